@@ -1,0 +1,54 @@
+"""Counterfactual chest radiographs from an expert causal graph: what a notebook needs.
+
+Names are imported when they are first used (PEP 562), so that `import causalcxr` is instant and a
+graph can be read without loading torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalcxr.cohort import Cohort
+    from causalcxr.errors import CausalCXRError
+    from causalcxr.graph import Graph, Variable
+    from causalcxr.interventions import Shift, do
+    from causalcxr.scm import SCM, Noise
+
+__all__ = [
+    "SCM",
+    "CausalCXRError",
+    "Cohort",
+    "Graph",
+    "Noise",
+    "Shift",
+    "Variable",
+    "__version__",
+    "do",
+]
+
+_HOMES = {
+    "CausalCXRError": "causalcxr.errors",
+    "Cohort": "causalcxr.cohort",
+    "Graph": "causalcxr.graph",
+    "Noise": "causalcxr.scm",
+    "SCM": "causalcxr.scm",
+    "Shift": "causalcxr.interventions",
+    "Variable": "causalcxr.graph",
+    "do": "causalcxr.interventions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home the first time that it is asked for."""
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("causalcxr")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'causalcxr' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,386 @@
+"""Cohort: patients' records in raw units with their radiographs; missing stays missing."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.columns import encode, frame, matches, replace
+from causalcxr.errors import CohortError, nearest
+from causalcxr.graph import Graph
+from causalcxr.images import Images, as_images
+from causalcxr.rows import answering, positions, shown
+from causalcxr.splits import SPLITS, check_splits, draw_splits
+
+if TYPE_CHECKING:
+    from causalcxr.comparison import Comparison
+
+__all__ = ["Cohort"]
+
+
+class Cohort:
+    """Hold records and their radiographs; nothing changes it, every method returns another.
+
+    Args:
+        table: One row a record in raw units (years, "M"/"F", "N"/"P"), one column a variable,
+            named as in the graph
+            whatever the case and with `_` for a space; other columns are kept. The index holds the
+            records' ids.
+        images: `Images`, or an array (n, 1, H, W) or (n, H, W) of uint8, uint16 or floats between
+            0 and 1.
+        patients: The patient of each record: values, or the name of a column, which is then taken
+            out of the table.
+            By default each record is a patient.
+        splits: "train", "val" or "test" for each record: values, or the name of a column, taken
+            out likewise.
+        source: Where the records come from, in a word.
+        origin: The file, for messages.
+        notes: What was decided when the records were read, one line each.
+
+    Raises:
+        CohortError: If a record id occurs twice, a patient is missing or in two splits, or lengths
+            differ.
+
+    Example:
+        >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47], "Sex": ["F", None]}, index=["a", "b"]))
+        >>> cohort
+        Cohort(2 records of 2 patients, no images, from table)
+        >>> cohort.columns(Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}"))
+        {'Sex': array([ 0., nan])}
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        images: Images | np.ndarray | None = None,
+        *,
+        patients: str | Sequence | pd.Series | None = None,
+        splits: str | Sequence | pd.Series | None = None,
+        source: str = "table",
+        origin: str | Path | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._source = str(source)
+        self._origin = None if origin is None else str(origin)
+        self._notes = tuple(notes)
+        self._table = pd.DataFrame(table).copy()
+        self._table.index = _record_index(self._table.index, self._place)
+        self._images = as_images(images, len(self._table))
+        given = self._aligned(patients, "patients")
+        self._patients = self.records.to_series(self.index) if given is None else given
+        self._patients.name = "patient"
+        self._splits = self._aligned(splits, "splits")
+        if self._splits is not None:
+            check_splits(self._splits, self._patients, self._place)
+
+    @classmethod
+    def from_columns(
+        cls,
+        graph: Graph,
+        columns: Mapping[str, np.ndarray],
+        index: pd.Index | Sequence,
+        images: Images | np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> "Cohort":
+        """Return the cohort of columns as the equations give them, decoded to raw units.
+
+        Args:
+            graph: What the columns mean.
+            columns: Shape (n,) each: positions of levels, or numbers; NaN is missing.
+            index: The ids of the n records.
+            images: As in `Cohort`.
+            **kwargs: As in `Cohort`.
+
+        Example:
+            >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+            >>> Cohort.from_columns(graph, {"Sex": np.array([1.0])}, ["a"]).table["Sex"].tolist()
+            ['M']
+        """
+        index = index if isinstance(index, pd.Index) else pd.Index(index)
+        return cls(frame(graph, columns, index), images, **kwargs)
+
+    @staticmethod
+    def load(spec: str | Path, **kwargs: Any) -> "Cohort":
+        """Read a cohort: `phantom`, `nih`, a saved folder, a folder as NIH publishes it, a .csv.
+
+        Args:
+            spec: The name of a source, or a path.
+            **kwargs: What that source takes, such as `n` and `seed` of the phantom, or `size`.
+
+        Raises:
+            CohortError: If there is no such source, or the data cannot be read.
+        """
+        # This import and that of `save` point forward: sources make cohorts, so they stand after
+        # it. They are lazy,
+        # and the only ones of their kind; a person looks for `Cohort.load`, not for a module of
+        # sources.
+        return import_module("causalcxr.sources").load(spec, **kwargs)
+
+    def save(self, folder: str | Path, images: str | None = "png") -> Path:
+        """Write the cohort to a folder, whole or not at all.
+
+        Args:
+            folder: A new or empty folder, or one that holds a saved cohort, which is replaced.
+            images: "png" for 16-bit greyscale PNGs, None for the table alone.
+
+        Raises:
+            CohortError: If the folder holds anything else, or cannot be written.
+        """
+        return import_module("causalcxr.sources.folder").save(self, folder, images)
+
+    # What it holds
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The records in raw units (a copy: changing it changes nothing here)."""
+        return self._table.copy()
+
+    @property
+    def index(self) -> pd.Index:
+        """The ids of the rows: records, or (record, draw)."""
+        return self._table.index
+
+    @property
+    def records(self) -> pd.Index:
+        """The record of each row, shape (n,)."""
+        return self.index.get_level_values("record")
+
+    @property
+    def draws(self) -> np.ndarray:
+        """The posterior draw of each row, shape (n,), int64; zeros where there is one."""
+        if self.index.nlevels == 1:
+            return np.zeros(len(self), dtype=np.int64)
+        return self.index.get_level_values("draw").to_numpy(dtype=np.int64)
+
+    @property
+    def images(self) -> Images | None:
+        """The radiographs, (n, 1, H, W) when read, or None."""
+        return self._images
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any record has an image."""
+        return self._images is not None and bool(self._images.available.any())
+
+    @property
+    def patients(self) -> pd.Series:
+        """The patient of each record."""
+        return self._patients.copy()
+
+    @property
+    def splits(self) -> pd.Series | None:
+        """The split of each record, or None."""
+        return None if self._splits is None else self._splits.copy()
+
+    @property
+    def source(self) -> str:
+        """Where the records come from, in a word."""
+        return self._source
+
+    @property
+    def origin(self) -> str | None:
+        """The file that the records were read from, if any."""
+        return self._origin
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided when the records were read, one line each."""
+        return list(self._notes)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        images = f"{self._images.available.sum():,} images" if self.has_images else "no images"
+        counts = f"{len(self):,} records of {self._patients.nunique():,} patients"
+        return f"Cohort({counts}, {images}, from {self.source})"
+
+    # Columns
+
+    def columns(self, graph: Graph) -> dict[str, np.ndarray]:
+        """Return every tabular variable of a graph as the equations read it.
+
+        Returns:
+            Shape (n,) each, float64: positions of levels, or numbers; NaN where missing, all NaN
+            where the table has
+            no such column.
+
+        Raises:
+            CohortError: If a value is no level, not a finite number, or outside its range.
+        """
+        found = matches(graph, self._table.columns, self._place)
+        return {
+            name: encode(self._table[found[name]], graph.variables[name], self._place)
+            if name in found
+            else np.full(len(self), np.nan)
+            for name in graph.tabular
+        }
+
+    def with_columns(self, graph: Graph, columns: Mapping[str, np.ndarray]) -> "Cohort":
+        """Return the cohort with some columns replaced, in raw units; the images stay.
+
+        A value that does not change keeps its very bits and its spelling, and other columns are
+        kept.
+
+        Args:
+            graph: What the columns mean.
+            columns: Shape (n,) each, as `columns` returns them.
+        """
+        found = matches(graph, self._table.columns, self._place)
+        fresh = frame(graph, columns, self.index)
+        table = self._table.copy()
+        for name, column in columns.items():
+            variable = graph.variables[graph.find(name)]
+            if variable.name in found:
+                old = self._table[found[variable.name]]
+                table[found[variable.name]] = replace(old, column, variable)
+            elif not fresh[variable.name].isna().all():
+                table[variable.name] = fresh[variable.name]
+        return self._copy(_table=table)
+
+    def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
+        """Return the cohort with other images, or with none."""
+        return self._copy(_images=as_images(images, len(self)))
+
+    def described(self, source: str, *notes: str) -> "Cohort":
+        """Return the cohort with another word for where it comes from, and more notes."""
+        return self._copy(_source=str(source), _notes=(*self._notes, *notes))
+
+    # Rows
+
+    def select(self, rows: Any) -> "Cohort":
+        """Return some of the records.
+
+        Args:
+            rows: A boolean mask, a slice, positions (integers), a list of record ids (texts; for
+                integer ids use a
+                query), or a query such as `"Age > 60 and split == 'test'"`, which may also name
+                `record`, `patient`
+                and `split`.
+
+        Raises:
+            CohortError: If a record is not there, or the query cannot be understood.
+
+        Example:
+            >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=["a", "b"]))
+            >>> cohort.select("Age < 50").index.tolist()
+            ['b']
+        """
+        if isinstance(rows, str):
+            beside = {"patient": self._patients, "split": self._splits}
+            return self._take(answering(rows, self._table, beside))
+        return self._take(positions(rows, self.index))
+
+    def head(self, n: int = 5) -> "Cohort":
+        """Return the first n records."""
+        return self._take(np.arange(min(max(n, 0), len(self))))
+
+    def with_images_only(self) -> "Cohort":
+        """Return the records that have an image."""
+        if self._images is None:
+            return self.head(0)
+        return self._take(np.flatnonzero(self._images.available))
+
+    def split(self, name: str) -> "Cohort":
+        """Return the records of one split: train, val or test."""
+        if name not in SPLITS:
+            hint = nearest(name, SPLITS) or f"; the splits are {', '.join(SPLITS)}"
+            raise CohortError(f"no split {name!r}{hint}")
+        if self._splits is None:
+            raise CohortError("the cohort has no splits; use assign_splits() first")
+        return self._take(np.flatnonzero(self._splits == name))
+
+    def assign_splits(
+        self, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+    ) -> "Cohort":
+        """Return the cohort with new splits, drawn patient by patient; see `draw_splits`."""
+        drawn = draw_splits(self._patients, fractions, seed)
+        return self._copy(_splits=pd.Series(drawn, index=self.index, name="split"))
+
+    def repeat(self, draws: int) -> "Cohort":
+        """Return every record `draws` times, its rows named (record, draw)."""
+        if draws < 1 or self.index.nlevels > 1:
+            raise CohortError(
+                f"cannot repeat {draws} times: draws are at least 1, of a cohort without draws"
+            )
+        index = pd.MultiIndex.from_arrays(
+            [self.index.repeat(draws), np.tile(np.arange(draws), len(self))],
+            names=["record", "draw"],
+        )
+        return self._take(np.repeat(np.arange(len(self)), draws), index)
+
+    def compare(self, other: "Cohort") -> "Comparison":
+        """Set the cohort (factual) beside its twin (counterfactual), record by record.
+
+        Args:
+            other: The twin: all or some of the same records, or draws of them.
+        """
+        from causalcxr.comparison import Comparison
+
+        return Comparison(self, other)
+
+    # How it is done
+
+    @property
+    def _place(self) -> str:
+        return self._origin or self._source
+
+    def _copy(self, **fields: Any) -> "Cohort":
+        """Return a cohort that shares all but some fields, which were checked already."""
+        other = object.__new__(Cohort)
+        other.__dict__ = self.__dict__ | fields
+        return other
+
+    def _take(self, positions: np.ndarray, index: pd.Index | None = None) -> "Cohort":
+        table = self._table.iloc[positions]
+        table.index = _record_index(table.index if index is None else index, self._place)
+        fields = {"_patients": self._patients, "_splits": self._splits}
+        for name, values in fields.items():
+            if values is not None:
+                fields[name] = pd.Series(
+                    values.to_numpy()[positions], table.index, name=values.name
+                )
+        images = None if self._images is None else self._images.select(positions)
+        return self._copy(_table=table, _images=images, **fields)
+
+    def _aligned(self, values: Any, what: str) -> pd.Series | None:
+        """Return one value a record, from a column's name, an aligned Series or plain values."""
+        if values is None:
+            return None
+        name = what.removesuffix("s")
+        if isinstance(values, str):
+            if values not in self._table:
+                hint = nearest(values, map(str, self._table.columns))
+                raise CohortError(f"{self._place}: no column {values!r} of {what}{hint}")
+            values = self._table.pop(values)
+        if len(values) != len(self):
+            raise CohortError(f"{self._place}: {len(values)} {what} for {len(self)} records")
+        if isinstance(values, pd.Series) and not values.index.equals(self.index):
+            if not (values.index.is_unique and self.index.isin(values.index).all()):
+                raise CohortError(f"{self._place}: the index of {what} is not that of the table")
+            values = values.reindex(self.index)
+        values = pd.Series(np.asarray(values), index=self.index, name=name)
+        if (empty := (values.isna() | (values == "")).to_numpy()).any():
+            raise CohortError(
+                f"{self._place}: record {shown(self.index[empty.argmax()])} has no {name} "
+                f"({empty.sum():,} records); fill it in, or leave the column out"
+            )
+        return values
+
+
+def _record_index(index: pd.Index, place: str) -> pd.Index:
+    """Return an index of records, or of (record, draw), named and without doubles."""
+    if index.nlevels > 2:
+        raise CohortError(f"{place}: the index has {index.nlevels} levels; expected record, draw")
+    if index.has_duplicates:
+        twice = index[index.duplicated()]
+        raise CohortError(
+            f"{place}: record {shown(twice[0])} occurs more than once "
+            f"({len(twice):,} rows too many); give every record an id of its own, or drop the duplicates"
+        )
+    if index.get_level_values(0).hasnans:
+        raise CohortError(f"{place}: a record has no id; give every record one")
+    return index.set_names(["record", "draw"] if index.nlevels == 2 else ["record"])

@@ -1,0 +1,214 @@
+"""Columns: a table in raw units on one side, positions of levels and numbers on the other.
+
+Every value is checked on the way in, and every complaint is one line: the file, the column, the
+record, the value,
+the rule, the remedy.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.errors import CohortError, GraphError, nearest
+from causalcxr.graph import Graph, Variable
+from causalcxr.rows import shown
+
+__all__ = ["decode", "encode", "frame", "matches", "replace"]
+
+_UNKNOWN = "U"  # how the harmonised tables of the field spell an unknown level
+
+
+def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[str, str]:
+    """Return which column of a table holds which tabular variable of a graph.
+
+    Args:
+        graph: The graph.
+        names: The columns of the table.
+        place: What to call the table in a message.
+
+    Returns:
+        The name of the column by the name of the variable, absent columns left out.
+
+    Example:
+        >>> graph = Graph.parse("variables: {Pleural Effusion: {type: binary}}")
+        >>> matches(graph, ["pleural_effusion", "source_size"])
+        {'Pleural Effusion': 'pleural_effusion'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            variable = graph.find(name)
+        except GraphError:
+            continue
+        if variable in found:
+            raise CohortError(
+                f"{place}: columns {found[variable]!r} and {name!r} both are the variable "
+                f"{variable!r}; keep one of them"
+            )
+        if variable in graph.tabular:
+            found[variable] = name
+    return found
+
+
+def encode(values: pd.Series, variable: Variable, place: str = "table") -> np.ndarray:
+    """Return a column as the equations read it.
+
+    Args:
+        values: The column in raw units, its index the records.
+        variable: What the column means.
+        place: What to call the table in a message.
+
+    Returns:
+        Shape (n,), float64: positions of levels, or numbers; NaN where a value is missing. Empty
+        cells are missing,
+        and so is `U` where it is not a level itself.
+
+    Raises:
+        CohortError: If a value is no level, not a finite number, or outside the range.
+
+    Example:
+        >>> encode(pd.Series(["F", None, "M"]), Variable("Sex", "binary", levels=["F", "M"]))
+        array([ 0., nan,  1.])
+    """
+    place = f"{place}: column {values.name or variable.name!r}"
+    if variable.is_discrete:
+        return _positions(values, variable, place)
+    return _numbers(values, variable, place)
+
+
+def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
+    """Return a column in raw units: levels as text and numbers as floats, NaN where missing.
+
+    Example:
+        >>> decode(np.array([1.0, np.nan]), Variable("Sex", "binary", levels=["F", "M"]))
+        array(['M', nan], dtype=object)
+    """
+    column = np.asarray(column, dtype=np.float64)
+    if not variable.is_discrete:
+        return column.copy()
+    known = ~np.isnan(column)
+    positions = np.where(known, column, 0).astype(np.int64)
+    if known.any() and not (
+        (positions[known] == column[known]).all()
+        and positions.min() >= 0
+        and positions.max() < len(variable.levels)
+    ):
+        raise CohortError(
+            f"{variable.name!r} has positions outside its {len(variable.levels)} levels"
+        )
+    raw = np.array(variable.levels, dtype=object)[positions]
+    raw[~known] = np.nan
+    return raw
+
+
+def replace(values: pd.Series, column: np.ndarray, variable: Variable) -> pd.Series:
+    """Return a column in raw units with new values; a cell that does not change is kept.
+
+    Args:
+        values: The column as it is, in raw units.
+        column: The new values, shape (n,), as `encode` gives them.
+        variable: What the column means.
+    """
+    old = encode(values, variable)
+    column = np.asarray(column, dtype=np.float64)
+    changed = ~((old == column) | (np.isnan(old) & np.isnan(column)))
+    if not changed.any():
+        return values
+    raw = decode(column, variable)
+    if variable.is_discrete or values.dtype.kind not in "iuf":
+        cells = values.to_numpy(dtype=object, copy=True)
+        cells[changed] = raw[changed]
+        return pd.Series(cells, index=values.index, name=values.name).infer_objects()
+    whole = values.dtype.kind in "iu" and np.all(raw == np.rint(raw))
+    return pd.Series(raw, index=values.index, name=values.name).astype(
+        values.dtype if whole else np.float64
+    )
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    """Return which of some values are empty cells."""
+    return pd.isna(values) | np.array([isinstance(v, str) and not v for v in values], dtype=bool)
+
+
+def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
+    """Return positions of levels; only the few distinct values are looked at in Python."""
+    codes, distinct = pd.factorize(values.to_numpy(dtype=object))
+    empty = _missing(distinct) if len(distinct) else np.zeros(0, dtype=bool)
+    lookup = np.full(len(distinct) + 1, np.nan)  # the last one serves code -1: missing
+    places = {level: float(k) for k, level in enumerate(variable.levels)}
+    for k, value in enumerate(distinct):
+        if empty[k]:
+            continue
+        if _spelled(value) in places:
+            lookup[k] = places[_spelled(value)]
+        elif value != _UNKNOWN:
+            raise _unknown_level(value, values[codes == k], variable, place)
+    return lookup[codes]
+
+
+def _spelled(value: object) -> str:
+    """Return a value as a level would be written: 1.0, read from a column with gaps, is '1'."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _unknown_level(value: object, cells: pd.Series, variable: Variable, place: str) -> CohortError:
+    where = f"{place}, record {shown(cells.index[0])}: {shown(value)}"
+    counted = f"({len(cells):,} record{'s' if len(cells) > 1 else ''})"
+    levels = ", ".join(variable.levels)
+    if _spelled(value) == "-1":
+        return CohortError(
+            f"{where} is a code for uncertain, not a level {counted}; "
+            f"decide what it means: leave it empty, or write one of {levels}"
+        )
+    return CohortError(
+        f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, "
+        f"or empty where it is not known{nearest(str(value)[:80], variable.levels)}"
+    )
+
+
+def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
+    if values.dtype.kind in "iuf":
+        numbers = values.to_numpy(dtype=np.float64, copy=True)
+    else:
+        cells = values.to_numpy(dtype=object)
+        numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(
+            dtype=np.float64, na_value=np.nan
+        )
+        unread = np.isnan(numbers)
+        unread[unread] = ~_missing(cells[unread])
+        _refuse(unread, values, "is not a number", "write a number or leave it empty", place)
+    _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
+    if variable.range is not None:
+        low, high = variable.range
+        rule = f"is outside the range {low:g} to {high:g} of {variable.name!r}"
+        remedy = "correct it, leave it empty, or widen the range in the graph"
+        _refuse((numbers < low) | (numbers > high), values, rule, remedy, place)
+    return numbers
+
+
+def _refuse(wrong: np.ndarray, values: pd.Series, rule: str, remedy: str, place: str) -> None:
+    """Raise if any value breaks a rule, with the first record and the number of records."""
+    if not wrong.any():
+        return
+    first, n = int(np.argmax(wrong)), int(wrong.sum())
+    counted = f"({n:,} record{'s' if n > 1 else ''})"
+    value = shown(values.iloc[first])
+    raise CohortError(
+        f"{place}, record {shown(values.index[first])}: {value} {rule} {counted}; {remedy}"
+    )
+
+
+def frame(graph: Graph, columns: Mapping[str, np.ndarray], index: pd.Index) -> pd.DataFrame:
+    """Return a table in raw units of columns as `encode` gives them."""
+    decoded = {}
+    for name, column in columns.items():
+        variable = graph.variables[graph.find(name)]
+        if np.shape(column) != (len(index),):
+            raise CohortError(
+                f"column {name!r} has shape {np.shape(column)}; expected ({len(index)},)"
+            )
+        decoded[variable.name] = pd.Series(decode(column, variable), index=index)
+    return pd.DataFrame(decoded, index=index)

@@ -1,0 +1,50 @@
+"""The errors a user can meet: each message is one line with place, rule and remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CausalCXRError",
+    "CohortError",
+    "GraphError",
+    "InterventionError",
+    "MechanismError",
+    "ModelError",
+    "nearest",
+]
+
+
+class CausalCXRError(ValueError):
+    """Something the user can put right; the command line prints it and exits with status 2."""
+
+
+class GraphError(CausalCXRError):
+    """A graph that cannot be read, or an edit that would break it."""
+
+
+class InterventionError(CausalCXRError):
+    """An intervention that the graph, the data or common sense refuses."""
+
+
+class CohortError(CausalCXRError):
+    """A table or a folder of images that cannot be read as the graph declares it."""
+
+
+class MechanismError(CausalCXRError):
+    """A structural equation that cannot be built, trained or solved."""
+
+
+class ModelError(CausalCXRError):
+    """A saved or stale model that cannot be used as asked."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the nearest choice, or an empty string.
+
+    Example:
+        >>> nearest("agee", ["Age", "Sex"])
+        "; did you mean 'Age'?"
+    """
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""

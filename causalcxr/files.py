@@ -1,0 +1,103 @@
+"""Files: whole or not at all when written, small and UTF-8 when read."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from causalcxr.errors import CausalCXRError
+
+__all__ = ["atomic_write", "read_text"]
+
+
+def atomic_write(path: str | Path, content: bytes | str) -> Path:
+    """Write a file so that a kill at any moment leaves the old one or the new one, whole.
+
+    The content goes to a temporary file in the same folder, is forced to the disk, and takes the
+    place of `path` in one step. The folder is made where it is missing.
+
+    Args:
+        path: The file to write.
+        content: Bytes, or text that is written as UTF-8.
+
+    Returns:
+        The path written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     atomic_write(Path(folder) / "note.txt", "whole").read_text()
+        'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode_of(path))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    return path
+
+
+def read_text(
+    path: str | Path, limit: int = 1_000_000, error: type[CausalCXRError] = CausalCXRError
+) -> str:
+    r"""Read a small UTF-8 file; a byte order mark and Windows line ends are accepted.
+
+    Args:
+        path: The file to read.
+        limit: The largest size accepted, in bytes.
+        error: The class of the error to raise.
+
+    Returns:
+        The text, without its byte order mark, with `\n` at the ends of lines.
+
+    Raises:
+        CausalCXRError: If the file is missing, a folder, too large or not UTF-8.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise error(f"{path}: this is a folder; give the file inside it")
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such file; check the path") from None
+    except (OSError, ValueError) as fault:  # ValueError: a null character in the path
+        reason = getattr(fault, "strerror", None) or fault
+        raise error(f"{path}: cannot be read ({reason})") from None
+    if len(content) > limit:
+        raise error(f"{path}: larger than {limit:,} bytes, the most that is accepted")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content[: fault.start].count(b"\n") + 1
+        raise error(f"{path}:{line}: not UTF-8; save the file with UTF-8 encoding") from None
+    return text.replace("\r\n", "\n")
+
+
+def _mode_of(path: Path) -> int:
+    """Return the permissions that a plain `open` would give, or those of the file replaced."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the rename itself to the disk, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,288 @@
+"""Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
+
+import struct
+import sys
+import warnings
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from causalcxr.errors import CohortError
+
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress"]
+
+Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
+
+# A 4k x 4k detector gives 16 megapixels. A header that claims more than four times that is an
+# error or an attack,
+# and it is refused before any memory is asked for.
+_MOST_PIXELS = 64 * 2**20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
+
+
+class Images(ABC):
+    """The radiographs of n records, some of which may have none.
+
+    `images[rows]` takes a position, a slice, positions or a boolean mask, and always returns (k,
+    1, H, W) float32.
+    """
+
+    def __init__(self, available: np.ndarray) -> None:
+        self._available = np.array(available, dtype=bool)
+        self._available.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self._available)
+
+    @property
+    def available(self) -> np.ndarray:
+        """Which records have an image, shape (n,), read-only."""
+        return self._available
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @abstractmethod
+    def select(self, rows: Rows) -> "Images":
+        """Return the images of some of the records, still unread."""
+
+    @abstractmethod
+    def _pixels(self, row: int) -> np.ndarray:
+        """Return the stored image of one record, (H, W), integer or float."""
+
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        positions = self._positions(rows)
+        absent = positions[~self._available[positions]]
+        if len(absent):
+            raise CohortError(
+                f"the record at position {absent[0]} has no image ({len(absent)} of the "
+                f"{len(positions)} asked for); use cohort.with_images_only() first"
+            )
+        out = np.empty((len(positions), 1, *self.size), dtype=np.float32)
+        for k, row in enumerate(positions):
+            out[k, 0] = _to_float(self._pixels(row))
+        return out
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.size))
+        return f"{type(self).__name__}({self._available.sum()} of {len(self)} records, {size})"
+
+    def _positions(self, rows: Rows) -> np.ndarray:
+        """Return positions between 0 and n - 1 for anything that selects rows."""
+        everything = np.arange(len(self))
+        rows = np.asarray(rows) if not isinstance(rows, slice | int) else rows
+        if isinstance(rows, np.ndarray) and rows.size == 0 and rows.dtype != bool:
+            return everything[:0]
+        try:
+            return np.atleast_1d(everything[rows])
+        except IndexError as error:
+            raise CohortError(f"images of {len(self)} records: {error}") from None
+
+
+class ArrayImages(Images):
+    """Images held in memory as one array.
+
+    Args:
+        array: Shape (n, 1, H, W) or (n, H, W): uint8, uint16, or floats between 0 and 1.
+        available: Which records have an image, shape (n,); all of them if not given.
+
+    Example:
+        >>> images = ArrayImages(np.array([[[0, 255], [51, 102]]], dtype=np.uint8))
+        >>> images[0].shape, float(images[0][0, 0, 1, 0])
+        ((1, 1, 2, 2), 0.20000000298023224)
+    """
+
+    def __init__(self, array: np.ndarray, available: np.ndarray | None = None) -> None:
+        array = np.asarray(array)
+        if array.ndim == 4 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 3:
+            raise CohortError(
+                f"images have shape {array.shape}; expected (n, 1, H, W) or (n, H, W)"
+            )
+        super().__init__(np.ones(len(array), bool) if available is None else available)
+        if len(self._available) != len(array):
+            raise CohortError(f"{len(array)} images, but availability of {len(self._available)}")
+        _check_values(array, self._available)
+        self._array = array.view()
+        self._array.flags.writeable = False
+        self._rows = np.arange(len(array))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._array.shape[1], self._array.shape[2]
+
+    def select(self, rows: Rows) -> "ArrayImages":
+        """Return the images of some of the records; the array is shared, not copied."""
+        chosen = object.__new__(ArrayImages)
+        positions = self._positions(rows)
+        Images.__init__(chosen, self._available[positions])
+        chosen._array, chosen._rows = self._array, self._rows[positions]
+        return chosen
+
+    def _pixels(self, row: int) -> np.ndarray:
+        return self._array[self._rows[row]]
+
+
+class FileImages(Images):
+    """Images in PNG files, read when they are asked for.
+
+    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601).
+
+    Args:
+        paths: One file a record; None for a record without an image.
+        size: Height and width to resize to (antialiased); by default the size of the first file,
+            which every other
+            file must then have.
+
+    Example:
+        >>> images = FileImages([None, None], size=(64, 64))
+        >>> len(images), images.size, images.available.sum()
+        (2, (64, 64), np.int64(0))
+    """
+
+    def __init__(
+        self, paths: Sequence[Path | str | None], size: tuple[int, int] | None = None
+    ) -> None:
+        paths = list(paths)
+        super().__init__(np.array([path is not None for path in paths], dtype=bool))
+        self._paths = np.empty(len(paths), dtype=object)
+        self._paths[:] = paths
+        self._given = None if size is None else (int(size[0]), int(size[1]))
+        self._native: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels; (0, 0) when no record has an image."""
+        if self._given is not None:
+            return self._given
+        if self._native is None:
+            first = next((path for path in self._paths if path is not None), None)
+            self._native = (0, 0) if first is None else _png_size(Path(first))
+        return self._native
+
+    def select(self, rows: Rows) -> "FileImages":
+        """Return the images of some of the records, still unread."""
+        chosen = FileImages(self._paths[self._positions(rows)], self._given)
+        chosen._native = self._native
+        return chosen
+
+    def in_memory(self) -> ArrayImages:
+        """Read every file once and keep its integers: the same floats, without the disk."""
+        rows = np.flatnonzero(self._available)
+        pixels = {row: self._pixels(row) for row in progress(rows, "Reading images")}
+        wide = any(p.dtype == np.uint16 for p in pixels.values())
+        array = np.zeros((len(self), *self.size), dtype=np.uint16 if wide else np.uint8)
+        for row, p in pixels.items():
+            # 65535 = 257 x 255, so an 8-bit grey level has an exact 16-bit counterpart.
+            array[row] = p.astype(np.uint16) * 257 if wide and p.dtype == np.uint8 else p
+        return ArrayImages(array, self._available)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        path = Path(self._paths[row])
+        pixels = _read_png(path)
+        if pixels.shape == self.size:
+            return pixels
+        if self._given is None:
+            height, width = pixels.shape
+            raise CohortError(
+                f"{path}: the image is {height}x{width}, others are "
+                f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
+            )
+        return _resized(pixels, self.size)
+
+
+def as_images(images: "Images | np.ndarray | None", n: int) -> Images | None:
+    """Return images as `Images`, checked to be those of n records."""
+    if images is None:
+        return None
+    images = images if isinstance(images, Images) else ArrayImages(np.asarray(images))
+    if len(images) != n:
+        raise CohortError(f"{len(images)} images for {n} records; give one image a record")
+    return images
+
+
+def progress(items: Iterable, description: str) -> Iterable:
+    """Show a progress bar on a terminal's standard error, and nothing anywhere else."""
+    if not sys.stderr.isatty():
+        return items
+    # rich is slow to import; only a person at a terminal pays for it.
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, description, console=Console(stderr=True), transient=True)
+
+
+def _to_float(pixels: np.ndarray) -> np.ndarray:
+    """Return grey values between 0 and 1, exact to the last bit for integers."""
+    scale = _SCALES.get(pixels.dtype)
+    pixels = pixels.astype(np.float32)
+    return pixels if scale is None else pixels / scale
+
+
+def _check_values(array: np.ndarray, available: np.ndarray) -> None:
+    """Refuse grey values that are not between 0 and 1, one image at a time to spare memory."""
+    if array.dtype in _SCALES:
+        return
+    if array.dtype.kind != "f":
+        raise CohortError(
+            f"images are {array.dtype}; expected uint8, uint16 or floats between 0 and 1"
+        )
+    for row in np.flatnonzero(available):
+        low, high = (array[row].min(), array[row].max()) if array[row].size else (0, 0)
+        if not (low >= 0 and high <= 1):
+            raise CohortError(
+                f"the image at position {row} has values from {low:g} to {high:g}; "
+                "floats must be finite and between 0 and 1"
+            )
+
+
+def _png_size(path: Path) -> tuple[int, int]:
+    """Return height and width from the header alone, refusing what is not a PNG or too large."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(head) < 24 or head[:8] != _PNG or head[12:16] != b"IHDR":
+        raise CohortError(f"{path}: not a PNG file")
+    width, height = struct.unpack(">II", head[16:24])
+    if width * height > _MOST_PIXELS:
+        raise CohortError(
+            f"{path}: the header claims {height}x{width} pixels; "
+            f"more than {_MOST_PIXELS // 2**20} megapixels are refused"
+        )
+    return height, width
+
+
+def _read_png(path: Path) -> np.ndarray:
+    """Return the grey levels of a PNG, (H, W), uint8 or uint16."""
+    _png_size(path)
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=["PNG"]) as image:
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and profiles
+            image.load()
+            if image.mode in ("I;16", "I;16B", "I"):
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image.convert("L"))
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
+        raise CohortError(f"{path}: the image is damaged or incomplete: {error}") from None
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an antialiased image of another size, as uint16 so that reading stays repeatable.
+
+    The triangle filter widens with the reduction (no aliasing) and cannot overshoot (no false
+    edges).
+    """
+    image = Image.fromarray(_to_float(pixels))
+    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.rint(np.clip(np.asarray(image, dtype=np.float64), 0, 1) * 65535).astype(np.uint16)

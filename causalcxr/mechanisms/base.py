@@ -1,0 +1,207 @@
+"""The contract of a structural equation x := f(u; parents)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from causalcxr.errors import MechanismError, nearest
+from causalcxr.graph import Variable
+from causalcxr.mechanisms.training import History, fit_mechanism
+from causalcxr.noise import Draws
+
+__all__ = ["Columns", "Equation", "History", "Mechanism", "chunks"]
+
+Columns = dict[str, Tensor]
+
+_CHUNK = 8192  # rows at a time: the working set of one chunk stays in the processor's cache
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Yield slices that cover n rows."""
+    for start in range(0, n, _CHUNK):
+        yield slice(start, min(start + _CHUNK, n))
+
+
+class Equation:
+    """A structural equation whose parents are bound.
+
+    A missing x (NaN) has no noise: its u is NaN, and NaN predicts NaN.
+    """
+
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return u, a draw of the exact posterior p(u | x, parents).
+
+        Args:
+            x: Values, shape (n,), float64.
+            draws: The random numbers of these n records.
+        """
+        raise NotImplementedError
+
+    def predict(self, u: Tensor) -> Tensor:
+        """Return x, shape (n,), from the noise."""
+        raise NotImplementedError
+
+    def sample_noise(self, draws: Draws) -> Tensor:
+        """Return u from the prior, one row a record."""
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-density or log-mass of x, shape (n,); NaN where x is missing."""
+        raise NotImplementedError
+
+
+class Mechanism(nn.Module):
+    """A structural equation x := f(u; parents) with its parameters.
+
+    Args:
+        variable: The variable x.
+        parents: Its parents, in the order of the graph.
+        options: What the graph's `mechanism:` entry says beside its kind; see `defaults`.
+
+    Raises:
+        MechanismError: if an option is unknown or its value is not allowed.
+    """
+
+    #: Option -> default. A tuple lists the words allowed, the default first.
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Options of the training loop, shared by all mechanisms that have something to train.
+    training_defaults: ClassVar[Mapping[str, Any]] = {
+        "epochs": 20,
+        "batch": 4096,
+        "lr": 0.01,
+        "patience": 4,
+    }
+
+    def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
+        super().__init__()
+        self.variable = variable
+        self.parents = tuple(parents)
+        self.options = self._resolve(options)
+
+    def _resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        known = {**self.training_defaults, **self.defaults}
+        for name, value in options.items():
+            place = f"variable {self.variable.name!r}: mechanism option {name!r}"
+            if name not in known:
+                raise MechanismError(
+                    f"{place} is not known{nearest(name, known)}; known are {sorted(known)}"
+                )
+            _check_option(place, value, known[name])
+        first = {k: v[0] if isinstance(v, tuple) else v for k, v in known.items()}
+        return {**first, **options}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether gradient steps have anything to change."""
+        return any(p.requires_grad for p in self.parameters())
+
+    def provenance(self) -> str:
+        """Return a hash of what learning starts from beside the data: weights trained elsewhere, if any."""
+        return ""
+
+    def prepare(self, x: Tensor, parents: Columns) -> None:
+        """Set encoders and pre-maps, once, from the training rows; x has no missing value here."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights anew from this generator alone."""
+
+    def forward(self, parents: Columns) -> Equation:
+        """Return the equation with its parents bound; under `torch.no_grad` it is cheaper."""
+        raise NotImplementedError
+
+    def encode(self, parents: Columns) -> Tensor:
+        """Return the parents as features, shape (n, d), which training computes once."""
+        raise NotImplementedError
+
+    def losses(
+        self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return one loss a row, shape (n,); x has no missing value here.
+
+        Args:
+            x: Values, shape (n,).
+            context: Encoded parents, shape (n, d).
+            generator: For losses that are an expectation; a fixed one if not given.
+        """
+        raise NotImplementedError
+
+    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the features as one training step sees them."""
+        return context
+
+    def loss(self, x: Tensor, parents: Columns) -> Tensor:
+        """Return the mean loss over the rows where x is observed, a scalar."""
+        observed = ~torch.isnan(x)
+        context = self.encode(parents)
+        context = context if len(context) == 1 else context[observed]
+        return self.losses(self.checked(x)[observed], context).mean()
+
+    def fit(
+        self,
+        x: Tensor,
+        parents: Columns,
+        *,
+        validation: tuple[Tensor, Columns] | None = None,
+        seed: int,
+        progress: Callable[[int, int, float], None] | None = None,
+        folder: Path | None = None,
+    ) -> History:
+        """Learn from observed rows and keep the epoch that is best on validation.
+
+        Args:
+            x: Values, shape (n,); rows with NaN are left out.
+            parents: Their parents.
+            validation: The same for other patients; without it a tenth of the rows is set aside.
+            seed: Initial weights, shuffles and dropout depend on this alone.
+            progress: Called after every epoch with (epoch, epochs, validation loss).
+            folder: Where a long fit keeps checkpoints; the short fits of scalar mechanisms need none.
+
+        Raises:
+            MechanismError: if x is never observed, or the loss stops being finite.
+        """
+        return fit_mechanism(self, x, parents, validation=validation, seed=seed, progress=progress)
+
+    def checked(self, x: Tensor) -> Tensor:
+        """Return x as float64, after a look at shape and values.
+
+        Raises:
+            MechanismError: if x is not a column, or holds a value that the variable cannot take.
+        """
+        name, x = self.variable.name, torch.as_tensor(x, dtype=torch.float64)
+        if x.ndim != 1:
+            raise MechanismError(
+                f"variable {name!r}: a column (n,) is needed, not {tuple(x.shape)}"
+            )
+        wrong = x.isinf() | self._forbidden(x)
+        if wrong.any():
+            raise MechanismError(
+                f"variable {name!r}: {self._rule()}; {int(wrong.sum())} of {len(x)} rows break "
+                f"this, the first with {x[wrong][0].item():g}"
+            )
+        return x
+
+    def _forbidden(self, x: Tensor) -> Tensor:
+        """Return which values the variable cannot take, shape (n,); NaN can always be."""
+        k = len(self.variable.levels)
+        return (x < 0) | (x >= k) | (x != x.floor()) & ~x.isnan()
+
+    def _rule(self) -> str:
+        levels = list(self.variable.levels)
+        return f"values are positions 0 to {len(levels) - 1} of {levels}"
+
+
+def _check_option(place: str, value: Any, default: Any) -> None:
+    """Refuse a word that is not listed, and a number of the wrong kind or sign."""
+    if isinstance(default, tuple):
+        good, want = value in default, f"one of {list(default)}{nearest(value, default)}"
+    elif isinstance(default, str):
+        good, want = isinstance(value, str), "a text"
+    elif isinstance(default, float):
+        good, want = isinstance(value, int | float) and value > 0, "a number above zero"
+    else:
+        good, want = isinstance(value, int) and value >= 0, "a whole number"
+    if not good or isinstance(value, bool):
+        raise MechanismError(f"{place} is {value!r}; it must be {want}")

@@ -1,0 +1,98 @@
+"""Structural equations that are a rule, not a law: the variable is what its parents say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from causalcxr.errors import MechanismError
+from causalcxr.graph import Variable
+from causalcxr.mechanisms.base import Columns, Equation, Mechanism
+from causalcxr.noise import Draws
+
+__all__ = ["DerivedEquation", "DerivedMechanism"]
+
+_DECIDED = -1.0  # the noise of a row in which the rule needs none
+
+
+class DerivedMechanism(Mechanism):
+    """Compute x = any(parents positive), or its negation, in Kleene's three-valued logic.
+
+    A binary parent is positive at its second level. One positive parent decides whatever else is
+    missing; without one, a missing parent leaves the rule undecided.
+
+    Args:
+        variable: A binary variable.
+        parents: Binary variables, one at least.
+        options: `rule`: none_of (as in No Finding) or any_of.
+    """
+
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {"rule": ("none_of", "any_of")}
+
+    def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
+        super().__init__(variable, parents, **options)
+        odd = [v.name for v in (variable, *self.parents) if len(v.levels) != 2]
+        if odd or not self.parents:
+            what = f"these are not binary: {odd}" if odd else "it has no parents"
+            raise MechanismError(
+                f"variable {variable.name!r}: kind 'derived' joins binary parents; {what}"
+            )
+
+    def encode(self, parents: Columns) -> Tensor:
+        """Return x where the rule decides and NaN where it does not, shape (n, 1)."""
+        absent = [p.name for p in self.parents if p.name not in parents]
+        if absent:
+            raise MechanismError(f"variable {self.variable.name!r}: no column for {absent}")
+        columns = torch.stack([parents[p.name] for p in self.parents], 1).double()
+        found = (columns == 1).any(1).double()
+        found[(found == 0) & columns.isnan().any(1)] = torch.nan
+        return (found if self.options["rule"] == "any_of" else 1 - found)[:, None]
+
+    def losses(
+        self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return zeros: there is nothing to learn."""
+        return torch.zeros_like(x)
+
+    def forward(self, parents: Columns) -> "DerivedEquation":
+        """Return the equation."""
+        return DerivedEquation(self, self.encode(parents)[:, 0])
+
+
+class DerivedEquation(Equation):
+    """Compute x = the rule's answer where it has one, and u elsewhere.
+
+    The noise is -1 where the rule decides and the observed value where it does not. If a row's
+    rule stops deciding under an intervention, nothing is known of x there: it is missing.
+
+    Args:
+        mechanism: Checks values and names the variable in messages.
+        decided: The rule's answer, NaN where undecided, shape (n,).
+    """
+
+    def __init__(self, mechanism: DerivedMechanism, decided: Tensor) -> None:
+        self.mechanism = mechanism
+        self.decided = decided
+
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return u, shape (n,); a value that contradicts the rule leaves no trace in it."""
+        x = self.mechanism.checked(x)
+        return torch.where(self.decided.isnan() | x.isnan(), x, _DECIDED)
+
+    def predict(self, u: Tensor) -> Tensor:
+        """Return x, shape (n,)."""
+        known = torch.where(u >= 0, u, torch.nan)
+        x = torch.where(self.decided.isnan(), known, self.decided)
+        return x.masked_fill(u.isnan(), torch.nan)
+
+    def sample_noise(self, draws: Draws) -> Tensor:
+        """Return u, shape (n,): the rule has no randomness, an undecided row stays missing."""
+        return torch.full((len(draws),), _DECIDED, dtype=torch.float64)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return 0 where x agrees with the rule, -inf where not, NaN where nothing is decided."""
+        x = self.mechanism.checked(x)
+        agrees = torch.where(x == self.decided, 0.0, -torch.inf)
+        return agrees.masked_fill(x.isnan() | self.decided.isnan(), torch.nan)

@@ -1,0 +1,111 @@
+"""What an equation sees of its parents: features in which missing is a value of its own."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from causalcxr.errors import MechanismError
+from causalcxr.graph import Variable
+from causalcxr.mechanisms.quantile import QuantileNormal
+
+__all__ = ["ParentEncoder"]
+
+
+class ParentEncoder(nn.Module):
+    """Encode the parents' columns as features.
+
+    A continuous parent gives its normal score and a missing flag; a discrete parent of K levels
+    gives K indicators and a missing flag. A missing parent is all zeros and its flag, so NaN goes
+    no further than here.
+
+    Args:
+        parents: The parents, none of them an image.
+        dropout: The rate at which `drop` hides each parent.
+
+    Attributes:
+        width: The number of features d, zero without parents.
+    """
+
+    def __init__(self, parents: Sequence[Variable], *, dropout: float = 0.05) -> None:
+        super().__init__()
+        self.parents = tuple(parents)
+        self.dropout = dropout
+        for parent in self.parents:
+            if parent.is_image:
+                raise MechanismError(f"parent {parent.name!r} is an image: it can cause no scalar")
+        sizes = [len(p.levels) if p.is_discrete else 1 for p in self.parents]
+        starts = [sum(sizes[:i]) + i for i in range(len(sizes))]
+        self.width = sum(sizes) + len(sizes)
+        self.continuous = [(i, starts[i]) for i, p in enumerate(self.parents) if not p.is_discrete]
+        self.discrete = [(i, starts[i]) for i, p in enumerate(self.parents) if p.is_discrete]
+        self.scores = nn.ModuleList(QuantileNormal() for _ in self.continuous)
+        owner = [i for i, size in enumerate(sizes) for _ in range(size + 1)]
+        null = torch.zeros(self.width, dtype=torch.float64)
+        null[[start + size for start, size in zip(starts, sizes, strict=True)]] = 1.0
+        self.register_buffer("owner", torch.tensor(owner, dtype=torch.long), persistent=False)
+        self.register_buffer("null", null, persistent=False)
+
+    def prepare(self, parents: dict[str, Tensor]) -> None:
+        """Fit the normal scores of the continuous parents from the training rows."""
+        for score, (i, _) in zip(self.scores, self.continuous, strict=True):
+            parent = self.parents[i]
+            score.fit(self._column(parents, parent), parent.resolution)
+
+    def forward(self, parents: dict[str, Tensor]) -> Tensor:
+        """Return features, shape (n, d); (1, 0) without parents, which broadcasts.
+
+        Args:
+            parents: Columns, each of shape (n,), NaN where missing. Further columns are not looked
+                at.
+
+        Raises:
+            MechanismError: if a parent's column is absent, infinite, or holds something that is no
+                level.
+        """
+        if not self.parents:
+            return torch.zeros(1, 0, dtype=torch.float64)
+        columns = [self._column(parents, parent) for parent in self.parents]
+        features = torch.zeros(len(columns[0]), self.width, dtype=torch.float64)
+        for score, (i, start) in zip(self.scores, self.continuous, strict=True):
+            missing = columns[i].isnan()
+            if columns[i].isinf().any():
+                raise MechanismError(f"parent {self.parents[i].name!r} is infinite in some rows")
+            features[:, start] = score(columns[i].nan_to_num()).masked_fill(missing, 0.0)
+            features[:, start + 1] = missing
+        if self.discrete:
+            hot = [self._hot(columns[i], self.parents[i], start) for i, start in self.discrete]
+            features.scatter_(1, torch.stack(hot, 1), 1.0)
+        return features
+
+    def drop(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Hide parents at random, so that p(x | observed parents) is learned for any set of them.
+
+        Args:
+            features: Encoded parents, shape (n, d).
+            generator: The source of randomness.
+        """
+        if not self.parents:
+            return features
+        shape = (len(features), len(self.parents))
+        hide = torch.rand(shape, generator=generator) < self.dropout
+        return torch.where(hide[:, self.owner], self.null, features)
+
+    def _column(self, parents: dict[str, Tensor], parent: Variable) -> Tensor:
+        if parent.name not in parents:
+            raise MechanismError(f"parent {parent.name!r} is needed and no column was given")
+        return parents[parent.name]
+
+    def _hot(self, column: Tensor, parent: Variable, start: int) -> Tensor:
+        """Return the feature that is one in each row: the level's, or the missing flag's."""
+        k = len(parent.levels)
+        code = column.nan_to_num(nan=k)
+        place = code.long()
+        wrong = (place != code) | (place < 0) | (place > k) | (column == k)
+        if wrong.any():
+            first = column[wrong][0].item()
+            raise MechanismError(
+                f"parent {parent.name!r}: {first:g} is no level; "
+                f"levels are positions 0 to {k - 1} of {list(parent.levels)}"
+            )
+        return place + start

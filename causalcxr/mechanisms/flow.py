@@ -1,0 +1,180 @@
+"""Structural equations of continuous variables: a conditional flow in one dimension.
+
+Any flow from N(0, 1) to p(x | parents) that increases is the conditional quantile map, so a spline
+and an ODE stand for one and the same counterfactual: the twin keeps the patient's quantile.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from causalcxr.errors import MechanismError
+from causalcxr.graph import Variable
+from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
+from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
+from causalcxr.mechanisms.cnf import CNFKernel
+from causalcxr.mechanisms.encoding import ParentEncoder
+from causalcxr.mechanisms.quantile import QuantileNormal
+from causalcxr.mechanisms.rounding import Rounding
+from causalcxr.mechanisms.spline import SplineKernel
+from causalcxr.noise import Draws
+
+__all__ = ["FlowEquation", "FlowMechanism"]
+
+
+class FlowMechanism(Mechanism):
+    """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
+
+    Q is the quantile-to-normal map of the training values, T an increasing map that depends on the
+    parents. A variable recorded on a lattice is trained on the exact mass of its cells.
+
+    Args:
+        variable: A continuous variable.
+        parents: Its parents.
+        options: `transform` (spline, or cnf: slower, smooth), `bins` (of the spline), `hidden`,
+            and the options of the training loop.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "transform": ("spline", "cnf"),
+        "bins": 16,
+        "hidden": 32,
+        "epochs": 30,
+        "patience": 6,
+    }
+
+    def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
+        super().__init__(variable, parents, **options)
+        if variable.type != "continuous":
+            raise MechanismError(
+                f"variable {variable.name!r} is {variable.type}: kind 'flow' needs numbers"
+            )
+        self.encoder = ParentEncoder(self.parents)
+        self.quantile = QuantileNormal()
+        self.rounding = Rounding(variable)
+        width, hidden = self.encoder.width, self.options["hidden"]
+        if self.options["transform"] == "cnf":
+            self.kernel = CNFKernel(width, hidden=hidden)
+        else:
+            self.kernel = SplineKernel(width, bins=self.options["bins"], hidden=hidden)
+
+    def prepare(self, x: Tensor, parents: Columns) -> None:
+        """Fit the quantile map, the scale to round to, and the encoder of the parents."""
+        self.encoder.prepare(parents)
+        self.quantile.fit(x, self.variable.resolution)
+        self.rounding.fit(x)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights anew."""
+        self.kernel.reset(generator)
+
+    def encode(self, parents: Columns) -> Tensor:
+        """Return the parents as features."""
+        return self.encoder(parents)
+
+    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Hide parents at random."""
+        return self.encoder.drop(context, generator)
+
+    def losses(
+        self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the loss of each row: -log p(z) or -log P(cell), or the flow matching error."""
+        if self.kernel.pointwise and self.variable.resolution is not None:
+            generator = generator or torch.Generator().manual_seed(0)
+            lift = torch.rand(len(x), generator=generator, dtype=torch.float64)
+            ends = (self.quantile(x + self.variable.resolution * (lift - 0.5)),)
+        else:
+            ends = self.ends(x)
+        return self.kernel.losses(ends, context, generator)
+
+    def ends(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return normal scores: of x, or of the two ends of its lattice cell, shape (n,) each."""
+        if self.variable.resolution is None:
+            return (self.quantile(x),)
+        return tuple(
+            torch.where(end.isinf(), end, self.quantile(end)) for end in self.rounding.cell(x)
+        )
+
+    def forward(self, parents: Columns) -> "FlowEquation":
+        """Return the equation."""
+        return FlowEquation(self, self.encode(parents))
+
+    def _forbidden(self, x: Tensor) -> Tensor:
+        return self.rounding.forbidden(x)
+
+    def _rule(self) -> str:
+        return self.rounding.rule
+
+
+class FlowEquation(Equation):
+    """An increasing map between a value and its noise u ~ N(0, 1), shape (n,).
+
+    On a lattice, x stands for a cell: the posterior of u given x is N(0, 1) restricted to the
+    image of that cell, and `abduct` draws from exactly that. The lift inside the cell is thereby
+    part of u, and x returns bit for bit. The outermost cells of a range reach to infinity, as
+    values beyond are recorded there.
+
+    Args:
+        mechanism: The mechanism with its parameters.
+        context: Encoded parents, shape (n, d), or (1, 0) without parents.
+    """
+
+    def __init__(self, mechanism: FlowMechanism, context: Tensor) -> None:
+        self.mechanism = mechanism
+        self.context = context
+
+    @torch.no_grad()
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return u, shape (n,): the one that gives x, or on a lattice a posterior draw."""
+        x, missing = self._filled(x)
+        lattice = self.mechanism.variable.resolution is not None
+        v = torch.from_numpy(draws.uniform()[:, 0]) if lattice else None
+        u = torch.empty_like(x)
+        for rows in chunks(len(x)):
+            bound, ends = self._bind(rows), self.mechanism.ends(x[rows])
+            if lattice:
+                u[rows] = truncated_normal(*push_cell(bound, ends), v[rows])
+            else:
+                u[rows] = bound(ends[0])
+        return u.masked_fill_(missing, torch.nan)
+
+    @torch.no_grad()
+    def predict(self, u: Tensor) -> Tensor:
+        """Return x, shape (n,), rounded to what the variable records and kept inside its range."""
+        missing = u.isnan()
+        u = u.masked_fill(missing, 0.0)
+        x = torch.empty_like(u)
+        for rows in chunks(len(u)):
+            z = self._bind(rows).inverse(u[rows])
+            x[rows] = self.mechanism.rounding(self.mechanism.quantile.inverse(z))
+        return x.masked_fill_(missing, torch.nan)
+
+    def sample_noise(self, draws: Draws) -> Tensor:
+        """Return u ~ N(0, 1), shape (n,)."""
+        return torch.from_numpy(draws.normal()[:, 0])
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-density in raw units, or on a lattice the log-mass, shape (n,)."""
+        x, missing = self._filled(x)
+        parts = []
+        for rows in chunks(len(x)):
+            ends = self.mechanism.ends(x[rows])
+            logp = log_density(self._bind(rows), ends)
+            if len(ends) == 1:
+                logp = logp + self.mechanism.quantile.log_derivative(x[rows])
+            parts.append(logp)
+        return torch.cat(parts).masked_fill(missing, torch.nan) if parts else x
+
+    def _bind(self, rows: slice) -> Any:
+        context = self.context
+        return self.mechanism.kernel.bind(context if len(context) == 1 else context[rows])
+
+    def _filled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x with its gaps filled by a harmless value, and where they were."""
+        x = self.mechanism.checked(x)
+        missing = x.isnan()
+        middle = self.mechanism.rounding(self.mechanism.quantile.inverse(torch.zeros(1).double()))
+        return torch.where(missing, middle, x), missing

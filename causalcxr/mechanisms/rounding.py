@@ -1,0 +1,93 @@
+"""The numbers a continuous variable can be: a lattice, or nine digits of its scale."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from causalcxr.graph import Variable
+
+__all__ = ["Rounding"]
+
+_DIGITS = 9
+
+
+class Rounding(torch.nn.Module):
+    """Round to what the variable records, so that 63.7 comes back as the very number 63.7.
+
+    With a resolution, to its multiples. Without, to nine digits of the variable's scale: far above
+    what the last digits of a matrix product can change, so a value depends on neither batch size
+    nor order (a value within one part in a million of a rounding edge may still move by one unit
+    of the ninth digit).
+
+    Args:
+        variable: A continuous variable.
+    """
+
+    def __init__(self, variable: Variable) -> None:
+        super().__init__()
+        self.resolution = variable.resolution
+        self.range = variable.range or (-math.inf, math.inf)
+        digits = _DIGITS if self.resolution is None else _decimals(self.resolution)
+        self.register_buffer("digits", torch.tensor(digits))
+
+    def fit(self, x: Tensor) -> None:
+        """Read the scale off the training values, shape (n,); a lattice has its own."""
+        if self.resolution is None:
+            scale = x.std(correction=0).item() or x.abs().max().item() or 1.0
+            self.digits.fill_(_DIGITS - math.ceil(math.log10(scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the nearest number that the variable can be, of the shape of x."""
+        if self.resolution is not None:
+            x = torch.round(x / self.resolution) * self.resolution
+            low, high = self._ends()
+        else:
+            low, high = self.range
+        return _decimal(x, int(self.digits)).clamp(low, high)
+
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both ends of each value's cell, shape (n,); the outermost are unbounded."""
+        low, high = self._ends()
+        half = self.resolution / 2
+        return (
+            torch.where(x - half < low, -torch.inf, x - half),
+            torch.where(x + half > high, torch.inf, x + half),
+        )
+
+    def forbidden(self, x: Tensor) -> Tensor:
+        """Return which values the variable cannot be, shape (n,)."""
+        wrong = (x < self.range[0]) | (x > self.range[1])
+        if self.resolution is not None:
+            off = (torch.round(x / self.resolution) * self.resolution - x).abs()
+            wrong = wrong | (off > 1e-9 * self.resolution + 1e-15 * x.abs())
+        return wrong
+
+    @property
+    def rule(self) -> str:
+        """What a value must be, in words."""
+        words = (
+            "finite numbers" if self.resolution is None else f"multiples of {self.resolution:g}"
+        )
+        inside = "" if math.isinf(self.range[1]) else f" in [{self.range[0]:g}, {self.range[1]:g}]"
+        return f"values are {words}{inside}"
+
+    def _ends(self) -> tuple[float, float]:
+        """Return the first and the last lattice value inside the range."""
+        r, (low, high) = self.resolution, self.range
+        if math.isinf(low):
+            return low, high
+        return math.ceil(low / r - 1e-9) * r, math.floor(high / r + 1e-9) * r
+
+
+def _decimals(number: float) -> int:
+    """Return how many decimals a number is written with."""
+    mantissa, _, exponent = f"{number:.12g}".partition("e")
+    return max(0, len(mantissa.partition(".")[2]) - int(exponent or 0))
+
+
+def _decimal(x: Tensor, digits: int) -> Tensor:
+    """Round to decimals; dividing by a power of ten gives the double nearest to the decimal."""
+    if digits >= 0:
+        return torch.round(x * 10.0**digits) / 10.0**digits
+    return torch.round(x / 10.0**-digits) * 10.0**-digits

@@ -1,0 +1,55 @@
+"""Images that a model computes when they are asked for, in batches, each one once."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from causalcxr.images import Images, progress
+
+__all__ = ["ModelImages"]
+
+_BATCH = 64
+
+
+class ModelImages(Images):
+    """Radiographs computed by a function of row numbers.
+
+    Args:
+        compute: Row numbers (k,) -> images (k, 1, H, W); values outside [0, 1] are clipped.
+        available: Which records have an image, shape (n,).
+        size: Height and width in pixels.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[np.ndarray], np.ndarray],
+        available: np.ndarray,
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__(available)
+        self._compute, self._size = compute, size
+        self._kept: dict[int, np.ndarray] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._size
+
+    def select(self, rows: object) -> "ModelImages":
+        """Return some of the images, still not computed; what has been computed is shared."""
+        rows = self._positions(rows)
+        return ModelImages(lambda some: self[rows[some]], self._available[rows], self._size)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        return self._kept[row]
+
+    def __getitem__(self, rows: object) -> np.ndarray:
+        rows = self._positions(rows)
+        wanted = np.unique(rows[self._available[rows]])
+        todo = [row for row in wanted if row not in self._kept]
+        starts = range(0, len(todo), _BATCH)
+        for start in progress(starts, "images") if len(starts) > 1 else starts:
+            part = np.array(todo[start : start + _BATCH])
+            images = np.clip(self._compute(part), 0, 1).astype(np.float32)
+            self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))
+        return super().__getitem__(rows)

@@ -1,0 +1,2 @@
+"""RadiT: the rectified flow transformer, its flow, its solvers and its training loop."""
+

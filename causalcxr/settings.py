@@ -1,0 +1,268 @@
+"""One setting of an intervention and one variable: levels, numbers, shifts, functions, columns."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from causalcxr.errors import InterventionError
+from causalcxr.mechanism_spec import brief, nearest_to
+from causalcxr.variables import Variable
+
+__all__ = ["Setting", "Shift", "canonical", "checked", "evaluate", "jsonable", "worded"]
+
+Setting = Any  # a level, a number, a Shift, a function of the column, or a column of values
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Add an amount to the factual value of a continuous variable, in its unit.
+
+    Example:
+        >>> str(Shift(-5))
+        '-5'
+    """
+
+    amount: float
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.amount) or not math.isfinite(self.amount):
+            raise InterventionError(f"a shift is a finite number, not {brief(self.amount)}")
+
+    def __str__(self) -> str:
+        return f"{self.amount:+g}"
+
+
+def checked(name: str, value: Any) -> Setting:
+    """Refuse at once what no graph could accept, and copy columns."""
+    if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
+        text = f"{value} is no value to set; leave the variable out"
+        raise InterventionError(f"intervention {name!r}: {text}")
+    if isinstance(value, bool | np.bool_):
+        text = f"{value} is no level; name the level, such as 'P'"
+        raise InterventionError(f"intervention {name!r}: {text}")
+    if _is_scalar(value) or isinstance(value, Shift) or callable(value):
+        return value
+    try:
+        column = np.array(value, dtype=object)
+    except (TypeError, ValueError):
+        column = np.array(None)
+    if column.ndim != 1:
+        text = f"{brief(value)} is no level, number, shift, function or column"
+        raise InterventionError(f"intervention {name!r}: {text}")
+    column.flags.writeable = False  # what happens to the caller's array changes nothing here
+    return column
+
+
+def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting:
+    """Return a setting as the variable spells it: the level's own text, a number on its lattice.
+
+    Raises:
+        InterventionError: If the value is no level, no number, or out of range.
+    """
+    if isinstance(value, Shift) and variable.is_discrete:
+        if str(value) not in variable.levels:
+            _refuse(variable, f"shift {value} needs a continuous variable; {_rule(variable)}")
+        value = str(value)
+    if isinstance(value, Shift) or callable(value):
+        return value
+    if not _is_scalar(value):
+        _codes(variable, value, beyond_range)
+        return value
+    code = _code(variable, value, beyond_range)
+    return variable.levels[int(code)] if variable.is_discrete else code
+
+
+def evaluate(
+    variable: Variable, value: Setting, observed: np.ndarray, beyond_range: bool
+) -> np.ndarray:
+    """Return the code that every record is set to.
+
+    Args:
+        variable: The declaration of what is set.
+        value: What it is set to, in canonical form.
+        observed: The factual codes, shape (n,), NaN where missing.
+        beyond_range: Whether numbers outside the range are allowed.
+
+    Raises:
+        InterventionError: If a value does not fit, with the number of records and the first.
+    """
+    if isinstance(value, Shift):
+        return _within(variable, observed + value.amount, beyond_range, np.arange(len(observed)))
+    if callable(value):
+        return _called(variable, value, observed, beyond_range)
+    if _is_scalar(value):
+        return np.full(len(observed), _code(variable, value, beyond_range))
+    if len(value) != len(observed):
+        text = f"{len(value)} values for {len(observed)} records; give one for each"
+        _refuse(variable, text)
+    return _codes(variable, value, beyond_range)
+
+
+def worded(name: str, value: Setting) -> str:
+    """Return a setting in words, such as `Sex=M` or `Age+10`."""
+    if isinstance(value, Shift):
+        return f"{name}{value}"
+    if callable(value):
+        return f"{name}={_name_of(value)}"
+    if not _is_scalar(value):
+        return f"{name}=<{len(value)} values>"
+    return f"{name}={value:g}" if _is_number(value) else f"{name}={value}"
+
+
+def jsonable(value: Setting) -> Any:
+    """Return what a manifest keeps of a setting."""
+    if isinstance(value, Shift):
+        return {"shift": float(value.amount)}
+    if callable(value):
+        return {"function": _name_of(value)}
+    if _is_scalar(value):
+        return _plain(value)
+    content = "\n".join(str(_plain(item)) for item in value)
+    return {"records": len(value), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+
+
+def _called(
+    variable: Variable, function: Callable, observed: np.ndarray, beyond_range: bool
+) -> np.ndarray:
+    """Apply a function to the column as a person reads it, and code what it returns."""
+    import pandas as pd
+
+    missing = np.isnan(observed)
+    column: Any = observed.copy()
+    if variable.is_discrete:
+        column = np.full(len(observed), None, dtype=object)
+        column[~missing] = np.array(variable.levels, dtype=object)[observed[~missing].astype(int)]
+    try:
+        result = function(pd.Series(column, name=variable.name))
+    except Exception as fault:  # whatever a user's function may raise
+        what = " ".join(f"{type(fault).__name__}: {fault}".split())[:120]
+        raise InterventionError(
+            f"intervention on {variable.name!r}: the function failed ({what}); it is given the "
+            f"column of {len(observed)} records and returns one value for each"
+        ) from fault
+    if _is_scalar(result):
+        result = np.full(len(observed), result, dtype=object)
+    result = np.asarray(result, dtype=object)
+    if result.shape != observed.shape:
+        text = f"the function returned shape {result.shape} for {len(observed)} records"
+        _refuse(variable, f"{text}; return one value for each")
+    codes = np.full(len(observed), np.nan)
+    rows = np.flatnonzero(~missing)
+    codes[rows] = _codes(variable, result[rows], beyond_range, rows)
+    return codes
+
+
+def _code(variable: Variable, value: Any, beyond_range: bool) -> float:
+    """Code the one value that all records are set to."""
+    code = (_position if variable.is_discrete else _number)(variable, value)
+    if code is None:
+        _refuse_value(variable, value, "")
+    if variable.is_discrete:
+        return code
+    return float(_within(variable, np.array([code]), beyond_range, None)[0])
+
+
+def _codes(
+    variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Code one value for each record; `rows` are the positions of the records."""
+    rows = np.arange(len(values)) if rows is None else rows
+    read = _position if variable.is_discrete else _number
+    keys = [_plain(value) for value in values]
+    known = {key: read(variable, key) for key in set(keys)}  # each distinct value is read once
+    bad = np.array([known[key] is None for key in keys], dtype=bool)
+    if bad.any():
+        _refuse_value(variable, keys[int(np.flatnonzero(bad)[0])], _where(bad, rows))
+    codes = np.array([known[key] for key in keys], dtype=np.float64)
+    return codes if variable.is_discrete else _within(variable, codes, beyond_range, rows)
+
+
+def _within(
+    variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None
+) -> np.ndarray:
+    """Round numbers to the variable's lattice and keep them to its range; NaN passes."""
+    values = _on_lattice(values, variable.resolution)
+    low, high = (-np.inf, np.inf) if beyond_range or not variable.range else variable.range
+    outside = (values < low) | (values > high) | np.isinf(values)
+    if outside.any():
+        first = values[np.flatnonzero(outside)[0]]
+        where = "" if rows is None else _where(outside, rows)
+        unit = f" {variable.unit}" if variable.unit else ""
+        text = f"value {first:g}{where} is outside the range [{low:g}, {high:g}]{unit}"
+        _refuse(variable, f"{text}; if it is meant, pass beyond_range=True")
+    return values
+
+
+def _on_lattice(values: np.ndarray, step: float | None) -> np.ndarray:
+    """Round halves upwards; what is on the lattice already stays as it is, bit for bit."""
+    if not step:
+        return values
+    places = 9 - math.floor(math.log10(step))  # 3 steps of 0.1 are 0.3, not 0.30000000000000004
+    rounded = np.round(np.floor(values / step + 0.5) * step, places)
+    return np.where(np.abs(rounded - values) < 1e-9 * step, values, rounded)
+
+
+def _position(variable: Variable, value: Any) -> float | None:
+    """Find a level by its exact text, else by its text whatever the case."""
+    text = f"{value:g}" if _is_number(value) else value
+    if not isinstance(text, str):
+        return None
+    if text in variable.levels:
+        return float(variable.levels.index(text))
+    lowered = [level.lower() for level in variable.levels]
+    return float(lowered.index(text.lower())) if lowered.count(text.lower()) == 1 else None
+
+
+def _number(variable: Variable, value: Any) -> float | None:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _refuse_value(variable: Variable, value: Any, where: str) -> NoReturn:
+    what = "level" if variable.is_discrete else "value"
+    hint = nearest_to(value, variable.levels)
+    missing = value is None or value != value or str(value) in ("<NA>", "NaT")
+    if missing:
+        hint = "; a function such as `lambda x: x` leaves missing values missing"
+    _refuse(variable, f"{what} {brief(value)}{where}: {_rule(variable)}{hint}")
+
+
+def _refuse(variable: Variable, text: str) -> NoReturn:
+    raise InterventionError(f"intervention on {variable.name!r}: {text}")
+
+
+def _rule(variable: Variable) -> str:
+    if variable.is_discrete:
+        return f"the levels are {', '.join(variable.levels)}"
+    return "give a finite number"
+
+
+def _where(bad: np.ndarray, rows: np.ndarray) -> str:
+    first = int(rows[np.flatnonzero(bad)[0]])
+    return f" ({int(bad.sum())} of {len(bad)} records, the first at position {first})"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that can be looked up and written, whatever a user put into a column."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str) or _is_number(value)
+
+
+def _name_of(function: Callable) -> str:
+    name = getattr(function, "__name__", "<lambda>")
+    return "<callable>" if name == "<lambda>" else name

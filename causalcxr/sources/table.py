@@ -1,0 +1,176 @@
+"""A cohort in a .csv file, and the reading of such files, whatever happened to them on the way."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.cohort import Cohort
+from causalcxr.errors import CohortError, nearest
+from causalcxr.images import FileImages
+
+__all__ = ["load", "read_cells", "recognises"]
+
+# How spreadsheets and statistics programs write an empty cell.
+_EMPTY = ("", "NA", "NaN", "nan")
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
+
+
+def recognises(path: Path) -> bool:
+    """Return whether a path looks like a table: a file named .csv."""
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def load(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> Cohort:
+    """Read a cohort from a .csv file.
+
+    Columns named `record`, `draw`, `patient` and `split`, whatever the case, hold what they say;
+    all are optional. Columns of numbers are read as numbers, unless zeros lead (`007` is a name).
+    Empty cells, `NA`, `NaN` and `nan` are missing.
+
+    Args:
+        path: The file, UTF-8.
+        images: A folder that holds `<record>` or `<record>.png` for some of the records.
+        size: The side, or height and width, to which images are resized.
+
+    Raises:
+        CohortError: If the file is damaged, with its line where it is known.
+    """
+    path = Path(path)
+    cells = read_cells(path)
+    ids = {}
+    for column in list(cells):
+        if column.lower() in ("record", "draw", "patient", "split") and column.lower() not in ids:
+            ids[column.lower()] = cells.pop(column).to_numpy()
+    table = pd.DataFrame({name: _typed(cells[name]) for name in cells}, index=cells.index)
+    if "record" in ids:
+        _check_filled(ids["record"], path)
+        table.index = _index(ids, path)
+    return Cohort(
+        table,
+        None if images is None else _images(Path(images), table.index, size),
+        patients=ids.get("patient"),
+        splits=ids.get("split"),
+        source="table",
+        origin=path,
+    )
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Return the cells of a .csv file as text, one row a record.
+
+    Raises:
+        CohortError: If the file is missing, empty, compressed, not UTF-8, ragged or cut short.
+    """
+    text = _text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        cut = "unexpected end" in str(error)
+        remedy = "a quote is not closed; the file may be cut short" if cut else error
+        raise CohortError(f"{path}:{reader.line_num}: {remedy}") from None
+    if not rows:
+        raise CohortError(f"{path}: the file is empty")
+    header = [name.strip() for name in rows[0]]
+    _check_rows(path, header, rows, lines, ends=text.endswith(("\n", "\r")))
+    if len(rows) == 1:
+        raise CohortError(f"{path}: the file has a header but no records")
+    cells = pd.DataFrame(rows[1:], columns=header, dtype=object)
+    # A comma at the end of every line, as some releases have, makes a column without a name.
+    unnamed = [name for name in cells if not name and (cells[name] == "").all()]
+    return cells.drop(columns=unnamed)
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read: {error.strerror}") from None
+    if content[:2] == b"\x1f\x8b":
+        raise CohortError(f"{path}: the file is compressed by gzip; decompress it first (gunzip)")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise CohortError(f"{path}: the file is UTF-16; save it as UTF-8")
+    if (null := content.find(b"\0")) >= 0:
+        line = content[:null].count(b"\n") + 1
+        raise CohortError(f"{path}:{line}: a null byte; this is not a text file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        raise CohortError(
+            f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save as UTF-8"
+        ) from None
+
+
+def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool) -> None:
+    """Refuse doubled headers, and rows that have not as many cells as the header."""
+    twice = [name for k, name in enumerate(header) if name in header[:k]]
+    if twice:
+        raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
+    if "" in header[:-1]:
+        raise CohortError(f"{path}:1: column {header.index('') + 1} has no name; give it one")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            last = row is rows[-1] and len(row) < len(header) and not ends
+            remedy = "the file may be cut short" if last else "quote cells that hold a comma"
+            raise CohortError(
+                f"{path}:{line}: {len(row)} cells, the header has {len(header)}; {remedy}"
+            )
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Return a column of text as numbers where every filled cell is one, else as text."""
+    empty = cells.isin(_EMPTY).to_numpy()
+    filled = cells[~empty]
+    values = cells.to_numpy(dtype=object, copy=True)
+    values[empty] = np.nan
+    text = any(_LEADING_ZERO.match(cell) for cell in filled.unique())
+    if text or pd.to_numeric(filled, errors="coerce").isna().any():
+        return pd.Series(values, index=cells.index)
+    # Python's own conversion: it is exact, where that of pandas can miss the last bit.
+    numbers = values.astype(np.float64)
+    whole = not empty.any() and filled.str.fullmatch(r"[+-]?\d{1,15}").all()
+    return pd.Series(numbers.astype(np.int64) if whole else numbers, index=cells.index)
+
+
+def _check_filled(records: np.ndarray, path: Path) -> None:
+    if (empty := records == "").any():
+        raise CohortError(f"{path}: row {int(empty.argmax()) + 1} has no record id; give it one")
+
+
+def _index(ids: dict[str, np.ndarray], path: Path) -> pd.Index:
+    if "draw" not in ids:
+        return pd.Index(ids["record"], name="record")
+    try:
+        draws = ids["draw"].astype(np.int64)
+    except ValueError as error:
+        raise CohortError(f"{path}: column 'draw' holds whole numbers: {error}") from None
+    return pd.MultiIndex.from_arrays([ids["record"], draws], names=["record", "draw"])
+
+
+def _images(folder: Path, index: pd.Index, size: int | tuple[int, int] | None) -> FileImages:
+    """Find the records' images; only names that the folder itself lists are ever opened."""
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: no such folder of images")
+    names = {file.name for file in folder.iterdir()}
+    records = [str(record) for record in index.get_level_values(0)]
+    found = [next((n for n in (r, f"{r}.png") if n in names), None) for r in records]
+    if not any(found):
+        hint = nearest(f"{records[0]}.png", sorted(names)[:10_000])
+        raise CohortError(f"{folder}: no image is named after a record, {records[0]}.png{hint}")
+    paths = [None if name is None else folder / name for name in found]
+    return FileImages(paths, (size, size) if isinstance(size, int) else size)

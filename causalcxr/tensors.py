@@ -1,0 +1,50 @@
+"""Tensors on disk: safetensors, written whole, read with suspicion."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from causalcxr.errors import ModelError
+from causalcxr.files import atomic_write
+
+__all__ = ["load_tensors", "pack_tensors", "save_tensors", "sha256"]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """Return the content of a safetensors file."""
+    ready = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    return save(ready, dict(about))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write tensors and a few words about them, atomically."""
+    atomic_write(path, pack_tensors(tensors, about))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and the words about them; refuse what is not safetensors, or not finite.
+
+    Raises:
+        ModelError: Naming the file and what is wrong with it.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            about = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: not a safetensors file ({error}); pickled weights are refused"
+        ) from error
+    bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise ModelError(f"{path}: tensor {bad[0]!r} is not finite; train or fetch it again")
+    return tensors, about

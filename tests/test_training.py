@@ -1,0 +1,129 @@
+"""The training loop: seeds, early stopping, known laws, and losses that are not finite."""
+
+import numpy as np
+import pytest
+import torch
+
+from causalcxr.errors import MechanismError
+from causalcxr.graph import Variable
+from causalcxr.mechanisms import build
+
+A, B = Variable("A", "continuous"), Variable("B", "binary")
+
+
+def binary(**options):
+    spec = {"kind": "discrete", **options}
+    return build(Variable("Y", "binary", parents=["A", "B"], mechanism=spec), [A, B])
+
+
+def logistic(n, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=n), rng.integers(0, 2, n) * 1.0
+    p = 1 / (1 + np.exp(-(-1 + 0.8 * a + 0.7 * b)))
+    y = (rng.random(n) < p) * 1.0
+    columns = {"A": torch.tensor(a), "B": torch.tensor(b)}
+    return torch.tensor(y), columns, torch.tensor(p)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    y, columns, _ = logistic(20_000)
+    mechanism = binary()
+    return mechanism, mechanism.fit(y, columns, validation=logistic(5000, 1)[:2], seed=0)
+
+
+def test_given_a_logistic_law_then_it_is_recovered(trained):
+    mechanism, _ = trained
+    y, columns, p = logistic(20_000, seed=2)
+    with torch.no_grad():
+        found = mechanism(columns).log_probs.exp()[:, 1]
+    assert (found - p).abs().mean().item() < 0.012
+    truth = -(y * p.log() + (1 - y) * (1 - p).log()).mean().item()
+    assert mechanism.loss(y, columns).item() - truth < 0.001
+
+
+def test_given_a_missing_parent_then_it_is_averaged_out(trained):
+    mechanism, _ = trained
+    y, columns, _ = logistic(50_000, seed=3)
+    hidden = torch.full((2,), torch.nan, dtype=torch.float64)
+    with torch.no_grad():
+        both = mechanism({"A": hidden, "B": hidden}).log_probs.exp()[0, 1].item()
+        known = mechanism({"A": hidden, "B": torch.tensor([0.0, 1.0]).double()})
+    assert both == pytest.approx(y.mean().item(), abs=0.04)
+    for level in (0, 1):
+        share = y[columns["B"] == level].mean().item()
+        assert known.log_probs.exp()[level, 1].item() == pytest.approx(share, abs=0.04)
+
+
+def test_given_a_history_then_the_best_epoch_is_what_is_kept(trained):
+    mechanism, history = trained
+    y, columns, _ = logistic(5000, 1)
+    with torch.no_grad():
+        loss = mechanism.loss(y, columns).item()
+    assert loss == pytest.approx(min(history.validation), abs=1e-12)
+    assert history.validation[history.best] == min(history.validation)
+    assert len(history.validation) == len(history.train) + 1
+    assert history.rows == 20_000
+
+
+@pytest.mark.parametrize("transform", ["discrete", "spline", "cnf"])
+def test_given_the_same_seed_then_the_same_weights_whatever_the_global_state(transform):
+    y, columns, _ = logistic(1500)
+
+    def weights(seed, disturb):
+        torch.manual_seed(disturb)
+        if transform == "discrete":
+            mechanism, x = binary(epochs=2), y
+        else:
+            spec = {"kind": "flow", "transform": transform, "epochs": 2}
+            variable = Variable("X", "continuous", parents=["A", "B"], mechanism=spec)
+            mechanism, x = build(variable, [A, B]), columns["A"] * 2 + y
+        before = torch.random.get_rng_state()
+        mechanism.fit(x, columns, seed=seed)
+        assert torch.equal(before, torch.random.get_rng_state())
+        return torch.cat([p.detach().flatten() for p in mechanism.parameters()])
+
+    assert torch.equal(weights(3, disturb=0), weights(3, disturb=1))
+    assert not torch.equal(weights(3, disturb=0), weights(4, disturb=0))
+
+
+@pytest.mark.parametrize("n", [30, 300, 2000])
+def test_given_few_rows_and_pure_noise_then_it_is_no_worse_than_the_marginal(n):
+    rng = np.random.default_rng(n)
+    parents = [Variable(f"P{i}", "binary") for i in range(8)]
+    columns = {p.name: torch.tensor(rng.integers(0, 2, 12_000) * 1.0) for p in parents}
+    y = torch.tensor((rng.random(12_000) < 0.3) * 1.0)
+    variable = Variable("Y", "binary", parents=[p.name for p in parents])
+    mechanism = build(variable, parents)
+    history = mechanism.fit(y[:n], {k: v[:n] for k, v in columns.items()}, seed=0)
+    assert min(history.validation) <= history.validation[0]
+    with torch.no_grad():
+        fresh = mechanism.loss(y[2000:], {k: v[2000:] for k, v in columns.items()}).item()
+    marginal = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
+    assert fresh - marginal < {30: 0.12, 300: 0.06, 2000: 0.01}[n]
+
+
+def test_given_progress_then_it_hears_of_every_epoch():
+    y, columns, _ = logistic(500)
+    heard = []
+    mechanism = binary(epochs=3)
+    history = mechanism.fit(y, columns, seed=0, progress=lambda *now: heard.append(now))
+    assert [epoch for epoch, _, _ in heard] == [1, 2, 3][: len(heard)]
+    assert [loss for *_, loss in heard] == history.validation[1:]
+
+
+def test_given_a_loss_that_is_not_finite_then_the_variable_is_named():
+    y, columns, _ = logistic(500)
+    mechanism = binary(lr=1e300)
+    with pytest.raises(MechanismError, match="'Y': the training loss is nan"):
+        mechanism.fit(y, columns, seed=0)
+
+
+def test_given_missing_values_then_their_rows_are_left_out():
+    y, columns, _ = logistic(2000)
+    kept = torch.arange(2000) % 2 == 0
+    gaps = torch.where(kept, y, torch.nan)
+    one, two = binary(epochs=2), binary(epochs=2)
+    one.fit(gaps, columns, seed=0)
+    two.fit(y[kept], {name: c[kept] for name, c in columns.items()}, seed=0)
+    assert all(map(torch.equal, one.parameters(), two.parameters()))
