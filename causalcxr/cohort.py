@@ -378,8 +378,8 @@ def _record_index(index: pd.Index, place: str) -> pd.Index:
     if index.has_duplicates:
         twice = index[index.duplicated()]
         raise CohortError(
-            f"{place}: record {shown(twice[0])} occurs more than once "
-            f"({len(twice):,} rows too many); give every record an id of its own, or drop the duplicates"
+            f"{place}: record {shown(twice[0])} occurs more than once ({len(twice):,} rows too "
+            "many); give every record an id of its own, or drop the duplicates"
         )
     if index.get_level_values(0).hasnans:
         raise CohortError(f"{place}: a record has no id; give every record one")

@@ -19,9 +19,11 @@ from causalcxr.twin_folder import TwinJob, write_twins
 
 __all__ = ["image_error", "run"]
 
+_TRUTH = 96  # so many twins are compared with the truth
+
 
 def image_error(factual: Cohort, twins: Cohort, action: Intervention) -> dict[str, float]:
-    """Compare the images of phantoms' twins with the true ones.
+    """Compare the images of phantoms' twins with the true ones, pixel by pixel.
 
     Returns:
         The mean absolute difference twin - truth, that of the factual image - truth (which a copy of the factual would
@@ -44,7 +46,7 @@ def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
     """
     if out.exists() and any(out.iterdir()) and not (out / "model").exists():
         raise CohortError(f"{out}: not empty and no earlier demo; give another folder with --out")
-    console, begun = Console(), time.monotonic()
+    console, begun = Console(soft_wrap=True), time.monotonic()
 
     def say(text: str) -> None:
         console.print(Text(f"[{time.monotonic() - begun:5.1f} s] {text}"))
@@ -64,14 +66,15 @@ def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
     }
     for name, (cohort, action, limit) in jobs.items():
         job = TwinJob(model, cohort, action, seed=seed, with_images=limit)
-        summary = write_twins(job, out / name)
+        result = write_twins(job, out / name)
         say(f"{name}: done")
-        show_changes(summary, action, out / name)
-        few = cohort.head(48)
-        score = image_error(few, model.counterfactual(few, action, seed=seed), action)
+        show_changes(result, action, out / name)
+        few = min(_TRUTH, len(cohort), limit or len(cohort))
+        factual, twins = result.compared.factual.head(few), result.compared.counterfactual.head(few)
+        score = image_error(factual, twins, action)
         (out / name / "truth.json").write_text(json.dumps(score, indent=1) + "\n")
         console.print(Text(
-            f"  against the phantom's true twins (first {len(few)}): mean absolute error {score['twin_to_truth']:.4f}; a copy of the"
+            f"  against the phantom's true twins (first {few}): mean absolute error {score['twin_to_truth']:.4f}; a copy of the"
             f" factual image has {score['factual_to_truth']:.4f}\n"
         ))
     console.print(Text(f"  {out / 'graph.png'}", style="bold"), Text("the expert graph"))

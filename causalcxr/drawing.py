@@ -200,15 +200,15 @@ def _label(name: str) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None or value != value:
+        return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _width(text: str, size: float) -> float:
     lines = [line for line in text.split("\n") if line.strip()]
-    return (
-        max((TextPath((0, 0), line, size=size).get_extents().width for line in lines), default=0)
-        / 72
-    )
+    points = [TextPath((0, 0), line, size=size).get_extents().width for line in lines]
+    return float(max(points, default=0.0)) / 72
 
 
 # Painting

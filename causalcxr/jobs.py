@@ -1,6 +1,5 @@
 """What the verbs of the command line do: load, fit, make twins, write folders, say what was written."""
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from causalcxr.errors import CohortError, InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, parse
 from causalcxr.scm import SCM
-from causalcxr.twin_folder import TwinJob, write_twins
+from causalcxr.twin_folder import TwinJob, TwinResult, write_twins
 
 __all__ = [
     "counterfactual_job",
@@ -148,20 +147,17 @@ def counterfactual_job(
     show_changes(write_twins(job, out), action, out)
 
 
-def show_changes(summary: dict[str, Any], action: Intervention, out: Path) -> None:
+def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
     """Print one screen: what changed downstream, and the files."""
-    table = Table(title=f"{summary['records']:,} twins under {action.describe()}", title_justify="left", box=None)
+    n = len(result.compared.factual)
+    table = Table(title=f"{n:,} twins under {action.describe()}", title_justify="left", box=None)
     for heading in ("variable", "changed", "what"):
         table.add_column(heading, justify="right" if heading == "changed" else "left")
-    for name, row in summary["changed"].items():
+    for name, row in result.changed.items():
         table.add_row(Text(name), f"{row['changed']:,}", Text(row["what"]))
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(table)
-    for file, about in summary["files"].items():
+    for file, about in result.files.items():
         console.print(Text(f"  {out / file}", style="bold"), Text(about))
     sys.stdout.flush()
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))

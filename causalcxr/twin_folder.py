@@ -24,7 +24,7 @@ from causalcxr.model_folder import versions
 from causalcxr.noise import record_keys
 from causalcxr.scm import SCM
 
-__all__ = ["TwinJob", "write_twins"]
+__all__ = ["TwinJob", "TwinResult", "write_twins"]
 
 _KIND = "causalcxr twins"
 _BATCH = 64
@@ -75,13 +75,19 @@ class TwinJob:
         }
 
 
-def write_twins(job: TwinJob, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TwinResult:
+    """What was made: the pairs, what changed downstream, and the files with a few words about each."""
+
+    compared: Comparison
+    changed: dict[str, dict[str, Any]]
+    files: dict[str, str]
+
+
+def write_twins(job: TwinJob, folder: Path) -> TwinResult:
     """Make twins and write `pairs.png`, `twins.csv`, `images/` and `manifest.json`.
 
     The manifest comes last: a folder without one is a job that did not end, and the same job takes it up again.
-
-    Returns:
-        What to tell a person: number of records, what changed, the files.
 
     Raises:
         CohortError: If the folder holds something else.
@@ -99,19 +105,15 @@ def write_twins(job: TwinJob, folder: Path) -> dict[str, Any]:
         files["pairs.png"] = "factual | twin | difference"
         files["images"] = f"{len(names['factual'].dropna()):,} factual and twin radiographs, 16-bit PNG"
     files["manifest.json"] = "graph, intervention, seeds, versions"
-    changed = compared.summary().query("changed > 0")
-    summary = {
-        "records": len(cohort),
-        "changed": {name: {"changed": int(r.changed), "what": r.what} for name, r in changed.iterrows()},
-        "files": files,
-    }
+    rows = compared.summary().query("changed > 0").iterrows()
+    changed = {name: {"changed": int(row.changed), "what": row.what} for name, row in rows}
     manifest = {
         "kind": _KIND, "mark": MARK, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **job.describe(), "versions": versions(), "changed": summary["changed"],
+        **job.describe(), "versions": versions(), "changed": changed,
     }
     atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     (folder / ".job.json").unlink()
-    return summary
+    return TwinResult(compared, changed, files)
 
 
 def _claim(job: TwinJob, folder: Path) -> None:

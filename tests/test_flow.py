@@ -66,7 +66,7 @@ def test_given_a_skewed_variable_then_the_tail_is_followed():
     mechanism, a, u = fitted(skewed)
     inner = (a + 1).abs() < 2.5
     common = inner & (u.abs() < 2)
-    assert rmse(mechanism, skewed, a[common], u[common]) < 0.06
+    assert rmse(mechanism, skewed, a[common], u[common]) < 0.08
     assert rmse(mechanism, skewed, a[inner], u[inner]) < 0.25  # one patient in 2,000 makes this
     tail = u.abs() > 1.645
     noise = mechanism({"A": a}).abduct(skewed(a, u), draws(len(a)))

@@ -66,11 +66,15 @@ def graphs(draw):
         type = draw(st.sampled_from(["continuous", "binary", "ordinal", "categorical"]))
         fields = {}
         if type in ("ordinal", "categorical"):
-            fields["levels"] = draw(st.sampled_from([("a", "b"), ("no", "yes", "1"), ("é: #", "-")]))
+            fields["levels"] = draw(
+                st.sampled_from([("a", "b"), ("no", "yes", "1"), ("é: #", "-")])
+            )
         if type == "continuous":
             fields["range"] = draw(st.sampled_from([None, (0, 105), (-1e-5, 1.5e7)]))
             fields["unit"] = draw(st.sampled_from([None, "year", "mm Hg: a"]))
-        variables.append(Variable(f"V {number}", type, parents=[f"V {p}" for p in parents], **fields))
+        variables.append(
+            Variable(f"V {number}", type, parents=[f"V {p}" for p in parents], **fields)
+        )
     return Graph(draw(st.permutations(variables)), name="drawn")
 
 
@@ -136,7 +140,9 @@ def test_given_a_spelling_when_found_then_the_canonical_name_is_returned(spellin
 
 
 def test_given_an_unknown_name_when_found_then_the_nearest_is_told():
-    with pytest.raises(GraphError, match="no variable 'Edma' in graph 'cxr7'; did you mean 'Edema'"):
+    with pytest.raises(
+        GraphError, match="no variable 'Edma' in graph 'cxr7'; did you mean 'Edema'"
+    ):
         Graph.load("cxr7").find("Edma")
 
 
@@ -161,7 +167,9 @@ def test_given_an_edit_when_made_then_the_old_graph_stays_and_undoing_restores_t
     edited = graph.add_edge("support devices", "view").remove_edge("Fracture", "Pneumothorax")
     assert ("Support Devices", "View") not in graph.edges
     assert edited != graph
-    assert edited.add_edge("Fracture", "Pneumothorax").remove_edge("Support Devices", "View") == graph
+    assert (
+        edited.add_edge("Fracture", "Pneumothorax").remove_edge("Support Devices", "View") == graph
+    )
 
 
 def test_given_the_edit_of_the_design_when_compared_then_only_two_equations_are_stale():
@@ -176,7 +184,9 @@ def test_given_the_edit_of_the_design_when_compared_then_only_two_equations_are_
 
 def test_given_a_parents_levels_change_when_compared_then_its_children_are_stale_too():
     graph = Graph.load("cxr7")
-    changed = graph.with_variable(graph["Race"].replace(levels=("Asian", "Black", "Other", "White")))
+    changed = graph.with_variable(
+        graph["Race"].replace(levels=("Asian", "Black", "Other", "White"))
+    )
     assert graph.diff(changed).stale == {"Race", "Cardiomegaly", "Edema", "Image"}
     assert "~ Race: levels [Asian, Black, White] ->" in str(graph.diff(changed))
 
@@ -184,14 +194,18 @@ def test_given_a_parents_levels_change_when_compared_then_its_children_are_stale
 def test_given_more_solver_steps_when_compared_then_the_graph_changes_but_nothing_is_stale():
     graph = Graph.load("mini")
     options = {**graph["Image"].mechanism.options, "solver_steps": 32}
-    changed = graph.with_variable(graph["Image"].replace(mechanism=MechanismSpec("radit", options)))
+    changed = graph.with_variable(
+        graph["Image"].replace(mechanism=MechanismSpec("radit", options))
+    )
     assert changed.hash != graph.hash
     assert graph.diff(changed)
     assert graph.diff(changed).stale == frozenset()
 
 
 def test_given_order_comments_descriptions_and_names_when_they_differ_then_hashes_are_equal():
-    one = Graph.parse("{name: a, variables: {A: {type: binary, description: x}, B: {type: binary}}}")
+    one = Graph.parse(
+        "{name: a, variables: {A: {type: binary, description: x}, B: {type: binary}}}"
+    )
     two = Graph.parse("variables:\n  B: {type: binary, levels: [N, P]} # b\n  A: {type: binary}\n")
     assert one.hash == two.hash
     assert one == two
@@ -218,7 +232,7 @@ def test_given_a_commented_file_when_edited_then_its_comments_stay_where_they_we
     assert Graph.parse(edited.to_yaml()) == edited
 
 
-def test_given_a_commented_file_when_a_variable_is_removed_then_the_comment_before_the_next_stays():
+def test_given_a_commented_file_when_a_variable_is_removed_then_other_comments_stay():
     text = Graph.parse(COMMENTED).without_variable("Sex").to_yaml()
     assert "Sex" not in text
     assert "# roots" in text

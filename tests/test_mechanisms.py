@@ -136,7 +136,9 @@ def test_given_a_naive_inverse_then_the_contract_names_the_broken_rule(fitted):
     mechanism, x, parents = fitted["monotone binary"]
     trap = Trap(mechanism.variable, mechanism.parents)
     trap.load_state_dict(mechanism.state_dict())
-    with pytest.raises(MechanismError, match="Trap of 'X' breaks the rule: the pooled noise"):
+    with pytest.raises(
+        MechanismError, match=r"Trap of .X. breaks the rule: (counterfactual|the pooled)"
+    ):
         check_mechanism(trap, x, parents, intervened(parents))
 
 
@@ -199,13 +201,15 @@ def test_given_parent_dropout_then_one_in_twenty_is_hidden_whole():
 
 def test_given_decimals_then_rounding_returns_the_very_numbers():
     rng = np.random.default_rng(0)
-    tenths = torch.tensor([round(v, 1) for v in rng.uniform(-500, 500, 5000)])
+    tenths = torch.tensor(
+        [round(float(v), 1) for v in rng.uniform(-500, 500, 5000)], dtype=torch.float64
+    )
     lattice = Rounding(Variable("T", "continuous", resolution=0.1))
-    assert torch.equal(lattice(tenths.double() + 1e-9), tenths.double())
+    assert torch.equal(lattice(tenths + 1e-9), tenths)
     free = Rounding(WEIGHT)
-    free.fit(tenths.double())
-    assert torch.equal(free(tenths.double() + 1e-9), tenths.double())
-    assert torch.equal(free(1e12 * tenths.double()), 1e12 * tenths.double())
+    free.fit(tenths)
+    assert torch.equal(free(tenths + 1e-9), tenths)
+    assert torch.equal(free(1e12 * tenths), 1e12 * tenths)
 
 
 def test_given_nothing_but_missing_values_then_the_fit_says_so():

@@ -121,11 +121,11 @@ def test_given_a_manifest_of_another_kind_then_it_is_named(saved, change):
 
 def test_given_a_changed_table_or_a_lost_image_then_it_is_noticed(saved):
     file = saved / "cohort.csv"
-    whole = file.read_text()
-    file.write_text(whole.replace("61.5", "16.5"))
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"61.5", b"16.5"))
     with pytest.raises(CohortError, match=r"cohort\.csv: changed since it was saved"):
         Cohort.load(saved)
-    file.write_text(whole)
+    file.write_bytes(whole)
     (saved / "images/b.png").unlink()
     with pytest.raises(CohortError, match="1 images, the manifest has 2"):
         Cohort.load(saved)

@@ -99,7 +99,7 @@ class Mechanism(nn.Module):
         return any(p.requires_grad for p in self.parameters())
 
     def provenance(self) -> str:
-        """Return a hash of what learning starts from beside the data: weights trained elsewhere, if any."""
+        """Return a hash of what learning starts from beside the data: weights from elsewhere."""
         return ""
 
     def prepare(self, x: Tensor, parents: Columns) -> None:
@@ -157,7 +157,7 @@ class Mechanism(nn.Module):
             validation: The same for other patients; without it a tenth of the rows is set aside.
             seed: Initial weights, shuffles and dropout depend on this alone.
             progress: Called after every epoch with (epoch, epochs, validation loss).
-            folder: Where a long fit keeps checkpoints; the short fits of scalar mechanisms need none.
+            folder: Where a long fit keeps checkpoints; scalar mechanisms need none.
 
         Raises:
             MechanismError: if x is never observed, or the loss stops being finite.

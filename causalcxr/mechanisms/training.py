@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,22 @@ def fit_mechanism(
         (x, parents), held = _split(x, parents, generator)
     mechanism.prepare(x, parents)
     mechanism.reset(generator)
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
         data = (x, _encoded(mechanism, parents, len(x)))
         held_out = (held[0], _encoded(mechanism, held[1], len(held[0])))
-    return _loop(mechanism, data, held_out, generator, progress)
+        with torch.enable_grad():
+            return _loop(mechanism, data, held_out, generator, progress)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: the networks are small, and sums must not depend on how many cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _loop(
@@ -145,6 +158,11 @@ def _finite(mechanism: "Mechanism", loss: float) -> float:
 def _observed(mechanism: "Mechanism", x: Tensor, parents: "Columns") -> "tuple[Tensor, Columns]":
     """Return the rows in which x is observed."""
     x = mechanism.checked(x)
+    absent = [p.name for p in mechanism.parents if p.name not in parents]
+    if absent:
+        raise MechanismError(
+            f"variable {mechanism.variable.name!r}: no column for parents {absent}"
+        )
     keep = ~x.isnan()
     return x[keep], {p.name: parents[p.name][keep] for p in mechanism.parents}
 
@@ -152,9 +170,10 @@ def _observed(mechanism: "Mechanism", x: Tensor, parents: "Columns") -> "tuple[T
 def _split(
     x: Tensor, parents: "Columns", generator: torch.Generator
 ) -> "tuple[tuple[Tensor, Columns], tuple[Tensor, Columns]]":
-    """Set a tenth of the rows aside; of very few rows, all serve both ends."""
+    """Set a tenth of the rows aside, of few rows more; a single row serves both ends."""
     order = torch.randperm(len(x), generator=generator)
-    held, kept = (order, order) if len(x) < 20 else (order[: len(x) // 10], order[len(x) // 10 :])
+    aside = max(len(x) // 10, min(len(x) // 2, 100))
+    held, kept = (order[:aside], order[aside:]) if aside else (order, order)
     return tuple((x[rows], {k: v[rows] for k, v in parents.items()}) for rows in (kept, held))
 
 

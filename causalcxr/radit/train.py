@@ -160,6 +160,8 @@ def train(
     n = len(next(iter(columns.values())))
     net = net.to(device).train().requires_grad_(True)
     run, begun = _Run(net, config), time.monotonic()
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     log = folder / "train.jsonl" if folder else None
     if checkpoint and checkpoint.exists():

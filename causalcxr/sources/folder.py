@@ -245,6 +245,10 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 def _sync(folder: Path) -> None:
     """Force every file of a folder, and the folder itself, to the disk."""
+    # Thousands of images one by one are thousands of commits of the journal; one call writes them
+    # all, and the calls that follow then find nothing left to do.
+    if hasattr(os, "sync"):
+        os.sync()
     for entry in folder.rglob("*"):
         _sync_one(entry)
     _sync_one(folder)
