@@ -13,8 +13,11 @@ from causalcxr.command import guarded
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Counterfactual chest radiographs from an expert causal graph. Synthetic images, not for clinical use.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Counterfactual chest radiographs from an expert causal graph. Synthetic images, not for "
+    "clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 app.add_typer(cli_graph.app, name="graph")
 cohort_app = typer.Typer(help="Make cohorts and look at them.", no_args_is_help=True)
@@ -25,20 +28,29 @@ app.add_typer(radit_app, name="radit")
 Spec = Annotated[
     str,
     typer.Argument(
-        metavar="COHORT", show_default=False,
-        help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a colon: phantom:n=500,seed=1",
+        metavar="COHORT",
+        show_default=False,
+        help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a "
+        "colon: phantom:n=500,seed=1",
     ),
 ]
+Words = list[str] | None
 Do = Annotated[
-    list[str], typer.Option("--do", metavar="NAME=VALUE", help="sex=M, age=60, age=+10; may be given several times.")
+    Words,
+    typer.Option(
+        "--do", metavar="NAME=VALUE", help="sex=M, age=60, age=+10; may be given several times."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
 
 
 @cohort_app.command("phantom")
 def cohort_phantom(
-    out: Out, n: Annotated[int, typer.Option(help="Number of patients.")] = 2000, seed: Seed = 0,
+    out: Out,
+    n: Annotated[int, typer.Option(help="Number of patients.")] = 2000,
+    seed: Seed = 0,
     size: Annotated[int, typer.Option(help="Pixels along each side, 32 to 512.")] = 64,
 ) -> None:
     """Draw patients from the phantom and write table, images and manifest."""
@@ -50,7 +62,9 @@ def cohort_phantom(
 @cohort_app.command("show")
 def cohort_show(
     cohort: Spec,
-    out: Annotated[Path | None, typer.Option(help="Also draw the first images to this PNG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also draw the first images to this PNG.")
+    ] = None,
 ) -> None:
     """Say what a cohort holds."""
     from causalcxr.jobs import load_cohort, show_cohort
@@ -70,43 +84,64 @@ def cohort_save(cohort: Spec, out: Out) -> None:
 @app.command()
 def fit(
     graph: Annotated[str, typer.Argument(help="A YAML file, or a bundled graph such as cxr7.")],
-    cohort: Spec, out: Out, seed: Seed = 0,
+    cohort: Spec,
+    out: Out,
+    seed: Seed = 0,
 ) -> None:
     """Learn the structural equations; with a model in OUT, only those that are stale."""
-    from causalcxr.jobs import fit_model, load_cohort
+    from causalcxr.jobs import fit_model
 
-    fit_model(graph, load_cohort(cohort), out, seed=seed)
+    fit_model(graph, cohort, out, seed=seed)
 
 
 @app.command()
 def sample(
-    model: Annotated[Path, typer.Argument(help="A fitted model's folder.")], out: Out,
+    model: Model,
+    out: Out,
     n: Annotated[int, typer.Option(help="Number of records.")] = 24,
-    do: Do = [], seed: Seed = 0,  # noqa: B006
+    do: Do = None,
+    seed: Seed = 0,
 ) -> None:
     """Draw new records, images included, and write them as a cohort."""
     from causalcxr.jobs import sample_model
 
-    sample_model(model, n, do, out, seed=seed)
+    sample_model(model, n, do or [], out, seed=seed)
 
 
 @app.command()
 def counterfactual(
-    model: Annotated[Path, typer.Argument(help="A fitted model's folder.")], cohort: Spec, out: Out, do: Do,
-    hold: Annotated[list[str], typer.Option(help="A variable that keeps its factual value; several times.")] = [],  # noqa: B006
-    where: Annotated[str, typer.Option(help="Which records, such as \"Sex == 'F' and Age > 50\".")] = "",
+    model: Model,
+    cohort: Spec,
+    out: Out,
+    do: Do = None,
+    hold: Annotated[
+        Words, typer.Option(help="A variable that keeps its factual value; several times.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help="Which records, such as \"Sex == 'F' and Age > 50\".")
+    ] = "",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many records; 0 for all.")] = 0,
+    limit: Annotated[
+        int, typer.Option(help="At most so many records, those with an image first; 0 for all.")
+    ] = 0,
     draws: Annotated[int, typer.Option(help="Posterior draws a record.")] = 1,
-    beyond_range: Annotated[bool, typer.Option(help="Allow values outside range or support; recorded.")] = False,
+    beyond_range: Annotated[
+        bool, typer.Option(help="Allow values outside range or support; recorded.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
-    from causalcxr.jobs import counterfactual_job, load_cohort, narrowed
+    from causalcxr.jobs import Selection, counterfactual_job
 
-    chosen = narrowed(load_cohort(cohort), where=where, split=split, limit=limit)
     counterfactual_job(
-        model, chosen, do, out, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range
+        model,
+        Selection(cohort, where, split, limit),
+        do or [],
+        out,
+        hold=hold or [],
+        draws=draws,
+        seed=seed,
+        beyond_range=beyond_range,
     )
 
 
@@ -117,7 +152,7 @@ def demo(
     images: Annotated[int, typer.Option(help="Twins with images; 0 for all.")] = 0,
     seed: Seed = 0,
 ) -> None:
-    """From an expert graph to counterfactual radiographs: phantoms, fit, do(sex=M), do(pleural_effusion=P)."""
+    """From an expert graph to twins: phantoms, fit, do(sex=M), do(pleural_effusion=P)."""
     from causalcxr.demo import run
 
     run(out, n=n, images=images, seed=seed)
@@ -125,17 +160,24 @@ def demo(
 
 @radit_app.command("train")
 def radit_train(
-    cohort: Spec, out: Out,
+    cohort: Spec,
+    out: Out,
     graph: Annotated[str, typer.Option(help="Its image variable names the parents.")] = "cxr7",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 12000,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Learning rate of AdamW; Muon's is ten times it.")] = 2e-3,
+    lr: Annotated[
+        float, typer.Option(help="Learning rate of AdamW; Muon's is ten times it.")
+    ] = 2e-3,
     size: Annotated[str, typer.Option(help="tiny or small.")] = "tiny",
     resolution: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
-    weights: Annotated[str, typer.Option(help="Weights to start from: a bundled name or a file.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="Weights to start from: a bundled name or a file.")
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's choice.")] = 0,
-    minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = 1e9,
+    minutes: Annotated[
+        float, typer.Option(help="Stop after so long; the same command goes on.")
+    ] = 1e9,
     seed: Seed = 0,
 ) -> None:
     """Train RadiT on a cohort's images; an interrupted run goes on where it stopped."""
@@ -149,7 +191,9 @@ def radit_train(
         torch.set_num_threads(threads)
     name, options = parse_spec(cohort)
     config = TrainConfig(steps=steps, batch=batch, lr=lr)
-    job = WeightsJob(name, options, graph, out, size, resolution, weights, config, seed, device, minutes)
+    job = WeightsJob(
+        name, options, graph, out, size, resolution, weights, config, seed, device, minutes
+    )
     print(train_weights(job, shlex.join(["causalcxr", *sys.argv[1:]])))
 
 

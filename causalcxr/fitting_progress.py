@@ -24,8 +24,12 @@ class FitProgress:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             self._bar = Progress(
-                TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True,
+                TextColumn("{task.description:<28}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
             )
 
     def __enter__(self) -> "FitProgress":
@@ -44,7 +48,9 @@ class FitProgress:
     def step(self, k: int, of: int, loss: float) -> None:
         """Tell how far the present equation is."""
         if self._bar:
-            self._bar.update(self._one, completed=k, total=of, note=f"loss {loss:.4f}", visible=True)
+            self._bar.update(
+                self._one, completed=k, total=of, note=f"loss {loss:.4f}", visible=True
+            )
         elif time.monotonic() - self._spoken > 60:
             self._spoken = time.monotonic()
             print(f"step {k:,} of {of:,}, loss {loss:.4f}", file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ from causalcxr.variables import Variable, same_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from networkx import DiGraph
 
 __all__ = ["Graph", "GraphDiff", "MechanismSpec", "Variable"]
 
@@ -304,6 +305,21 @@ class Graph:
     def diff(self, other: "Graph") -> GraphDiff:
         """Return what changes from this graph to another, and which equations become stale."""
         return compare(self, other)
+
+    def to_networkx(self) -> "DiGraph":
+        """Return the edges as a networkx graph: d-separation, paths, export and the rest of it.
+
+        Example:
+            >>> import networkx as nx
+            >>> graph = Graph.load("cxr7").to_networkx()
+            >>> nx.is_d_separator(graph, "Age", "Consolidation", {"Pneumonia"})
+            True
+        """
+        from networkx import DiGraph
+
+        graph = DiGraph(self.edges, name=self.name)
+        graph.add_nodes_from(self.variables)
+        return graph
 
     def draw(self, path: str | Path | None = None, **options: Any) -> "Figure":
         """Draw the graph; see `causalcxr.drawing.draw`."""

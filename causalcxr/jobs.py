@@ -1,37 +1,84 @@
-"""What the verbs of the command line do: load, fit, make twins, write folders, say what was written."""
+"""What the verbs of the command line do: load, fit, make twins, write folders, report."""
 
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from causalcxr import model_folder
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import CohortError, InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, parse
 from causalcxr.scm import SCM
-from causalcxr.twin_folder import TwinJob, TwinResult, write_twins
+from causalcxr.twin_folder import TwinJob, TwinResult, synthetic, write_twins
 
 __all__ = [
+    "Selection",
     "counterfactual_job",
     "fit_model",
     "load_cohort",
-    "narrowed",
     "parse_spec",
     "sample_model",
     "show_changes",
     "show_cohort",
 ]
 
+_SHOWN = 24  # images on a sheet
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records of a cohort are meant.
+
+    Args:
+        cohort: The cohort as the command line names it, see `load_cohort`.
+        where: A query, such as `Sex == 'F' and Age > 50`.
+        split: train, val or test.
+        limit: At most so many records, those with an image first; 0 for all.
+    """
+
+    cohort: str
+    where: str = ""
+    split: str = ""
+    limit: int = 0
+
+    def load(self) -> Cohort:
+        """Return the records.
+
+        Raises:
+            CohortError: If none is left.
+        """
+        everybody = load_cohort(self.cohort)
+        chosen = everybody.split(self.split) if self.split else everybody
+        chosen = chosen.select(self.where) if self.where else chosen
+        if not len(chosen):
+            asked = f"split {self.split!r}, where {self.where!r}"
+            raise CohortError(f"no record is left of {len(everybody):,} ({asked}); ask for others")
+        return _first(chosen, self.limit) if self.limit else chosen
+
+
+def _first(cohort: Cohort, limit: int) -> Cohort:
+    if limit < 0:
+        raise CohortError(f"limit {limit}: ask for one record at least, or 0 for all")
+    if not cohort.has_images:
+        return cohort.head(limit)
+    return cohort.select(np.argsort(~cohort.images.available, kind="stable")[:limit])
+
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split a cohort's name from its options.
+
+    Raises:
+        CohortError: If an option is no whole number.
 
     Example:
         >>> parse_spec("phantom:n=500,seed=1")
@@ -43,93 +90,133 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {}
     for part in rest.split(","):
         key, equals, value = (text.strip() for text in part.partition("="))
-        if not equals or not value.lstrip("-").isdigit():
-            raise CohortError(f"cohort {spec!r}: option {part!r}; write name=whole number, such as n=500")
+        if not equals or not value.removeprefix("-").isdecimal():
+            raise CohortError(
+                f"cohort {spec!r}: option {part!r}; write name=whole number, such as n=500"
+            )
         options[key] = int(value)
     return name, options
 
 
 def load_cohort(spec: str) -> Cohort:
-    """Read a cohort as the command line names it."""
+    """Read a cohort as the command line names it.
+
+    Args:
+        spec: What `Cohort.load` reads; options stand after a colon, `phantom:n=500,seed=1`.
+
+    Raises:
+        CohortError: If it cannot be read, or its source does not take the options.
+    """
     name, options = parse_spec(spec)
+    if not options:
+        return Cohort.load(name)
     try:
         return Cohort.load(name, **options)
-    except TypeError:
+    except TypeError as error:
+        if "keyword argument" not in str(error):
+            raise
         raise CohortError(
-            f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom takes n, seed, size; a"
-            " folder takes size"
+            f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom "
+            "takes n, seed, size; a folder takes size"
         ) from None
 
 
-def narrowed(cohort: Cohort, *, where: str = "", split: str = "", limit: int = 0) -> Cohort:
-    """Return the records that are asked for, those with images first if there are any.
+def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
+    """Fit a graph to a cohort and save the model; what is there and not stale is kept.
+
+    Args:
+        graph: A YAML file, or a bundled graph.
+        cohort: The cohort as the command line names it.
+        out: A new folder, or one of a model.
+        seed: Of weights and batches.
 
     Raises:
-        CohortError: If none is left.
+        CausalCXRError: As `SCM.fit`, `SCM.load` and `SCM.save` do.
     """
-    chosen = cohort.split(split) if split else cohort
-    chosen = chosen.select(where) if where else chosen
-    chosen = chosen.with_images_only() if chosen.has_images else chosen
-    chosen = chosen.head(limit) if limit else chosen
-    if not len(chosen):
-        raise CohortError(f"no record is left of {len(cohort):,} (split {split!r}, where {where!r}); ask for others")
-    return chosen
-
-
-def fit_model(graph: str, cohort: Cohort, out: Path, *, seed: int = 0) -> SCM:
-    """Fit a graph to a cohort and save the model; a model that is there already keeps what is not stale."""
     asked = Graph.load(graph)
+    model_folder.check_target(out)
     present = (out / "manifest.json").exists()
     model = SCM.load(out).with_graph(asked) if present else SCM(asked)
-    training = out / "training"
-    fitted = model.fit(cohort, seed=seed, folder=training)
+    fitted = model.fit(load_cohort(cohort), seed=seed, folder=out / "training")
     fitted.save(out)
-    shutil.rmtree(training, ignore_errors=True)
+    shutil.rmtree(out / "training", ignore_errors=True)
     kept = [n for n, f in fitted.fitted.items() if f is model.fitted.get(n)]
     learned = [n for n in fitted.fitted if n not in kept]
-    print(f"{out}: learned {', '.join(learned) or 'nothing'}" + (f"; kept {', '.join(kept)}" if kept else ""))
+    told = f"; kept {', '.join(kept)}" if kept else ""
+    print(f"{out}: learned {', '.join(learned) or 'nothing'}{told}")
     if fitted.unseen:
         print(f"never observed, so they stay missing: {', '.join(sorted(fitted.unseen))}")
     return fitted
 
 
 def sample_model(model: Path, n: int, do: Sequence[str], out: Path, *, seed: int = 0) -> None:
-    """Draw records from a model and write them as a cohort, with a sheet of the first images."""
-    loaded = SCM.load(model)
-    drawn = (loaded.do(parse(do)) if do else loaded).sample(n, seed=seed)
+    """Draw records from a model and write them as a cohort, with a sheet of the first images.
+
+    Args:
+        model: A fitted model's folder.
+        n: Number of records.
+        do: Interventions, `NAME=VALUE` each.
+        out: A new folder, or one of a cohort, which is replaced.
+        seed: Another seed, other records.
+
+    Raises:
+        CausalCXRError: As `SCM.sample` and `Cohort.save` do.
+    """
+    action = parse(do)
+    drawn = SCM.load(model).do(action).sample(n, seed=seed)
     drawn.save(out)
-    print(f"{out}: {drawn}")
     if drawn.has_images:
-        show_cohort(drawn, out / "samples.png", synthetic=True)
+        _draw(drawn, out / "samples.png")
+    show_cohort(drawn)
+    print(f"{out}: {drawn}")
 
 
-def show_cohort(cohort: Cohort, out: Path | None, *, synthetic: bool = False) -> None:
-    """Print what a cohort holds, and draw its first images if asked."""
+def show_cohort(cohort: Cohort, out: Path | None = None) -> None:
+    """Print what a cohort holds, and draw its first images if asked.
+
+    Raises:
+        CohortError: If it has no images to draw.
+    """
     table = Table(title=repr(cohort), title_justify="left", box=None, pad_edge=False)
     for heading in ("column", "missing", "values"):
         table.add_column(heading)
     for name, column in cohort.table.items():
-        told = (
-            f"{column.min():g} to {column.max():g}, median {column.median():g}"
-            if column.dtype.kind in "iuf"
-            else ", ".join(f"{k} {v:,}" for k, v in column.value_counts().head(8).items())
-        )
-        table.add_row(Text(str(name)), f"{column.isna().sum():,}", Text(told))
+        missing = f"{column.isna().sum():,}"
+        table.add_row(Text(str(name)), missing, Text(_summary(column.dropna())))
     Console().print(table)
     for note in cohort.notes:
         print(note)
     if out is not None:
-        shown = cohort.with_images_only().head(24)
-        contact_sheet(
-            shown.images[:], [str(r) for r in shown.records], path=out,
-            synthetic=synthetic or cohort.source == "phantom",
-        )
+        _draw(cohort, out)
         print(f"drawn to {out}")
+
+
+def _summary(column: Any) -> str:
+    """Return the values of a column in a few words."""
+    if not len(column):
+        return ""
+    if column.dtype.kind in "iuf":
+        return f"{column.min():g} to {column.max():g}, median {column.median():g}"
+    counts = column.value_counts()
+    more = f", and {len(counts) - 8:,} more" if len(counts) > 8 else ""
+    return ", ".join(f"{value} {count:,}" for value, count in counts.head(8).items()) + more
+
+
+def _draw(cohort: Cohort, out: Path) -> None:
+    """Draw the first images of a cohort on a page."""
+    if not cohort.has_images:
+        raise CohortError(f"{cohort.source}: no images to draw")
+    shown = cohort.with_images_only().head(_SHOWN)
+    names = [str(record) for record in shown.records]
+    try:
+        contact_sheet(shown.images[:], names, path=out, synthetic=synthetic(cohort))
+    except OSError as error:
+        raise CohortError(f"{out}: cannot be written ({error.strerror or error})") from None
 
 
 def counterfactual_job(
     model: Path,
-    cohort: Cohort,
+    records: Selection,
     do: Sequence[str],
     out: Path,
     *,
@@ -138,18 +225,41 @@ def counterfactual_job(
     seed: int = 0,
     beyond_range: bool = False,
 ) -> None:
-    """Make twins with a saved model and write them; say what changed and where everything is."""
+    """Make twins with a saved model and write them; say what changed and where everything is.
+
+    Args:
+        model: A fitted model's folder.
+        records: Which records.
+        do: Interventions, `NAME=VALUE` each.
+        out: A new folder, or one of twins; a job that was killed goes on there.
+        hold: Variables that keep their factual value.
+        draws: Posterior draws a record.
+        seed: Of the posterior draws.
+        beyond_range: Allow values outside range or support; recorded.
+
+    Raises:
+        CausalCXRError: As `SCM.load`, `Cohort.load` and `write_twins` do.
+    """
     if not do:
-        raise InterventionError("counterfactual: nothing to do; give --do NAME=VALUE, such as --do sex=M")
-    loaded = SCM.load(model)
+        raise InterventionError(
+            "counterfactual: nothing to do; give --do NAME=VALUE, such as --do sex=M"
+        )
     action = parse(do, beyond_range=beyond_range)
-    job = TwinJob(loaded, cohort, action, tuple(hold), draws, seed)
+    loaded = SCM.load(model)
+    loaded.do(action, hold=hold)  # refused before a cohort is read
+    job = TwinJob(loaded, records.load(), action, tuple(hold), draws, seed)
     show_changes(write_twins(job, out), action, out)
 
 
 def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
-    """Print one screen: what changed downstream, and the files."""
-    n = len(result.compared.factual)
+    """Print one screen: what changed downstream, and the files.
+
+    Args:
+        result: What was made.
+        action: What was done.
+        out: The folder it was written to.
+    """
+    n = len(result.compared)
     table = Table(title=f"{n:,} twins under {action.describe()}", title_justify="left", box=None)
     for heading in ("variable", "changed", "what"):
         table.add_column(heading, justify="right" if heading == "changed" else "left")
@@ -160,4 +270,3 @@ def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
     for file, about in result.files.items():
         console.print(Text(f"  {out / file}", style="bold"), Text(about))
     sys.stdout.flush()
-

@@ -1,8 +1,8 @@
 """A fitted model as a folder: safetensors and JSON, no pickle, never half-written.
 
-Weights are written first, under names that contain their hash; then the manifest takes the place of the old one in one
-step. So a kill at any moment leaves the previous model readable. The manifest holds the graph; `graph.yaml` beside it is
-for people.
+Weights are written first, under names that contain their hash; then the manifest takes the place
+of the old one in one step. So a kill at any moment leaves the previous model readable. The
+manifest holds the graph; `graph.yaml` beside it is for people.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.errors import ModelError
+from causalcxr.errors import CausalCXRError, ModelError
 from causalcxr.files import atomic_write
 from causalcxr.fitting import Fitted
 from causalcxr.graph import Graph
@@ -23,9 +23,12 @@ from causalcxr.tensors import load_tensors, pack_tensors, sha256
 if TYPE_CHECKING:
     from causalcxr.scm import SCM
 
-__all__ = ["SCHEMA", "load", "save", "versions"]
+__all__ = ["SCHEMA", "check_target", "load", "save", "versions"]
 
 SCHEMA = 1
+
+_KIND = "causalcxr model"
+_RECORDED = ("equation", "hash", "seed", "rows", "losses")
 
 
 def versions() -> dict[str, str]:
@@ -34,10 +37,89 @@ def versions() -> dict[str, str]:
     return {**packages, "python": platform.python_version()}
 
 
+def check_target(folder: Path) -> None:
+    """Refuse to write a model where something else is.
+
+    A new or empty folder will do, and so will a model's, whole or interrupted.
+
+    Raises:
+        ModelError: Naming the folder.
+    """
+    try:
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    if "manifest.json" in held:
+        _manifest(folder)
+    elif held - {"mechanisms", "training"}:
+        raise ModelError(f"{folder}: not empty and not a model; choose another folder")
+
+
+def save(model: "SCM", folder: Path) -> Path:
+    """Write a model; see `SCM.save`."""
+    check_target(folder)
+    try:
+        _write(model, folder)
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    return folder
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Read the fields of a model; see `SCM.load`."""
+    manifest = _manifest(folder)
+    if manifest.get("schema") != SCHEMA:
+        raise ModelError(
+            f"{folder / 'manifest.json'}: schema {manifest.get('schema')!r}, this version reads "
+            f"{SCHEMA}; fit again"
+        )
+    try:
+        graph = Graph.parse(manifest["graph"], name=str(folder / "manifest.json"))
+        return {
+            "graph": graph,
+            "fitted": {
+                name: _read_equation(folder / "mechanisms", graph, name, entry)
+                for name, entry in manifest["mechanisms"].items()
+            },
+            "support": manifest["support"],
+            "trained_on": manifest["trained_on"],
+            "unseen": frozenset(manifest["unseen"]),
+        }
+    except CausalCXRError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        text = f"damaged ({type(error).__name__}: {error}); restore it or fit again"
+        raise ModelError(f"{folder / 'manifest.json'}: {text}") from None
+
+
+def _write(model: "SCM", folder: Path) -> None:
+    weights = folder / "mechanisms"
+    paths = {name: _write_weights(weights, name, f) for name, f in model.fitted.items()}
+    manifest = {
+        "schema": SCHEMA,
+        "kind": _KIND,
+        "versions": versions(),
+        "graph_hash": model.graph.hash,
+        "trained_on": model.trained_on,
+        "graph": model.graph.to_yaml(),
+        "mechanisms": {name: _entry(f, paths[name]) for name, f in model.fitted.items()},
+        "support": dict(model.support),
+        "unseen": sorted(model.unseen),
+    }
+    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    atomic_write(folder / "graph.yaml", model.graph.to_yaml())
+    atomic_write(folder / "train.jsonl", _log(model))
+    keep = {path.name for path in paths.values()}
+    for path in weights.glob("*.safetensors"):
+        if path.name not in keep:
+            path.unlink(missing_ok=True)
+
+
 def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
     """Write an equation under a name that contains the hash of its content, unless it is there."""
-    about = {"variable": name, "hash": fitted.hash}
-    content = pack_tensors(fitted.mechanism.state_dict(), about)
+    # One key only: safetensors writes several in an order that changes from call to call.
+    about = json.dumps({"variable": name, "hash": fitted.hash})
+    content = pack_tensors(fitted.mechanism.state_dict(), {"equation": about})
     digest = hashlib.sha256(content).hexdigest()[:8]
     path = folder / f"{re.sub('[^A-Za-z0-9_-]', '_', name)}-{digest}.safetensors"
     if not path.exists() or path.read_bytes() != content:
@@ -45,76 +127,52 @@ def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
     return path
 
 
-def save(model: "SCM", folder: Path) -> Path:
-    """Write a model; see `SCM.save`."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
-        if not (folder / "mechanisms").exists() and not (folder / "training").exists():
-            raise ModelError(f"{folder}: not empty and not a model; choose another folder")
-    weights = folder / "mechanisms"
-    entries, keep = {}, set()
-    for name, fitted in model.fitted.items():
-        path = _write_weights(weights, name, fitted)
-        keep.add(path.name)
-        entries[name] = {
-            "file": path.name, "sha256": sha256(path), "hash": fitted.hash, "equation": fitted.equation,
-            "seed": fitted.seed, "rows": fitted.rows, "losses": fitted.losses,
-        }
-    manifest = {
-        "schema": SCHEMA, "kind": "causalcxr model", "versions": versions(), "graph_hash": model.graph.hash,
-        "trained_on": model.trained_on, "graph": model.graph.to_yaml(), "mechanisms": entries,
-        "support": dict(model.support), "unseen": sorted(model.unseen),
-    }
-    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1))
-    atomic_write(folder / "graph.yaml", model.graph.to_yaml())
-    log = "".join(
-        json.dumps({"variable": name, "split": split, "step": step, "loss": loss}) + "\n"
+def _entry(fitted: Fitted, path: Path) -> dict[str, Any]:
+    """Return what the manifest says of an equation."""
+    about = {key: getattr(fitted, key) for key in _RECORDED}
+    return {"file": path.name, "sha256": sha256(path), **about}
+
+
+def _log(model: "SCM") -> str:
+    """Return the losses of every fit, one a line."""
+    rows = (
+        {"variable": name, "split": split, "step": step, "loss": loss}
         for name, fitted in model.fitted.items()
         for split, losses in fitted.losses.items()
         for step, loss in enumerate(losses)
     )
-    atomic_write(folder / "train.jsonl", log)
-    for path in weights.glob("*.safetensors"):
-        if path.name not in keep:
-            path.unlink()
-    return folder
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder}: no model here (manifest.json is absent); fit one first") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); restore it or fit again") from None
-    if not isinstance(manifest, dict) or manifest.get("kind") != "causalcxr model":
-        raise ModelError(f"{path}: not the manifest of a model; fit one first")
-    if manifest.get("schema") != SCHEMA:
-        raise ModelError(f"{path}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}; fit again")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder}: no model here (manifest.json is absent); fit one first"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        text = f"cannot be read ({error}); restore it or fit again"
+        raise ModelError(f"{path}: {text}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        raise ModelError(f"{path}: not the manifest of a model; give a model's folder")
     return manifest
 
 
-def load(folder: Path) -> dict[str, Any]:
-    """Read the fields of a model; see `SCM.load`."""
-    manifest = _manifest(folder)
-    graph = Graph.parse(manifest["graph"], name=str(folder / "manifest.json"))
-    fitted = {}
-    for name, entry in manifest["mechanisms"].items():
-        path = folder / "mechanisms" / Path(entry["file"]).name
-        if not path.is_file() or sha256(path) != entry["sha256"]:
-            state = "has been changed since it was saved" if path.is_file() else "is absent"
-            raise ModelError(f"{path}: {state}; restore it or fit again")
-        variable = graph[name]
-        mechanism = build(variable, [graph[p] for p in variable.parents])
-        tensors, _ = load_tensors(path)
-        try:
-            mechanism.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ModelError(f"{path}: does not fit {name!r} ({str(error).splitlines()[0]})") from None
-        mechanism.eval().requires_grad_(False)
-        keys = ("equation", "hash", "seed", "rows", "losses")
-        fitted[name] = Fitted(mechanism, **{key: entry[key] for key in keys})
-    return {
-        "graph": graph, "fitted": fitted, "support": manifest["support"],
-        "trained_on": manifest["trained_on"], "unseen": frozenset(manifest["unseen"]),
-    }
+def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any]) -> Fitted:
+    """Read one equation, and refuse it if a single bit is not as it was saved."""
+    path = folder / Path(entry["file"]).name
+    if not path.is_file() or sha256(path) != entry["sha256"]:
+        state = "has been changed since it was saved" if path.is_file() else "is absent"
+        raise ModelError(f"{path}: {state}; restore it or fit again")
+    variable = graph[name]
+    mechanism = build(variable, [graph[parent] for parent in variable.parents])
+    tensors, _ = load_tensors(path)
+    try:
+        mechanism.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: does not fit {name!r} ({reason}); fit again") from None
+    mechanism.eval().requires_grad_(False)
+    return Fitted(mechanism, **{key: entry[key] for key in _RECORDED})

@@ -1,46 +1,27 @@
 """The structural causal model: fit, sample, abduct, act, predict."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from causalcxr import model_folder
 from causalcxr.cohort import Cohort
-from causalcxr.errors import InterventionError, ModelError
-from causalcxr.fitting import Fitted, TrainingData, fit_one
+from causalcxr.errors import GraphError, InterventionError, ModelError
+from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one
 from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention, do
-from causalcxr.model_images import ModelImages
+from causalcxr.mechanisms import Equation
 from causalcxr.noise import Draws, record_keys
+from causalcxr.prediction import Noise, Prediction, bind
+from causalcxr.settings import Shift
 from causalcxr.support import count_support, require_support
 
 __all__ = ["SCM", "Noise"]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The exogenous noise of a cohort, and the facts that it explains.
-
-    Args:
-        values: Per tabular variable, (n,) or (n, k), NaN where the value was missing. The noise of the image is found when
-            a twin's image is asked for: it is as large as the image.
-        cohort: The factual records, or None for noise from the prior.
-        columns: The factual values, empty for noise from the prior.
-        draws: The random numbers of the records.
-    """
-
-    values: Mapping[str, Tensor]
-    cohort: Cohort | None
-    columns: Mapping[str, Tensor]
-    draws: Draws
-    index: pd.Index
 
 
 class SCM:
@@ -50,6 +31,13 @@ class SCM:
 
     Args:
         graph: The expert graph.
+
+    Attributes:
+        graph: The expert graph.
+        fitted: The learned equations, and where each comes from.
+        support: How many training records have each level, and each pair of levels.
+        trained_on: Where the training records came from.
+        unseen: The variables that training never observed: they have no equation.
 
     Example:
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
@@ -86,37 +74,54 @@ class SCM:
         """Learn every equation that is stale; keep the others.
 
         Args:
-            cohort: Rows of its "train" split teach, rows of "val" stop early; without splits they are drawn by patient.
+            cohort: Rows of its "train" split teach, rows of "val" stop early; without splits they
+                are drawn by patient.
             seed: Of weights and batches. The order of the rows does not matter.
             progress: Show a bar; by default on a terminal only.
             folder: Where long fits keep checkpoints, to be taken up again.
 
         Returns:
             A fitted model. A variable that is never observed keeps no equation: it stays missing.
+
+        Raises:
+            CohortError: If a value of the cohort is none that the graph declares.
+            ModelError: If no record is there to learn from, or the images are of another size.
+            MechanismError: If a loss stops being finite.
         """
         data = TrainingData.of(cohort, self.graph)
         fitted: dict[str, Fitted] = {}
         with FitProgress(self.graph.order, show=progress) as bar:
             for name in self.graph.order:
+                known = self.fitted.get(name)
                 learned = fit_one(
-                    self.graph, name, data, self.fitted.get(name), seed=seed,
-                    folder=Path(folder) if folder else None, progress=bar.step,
+                    self.graph,
+                    name,
+                    data,
+                    known,
+                    seed=seed,
+                    folder=Path(folder) if folder else None,
+                    progress=bar.step,
                 )
                 if learned is not None:
                     fitted[name] = learned
-                bar.done(name, known=learned is self.fitted.get(name))
-        columns = {name: column[data.train] for name, column in data.columns.items()}
-        support = count_support(self.graph, columns)
+                bar.done(name, known=learned is not None and learned is known)
         return self._with(
             fitted=fitted,
-            support=support,
+            support=count_support(self.graph, data.rows(data.train)),
             trained_on=cohort.source,
             unseen=frozenset(self.graph.variables) - frozenset(fitted),
         )
 
     def with_graph(self, graph: Graph) -> "SCM":
-        """Return the model on an edited graph; `fit` then learns what the edit made stale."""
-        return self._with(graph=graph, _action=None, _held=frozenset())
+        """Return the model on an edited graph; `fit` then learns what the edit made stale.
+
+        What is no part of the new graph is forgotten, and so is every intervention.
+        """
+        fitted = {n: adapted(f, graph, n) for n, f in self.fitted.items() if n in graph.variables}
+        unseen = self.unseen & frozenset(graph.variables)
+        return self._with(
+            graph=graph, fitted=fitted, unseen=unseen, _action=None, _held=frozenset()
+        )
 
     @property
     def stale(self) -> dict[str, str]:
@@ -143,23 +148,26 @@ class SCM:
         """Return the noise that explains each record: a draw of its exact posterior.
 
         Args:
-            cohort: Factual records; rows of several draws (`Cohort.repeat`) get noise of their own.
+            cohort: Factual records; each row of several draws (`Cohort.repeat`) gets its own.
             seed: A record's noise depends on this, on its id and its draw, and on nothing else.
+
+        Raises:
+            CohortError: If a value is none that the graph declares.
+            ModelError: If the model is not fitted, or stale.
         """
         self._check_ready()
-        columns = {k: torch.from_numpy(v) for k, v in cohort.columns(self.graph).items()}
+        columns = self._columns(cohort)
         draws = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
         with torch.no_grad():
             values = {
                 name: self._equation(name, columns).abduct(columns[name], draws.on(name))
-                for name in self.graph.tabular
-                if name in self.fitted
+                for name in self._learned
             }
-        return Noise(values, cohort, columns, draws, cohort.index)
+        return Noise(values, cohort, columns, draws, cohort.index, self._hashes)
 
     def do(
         self,
-        action: Intervention | None = None,
+        action: Intervention | Mapping[str, Any] | None = None,
         /,
         *,
         hold: Iterable[str] = (),
@@ -169,60 +177,63 @@ class SCM:
         """Return the model in which some variables are set by hand; the weights are shared.
 
         Args:
-            action: What `causalcxr.do` returned, or write `do(sex="M")` here directly.
+            action: What `causalcxr.do` returned, or names and values; or write `do(sex="M")`.
             hold: Variables that keep their factual value, though they are downstream.
             beyond_range: Allow values outside range or support; it is recorded.
-            values: Names and values, as in `causalcxr.do`.
+            **values: Names and values, as in `causalcxr.do`.
+
+        Raises:
+            InterventionError: If a name or value does not fit the graph, or a variable is set
+                twice, or set and held.
         """
-        before = dict(self._action.settings) if self._action else {}
-        new = action or do(beyond_range=beyond_range, **values)
+        new = _merged(action, values, beyond_range).bind(self.graph)
+        before = self._action.settings if self._action else {}
+        if twice := [name for name in new.names if name in before]:
+            raise InterventionError(f"{new.describe()}: {twice[0]!r} is set already; keep one")
         beyond = new.beyond_range or bool(self._action and self._action.beyond_range)
-        bound = new.bind(self.graph)
-        if twice := [name for name in bound.names if name in before]:
-            raise InterventionError(f"{bound.describe()}: {twice[0]!r} is set already; keep one")
-        merged = do({**before, **bound.settings}, beyond_range=beyond).bind(self.graph)
-        held = self._held | {self.graph.find(name) for name in hold}
+        merged = do({**before, **new.settings}, beyond_range=beyond).bind(self.graph)
+        held = self._held | {self._held_name(name) for name in hold}
         if both := sorted(held & set(merged.names)):
             raise InterventionError(f"{merged.describe()}: {both[0]!r} is both set and held")
-        return self._with(_action=merged, _held=frozenset(held))
+        return self._with(_action=merged, _held=held)
 
     def predict(self, noise: Noise, *, recompute: bool = False) -> Cohort:
         """Return the cohort that this noise gives under this model.
 
         Args:
             noise: What `abduct` returned, of this model or of the one before `do`.
-            recompute: Compute every value anew, also where no cause changed, to test that the noise gives the facts back.
+            recompute: Compute every value anew, also where no cause changed, to test that the
+                noise gives the facts back.
+
+        Raises:
+            InterventionError: If training has no record of what is set, or a shift or a held
+                variable has no fact to start from.
+            ModelError: If the noise is of other equations, or the images of another size.
         """
         self._check_ready()
-        old = noise.columns
-        fixed = self._settings(noise)
-        new: dict[str, Tensor] = {}
-        changed: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for name in self.graph.order:
-                if self.graph[name].is_image:
-                    continue
-                new[name] = self._value(name, noise, fixed, new, changed, recompute)
-                changed[name] = ~_same(new[name], old[name]) if old else torch.ones(1, dtype=bool)
-        columns = {name: column.numpy() for name, column in new.items()}
-        if noise.cohort is None:
-            twins = Cohort.from_columns(self.graph, columns, noise.index, source="model")
-        else:
-            twins = noise.cohort.with_columns(self.graph, columns)
-        images = self._images(noise, new, changed, recompute)
-        note = self._action.describe() if self._action else "no intervention"
-        return twins.with_images(images).described(f"{twins.source}, counterfactual", note)
+        self._check_noise(noise)
+        mechanisms = {name: f.mechanism for name, f in self.fitted.items()}
+        fixed = self._fixed(noise)
+        prediction = Prediction(self.graph, mechanisms, noise, fixed, recompute=recompute)
+        columns = {name: column.numpy() for name, column in prediction.columns.items()}
+        note = self._told()
+        if not noise.factual:
+            made = Cohort.from_columns(self.graph, columns, noise.index, source="model")
+            return made.with_images(prediction.images()).described("model", f"sampled: {note}")
+        twins = noise.cohort.with_columns(self.graph, columns).with_images(prediction.images())
+        return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
 
     def counterfactual(
         self,
         cohort: Cohort,
-        action: Intervention | None = None,
+        action: Intervention | Mapping[str, Any] | None = None,
         /,
         *,
         hold: Iterable[str] = (),
         draws: int | None = None,
         seed: int = 0,
         recompute: bool = False,
+        beyond_range: bool = False,
         **values: Any,
     ) -> Cohort:
         """Return the twins of a cohort: abduct, act, predict.
@@ -234,142 +245,157 @@ class SCM:
             draws: Posterior draws for each record, told apart by the index level "draw".
             seed: Of the posterior draws.
             recompute: See `predict`.
-            values: Names and values, as in `causalcxr.do`.
+            beyond_range: See `do`.
+            **values: Names and values, as in `causalcxr.do`.
+
+        Raises:
+            CausalCXRError: As `do`, `abduct` and `predict` do.
         """
-        acted = self.do(action, hold=hold, **values)
-        return acted.predict(
-            self.abduct(cohort.repeat(draws) if draws else cohort, seed=seed), recompute=recompute
-        )
+        acted = self.do(action, hold=hold, beyond_range=beyond_range, **values)
+        records = cohort if draws is None else cohort.repeat(draws)
+        return acted.predict(self.abduct(records, seed=seed), recompute=recompute)
 
     def sample(self, n: int, *, seed: int = 0) -> Cohort:
-        """Return n new records, images included, from the model with its interventions."""
+        """Return n new records, images included, from the model with its interventions.
+
+        Args:
+            n: How many. The first k of n are the k of a smaller sample.
+            seed: Another seed, other records.
+
+        Raises:
+            ModelError: If the model is not fitted, or n is below 1.
+            InterventionError: If an intervention needs a fact: a shift, a function, a held value.
+        """
         self._check_ready()
+        if n < 1:
+            raise ModelError(f"sample: n is {n}; ask for one record at least")
         index = pd.RangeIndex(n, name="record")
         draws = Draws(record_keys(index), seed)
-        nothing = {name: torch.full((n,), torch.nan).double() for name in self.graph.tabular}
+        nothing = {n: torch.full((1,), torch.nan).double() for n in self.graph.tabular}
         values = {
             name: self._equation(name, nothing).sample_noise(draws.on(name))
-            for name in self.graph.tabular
-            if name in self.fitted
+            for name in self._learned
         }
-        return self.predict(Noise(values, None, {}, draws, index))
+        return self.predict(Noise(values, None, {}, draws, index, self._hashes))
 
     def log_prob(self, cohort: Cohort) -> pd.DataFrame:
-        """Return the log-density or log-mass of every value given its parents, NaN where missing."""
+        """Return the log-density or log-mass of every value given its parents, NaN where missing.
+
+        Raises:
+            CohortError: If a value is none that the graph declares.
+            ModelError: If the model is not fitted, or stale.
+        """
         self._check_ready()
-        columns = {k: torch.from_numpy(v) for k, v in cohort.columns(self.graph).items()}
+        columns = self._columns(cohort)
         with torch.no_grad():
             table = {
                 name: self._equation(name, columns).log_prob(columns[name]).numpy()
-                for name in self.graph.tabular
-                if name in self.fitted
+                for name in self._learned
             }
         return pd.DataFrame(table, index=cohort.index)
 
     # On disk
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model to a folder, so that a kill at any moment leaves the one before readable."""
+        """Write the model to a folder; a kill at any moment leaves the one before readable.
+
+        Raises:
+            ModelError: If the model is not fitted or stale, or the folder holds something else or
+                cannot be written.
+        """
+        self._check_ready()
         return model_folder.save(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> "SCM":
-        """Read a saved model; refuse one that is damaged, tampered with or of another version."""
-        return cls.__new__(cls)._with(**model_folder.load(Path(folder)), _action=None, _held=frozenset())
+        """Read a saved model.
+
+        Raises:
+            ModelError: If there is none, or it is damaged, tampered with or of another version.
+        """
+        fields = model_folder.load(Path(folder))
+        return cls(fields["graph"])._with(**fields)
 
     def __repr__(self) -> str:
         act = f", {self._action.describe()}" if self._action else ""
-        return f"SCM({self.graph.name}: {len(self.fitted)} of {len(self.graph)} equations fitted{act})"
+        known = f"{len(self.fitted)} of {len(self.graph)} equations fitted"
+        return f"SCM({self.graph.name}: {known}{act})"
 
     # How it is done
 
-    def _equation(self, name: str, columns: Mapping[str, Tensor]) -> Any:
-        mechanism = self.fitted[name].mechanism
-        return mechanism({p: columns[p] for p in self.graph[name].parents})
+    @property
+    def _learned(self) -> list[str]:
+        return [name for name in self.graph.tabular if name in self.fitted]
 
-    def _settings(self, noise: Noise) -> dict[str, Tensor]:
+    @property
+    def _hashes(self) -> dict[str, str]:
+        return {name: self.fitted[name].hash for name in self._learned}
+
+    def _columns(self, cohort: Cohort) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(c) for name, c in cohort.columns(self.graph).items()}
+
+    def _equation(self, name: str, columns: Mapping[str, Tensor]) -> Equation:
+        return bind(self.fitted[name].mechanism, columns)
+
+    def _held_name(self, name: str) -> str:
+        """Return the canonical name of a variable to hold."""
+        try:
+            found = self.graph.find(name)
+        except GraphError as error:
+            raise InterventionError(f"hold {name!r}: {error}") from None
+        if self.graph[found].is_image:
+            raise InterventionError(f"hold {name!r}: the image is the outcome; hold its causes")
+        return found
+
+    def _told(self) -> str:
+        """Return what is done, for the cohort's notes."""
+        if not self._action:
+            return "no intervention"
+        beyond = ", beyond range" if self._action.beyond_range else ""
+        held = f", held: {', '.join(sorted(self._held))}" if self._held else ""
+        return f"{self._action.describe()}{beyond}{held}"
+
+    def _check_noise(self, noise: Noise) -> None:
+        mine, theirs = self._hashes, noise.equations
+        if other := [n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n)]:
+            raise ModelError(
+                f"this noise is of other equations than the model's: {', '.join(other)}; "
+                "call abduct(cohort) of this model"
+            )
+
+    def _fixed(self, noise: Noise) -> dict[str, Tensor]:
         """Return what is set or held, per record."""
-        held = {name: noise.columns[name] for name in self._held if noise.columns}
+        if not noise.factual:
+            self._check_needs_no_fact()
+        held = {name: noise.columns[name] for name in self._held}
         if not self._action:
             return held
-        n = len(noise.index)
-        factual = {k: v.numpy() for k, v in noise.columns.items()}
-        values = self._action.values(factual or {"": np.full(n, np.nan)})
-        require_support(self.graph, self.support, self._action, values)
+        nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
+        factual = {name: noise.columns.get(name, nobody).numpy() for name in self._action.names}
+        values = self._action.values(factual)
+        require_support(self.graph, self.support, self._action, values, factual)
         return held | {name: torch.from_numpy(value) for name, value in values.items()}
 
-    def _value(
-        self,
-        name: str,
-        noise: Noise,
-        fixed: Mapping[str, Tensor],
-        new: Mapping[str, Tensor],
-        changed: Mapping[str, Tensor],
-        recompute: bool,
-    ) -> Tensor:
-        """Return one variable under the model: set, or computed in the rows whose causes changed."""
-        n = len(noise.index)
-        if name in fixed:
-            return fixed[name].expand(n)
-        parents = self.graph[name].parents
-        if name not in noise.values:
-            return noise.columns[name] if noise.columns else torch.full((n,), torch.nan).double()
-        if not noise.columns or recompute:
-            return self._equation(name, new).predict(noise.values[name])
-        rows = torch.zeros(n, dtype=bool)
-        for parent in parents:
-            rows |= changed[parent]
-        if not rows.any():
-            return noise.columns[name]
-        some = {p: new[p][rows] for p in parents}
-        value = noise.columns[name].clone()
-        value[rows] = self._equation(name, some).predict(noise.values[name][rows])
-        return value
-
-    def _images(
-        self, noise: Noise, new: Mapping[str, Tensor], changed: Mapping[str, Tensor], recompute: bool
-    ) -> ModelImages | None:
-        """Return the images of the twins, or of samples, computed when they are asked for."""
-        name = self.graph.image
-        if name is None or name not in self.fitted:
-            return None
-        mechanism = self.fitted[name].mechanism
-        parents, size = self.graph[name].parents, (mechanism.config.resolution,) * 2
-        n = len(noise.index)
-
-        def equation(columns: Mapping[str, Tensor], rows: np.ndarray) -> Any:
-            return mechanism({p: columns[p][rows] for p in parents})
-
-        if noise.cohort is None:
-
-            def sample(rows: np.ndarray) -> np.ndarray:
-                bound = equation(new, rows)
-                return bound.predict(bound.sample_noise(noise.draws.on(name).rows(rows))).numpy()
-
-            return ModelImages(sample, np.ones(n, dtype=bool), size)
-        films = noise.cohort.images
-        if films is None:
-            return None
-        if films.size != size:
-            raise ModelError(
-                f"the cohort's images are {films.size[0]} x {films.size[1]} pixels, the model's are {size[0]} x {size[1]};"
-                f" load the cohort with size={size[0]}"
-            )
-        moved = torch.zeros(n, dtype=bool)
-        for parent in parents:
-            moved |= changed[parent]
-        moved = moved.numpy() | recompute
-
-        def twin(rows: np.ndarray) -> np.ndarray:
-            out = films[rows].astype(np.float64)
-            some = rows[moved[rows]]
-            if len(some):
-                u = equation(noise.columns, some).abduct(torch.from_numpy(films[some]))
-                out[moved[rows]] = equation(new, some).predict(u).numpy()
-            return out
-
-        return ModelImages(twin, films.available, size)
+    def _check_needs_no_fact(self) -> None:
+        if self._held:
+            name = min(self._held)
+            raise InterventionError(f"hold {name!r}: a sample has no factual value to hold")
+        for name, value in (self._action.settings if self._action else {}).items():
+            if isinstance(value, Shift) or callable(value):
+                raise InterventionError(
+                    f"{self._action.describe()}: a sample has no factual {name!r} to start from; "
+                    "set it to a value, or ask for counterfactuals"
+                )
 
 
-def _same(a: Tensor, b: Tensor) -> Tensor:
-    return (a == b) | (a.isnan() & b.isnan())
+_TWIN = ", counterfactual"
+
+
+def _merged(
+    action: Intervention | Mapping[str, Any] | None, values: Mapping[str, Any], beyond_range: bool
+) -> Intervention:
+    """Return one intervention of what is given first and what is given by name."""
+    if isinstance(action, Intervention):
+        beyond_range = beyond_range or action.beyond_range
+        action = action.settings
+    return do(action, beyond_range=beyond_range, **values)

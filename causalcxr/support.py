@@ -1,6 +1,6 @@
 """Support: how many training records stand behind an intervention."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -15,16 +15,27 @@ __all__ = ["count_support", "require_support"]
 def count_support(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Count the records of every level, and of every pair of levels of two discrete variables.
 
+    Args:
+        graph: What the columns mean.
+        columns: Positions of levels, (n,) each, NaN where missing.
+
     Returns:
         `"Sex=F"` -> n and `"Sex=F & View=AP"` -> n; in pairs, the names in alphabetical order.
+
+    Example:
+        >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+        >>> count_support(graph, {"Sex": np.array([0.0, 1.0, 1.0, np.nan])})
+        {'Sex=F': 1, 'Sex=M': 2}
     """
-    names = sorted(n for n in graph.tabular if graph[n].is_discrete)
-    known = np.concatenate(
-        [(columns[n][:, None] == np.arange(len(graph[n].levels))) for n in names], 1
-    ).astype(np.float32)
-    labels = [f"{n}={level}" for n in names for level in graph[n].levels]
-    owner = [n for n in names for _ in graph[n].levels]
-    joint = (known.T @ known).astype(int)
+    names = sorted(name for name in graph.tabular if graph[name].is_discrete)
+    labels = [f"{name}={level}" for name in names for level in graph[name].levels]
+    owner = [name for name in names for _ in graph[name].levels]
+    if not names:
+        return {}
+    # float32 counts exactly up to 16,777,216 records, and multiplies fast.
+    known = [columns[name][:, None] == np.arange(len(graph[name].levels)) for name in names]
+    hot = np.concatenate(known, axis=1).astype(np.float32)
+    joint = (hot.T @ hot).astype(int)
     counts = {label: int(joint[i, i]) for i, label in enumerate(labels)}
     for i, j in combinations(range(len(labels)), 2):
         if owner[i] != owner[j]:
@@ -37,25 +48,43 @@ def require_support(
     counts: Mapping[str, int],
     action: BoundIntervention,
     values: Mapping[str, np.ndarray],
+    factual: Mapping[str, np.ndarray],
 ) -> None:
     """Refuse an intervention into a cell of the population that training never saw.
+
+    Only rows that the intervention changes are looked at: to set what is observed is always
+    allowed. Cells are levels, and pairs of levels where two variables are set.
+
+    Args:
+        graph: What the columns mean.
+        counts: What `count_support` returned.
+        action: What is done.
+        values: What each variable is set to, (n,) each.
+        factual: The values before, (n,) each.
 
     Raises:
         InterventionError: Naming the cell; `beyond_range=True` overrides it, and is recorded.
     """
-    if action.beyond_range or not counts:
+    if action.beyond_range:
         return
-    reached = {
-        name: [graph[name].levels[int(k)] for k in np.unique(column[~np.isnan(column)])]
-        for name, column in sorted(values.items())
-        if graph[name].is_discrete
-    }
-    cells = [f"{name}={level}" for name, levels in reached.items() for level in levels]
-    constant = [f"{name}={levels[0]}" for name, levels in reached.items() if len(levels) == 1]
-    cells += [" & ".join(pair) for pair in combinations(constant, 2)]
-    for cell in cells:
+    levels = {name: codes for name, codes in values.items() if graph[name].is_discrete}
+    moved = {name: codes != factual[name] for name, codes in levels.items()}
+    for cell in _cells(graph, levels, moved):
         if counts.get(cell, 0) == 0:
             raise InterventionError(
-                f"{action.describe()}: 0 training records have {cell}, so its twins would be guesses; choose another"
-                " value or pass beyond_range=True"
+                f"{action.describe()}: 0 training records have {cell}, so its twins would be "
+                "guesses; choose another value or pass beyond_range=True"
             )
+
+
+def _cells(
+    graph: Graph, levels: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    """Yield the cells that rows are moved into, single levels first."""
+    for name, codes in sorted(levels.items()):
+        for code in np.unique(codes[moved[name] & ~np.isnan(codes)]):
+            yield f"{name}={graph[name].levels[int(code)]}"
+    for (a, one), (b, two) in combinations(sorted(levels.items()), 2):
+        rows = (moved[a] | moved[b]) & ~np.isnan(one) & ~np.isnan(two)
+        for i, j in np.unique(np.stack([one[rows], two[rows]], axis=1), axis=0).astype(int):
+            yield f"{a}={graph[a].levels[i]} & {b}={graph[b].levels[j]}"

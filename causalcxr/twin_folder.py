@@ -1,4 +1,8 @@
-"""Twins in a folder: pairs to look at, a table, images, a manifest; a job that was killed goes on where it stopped."""
+"""Twins in a folder: pairs to look at, a table, images, a manifest.
+
+A job that was killed goes on where it stopped: the manifest comes last, and until then `.job.json`
+says whose unfinished work a folder holds.
+"""
 
 import hashlib
 import json
@@ -21,13 +25,24 @@ from causalcxr.files import atomic_write
 from causalcxr.images import progress
 from causalcxr.interventions import Intervention
 from causalcxr.model_folder import versions
-from causalcxr.noise import record_keys
 from causalcxr.scm import SCM
 
-__all__ = ["TwinJob", "TwinResult", "write_twins"]
+__all__ = ["TwinJob", "TwinResult", "synthetic", "write_twins"]
 
 _KIND = "causalcxr twins"
 _BATCH = 64
+_OURS = ("pairs.png", "twins.csv", "manifest.json")
+
+
+def synthetic(cohort: Cohort) -> bool:
+    """Return whether a cohort's images were computed, so that they must be marked as such.
+
+    Example:
+        >>> synthetic(Cohort(pd.DataFrame({"Age": [61]}), source="nih, counterfactual"))
+        True
+    """
+    source = cohort.source
+    return source.startswith(("phantom", "model")) or source.endswith("counterfactual")
 
 
 @dataclass(frozen=True)
@@ -54,30 +69,44 @@ class TwinJob:
     with_images: int | None = None
     pairs: int = 12
 
+    def compare(self) -> Comparison:
+        """Return the records beside their twins, images not yet computed.
+
+        Raises:
+            CausalCXRError: As `SCM.counterfactual` does.
+        """
+        cohort = self.cohort.repeat(self.draws) if self.draws != 1 else self.cohort
+        acted = self.model.do(self.action, hold=self.hold)
+        return cohort.compare(acted.predict(self.model.abduct(cohort, seed=self.seed)))
+
     def describe(self) -> dict[str, Any]:
-        """Return what the manifest says of the job; the same job gives the same twins."""
-        keys = record_keys(self.cohort.records)
+        """Return what the manifest says of the job."""
+        graph = self.model.graph
+        mechanisms = {name: graph[name].mechanism.options for name in graph.tabular}
         return {
-            "intervention": self.action.to_json(),
-            "hold": list(self.hold),
+            "intervention": self.action.bind(graph).to_json(),
+            "hold": [graph.find(name) for name in self.hold],
             "draws": self.draws,
             "seed": self.seed,
             "records": len(self.cohort),
-            "records_sha256": hashlib.sha256(keys.tobytes()).hexdigest(),
+            "with_images": self.with_images,
             "source": self.cohort.source,
-            "graph_hash": self.model.graph.hash,
-            "coupling": {
-                name: self.model.graph[name].mechanism.options["coupling"]
-                for name in self.model.graph.tabular
-                if "coupling" in self.model.graph[name].mechanism.options
-            },
-            "mechanisms": {name: f.hash for name, f in self.model.fitted.items()},
+            "graph": graph.name,
+            "graph_hash": graph.hash,
+            "coupling": {n: o["coupling"] for n, o in mechanisms.items() if "coupling" in o},
+            "mechanisms": {name: fitted.hash for name, fitted in self.model.fitted.items()},
         }
 
 
 @dataclass(frozen=True)
 class TwinResult:
-    """What was made: the pairs, what changed downstream, and the files with a few words about each."""
+    """What was made.
+
+    Args:
+        compared: The records beside their twins.
+        changed: Per variable that changed: in how many records, and how, in words.
+        files: What was written, with a few words about each.
+    """
 
     compared: Comparison
     changed: dict[str, dict[str, Any]]
@@ -87,80 +116,116 @@ class TwinResult:
 def write_twins(job: TwinJob, folder: Path) -> TwinResult:
     """Make twins and write `pairs.png`, `twins.csv`, `images/` and `manifest.json`.
 
-    The manifest comes last: a folder without one is a job that did not end, and the same job takes it up again.
+    Nothing is written before the twins' table is known, so what is refused leaves no trace.
+
+    Args:
+        job: Which twins.
+        folder: A new or empty folder, one of earlier twins, which are replaced, or an unfinished
+            one of this very job, which is taken up again.
 
     Raises:
-        CohortError: If the folder holds something else.
+        CohortError: If the folder holds something else, or cannot be written.
+        CausalCXRError: As `SCM.counterfactual` does.
     """
-    action = job.model.do(job.action, hold=job.hold)  # refused before anything is written
-    cohort = job.cohort.repeat(job.draws) if job.draws > 1 else job.cohort
-    twins = action.predict(job.model.abduct(cohort, seed=job.seed))
-    compared = cohort.compare(twins)
-    _claim(job, folder)
-    names = _write_images(job, compared, folder)
-    _write_table(compared, names, folder / "twins.csv")
-    files = {"twins.csv": f"{len(cohort):,} rows: factual and counterfactual values"}
-    if names is not None:
-        compared.plot(job.pairs, folder / "pairs.png")
-        files["pairs.png"] = "factual | twin | difference"
-        files["images"] = f"{len(names['factual'].dropna()):,} factual and twin radiographs, 16-bit PNG"
+    compared = job.compare()
+    names = _image_names(job, compared)
+    table = _table(compared, names).to_csv(lineterminator="\n")
+    about = {**job.describe(), "twins_sha256": hashlib.sha256(table.encode()).hexdigest()}
+    try:
+        _claim(about, folder)
+        atomic_write(folder / "twins.csv", table)
+        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values"}
+        if names is not None:
+            files |= _write_pictures(job, compared, names, folder)
+        changed = _changed(compared)
+        _finish(about, changed, folder)
+    except OSError as error:
+        raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
     files["manifest.json"] = "graph, intervention, seeds, versions"
-    rows = compared.summary().query("changed > 0").iterrows()
-    changed = {name: {"changed": int(row.changed), "what": row.what} for name, row in rows}
-    manifest = {
-        "kind": _KIND, "mark": MARK, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **job.describe(), "versions": versions(), "changed": changed,
-    }
-    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    (folder / ".job.json").unlink()
     return TwinResult(compared, changed, files)
 
 
-def _claim(job: TwinJob, folder: Path) -> None:
+def _changed(compared: Comparison) -> dict[str, dict[str, Any]]:
+    rows = compared.summary().query("changed > 0").iterrows()
+    return {name: {"changed": int(row.changed), "what": row.what} for name, row in rows}
+
+
+def _finish(about: dict[str, Any], changed: dict[str, Any], folder: Path) -> None:
+    """Write the manifest, which says that all is there."""
+    manifest = {
+        "kind": _KIND,
+        "mark": MARK,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **about,
+        "versions": versions(),
+        "changed": changed,
+    }
+    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    (folder / ".job.json").unlink()
+
+
+def _claim(about: dict[str, Any], folder: Path) -> None:
     """Take a folder: a new one, one of twins, or the unfinished one of this very job."""
-    ticket = json.dumps(job.describe(), sort_keys=True)
-    unfinished, finished = folder / ".job.json", folder / "manifest.json"
+    ticket, unfinished = json.dumps(about, sort_keys=True), folder / ".job.json"
     if unfinished.exists():
         if unfinished.read_text(encoding="utf-8") == ticket:
             return
-    elif finished.exists():
-        try:
-            kind = json.loads(finished.read_text(encoding="utf-8")).get("kind")
-        except ValueError:
-            kind = None
-        if kind != _KIND:
-            raise CohortError(f"{folder}: holds something else than twins; give another folder")
-    elif folder.exists() and any(folder.iterdir()):
-        raise CohortError(f"{folder}: not empty; give a new folder")
+    elif folder.exists() and any(folder.iterdir()) and not _holds_twins(folder):
+        raise CohortError(f"{folder}: holds something else than twins; give another folder")
     atomic_write(unfinished, ticket)
-    finished.unlink(missing_ok=True)
-    for name in ("pairs.png", "twins.csv"):
+    for name in _OURS:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "images", ignore_errors=True)
 
 
-def _write_images(job: TwinJob, compared: Comparison, folder: Path) -> pd.DataFrame | None:
-    """Write factual and twin of each record that has an image; return their names."""
-    factual, twins = compared.factual, compared.counterfactual
-    if not (factual.has_images and twins.has_images):
+def _holds_twins(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == _KIND
+
+
+def _image_names(job: TwinJob, compared: Comparison) -> pd.DataFrame | None:
+    """Return the files of each record that gets images, NaN for others; None without any."""
+    factual = compared.factual
+    if not (factual.has_images and compared.counterfactual.has_images):
         return None
     rows = np.flatnonzero(factual.images.available)[: job.with_images]
-    index = factual.index
-    stems = [f"{k:06d}-{_safe(index[k])}" for k in rows]
-    names = pd.DataFrame(index=index, columns=["factual", "twin"], dtype=object)
+    names = pd.DataFrame(index=factual.index, columns=["factual", "twin"], dtype=object)
+    stems = [f"images/{row:06d}-{_safe(factual.index[row])}" for row in rows]
+    names.iloc[rows] = [[f"{stem}-factual.png", f"{stem}-twin.png"] for stem in stems]
+    return names
+
+
+def _write_pictures(
+    job: TwinJob, compared: Comparison, names: pd.DataFrame, folder: Path
+) -> dict[str, str]:
+    """Write factual and twin of each record that gets images, and a page of pairs."""
     (folder / "images").mkdir(exist_ok=True)
+    rows = np.flatnonzero(names["factual"].notna())
     starts = range(0, len(rows), _BATCH)
     for start in progress(starts, "Twins") if len(starts) > 1 else starts:
-        part, chosen = rows[start : start + _BATCH], stems[start : start + _BATCH]
-        paths = {kind: [f"images/{s}-{kind}.png" for s in chosen] for kind in ("factual", "twin")}
-        names.iloc[part] = np.array([paths["factual"], paths["twin"]], dtype=object).T
-        if all((folder / name).exists() for name in (*paths["factual"], *paths["twin"])):
-            continue
-        for kind, cohort in (("factual", factual), ("twin", twins)):
-            marked = kind == "twin" or cohort.source == "phantom"
-            for name, image in zip(paths[kind], cohort.images[part], strict=True):
-                _write_png(folder / name, image[0], marked=marked)
-    return names
+        _write_batch(compared, names, rows[start : start + _BATCH], folder)
+    compared.plot(job.pairs, folder / "pairs.png")
+    return {
+        "pairs.png": "factual | twin | difference",
+        "images": f"{len(rows):,} factual and twin radiographs, 16-bit PNG",
+    }
+
+
+def _write_batch(
+    compared: Comparison, names: pd.DataFrame, rows: np.ndarray, folder: Path
+) -> None:
+    """Write the images of some rows, unless an interrupted job has written them all."""
+    chosen = names.iloc[rows]
+    if all((folder / name).exists() for name in chosen.to_numpy().ravel()):
+        return
+    sides = {"factual": compared.factual, "twin": compared.counterfactual}
+    for side, cohort in sides.items():
+        marked = synthetic(cohort)
+        for name, image in zip(chosen[side], cohort.images[rows], strict=True):
+            _write_png(folder / name, image[0], marked=marked)
 
 
 def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:
@@ -174,19 +239,19 @@ def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:
     temporary.replace(path)
 
 
-def _write_table(compared: Comparison, names: pd.DataFrame | None, path: Path) -> None:
-    """Write ids, factual and counterfactual columns side by side, and what changed in words."""
-    factual, twins = compared.factual, compared.counterfactual
-    before, after = factual.table, twins.table
+def _table(compared: Comparison, names: pd.DataFrame | None) -> pd.DataFrame:
+    """Return factual and counterfactual columns side by side, and what changed in words."""
+    factual = compared.factual
+    before, after = factual.table, compared.counterfactual.table
     columns: dict[str, Any] = {"patient": factual.patients}
     for name in after:
-        columns[f"{name} (factual)"] = before[name] if name in before else np.nan
+        columns[f"{name} (factual)"] = before.get(name, np.nan)
         columns[f"{name} (counterfactual)"] = after[name]
     table = pd.DataFrame(columns, index=factual.index)
     table["changed"] = _told(compared)
     if names is not None:
         table["factual image"], table["twin image"] = names["factual"], names["twin"]
-    atomic_write(path, table.to_csv(lineterminator="\n"))
+    return table
 
 
 def _told(compared: Comparison) -> pd.Series:
@@ -195,7 +260,8 @@ def _told(compared: Comparison) -> pd.Series:
     if not len(told):
         return pd.Series("", index=compared.factual.index)
     keys = [name for name in ("record", "draw") if name in told]
-    words = told["variable"] + " " + told["factual"].astype(str) + " -> " + told["counterfactual"].astype(str)
+    before, after = (told[side].astype(str) for side in ("factual", "counterfactual"))
+    words = told["variable"] + " " + before + " -> " + after
     joined = words.groupby([told[key] for key in keys], sort=False).agg(", ".join)
     joined.index.names = keys
     return joined.reindex(compared.factual.index).fillna("")

@@ -1,10 +1,12 @@
-"""What every test shares: one thread, so that busy machines do not slow small products down a hundredfold."""
+"""What tests share: one thread, as busy machines slow small products down a hundredfold."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+
+import causalcxr as cx
 
 torch.set_num_threads(1)
 
@@ -16,3 +18,21 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms() -> cx.Cohort:
+    """2,000 phantoms without images; race is missing for a third, age for a twentieth."""
+    cohort = cx.Cohort.load("phantom", n=2000, seed=0).with_images(None)
+    graph = cx.Graph.load("cxr7")
+    columns = {name: column.copy() for name, column in cohort.columns(graph).items()}
+    columns["Race"][::3] = float("nan")
+    columns["Age"][5::20] = float("nan")
+    columns["Edema"][7::50] = float("nan")
+    return cohort.with_columns(graph, columns)
+
+
+@pytest.fixture(scope="session")
+def expert(phantoms: cx.Cohort) -> cx.SCM:
+    """The 19 tabular equations of cxr7, fitted."""
+    return cx.SCM(cx.Graph.load("cxr7").without_variable("Image")).fit(phantoms)

@@ -1,4 +1,9 @@
-"""From a patient's variables to one vector: an embedding per variable, a learned null where it is missing."""
+"""From a patient's variables to one vector.
+
+One embedding a variable, and their sum: a row of a table for a level, Fourier features for a
+number, and a learned null where the value is missing. Each embedding can be carried over to a
+network for other variables by name.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +15,7 @@ from causalcxr.variables import Variable
 
 __all__ = ["Conditioner"]
 
-_FREQUENCIES = 8
+_FREQUENCIES = 8  # the highest turns four times over the variable's range
 
 
 class _Levels(nn.Module):
@@ -25,8 +30,14 @@ class _Levels(nn.Module):
         row = torch.where(x.isnan(), float(len(self.levels)), x)
         return self.table[row.long()]
 
-    def null(self) -> Tensor:
-        return self.table[-1]
+    def adopt(self, state: dict[str, Tensor], levels: list[str]) -> dict[str, Tensor]:
+        """Return the rows of another table by the names of its levels, else its null."""
+        if "table" not in state:  # it was a number there
+            null = state["nothing"]
+            return {"table": null.expand(len(self.table), -1).clone()}
+        null = len(levels)
+        rows = [levels.index(v) if v in levels else null for v in self.levels]
+        return {"table": state["table"][[*rows, null]].clone()}
 
 
 class _Number(nn.Module):
@@ -41,12 +52,17 @@ class _Number(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         unit = (torch.nan_to_num(x) - self.low) / (self.high - self.low)
-        angles = unit[:, None] * torch.arange(1, _FREQUENCIES + 1) .to(unit) * torch.pi
+        angles = unit[:, None] * torch.arange(1, _FREQUENCIES + 1).to(unit) * torch.pi
         features = torch.cat([unit[:, None], angles.sin(), angles.cos()], -1).to(self.weight.dtype)
         return torch.where(x.isnan()[:, None], self.nothing, features @ self.weight)
 
-    def null(self) -> Tensor:
-        return self.nothing
+    def adopt(self, state: dict[str, Tensor], bounds: list[float]) -> dict[str, Tensor]:
+        """Return another number's weights where the range is the same, and its null."""
+        if "weight" in state and bounds == [self.low, self.high]:
+            return {key: state[key].clone() for key in ("weight", "nothing")}
+        null = state["nothing"] if "nothing" in state else state["table"][-1]
+        # No feature is constant, so the values cannot all be the null: they start at zero.
+        return {"weight": torch.zeros_like(self.weight), "nothing": null.clone()}
 
 
 class Conditioner(nn.Module):
@@ -71,7 +87,7 @@ class Conditioner(nn.Module):
         return self.base + torch.stack(parts).sum(0)
 
     def describe(self) -> str:
-        """Return JSON that tells what each embedding stands for: levels by name, ranges of numbers."""
+        """Return JSON that tells what each embedding stands for: levels, or a number's range."""
         about = {
             name: list(e.levels) if isinstance(e, _Levels) else [e.low, e.high]
             for name, e in zip(self.names, self.embeddings, strict=True)
@@ -82,8 +98,9 @@ class Conditioner(nn.Module):
     def adopt(self, state: dict[str, Tensor], described: str) -> dict[str, Tensor]:
         """Carry embeddings over from another conditioner, by the names of variables and levels.
 
-        A variable that is new here starts at zero; one that is gone leaves its null in the base, so the network sees what
-        it saw when that variable was missing. A level that is new starts as the null.
+        A variable that is new here starts at zero; one that is gone leaves its null in the base,
+        so the network sees what it saw when that variable was missing. A level that is new starts
+        as the null; a number whose range has changed keeps its null alone.
 
         Args:
             state: The other's tensors, by their names in its state dict.
@@ -96,18 +113,12 @@ class Conditioner(nn.Module):
         mine = {name: torch.zeros_like(value) for name, value in self.state_dict().items()}
         mine["base"] = state["base"].clone()
         for old, (name, meaning) in enumerate(about.items()):
-            source = {key.split(".")[-1]: v for key, v in state.items() if key.startswith(f"embeddings.{old}.")}
-            null = source["nothing"] if "nothing" in source else source["table"][-1]
+            prefix = f"embeddings.{old}."
+            theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if name not in self.names:
-                mine["base"] += null
+                mine["base"] += theirs["nothing"] if "nothing" in theirs else theirs["table"][-1]
                 continue
             new = self.names.index(name)
-            embed = self.embeddings[new]
-            if isinstance(embed, _Levels) and "table" in source:
-                rows = [meaning.index(v) if v in meaning else len(meaning) for v in embed.levels]
-                mine[f"embeddings.{new}.table"] = source["table"][[*rows, len(meaning)]].clone()
-            elif isinstance(embed, _Number) and "weight" in source:
-                mine[f"embeddings.{new}.nothing"] = null.clone()
-                if meaning == [embed.low, embed.high]:
-                    mine[f"embeddings.{new}.weight"] = source["weight"].clone()
+            fresh = self.embeddings[new].adopt(theirs, meaning)
+            mine |= {f"embeddings.{new}.{key}": value for key, value in fresh.items()}
         return mine

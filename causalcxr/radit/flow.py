@@ -1,7 +1,11 @@
 """The rectified flow: a straight path from noise to image, and the velocity along it.
 
-x_t = (1 - t) u + t x, and the network learns E[x - u | x_t, parents]: Liu et al., arXiv:2209.03003; Lipman et al.,
-arXiv:2210.02747. Times are logit-normal (arXiv:2403.03206).
+    x_t = (1 - t) u + t x,    v(x_t, t) = E[x - u | x_t, parents]
+
+References:
+    Flow Straight and Fast (Liu et al.), arXiv:2209.03003.
+    Flow Matching for Generative Modeling (Lipman et al.), arXiv:2210.02747.
+    Logit-normal times: Scaling Rectified Flow Transformers (Esser et al.), arXiv:2403.03206.
 """
 
 import torch
@@ -10,10 +14,17 @@ from torch import Tensor, nn
 __all__ = ["hide_some", "velocity_loss"]
 
 
-def hide_some(columns: dict[str, Tensor], rate: float, generator: torch.Generator) -> dict[str, Tensor]:
-    """Set variables to missing, each with probability `rate`, and all of a patient's with probability `rate`.
+def hide_some(
+    columns: dict[str, Tensor], rate: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Set each variable to missing with probability `rate`, and all of a patient's likewise.
 
     So every null is learned, and any subset of the variables may be missing later.
+
+    Args:
+        columns: The parents, each (B,).
+        rate: The probability, twice: of one variable, and of all of them.
+        generator: On the CPU.
     """
     if not columns:
         return columns
@@ -25,7 +36,11 @@ def hide_some(columns: dict[str, Tensor], rate: float, generator: torch.Generato
 
 
 def velocity_loss(
-    net: nn.Module, images: Tensor, columns: dict[str, Tensor], generator: torch.Generator, hide: float = 0.05
+    net: nn.Module,
+    images: Tensor,
+    columns: dict[str, Tensor],
+    generator: torch.Generator,
+    hide: float = 0.05,
 ) -> Tensor:
     """Return the mean squared error of the velocity at one random time an image.
 

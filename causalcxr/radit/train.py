@@ -1,19 +1,23 @@
 """One plain training loop, for a processor or a graphics card, that resumes where it was killed.
 
-The block matrices learn by Muon (Jordan et al., 2024, in torch.optim), everything else by AdamW. All random numbers of a step are
-drawn from (seed, step), so a resumed run sees the very numbers of an uninterrupted one.
+The block matrices learn by Muon, everything else by AdamW. All random numbers of a step are drawn
+from (seed, step), so a resumed run sees the very numbers of an uninterrupted one.
+
+References:
+    Muon: an optimizer for hidden layers (Jordan et al., 2024), kellerjordan.github.io/posts/muon.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError
+from causalcxr.errors import MechanismError, ModelError
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.transformer import RadiT
 from causalcxr.tensors import load_tensors, save_tensors
@@ -21,6 +25,10 @@ from causalcxr.tensors import load_tensors, save_tensors
 __all__ = ["TrainConfig", "train"]
 
 Progress = Callable[[int, int, float], None]
+
+_LOG = 100  # steps over which a loss is averaged before it is told
+_MUON = 10.0  # Muon's learning rate over AdamW's
+_EPOCHS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class TrainConfig:
         lr: AdamW's learning rate; Muon's is ten times as large.
         warmup: Steps of linear warm-up.
         decay: The last share of the steps, over which the rate falls to zero.
-        average: Half-life-free decay of the moving average of the weights.
+        average: Decay of the moving average of the weights, a step.
         hide: Rate at which variables are hidden.
         save_every: Seconds between checkpoints.
     """
@@ -55,32 +63,44 @@ def _batches(n: int, batch: int, seed: int, start: int) -> Iterator[Tensor]:
     step = start
     while True:
         epoch, k = divmod(step, per_epoch)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        generator = torch.Generator().manual_seed(seed * _EPOCHS + epoch)
+        order = torch.randperm(n, generator=generator)
         for j in range(k, per_epoch):
             yield order[j * batch : (j + 1) * batch]
             step += 1
 
 
 def _optimisers(net: RadiT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the blocks (not the six modulations) and AdamW."""
     matrices = [p for p in net.blocks.parameters() if p.ndim == 2 and min(p.shape) > 6]
     chosen = {id(p) for p in matrices}
     rest = [p for p in net.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=10 * config.lr, weight_decay=0.01, momentum=0.95),
+        torch.optim.Muon(matrices, lr=_MUON * config.lr, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
 def _rate(step: int, config: TrainConfig) -> float:
+    """Return the share of the learning rate at a step: warm-up, plateau, linear decay."""
     left = (config.steps - step) / max(1.0, config.decay * config.steps)
-    return min(1.0, (step + 1) / config.warmup, left)
+    return min(1.0, (step + 1) / max(1, config.warmup), left)
+
+
+def _identity(net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int) -> str:
+    """Return a hash of what a run starts from, but for its images."""
+    digest = hashlib.sha256(repr((net.config, replace(config, save_every=0.0), seed)).encode())
+    for tensors in (net.state_dict(), columns):
+        for name, value in tensors.items():
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Run:
-    """What a checkpoint holds: weights, their moving average, the optimisers' state and the step."""
+    """What a checkpoint holds: weights, their moving average, the optimisers' state, the step."""
 
-    def __init__(self, net: RadiT, config: TrainConfig) -> None:
-        self.net, self.step = net, 0
+    def __init__(self, net: RadiT, config: TrainConfig, identity: str) -> None:
+        self.net, self.step, self.identity = net, 0, identity
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
         self.optimisers = _optimisers(net, config)
 
@@ -93,10 +113,26 @@ class _Run:
         return out
 
     def write(self, path: Path) -> None:
-        save_tensors(path, self.tensors(), {"step": str(self.step)})
+        """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
+        tensors = self.tensors()
+        if not all(value.isfinite().all() for value in tensors.values()):
+            raise MechanismError(
+                f"RadiT: weights are not finite at step {self.step}; lower lr or check the images"
+            )
+        save_tensors(path, tensors, {"step": str(self.step), "run": self.identity})
 
     def read(self, path: Path) -> None:
+        """Take up a checkpoint.
+
+        Raises:
+            ModelError: If it is damaged, or of a run with other settings, seed, weights or rows.
+        """
         tensors, about = load_tensors(path)
+        if about.get("run", self.identity) != self.identity or "step" not in about:
+            raise ModelError(
+                f"{path}: the checkpoint is of another run (other settings, seed, starting weights "
+                "or records); delete it to start anew, or write elsewhere"
+            )
         self.step = int(about["step"])
 
         def under(prefix: str) -> dict[str, Tensor]:
@@ -112,6 +148,18 @@ class _Run:
                 state.setdefault(int(j), {})[name] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
+    def advance(self, loss: Tensor, config: TrainConfig) -> None:
+        """Take one optimiser step and move the average."""
+        for optimiser, scale in zip(self.optimisers, (_MUON, 1.0), strict=True):
+            optimiser.zero_grad(set_to_none=True)
+            optimiser.param_groups[0]["lr"] = scale * config.lr * _rate(self.step, config)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.follow(config.average)
+        self.step += 1
+
     @torch.no_grad()
     def follow(self, decay: float) -> None:
         """Move the average; early on it follows faster, so that the start is forgotten."""
@@ -120,10 +168,19 @@ class _Run:
             self.average[key].lerp_(value, 1 - decay)
 
 
-def _log(path: Path | None, **row: float) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+def _log(path: Path, **row: float) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _mean(losses: list[Tensor], step: int) -> float:
+    """Return the mean of some losses, which must be finite."""
+    mean = float(torch.stack(losses).mean())
+    if not mean < float("inf"):
+        raise MechanismError(
+            f"RadiT: the loss is {mean} at step {step}; lower lr or check the images"
+        )
+    return mean
 
 
 def train(
@@ -152,18 +209,16 @@ def train(
         budget: Seconds after which the run stops early with a checkpoint; call again to go on.
 
     Returns:
-        The running mean of the loss, one number per 100 steps.
+        The mean loss of every 100 steps of this call.
 
     Raises:
         MechanismError: If the loss is not finite; the last checkpoint stays.
+        ModelError: If the folder holds a checkpoint of another run.
     """
-    n = len(next(iter(columns.values())))
-    net = net.to(device).train().requires_grad_(True)
-    run, begun = _Run(net, config), time.monotonic()
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
+    n, begun = len(next(iter(columns.values()))), time.monotonic()
+    run = _Run(net.to(device), config, _identity(net, columns, config, seed))
+    net.train().requires_grad_(True)
     checkpoint = folder / "checkpoint.safetensors" if folder else None
-    log = folder / "train.jsonl" if folder else None
     if checkpoint and checkpoint.exists():
         run.read(checkpoint)
     columns = {k: v.float().to(device) for k, v in columns.items()}
@@ -171,28 +226,19 @@ def train(
     for rows in _batches(n, config.batch, seed, run.step):
         if run.step >= config.steps or time.monotonic() - begun > budget:
             break
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
+        generator = torch.Generator().manual_seed(seed * _EPOCHS + run.step)
         batch = {k: v[rows.to(device)] for k, v in columns.items()}
         loss = velocity_loss(net, images(rows).to(device), batch, generator, config.hide)
-        for optimiser, scale in zip(run.optimisers, (10.0, 1.0), strict=True):
-            optimiser.zero_grad(set_to_none=True)
-            optimiser.param_groups[0]["lr"] = scale * config.lr * _rate(run.step, config)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimiser in run.optimisers:
-            optimiser.step()
-        run.follow(config.average)
-        run.step += 1
+        run.advance(loss, config)
         recent.append(loss.detach())
-        if len(recent) == 100 or run.step == config.steps:
-            mean = float(torch.stack(recent).mean())
-            if not mean < float("inf"):
-                raise MechanismError(f"RadiT: loss is {mean} at step {run.step}; lower lr or check the images")
-            history.append(mean)
-            _log(log, step=run.step, loss=mean, seconds=round(time.monotonic() - begun, 1))
+        if len(recent) == _LOG or run.step == config.steps:
+            history.append(_mean(recent, run.step))
             recent = []
+            if folder:
+                seconds = round(time.monotonic() - begun, 1)
+                _log(folder / "train.jsonl", step=run.step, loss=history[-1], seconds=seconds)
             if progress:
-                progress(run.step, config.steps, mean)
+                progress(run.step, config.steps, history[-1])
         if checkpoint and time.monotonic() - saved > config.save_every:
             run.write(checkpoint)
             saved = time.monotonic()

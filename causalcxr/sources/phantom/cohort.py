@@ -1,4 +1,8 @@
-"""The phantom population as a cohort, and its true counterfactuals."""
+"""The phantom population as a cohort, and its true counterfactuals.
+
+A phantom is its variables and its noise: both are kept, the film is computed when it is asked
+for. The truth under an intervention is the same noise through the same equations once more.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +19,12 @@ from causalcxr.interventions import Intervention
 from causalcxr.noise import Draws, record_keys
 from causalcxr.sources.phantom.body import Patient
 from causalcxr.sources.phantom.film import render
-from causalcxr.sources.phantom.population import sample_noise, structural_equations
+from causalcxr.sources.phantom.population import FINDINGS, sample_noise, structural_equations
 
 __all__ = ["PhantomImages", "load", "recognises", "truth"]
 
 _BATCH = 64
-_MOST_CACHED = 2**29
+_MOST_CACHED = 2**29  # bytes of films kept: 131,072 of 64 pixels, 32,768 of 128
 
 
 @lru_cache(maxsize=1)
@@ -87,6 +91,7 @@ class PhantomImages(Images):
 
 
 def _predict(noise: dict[str, np.ndarray], fixed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return every variable by its equation, but for those that are fixed."""
     columns: dict[str, np.ndarray] = {}
     for name, equation in structural_equations().items():
         columns[name] = fixed[name] if name in fixed else equation(noise.get(name), columns)
@@ -98,7 +103,9 @@ def recognises(path: Path) -> bool:
     return False
 
 
-def load(path: Path | None = None, *, n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
+def load(
+    path: Path | None = None, *, n: int = 2000, seed: int = 0, size: int = 64, enriched: int = 0
+) -> Cohort:
     """Draw a phantom cohort.
 
     Args:
@@ -106,6 +113,9 @@ def load(path: Path | None = None, *, n: int = 2000, seed: int = 0, size: int = 
         n: Number of patients, one radiograph each. The first k of n are the k of a smaller cohort.
         seed: Of variables, anatomy and detector alike.
         size: Pixels along each side, 32 to 512.
+        enriched: 1 to toss a coin for every finding of half of the records, so that an image
+            equation sees rare ones often enough. Such a cohort is no sample of the population, and
+            has no true twins; what its films show under their variables is the same.
 
     Example:
         >>> cohort = load(n=4, seed=0)
@@ -116,14 +126,29 @@ def load(path: Path | None = None, *, n: int = 2000, seed: int = 0, size: int = 
         raise CohortError(f"phantom: n={n}, size={size}; n must be at least 1 and size 32 to 512")
     index = pd.RangeIndex(n, name="record")
     draws = Draws(record_keys(index), seed)
-    columns = _predict(sample_noise(draws), {})
-    return Cohort.from_columns(
-        _graph(), columns, index, images=PhantomImages(columns, draws, size), source="phantom"
-    )
+    noise = sample_noise(draws)
+    columns = _predict(noise, {})
+    if enriched:
+        columns = _predict(noise, _tossed(columns, draws))
+    films = PhantomImages(columns, draws, size)
+    source = "enriched phantom" if enriched else "phantom"
+    return Cohort.from_columns(_graph(), columns, index, images=films, source=source)
+
+
+def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarray]:
+    """Return the findings, in half of the records as they are and in the others by a coin each."""
+    chosen = draws.on("phantom enriched").uniform()[:, 0] < 0.5
+    coins = draws.on("phantom coins").uniform(len(FINDINGS)) < 0.5
+    return {
+        name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)
+    }
 
 
 def truth(cohort: Cohort, intervention: Intervention) -> Cohort:
-    """Return the true twins of phantoms: the known equations and the known noise under an intervention.
+    """Return the true twins of phantoms under an intervention.
+
+    The equations and the noise are known, so nothing is estimated. A record in which no variable
+    changes keeps its image to the last bit.
 
     Args:
         cohort: Phantoms as `load` drew them, or some of them.
@@ -133,8 +158,10 @@ def truth(cohort: Cohort, intervention: Intervention) -> Cohort:
         CohortError: If the cohort's images are not phantoms, so that their noise is not known.
     """
     films = cohort.images
-    if not isinstance(films, PhantomImages):
-        raise CohortError(f"truth: the images come from {cohort.source!r}; only phantoms know their noise")
+    if not isinstance(films, PhantomImages) or cohort.source.startswith("enriched"):
+        raise CohortError(
+            f"truth: the images come from {cohort.source!r}; only phantoms know their noise"
+        )
     fixed = intervention.bind(_graph()).values(films.columns)
     columns = _predict(sample_noise(films.draws), fixed)
     twins = cohort.with_columns(_graph(), columns)

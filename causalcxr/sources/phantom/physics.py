@@ -1,12 +1,18 @@
 """X-ray physics in closed form: cone-beam line integrals through ellipsoids.
 
-A solid is the set |A (x - c)| <= 1. A ray from the source s through detector point (p, q) is s + t d with
-d = E (p, q, 1). In the solid's unit frame the ray's squared half-chord is |d'|^2 - |o' x d'|^2, with d' = A d and
-o' = A (s - c): a polynomial of degree two in (p, q). So the chords of all solids at all pixels are two small matrix
-products and a square root. The form with the cross product keeps its digits in float32 where b^2 - ac would not.
+A solid is the set |A (x - c)| <= 1. A ray from the source s through detector point (p, q) is
+s + t d with d = E (p, q, 1). In the solid's unit frame, with d' = A d and o' = A (s - c), the ray
+enters and leaves at
+
+    t = (-o'.d' -+ h) / |d'|^2,    h^2 = |d'|^2 - |o' x d'|^2.
+
+|d'|^2 and h^2 are polynomials of degree two in (p, q), so the chords of all solids at all pixels
+are two small matrix products and a square root. The form with the cross product keeps its digits
+in float32 where (o'.d')^2 - |d'|^2 (|o'|^2 - 1) would not.
 """
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +25,8 @@ class Solids:
     """Ellipsoids with their attenuation.
 
     Args:
-        shape: The matrices A that map each solid to the unit ball, rows orthogonal, (B, S, 3, 3), in 1/cm.
+        shape: The matrices A that map each solid to the unit ball, rows orthogonal,
+            (B, S, 3, 3), in 1/cm.
         centre: The centres c, (B, S, 3), in cm.
         mu: Attenuation added to what surrounds the solid, (B, S), in 1/cm.
     """
@@ -30,7 +37,7 @@ class Solids:
 
     @staticmethod
     def join(parts: "list[Solids]") -> "Solids":
-        """Put several groups of solids together; a group that is the same for all patients may have B = 1."""
+        """Put groups of solids together; one that is the same for all patients may have B = 1."""
         n = max(len(p.mu) for p in parts)
         columns = (
             [getattr(p, f).expand(n, *getattr(p, f).shape[1:]) for p in parts]
@@ -44,10 +51,12 @@ class Solids:
         return Solids(self.shape / s[..., None, None], self.centre * s[..., None], self.mu)
 
     def thickened(self, width: Tensor) -> "Solids":
-        """Widen what is thinner than a pixel, at equal mass, so that sampling a thin solid does not break it.
+        """Widen what is thinner than a pixel, so that sampling it does not break it.
+
+        The mass stays: the solid's mu falls by the growth of its cross-section.
 
         Args:
-            width: The least half-axis, (B,), in cm; the solid's mu falls by the growth of its cross-section.
+            width: The least half-axis, (B,), in cm.
         """
         inverse = self.shape.norm(dim=-1)  # rows of A are orthogonal: one over each half-axis
         wide = torch.minimum(inverse, 1 / width[:, None, None])
@@ -55,13 +64,15 @@ class Solids:
         growth = (inverse / wide).sort(-1).values[..., 1:].prod(-1)
         return Solids(self.shape * (wide / inverse)[..., None], self.centre, self.mu / growth)
 
+
 @dataclass(frozen=True)
 class Beam:
     """A point source and a flat detector.
 
     Args:
         source: Position of the focal spot, (B, 3), in cm.
-        frame: Columns are the detector's right, its up, and the vector from source to detector centre, (B, 3, 3).
+        frame: Columns are the detector's right, its up, and the vector from source to detector
+            centre, (B, 3, 3).
         width: Half the detector's side, (B,), in cm.
     """
 
@@ -70,18 +81,26 @@ class Beam:
     width: Tensor
 
 
+_Batched = TypeVar("_Batched", Solids, Beam)
+
+
 def pixel_grid(size: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return homogeneous pixel centres (p, q, 1) on [-1, 1]^2, rows from the top, shape (3, size * size)."""
+    """Return homogeneous pixel centres (p, q, 1), shape (3, size * size).
+
+    They cover [-1, 1]^2, row by row from the top.
+    """
     centres = (torch.arange(size, dtype=dtype) + 0.5) * (2 / size) - 1
     q, p = torch.meshgrid(-centres, centres, indexing="ij")
     return torch.stack([p.flatten(), q.flatten(), torch.ones(size * size, dtype=dtype)])
 
 
-def _part(of: Solids | Beam, rows: slice) -> Solids | Beam:
+def _rows(of: _Batched, rows: slice | list[int]) -> _Batched:
+    """Return some of the patients."""
     return type(of)(*(getattr(of, field.name)[rows] for field in fields(of)))
 
 
 def _monomials(grid: Tensor) -> Tensor:
+    """Return what the coefficients of a form multiply, (6, P)."""
     p, q, one = grid
     return torch.stack([p * p, q * q, one, 2 * p * q, 2 * p, 2 * q])
 
@@ -103,6 +122,7 @@ class _Rays:
 
 
 def _trace(solids: Solids, beam: Beam, grid: Tensor, *, ends: bool) -> _Rays:
+    """Follow every ray through every solid; without `ends`, `nearest` is not computed."""
     scale = torch.stack([beam.width, beam.width, torch.ones_like(beam.width)], -1)
     frame = beam.frame.double() * scale[:, None, :]
     shape = solids.shape.double()
@@ -137,30 +157,40 @@ def chords(solids: Solids, beam: Beam, grid: Tensor) -> Tensor:
 def line_integral(solids: Solids, beam: Beam, grid: Tensor) -> Tensor:
     """Return the attenuation of all solids along each ray, (B, P), without unit."""
     total = torch.empty(len(solids.mu), grid.shape[1], dtype=grid.dtype)
-    # Some 2^20 chords at a time stay in the processor's cache: four times as quick as all at once.
-    few = max(1, 2**20 // (solids.mu.shape[1] * grid.shape[1]))
-    for start in range(0, len(total), few):
-        part = slice(start, start + few)
-        some, narrow = _part(solids, part), _part(beam, part)
-        rays = _trace(some, narrow, grid, ends=False)
+    # One patient at a time: the chords of one stay in the processor's cache (four times as quick
+    # as all at once), and a film cannot depend on its company.
+    for k in range(len(total)):
+        some = _rows(solids, [k])
+        rays = _trace(some, _rows(beam, [k]), grid, ends=False)
         lengths = rays.half.div_(rays.square)
-        total[part] = 2 * (some.mu.to(lengths.dtype)[:, None] @ lengths)[:, 0] * rays.reach
+        total[k] = (2 * (some.mu.to(lengths.dtype)[:, None] @ lengths)[:, 0] * rays.reach)[0]
     return total
 
 
 def aerated_length(lung: Solids, cutters: Solids, beam: Beam, grid: Tensor) -> Tensor:
-    """Return the length of each ray in a lung and outside everything that displaces its air, (B, P), in cm.
+    """Return the length of each ray in a lung and outside everything that displaces its air.
 
     Args:
         lung: One solid a patient, (B, 1, ...).
         cutters: What displaces air: heart, diaphragm, fluid, (B, K, ...).
+        beam: Source and detector of each patient.
+        grid: Pixel centres, (3, P).
+
+    Returns:
+        Shape (B, P), in cm.
     """
+    if len(lung.mu) == 1:
+        # A matrix product with one row rounds otherwise than one with several: alone, a patient is
+        # taken twice, so that the film is the same as in company.
+        twice = (_rows(each, [0, 0]) for each in (lung, cutters, beam))
+        return aerated_length(*twice, grid)[:1]
     inside, cut = (_trace(part, beam, grid, ends=True) for part in (lung, cutters))
     start = (inside.nearest - inside.half) / inside.square
     end = (inside.nearest + inside.half) / inside.square
     begins = ((cut.nearest - cut.half) / cut.square).clamp(start, end)
     finishes = ((cut.nearest + cut.half) / cut.square).clamp(start, end)
-    # The length of a union of intervals: in order of their starts, each adds what lies beyond all before it.
+    # The length of a union of intervals: in order of their starts, each adds what lies beyond all
+    # before it.
     begins, order = begins.sort(1)
     finishes = finishes.gather(1, order)
     covered = torch.cat([start, finishes.cummax(1).values[:, :-1]], 1)

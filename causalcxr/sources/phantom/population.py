@@ -1,8 +1,9 @@
-"""The phantom's population: known structural equations over the 19 variables of `graphs/cxr7.yaml`.
+"""The phantom's population: known equations of the 19 variables of `graphs/cxr7.yaml`.
 
-Every binary equation is x = 1 iff u < sigmoid(b + w . parents), u uniform: a monotone coupling, so the true
-counterfactual of every patient is known. The intercepts b are solved so that the marginals are those of CXR7-1M with
-blank labels read as negative (arXiv:2606.19460).
+Every binary equation is x = 1 iff u < sigmoid(b + w . parents), u uniform: a monotone coupling,
+so the true counterfactual of every patient is known. The intercepts b are solved so that the
+marginals are those of CXR7-1M with blank labels read as negative (arXiv:2606.19460). The weights w
+are ours: of the sign and size that a clinician would expect, not estimated.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ DATASETS = {
     "VinDr-CXR": 0.015,
 }
 VIEWS = ("AP", "PA", "LATERAL")
+# Shares of AP, PA and LATERAL, one row a data set in the order above.
 _VIEW_BY_DATASET = np.array(
     [
         [0.45, 0.28, 0.27],
@@ -40,10 +42,13 @@ _VIEW_BY_DATASET = np.array(
         [0.00, 1.00, 0.00],
     ]
 )
-_RACES = (0.08, 0.15, 0.77)
+_RACES = (0.08, 0.15, 0.77)  # Asian, Black, White
 _P_MALE = 0.53
 # Quantiles of age read off the marginal of CXR7-1M: a peak at 63-67, some 3 % of small children.
-_AGE = ((0, 0.027, 0.05, 0.12, 0.25, 0.4, 0.5, 0.6, 0.75, 0.88, 0.97, 1), (0, 5, 18, 30, 44, 55, 60, 65, 73, 81, 89, 105))
+_AGE = (
+    (0, 0.027, 0.05, 0.12, 0.25, 0.4, 0.5, 0.6, 0.75, 0.88, 0.97, 1),
+    (0, 5, 18, 30, 44, 55, 60, 65, 73, 81, 89, 105),
+)
 
 # Finding: prevalence, weights of its parents. Age enters as (age - 60) / 20.
 FINDINGS: dict[str, tuple[float, dict[str, float]]] = {
@@ -74,11 +79,13 @@ def sample_noise(draws: Draws) -> Columns:
 
 
 def _pick(u: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the level whose share of [0, 1] holds u; shares are (k,) or (n, k)."""
     edges = np.cumsum(shares, axis=-1)[..., :-1]
     return (u[:, None] > edges).sum(-1).astype(float)
 
 
 def _score(weights: Mapping[str, float], columns: Columns) -> np.ndarray:
+    """Return w . parents, (n,)."""
     parts = [
         w * ((columns[p] - 60) / 20 if p == "Age" else columns[p]) for p, w in weights.items()
     ]
@@ -93,7 +100,14 @@ def _finding(name: str, intercept: float) -> Callable[[np.ndarray, Columns], np.
 def structural_equations(
     intercepts: Mapping[str, float] | None = None,
 ) -> dict[str, Callable[[np.ndarray, Columns], np.ndarray]]:
-    """Return the true equations, in causal order: name -> f(u, columns so far), as level positions and years."""
+    """Return the true equations, in causal order: name -> f(u, columns so far).
+
+    Args:
+        intercepts: Of the findings to include; by default all of them, solved for the marginals.
+
+    Returns:
+        Functions of the noise (n,) and the parents to level positions and years, (n,) float64.
+    """
     intercepts = _intercepts() if intercepts is None else intercepts
     shares = np.array(list(DATASETS.values()))
     equations = {
@@ -108,6 +122,10 @@ def structural_equations(
     return equations
 
 
+def _excess(intercept: float, score: np.ndarray, prevalence: float) -> float:
+    return expit(intercept + score).mean() - prevalence
+
+
 @lru_cache(maxsize=1)
 def _intercepts() -> dict[str, float]:
     """Solve the intercepts one after another on a fixed sample of 40,000 patients."""
@@ -119,7 +137,6 @@ def _intercepts() -> dict[str, float]:
     solved: dict[str, float] = {}
     for name, (prevalence, weights) in FINDINGS.items():
         score = _score(weights, columns)
-        gap = lambda b, s=score, p=prevalence: expit(b + s).mean() - p  # noqa: E731
-        solved[name] = brentq(gap, -15, 5)
+        solved[name] = brentq(_excess, -15, 5, args=(score, prevalence))
         columns[name] = _finding(name, solved[name])(noise[name], columns)
     return solved

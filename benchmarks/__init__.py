@@ -1,0 +1,34 @@
+"""Benchmarks: each module's `main(quick)` measures one claim and returns the rows of a table.
+
+A row is a dictionary: what was measured, and the figures. Run them by
+`python -m benchmarks [--quick] [NAMES]`; the command stands beside each table.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+__all__ = ["Row", "Stopwatch", "stopwatch"]
+
+Row = dict[str, object]
+
+
+class Stopwatch:
+    """Hold the seconds that a block took."""
+
+    seconds = 0.0
+
+
+@contextmanager
+def stopwatch() -> Iterator[Stopwatch]:
+    """Measure the wall time of a block.
+
+    Example:
+        >>> with stopwatch() as watch:
+        ...     pass
+        >>> watch.seconds < 1
+        True
+    """
+    watch, begun = Stopwatch(), perf_counter()
+    yield watch
+    watch.seconds = perf_counter() - begun

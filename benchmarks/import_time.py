@@ -1,0 +1,42 @@
+"""How long does a fresh Python wait for the package?
+
+    python -m benchmarks import_time
+
+The median of several processes, less what an empty process takes. Targets: 0.3 s to import the
+package and read a graph, 3 s for everything that a model needs.
+"""
+
+import subprocess
+import sys
+from statistics import median
+
+from benchmarks import Row, stopwatch
+
+__all__ = ["main"]
+
+CODE = {
+    "nothing": "pass",
+    "import causalcxr": "import causalcxr",
+    "a graph": "import causalcxr; causalcxr.Graph.load('cxr7')",
+    "a model": "import causalcxr; causalcxr.SCM",
+    "causalcxr --help": "from causalcxr.cli import app; from causalcxr.command import guarded; "
+    "guarded(app, ['--help'])",
+}
+
+
+def seconds(code: str, times: int) -> float:
+    """Return the median wall time of a fresh process that runs some code."""
+    found = []
+    for _ in range(times):
+        with stopwatch() as watch:
+            subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        found.append(watch.seconds)
+    return median(found)
+
+
+def main(quick: bool = False) -> list[Row]:
+    """Return the seconds of each import."""
+    times = 2 if quick else 7
+    found = {what: seconds(code, times) for what, code in CODE.items()}
+    empty = found.pop("nothing")
+    return [{"what": what, "seconds": took - empty} for what, took in found.items()]

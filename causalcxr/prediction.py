@@ -1,0 +1,172 @@
+"""Prediction: one pass down the graph from noise to values; what has no changed cause is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from causalcxr.cohort import Cohort
+from causalcxr.errors import ModelError
+from causalcxr.graph import Graph
+from causalcxr.mechanisms import Equation, Mechanism
+from causalcxr.model_images import ModelImages
+from causalcxr.noise import Draws
+
+__all__ = ["Noise", "Prediction", "bind"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The exogenous noise of a cohort, and the facts that it explains.
+
+    Args:
+        values: Per tabular variable, (n,) or (n, k), NaN where the value was missing. The noise of
+            the image is found when a twin's image is asked for: it is as large as the image.
+        cohort: The factual records, or None for noise from the prior.
+        columns: The factual values, (n,) each; empty for noise from the prior.
+        draws: The random numbers of the records.
+        index: The ids of the n rows.
+        equations: The hash of each equation that the noise belongs to.
+    """
+
+    values: Mapping[str, Tensor]
+    cohort: Cohort | None
+    columns: Mapping[str, Tensor]
+    draws: Draws
+    index: pd.Index
+    equations: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def factual(self) -> bool:
+        """Whether it explains records, rather than being drawn from the prior."""
+        return self.cohort is not None
+
+
+def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
+    """Return an equation with its parents bound, from columns that hold them among others."""
+    return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
+
+
+class Prediction:
+    """Compute what noise gives under equations, some variables set or held.
+
+    A variable's factual value stands, bit for bit, in each row where none of its parents changed.
+
+    Args:
+        graph: The graph.
+        mechanisms: The equations; a variable without one stays as it was observed, and is missing
+            in the rows where a parent changed.
+        noise: The noise of n rows.
+        fixed: The variables that are set or held, (n,) each.
+        recompute: Compute every value anew, also where no cause changed.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        mechanisms: Mapping[str, Mechanism],
+        noise: Noise,
+        fixed: Mapping[str, Tensor],
+        *,
+        recompute: bool = False,
+    ) -> None:
+        self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
+        self.recompute = recompute
+        self.columns: dict[str, Tensor] = {}
+        self.changed: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name in graph.order:
+                if not graph[name].is_image:
+                    self._compute(name, fixed)
+
+    def images(self) -> ModelImages | None:
+        """Return the images of twins or of samples, computed when they are asked for.
+
+        Returns:
+            None where the model has no equation of an image, or the factual records have none.
+
+        Raises:
+            ModelError: If the factual images are of another size than the model's.
+        """
+        name = self.graph.image
+        if name is None or name not in self.mechanisms:
+            return None
+        mechanism = self.mechanisms[name]
+        size = (mechanism.config.resolution,) * 2
+        if not self.noise.factual:
+            everybody = np.ones(len(self.noise), dtype=bool)
+            return ModelImages(lambda rows: self._sampled(name, rows), everybody, size)
+        films = self.noise.cohort.images
+        if films is None or not films.available.any():
+            return None
+        if films.size != size:
+            raise ModelError(
+                f"the cohort's images are {films.size[0]} x {films.size[1]} pixels, the model's "
+                f"are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
+            )
+        moved = self._moved(name).numpy() | self.recompute
+        return ModelImages(lambda rows: self._twins(name, rows, moved), films.available, size)
+
+    def _compute(self, name: str, fixed: Mapping[str, Tensor]) -> None:
+        """Find one variable's values, and where they differ from the factual ones."""
+        value = fixed[name] if name in fixed else self._value(name)
+        self.columns[name] = value
+        if self.noise.factual:
+            self.changed[name] = ~_same(value, self.noise.columns[name])
+
+    def _value(self, name: str) -> Tensor:
+        known = name in self.mechanisms
+        if not self.noise.factual:
+            if known:
+                return self._predicted(name, slice(None))
+            return torch.full((len(self.noise),), torch.nan, dtype=torch.float64)
+        rows = self._moved(name)
+        if known and self.recompute:
+            return self._predicted(name, slice(None))
+        if not rows.any():
+            return self.noise.columns[name]
+        value = self.noise.columns[name].clone()
+        value[rows] = self._predicted(name, rows) if known else torch.nan
+        return value
+
+    def _predicted(self, name: str, rows: Tensor | slice) -> Tensor:
+        parents = {p: self.columns[p][rows] for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], parents).predict(self.noise.values[name][rows])
+
+    def _moved(self, name: str) -> Tensor:
+        """Return in which rows a parent changed, shape (n,)."""
+        moved = torch.zeros(len(self.noise), dtype=torch.bool)
+        for parent in self.graph[name].parents:
+            moved |= self.changed[parent]
+        return moved
+
+    def _at(self, name: str, columns: Mapping[str, Tensor], rows: np.ndarray) -> Equation:
+        parents = {p: columns[p][rows] for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], parents)
+
+    def _sampled(self, name: str, rows: np.ndarray) -> np.ndarray:
+        equation = self._at(name, self.columns, rows)
+        noise = equation.sample_noise(self.noise.draws.on(name).rows(rows))
+        return equation.predict(noise).numpy()
+
+    def _twins(self, name: str, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, (k, 1, H, W): the factual one where nothing moved."""
+        images = self.noise.cohort.images[rows].astype(np.float64)
+        some = moved[rows]
+        if some.any():
+            factual = self._at(name, self.noise.columns, rows[some])
+            draws = self.noise.draws.on(name).rows(rows[some])
+            u = factual.abduct(torch.from_numpy(images[some]), draws)
+            images[some] = self._at(name, self.columns, rows[some]).predict(u).numpy()
+        return images
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    """Return where two columns are equal bit for bit; missing is equal to missing."""
+    return (a == b) | (a.isnan() & b.isnan())
