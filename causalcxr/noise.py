@@ -1,8 +1,9 @@
 """Exogenous randomness that belongs to a record, not to a batch.
 
-A counter-based hash of (seed, stream, record, draw, counter) gives every record its own numbers, a whole column at
-once. The same record gets the same numbers in any batch, in any order, on any machine. The mixing function is the
-64-bit finaliser of SplitMix64 (Steele, Lea & Flood, 2014), applied once for every word that enters.
+A counter-based hash of (seed, stream, record, draw, counter) gives every record its own numbers, a
+whole column at once. The same record gets the same numbers in any batch, in any order, on any
+machine. The mixing function is the 64-bit finaliser of SplitMix64 (Steele, Lea & Flood, 2014),
+applied once for every word that enters.
 """
 
 import hashlib
@@ -34,7 +35,8 @@ def stable_hash(text: str) -> np.uint64:
 def record_keys(index: pd.Index) -> np.ndarray:
     """Return one 64-bit key a record, from its identifier alone.
 
-    Integers and texts of the same digits get the same key, so a table read back from CSV keeps its noise.
+    Integers and texts of the same digits get the same key, so a table read back from CSV keeps its
+    noise.
 
     Example:
         >>> bool((record_keys(pd.Index([7, 8])) == record_keys(pd.Index(["7", "8"]))).all())

@@ -11,6 +11,7 @@ from PIL import Image
 from causalcxr import SCM, Cohort
 from causalcxr.cli import app
 from causalcxr.command import guarded
+from causalcxr.images import ArrayImages
 from causalcxr.jobs import Selection, parse_spec
 
 TINY = """
@@ -153,8 +154,6 @@ def test_given_a_limit_then_records_with_an_image_come_first_and_none_is_dropped
 ):
     phantoms = Cohort.load("phantom", n=6, size=32)
     phantoms.save(tmp_path / "all")
-    from causalcxr.images import ArrayImages
-
     some = ArrayImages(phantoms.images[:], np.array([0, 0, 1, 0, 1, 0], bool))
     spec = str(phantoms.with_images(some).save(tmp_path / "some"))
     assert len(Selection(spec).load()) == 6

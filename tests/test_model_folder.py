@@ -122,9 +122,7 @@ def test_given_an_edit_then_only_the_stale_file_changes_and_the_old_one_goes(
 def test_given_a_kill_at_any_write_then_the_model_before_is_read(
     model, cohort, folder, monkeypatch, step
 ):
-    other = model.fit(
-        cohort, seed=7
-    )  # five files of weights, then three more
+    other = model.fit(cohort, seed=7)  # five files of weights, then three more
     old, new, calls = twins(model, cohort), twins(other, cohort), []
     assert not old.equals(new)
     real = model_folder.atomic_write

@@ -164,7 +164,6 @@ def test_given_whole_films_then_float32_is_float64_to_a_ten_thousandth():
     exact = line_integral(solids, view, pixel_grid(64))
     quick = line_integral(solids, view, pixel_grid(64, torch.float32))
     off = (quick - exact).abs() / exact.max()
-    print(off.max(), off.mean(), exact.max())
     assert exact.max() > 5
     assert off.max() < 1e-4
 

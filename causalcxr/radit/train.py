@@ -130,8 +130,8 @@ class _Run:
         tensors, about = load_tensors(path)
         if about.get("run", self.identity) != self.identity or "step" not in about:
             raise ModelError(
-                f"{path}: the checkpoint is of another run (other settings, seed, starting weights "
-                "or records); delete it to start anew, or write elsewhere"
+                f"{path}: the checkpoint is of another run (other settings, seed, starting "
+                "weights or records); delete it to start anew, or write elsewhere"
             )
         self.step = int(about["step"])
 

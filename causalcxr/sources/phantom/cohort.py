@@ -39,11 +39,18 @@ class PhantomImages(Images):
         columns: Level positions and years of the variables, each (n,).
         draws: The exogenous numbers of the records.
         size: Pixels along each side.
+        fixed: Those of the columns that were set by intervention, (n,) each.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], draws: Draws, size: int) -> None:
+    def __init__(
+        self,
+        columns: dict[str, np.ndarray],
+        draws: Draws,
+        size: int,
+        fixed: dict[str, np.ndarray] | None = None,
+    ) -> None:
         super().__init__(np.ones(len(draws), dtype=bool))
-        self.columns, self.draws, self._size = columns, draws, size
+        self.columns, self.draws, self.fixed, self._size = columns, draws, fixed or {}, size
         few = len(draws) * size**2 <= _MOST_CACHED
         self._cache = np.empty((len(draws), size, size), np.uint8) if few else None
         self._done = np.zeros(len(draws), dtype=bool)
@@ -56,8 +63,11 @@ class PhantomImages(Images):
     def select(self, rows: object) -> "PhantomImages":
         """Return the films of some of the records; what has been computed is kept."""
         rows = self._positions(rows)
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        chosen = PhantomImages(columns, self.draws.rows(rows), self._size)
+        columns, fixed = (
+            {name: column[rows] for name, column in each.items()}
+            for each in (self.columns, self.fixed)
+        )
+        chosen = PhantomImages(columns, self.draws.rows(rows), self._size, fixed)
         if self._cache is not None and chosen._cache is not None:
             chosen._done = self._done[rows]
             chosen._cache[chosen._done] = self._cache[rows[chosen._done]]
@@ -148,10 +158,11 @@ def truth(cohort: Cohort, intervention: Intervention) -> Cohort:
     """Return the true twins of phantoms under an intervention.
 
     The equations and the noise are known, so nothing is estimated. A record in which no variable
-    changes keeps its image to the last bit.
+    changes keeps its image to the last bit. The truth of a truth is that of both interventions;
+    the later one holds where they name the same variable.
 
     Args:
-        cohort: Phantoms as `load` drew them, or some of them.
+        cohort: Phantoms as `load` drew them, some of them, or their true twins.
         intervention: What is done, see `causalcxr.do`.
 
     Raises:
@@ -162,7 +173,7 @@ def truth(cohort: Cohort, intervention: Intervention) -> Cohort:
         raise CohortError(
             f"truth: the images come from {cohort.source!r}; only phantoms know their noise"
         )
-    fixed = intervention.bind(_graph()).values(films.columns)
+    fixed = films.fixed | intervention.bind(_graph()).values(films.columns)
     columns = _predict(sample_noise(films.draws), fixed)
     twins = cohort.with_columns(_graph(), columns)
-    return twins.with_images(PhantomImages(columns, films.draws, films.size[0]))
+    return twins.with_images(PhantomImages(columns, films.draws, films.size[0], fixed))
