@@ -1,15 +1,14 @@
-"""The main job on the phantom: from an expert graph to counterfactual radiographs, with the truth beside them."""
+"""The main job on the phantom: an expert graph, counterfactual radiographs, and the truth."""
 
 import json
 import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
+from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, do
 from causalcxr.jobs import show_changes
@@ -26,8 +25,8 @@ def image_error(factual: Cohort, twins: Cohort, action: Intervention) -> dict[st
     """Compare the images of phantoms' twins with the true ones, pixel by pixel.
 
     Returns:
-        The mean absolute difference twin - truth, that of the factual image - truth (which a copy of the factual would
-        score), and their ratio.
+        The mean absolute difference between twin and truth, between factual image and truth (what
+        a copy of the factual image would score), and their ratio.
     """
     true = truth(factual, action)
     made, real, before = (np.asarray(c.images[:]) for c in (twins, true, factual))
@@ -43,40 +42,45 @@ def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
         n: Number of phantoms.
         images: Twins with images; 0 for all.
         seed: Of the phantoms, the fit and the abduction.
+
+    Raises:
+        CohortError: If the folder holds something else.
     """
     if out.exists() and any(out.iterdir()) and not (out / "model").exists():
         raise CohortError(f"{out}: not empty and no earlier demo; give another folder with --out")
-    console, begun = Console(soft_wrap=True), time.monotonic()
+    begun = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(Text(f"[{time.monotonic() - begun:5.1f} s] {text}"))
+        print(f"[{time.monotonic() - begun:5.1f} s] {text}", flush=True)
 
     graph = Graph.load("cxr7")
-    graph.draw(out / "graph.png")
     patients = Cohort.load("phantom", n=n, seed=seed)
     say(f"{patients}")
     model = SCM(graph).fit(patients, seed=seed)
     model.save(out / "model")
-    say(f"fitted {len(model.fitted)} equations ({len(graph.tabular)} of the table, one of the image)")
+    graph.draw(out / "graph.png")
+    say(f"{len(graph.tabular)} equations fitted; the image equation is the bundled RadiT")
     women = patients.select("Sex == 'F'")
-    healthy = patients.select("`Pleural Effusion` == 'N' and View != 'LATERAL'").head(12)
-    jobs = {
-        "do-sex-M": (women, do(sex="M"), images or None),
-        "do-pleural-effusion-P": (healthy, do(pleural_effusion="P"), None),
-    }
-    for name, (cohort, action, limit) in jobs.items():
-        job = TwinJob(model, cohort, action, seed=seed, with_images=limit)
-        result = write_twins(job, out / name)
-        say(f"{name}: done")
-        show_changes(result, action, out / name)
-        few = min(_TRUTH, len(cohort), limit or len(cohort))
-        factual, twins = result.compared.factual.head(few), result.compared.counterfactual.head(few)
-        score = image_error(factual, twins, action)
-        (out / name / "truth.json").write_text(json.dumps(score, indent=1) + "\n")
-        console.print(Text(
-            f"  against the phantom's true twins (first {few}): mean absolute error {score['twin_to_truth']:.4f}; a copy of the"
-            f" factual image has {score['factual_to_truth']:.4f}\n"
-        ))
-    console.print(Text(f"  {out / 'graph.png'}", style="bold"), Text("the expert graph"))
-    console.print(Text(f"  {out / 'model'}", style="bold"), Text("the fitted model"))
-    say("Synthetic images, not for clinical use.")
+    dry = patients.select("`Pleural Effusion` == 'N' and View != 'LATERAL'").head(12)
+    _twins(
+        TwinJob(model, women, do(sex="M"), seed=seed, with_images=images or None), out / "do-sex-M"
+    )
+    say("the women had they been men: done")
+    _twins(TwinJob(model, dry, do(pleural_effusion="P"), seed=seed), out / "do-pleural-effusion-P")
+    print(f"  {out / 'graph.png'} the expert graph\n  {out / 'model'} the fitted model")
+    say("done. Synthetic images, not for clinical use.")
+
+
+def _twins(job: TwinJob, folder: Path) -> None:
+    """Write the twins of a job, and how far their images are from the phantom's true twins."""
+    result = write_twins(job, folder)
+    show_changes(result, job.action, folder)
+    few = min(_TRUTH, len(job.cohort), job.with_images or len(job.cohort))
+    pairs = (result.compared.factual.head(few), result.compared.counterfactual.head(few))
+    score = image_error(*pairs, job.action)
+    atomic_write(folder / "truth.json", json.dumps({"patients": few, **score}, indent=1) + "\n")
+    print(
+        f"  against the true twins of {few} phantoms: mean absolute error "
+        f"{score['twin_to_truth']:.4f}; a copy of the factual image has "
+        f"{score['factual_to_truth']:.4f}\n"
+    )

@@ -14,6 +14,7 @@ from causalcxr.graph import Graph
 from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.model_images import ModelImages
 from causalcxr.noise import Draws
+from causalcxr.threads import one_thread
 
 __all__ = ["Noise", "Prediction", "bind"]
 
@@ -80,7 +81,7 @@ class Prediction:
         self.recompute = recompute
         self.columns: dict[str, Tensor] = {}
         self.changed: dict[str, Tensor] = {}
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
             for name in graph.order:
                 if not graph[name].is_image:
                     self._compute(name, fixed)

@@ -20,6 +20,7 @@ from causalcxr.noise import Draws, record_keys
 from causalcxr.prediction import Noise, Prediction, bind
 from causalcxr.settings import Shift
 from causalcxr.support import count_support, require_support
+from causalcxr.threads import one_thread
 
 __all__ = ["SCM", "Noise"]
 
@@ -158,7 +159,7 @@ class SCM:
         self._check_ready()
         columns = self._columns(cohort)
         draws = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
             values = {
                 name: self._equation(name, columns).abduct(columns[name], draws.on(name))
                 for name in self._learned
@@ -287,7 +288,7 @@ class SCM:
         """
         self._check_ready()
         columns = self._columns(cohort)
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
             table = {
                 name: self._equation(name, columns).log_prob(columns[name]).numpy()
                 for name in self._learned

@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.errors import MechanismError
+from causalcxr.threads import one_thread
 
 if TYPE_CHECKING:
     from causalcxr.mechanisms.base import Columns, Mechanism
@@ -70,22 +70,11 @@ def fit_mechanism(
         (x, parents), held = _split(x, parents, generator)
     mechanism.prepare(x, parents)
     mechanism.reset(generator)
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), one_thread():
         data = (x, _encoded(mechanism, parents, len(x)))
         held_out = (held[0], _encoded(mechanism, held[1], len(held[0])))
         with torch.enable_grad():
             return _loop(mechanism, data, held_out, generator, progress)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: the networks are small, and sums must not depend on how many cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _loop(
