@@ -193,7 +193,7 @@ def _within(
         where = "" if rows is None else _where(outside, rows)
         unit = f" {variable.unit}" if variable.unit else ""
         text = f"value {first:g}{where} is outside the range [{low:g}, {high:g}]{unit}"
-        _refuse(variable, f"{text}; if it is meant, pass beyond_range=True")
+        _refuse(variable, f"{text}; if it is meant, pass beyond_range=True (--beyond-range)")
     return values
 
 

@@ -73,7 +73,7 @@ def require_support(
         if counts.get(cell, 0) == 0:
             raise InterventionError(
                 f"{action.describe()}: 0 training records have {cell}, so its twins would be "
-                "guesses; choose another value or pass beyond_range=True"
+                "guesses; choose another value or pass beyond_range=True (--beyond-range)"
             )
 
 

@@ -1,6 +1,10 @@
-"""Tensors on disk: safetensors, written whole, read with suspicion."""
+"""Tensors on disk: safetensors, written whole, read with suspicion.
+
+No pickle is ever written or read: opening one runs whatever code it holds.
+"""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,9 +24,23 @@ def sha256(path: Path) -> str:
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
-    """Return the content of a safetensors file."""
+    """Return the content of a safetensors file, the same bytes for the same tensors and words."""
     ready = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    return save(ready, dict(about))
+    return _ordered(save(ready, dict(about)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Sort the words in the header: the library writes them in an order that changes.
+
+    A file is eight bytes that tell the length of the header, the header in JSON filled up with
+    blanks to a multiple of eight, and the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    words = header.pop("__metadata__", {})
+    text = json.dumps({"__metadata__": dict(sorted(words.items())), **header}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:

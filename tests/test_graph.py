@@ -109,7 +109,7 @@ def test_given_the_nih_graph_when_loaded_then_no_finding_denies_all_13_findings(
     graph = Graph.load("nih")
     assert len(graph.parents("No Finding")) == 13
     assert graph["View"].levels == ("AP", "PA")
-    assert graph["Image"].mechanism.options["steps"] == 6000
+    assert graph["Image"].mechanism.options["steps"] == 3000
     assert graph.parents("Pneumothorax") == ("Age", "Emphysema", "Sex")
 
 

@@ -66,14 +66,15 @@ def heart_and_ratio(cohort):
 
 
 def test_given_a_record_alone_in_company_or_in_any_order_then_its_film_is_the_same():
-    for size, n in ((64, 70), (32, 24), (128, 10)):
+    for size, n in ((64, 130), (32, 24), (128, 20)):
         whole = Cohort.load("phantom", n=n, seed=1, size=size).images.grey_levels(np.arange(n))
         order = np.random.default_rng(0).permutation(n)
         shuffled = Cohort.load("phantom", n=n, seed=1, size=size).images.grey_levels(order)
         assert np.array_equal(shuffled, whole[order])
         fresh = Cohort.load("phantom", n=n, seed=1, size=size).images
-        for row in range(0, n, 3):
-            assert np.array_equal(fresh.grey_levels(np.array([row]))[0], whole[row])
+        for row in range(0, n, 4):
+            part = np.arange(row, min(n, row + 1 + row % 3))  # one, two or three
+            assert np.array_equal(fresh.grey_levels(part), whole[part])
         few = Cohort.load("phantom", n=n, seed=1, size=size).images.grey_levels(np.arange(7))
         assert np.array_equal(few, whole[:7])
 
@@ -258,6 +259,23 @@ def test_given_the_truth_of_a_truth_then_both_interventions_hold():
     assert np.array_equal(steps.images[:], both.images[:])
     some = truth(truth(cohort, do(view="PA", cardiomegaly="P")).select([7, 3]), do(sex="M"))
     assert np.array_equal(some.images[:], both.images[[7, 3]])
+
+
+def test_given_an_enriched_cohort_then_findings_are_frequent_and_half_of_it_is_as_drawn():
+    plain, rich = (Cohort.load("phantom", n=4000, seed=2, enriched=k) for k in (0, 1))
+    before, after_ = plain.columns(GRAPH), rich.columns(GRAPH)
+    for name, (prevalence, _) in FINDINGS.items():
+        assert after_[name].mean() == pytest.approx((prevalence + 0.5) / 2, abs=0.03)
+    same = np.all([before[name] == after_[name] for name in before], axis=0)
+    assert same.mean() == pytest.approx(0.5, abs=0.03)
+    for name in ("Age", "Sex", "Race", "View", "Dataset"):
+        assert np.array_equal(before[name], after_[name])
+    none = ~np.any([after_[name] == 1 for name in PATHOLOGIES], axis=0)
+    assert np.array_equal(after_["No Finding"], none.astype(float))
+    few = np.flatnonzero(same)[:5]
+    assert np.array_equal(rich.select(few).images[:], plain.select(few).images[:])
+    with pytest.raises(CohortError, match="enriched phantom"):
+        truth(rich, do(sex="M"))
 
 
 def test_given_images_of_another_kind_then_the_truth_is_refused():

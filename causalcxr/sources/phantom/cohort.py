@@ -149,9 +149,7 @@ def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarra
     """Return the findings, in half of the records as they are and in the others by a coin each."""
     chosen = draws.on("phantom enriched").uniform()[:, 0] < 0.5
     coins = draws.on("phantom coins").uniform(len(FINDINGS)) < 0.5
-    return {
-        name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)
-    }
+    return {name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)}
 
 
 def truth(cohort: Cohort, intervention: Intervention) -> Cohort:

@@ -81,6 +81,10 @@ class Beam:
     width: Tensor
 
 
+# A matrix product with up to three rows rounds otherwise than one with more (another kernel).
+# Fewer patients than this are filled up, so that a film is the same alone and in company.
+_COMPANY = 8
+
 _Batched = TypeVar("_Batched", Solids, Beam)
 
 
@@ -179,11 +183,11 @@ def aerated_length(lung: Solids, cutters: Solids, beam: Beam, grid: Tensor) -> T
     Returns:
         Shape (B, P), in cm.
     """
-    if len(lung.mu) == 1:
-        # A matrix product with one row rounds otherwise than one with several: alone, a patient is
-        # taken twice, so that the film is the same as in company.
-        twice = (_rows(each, [0, 0]) for each in (lung, cutters, beam))
-        return aerated_length(*twice, grid)[:1]
+    n = len(lung.mu)
+    if n < _COMPANY:
+        rows = [*range(n), *[0] * (_COMPANY - n)]
+        filled = (_rows(each, rows) for each in (lung, cutters, beam))
+        return aerated_length(*filled, grid)[:n]
     inside, cut = (_trace(part, beam, grid, ends=True) for part in (lung, cutters))
     start = (inside.nearest - inside.half) / inside.square
     end = (inside.nearest + inside.half) / inside.square

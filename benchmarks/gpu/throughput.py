@@ -1,0 +1,105 @@
+"""Images per second of RadiT: a training step, a sample, a counterfactual; fp32, on any device.
+
+    OUT=out python benchmarks/gpu/throughput.py            on a graphics card, all sizes
+    OUT=out python benchmarks/gpu/throughput.py --tiny     seconds on one core, to see that it runs
+
+Writes `throughput.json`: one row a size, with the device and the versions. The images are noise:
+how long a step takes does not depend on what it sees.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from causalcxr.files import atomic_write
+from causalcxr.graph import Graph
+from causalcxr.mechanisms.image import ImageEquation
+from causalcxr.noise import Draws, record_keys
+from causalcxr.radit.train import TrainConfig, train
+from causalcxr.radit.transformer import RadiT, RadiTConfig
+from causalcxr.variables import Variable
+
+CASES = [("tiny", 64), ("tiny", 128), ("small", 64), ("small", 128)]
+BATCHES = {"cpu": (32, 16), "cuda": (256, 256)}  # of training, of the solver
+
+
+def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
+    """Return the least time of a few calls, after one that does not count."""
+    best = float("inf")
+    for repeat in range(repeats + 1):
+        begun = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begun) if repeat else best
+    return best
+
+
+def columns_of(variables: list[Variable], n: int) -> dict[str, torch.Tensor]:
+    """Return plausible parents of n images."""
+    generator = torch.Generator().manual_seed(0)
+    most = {v.name: len(v.levels) if v.is_discrete else 90 for v in variables}
+    return {k: torch.randint(m, (n,), generator=generator).double() for k, m in most.items()}
+
+
+def measure(case: tuple[str, int], device: str, *, steps: int, solver: int, repeats: int) -> dict:
+    """Time one size of network at one resolution."""
+    size, side = case
+    graph = Graph.load("cxr7")
+    variables = [graph[p] for p in graph[graph.image].parents]
+    config, (batch, group) = RadiTConfig.of(size, side), BATCHES[device]
+    torch.manual_seed(0)
+    net, x = RadiT(config, variables), torch.rand(batch, 1, side, side)
+    columns, plan = columns_of(variables, batch), TrainConfig(steps=steps, batch=batch)
+    learn = seconds(
+        lambda: train(net, lambda rows: x[rows] * 2 - 1, columns, plan, device=device),
+        device,
+        repeats,
+    )
+    columns = columns_of(variables, group)
+    one = ImageEquation(net, columns, solver, batch=group)
+    two = ImageEquation(net, {k: v.flip(0) for k, v in columns.items()}, solver, batch=group)
+    u = one.sample_noise(Draws(record_keys(pd.RangeIndex(group)), 0, "Image"))
+    film = one.predict(u).clamp(0, 1)
+    sample = seconds(lambda: one.predict(u), device, repeats)
+    twin = seconds(lambda: two.predict(one.abduct(film)), device, repeats)
+    return {
+        "size": size,
+        "resolution": side,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "batch": batch,
+        "solver_batch": group,
+        "solver_steps": solver,
+        "trained_per_second": round(steps * batch / learn, 1),
+        "sampled_per_second": round(group / sample, 1),
+        "twins_per_second": round(group / twin, 1),
+    }
+
+
+def main() -> None:
+    """Measure every size and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="one small size, a few steps")
+    tiny = parser.parse_args().tiny
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cases, work = (CASES[:1], (2, 2, 1)) if tiny else (CASES, (50, 16, 3))
+    steps, solver, repeats = work
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    about = {"device": name, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    rows = []
+    for case in cases:
+        rows.append(measure(case, device, steps=steps, solver=solver, repeats=repeats))
+        print(json.dumps(rows[-1]))
+    out = Path(os.environ.get("OUT", "out")) / "throughput.json"
+    print(atomic_write(out, json.dumps({**about, "rows": rows}, indent=1) + "\n"))
+
+
+if __name__ == "__main__":
+    main()
