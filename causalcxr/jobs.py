@@ -19,6 +19,7 @@ from causalcxr.errors import CohortError, InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, parse
 from causalcxr.scm import SCM
+from causalcxr.tensors import load_tensors
 from causalcxr.twin_folder import TwinJob, TwinResult, synthetic, write_twins
 
 __all__ = [
@@ -137,7 +138,8 @@ def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
     model_folder.check_target(out)
     present = (out / "manifest.json").exists()
     model = SCM.load(out).with_graph(asked) if present else SCM(asked)
-    fitted = model.fit(load_cohort(cohort), seed=seed, folder=out / "training")
+    records = load_cohort(cohort)
+    fitted = model.fit(records, seed=seed, folder=out / "training")
     fitted.save(out)
     shutil.rmtree(out / "training", ignore_errors=True)
     kept = [n for n, f in fitted.fitted.items() if f is model.fitted.get(n)]
@@ -146,7 +148,24 @@ def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
     print(f"{out}: learned {', '.join(learned) or 'nothing'}{told}")
     if fitted.unseen:
         print(f"never observed, so they stay missing: {', '.join(sorted(fitted.unseen))}")
+    _tell_foreign_weights(fitted, records)
     return fitted
+
+
+def _tell_foreign_weights(model: SCM, cohort: Cohort) -> None:
+    """Say so where images of one world will be made by weights that know another."""
+    name = model.graph.image
+    if name not in model.fitted or not cohort.has_images:
+        return
+    mechanism = model.fitted[name].mechanism
+    if mechanism.options["steps"]:
+        return
+    source = load_tensors(mechanism.weights)[1].get("source", "another cohort")
+    if cohort.source not in source:
+        print(
+            f"{name}: keeps the weights {mechanism.options['weights']!r}, which know {source} and "
+            f"not {cohort.source}; give the graph 'steps' to train them on this cohort"
+        )
 
 
 def sample_model(model: Path, n: int, do: Sequence[str], out: Path, *, seed: int = 0) -> None:

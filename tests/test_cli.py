@@ -192,3 +192,13 @@ def test_given_no_model_then_one_line_says_to_fit_one(tmp_path, capsys, model, m
 def test_given_a_spec_then_its_options_are_read():
     assert parse_spec("phantom:n=5,seed=-1") == ("phantom", {"n": 5, "seed": -1})
     assert parse_spec("C:\\data") == ("C:\\data", {})
+
+
+def test_given_weights_of_another_world_when_fitted_then_it_is_said(tmp_path, capsys):
+    images = np.zeros((30, 64, 64), dtype=np.uint8)
+    table = pd.DataFrame({"Sex": ["F", "M"] * 15, "Age": np.arange(30.0)})
+    Cohort(table, images, source="elsewhere").save(tmp_path / "cohort")
+    args = ["fit", "mini", str(tmp_path / "cohort"), "--out", str(tmp_path / "model")]
+    assert guarded(app, args) == 0
+    assert "which know" in (said := capsys.readouterr().out)
+    assert "not elsewhere" in said
