@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy.stats import kurtosis
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as _loss
+from torch import nn
 
 from benchmarks import Row, stopwatch
+from benchmarks._classifier import logits, train_classifier
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.demo import image_error
 from causalcxr.interventions import Shift
@@ -40,43 +40,8 @@ def _labels(cohort: Cohort) -> np.ndarray:
     return np.stack([(table[name] == level).to_numpy(float) for name, level in pairs], 1)
 
 
-def _classifier(outputs: int) -> nn.Module:
-    def stage(a: int, b: int, stride: int = 2) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.GELU())
-
-    stages = [stage(1, 24), stage(24, 48), stage(48, 96), stage(96, 128), stage(128, 128, 1)]
-    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(512, outputs))
-
-
-def train_classifier(cohort: Cohort, epochs: int, seed: int = 0) -> nn.Module:
-    """Train a small convolutional network to read the labels off true phantoms."""
-    x = torch.from_numpy(np.rint(cohort.images[:] * 255).astype(np.uint8))
-    y = torch.from_numpy(_labels(cohort)).float()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = _classifier(y.shape[1])
-    steps = epochs * len(x) // 128
-    adam = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 4e-3, steps)
-    for _ in range(steps):
-        rows = torch.randint(len(x), (128,), generator=generator)
-        loss = _loss(net(x[rows].float() / 127.5 - 1), y[rows])
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        schedule.step()
-    return net.eval()
-
-
-@torch.no_grad()
-def _scores(net: nn.Module, images: np.ndarray) -> np.ndarray:
-    x: Tensor = torch.from_numpy(images) * 2 - 1
-    return torch.cat([net(part) for part in x.split(500)]).numpy()
-
-
 def _aurocs(net: nn.Module, cohort: Cohort) -> dict[str, float]:
-    scores, labels = _scores(net, cohort.images[:]), _labels(cohort)
+    scores, labels = logits(net, cohort.images[:]), _labels(cohort)
     return {
         name: roc_auc_score(labels[:, k], scores[:, k]) if 0 < labels[:, k].mean() < 1 else np.nan
         for k, name in enumerate(_TARGETS)
@@ -89,7 +54,7 @@ def _row(figure: str, value: float, target: str = "", beside: str = "") -> Row:
 
 def _agreement(model: SCM, train: Cohort, test: Cohort) -> list[Row]:
     """Film the variables of held-out phantoms anew, and let the classifier read the films."""
-    net = train_classifier(train, epochs=4)
+    net = train_classifier(train.images[:], _labels(train), epochs=4)
     equation = _equation(model, test)
     with stopwatch() as watch:
         u = equation.sample_noise(Draws(record_keys(test.records), 7, "samples"))

@@ -1,0 +1,55 @@
+"""Twins of held-out NIH patients: does nothing done give the image back, and is sex read as set?
+
+    causalcxr fit nih path/to/nih --out runs/nih        (once; some ten minutes on one core)
+    python -m benchmarks nih_twins
+
+A small classifier of sex is trained on the real training images, tried on the held-out ones, and
+then reads their twins. It says whether the picture moved the right way, not whether it is true.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks import Row
+from benchmarks._classifier import logits, train_classifier
+from benchmarks.fit_nih import data_folder
+from causalcxr import SCM, Cohort, do
+
+__all__ = ["main"]
+
+
+def _male(cohort: Cohort) -> np.ndarray:
+    return (cohort.table["Sex"] == "M").to_numpy(float)[:, None]
+
+
+def main(quick: bool = False) -> list[Row]:
+    """Return the figures, one row each; a note where data or model are absent."""
+    model_folder = Path("runs/nih")
+    if not (data_folder() / "nih").is_dir() or not model_folder.is_dir():
+        return [{"figure": "skipped: no NIH data, or no model in runs/nih", "value": ""}]
+    model = SCM.load(model_folder)
+    cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
+    train, held = cohort.split("train"), cohort.split("val")
+    held = held.head(64) if quick else held
+    net = train_classifier(train.images[:], _male(train), epochs=10 if quick else 40)
+    read = logits(net, held.images[:])[:, 0]
+    rows: list[Row] = [
+        {"figure": "training images", "value": len(train)},
+        {"figure": "held-out images", "value": len(held)},
+        {"figure": "AUROC of sex on them", "value": float(roc_auc_score(_male(held)[:, 0], read))},
+    ]
+    for before, after in (("F", "M"), ("M", "F")):
+        some = held.select(f"Sex == '{before}'")
+        twins = model.counterfactual(some, do(sex=after))
+        male = [float((logits(net, c.images[:])[:, 0] > 0).mean()) for c in (some, twins)]
+        rows.append({"figure": f"{before}: share read as male, factual", "value": male[0]})
+        rows.append(
+            {"figure": f"{before}: share read as male, twin do(sex={after})", "value": male[1]}
+        )
+    few = held.head(64)
+    null = model.counterfactual(few, do(), recompute=True)
+    difference = np.abs(null.images[:] - few.images[:])
+    rows.append({"figure": "null twins, max |difference|", "value": float(difference.max())})
+    return rows
