@@ -24,6 +24,7 @@ __all__ = ["SCHEMA", "load", "recognises", "save"]
 
 SCHEMA = 1
 _KIND = "causalcxr cohort"
+_BATCH = 64
 _RESERVED = ("record", "draw", "patient", "split")
 
 
@@ -126,9 +127,12 @@ def _beside(cohort: Cohort) -> pd.DataFrame:
 
 def _write_images(images: Images, names: list[str], folder: Path) -> None:
     folder.mkdir()
-    for row in progress(np.flatnonzero(images.available), "Writing images"):
-        levels = np.rint(images[int(row)][0, 0].astype(np.float64) * 65535).astype(np.uint16)
-        Image.fromarray(levels).save(folder / names[row])
+    rows = np.flatnonzero(images.available)
+    for start in progress(range(0, len(rows), _BATCH), "Writing images"):
+        part = rows[start : start + _BATCH]  # films and twins are computed many at a time
+        levels = np.rint(images[part][:, 0].astype(np.float64) * 65535).astype(np.uint16)
+        for row, level in zip(part, levels, strict=True):
+            Image.fromarray(level).save(folder / names[row])
 
 
 def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
