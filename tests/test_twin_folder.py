@@ -136,16 +136,21 @@ def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
     assert manifests[0] == manifests[1]
 
 
-def test_given_a_killed_job_after_all_images_then_none_is_computed_again(
-    job, tmp_path, monkeypatch
-):
-    folder = tmp_path / "twins"
+def killed_before_the_end(job, folder, monkeypatch):
+    """Run a job that dies when all images are written and the manifest is not."""
     monkeypatch.setattr(
         twin_folder, "_finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         write_twins(job, folder)
     monkeypatch.undo()
+
+
+def test_given_a_killed_job_after_all_images_then_none_is_computed_again(
+    job, tmp_path, monkeypatch
+):
+    folder = tmp_path / "twins"
+    killed_before_the_end(job, folder, monkeypatch)
     monkeypatch.setattr(twin_folder, "_write_png", lambda *a, **k: pytest.fail("written again"))
     write_twins(job, folder)
     assert not (folder / ".job.json").exists()
@@ -155,12 +160,7 @@ def test_given_the_unfinished_folder_of_another_job_then_it_starts_anew(
     job, model, cohort, tmp_path, monkeypatch
 ):
     folder = tmp_path / "twins"
-    monkeypatch.setattr(
-        twin_folder, "_finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    with pytest.raises(KeyboardInterrupt):
-        write_twins(job, folder)
-    monkeypatch.undo()
+    killed_before_the_end(job, folder, monkeypatch)
     table = job.cohort.table  # the same records with another value
     table["Cardiomegaly"] = "P"
     other = TwinJob(model, Cohort(table, job.cohort.images, source="phantom"), job.action, seed=1)
