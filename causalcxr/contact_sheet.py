@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from io import BytesIO
 from math import ceil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
+from causalcxr.page import Page
 
 __all__ = ["MARK", "contact_sheet", "pairs"]
 
@@ -24,13 +24,6 @@ MARK = "SYNTHETIC - NOT FOR CLINICAL USE"
 _PANEL = 1.35  # inches, the side of a radiograph
 _GAP = 0.05
 _RED, _INK, _GREY = "#b3261e", "#1a1a1a", "#6a6a6a"
-
-
-class _Sheet(Figure):
-    """A figure that shows itself in a notebook without pyplot, and is not kept alive by it."""
-
-    def _repr_png_(self) -> bytes:
-        return _png(self)
 
 
 def pairs(
@@ -128,7 +121,7 @@ class _Page:
         self.height = header + ceil(n / columns) * self.pitch + self.bottom
         # Colours of a page do not follow the user's style: the mark must stay legible.
         with mpl.rc_context(mpl.rcParamsDefault):
-            self.figure = _Sheet(figsize=(self.width, self.height), dpi=150, facecolor="white")
+            self.figure = Page(figsize=(self.width, self.height), dpi=150, facecolor="white")
         FigureCanvasAgg(self.figure)
 
     def corner(self, k: int) -> tuple[float, float]:
@@ -187,7 +180,7 @@ class _Page:
     def finished(self, path: str | Path | None) -> Figure:
         """Return the figure, written to a file if one is given."""
         if path is not None:
-            atomic_write(path, _png(self.figure))
+            atomic_write(path, self.figure.png())
         return self.figure
 
 
@@ -216,9 +209,3 @@ def _planes(images: np.ndarray) -> np.ndarray:
     if images.ndim != 3 or not images.size:
         raise CohortError(f"cannot draw images of shape {images.shape}; expected (n, 1, H, W)")
     return images
-
-
-def _png(figure: Figure) -> bytes:
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=150, facecolor="white")
-    return content.getvalue()

@@ -17,6 +17,7 @@ from causalcxr.errors import GraphError
 from causalcxr.files import atomic_write
 from causalcxr.layout import Box, Layout, Point, arrange
 from causalcxr.mechanism_spec import brief
+from causalcxr.page import Page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def draw(
     Example:
         >>> from causalcxr.graph import Graph
         >>> type(draw(Graph.load("mini"), values={"Sex": "F"}, changed=["sex"])).__name__
-        'Figure'
+        'Page'
     """
     if path is not None and Path(path).suffix.lower() not in _SUFFIXES:
         kinds = ", ".join(_SUFFIXES)
@@ -108,7 +109,7 @@ def draw(
     whole = scene(graph, shown, bool(marked))
     extent = _extent(whole)
     if ax is None:
-        ax = Figure(figsize=(extent.width, extent.height)).add_axes((0, 0, 1, 1))
+        ax = Page(figsize=(extent.width, extent.height)).add_axes((0, 0, 1, 1))
     size = ax.get_window_extent().size / ax.figure.dpi
     scale = min(size[0] / extent.width, size[1] / extent.height)
     _frame(ax, extent, size / scale)
