@@ -1,5 +1,6 @@
 """Running a command line: one line for an error, and the status that scripts rely on."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,10 +35,30 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
         0
     """
     try:
-        typer.main.get_command(app)(None if args is None else list(args), prog_name=name)
+        words = None if args is None else list(args)
+        done = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
     except CausalCXRError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
-    return 0
+        return _refused(str(error))
+    except typer.Abort:
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        # The parser's own errors, of words that are no command or option. Typer does not export
+        # their class; they are known by what they offer.
+        if not hasattr(error, "format_message"):
+            raise
+        asked = getattr(error, "ctx", None)
+        hint = f"; see '{asked.command_path} --help'" if asked else ""
+        told = error.format_message().strip()
+        if "\n" in told or not told:  # a command without words shows its help
+            print(told)
+            return 2
+        return _refused(told.rstrip(".") + hint)
+    return done if isinstance(done, int) else 0
+
+
+def _refused(text: str) -> int:
+    print("error:", " ".join(text.split()), file=sys.stderr)
+    return 2

@@ -202,3 +202,22 @@ def test_given_weights_of_another_world_when_fitted_then_it_is_said(tmp_path, ca
     assert guarded(app, args) == 0
     assert "which know" in (said := capsys.readouterr().out)
     assert "not elsewhere" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'; see 'causalcxr --help'"),
+        (["fit", "--bogus"], "No such option: --bogus"),
+        (["fit"], "Missing argument"),
+        (["cohort", "phantom"], "Missing option '--out'"),
+        (["sample", "model", "--out", "x", "--n", "many"], "Invalid value for '--n'"),
+    ],
+)
+def test_given_words_that_are_no_command_then_one_line_and_status_2(words, said, capsys):
+    assert guarded(app, words, name="causalcxr") == 2
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
