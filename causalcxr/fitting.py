@@ -207,22 +207,9 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[list[str], _Le
             f"fit: the cohort's images are {size[0]} x {size[1]} pixels, the graph's "
             f"{mechanism.variable.name!r} is {side} x {side}; load the cohort with size={side}"
         )
-    films = _Rows(data.cohort, rows)
 
-    def learn(*, folder: Path | None = None, **options: Any) -> History:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        return mechanism.fit(films, data.pick(parents, rows), folder=folder, **options)
+    def learn(**options: Any) -> History:
+        films = data.cohort.images.select(rows).in_memory()
+        return mechanism.fit(films, data.pick(parents, rows), **options)
 
     return [data.fingerprint(parents), data.image_fingerprint()], learn
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The images of the rows that teach, by their position among them."""
-
-    cohort: Cohort
-    rows: np.ndarray
-
-    def __getitem__(self, some: np.ndarray) -> np.ndarray:
-        return self.cohort.images[self.rows[some]]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from causalcxr.errors import CohortError
 
-__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress"]
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "write_png"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
@@ -52,6 +53,10 @@ class Images(ABC):
     @abstractmethod
     def select(self, rows: Rows) -> "Images":
         """Return the images of some of the records, still unread."""
+
+    def in_memory(self) -> "Images":
+        """Return the images where reading them again costs no more than the memory they take."""
+        return self
 
     @abstractmethod
     def _pixels(self, row: int) -> np.ndarray:
@@ -198,6 +203,15 @@ class FileImages(Images):
                 f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
             )
         return _resized(pixels, self.size)
+
+
+def write_png(path: Path, image: np.ndarray, comment: str = "") -> None:
+    """Write an image (H, W) between 0 and 1 as a 16-bit greyscale PNG, with a text if given."""
+    levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
+    about = PngInfo()
+    if comment:
+        about.add_text("Comment", comment)
+    Image.fromarray(levels).save(path, format="PNG", pnginfo=about)
 
 
 def as_images(images: "Images | np.ndarray | None", n: int) -> Images | None:

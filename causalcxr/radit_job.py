@@ -22,7 +22,6 @@ from causalcxr.errors import CohortError, ModelError
 from causalcxr.files import atomic_write
 from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
-from causalcxr.images import FileImages
 from causalcxr.mechanisms.image import ImageEquation
 from causalcxr.noise import Draws, record_keys
 from causalcxr.radit.train import TrainConfig, train
@@ -82,10 +81,8 @@ def train_weights(job: WeightsJob, command: str, *, show: bool | None = None) ->
     """
     begun, graph, device = time.monotonic(), Graph.load(job.graph), _device(job.device)
     net, cohort = _network(job, graph), _cohort(job)
-    films, columns = cohort.images, _columns(net, cohort, graph)
-    films = films.in_memory() if isinstance(films, FileImages) else films
+    films, columns = cohort.images.in_memory(), _columns(net, cohort, graph)
     work = job.out.with_suffix(".training")
-    work.mkdir(parents=True, exist_ok=True)
     with FitProgress([job.out.name], show=show) as bar:
         losses = train(
             net,

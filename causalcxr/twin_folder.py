@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
 from causalcxr.contact_sheet import MARK
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
-from causalcxr.images import progress
+from causalcxr.images import progress, write_png
 from causalcxr.interventions import Intervention
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
@@ -42,7 +40,7 @@ def synthetic(cohort: Cohort) -> bool:
         True
     """
     source = cohort.source
-    return source.startswith(("phantom", "model")) or source.endswith("counterfactual")
+    return "phantom" in source or source.startswith("model") or source.endswith("counterfactual")
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,9 @@ class TwinJob:
             CausalCXRError: As `SCM.counterfactual` does.
         """
         cohort = self.cohort.repeat(self.draws) if self.draws != 1 else self.cohort
-        acted = self.model.do(self.action, hold=self.hold)
-        return cohort.compare(acted.predict(self.model.abduct(cohort, seed=self.seed)))
+        return cohort.compare(
+            self.model.counterfactual(cohort, self.action, hold=self.hold, seed=self.seed)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return what the manifest says of the job."""
@@ -230,12 +229,8 @@ def _write_batch(
 
 def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:
     """Write a 16-bit PNG; a synthetic one says so in its text."""
-    levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
-    about = PngInfo()
-    if marked:
-        about.add_text("Comment", MARK)
     temporary = path.with_suffix(".tmp")
-    Image.fromarray(levels).save(temporary, format="PNG", pnginfo=about)
+    write_png(temporary, image, MARK if marked else "")
     temporary.replace(path)
 
 

@@ -227,3 +227,12 @@ def test_given_draws_and_odd_ids_then_each_row_has_files_of_its_own(model, cohor
     assert files.is_unique
     assert all((tmp_path / "twins" / name).is_file() for name in files)
     assert len(list((tmp_path / "twins" / "images").iterdir())) == 12
+
+
+@pytest.mark.parametrize(
+    ("source", "computed"),
+    [("phantom", True), ("enriched phantom", True), ("model", True), ("nih", False)],
+)
+def test_given_where_images_come_from_then_what_was_computed_is_marked(source, computed):
+    records = Cohort(pd.DataFrame({"Age": [61.0]}), source=source)
+    assert twin_folder.synthetic(records) is computed

@@ -178,8 +178,11 @@ class ImageMechanism(Mechanism):
         start = self.weights
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            fresh = RadiT(self.config, self.parents)
-        self.net = adopt_weights(start, self.config, self.parents) if start else fresh
+            self.net = (
+                adopt_weights(start, self.config, self.parents)
+                if start
+                else RadiT(self.config, self.parents)
+            )
         steps = self.options["steps"]
         if not steps:
             self.net.eval().requires_grad_(False)

@@ -218,6 +218,8 @@ def train(
     n, begun = len(next(iter(columns.values()))), time.monotonic()
     run = _Run(net.to(device), config, _identity(net, columns, config, seed))
     net.train().requires_grad_(True)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         run.read(checkpoint)

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
-from causalcxr.images import FileImages, Images, progress
+from causalcxr.images import FileImages, Images, progress, write_png
 from causalcxr.sources.table import read_cells
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
@@ -130,9 +129,8 @@ def _write_images(images: Images, names: list[str], folder: Path) -> None:
     rows = np.flatnonzero(images.available)
     for start in progress(range(0, len(rows), _BATCH), "Writing images"):
         part = rows[start : start + _BATCH]  # films and twins are computed many at a time
-        levels = np.rint(images[part][:, 0].astype(np.float64) * 65535).astype(np.uint16)
-        for row, level in zip(part, levels, strict=True):
-            Image.fromarray(level).save(folder / names[row])
+        for row, image in zip(part, images[part], strict=True):
+            write_png(folder / names[row], image[0])
 
 
 def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
