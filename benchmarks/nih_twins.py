@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import Row
-from benchmarks._classifier import logits, train_classifier
+from benchmarks._classifier import train_reader
 from benchmarks.fit_nih import data_folder
 from causalcxr import SCM, Cohort, do
 
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _male(cohort: Cohort) -> np.ndarray:
-    return (cohort.table["Sex"] == "M").to_numpy(float)[:, None]
+    return (cohort.table["Sex"] == "M").to_numpy()
 
 
 def main(quick: bool = False) -> list[Row]:
@@ -33,17 +33,18 @@ def main(quick: bool = False) -> list[Row]:
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
     train, held = cohort.split("train"), cohort.split("val")
     held = held.head(64) if quick else held
-    net = train_classifier(train.images[:], _male(train), epochs=10 if quick else 40)
-    read = logits(net, held.images[:])[:, 0]
+    epochs = 10 if quick else 40
+    reader = train_reader(train.images[:], {"male": _male(train)}, epochs)
+    read = reader.read(held.images[:])["male"]
     rows: list[Row] = [
         {"figure": "training images", "value": len(train)},
         {"figure": "held-out images", "value": len(held)},
-        {"figure": "AUROC of sex on them", "value": float(roc_auc_score(_male(held)[:, 0], read))},
+        {"figure": "AUROC of sex on them", "value": float(roc_auc_score(_male(held), read))},
     ]
     for before, after in (("F", "M"), ("M", "F")):
         some = held.select(f"Sex == '{before}'")
         twins = model.counterfactual(some, do(sex=after))
-        male = [float((logits(net, c.images[:])[:, 0] > 0).mean()) for c in (some, twins)]
+        male = [float((reader.read(c.images[:])["male"] > 0).mean()) for c in (some, twins)]
         rows.append({"figure": f"{before}: share read as male, factual", "value": male[0]})
         rows.append(
             {"figure": f"{before}: share read as male, twin do(sex={after})", "value": male[1]}

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from scipy.stats import kurtosis
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
 from benchmarks import Row, stopwatch
-from benchmarks._classifier import logits, train_classifier
+from benchmarks._classifier import Answers, Reader, train_reader
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.demo import image_error
 from causalcxr.interventions import Shift
@@ -34,17 +33,17 @@ _TARGETS = {
 }
 
 
-def _labels(cohort: Cohort) -> np.ndarray:
+def _answers(cohort: Cohort) -> Answers:
     table = cohort.table
-    pairs = (target.split("=") for target in _TARGETS)
-    return np.stack([(table[name] == level).to_numpy(float) for name, level in pairs], 1)
+    pairs = {target: target.split("=") for target in _TARGETS}
+    return {target: (table[name] == level).to_numpy() for target, (name, level) in pairs.items()}
 
 
-def _aurocs(net: nn.Module, cohort: Cohort) -> dict[str, float]:
-    scores, labels = logits(net, cohort.images[:]), _labels(cohort)
+def _aurocs(reader: Reader, cohort: Cohort) -> dict[str, float]:
+    read, true = reader.read(cohort.images[:]), _answers(cohort)
     return {
-        name: roc_auc_score(labels[:, k], scores[:, k]) if 0 < labels[:, k].mean() < 1 else np.nan
-        for k, name in enumerate(_TARGETS)
+        name: roc_auc_score(true[name], read[name]) if 0 < true[name].mean() < 1 else np.nan
+        for name in _TARGETS
     }
 
 
@@ -54,12 +53,12 @@ def _row(figure: str, value: float, target: str = "", beside: str = "") -> Row:
 
 def _agreement(model: SCM, train: Cohort, test: Cohort) -> list[Row]:
     """Film the variables of held-out phantoms anew, and let the classifier read the films."""
-    net = train_classifier(train.images[:], _labels(train), epochs=4)
+    reader = train_reader(train.images[:], _answers(train), epochs=4)
     equation = _equation(model, test)
     with stopwatch() as watch:
         u = equation.sample_noise(Draws(record_keys(test.records), 7, "samples"))
         sampled = test.with_images(equation.predict(u).clamp(0, 1).float().numpy())
-    true, made = _aurocs(net, test), _aurocs(net, sampled)
+    true, made = _aurocs(reader, test), _aurocs(reader, sampled)
     rows = [
         _row(f"AUROC of {name} on samples", made[name], f">= {target}", f"true {true[name]:.3f}")
         for name, target in _TARGETS.items()

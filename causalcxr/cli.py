@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from causalcxr import cli_graph
+from causalcxr import cli_cohort, cli_graph
+from causalcxr.cli_cohort import Out, Seed, Spec
 from causalcxr.command import guarded
 
 __all__ = ["app", "main"]
@@ -20,20 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_graph.app, name="graph")
-cohort_app = typer.Typer(help="Make cohorts and look at them.", no_args_is_help=True)
-app.add_typer(cohort_app, name="cohort")
+app.add_typer(cli_cohort.app, name="cohort")
 radit_app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
 app.add_typer(radit_app, name="radit")
 
-Spec = Annotated[
-    str,
-    typer.Argument(
-        metavar="COHORT",
-        show_default=False,
-        help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a "
-        "colon: phantom:n=500,seed=1",
-    ),
-]
 Words = list[str] | None
 Do = Annotated[
     Words,
@@ -41,44 +32,7 @@ Do = Annotated[
         "--do", metavar="NAME=VALUE", help="sex=M, age=60, age=+10; may be given several times."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
-Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
-
-
-@cohort_app.command("phantom")
-def cohort_phantom(
-    out: Out,
-    n: Annotated[int, typer.Option(help="Number of patients.")] = 2000,
-    seed: Seed = 0,
-    size: Annotated[int, typer.Option(help="Pixels along each side, 32 to 512.")] = 64,
-) -> None:
-    """Draw patients from the phantom and write table, images and manifest."""
-    from causalcxr.cohort import Cohort
-
-    print(f"{Cohort.load('phantom', n=n, seed=seed, size=size).save(out)}: {n:,} phantoms")
-
-
-@cohort_app.command("show")
-def cohort_show(
-    cohort: Spec,
-    out: Annotated[
-        Path | None, typer.Option(help="Also draw the first images to this PNG.")
-    ] = None,
-) -> None:
-    """Say what a cohort holds."""
-    from causalcxr.jobs import load_cohort, show_cohort
-
-    show_cohort(load_cohort(cohort), out)
-
-
-@cohort_app.command("save")
-def cohort_save(cohort: Spec, out: Out) -> None:
-    """Read a cohort from anywhere and write it as a folder of its own."""
-    from causalcxr.jobs import load_cohort
-
-    loaded = load_cohort(cohort)
-    print(f"{loaded.save(out)}: {loaded}")
 
 
 @app.command()

@@ -124,7 +124,8 @@ class Cohort:
 
         Args:
             folder: A new or empty folder, or one that holds a saved cohort, which is replaced.
-            images: "png" for 16-bit greyscale PNGs, None for the table alone.
+            images: "png" for 16-bit greyscale PNGs, "dicom" for 12-bit DICOM files of synthetic
+                images, None for the table alone.
 
         Raises:
             CohortError: If the folder holds anything else, or cannot be written.

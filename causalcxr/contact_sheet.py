@@ -15,11 +15,10 @@ from matplotlib.patheffects import withStroke
 
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
+from causalcxr.marking import MARK
 from causalcxr.page import Page
 
-__all__ = ["MARK", "contact_sheet", "pairs"]
-
-MARK = "SYNTHETIC - NOT FOR CLINICAL USE"
+__all__ = ["contact_sheet", "pairs"]
 
 _PANEL = 1.35  # inches, the side of a radiograph
 _GAP = 0.05

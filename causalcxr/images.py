@@ -7,6 +7,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from causalcxr.errors import CohortError
 
-__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "write_png"]
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resized", "write_png"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
@@ -202,10 +203,10 @@ class FileImages(Images):
                 f"{path}: the image is {height}x{width}, others are "
                 f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
             )
-        return _resized(pixels, self.size)
+        return resized(pixels, self.size)
 
 
-def write_png(path: Path, image: np.ndarray, comment: str = "") -> None:
+def write_png(path: Path | BinaryIO, image: np.ndarray, comment: str = "") -> None:
     """Write an image (H, W) between 0 and 1 as a 16-bit greyscale PNG, with a text if given."""
     levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
     about = PngInfo()
@@ -291,7 +292,7 @@ def _read_png(path: Path) -> np.ndarray:
         raise CohortError(f"{path}: the image is damaged or incomplete: {error}") from None
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return an antialiased image of another size, as uint16 so that reading stays repeatable.
 
     The triangle filter widens with the reduction (no aliasing) and cannot overshoot (no false

@@ -18,9 +18,10 @@ from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import CohortError, InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, parse
+from causalcxr.marking import synthetic
 from causalcxr.scm import SCM
 from causalcxr.tensors import load_tensors
-from causalcxr.twin_folder import TwinJob, TwinResult, synthetic, write_twins
+from causalcxr.twin_folder import TwinJob, TwinResult, write_twins
 
 __all__ = [
     "Selection",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _SHOWN = 24  # images on a sheet
+_WORDS = ("graph",)  # options of cohorts that are no numbers
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split a cohort's name from its options.
 
     Raises:
-        CohortError: If an option is no whole number.
+        CohortError: If an option is no whole number, and none of those that are words.
 
     Example:
         >>> parse_spec("phantom:n=500,seed=1")
@@ -91,11 +93,12 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {}
     for part in rest.split(","):
         key, equals, value = (text.strip() for text in part.partition("="))
-        if not equals or not value.removeprefix("-").isdecimal():
+        whole = value.removeprefix("-").isdecimal()
+        if not equals or not value or not (whole or key in _WORDS):
             raise CohortError(
                 f"cohort {spec!r}: option {part!r}; write name=whole number, such as n=500"
             )
-        options[key] = int(value)
+        options[key] = int(value) if whole else value
     return name, options
 
 
@@ -118,7 +121,8 @@ def load_cohort(spec: str) -> Cohort:
             raise
         raise CohortError(
             f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom "
-            "takes n, seed, size; a folder takes size"
+            "takes n, seed, size, graph, missing, bits, enriched, confounding, shortcut, "
+            "underdiagnosis, race_signal; a folder takes size"
         ) from None
 
 

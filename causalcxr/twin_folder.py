@@ -17,30 +17,19 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
-from causalcxr.contact_sheet import MARK
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.images import progress, write_png
 from causalcxr.interventions import Intervention
+from causalcxr.marking import MARK, synthetic
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
-__all__ = ["TwinJob", "TwinResult", "synthetic", "write_twins"]
+__all__ = ["TwinJob", "TwinResult", "write_twins"]
 
 _KIND = "causalcxr twins"
 _BATCH = 64
 _OURS = ("pairs.png", "twins.csv", "manifest.json")
-
-
-def synthetic(cohort: Cohort) -> bool:
-    """Return whether a cohort's images were computed, so that they must be marked as such.
-
-    Example:
-        >>> synthetic(Cohort(pd.DataFrame({"Age": [61]}), source="nih, counterfactual"))
-        True
-    """
-    source = cohort.source
-    return "phantom" in source or source.startswith("model") or source.endswith("counterfactual")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do, twin_folder
-from causalcxr.contact_sheet import MARK
 from causalcxr.errors import CohortError, InterventionError
-from causalcxr.twin_folder import TwinJob, synthetic, write_twins
+from causalcxr.marking import MARK, synthetic
+from causalcxr.twin_folder import TwinJob, write_twins
 
 RADIT = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
 GRAPH = Graph(

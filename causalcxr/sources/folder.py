@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,15 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
-from causalcxr.images import FileImages, Images, progress, write_png
+from causalcxr.images import FileImages
+from causalcxr.sources.image_files import check_format, open_images, write_images
+from causalcxr.sources.staging import taking_the_place_of
 from causalcxr.sources.table import read_cells
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
 
 SCHEMA = 1
 _KIND = "causalcxr cohort"
-_BATCH = 64
 _RESERVED = ("record", "draw", "patient", "split")
 
 
@@ -32,24 +29,60 @@ def recognises(path: Path) -> bool:
     return _read_manifest(path) is not None
 
 
-def save(cohort: Cohort, folder: str | Path, images: str | None = "png") -> Path:
+def save(
+    cohort: Cohort,
+    folder: str | Path,
+    images: str | None = "png",
+    asked: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a cohort to a folder; see `Cohort.save`.
 
-    Everything is written to a temporary folder beside it, forced to the disk, and then takes its
-    place. Only the exchange of an old cohort for a new one takes two steps: whoever looks between
-    them finds the old one under a hidden name, whole.
+    Everything is written to a hidden folder beside it, forced to the disk, and then takes its
+    place.
+
+    Args:
+        cohort: The records.
+        folder: Where.
+        images: "png": 16 bits, round(65535 x), from which 8 or 12 bits come back exactly when
+            rounded. "dicom": 12 bits, for synthetic images. None: the table alone.
+        asked: What the cohort was made from, as JSON: its source and settings. The manifest
+            records it, and an interrupted save is taken up again where the same is asked; without
+            it, what is not finished is removed.
+
+    Raises:
+        CohortError: If the folder is not ours to take, or the cohort cannot be written so.
+
+    Example:
+        >>> import tempfile
+        >>> cohort = Cohort(pd.DataFrame({"Age": [61]}), np.eye(2)[None], source="model")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save(cohort, f"{folder}/c", "dicom", asked={"source": "model", "n": 1})
+        ...     load(path).images[0].tolist()
+        [[[[1.0, 0.0], [0.0, 1.0]]]]
     """
-    if images not in ("png", None):
-        raise CohortError(
-            f"images={images!r} is not known; use 'png', or None for the table alone"
-        )
+    if images is not None:
+        check_format(cohort, images)
     taken = [name for name in cohort.table if name in _RESERVED]
     if taken:
         raise CohortError(f"column {taken[0]!r} has a name that the saved table needs; rename it")
-    folder = Path(folder)
+    folder, content = Path(folder), _csv(cohort)
+    digest = hashlib.sha256(content).hexdigest()
+    made = {"source": cohort.source, "table_sha256": digest} if asked is None else dict(asked)
+    manifest = {
+        "kind": _KIND,
+        "schema": SCHEMA,
+        **_described(cohort, images),
+        "made_from": made,
+        "table_sha256": digest,
+    }
+    job = None if asked is None else {**manifest, "version": version("causalcxr")}
     try:
-        with _replacing(folder) as temporary:
-            _write(cohort, temporary, images)
+        with taking_the_place_of(folder, recognises, job) as place:
+            (place / "cohort.csv").write_bytes(content)
+            if manifest["images"]:
+                write_images(cohort, place / "images", images, made)
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            (place / "manifest.json").write_text(text, encoding="utf-8")
     except OSError as error:
         raise CohortError(f"{folder}: cannot be written: {error.strerror or error}") from None
     return folder
@@ -80,35 +113,33 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
         raise CohortError(f"{path / 'manifest.json'}: damaged: {error!r}; save again") from None
 
 
-def _write(cohort: Cohort, folder: Path, images: str | None) -> None:
-    table = _beside(cohort)
+def _csv(cohort: Cohort) -> bytes:
+    """Return the table with its ids, as a file."""
     # A carriage return in a text is quoted only if the end of a line holds one.
-    text = table.to_csv(index=False, lineterminator="\r\n")
+    text = _beside(cohort).to_csv(index=False, lineterminator="\r\n")
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
         raise CohortError(f"a text of the table is no valid Unicode: {error.reason}") from None
     if b"\0" in content:
         raise CohortError("a text of the table holds a null character; remove it before saving")
-    (folder / "cohort.csv").write_bytes(content)
-    size, count = None, 0
-    if images is not None and cohort.has_images:
-        size, count = list(cohort.images.size), int(cohort.images.available.sum())
-        _write_images(cohort.images, _file_names(cohort.index), folder / "images")
-    manifest = {
-        "kind": _KIND,
-        "schema": SCHEMA,
+    return content
+
+
+def _described(cohort: Cohort, images: str | None) -> dict[str, Any]:
+    """Return what the manifest says of a cohort."""
+    with_images = images is not None and cohort.has_images
+    table = _beside(cohort)
+    return {
         "source": cohort.source,
         "records": len(cohort),
         "patients": int(cohort.patients.nunique()),
-        "images": count,
-        "image_size": size,
+        "images": int(cohort.images.available.sum()) if with_images else 0,
+        "image_format": images if with_images else None,
+        "image_size": list(cohort.images.size) if with_images else None,
         "types": {str(name): _type(table[name]) for name in table},
         "notes": cohort.notes,
-        "table_sha256": _digest(folder / "cohort.csv"),
     }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 
 def _beside(cohort: Cohort) -> pd.DataFrame:
@@ -122,15 +153,6 @@ def _beside(cohort: Cohort) -> pd.DataFrame:
         first["split"] = cohort.splits.to_numpy()
     ids = pd.DataFrame(first, index=table.index)
     return pd.concat([ids, table], axis=1)
-
-
-def _write_images(images: Images, names: list[str], folder: Path) -> None:
-    folder.mkdir()
-    rows = np.flatnonzero(images.available)
-    for start in progress(range(0, len(rows), _BATCH), "Writing images"):
-        part = rows[start : start + _BATCH]  # films and twins are computed many at a time
-        for row, image in zip(part, images[part], strict=True):
-            write_png(folder / names[row], image[0])
 
 
 def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
@@ -162,26 +184,13 @@ def _images(
 ) -> FileImages | None:
     if not manifest["images"]:
         return None
-    present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    paths = [folder / name if name in present else None for name in _file_names(index)]
-    found = sum(path is not None for path in paths)
+    # Cohorts that an earlier version saved say nothing: they are PNGs.
+    name = manifest.get("image_format", "png")
+    images = open_images(folder, index, name, size or tuple(manifest["image_size"]))
+    found = images.available.sum()
     if found != manifest["images"]:
         raise CohortError(f"{folder}: {found} images, the manifest has {manifest['images']}")
-    return FileImages(paths, size or tuple(manifest["image_size"]))
-
-
-def _file_names(index: pd.Index) -> list[str]:
-    """Return a file name for each row: safe on any system, and no two the same but for case."""
-    names, seen = [], set()
-    for label in index:
-        text = "-draw".join(map(str, label)) if isinstance(label, tuple) else str(label)
-        stem = text[:-4] if text.lower().endswith(".png") else text
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", stem).strip(".")[:80]
-        if safe != stem or safe.lower() in seen:
-            safe += "-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
-        seen.add(safe.lower())
-        names.append(f"{safe}.png")
-    return names
+    return images
 
 
 def _type(column: pd.Series) -> str:
@@ -217,48 +226,3 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of `folder` once it is complete."""
-    present = folder.exists() or folder.is_symlink()
-    if present and not recognises(folder):
-        if not folder.is_dir() or folder.is_symlink() or any(folder.iterdir()):
-            raise CohortError(f"{folder}: holds something else than a cohort; give another folder")
-        folder.rmdir()
-        present = False
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        _sync(temporary)
-        old = temporary.with_suffix(".old")
-        if present:
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-        _sync_one(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Force every file of a folder, and the folder itself, to the disk."""
-    # Thousands of images one by one are thousands of commits of the journal; one call writes them
-    # all, and the calls that follow then find nothing left to do.
-    if hasattr(os, "sync"):
-        os.sync()
-    for entry in folder.rglob("*"):
-        _sync_one(entry)
-    _sync_one(folder)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,14 +1,24 @@
 """The phantom cohort: thoraces in three dimensions whose true counterfactuals are known.
 
-Four steps, one file each: `population` draws the variables, `body` builds a thorax from them,
-`physics` follows the rays through it, `film` turns attenuation into grey levels. `cohort` puts
-them behind `Cohort.load("phantom")` and gives the `truth` of an intervention.
-
-This first thorax shows sex, age, view, cardiomegaly, an enlarged mediastinum, pleural effusion,
-support devices and the exposure of the data set. The other findings, and race, are variables of
-the population and do not reach the picture.
+`population` draws the variables by the `laws` and numbers of `tables`, `recording` writes them
+down, `body` builds a thorax from them, `physics` follows the rays through it, `film` turns
+attenuation into grey levels. `images` keeps the films, and `cohort` puts all of it behind
+`Cohort.load("phantom")` and gives the `truth` of an intervention. A `World` says which graph the
+equations have, which biases are planted and whether values are missing; `planted_effects` tells
+how large they are.
 """
 
-from causalcxr.sources.phantom.cohort import PhantomImages, load, recognises, truth
+from causalcxr.sources.phantom.bias import planted_effects
+from causalcxr.sources.phantom.cohort import exogenous, load, recognises, truth
+from causalcxr.sources.phantom.images import PhantomImages
+from causalcxr.sources.phantom.world import World
 
-__all__ = ["PhantomImages", "load", "recognises", "truth"]
+__all__ = [
+    "PhantomImages",
+    "World",
+    "exogenous",
+    "load",
+    "planted_effects",
+    "recognises",
+    "truth",
+]

@@ -9,103 +9,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.graph import Graph
-from causalcxr.images import Images
 from causalcxr.interventions import Intervention
 from causalcxr.noise import Draws, record_keys
-from causalcxr.sources.phantom.body import Patient
-from causalcxr.sources.phantom.film import render
-from causalcxr.sources.phantom.population import FINDINGS, sample_noise, structural_equations
+from causalcxr.rows import shown
+from causalcxr.sources.phantom.images import BITS, PhantomImages
+from causalcxr.sources.phantom.patient import NUMBERS, Patient
+from causalcxr.sources.phantom.population import ROOTS, population, sample_noise
+from causalcxr.sources.phantom.recording import record
+from causalcxr.sources.phantom.tables import FINDINGS
+from causalcxr.sources.phantom.world import World
 
-__all__ = ["PhantomImages", "load", "recognises", "truth"]
+__all__ = ["exogenous", "load", "recognises", "truth"]
 
-_BATCH = 64
-_MOST_CACHED = 2**29  # bytes of films kept: 131,072 of 64 pixels, 32,768 of 128
-
-
-@lru_cache(maxsize=1)
-def _graph() -> Graph:
-    return Graph.load("cxr7")
-
-
-class PhantomImages(Images):
-    """Films that are computed when they are asked for, and kept as 8 bits a pixel.
-
-    Args:
-        columns: Level positions and years of the variables, each (n,).
-        draws: The exogenous numbers of the records.
-        size: Pixels along each side.
-        fixed: Those of the columns that were set by intervention, (n,) each.
-    """
-
-    def __init__(
-        self,
-        columns: dict[str, np.ndarray],
-        draws: Draws,
-        size: int,
-        fixed: dict[str, np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(np.ones(len(draws), dtype=bool))
-        self.columns, self.draws, self.fixed, self._size = columns, draws, fixed or {}, size
-        few = len(draws) * size**2 <= _MOST_CACHED
-        self._cache = np.empty((len(draws), size, size), np.uint8) if few else None
-        self._done = np.zeros(len(draws), dtype=bool)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self._size, self._size
-
-    def select(self, rows: object) -> "PhantomImages":
-        """Return the films of some of the records; what has been computed is kept."""
-        rows = self._positions(rows)
-        columns, fixed = (
-            {name: column[rows] for name, column in each.items()}
-            for each in (self.columns, self.fixed)
-        )
-        chosen = PhantomImages(columns, self.draws.rows(rows), self._size, fixed)
-        if self._cache is not None and chosen._cache is not None:
-            chosen._done = self._done[rows]
-            chosen._cache[chosen._done] = self._cache[rows[chosen._done]]
-        return chosen
-
-    def _pixels(self, row: int) -> np.ndarray:
-        return self.grey_levels(np.array([row]))[0]
-
-    def __getitem__(self, rows: object) -> np.ndarray:
-        levels = self.grey_levels(self._positions(rows))
-        return levels[:, None].astype(np.float32) / np.float32(255)
-
-    def grey_levels(self, rows: np.ndarray) -> np.ndarray:
-        """Return films as 8-bit grey levels, (k, H, W)."""
-        out = np.empty((len(rows), *self.size), np.uint8)
-        todo = np.flatnonzero(~self._done[rows])
-        for start in range(0, len(todo), _BATCH):
-            part = todo[start : start + _BATCH]
-            out[part] = self._film(rows[part])
-            if self._cache is not None:
-                self._cache[rows[part]] = out[part]
-        if self._cache is not None:
-            self._done[rows] = True
-            out = self._cache[rows]
-        return out
-
-    def _film(self, rows: np.ndarray) -> np.ndarray:
-        columns = {name: torch.from_numpy(column[rows]) for name, column in self.columns.items()}
-        film = render(Patient(columns, self.draws.rows(rows)), self._size)
-        return (film[:, 0] * 255).round().byte().numpy()
+_SWITCHES = ("enriched", "missing", "race_signal")
+_ENRICHED = "enriched phantom"
 
 
-def _predict(noise: dict[str, np.ndarray], fixed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return every variable by its equation, but for those that are fixed."""
-    columns: dict[str, np.ndarray] = {}
-    for name, equation in structural_equations().items():
-        columns[name] = fixed[name] if name in fixed else equation(noise.get(name), columns)
-    return columns
+@lru_cache(maxsize=2)
+def _graph(name: str) -> Graph:
+    return Graph.load(name)
 
 
 def recognises(path: Path) -> bool:
@@ -114,7 +40,20 @@ def recognises(path: Path) -> bool:
 
 
 def load(
-    path: Path | None = None, *, n: int = 2000, seed: int = 0, size: int = 64, enriched: int = 0
+    path: Path | None = None,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    size: int = 64,
+    enriched: int = 0,
+    graph: str = "cxr7",
+    missing: int = 0,
+    bits: int = 8,
+    confounding: int = 0,
+    shortcut: int = 0,
+    underdiagnosis: int = 0,
+    race_signal: int = 1,
+    world: World | None = None,
 ) -> Cohort:
     """Draw a phantom cohort.
 
@@ -126,6 +65,17 @@ def load(
         enriched: 1 to toss a coin for every finding of half of the records, so that an image
             equation sees rare ones often enough. Such a cohort is no sample of the population, and
             has no true twins; what its films show under their variables is the same.
+        graph: Whose edges the equations have: cxr7 or cxr7-acquisition.
+        missing: 1 to leave blank in the table what the sources leave blank; the films know all.
+        bits: Of the films' grey levels, 8 or 12.
+        confounding: Per cent by which the sick are filmed AP more often, see `World`.
+        shortcut: Per cent by which devices come with the disease.
+        underdiagnosis: Per cent of the group's pathologies that are labelled N.
+        race_signal: 0 to keep race out of the films.
+        world: All of that at once, in place of graph, missing and what follows bits.
+
+    Raises:
+        CohortError: If an option is out of its range.
 
     Example:
         >>> cohort = load(n=4, seed=0)
@@ -134,15 +84,38 @@ def load(
     """
     if n < 1 or not 32 <= size <= 512:
         raise CohortError(f"phantom: n={n}, size={size}; n must be at least 1 and size 32 to 512")
+    if bits not in BITS:
+        raise CohortError(f"phantom: bits={bits!r}; grey levels have 8 or 12 bits")
+    for name, switch in zip(_SWITCHES, (enriched, missing, race_signal), strict=True):
+        if switch not in (0, 1):
+            raise CohortError(f"phantom: {name}={switch!r}; 1 for yes, 0 for no")
+    shares = {"confounding": confounding, "shortcut": shortcut, "underdiagnosis": underdiagnosis}
+    for name, share in shares.items():
+        if not isinstance(share, int | float) or not 0 <= share <= 100:
+            raise CohortError(f"phantom: {name}={share!r}; give per cent, 0 to 100")
+    shares = {name: share / 100 for name, share in shares.items()}
+    asked = World(graph, race_signal=float(race_signal), missing=bool(missing), **shares)
+    if world is not None and asked != World():
+        raise CohortError(f"phantom: world= and {asked.described()[0]}; give one of the two")
+    return _drawn(n, seed, size, bits, asked if world is None else world, bool(enriched))
+
+
+def _drawn(n: int, seed: int, size: int, bits: int, world: World, enriched: bool) -> Cohort:
     index = pd.RangeIndex(n, name="record")
-    draws = Draws(record_keys(index), seed)
+    draws, equations = Draws(record_keys(index), seed), population(world)
     noise = sample_noise(draws)
-    columns = _predict(noise, {})
+    columns = equations.predict(noise, {})
     if enriched:
-        columns = _predict(noise, _tossed(columns, draws))
-    films = PhantomImages(columns, draws, size)
-    source = "enriched phantom" if enriched else "phantom"
-    return Cohort.from_columns(_graph(), columns, index, images=films, source=source)
+        columns = equations.predict(noise, _tossed(columns, draws))
+    films = PhantomImages(columns, draws, size, world=world, bits=bits)
+    return Cohort.from_columns(
+        _graph(world.graph),
+        record(world, columns, draws),
+        index,
+        images=films,
+        source=_ENRICHED if enriched else "phantom",
+        notes=world.described(),
+    )
 
 
 def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarray]:
@@ -152,26 +125,120 @@ def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarra
     return {name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)}
 
 
-def truth(cohort: Cohort, intervention: Intervention) -> Cohort:
+def exogenous(cohort: Cohort) -> pd.DataFrame:
+    """Return the exogenous numbers of the bodies, one column each by name, (n, k).
+
+    They are standard normal, within three deviations, and a twin has those of its patient.
+
+    Args:
+        cohort: Phantoms, or their true twins.
+
+    Raises:
+        CohortError: If the cohort's images are not phantoms.
+
+    Example:
+        >>> bool(exogenous(load(n=4))["heart size"].between(-3, 3).all())
+        True
+    """
+    if not isinstance(cohort.images, PhantomImages):
+        raise CohortError(
+            f"exogenous: the images come from {cohort.source!r}; only phantoms know their noise"
+        )
+    patient = Patient({}, cohort.images.draws)
+    numbers = {name: patient.z(name).numpy() for name in NUMBERS}
+    return pd.DataFrame(numbers, index=cohort.index)
+
+
+def truth(
+    cohort: Cohort, intervention: Intervention, *, draws: int | None = None, seed: int = 0
+) -> Cohort:
     """Return the true twins of phantoms under an intervention.
 
     The equations and the noise are known, so nothing is estimated. A record in which no variable
     changes keeps its image to the last bit. The truth of a truth is that of both interventions;
     the later one holds where they name the same variable.
 
+    A twin is recorded as its patient is, by the same recording noise: where values are missing or
+    labels wrong, so are the twin's. What is set by hand is recorded as it was set; a shift of a
+    missing value is missing.
+
+    With `draws`, the noise is not the patient's own but drawn from its true posterior given the
+    table alone: what a model that knew the equations could say at best. There are no images then.
+
     Args:
         cohort: Phantoms as `load` drew them, some of them, or their true twins.
         intervention: What is done, see `causalcxr.do`.
+        draws: Posterior draws a record; the index is then (record, draw).
+        seed: Of the posterior draws.
 
     Raises:
-        CohortError: If the cohort's images are not phantoms, so that their noise is not known.
+        CohortError: If the cohort's images are not phantoms, so that their noise is not known; or
+            if draws are asked for and the table misses a value, or has labels that are wrong.
+
+    Example:
+        >>> from causalcxr.interventions import do
+        >>> many = truth(load(n=3), do(sex="M"), draws=4)
+        >>> len(many), many.index.names, set(many.table["Sex"])
+        (12, FrozenList(['record', 'draw']), {'M'})
     """
     films = cohort.images
-    if not isinstance(films, PhantomImages) or cohort.source.startswith("enriched"):
+    if not isinstance(films, PhantomImages) or cohort.source == _ENRICHED:
         raise CohortError(
             f"truth: the images come from {cohort.source!r}; only phantoms know their noise"
         )
-    fixed = films.fixed | intervention.bind(_graph()).values(films.columns)
-    columns = _predict(sample_noise(films.draws), fixed)
-    twins = cohort.with_columns(_graph(), columns)
-    return twins.with_images(PhantomImages(columns, films.draws, films.size[0], fixed))
+    if draws is not None:
+        return _posterior(cohort, films, intervention, draws, seed)
+    graph, world = _graph(films.world.graph), films.world
+    bound = intervention.bind(graph)
+    fixed = films.fixed | bound.values(films.columns)
+    seen = record(world, films.columns, films.draws, films.told)
+    told = films.told | {name: ~np.isnan(value) for name, value in bound.values(seen).items()}
+    columns = population(world).predict(sample_noise(films.draws), fixed)
+    twins = cohort.with_columns(graph, record(world, columns, films.draws, told))
+    return twins.with_images(films.of(columns, fixed, told))
+
+
+def _posterior(
+    cohort: Cohort, films: PhantomImages, intervention: Intervention, draws: int, seed: int
+) -> Cohort:
+    """Return twins by draws of the true posterior of the noise given the table."""
+    graph, equations = _graph(films.world.graph), population(films.world)
+    if films.world.underdiagnosis:
+        raise CohortError(
+            "truth: draws explain the labels as they stand, and this world's labels are wrong; "
+            "use underdiagnosis=0"
+        )
+    values = intervention.bind(graph).values(_complete(cohort, graph))
+    many = cohort.with_images(None).repeat(draws)
+    observed = many.columns(graph)
+    noise = equations.abduct(observed, Draws(record_keys(many.records), seed, draw=many.draws))
+    set_before = {name: observed[name] for name in films.fixed}
+    _check_possible(many, {name: u for name, u in noise.items() if name not in set_before})
+    roots = {name: observed[name] for name in ROOTS}
+    values = {name: np.repeat(value, draws) for name, value in values.items()}
+    return many.with_columns(graph, equations.predict(noise, roots | set_before | values))
+
+
+def _complete(cohort: Cohort, graph: Graph) -> dict[str, np.ndarray]:
+    """Return the columns; gaps are refused, as the posterior given the rest is another one."""
+    columns = cohort.columns(graph)
+    for name, column in columns.items():
+        if (absent := np.isnan(column)).any():
+            raise CohortError(
+                f"truth: record {shown(cohort.index[absent.argmax()])} has no {name} "
+                f"({absent.sum():,} records); draws need every value, use missing=0 or leave "
+                "such records out"
+            )
+    return columns
+
+
+def _check_possible(cohort: Cohort, noise: dict[str, np.ndarray]) -> None:
+    """Refuse values that no noise explains."""
+    for name, u in noise.items():
+        if (impossible := np.isnan(u)).any():
+            row = int(impossible.argmax())
+            value = shown(cohort.table[name].iloc[row])
+            raise CohortError(
+                f"truth: record {shown(cohort.records[row])}: {name} {value} has no chance given "
+                "its parents in this world; correct it, or leave the record out"
+            )

@@ -1,142 +1,232 @@
-"""The phantom's population: known equations of the 19 variables of `graphs/cxr7.yaml`.
+"""The phantom's population: known equations of the 19 variables, on either expert graph.
 
-Every binary equation is x = 1 iff u < sigmoid(b + w . parents), u uniform: a monotone coupling,
-so the true counterfactual of every patient is known. The intercepts b are solved so that the
-marginals are those of CXR7-1M with blank labels read as negative (arXiv:2606.19460). The weights w
-are ours: of the sign and size that a clinician would expect, not estimated.
+The forms are in `laws`, the numbers in `tables`. The intercepts are solved so that the marginals
+are those of CXR7-1M (arXiv:2606.19460), those of View within each data set. All couplings are
+comonotone, so the true counterfactual of every patient is known.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from causalcxr.errors import CohortError
 from causalcxr.noise import Draws, record_keys
+from causalcxr.sources.phantom.laws import (
+    Chance,
+    FindingLaw,
+    Law,
+    LevelLaw,
+    NoFindingLaw,
+    QuantileLaw,
+    ShareLaw,
+    ViewLaw,
+    room,
+)
+from causalcxr.sources.phantom.tables import (
+    ADDED,
+    AGE,
+    COUNTS,
+    DATASETS,
+    DEVICES,
+    FINDINGS,
+    PATHOLOGIES,
+    VIEW_BY_DATASET,
+    VIEWS,
+)
+from causalcxr.sources.phantom.world import World
 
-__all__ = ["DATASETS", "FINDINGS", "VIEWS", "sample_noise", "structural_equations"]
+__all__ = [
+    "COLUMNS",
+    "DATASETS",
+    "FINDINGS",
+    "ROOTS",
+    "VIEWS",
+    "Population",
+    "none_of",
+    "population",
+    "sample_noise",
+    "weights",
+]
 
 Columns = dict[str, np.ndarray]
 
-DATASETS = {
-    "MIMIC-CXR": 0.313,
-    "ReXGradient": 0.226,
-    "CheXpert-Plus": 0.185,
-    "PadChest": 0.134,
-    "ChestX-ray14": 0.093,
-    "BRAX": 0.034,
-    "VinDr-CXR": 0.015,
-}
-VIEWS = ("AP", "PA", "LATERAL")
-# Shares of AP, PA and LATERAL, one row a data set in the order above.
-_VIEW_BY_DATASET = np.array(
-    [
-        [0.45, 0.28, 0.27],
-        [0.35, 0.33, 0.32],
-        [0.68, 0.16, 0.16],
-        [0.12, 0.56, 0.32],
-        [0.40, 0.60, 0.00],
-        [0.40, 0.30, 0.30],
-        [0.00, 1.00, 0.00],
-    ]
-)
-_RACES = (0.08, 0.15, 0.77)  # Asian, Black, White
-_P_MALE = 0.53
-# Quantiles of age read off the marginal of CXR7-1M: a peak at 63-67, some 3 % of small children.
-_AGE = (
-    (0, 0.027, 0.05, 0.12, 0.25, 0.4, 0.5, 0.6, 0.75, 0.88, 0.97, 1),
-    (0, 5, 18, 30, 44, 55, 60, 65, 73, 81, 89, 105),
-)
-
-# Finding: prevalence, weights of its parents. Age enters as (age - 60) / 20.
-FINDINGS: dict[str, tuple[float, dict[str, float]]] = {
-    "Cardiomegaly": (0.091, {"Age": 0.7, "Race": -0.15, "Sex": -0.25}),
-    "Edema": (0.056, {"Age": 0.6, "Race": -0.1, "Sex": 0.1}),
-    "Pleural Other": (0.0144, {"Age": 0.5, "Sex": 0.4}),
-    "Pneumonia": (0.036, {"Age": 0.25, "Sex": 0.15}),
-    "Fracture": (0.022, {"Age": 0.5, "Sex": 0.2}),
-    "Pneumothorax": (0.022, {"Age": -0.1, "Sex": 0.4, "Fracture": 1.6}),
-    "Enlarged Cardiomediastinum": (0.016, {"Cardiomegaly": 1.8}),
-    "Consolidation": (0.028, {"Pneumonia": 2.6}),
-    "Pleural Effusion": (0.119, {"Cardiomegaly": 1.6, "Pleural Other": 1.1, "Pneumonia": 1.2}),
-    "Support Devices": (0.127, {"Pleural Effusion": 1.9, "Pneumothorax": 2.2}),
-    "Atelectasis": (0.102, {"Pleural Effusion": 1.7, "Pneumothorax": 0.9}),
-    "Lung Opacity": (
-        0.162,
-        {"Pleural Other": 0.8, "Edema": 1.8, "Atelectasis": 1.4, "Consolidation": 2.0},
-    ),
-    "Lung Lesion": (0.036, {"Lung Opacity": 1.0}),
-}
-_PATHOLOGIES = [name for name in FINDINGS if name != "Support Devices"]
+ROOTS = ("Age", "Sex", "Race", "Dataset")
+COLUMNS = (*ROOTS, "View", *FINDINGS, "No Finding")  # in the order of the table
+_CALIBRATION = 40_000  # patients on whom the intercepts are solved
+_ROUNDS = 60
+none_of = NoFindingLaw(PATHOLOGIES)
 
 
-def sample_noise(draws: Draws) -> Columns:
-    """Return the exogenous noise of every record: one uniform number a variable."""
-    names = ["Age", "Sex", "Race", "Dataset", "View", *FINDINGS]
+def weights(graph: str) -> dict[str, dict[str, float]]:
+    """Return the weights of the parents of every finding and of View, in one of the graphs.
+
+    View has an intercept for each data set besides: its parent Dataset has no weight.
+
+    Example:
+        >>> weights("cxr7-acquisition")["Atelectasis"]
+        {'Pleural Effusion': 1.7, 'Pneumothorax': 0.9, 'Age': 0.4}
+    """
+    own = {name: of for name, (_, of) in FINDINGS.items()} | {"View": {}}
+    return {name: of | ADDED[graph].get(name, {}) for name, of in own.items()}
+
+
+def sample_noise(draws: Draws, names: Iterable[str] = COLUMNS[:-1]) -> Columns:
+    """Return the exogenous noise of every record: one uniform number a variable, (n,) each."""
     return {name: draws.on(f"phantom {name}").uniform()[:, 0] for name in names}
 
 
-def _pick(u: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return the level whose share of [0, 1] holds u; shares are (k,) or (n, k)."""
-    edges = np.cumsum(shares, axis=-1)[..., :-1]
-    return (u[:, None] > edges).sum(-1).astype(float)
-
-
-def _score(weights: Mapping[str, float], columns: Columns) -> np.ndarray:
-    """Return w . parents, (n,)."""
-    parts = [
-        w * ((columns[p] - 60) / 20 if p == "Age" else columns[p]) for p, w in weights.items()
-    ]
-    return np.sum(parts, axis=0)
-
-
-def _finding(name: str, intercept: float) -> Callable[[np.ndarray, Columns], np.ndarray]:
-    weights = FINDINGS[name][1]
-    return lambda u, c: (u < expit(intercept + _score(weights, c))).astype(float)
-
-
-def structural_equations(
-    intercepts: Mapping[str, float] | None = None,
-) -> dict[str, Callable[[np.ndarray, Columns], np.ndarray]]:
-    """Return the true equations, in causal order: name -> f(u, columns so far).
+class Population:
+    """The equations of a world; `population` keeps them.
 
     Args:
-        intercepts: Of the findings to include; by default all of them, solved for the marginals.
+        graph: Whose edges they have, cxr7 or cxr7-acquisition.
+        confounding: As in `World`, and so are the others.
+        shortcut: The extra chance of devices.
+        disease: The pathology that brings them.
 
-    Returns:
-        Functions of the noise (n,) and the parents to level positions and years, (n,) float64.
+    Raises:
+        CohortError: If more is to be planted than there is room for.
     """
-    intercepts = _intercepts() if intercepts is None else intercepts
-    shares = np.array(list(DATASETS.values()))
-    equations = {
-        "Age": lambda u, c: np.floor(np.interp(u, *_AGE)),
-        "Sex": lambda u, c: (u < _P_MALE).astype(float),
-        "Race": lambda u, c: _pick(u, np.array(_RACES)),
-        "Dataset": lambda u, c: _pick(u, shares / shares.sum()),
-        "View": lambda u, c: _pick(u, _VIEW_BY_DATASET[c["Dataset"].astype(int)]),
-    }
-    equations |= {name: _finding(name, b) for name, b in intercepts.items()}
-    equations["No Finding"] = lambda u, c: 1.0 - np.any([c[p] > 0 for p in _PATHOLOGIES], axis=0)
-    return equations
+
+    def __init__(self, graph: str, confounding: float, shortcut: float, disease: str) -> None:
+        draws = Draws(record_keys(pd.RangeIndex(_CALIBRATION)), seed=0)
+        noise, columns, laws = sample_noise(draws), {}, {}
+        parents = weights(graph)
+
+        def add(name: str, law: Law) -> None:
+            laws[name] = law
+            columns[name] = law.predict(noise.get(name), columns)
+
+        add("Age", QuantileLaw(*AGE))
+        for name in ROOTS[1:]:
+            counts = list(COUNTS[name].values())
+            add(name, ShareLaw(counts, descending=len(counts) == 2))
+        for name in PATHOLOGIES:
+            chance = Chance(parents[name], np.array([np.nan]))
+            add(name, FindingLaw(_solved(chance, columns, np.array([FINDINGS[name][0]]))))
+        target = np.array([FINDINGS[DEVICES][0]])
+        devices = Chance(parents[DEVICES], np.array([np.nan]), cause=(disease, 1))
+        add(DEVICES, FindingLaw(_solved(devices, columns, target, shortcut, "shortcut")))
+        add("No Finding", none_of)
+        view = Chance(parents["View"], np.full(7, np.nan), "Dataset", ("No Finding", 0))
+        ap, pa, _ = VIEW_BY_DATASET.T
+        view = _solved(view, columns, ap, confounding, "confounding")
+        add("View", ViewLaw(view, pa / (1 - ap)))
+        #: The equations, causes first, planted ones too.
+        self.laws: Mapping[str, Law] = MappingProxyType(laws)
+        #: The share of No Finding.
+        self.healthy = float(columns["No Finding"].mean())
+
+    def predict(self, noise: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray]) -> Columns:
+        """Return every variable by its equation, but for those that are fixed.
+
+        Args:
+            noise: Uniform numbers by variable, (n,) each; not needed of what is fixed.
+            fixed: Level positions and years, (n,) each.
+
+        Returns:
+            Level positions and years in the order of the table, (n,) each, float64.
+        """
+        columns: Columns = {}
+        for name, law in self.laws.items():
+            known = name in fixed
+            columns[name] = fixed[name] if known else law.predict(noise.get(name), columns)
+        return {name: columns[name] for name in COLUMNS}
+
+    def abduct(self, columns: Mapping[str, np.ndarray], draws: Draws) -> Columns:
+        """Return a draw of the true posterior of the noise given all of the variables.
+
+        Given its parents, a variable's noise is uniform on the cell in which its equation gives
+        the value that was observed. What has no parents is left out: its value stands.
+
+        Args:
+            columns: What was observed, (n,) each, none missing.
+            draws: Random numbers of the rows.
+
+        Returns:
+            By variable, (n,); NaN where the value has no chance given the parents.
+        """
+        noise = {}
+        for name, law in self.laws.items():
+            if isinstance(law, LevelLaw) and name not in ROOTS:
+                v = draws.on(f"phantom posterior {name}").uniform()[:, 0]
+                noise[name] = law.abduct(columns[name], columns, v)
+        return noise
 
 
-def _excess(intercept: float, score: np.ndarray, prevalence: float) -> float:
-    return expit(intercept + score).mean() - prevalence
+def population(world: World) -> Population:
+    """Return the equations of a world; those of the last few worlds are kept."""
+    return _population(world.graph, world.confounding, world.shortcut, world.disease)
 
 
-@lru_cache(maxsize=1)
-def _intercepts() -> dict[str, float]:
-    """Solve the intercepts one after another on a fixed sample of 40,000 patients."""
-    noise = sample_noise(Draws(record_keys(pd.RangeIndex(40_000)), seed=0))
-    columns: Columns = {}
-    for name, equation in structural_equations({}).items():
-        if name != "No Finding":
-            columns[name] = equation(noise[name], columns)
-    solved: dict[str, float] = {}
-    for name, (prevalence, weights) in FINDINGS.items():
-        score = _score(weights, columns)
-        solved[name] = brentq(_excess, -15, 5, args=(score, prevalence))
-        columns[name] = _finding(name, solved[name])(noise[name], columns)
-    return solved
+_population = lru_cache(maxsize=8)(Population)
+
+
+def _solved(
+    chance: Chance,
+    columns: Columns,
+    targets: np.ndarray,
+    strength: float = 0.0,
+    knob: str = "",
+) -> Chance:
+    """Return a chance with its intercepts, and the scale of its planted arrow.
+
+    Args:
+        chance: Without them.
+        columns: Of the patients to solve it on; they are the same in every stratum.
+        targets: The mean that the chance shall have, by stratum, 0 where it never happens.
+        strength: What the planted arrow shall add to the chance where its cause is present,
+            all else the same, in the mean.
+        knob: What to call it in a message.
+    """
+    score = np.broadcast_to(chance.score(columns), columns["Age"].shape)
+    if not strength:
+        return replace(chance, intercepts=_intercepts(chance, score, targets))
+    present = chance.present(columns)
+    share, (cause, position) = float(present.mean()), chance.cause
+    mass = np.ones(1) if chance.stratum is None else np.array(list(DATASETS.values()))
+    # Scores were the cause absent and present, and how much each counts: the planted arrow acts
+    # on a chance that the cause may move already.
+    scores = [
+        chance.score(columns | {cause: np.full(len(present), float(level))})
+        for level in (1 - position, position)
+    ]
+    scale = available = 0.0
+    for _ in range(_ROUNDS):
+        chance = replace(chance, share=share, scale=scale)
+        chance = replace(chance, intercepts=_intercepts(chance, score, targets, present))
+        absent, there = (
+            np.array([room(expit(b + s), share).mean() for b in chance.intercepts]) @ mass
+            for s in scores
+        )
+        available = float(share * absent + (1 - share) * there)
+        old, scale = scale, min(1.0, strength / available)
+        if abs(scale - old) < 1e-9:
+            break
+    if strength > available * (1 + 1e-6):
+        raise CohortError(
+            f"world: {knob}={strength:g}, but there is room for {available:.3f} at most while the "
+            "marginals stay; lower it"
+        )
+    return chance
+
+
+def _intercepts(
+    chance: Chance, score: np.ndarray, targets: np.ndarray, present: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Return the intercepts with which the chance has its mean, one a stratum."""
+
+    def excess(intercept: float, target: float) -> float:
+        p = expit(intercept + score)
+        p = chance.planted(p, present) if chance.scale else p
+        return p.mean() - target
+
+    return np.array(
+        [brentq(excess, -30, 30, args=(t,), xtol=1e-9) if t > 0 else -np.inf for t in targets]
+    )

@@ -1,0 +1,104 @@
+"""How quickly are phantoms filmed, in how much memory, and how exact is single precision?
+
+    python -m benchmarks phantom_render
+
+Films are asked for as users do, `Cohort.load("phantom", ...).images[rows]`, none of them kept from
+before; the first few, which warm the processor, are not counted. Memory is the peak of a process
+of its own that draws a table of n phantoms and films 3,000 of them, for two n: the table grows
+with n, filming does not.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+from benchmarks import Row, stopwatch
+from causalcxr import Cohort
+from causalcxr.images import progress
+from causalcxr.sources.phantom.film import render
+from causalcxr.sources.phantom.patient import Patient
+
+__all__ = ["main"]
+
+# Side in pixels -> films to time, and the films a second that are wanted.
+_SPEED = {64: (640, ">= 150"), 128: (320, ">= 40"), 256: (96, ""), 512: (24, "")}
+_WARM = 8
+_BATCH = 64
+
+# The cohort keeps films in a cache of at most 512 MiB, which may come on top of what is measured.
+# Linux's ru_maxrss is that of the parent, too, where the parent was larger; VmHWM is not.
+_MEMORY = """
+import resource, sys
+from pathlib import Path
+from causalcxr import Cohort
+n, filmed = int(sys.argv[1]), int(sys.argv[2])
+films = Cohort.load("phantom", n=n, seed=3, size=64).images
+for start in range(0, filmed, 100):
+    films[start : start + 100]
+status = Path("/proc/self/status")
+if status.exists():
+    print(int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10)
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
+def _row(figure: str, value: float, target: str = "", beside: str = "") -> Row:
+    return {"figure": figure, "value": value, "target": target, "beside": beside}
+
+
+def _speeds(quick: bool) -> list[Row]:
+    rows = []
+    for size, (count, target) in _SPEED.items():
+        count = count // 4 if quick else count
+        films = Cohort.load("phantom", n=count + _WARM, seed=1, size=size).images
+        films[:_WARM]
+        starts = range(_WARM, len(films), _BATCH)
+        with stopwatch() as watch:
+            for start in progress(starts, f"Filming at {size} pixels"):
+                films[start : start + _BATCH]
+        beside = f"{count} films, threads: {torch.get_num_threads()}"
+        rows.append(_row(f"films/s, {size} pixels", count / watch.seconds, target, beside))
+    return rows
+
+
+def _peak(n: int, filmed: int) -> float:
+    """Return the peak memory in MiB of a process that draws n phantoms and films some of them."""
+    command = [sys.executable, "-c", _MEMORY, str(n), str(filmed)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _memory(quick: bool) -> list[Row]:
+    filmed = 300 if quick else 3000
+    few, many = (_peak(n, filmed) for n in (10_000, 100_000))
+    beside = f"{filmed:,} of them filmed at 64 pixels; a full cache of films adds 512 at most"
+    return [
+        _row("peak MiB, 10,000 phantoms", few, "", beside),
+        _row("peak MiB, 100,000 phantoms", many, "< 2,048", beside),
+        _row("bytes that one more phantom takes", (many - few) * 2**20 / 90_000),
+    ]
+
+
+def _exactness(quick: bool) -> list[Row]:
+    """Compare the films of both precisions, before they are cut to 8 bits."""
+    rows, n = [], 8 if quick else 64
+    for size in (64, 128, 256):
+        phantoms = Cohort.load("phantom", n=n, seed=2, size=size).images
+        worst = 0.0
+        for start in progress(range(0, n, 8), f"Both precisions, {size} pixels"):
+            some = np.arange(start, min(start + 8, n))
+            columns = {name: torch.from_numpy(c[some]) for name, c in phantoms.columns.items()}
+            given = Patient(columns, phantoms.draws.rows(some))
+            single, double = (render(given, size, t) for t in (torch.float32, torch.float64))
+            worst = max(worst, float((single - double).abs().max()))
+        figure = f"max |float32 - float64|, {size} pixels"
+        rows.append(_row(figure, worst, "<= 1e-4", f"{n} films, of grey levels 0 to 1"))
+    return rows
+
+
+def main(quick: bool = False) -> list[Row]:
+    """Return films a second, peak memory and the error of single precision."""
+    return [*_speeds(quick), *_memory(quick), *_exactness(quick)]

@@ -1,0 +1,139 @@
+"""The images of a saved cohort: one file a record, PNG or DICOM, each whole or not at all."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.cohort import Cohort
+from causalcxr.errors import CohortError
+from causalcxr.images import FileImages, progress, write_png
+from causalcxr.marking import MARK, synthetic
+from causalcxr.sources.staging import settle
+
+__all__ = ["FORMATS", "check_format", "open_images", "write_images"]
+
+_BATCH = 64  # images at a time, at most
+_PIXELS = 2**20  # at a time, at most: 64 images of 128 pixels, 16 of 256
+_FEWEST = 8  # films are computed eight at a time, so fewer spare no memory
+FORMATS = {"png": ".png", "dicom": ".dcm"}
+
+_Encode = Callable[[int, np.ndarray], bytes]  # row, image (H, W) -> the content of its file
+
+
+def check_format(cohort: Cohort, name: str) -> None:
+    """Refuse a format that is not known, or that would say of the images what is not so."""
+    if name not in FORMATS:
+        raise CohortError(
+            f"images={name!r} is not known; use 'png' or 'dicom', or None for the table alone"
+        )
+    if name == "dicom" and not synthetic(cohort):
+        raise CohortError(
+            f"the images come from {cohort.source!r}; only synthetic ones are written as DICOM, "
+            "which says so in every file; use 'png'"
+        )
+
+
+def write_images(cohort: Cohort, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Write the images that are not there yet.
+
+    Args:
+        cohort: Its images are read, or computed, a few at a time.
+        folder: Where; what is in it is of the very same cohort.
+        name: One of `FORMATS`.
+        settings: What the images were made from, as JSON; DICOM files tell it.
+    """
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a file that was being written at an interruption
+        left.unlink()
+    present = {file.name for file in folder.iterdir()}
+    images, names = cohort.images, _file_names(cohort.index, FORMATS[name])
+    todo = images.available & [name not in present for name in names]
+    encode = _ENCODERS[name](cohort, settings)
+    rows = np.flatnonzero(images.available)
+    few = max(_FEWEST, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
+    for start in progress(range(0, len(rows), few), "Writing images"):
+        part = rows[start : start + few]
+        part = part[todo[part]]
+        if len(part):
+            # Selected first: what computes images keeps them, and these are not needed again.
+            pixels = zip(part, images.select(part)[:], strict=True)
+            _write_batch(folder, {names[row]: encode(row, image[0]) for row, image in pixels})
+
+
+def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files under other names, and give them their own once they are on the disk."""
+    written = {folder / f".{name}.tmp": folder / name for name in contents}
+    for temporary, content in zip(written, contents.values(), strict=True):
+        temporary.write_bytes(content)
+    settle(written)
+    for temporary, file in written.items():
+        temporary.replace(file)
+
+
+def open_images(folder: Path, index: pd.Index, name: str, size: tuple[int, int]) -> FileImages:
+    """Return the images that `write_images` wrote, unread.
+
+    Args:
+        folder: Where they are; only the names of records in it are ever opened.
+        index: The ids of the records.
+        name: One of `FORMATS`.
+        size: Height and width to which they are resized where they have others.
+    """
+    present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    names = _file_names(index, FORMATS[name])
+    paths = [folder / name if name in present else None for name in names]
+    return _READERS[name](paths, size)
+
+
+def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+    comment = MARK if synthetic(cohort) else ""
+
+    def encode(row: int, image: np.ndarray) -> bytes:
+        content = io.BytesIO()
+        write_png(content, image, comment)
+        return content.getvalue()
+
+    return encode
+
+
+def _dicom_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+    # pydicom takes a moment to import, and most cohorts are PNGs.
+    from causalcxr.sources.dicom_file import DicomAbout, dicom_bytes
+
+    table, index, source = cohort.table, cohort.index, cohort.source
+
+    def encode(row: int, image: np.ndarray) -> bytes:
+        values = {str(name): table[name].iat[row] for name in table}
+        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, maker=source))
+
+    return encode
+
+
+def _dicom_reader(paths: list[Path | None], size: tuple[int, int]) -> FileImages:
+    from causalcxr.sources.dicom_file import DicomImages
+
+    return DicomImages(paths, size)
+
+
+_ENCODERS = {"png": _png_encoder, "dicom": _dicom_encoder}
+_READERS = {"png": FileImages, "dicom": _dicom_reader}
+
+
+def _file_names(index: pd.Index, suffix: str) -> list[str]:
+    """Return a file name for each row: safe on any system, and no two the same but for case."""
+    names, seen = [], set()
+    for label in index:
+        text = "-draw".join(map(str, label)) if isinstance(label, tuple) else str(label)
+        stem = text[:-4] if text.lower().endswith(".png") else text
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", stem).strip(".")[:80]
+        if safe != stem or safe.lower() in seen:
+            safe += "-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+        seen.add(safe.lower())
+        names.append(safe + suffix)
+    return names

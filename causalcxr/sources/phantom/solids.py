@@ -1,0 +1,114 @@
+"""Solids with their attenuation, lungs full of air, and the beam that they are filmed with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["BALL", "BOX", "TUBE", "Beam", "Lung", "Solids"]
+
+# The three kinds of solid: how many leading rows of the shape are round.
+BALL, TUBE, BOX = 3, 2, 0
+
+
+@dataclass(frozen=True)
+class Solids:
+    """Solids of one kind with their attenuation.
+
+    Args:
+        shape: The matrices A, rows orthogonal, (B, S, 3, 3), in 1/cm. A fourth row cuts the solid
+            in half: what is left is where it gives no less than nought.
+        centre: The centres c, (B, S, 3), in cm.
+        mu: Attenuation added to what surrounds the solid, (B, S), in 1/cm; 0 for one that is
+            not there.
+        rounded: 3 for balls, 2 for tubes along the third row, 0 for boxes.
+    """
+
+    shape: Tensor
+    centre: Tensor
+    mu: Tensor
+    rounded: int = BALL
+
+    @staticmethod
+    def join(parts: "Sequence[Solids]") -> "Solids":
+        """Put solids of one kind together; one that is the same for all may have B = 1."""
+        n = max(len(p.mu) for p in parts)
+        columns = (
+            [getattr(p, f).expand(n, *getattr(p, f).shape[1:]) for p in parts]
+            for f in ("shape", "centre", "mu")
+        )
+        return Solids(*(torch.cat(column, 1) for column in columns), parts[0].rounded)
+
+    @staticmethod
+    def by_kind(parts: "Sequence[Solids]") -> "tuple[Solids, ...]":
+        """Put solids together, kind by kind."""
+        kinds = dict.fromkeys(p.kind for p in parts)
+        return tuple(Solids.join([p for p in parts if p.kind == k]) for k in kinds)
+
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Return how many rows of the shape are round, and how many there are."""
+        return self.rounded, self.shape.shape[-2]
+
+    def times(self, factor: Tensor | float) -> "Solids":
+        """Change the attenuation by a factor, for all or one a patient, (B,)."""
+        factor = torch.as_tensor(factor, dtype=self.mu.dtype)
+        return replace(self, mu=self.mu * (factor[:, None] if factor.ndim else factor))
+
+    def scaled(self, factor: Tensor) -> "Solids":
+        """Scale the body about the origin by a factor a patient, (B,)."""
+        s = factor[:, None]
+        shape, centre = self.shape / s[..., None, None], self.centre * s[..., None]
+        return replace(self, shape=shape, centre=centre)
+
+    def moved(self, by: Tensor) -> "Solids":
+        """Move the body, (B, 3), in cm."""
+        return replace(self, centre=self.centre + by[:, None])
+
+    def thickened(self, width: Tensor) -> "Solids":
+        """Widen what is thinner than a pixel, so that sampling it does not break it.
+
+        The mass stays: the solid's mu falls by the growth of its cross-section.
+
+        Args:
+            width: The least half-axis, (B,), in cm.
+        """
+        inverse = self.shape.norm(dim=-1)  # rows of A are orthogonal: one over each half-axis
+        wide = torch.minimum(inverse, 1 / width[:, None, None])
+        # Two of the three axes make the cross-section that the beam meets: the thinner two.
+        growth = (inverse / wide).sort(-1).values[..., 1:].prod(-1)
+        return replace(self, shape=self.shape * (wide / inverse)[..., None], mu=self.mu / growth)
+
+
+@dataclass(frozen=True)
+class Lung:
+    """A region filled with air, what displaces the air, and what lies in it.
+
+    Args:
+        region: Balls, (B, R, ...): air is where all of them are. The mu of the first is the
+            attenuation that air takes away.
+        displacers: Balls inside which there is no air, (B, K, ...); mu 0 for one that is not
+            there.
+        contents: Solids whose attenuation counts where there is air, and nowhere else.
+    """
+
+    region: Solids
+    displacers: Solids
+    contents: tuple[Solids, ...] = ()
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A point source and a flat detector.
+
+    Args:
+        source: Position of the focal spot, (B, 3), in cm.
+        frame: Columns are the detector's right, its up, and the vector from source to detector
+            centre, (B, 3, 3).
+        width: Half the detector's side, (B,), in cm.
+    """
+
+    source: Tensor
+    frame: Tensor
+    width: Tensor

@@ -1,0 +1,56 @@
+"""The network that judges films in benchmarks, and the folder that keeps them."""
+
+import numpy as np
+import pytest
+
+from benchmarks._classifier import train_reader
+from benchmarks._films import filmed
+
+
+def squares(n, seed):
+    """Return noise with a bright square in half of the films, high, in the middle or low."""
+    rng = np.random.default_rng(seed)
+    films = rng.integers(60, 120, (n, 32, 32)).astype(np.uint8)
+    there, where = rng.random(n) < 0.5, rng.integers(0, 3, n)
+    for film, is_there, place in zip(films, there, where, strict=True):
+        film[2 + 10 * place : 10 + 10 * place, 8:24] = 220 if is_there else 20
+    return films, {"bright": there, "place": where, "row": 10.0 * where.astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return train_reader(*squares(512, seed=0), epochs=4)
+
+
+def test_given_films_of_the_same_kind_then_all_three_sorts_of_answers_are_read(reader):
+    films, true = squares(200, seed=1)
+    read = reader.read(films)
+    assert ((read["bright"] > 0) == true["bright"]).mean() > 0.95
+    assert (read["place"].argmax(1) == true["place"]).mean() > 0.95
+    assert np.abs(read["row"] - true["row"]).mean() < 3
+
+
+def test_given_another_exposure_then_the_reading_is_the_same(reader):
+    films, _ = squares(50, seed=2)
+    floats = films[:, None].astype(np.float32) / 510 + 0.3
+    np.testing.assert_allclose(
+        reader.read(films)["bright"], reader.read(floats)["bright"], atol=1e-2
+    )
+
+
+def test_given_the_same_seed_then_the_same_network_is_learnt():
+    films, answers = squares(128, seed=3)
+    first, second = (train_reader(films, answers, epochs=1, seed=5) for _ in range(2))
+    np.testing.assert_array_equal(first.read(films)["bright"], second.read(films)["bright"])
+
+
+def test_given_films_that_were_kept_then_they_are_read_and_other_options_make_others(tmp_path):
+    _, films = filmed(tmp_path, n=3, seed=1, size=32)
+    (kept,) = tmp_path.glob("*.npy")
+    np.save(kept, films[::-1])
+    cohort, again = filmed(tmp_path, n=3, seed=1, size=32)
+    np.testing.assert_array_equal(again, films[::-1])
+    assert len(cohort) == 3
+    _, others = filmed(tmp_path, n=3, seed=2, size=32)
+    assert (others != films).any()
+    assert len(list(tmp_path.glob("*.npy"))) == 2
