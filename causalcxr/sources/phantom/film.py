@@ -18,7 +18,7 @@ from causalcxr.sources.phantom.physics import line_integral
 from causalcxr.sources.phantom.profiles import markers, profile_of, shutter
 from causalcxr.sources.phantom.tables import FINDINGS
 
-__all__ = ["VISIBLE", "masks", "render"]
+__all__ = ["VISIBLE", "attenuation", "masks", "render"]
 
 VISIBLE = 0.02  # a change of attenuation that a mask counts: two per cent of the rays
 _SCATTER = (0.16, 0.07, 0.07)  # of the primary beam: AP without a grid, PA and LATERAL with

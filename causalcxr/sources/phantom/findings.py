@@ -77,7 +77,8 @@ def _pneumonia(p: Patient, b: Habitus, cavity: Cavity, chest: Chest) -> None:
     here = _here(p, cavity, "Pneumonia", "pneumonia side", 0.15)
     size = (1 + 0.15 * p.z("pneumonia size")).clamp(0.65, 1.4)
     mu = (0.125 + 0.014 * p.z("pneumonia density")) * here
-    across, up = 0.06 + 0.12 * p.z("pneumonia across"), -0.2 + 0.1 * p.z("pneumonia height")
+    across = (0.12 + 0.12 * p.z("pneumonia across")).clamp(-0.1, 0.5)
+    up = -0.17 + 0.1 * p.z("pneumonia height")
     for k in range(6):
         dx, dy, dz = (p.z(f"clump {k} {what}") for what in "xyz")
         spot = cavity.point(across + 0.28 * dx, up + 0.13 * dy, 0.3 * dz)
@@ -135,7 +136,8 @@ def _lesion(p: Patient, b: Habitus, cavity: Cavity, chest: Chest) -> None:
     """One to three round masses with sharp borders."""
     here = _here(p, cavity, "Lung Lesion", "lesion side", 0.0)
     r = (1.95 + 0.3 * p.z("lesion size")).clamp(1.1, 2.8)
-    across, up = 0.1 + 0.22 * p.z("lesion across"), 0.22 + 0.2 * p.z("lesion height")
+    across = (0.2 + 0.2 * p.z("lesion across")).clamp(-0.1, 0.6)
+    up = (0.22 + 0.2 * p.z("lesion height")).clamp(-0.2, 0.6)
     for k, (dx, dy, part) in enumerate(((0.0, 0.0, 1.0), (0.4, -0.32, 0.75), (-0.2, 0.3, 0.65))):
         there = here * (p.u("lesion count") > (0.0, 0.55, 0.8)[k]).double()
         x, y, z = cavity.point(across + dx, up + dy, 0.3 * p.z("lesion depth"))
@@ -173,7 +175,7 @@ def inside_chest(p: Patient, b: Habitus, side: int, heart: list[Solids]) -> tupl
     aerated = _aerated(p, b)
     # Air beside a collapsed lung is air and nothing else; the lung within it is denser.
     gone = torch.where(drawn_back > 0, 0.97 * SOFT, aerated)
-    left = free * (gone - aerated * (1 - 0.5 * drawn_back))
+    left = free * (gone - aerated * (1 - 0.15 * drawn_back))
     edge = 0.13 * free
     lining = [cavity.lung(edge, drawn_back), cavity.lung(-edge, drawn_back + 0.022)]
     contents = [

@@ -13,7 +13,7 @@ from causalcxr.sources.phantom.patient import SIDES, VESSELS, Habitus, Patient
 from causalcxr.sources.phantom.shapes import ball, dome, path, stack, tube
 from causalcxr.sources.phantom.solids import Solids
 
-__all__ = ["AIR", "SOFT", "Cavity", "airways", "heart", "soft_tissue", "vessels"]
+__all__ = ["AIR", "SOFT", "Cavity", "airways", "heart", "lime", "soft_tissue", "vessels"]
 
 SOFT = 0.19
 AIR = 0.155  # what aerated lung attenuates less than soft tissue

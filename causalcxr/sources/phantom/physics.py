@@ -28,7 +28,8 @@ from causalcxr.sources.phantom.solids import BALL, BOX, TUBE, Beam, Lung, Solids
 __all__ = ["line_integral"]
 
 _TILE = 8
-_FAR = 1e6  # cm: farther than any solid reaches
+_FAR = 1e6  # farther than any solid reaches
+_PARALLEL = 1e-9  # of |d'|^2: a ray that runs along the axis of a tube
 _CHUNK = 4096  # pairs of solid and tile at a time: what they need stays in the cache
 
 
@@ -50,7 +51,7 @@ class _Rays:
         basis = torch.stack([p * p, q * q, one, 2 * p * q, 2 * p, 2 * q])
         device = beam.width.device
         self.square = basis.to(device, dtype)
-        self.line = torch.stack([p, q, one]).to(device, dtype)
+        self.line = torch.stack([p, q, one]).to(device)
 
     def middle(self, tile: Tensor) -> Tensor:
         """Return p and q of the middle of tiles, (2, M), numbered row by row from the top left."""
@@ -84,6 +85,7 @@ class _Traced:
         self.bounds = _shadow(solids, rays)
         if k:
             dr, er = d[..., :k, :], e[..., :k, :]
+            self.away = er.flatten(0, 1)
             square, near = dr.mT @ dr, -er.mT @ dr
             if k == BALL:
                 cross = torch.linalg.cross(o[..., None, :3].expand_as(dr), dr.mT, dim=-1).mT
@@ -123,22 +125,30 @@ class _Traced:
             half = half.clamp_(min=0).sqrt_().div_(square)
             near = near.div_(square)
             start, end = near - half, near + half
+            if rounded == TUBE and (parallel := square < _PARALLEL).any():
+                inside = self._holds(solid, tile, parallel)
+                start[parallel], end[parallel] = -_FAR * inside, _FAR * inside
         for row in range(rows - rounded):
             place = self.rays.middle(tile)[..., None]
             forms = _move_line(self.flat[solid, row], *place, self.rays.half)
-            away, along = (
-                (forms.to(self.rays.dtype).flatten(0, 1) @ self.rays.line)
-                .unflatten(0, (-1, 2))
-                .unbind(1)
-            )
+            # A flat side may lie in the plane of the rays: its quotients need all digits.
+            away, along = (forms.flatten(0, 1) @ self.rays.line).unflatten(0, (-1, 2)).unbind(1)
             along = torch.where(along.abs() < 1e-12, 1e-12, along)
             # Between -1 and 1, or, of a solid that is cut in half, from 0 as far as it goes.
             first, last = (-1, 1) if rounded + row < 3 else (0, _FAR)
-            one, other = (first - away) / along, (last - away) / along
+            sides = (first - away) / along, (last - away) / along
+            one, other = (side.to(self.rays.dtype) for side in sides)
             low, high = torch.minimum(one, other), torch.maximum(one, other)
             start = low if start is None else torch.maximum(start, low)
             end = high if end is None else torch.minimum(end, high)
         return start, end
+
+    def _holds(self, solid: Tensor, tile: Tensor, which: Tensor) -> Tensor:
+        """Return whether rays that run along a tube's axis run within it, as 0 and 1."""
+        row, pixel = which.nonzero(as_tuple=True)
+        place = self.rays.middle(tile[row]) + self.rays.half * self.rays.line[:2, pixel]
+        point = torch.cat([place, torch.ones_like(place[:1])]).T[..., None]
+        return ((self.away[solid[row]] @ point) ** 2).sum((1, 2)).le(1).to(self.rays.dtype)
 
     def _round(self, solid: Tensor, tile: Tensor, count: int) -> tuple[Tensor, ...]:
         place = self.rays.middle(tile)[..., None]

@@ -62,10 +62,6 @@ class Solids:
         shape, centre = self.shape / s[..., None, None], self.centre * s[..., None]
         return replace(self, shape=shape, centre=centre)
 
-    def moved(self, by: Tensor) -> "Solids":
-        """Move the body, (B, 3), in cm."""
-        return replace(self, centre=self.centre + by[:, None])
-
     def thickened(self, width: Tensor) -> "Solids":
         """Widen what is thinner than a pixel, so that sampling it does not break it.
 
