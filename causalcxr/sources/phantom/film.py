@@ -27,14 +27,18 @@ _RACE = 0.08  # of the display's gamma, between one level of Race and the next
 _SHAPE = (-1, 1, 1, 1)
 
 
-def attenuation(p: Patient, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the line integral at each pixel, (B, 1, size, size)."""
+def attenuation(
+    p: Patient, size: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Tensor:
+    """Return the line integral at each pixel, (B, 1, size, size), followed on a device."""
     body, beam = build_body(p), camera(p)
     # Half the side of a pixel where the patient stands, nearer to the source than the detector.
     pixel = beam.width / size * (beam.source.norm(dim=-1) / beam.frame[..., 2].norm(dim=-1))
     solids = [*body.solids, markers(p, beam)]
-    solids = [group.thickened(1.1 * pixel) for group in solids]
-    return line_integral(solids, beam, size, body.lungs, dtype).clamp(min=0)[:, None]
+    solids = [group.thickened(1.1 * pixel).to(device) for group in solids]
+    lungs = [lung.to(device) for lung in body.lungs]
+    film = line_integral(solids, beam.to(device), size, lungs, dtype)
+    return film.clamp(min=0)[:, None].cpu()
 
 
 def _scatter(p: Patient, size: int, dtype: torch.dtype) -> Tensor:
@@ -72,7 +76,7 @@ def _exposed(log: Tensor, p: Patient, race_signal: float) -> Tensor:
     lateral = (p["View"] == 2).double()
     supine = (p["View"] == 0).double()
     centre = 2.45 - 1.2 * p.child + 0.7 * lateral
-    centre = centre + profile["centre"] * 4 + (0.16 + 0.1 * supine) * p.z("exposure")
+    centre = centre + profile["centre"] + (0.16 + 0.1 * supine) * p.z("exposure")
     width = (1.42 + 0.15 * lateral + 0.16 * supine) * profile["width"]
     width = width * (1 + 0.12 * p.z("contrast"))
     film = torch.sigmoid((log - centre.view(_SHAPE)) / (0.72 * width.view(_SHAPE)))
@@ -81,7 +85,11 @@ def _exposed(log: Tensor, p: Patient, race_signal: float) -> Tensor:
 
 
 def render(
-    p: Patient, size: int, dtype: torch.dtype = torch.float32, race_signal: float = 1.0
+    p: Patient,
+    size: int,
+    dtype: torch.dtype = torch.float32,
+    race_signal: float = 1.0,
+    device: str = "cpu",
 ) -> Tensor:
     """Film B patients, shape (B, 1, size, size), float32 in [0, 1], dense bright.
 
@@ -93,8 +101,9 @@ def render(
         dtype: In which the rays are followed and the film is exposed.
         race_signal: How much of Race reaches the picture: it moves the gamma of the whole
             display, by 8 % a level, and no shape; 0 for nothing.
+        device: Where the rays are followed; the rest, which is little, stays on the processor.
     """
-    primary = torch.exp(-attenuation(p, size, dtype))
+    primary = torch.exp(-attenuation(p, size, dtype, device))
     signal = primary + _scatter(p, size, dtype)
     signal = signal + _grain(signal, p)
     log = _sharpened(-torch.log(signal.clamp(min=1e-4)), profile_of(p)["sharpening"])

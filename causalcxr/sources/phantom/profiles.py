@@ -44,12 +44,12 @@ class Profile:
 # In the order of the levels of Dataset.
 PROFILES = {
     "MIMIC-CXR": Profile(sharpening=0.2, collimated=0.15),
-    "ReXGradient": Profile(0.05, 1.08, 0.93, 0.5, 0.8, 0.1, 0.0, 2),
-    "CheXpert-Plus": Profile(-0.06, 0.92, 1.1, -0.1, 1.2, 0.3, 0.0, 1),
-    "PadChest": Profile(0.04, 0.95, 1.0, -0.3, 1.0, 0.35, 1.0, 2),
-    "ChestX-ray14": Profile(0.02, 0.96, 1.0, 0.2, 0.9, 0.4, 0.0, 1),
-    "BRAX": Profile(0.07, 1.0, 1.12, 0.7, 0.9, 0.1, 0.0, 0),
-    "VinDr-CXR": Profile(-0.03, 0.9, 1.0, 0.3, 0.7, 0.05, 0.0, 2),
+    "ReXGradient": Profile(0.2, 1.08, 0.93, 0.5, 0.8, 0.1, 0.0, 2),
+    "CheXpert-Plus": Profile(-0.24, 0.92, 1.1, -0.1, 1.2, 0.3, 0.0, 1),
+    "PadChest": Profile(0.16, 0.95, 1.0, -0.3, 1.0, 0.35, 1.0, 2),
+    "ChestX-ray14": Profile(0.08, 0.96, 1.0, 0.2, 0.9, 0.4, 0.0, 1),
+    "BRAX": Profile(0.28, 1.0, 1.12, 0.7, 0.9, 0.1, 0.0, 0),
+    "VinDr-CXR": Profile(-0.12, 0.9, 1.0, 0.3, 0.7, 0.05, 0.0, 2),
 }
 
 # The strokes of the letters, five each, from and to (across, up), in units of half a letter.

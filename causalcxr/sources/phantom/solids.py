@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,10 @@ class Solids:
         """Return how many rows of the shape are round, and how many there are."""
         return self.rounded, self.shape.shape[-2]
 
+    def to(self, device: str) -> "Solids":
+        """Return the solids on another device."""
+        return _moved(self, device)
+
     def times(self, factor: Tensor | float) -> "Solids":
         """Change the attenuation by a factor, for all or one a patient, (B,)."""
         factor = torch.as_tensor(factor, dtype=self.mu.dtype)
@@ -93,6 +98,11 @@ class Lung:
     displacers: Solids
     contents: tuple[Solids, ...] = ()
 
+    def to(self, device: str) -> "Lung":
+        """Return the lung on another device."""
+        contents = tuple(group.to(device) for group in self.contents)
+        return Lung(self.region.to(device), self.displacers.to(device), contents)
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -108,3 +118,15 @@ class Beam:
     source: Tensor
     frame: Tensor
     width: Tensor
+
+    def to(self, device: str) -> "Beam":
+        """Return the beam on another device."""
+        return _moved(self, device)
+
+
+_Tensors = TypeVar("_Tensors", Solids, Beam)
+
+
+def _moved(thing: _Tensors, device: str) -> _Tensors:
+    tensors = {k: v.to(device) for k, v in vars(thing).items() if isinstance(v, Tensor)}
+    return replace(thing, **tensors)
