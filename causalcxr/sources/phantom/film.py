@@ -57,7 +57,7 @@ def _scatter(p: Patient, size: int, dtype: torch.dtype) -> Tensor:
 def _grain(signal: Tensor, p: Patient) -> Tensor:
     """Return the quantum noise of a signal: its variance is the signal over the dose."""
     size, dtype = signal.shape[-1], signal.dtype
-    dose = torch.exp(9.7 + 0.3 * p.z("dose")) / profile_of(p)["noise"] ** 2
+    dose = torch.exp(10.2 + 0.3 * p.z("dose")) / profile_of(p)["noise"] ** 2
     # Below 64 pixels one pixel collects the quanta of several.
     each = dose * max(64 / size, 1) ** 2
     grain = torch.from_numpy(p.draws.on("detector").normal(size * size))

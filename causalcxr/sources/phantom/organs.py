@@ -13,7 +13,17 @@ from causalcxr.sources.phantom.patient import SIDES, VESSELS, Habitus, Patient
 from causalcxr.sources.phantom.shapes import ball, dome, path, stack, tube
 from causalcxr.sources.phantom.solids import Solids
 
-__all__ = ["AIR", "SOFT", "Cavity", "airways", "heart", "lime", "soft_tissue", "vessels"]
+__all__ = [
+    "AIR",
+    "SOFT",
+    "Cavity",
+    "airways",
+    "arm_line",
+    "heart",
+    "lime",
+    "soft_tissue",
+    "vessels",
+]
 
 SOFT = 0.19
 AIR = 0.155  # what aerated lung attenuates less than soft tissue
@@ -26,9 +36,9 @@ def soft_tissue(p: Patient, b: Habitus) -> list[Solids]:
     belly = 1 + 0.06 * (fat - 1.9).clamp(min=0)
     parts = [
         tube(path((0.0, -60.0, -0.8), (0.0, -2.0, -0.8)), thick, SOFT, wide / thick),
-        dome((0.0, -2.0, -0.8), (wide, 18.4, thick), SOFT),
+        dome((0.0, -2.0, -0.8), (wide, 18.0, thick), SOFT),
         ball((0.0, -26.0, 0.4), ((wide - 0.6) * belly, 17.5, (thick - 0.8) * belly), 0.05),
-        ball((0.0, 21.0, -2.0), (5.6, 10.5, 5.4), 0.13),
+        ball((0.0, 20.5, -2.0), (5.8, 10.5, 5.4), 0.15),
         ball((0.0, 29.0, 1.0), (7.4, 7.5, 8.5), 0.11),
     ]
     for side in SIDES:
@@ -43,21 +53,26 @@ def soft_tissue(p: Patient, b: Habitus) -> list[Solids]:
 
 
 def _shoulder(p: Patient, b: Habitus, side: int) -> list[Solids]:
-    """Shoulder, arm, the slope of the neck, and the pectoral muscle."""
+    """The slope from neck to shoulder, the shoulder, the arm, and the pectoral muscle."""
     up, bulk = b.lateral, 1 + 0.08 * (b.fat - 1.9) + 0.08 * b.male
-    across = side * (17.0 + 0.6 * b.male)
-    arm = path(
-        (across, 10.0 + 4 * up, -1.0 + 3 * up),
-        (across + side * b.reach, -18.0 + 48 * up, -2.0 + 14 * up),
-    )
+    joint, elbow = arm_line(b, side)
+    slope = path((side * 3.0, 13.4 + 2 * up, -2.6), (side * 9.0, 11.6 + 2 * up, -2.4), joint)
     muscle = (0.035 + 0.045 * b.male) * (1 + 0.3 * p.z("muscle"))
-    pectoral = ball((side * 8.2, 5.6, b.depth - 1.4), (5.4, 4.4, 1.6), muscle, -0.5 * side)
     return [
-        ball((side * 9.0, 12.6, -2.4), (9.5, 4.4, 4.8), 0.1, -0.24 * side),
-        ball((side * 15.5, 8.6 + 3 * up, -1.2), (6.6 * bulk, 6.4, 5.0), 0.13),
-        tube(arm, 4.1 * bulk, 0.15),
-        pectoral,
+        tube(slope, 3.9 * bulk, 0.1, 1.15),
+        ball(joint, (4.9 * bulk, 5.6, 4.8), 0.11),
+        tube(path(joint, elbow), 4.2 * bulk, 0.11),
+        ball((side * 8.2, 5.6, b.depth - 1.4), (5.4, 4.4, 1.6), muscle, -0.5 * side),
     ]
+
+
+def arm_line(b: Habitus, side: int) -> tuple[tuple, tuple]:
+    """Return shoulder and elbow: at the side in bed, held away for PA, raised for lateral."""
+    up, away = b.lateral, (1 - b.lateral) * (1 - b.supine)
+    x = side * (16.6 + 0.6 * b.male)
+    joint = (x, 8.4 + 4 * up, -1.2 + 3 * up)
+    down = 26.0 - 17.0 * away - 48.0 * up
+    return joint, (x + side * b.reach, joint[1] - down, -2.0 + 14 * up)
 
 
 def _breast(p: Patient, b: Habitus, side: int) -> list[Solids]:

@@ -139,7 +139,7 @@ class Habitus:
             child=child,
             old=old,
             supine=supine,
-            reach=4.0 + 9.0 * (1 - supine) + 1.2 * p.z("arm"),
+            reach=4.0 + 12.0 * (1 - supine) + 1.2 * p.z("arm"),
             lateral=(p["View"] == 2).double(),
             shift=(pull[0] + pull[1]) * (0.9 + 0.25 * p.z("atelectasis loss")),
         )

@@ -7,6 +7,7 @@ numbers were chosen to look like a radiograph at 64 to 256 pixels, not measured 
 import torch
 from torch import Tensor
 
+from causalcxr.sources.phantom.organs import arm_line
 from causalcxr.sources.phantom.patient import SIDES, Habitus, Patient
 from causalcxr.sources.phantom.shapes import ball, box, path, tube
 from causalcxr.sources.phantom.solids import Solids
@@ -88,7 +89,7 @@ def _ribs(p: Patient, b: Habitus) -> list[Solids]:
         whole = whole * (piece[..., :-1] < length)
         whole = whole * (1 - cartilage * (1 - 0.8 * b.old.clamp(max=1))[:, None, None])
         # Where a rib turns forward it is seen along its length; there its shell is thin.
-        lime = (1 - 0.4 * torch.exp(-(((piece[..., :-1] - 3.5) / 1.6) ** 2))) * b.bone[
+        lime = (1 - 0.6 * torch.exp(-(((piece[..., :-1] - 3.5) / 1.6) ** 2))) * b.bone[
             :, None, None
         ]
         height = 0.62 - 0.012 * (level - 5).abs()
@@ -112,12 +113,12 @@ def _spine(p: Patient, b: Habitus) -> list[Solids]:
         wide = 1.45 + 0.035 * k
         column = path((x, y - high, z), (x, y + high, z))
         parts += [
-            tube(column, wide, 0.17 * b.bone, 0.85),
-            tube(column, wide - 0.2, -0.1 * b.bone, 0.8),
-            ball((x, y - 0.7, z - 3.2), (0.42, 1.0, 1.2), 0.22 * b.bone),
+            tube(column, wide, 0.12 * b.bone, 0.85),
+            tube(column, wide - 0.2, -0.07 * b.bone, 0.8),
+            ball((x, y - 0.7, z - 3.2), (0.42, 1.0, 1.2), 0.12 * b.bone),
         ]
         for side in SIDES:
-            parts.append(ball((x + 0.95 * side, y + 0.1, z - 1.9), (0.4, 0.6, 0.7), 0.3 * b.bone))
+            parts.append(ball((x + 0.95 * side, y + 0.1, z - 1.9), (0.4, 0.6, 0.7), 0.16 * b.bone))
     return parts
 
 
@@ -156,21 +157,14 @@ def _shoulders(p: Patient, b: Habitus) -> list[Solids]:
         parts.append(tube(edge, 0.35, 0.3 * b.bone))
         spine = path((x - 2.0 * side, 10.0 + lift, -9.6), (x + 3.4 * side, 12.6 + lift, -6.0))
         parts.append(tube(spine, 0.5, 0.25 * b.bone))
-        parts += _arm(p, b, side, lift)
+        parts += _arm(b, side)
     return parts
 
 
-def _arm(p: Patient, b: Habitus, side: int, lift: Tensor) -> list[Solids]:
-    raised = b.lateral
-    x = side * (17.0 + 0.6 * b.male)
-    head = (x, 10.2 + lift + 4 * raised, -1.0 + 3 * raised)
-    elbow = (
-        x + side * b.reach,
-        -16.0 + lift + 46 * raised,
-        -2.0 + 14 * raised,
-    )
-    bone = _hollow(path(head, elbow), 1.05, b.bone, 0.32)
-    return [ball(head, (2.2, 2.2, 2.1), 0.13 * b.bone), *bone]
+def _arm(b: Habitus, side: int) -> list[Solids]:
+    joint, elbow = arm_line(b, side)
+    bone = _hollow(path(joint, elbow), 1.05, b.bone, 0.32)
+    return [ball(joint, (2.2, 2.2, 2.1), 0.1 * b.bone), *bone]
 
 
 def bones(p: Patient, b: Habitus) -> list[Solids]:
