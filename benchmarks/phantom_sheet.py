@@ -98,7 +98,9 @@ def _beside_patients() -> Page:
     columns = 4
     pitch, row = 2 * _PANEL + _GAP + 0.2, _PANEL + 0.3
     width = 2 * _MARGIN + columns * pitch - 0.2
-    title = "Phantoms beside patients of the same sex and view, nearest in age"
+    title = (
+        "Phantoms beside patients of the same sex, view and presence of findings, nearest in age"
+    )
     height = _HEAD + len(_AGES) * row + 0.25
     sheet = _Sheet(width, height, title)
     credit = "Radiographs: NIH Clinical Center, ChestX-ray14. Phantoms: synthetic."

@@ -20,7 +20,6 @@ __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
 _BATCH = 64  # images at a time, at most
 _PIXELS = 2**20  # at a time, at most: 64 images of 128 pixels, 16 of 256
-_FEWEST = 8  # films are computed eight at a time, so fewer spare no memory
 FORMATS = {"png": ".png", "dicom": ".dcm"}
 
 _Encode = Callable[[int, np.ndarray], bytes]  # row, image (H, W) -> the content of its file
@@ -56,7 +55,7 @@ def write_images(cohort: Cohort, folder: Path, name: str, settings: Mapping[str,
     todo = images.available & [name not in present for name in names]
     encode = _ENCODERS[name](cohort, settings)
     rows = np.flatnonzero(images.available)
-    few = max(_FEWEST, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
+    few = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
     for start in progress(range(0, len(rows), few), "Writing images"):
         part = rows[start : start + few]
         part = part[todo[part]]

@@ -1,6 +1,6 @@
 """The films of phantoms: computed when they are asked for, and kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +17,8 @@ from causalcxr.variables import same_name
 
 __all__ = ["BITS", "PhantomImages"]
 
-_BATCH = 64
+_PIXELS = 2**20  # filmed at a time: 64 films of 128 pixels, 16 of 256
+_BATCH = 64  # films at a time, at most
 _MOST_CACHED = 2**29  # bytes of films kept: 131,072 of 64 pixels and 8 bits, 16,384 of 128 and 12
 BITS = MappingProxyType({8: np.uint8, 12: np.uint16})  # of a grey level, and how it is kept
 
@@ -97,8 +98,7 @@ class PhantomImages(Images):
         """Return films as grey levels, (k, H, W): uint8, or uint16 up to 4095."""
         out = np.empty((len(rows), *self.size), BITS[self.bits])
         todo = np.flatnonzero(~self._done[rows])
-        for start in range(0, len(todo), _BATCH):
-            part = todo[start : start + _BATCH]
+        for part in self._batches(todo):
             out[part] = self._film(rows[part])
             if self._cache is not None:
                 self._cache[rows[part]] = out[part]
@@ -123,11 +123,14 @@ class PhantomImages(Images):
             raise CohortError(f"masks: no finding {str(finding)[:80]!r}{hint}")
         rows = self._positions(rows)
         out = np.empty((len(rows), 1, *self.size), dtype=bool)
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            mask = film.masks(self._patient(part), self._size, name)
-            out[start : start + _BATCH] = mask.numpy()
+        for part in self._batches(np.arange(len(rows))):
+            out[part] = film.masks(self._patient(rows[part]), self._size, name).numpy()
         return out
+
+    def _batches(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Return rows in batches whose rays fit into little memory."""
+        few = max(1, min(_BATCH, _PIXELS // self._size**2))
+        yield from (rows[start : start + few] for start in range(0, len(rows), few))
 
     def _patient(self, rows: np.ndarray) -> Patient:
         columns = {name: torch.from_numpy(column[rows]) for name, column in self.columns.items()}
