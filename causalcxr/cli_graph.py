@@ -15,6 +15,8 @@ __all__ = ["app"]
 app = typer.Typer(help="Check, show and compare causal graphs.", no_args_is_help=True)
 
 _GRAPH = "A YAML file, or the name of a bundled graph such as cxr7."
+_MODEL = f"{_GRAPH[:-1]}, or the folder of a model."
+GraphOrModel = Annotated[str, typer.Argument(help=_MODEL, show_default=False)]
 GraphPath = Annotated[str, typer.Argument(help=_GRAPH, show_default=False)]
 
 
@@ -47,9 +49,34 @@ def show(
 
 
 @app.command()
-def diff(before: GraphPath, after: GraphPath) -> None:
-    """Say what changes from one graph to another, and which equations must be trained anew."""
-    print(Graph.load(before).diff(Graph.load(after)))
+def diff(before: GraphOrModel, after: GraphOrModel) -> None:
+    """Say what changes from one graph to another, and which equations are trained anew, and why.
+
+    Of two models it also says which equations were trained on other data or with another seed.
+    """
+    difference = _graph(before).diff(_graph(after))
+    print(difference)
+    if _is_model(before) and _is_model(after):
+        from causalcxr import model_folder
+
+        learned = model_folder.difference(Path(before), Path(after))
+        for name, why in sorted(learned.items()):
+            if name not in difference.stale:
+                print(f"trained on something else: {name}: {why}")
+
+
+def _is_model(place: str) -> bool:
+    return (Path(place) / "manifest.json").is_file()
+
+
+def _graph(place: str) -> Graph:
+    """Read a graph file, a bundled graph, or the graph of a model."""
+    if not _is_model(place):
+        return Graph.load(place)
+    # This loads torch; graphs alone are compared without it.
+    from causalcxr.model_folder import saved_graph
+
+    return saved_graph(Path(place))
 
 
 def _table(graph: Graph) -> Table:

@@ -1,8 +1,8 @@
-"""Fitting: which equations are stale, which rows they learn from, what is remembered of it."""
+"""Fitting: which equations are stale and why, which rows teach them, what is remembered of it."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,26 @@ from torch import Tensor
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
+from causalcxr.graph_diff import NEW, NOT_LEARNED, declaration, declaration_changes
 from causalcxr.mechanisms import History, Mechanism, build
 from causalcxr.noise import record_keys
+from causalcxr.recipe import recipe_changes
 from causalcxr.splits import draw_splits
 
-__all__ = ["REVISION", "Fitted", "TrainingData", "adapted", "fit_one"]
+__all__ = [
+    "REVISION",
+    "Fitted",
+    "TrainingData",
+    "adapted",
+    "fit_one",
+    "learned_again",
+    "stale_reason",
+]
 
 # Raised whenever the same specification would learn something else than before.
 REVISION = 1
 
+_UNTOLD = "its declaration or its parents changed since it was fitted"
 _PIXELS = 64  # so many images enter the fingerprint with every pixel
 _Learn = Callable[..., History]
 
@@ -40,6 +51,9 @@ class Fitted:
         seed: The seed of the fit.
         rows: Number of rows it learned from.
         losses: Training and validation losses.
+        reason: Why it was learned: it is new, or what changed since it was learned before.
+        recipe: What it was learned from, piece by piece, to tell a later change; see
+            `causalcxr.recipe`. Empty in models saved before recipes were kept.
     """
 
     mechanism: Mechanism
@@ -48,6 +62,8 @@ class Fitted:
     seed: int
     rows: int
     losses: dict[str, list[float]] = field(default_factory=dict)
+    reason: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,15 @@ class TrainingData:
                 digest.update(np.ascontiguousarray(self.columns[name][rows]).tobytes())
         return digest.hexdigest()
 
+    def record_fingerprint(self) -> str:
+        """Return a hash of which records teach and which validate."""
+        digest = hashlib.sha256()
+        for rows in (self.train, self.val):
+            keys = record_keys(self.cohort.records[rows])
+            digest.update(len(rows).to_bytes(8, "big") + keys.tobytes())
+            digest.update(self.cohort.draws[rows].tobytes())
+        return digest.hexdigest()
+
     def imaged(self) -> np.ndarray:
         """Return the training rows that have an image."""
         if not self.cohort.has_images:
@@ -150,14 +175,38 @@ def fit_one(
     if learn is None:
         return None
     equation = graph.equation_hash(name)
-    content = [equation, seed, REVISION, mechanism.provenance(), *prints]
-    hashed = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if known is not None and known.hash == hashed:
+    content = [equation, seed, REVISION, mechanism.provenance(), *prints.values()]
+    options = {k: v for k, v in mechanism.options.items() if k not in NOT_LEARNED}
+    if known is not None and known.hash == _hash(content, _shared(options, known)):
         return known
+    recipe = _recipe(graph, mechanism, data, prints, seed, options)
+    reason = _reason(known, equation, recipe)
+    hashed = _hash(content, options)
     checkpoints = folder / f"{name.replace(' ', '_')}-{hashed[:8]}" if folder else None
     history = learn(seed=seed, progress=progress, folder=checkpoints)
     losses = {"train": history.train, "validation": history.validation}
-    return Fitted(mechanism, equation, hashed, seed, history.rows, losses)
+    return Fitted(
+        mechanism, equation, hashed, seed, history.rows, losses, reason=reason, recipe=recipe
+    )
+
+
+def stale_reason(known: Fitted, graph: Graph, name: str) -> str:
+    """Return what a graph changed for a learned equation; nothing where it can be used."""
+    if known.equation == graph.equation_hash(name):
+        return ""
+    if not known.recipe:
+        return _UNTOLD
+    return "; ".join(declaration_changes(known.recipe, declaration(graph, name))) or _UNTOLD
+
+
+def learned_again(before: Mapping[str, Fitted], after: Mapping[str, Fitted]) -> dict[str, str]:
+    """Return the equations that a fit learned, and why.
+
+    Args:
+        before: The equations before the fit.
+        after: The equations after it.
+    """
+    return {name: each.reason for name, each in after.items() if each is not before.get(name)}
 
 
 def adapted(known: Fitted, graph: Graph, name: str) -> Fitted:
@@ -179,28 +228,83 @@ def _built(graph: Graph, name: str) -> Mechanism:
     return build(graph[name], [graph[parent] for parent in graph[name].parents])
 
 
+def _hash(content: list[Any], options: Mapping[str, Any]) -> str:
+    """Return the hash of all that an equation is learned from.
+
+    Without options it is the hash of models that were saved before options entered it.
+    """
+    text = json.dumps([*content, dict(sorted(options.items()))] if options else content)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shared(options: Mapping[str, Any], known: Fitted) -> dict[str, Any]:
+    """Return the options that an earlier fit knew too.
+
+    An option that came later changes nothing at its default; a default that changed does. So what
+    was learned stays in use when the package learns a new option.
+    """
+    recorded = known.recipe.get("options", {})
+    return {key: value for key, value in options.items() if key in recorded}
+
+
+def _recipe(
+    graph: Graph,
+    mechanism: Mechanism,
+    data: TrainingData,
+    prints: Mapping[str, str],
+    seed: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what an equation is learned from, as it stands in a manifest."""
+    name = mechanism.variable.name
+    names = [] if "columns" not in prints else _names(mechanism)
+    names += [] if mechanism.variable.is_image else [name]
+    recipe = {
+        **declaration(graph, name),
+        "options": options,
+        "seed": seed,
+        "revision": REVISION,
+        "weights": mechanism.provenance(),
+        "records": data.record_fingerprint() if prints else "",
+        "columns": {each: data.fingerprint([each]) for each in sorted(names)},
+        "images": prints.get("images", ""),
+    }
+    return json.loads(json.dumps(recipe))  # the same whether read from a manifest or not
+
+
+def _reason(known: Fitted | None, equation: str, recipe: Mapping[str, Any]) -> str:
+    """Return why an equation is learned."""
+    if known is None:
+        return NEW
+    if known.recipe:
+        return "; ".join(recipe_changes(known.recipe, recipe)) or "its content changed"
+    told = [_UNTOLD] if known.equation != equation else []
+    told += [f"seed {known.seed} -> {recipe['seed']}"] if known.seed != recipe["seed"] else []
+    return "; ".join(told) or "its data or the package changed since it was fitted"
+
+
 def _names(mechanism: Mechanism) -> list[str]:
     return [parent.name for parent in mechanism.parents]
 
 
-def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[list[str], _Learn | None]:
-    """Return the fingerprint of what a column is learned from, and how to learn it."""
+def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str], _Learn | None]:
+    """Return the fingerprints of what a column is learned from, and how to learn it."""
     name, parents = mechanism.variable.name, _names(mechanism)
     if np.isnan(data.columns[name][data.train]).all():
-        return [], None
+        return {}, None
     x, held = (torch.from_numpy(data.columns[name][rows]) for rows in (data.train, data.val))
     validation = (held, data.pick(parents, data.val)) if len(held) else None
     learn = partial(mechanism.fit, x, data.pick(parents, data.train), validation=validation)
-    return [data.fingerprint([name, *parents])], learn
+    return {"columns": data.fingerprint([name, *parents])}, learn
 
 
-def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[list[str], _Learn | None]:
-    """Return the fingerprint of what an image is learned from, and how to learn it."""
+def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str], _Learn | None]:
+    """Return the fingerprints of what an image is learned from, and how to learn it."""
     if not mechanism.options["steps"]:  # weights are taken as they are, whatever the data
-        return [], partial(mechanism.fit, None, {})
+        return {}, partial(mechanism.fit, None, {})
     rows, parents = data.imaged(), _names(mechanism)
     if not len(rows):
-        return [], None
+        return {}, None
     side, size = mechanism.options["resolution"], data.cohort.images.size
     if size != (side, side):
         raise ModelError(
@@ -212,4 +316,4 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[list[str], _Le
         films = data.cohort.images.select(rows).in_memory()
         return mechanism.fit(films, data.pick(parents, rows), **options)
 
-    return [data.fingerprint(parents), data.image_fingerprint()], learn
+    return {"columns": data.fingerprint(parents), "images": data.image_fingerprint()}, learn

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalcxr.distributions import Categorical, Normal, Resample, read_distribution
 from causalcxr.errors import GraphError, InterventionError
 from causalcxr.mechanism_spec import FrozenDict, brief, nearest_to
 from causalcxr.settings import Shift, canonical, checked, evaluate, jsonable, worded
@@ -14,9 +15,20 @@ from causalcxr.variables import Variable, same_name
 
 if TYPE_CHECKING:
     from causalcxr.graph import Graph
+    from causalcxr.noise import Draws
 
-__all__ = ["BoundIntervention", "Intervention", "Shift", "do", "parse"]
+__all__ = [
+    "BoundIntervention",
+    "Categorical",
+    "Intervention",
+    "Normal",
+    "Resample",
+    "Shift",
+    "do",
+    "parse",
+]
 
+_DRAWN = re.compile(r"([^=~]+)~(.*)", re.DOTALL)
 _SIGNED = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -58,6 +70,22 @@ class Intervention:
         settings = {name: jsonable(value) for name, value in self.settings.items()}
         return {"do": settings, "beyond_range": self.beyond_range}
 
+    def repeat(self, draws: int) -> "Intervention":
+        """Return the intervention for records of which each stands there `draws` times in a row.
+
+        Only values given for each record change; see `Cohort.repeat`.
+
+        Example:
+            >>> do(age=[40, 50], sex="M").repeat(2).settings["age"].tolist()
+            [40, 40, 50, 50]
+        """
+        settings = dict(self.settings)
+        for name, value in settings.items():
+            if isinstance(value, np.ndarray):
+                settings[name] = np.repeat(value, draws)
+                settings[name].flags.writeable = False
+        return replace(self, settings=FrozenDict(settings))
+
     def __bool__(self) -> bool:
         return bool(self.settings)
 
@@ -82,7 +110,9 @@ class BoundIntervention(Intervention):
         """The canonical names of what is set, in the order given."""
         return tuple(self.settings)
 
-    def values(self, factual: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def values(
+        self, factual: Mapping[str, np.ndarray], draws: "Draws | None" = None
+    ) -> dict[str, np.ndarray]:
         """Return the value that every record is set to.
 
         A shift or a function of a missing value is missing. Numbers of a variable that is
@@ -92,6 +122,8 @@ class BoundIntervention(Intervention):
         Args:
             factual: For each variable, shape (n,): numbers in raw units, or positions of levels;
                 NaN where missing.
+            draws: The random numbers of the n records, which a distribution needs; what it draws
+                for a record depends on seed, record, draw and variable alone.
 
         Returns:
             For each variable that is set, shape (n,), float64, coded as `factual` is.
@@ -109,7 +141,8 @@ class BoundIntervention(Intervention):
         codes = {}
         for name, value in self.settings.items():
             observed = np.asarray(factual.get(name, np.full(count, np.nan)), dtype=np.float64)
-            codes[name] = evaluate(self.variables[name], value, observed, self.beyond_range)
+            variable = self.variables[name]
+            codes[name] = evaluate(variable, value, observed, self.beyond_range, draws)
         return codes
 
 
@@ -120,7 +153,8 @@ def do(
 
     Names match whatever the case, with `_` for a space. A value is a level or a number, a
     `Shift`, a function of the factual column (a pandas Series in raw units: numbers, or levels
-    as text), or one value for each record, in their order.
+    as text), one value for each record, in their order, or a distribution to draw each record's
+    value from: `Normal`, `Categorical`, `Resample`.
 
     Args:
         mapping: Names and values, for names that are no Python words.
@@ -133,6 +167,8 @@ def do(
     Example:
         >>> do({"Pleural Effusion": "P"}, sex="M", age=Shift(10)).describe()
         'do(Pleural Effusion=P, sex=M, age+10)'
+        >>> do(age=Normal(60, 10), sex=Categorical({"F": 0.3, "M": 0.7})).describe()
+        'do(age~normal(60, 10), sex~categorical(F=0.3, M=0.7))'
     """
     if mapping is not None and not isinstance(mapping, Mapping):
         text = f"do() takes names and values, do(sex='M'), not {brief(mapping)}"
@@ -152,10 +188,11 @@ def do(
 def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
     """Read interventions as the command line writes them.
 
-    A sign makes a shift: `age=+10` and `age=-5` change the factual age, `age=60` sets it.
+    A sign makes a shift: `age=+10` and `age=-5` change the factual age, `age=60` sets it. A tilde
+    draws it: `age~normal(60, 10)`, `sex~categorical(F=.3, M=.7)`.
 
     Args:
-        words: Each `NAME=VALUE`.
+        words: Each `NAME=VALUE` or `NAME~DISTRIBUTION`.
         beyond_range: Allow numbers outside a variable's declared range.
 
     Raises:
@@ -168,14 +205,19 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
     settings: dict[str, Any] = {}
     seen: set[str] = set()
     for word in words:
-        name, _, value = (part.strip() for part in str(word).partition("="))
+        law = _DRAWN.fullmatch(str(word))
+        parts = law.groups() if law else str(word).partition("=")[::2]
+        name, value = (part.strip() for part in parts)
         if not name or not value or value.startswith("="):
             example = "write NAME=VALUE, such as sex=M, age=60 or age=+10"
             raise InterventionError(f"intervention {brief(word)}: {example}")
         if same_name(name) in seen:
             raise InterventionError(f"intervention {brief(word)}: {name!r} is set twice; keep one")
         seen.add(same_name(name))
-        settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else value
+        if law:
+            settings[name] = read_distribution(value)
+        else:
+            settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else value
     return do(settings, beyond_range=beyond_range)
 
 

@@ -1,28 +1,34 @@
 """Which kinds of equation there are, and which options each has: words, not weights."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from causalcxr.errors import GraphError, nearest
+
+if TYPE_CHECKING:
+    from causalcxr.variables import Variable
 
 __all__ = ["KINDS", "OPTIONS", "FrozenDict", "GraphFault", "MechanismSpec", "brief", "nearest_to"]
 
 # The kinds of equation that each type of variable can have, the built-in choice first.
 KINDS = {
-    "continuous": ("flow",),
-    "binary": ("discrete", "derived"),
-    "ordinal": ("discrete",),
-    "categorical": ("discrete",),
+    "continuous": ("flow", "empirical"),
+    "binary": ("discrete", "derived", "empirical"),
+    "ordinal": ("discrete", "flow", "empirical"),
+    "categorical": ("discrete", "empirical"),
     "image": ("radit",),
 }
 # The options of each kind: the words to choose from, or int (whole, at least 1), float (positive),
-# str. It stands here so that a graph is checked in milliseconds, before anything learns.
+# _REAL (any sign), str. It stands here so that a graph is checked in milliseconds, before anything
+# learns.
+_REAL = "a finite number"
 _TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
 OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"transform": ("spline", "cnf"), "bins": int, **_TRAINING},
-    "discrete": {"coupling": ("monotone", "gumbel"), **_TRAINING},
-    "derived": {"rule": ("none_of", "any_of")},
+    "discrete": {"coupling": ("monotone", "gumbel", "ot", "independent"), **_TRAINING},
+    "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
+    "empirical": {},
     "radit": {
         "size": ("tiny", "small"),
         "resolution": int,
@@ -38,8 +44,10 @@ _BUILT_IN = {
     "flow": {"transform": "spline"},
     "discrete": {"coupling": "monotone"},
     "derived": {"rule": "none_of"},
+    "empirical": {},
     "radit": {"size": "tiny", "resolution": 64},
 }
+_OVER_NUMBERS = ("at_least", "below")  # the derived rules that compare a number with a threshold
 
 
 class GraphFault(GraphError):
@@ -86,7 +94,7 @@ class MechanismSpec:
     """Name the kind of a structural equation and its options, such as training settings.
 
     Args:
-        kind: `flow`, `discrete`, `derived` or `radit`.
+        kind: `flow`, `discrete`, `derived`, `empirical` or `radit`.
         options: The options of that kind; see `OPTIONS`.
 
     Raises:
@@ -155,7 +163,46 @@ class MechanismSpec:
                     ("coupling",),
                     "coupling 'monotone' needs levels in an order; use gumbel or type: ordinal",
                 )
-        return MechanismSpec(self.kind, built_in | dict(self.options))
+        spec = MechanismSpec(self.kind, built_in | dict(self.options))
+        _check_threshold(spec)
+        return spec
+
+    def check_parents(self, parents: Sequence["Variable"]) -> None:
+        """Refuse parents that the kind cannot read.
+
+        Args:
+            parents: The parents that are declared.
+
+        Raises:
+            GraphError: If there are too many or too few, or one is of a type that does not fit.
+
+        Example:
+            >>> MechanismSpec("derived", {"rule": "at_least", "threshold": 65}).check_parents([])
+            Traceback (most recent call last):
+            causalcxr.mechanism_spec.GraphFault: the rule 'at_least' reads one parent, not 0
+        """
+        if self.kind == "empirical" and parents:
+            text = "kind 'empirical' is for roots; remove its parents, or use flow or discrete"
+            raise GraphFault(("mechanism",), text)
+        if self.kind != "derived":
+            return
+        rule, numeric = self.options.get("rule"), "threshold" in self.options
+        if numeric and len(parents) != 1:
+            raise GraphFault(
+                ("mechanism",), f"the rule {rule!r} reads one parent, not {len(parents)}"
+            )
+        if not parents:
+            raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
+        for parent in parents:
+            if parent.type != ("continuous" if numeric else "binary"):
+                fits = (
+                    f"no number, as the rule {rule!r}"
+                    if numeric
+                    else "not binary, as the derived rule"
+                )
+                raise GraphFault(
+                    ("parents", parent.name), f"parent {parent.name!r} is {fits} needs"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the map form, kind first."""
@@ -172,6 +219,19 @@ class MechanismSpec:
 
     def __str__(self) -> str:
         return " ".join([self.kind, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+def _check_threshold(spec: MechanismSpec) -> None:
+    """Refuse a rule over a number without its threshold, and a threshold without such a rule."""
+    if spec.kind != "derived":
+        return
+    rule = spec.options["rule"]
+    if rule in _OVER_NUMBERS and "threshold" not in spec.options:
+        text = f"rule {rule!r} needs a threshold: {{kind: derived, rule: {rule}, threshold: 65}}"
+        raise GraphFault(("rule",), text)
+    if rule not in _OVER_NUMBERS and "threshold" in spec.options:
+        text = f"rule {rule!r} has no threshold; remove it or use {' or '.join(_OVER_NUMBERS)}"
+        raise GraphFault(("threshold",), text)
 
 
 def brief(value: Any, length: int = 60) -> str:
@@ -200,9 +260,11 @@ def _option(kind: str, key: Any, value: Any) -> Any:
         least = 2 if key == "bins" else 1
         valid = number and isinstance(value, int) and value >= least
         want = f"a whole number, at least {least}"
+    elif rule == _REAL:
+        valid, want = number and math.isfinite(value), _REAL
     else:
         valid, want = number and math.isfinite(value) and value > 0, "a positive number"
     if not valid:
         hint = nearest_to(value, rule) if isinstance(rule, tuple) else ""
         raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
-    return float(value) if rule is float else value
+    return float(value) if rule in (float, _REAL) else value

@@ -18,17 +18,19 @@ from causalcxr.files import atomic_write
 from causalcxr.fitting import Fitted
 from causalcxr.graph import Graph
 from causalcxr.mechanisms import build
+from causalcxr.recipe import recipe_changes
 from causalcxr.tensors import load_tensors, pack_tensors, sha256
 
 if TYPE_CHECKING:
     from causalcxr.scm import SCM
 
-__all__ = ["SCHEMA", "check_target", "load", "save", "versions"]
+__all__ = ["SCHEMA", "check_target", "difference", "load", "save", "saved_graph", "versions"]
 
 SCHEMA = 1
 
 _KIND = "causalcxr model"
 _RECORDED = ("equation", "hash", "seed", "rows", "losses")
+_LATER = ("reason", "recipe")  # recorded too; models saved by earlier versions lack them
 
 
 def versions() -> dict[str, str]:
@@ -88,8 +90,54 @@ def load(folder: Path) -> dict[str, Any]:
     except CausalCXRError as error:
         raise ModelError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
-        text = f"damaged ({type(error).__name__}: {error}); restore it or fit again"
-        raise ModelError(f"{folder / 'manifest.json'}: {text}") from None
+        raise _damaged(folder, error) from None
+
+
+def saved_graph(folder: Path) -> Graph:
+    """Read the graph of a model, and no weights.
+
+    Raises:
+        ModelError: If there is no model, or its manifest is damaged.
+    """
+    try:
+        return Graph.parse(_manifest(folder)["graph"], name=str(folder / "manifest.json"))
+    except CausalCXRError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+
+
+def difference(before: Path, after: Path) -> dict[str, str]:
+    """Return which equations of two models were learned from different things, and what differs.
+
+    Args:
+        before: A model's folder.
+        after: Another's.
+
+    Raises:
+        ModelError: If either is no model, or its manifest is damaged.
+    """
+    one, two = _manifest(before), _manifest(after)
+    told = {}
+    try:
+        for name, entry in two["mechanisms"].items():
+            other = one["mechanisms"].get(name)
+            if other is not None and other["hash"] != entry["hash"]:
+                told[name] = _told(other.get("recipe"), entry.get("recipe"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(after, error) from None
+    return told
+
+
+def _told(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    if before and after:
+        return "; ".join(recipe_changes(before, after)) or "its content differs"
+    return "one of them was saved before it was recorded what equations are learned from"
+
+
+def _damaged(folder: Path, error: Exception) -> ModelError:
+    text = f"damaged ({type(error).__name__}: {error}); restore it or fit again"
+    return ModelError(f"{folder / 'manifest.json'}: {text}")
 
 
 def _write(model: "SCM", folder: Path) -> None:
@@ -129,7 +177,7 @@ def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
 
 def _entry(fitted: Fitted, path: Path) -> dict[str, Any]:
     """Return what the manifest says of an equation."""
-    about = {key: getattr(fitted, key) for key in _RECORDED}
+    about = {key: getattr(fitted, key) for key in (*_RECORDED, *_LATER)}
     return {"file": path.name, "sha256": sha256(path), **about}
 
 
@@ -175,4 +223,5 @@ def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any])
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: does not fit {name!r} ({reason}); fit again") from None
     mechanism.eval().requires_grad_(False)
-    return Fitted(mechanism, **{key: entry[key] for key in _RECORDED})
+    later = {key: entry[key] for key in _LATER if key in entry}
+    return Fitted(mechanism, **{key: entry[key] for key in _RECORDED}, **later)

@@ -1,6 +1,6 @@
 """Prediction: one pass down the graph from noise to values; what has no changed cause is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort import Cohort
+from causalcxr.edge_paths import Edge
 from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
+from causalcxr.interventions import BoundIntervention
 from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.model_images import ModelImages
 from causalcxr.noise import Draws
+from causalcxr.support import require_support
 from causalcxr.threads import one_thread
 
-__all__ = ["Noise", "Prediction", "bind"]
+__all__ = ["Noise", "Prediction", "bind", "settled"]
+
+_TWIN = ", counterfactual"
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,41 @@ def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
     return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
 
 
+def settled(
+    graph: Graph,
+    support: Mapping[str, int],
+    action: BoundIntervention | None,
+    held: Iterable[str],
+    noise: Noise,
+) -> dict[str, Tensor]:
+    """Return the value of every variable that is set or held, (n,) each.
+
+    Args:
+        graph: The graph.
+        support: What `count_support` returned.
+        action: What is done, if anything.
+        held: Variables that keep their factual value.
+        noise: The noise of n rows; a distribution draws from its random numbers.
+
+    Raises:
+        InterventionError: If a value does not fit, or training has no record of what is set.
+    """
+    values = {name: noise.columns[name] for name in held}
+    if not action:
+        return values
+    nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
+    factual = {name: noise.columns.get(name, nobody).numpy() for name in action.names}
+    chosen = action.values(factual, noise.draws)
+    require_support(graph, support, action, chosen, factual)
+    return values | {name: torch.from_numpy(value) for name, value in chosen.items()}
+
+
 class Prediction:
     """Compute what noise gives under equations, some variables set or held.
 
     A variable's factual value stands, bit for bit, in each row where none of its parents changed.
+    An edge can pass another value than its tail has: the head's equation then sees that value for
+    this parent, whatever the tail's other children see.
 
     Args:
         graph: The graph.
@@ -66,6 +102,7 @@ class Prediction:
         noise: The noise of n rows.
         fixed: The variables that are set or held, (n,) each.
         recompute: Compute every value anew, also where no cause changed.
+        edges: The edges that pass a value of their own, (n,) each.
     """
 
     def __init__(
@@ -76,15 +113,34 @@ class Prediction:
         fixed: Mapping[str, Tensor],
         *,
         recompute: bool = False,
+        edges: Mapping[Edge, Tensor] | None = None,
     ) -> None:
         self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
-        self.recompute = recompute
+        self.recompute, self.edges = recompute, dict(edges or {})
         self.columns: dict[str, Tensor] = {}
         self.changed: dict[str, Tensor] = {}
         with torch.no_grad(), one_thread():
             for name in graph.order:
                 if not graph[name].is_image:
                     self._compute(name, fixed)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The value of every tabular variable, (n,) each, float64."""
+        return {name: column.numpy() for name, column in self.columns.items()}
+
+    def cohort(self, note: str) -> Cohort:
+        """Return the twins of the factual records, or the samples, with a note of what was done.
+
+        Raises:
+            ModelError: If the factual images are of another size than the model's.
+        """
+        factual = self.noise.cohort
+        if factual is None:
+            made = Cohort.from_columns(self.graph, self.arrays, self.noise.index, source="model")
+            return made.with_images(self.images()).described("model", f"sampled: {note}")
+        twins = factual.with_columns(self.graph, self.arrays).with_images(self.images())
+        return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
 
     def images(self) -> ModelImages | None:
         """Return the images of twins or of samples, computed when they are asked for.
@@ -137,22 +193,31 @@ class Prediction:
         return value
 
     def _predicted(self, name: str, rows: Tensor | slice) -> Tensor:
-        parents = {p: self.columns[p][rows] for p in self.graph[name].parents}
-        return bind(self.mechanisms[name], parents).predict(self.noise.values[name][rows])
+        return self._at(name, rows).predict(self.noise.values[name][rows])
 
     def _moved(self, name: str) -> Tensor:
         """Return in which rows a parent changed, shape (n,)."""
         moved = torch.zeros(len(self.noise), dtype=torch.bool)
         for parent in self.graph[name].parents:
-            moved |= self.changed[parent]
+            passed = self.edges.get((parent, name))
+            if passed is None:
+                moved |= self.changed[parent]
+            else:
+                moved |= ~_same(passed, self.noise.columns[parent])
         return moved
 
-    def _at(self, name: str, columns: Mapping[str, Tensor], rows: np.ndarray) -> Equation:
-        parents = {p: columns[p][rows] for p in self.graph[name].parents}
-        return bind(self.mechanisms[name], parents)
+    def _at(self, name: str, rows: np.ndarray | Tensor | slice) -> Equation:
+        """Return an equation bound to what it sees of its parents, in some rows."""
+        seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
+
+    def _at_facts(self, name: str, rows: np.ndarray) -> Equation:
+        """Return an equation bound to the factual values of its parents, in some rows."""
+        facts = {p: self.noise.columns[p][rows] for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], facts)
 
     def _sampled(self, name: str, rows: np.ndarray) -> np.ndarray:
-        equation = self._at(name, self.columns, rows)
+        equation = self._at(name, rows)
         noise = equation.sample_noise(self.noise.draws.on(name).rows(rows))
         return equation.predict(noise).numpy()
 
@@ -161,10 +226,10 @@ class Prediction:
         images = self.noise.cohort.images[rows].astype(np.float64)
         some = moved[rows]
         if some.any():
-            factual = self._at(name, self.noise.columns, rows[some])
             draws = self.noise.draws.on(name).rows(rows[some])
-            u = factual.abduct(torch.from_numpy(images[some]), draws)
-            images[some] = self._at(name, self.columns, rows[some]).predict(u).numpy()
+            films = torch.from_numpy(images[some])
+            u = self._at_facts(name, rows[some]).abduct(films, draws)
+            images[some] = self._at(name, rows[some]).predict(u).numpy()
         return images
 
 

@@ -1,20 +1,34 @@
-"""One setting of an intervention and one variable: levels, numbers, shifts, functions, columns."""
+"""One setting and one variable: levels, numbers, shifts, functions, columns, distributions."""
 
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from causalcxr.distributions import Categorical, Distribution, Normal, Resample
 from causalcxr.errors import InterventionError
 from causalcxr.mechanism_spec import brief, nearest_to
 from causalcxr.variables import Variable
 
-__all__ = ["Setting", "Shift", "canonical", "checked", "evaluate", "jsonable", "worded"]
+if TYPE_CHECKING:
+    from causalcxr.noise import Draws
 
-Setting = Any  # a level, a number, a Shift, a function of the column, or a column of values
+__all__ = [
+    "Setting",
+    "Shift",
+    "canonical",
+    "checked",
+    "evaluate",
+    "jsonable",
+    "needs_fact",
+    "worded",
+]
+
+# A level, a number, a Shift, a function of the column, a column of values, or a Distribution.
+Setting = Any
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ def checked(name: str, value: Any) -> Setting:
     if isinstance(value, bool | np.bool_):
         text = f"{value} is no level; name the level, such as 'P'"
         raise InterventionError(f"intervention {name!r}: {text}")
-    if _is_scalar(value) or isinstance(value, Shift) or callable(value):
+    if _is_scalar(value) or isinstance(value, Shift | Distribution) or callable(value):
         return value
     try:
         column = np.array(value, dtype=object)
@@ -57,6 +71,11 @@ def checked(name: str, value: Any) -> Setting:
     return column
 
 
+def needs_fact(value: Setting) -> bool:
+    """Return whether a setting starts from the factual value: a shift or a function does."""
+    return isinstance(value, Shift) or callable(value)
+
+
 def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting:
     """Return a setting as the variable spells it: the level's own text, a number on its lattice.
 
@@ -67,7 +86,9 @@ def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting
         if str(value) not in variable.levels:
             _refuse(variable, f"shift {value} needs a continuous variable; {_rule(variable)}")
         value = str(value)
-    if isinstance(value, Shift) or callable(value):
+    if isinstance(value, Distribution):
+        return _fitting(variable, value, beyond_range)
+    if needs_fact(value):
         return value
     if not _is_scalar(value):
         _codes(variable, value, beyond_range)
@@ -77,7 +98,11 @@ def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting
 
 
 def evaluate(
-    variable: Variable, value: Setting, observed: np.ndarray, beyond_range: bool
+    variable: Variable,
+    value: Setting,
+    observed: np.ndarray,
+    beyond_range: bool,
+    draws: "Draws | None" = None,
 ) -> np.ndarray:
     """Return the code that every record is set to.
 
@@ -86,10 +111,13 @@ def evaluate(
         value: What it is set to, in canonical form.
         observed: The factual codes, shape (n,), NaN where missing.
         beyond_range: Whether numbers outside the range are allowed.
+        draws: The random numbers of the n records, which a distribution needs.
 
     Raises:
         InterventionError: If a value does not fit, with the number of records and the first.
     """
+    if isinstance(value, Distribution):
+        return _drawn(variable, value, len(observed), beyond_range, draws)
     if isinstance(value, Shift):
         return _within(variable, observed + value.amount, beyond_range, np.arange(len(observed)))
     if callable(value):
@@ -106,6 +134,8 @@ def worded(name: str, value: Setting) -> str:
     """Return a setting in words, such as `Sex=M` or `Age+10`."""
     if isinstance(value, Shift):
         return f"{name}{value}"
+    if isinstance(value, Distribution):
+        return f"{name}~{value}"
     if callable(value):
         return f"{name}={_name_of(value)}"
     if not _is_scalar(value):
@@ -117,12 +147,54 @@ def jsonable(value: Setting) -> Any:
     """Return what a manifest keeps of a setting."""
     if isinstance(value, Shift):
         return {"shift": float(value.amount)}
+    if isinstance(value, Distribution):
+        return value.to_json()
     if callable(value):
         return {"function": _name_of(value)}
     if _is_scalar(value):
         return _plain(value)
     content = "\n".join(str(_plain(item)) for item in value)
     return {"records": len(value), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+
+
+def _fitting(variable: Variable, law: Distribution, beyond_range: bool) -> Distribution:
+    """Return a law as the variable spells it: levels in their order, numbers inside the range."""
+    if isinstance(law, Resample):
+        _codes(variable, law.values, beyond_range)
+        return law
+    if isinstance(law, Normal) == variable.is_discrete:
+        kind = "a continuous variable" if isinstance(law, Normal) else "a variable with levels"
+        _refuse(variable, f"{law} needs {kind}; {_rule(variable)}")
+    if isinstance(law, Categorical):
+        codes = _codes(variable, np.array(law.levels, dtype=object), beyond_range)
+        if len(set(codes)) < len(codes):
+            _refuse(variable, f"{law} names a level twice; keep one")
+        mass = sorted(zip(codes, law.probabilities.values(), strict=True))
+        return Categorical({variable.levels[int(code)]: p for code, p in mass})
+    if beyond_range or not variable.range:
+        return law
+    ends = [end for end in (law.low, law.high) if math.isfinite(end)]
+    _within(variable, np.array([law.mean, *ends], dtype=np.float64), beyond_range, None)
+    low, high = variable.range
+    return replace(law, low=max(law.low, low), high=min(law.high, high))
+
+
+def _drawn(
+    variable: Variable, law: Distribution, n: int, beyond_range: bool, draws: "Draws | None"
+) -> np.ndarray:
+    """Draw one value a record, from numbers that nothing else uses."""
+    if draws is None or len(draws) != n:
+        known = "none" if draws is None else f"those of {len(draws)} records"
+        text = f"{law} needs random numbers of {n} records, not {known}"
+        _refuse(variable, f"{text}; pass draws=Draws(record_keys(cohort.records))")
+    u = draws.on(f"do {variable.name}").uniform()[:, 0]
+    if isinstance(law, Categorical):
+        positions = np.array([variable.levels.index(level) for level in law.levels], dtype=float)
+        return positions[law.positions(u)]
+    if isinstance(law, Resample):
+        codes = np.sort(_codes(variable, law.values, beyond_range))
+        return codes[(u * len(codes)).astype(int)]
+    return _within(variable, law.quantile(u), beyond_range, np.arange(n))
 
 
 def _called(

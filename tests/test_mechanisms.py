@@ -27,6 +27,17 @@ KINDS = {
     "monotone ordinal": {"type": "ordinal", "levels": ("0", "1", "2", "3")},
     "gumbel binary": {"type": "binary", "mechanism": {"kind": "discrete", "coupling": "gumbel"}},
     "gumbel categorical": {"type": "categorical", "levels": ("p", "q", "r")},
+    "ot categorical": {
+        "type": "categorical",
+        "levels": ("p", "q", "r"),
+        "mechanism": {"kind": "discrete", "coupling": "ot"},
+    },
+    "independent categorical": {
+        "type": "categorical",
+        "levels": ("p", "q", "r"),
+        "mechanism": {"kind": "discrete", "coupling": "independent"},
+    },
+    "spline on levels": {"type": "ordinal", "levels": ("0", "1", "2", "3"), "mechanism": "flow"},
 }
 
 

@@ -14,6 +14,7 @@ REGISTRY: dict[str, str] = {
     "flow": "causalcxr.mechanisms.flow:FlowMechanism",
     "discrete": "causalcxr.mechanisms.discrete:DiscreteMechanism",
     "derived": "causalcxr.mechanisms.derived:DerivedMechanism",
+    "empirical": "causalcxr.mechanisms.empirical:EmpiricalMechanism",
     "radit": "causalcxr.mechanisms.image:ImageMechanism",
 }
 

@@ -1,5 +1,6 @@
 """The contract of a structural equation x := f(u; parents)."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,7 +66,8 @@ class Mechanism(nn.Module):
         MechanismError: if an option is unknown or its value is not allowed.
     """
 
-    #: Option -> default. A tuple lists the words allowed, the default first.
+    #: Option -> default. A tuple lists the words allowed, the default first; None stands for a
+    #: number that may be left out.
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: Options of the training loop, shared by all mechanisms that have something to train.
     training_defaults: ClassVar[Mapping[str, Any]] = {
@@ -197,6 +199,9 @@ def _check_option(place: str, value: Any, default: Any) -> None:
     """Refuse a word that is not listed, and a number of the wrong kind or sign."""
     if isinstance(default, tuple):
         good, want = value in default, f"one of {list(default)}{nearest(value, default)}"
+    elif default is None:
+        number = isinstance(value, int | float) and math.isfinite(value)
+        good, want = value is None or number, "a finite number"
     elif isinstance(default, str):
         good, want = isinstance(value, str), "a text"
     elif isinstance(default, float):

@@ -6,39 +6,55 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
+from causalcxr.errors import GraphError, MechanismError
 from causalcxr.graph import Variable
+from causalcxr.mechanism_spec import MechanismSpec
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 from causalcxr.noise import Draws
 
 __all__ = ["DerivedEquation", "DerivedMechanism"]
 
+_AFFIRMING = ("any_of", "at_least")
 _DECIDED = -1.0  # the noise of a row in which the rule needs none
 
 
 class DerivedMechanism(Mechanism):
-    """Compute x = any(parents positive), or its negation, in Kleene's three-valued logic.
+    """Compute x = any(parents positive), or parent >= threshold, or the negation of either.
 
-    A binary parent is positive at its second level. One positive parent decides whatever else is
-    missing; without one, a missing parent leaves the rule undecided.
+    The logic is Kleene's, with three values. A binary parent is positive at its second level. One
+    positive parent decides whatever else is missing; without one, a missing parent leaves the rule
+    undecided.
 
     Args:
         variable: A binary variable.
-        parents: Binary variables, one at least.
-        options: `rule`: none_of (as in No Finding) or any_of.
+        parents: Binary variables, one at least; or one continuous variable and a threshold.
+        options: `rule`: none_of (as in No Finding) or any_of; at_least or below, with a
+            `threshold` in the parent's unit.
+
+    Raises:
+        MechanismError: if the rule cannot read these parents, or its threshold is out of place.
+
+    Example:
+        >>> age = Variable("Age", "continuous", unit="year")
+        >>> old = DerivedMechanism(Variable("Old", "binary"), [age], rule="at_least", threshold=65)
+        >>> old.encode({"Age": torch.tensor([64.0, 65.0, float("nan")])})[:, 0].tolist()
+        [0.0, 1.0, nan]
     """
 
     training_defaults: ClassVar[Mapping[str, Any]] = {}
-    defaults: ClassVar[Mapping[str, Any]] = {"rule": ("none_of", "any_of")}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rule": ("none_of", "any_of", "at_least", "below"),
+        "threshold": None,
+    }
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         super().__init__(variable, parents, **options)
-        odd = [v.name for v in (variable, *self.parents) if len(v.levels) != 2]
-        if odd or not self.parents:
-            what = f"these are not binary: {odd}" if odd else "it has no parents"
-            raise MechanismError(
-                f"variable {variable.name!r}: kind 'derived' joins binary parents; {what}"
-            )
+        spec = MechanismSpec("derived", {k: v for k, v in self.options.items() if v is not None})
+        try:
+            spec.of(variable.type)
+            spec.check_parents(self.parents)
+        except GraphError as fault:
+            raise MechanismError(f"variable {variable.name!r}: {fault}") from None
 
     def encode(self, parents: Columns) -> Tensor:
         """Return x where the rule decides and NaN where it does not, shape (n, 1)."""
@@ -46,9 +62,11 @@ class DerivedMechanism(Mechanism):
         if absent:
             raise MechanismError(f"variable {self.variable.name!r}: no column for {absent}")
         columns = torch.stack([parents[p.name] for p in self.parents], 1).double()
-        found = (columns == 1).any(1).double()
+        threshold = self.options["threshold"]
+        holds = columns == 1 if threshold is None else columns >= threshold
+        found = holds.any(1).double()
         found[(found == 0) & columns.isnan().any(1)] = torch.nan
-        return (found if self.options["rule"] == "any_of" else 1 - found)[:, None]
+        return (found if self.options["rule"] in _AFFIRMING else 1 - found)[:, None]
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None

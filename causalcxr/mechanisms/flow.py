@@ -1,4 +1,4 @@
-"""Structural equations of continuous variables: a conditional flow in one dimension.
+"""Structural equations of numbers and of levels in an order: a conditional flow in one dimension.
 
 Any flow from N(0, 1) to p(x | parents) that increases is the conditional quantile map, so a spline
 and an ODE stand for one and the same counterfactual: the twin keeps the patient's quantile.
@@ -28,10 +28,11 @@ class FlowMechanism(Mechanism):
     """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
 
     Q is the quantile-to-normal map of the training values, T an increasing map that depends on the
-    parents. A variable recorded on a lattice is trained on the exact mass of its cells.
+    parents. A variable recorded on a lattice is trained on the exact mass of its cells. The levels
+    of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
 
     Args:
-        variable: A continuous variable.
+        variable: A continuous or ordinal variable.
         parents: Its parents.
         options: `transform` (spline, or cnf: slower, smooth), `bins` (of the spline), `hidden`,
             and the options of the training loop.
@@ -47,13 +48,15 @@ class FlowMechanism(Mechanism):
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         super().__init__(variable, parents, **options)
-        if variable.type != "continuous":
+        if variable.type not in ("continuous", "ordinal"):
             raise MechanismError(
-                f"variable {variable.name!r} is {variable.type}: kind 'flow' needs numbers"
+                f"variable {variable.name!r} is {variable.type}: kind 'flow' needs numbers, or "
+                f"levels in an order; use kind 'discrete'"
             )
+        self.numbers = _as_numbers(variable)
         self.encoder = ParentEncoder(self.parents)
         self.quantile = QuantileNormal()
-        self.rounding = Rounding(variable)
+        self.rounding = Rounding(self.numbers)
         width, hidden = self.encoder.width, self.options["hidden"]
         if self.options["transform"] == "cnf":
             self.kernel = CNFKernel(width, hidden=hidden)
@@ -63,7 +66,7 @@ class FlowMechanism(Mechanism):
     def prepare(self, x: Tensor, parents: Columns) -> None:
         """Fit the quantile map, the scale to round to, and the encoder of the parents."""
         self.encoder.prepare(parents)
-        self.quantile.fit(x, self.variable.resolution)
+        self.quantile.fit(x, self.numbers.resolution)
         self.rounding.fit(x)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -82,17 +85,18 @@ class FlowMechanism(Mechanism):
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the loss of each row: -log p(z) or -log P(cell), or the flow matching error."""
-        if self.kernel.pointwise and self.variable.resolution is not None:
+        resolution = self.numbers.resolution
+        if self.kernel.pointwise and resolution is not None:
             generator = generator or torch.Generator().manual_seed(0)
             lift = torch.rand(len(x), generator=generator, dtype=torch.float64)
-            ends = (self.quantile(x + self.variable.resolution * (lift - 0.5)),)
+            ends = (self.quantile(x + resolution * (lift - 0.5)),)
         else:
             ends = self.ends(x)
         return self.kernel.losses(ends, context, generator)
 
     def ends(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return normal scores: of x, or of the two ends of its lattice cell, shape (n,) each."""
-        if self.variable.resolution is None:
+        if self.numbers.resolution is None:
             return (self.quantile(x),)
         return tuple(
             torch.where(end.isinf(), end, self.quantile(end)) for end in self.rounding.cell(x)
@@ -106,7 +110,7 @@ class FlowMechanism(Mechanism):
         return self.rounding.forbidden(x)
 
     def _rule(self) -> str:
-        return self.rounding.rule
+        return super()._rule() if self.variable.is_discrete else self.rounding.rule
 
 
 class FlowEquation(Equation):
@@ -130,7 +134,7 @@ class FlowEquation(Equation):
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n,): the one that gives x, or on a lattice a posterior draw."""
         x, missing = self._filled(x)
-        lattice = self.mechanism.variable.resolution is not None
+        lattice = self.mechanism.numbers.resolution is not None
         v = torch.from_numpy(draws.uniform()[:, 0]) if lattice else None
         u = torch.empty_like(x)
         for rows in chunks(len(x)):
@@ -178,3 +182,11 @@ class FlowEquation(Equation):
         missing = x.isnan()
         middle = self.mechanism.rounding(self.mechanism.quantile.inverse(torch.zeros(1).double()))
         return torch.where(missing, middle, x), missing
+
+
+def _as_numbers(variable: Variable) -> Variable:
+    """Return the variable itself, or that of the positions of its levels."""
+    if not variable.is_discrete:
+        return variable
+    most = float(len(variable.levels) - 1)
+    return Variable(variable.name, "continuous", range=(0.0, most), resolution=1.0)

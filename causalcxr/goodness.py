@@ -1,0 +1,231 @@
+"""Goodness of fit: tests of noise, calibration and coverage, with sizes of effect beside p-values.
+
+Every function takes plain arrays and the number of independent records among them, as records of
+one patient are alike: a statistic of n records counts as one of `effective`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import legendre
+from scipy import stats
+
+__all__ = [
+    "Finding",
+    "benjamini_hochberg",
+    "calibration",
+    "calibration_bins",
+    "coverage",
+    "design_effect",
+    "independence",
+    "mean_and_error",
+    "same_law",
+]
+
+_BINS = 10
+_FEW = 20  # a group of fewer records is no group of its own
+_INTERVALS = (0.5, 0.9)
+
+
+class Finding(NamedTuple):
+    """What a test found.
+
+    Args:
+        effect: How far off, between 0 and 1, whatever the number of records.
+        p: The p-value.
+    """
+
+    effect: float
+    p: float
+
+
+def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
+    """Return by how much the groups inflate the variance of a mean; 1 where each is of one.
+
+    Args:
+        values: Shape (n,).
+        groups: The group of each, shape (n,), integers from 0.
+
+    Example:
+        >>> design_effect(np.array([1.0, 1.0, -1.0, -1.0]), np.array([0, 0, 1, 1]))
+        2.0
+    """
+    centred = values - values.mean() if len(values) else values
+    total = float(np.square(centred).sum())
+    if total == 0:
+        return 1.0
+    sums = np.bincount(groups, centred)
+    return max(1.0, float(np.square(sums).sum()) / total)
+
+
+def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Return a mean and its standard error, the groups being independent, not their members."""
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        return (float(values.mean()) if n else np.nan), np.nan
+    scale = np.sqrt(design_effect(values, groups) / n)
+    return float(values.mean()), float(values.std(ddof=1) * scale)
+
+
+def same_law(a: np.ndarray, b: np.ndarray, effective: float) -> Finding:
+    """Return the Kolmogorov-Smirnov distance of two samples, column by column, the worst one.
+
+    Args:
+        a: Shape (n, k); as many records as `effective`.
+        b: A large sample of independent rows, shape (m, k).
+        effective: The number of independent records in `a`.
+    """
+    found = [Finding(0.0, 1.0)]
+    for one, two in zip(a.T, b.T, strict=True):
+        distance = float(stats.ks_2samp(one, two, method="asymp").statistic)
+        n = effective * len(two) / (effective + len(two))
+        found.append(Finding(distance, float(stats.kstwobign.sf(distance * np.sqrt(n)))))
+    return _worst(found[1:], found[0])
+
+
+def independence(
+    residual: np.ndarray, cause: np.ndarray, levels: int, effective: float
+) -> Finding:
+    """Test whether a residual depends on a cause: its place, its spread and its shape.
+
+    Smooth functions of the residual (Legendre polynomials up to the fourth) are correlated with
+    functions of the cause: one a level, or polynomials of its rank; a missing cause is a level of
+    its own. The sum of the squared canonical correlations is chi-squared where there is nothing.
+
+    Args:
+        residual: Uniform on (0, 1) where the equation is right, shape (n,).
+        cause: Positions of levels, or numbers; NaN where missing; shape (n,).
+        levels: How many levels the cause has; 0 for numbers.
+        effective: The number of independent records.
+
+    Returns:
+        How far the residual's rank moves along one standard deviation of the cause: the largest
+        canonical correlation, less what chance alone makes of it, times that of a uniform number.
+        And the p-value.
+
+    Example:
+        >>> grid = (np.arange(1000) + 0.5) / 1000
+        >>> independence(grid, np.arange(1000) % 2.0, 2, 1000).p > 0.9
+        True
+        >>> independence(grid, np.floor(grid * 2), 2, 1000).p < 1e-9
+        True
+    """
+    smooth = legendre.legvander(2 * residual - 1, 4)[:, 1:]
+    one, two = _basis(smooth), _basis(_features(cause, levels))
+    if not one.shape[1] * two.shape[1]:
+        return Finding(0.0, 1.0)
+    correlations = np.linalg.svd(one.T @ two, compute_uv=False)
+    statistic = effective * float(np.square(correlations).sum())
+    p = float(stats.chi2.sf(statistic, one.shape[1] * two.shape[1]))
+    chance = (one.shape[1] ** 0.5 + two.shape[1] ** 0.5) ** 2 / effective
+    moved = np.sqrt(max(0.0, float(correlations[0]) ** 2 - chance) / 12)
+    return Finding(float(moved), p)
+
+
+def calibration_bins(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return predicted mean, observed mean, number, and variance of each bin, shape (b, 4).
+
+    Bins hold about equally many records; equal probabilities are never torn apart.
+
+    Args:
+        p: Predicted probabilities, shape (n,).
+        y: What happened, 0 or 1, shape (n,).
+    """
+    cuts = np.unique(np.quantile(p, np.linspace(0, 1, _BINS + 1)[1:-1], method="higher"))
+    place = np.searchsorted(cuts, p, side="left")
+    count = np.bincount(place)
+    kept = count > 0
+    sums = [np.bincount(place, w)[kept] for w in (p, y, p * (1 - p))]
+    count = count[kept]
+    return np.stack([sums[0] / count, sums[1] / count, count, sums[2]], axis=1)
+
+
+def calibration(p: np.ndarray, y: np.ndarray, effective: float) -> Finding:
+    """Return the debiased calibration error of probabilities, root mean square over bins.
+
+    A bin's squared gap is too large by its own noise, y (1 - y) / (n - 1), which is taken off. The
+    p-value is that of the chi-squared sum over the bins, the probabilities being given.
+
+    Args:
+        p: Predicted probabilities, shape (n,).
+        y: What happened, 0 or 1, shape (n,).
+        effective: The number of independent records.
+
+    Example:
+        >>> y = np.tile([1.0, 0.0, 0.0, 0.0], 250)
+        >>> calibration(np.full(1000, 0.25), y, 1000)
+        Finding(effect=0.0, p=1.0)
+        >>> round(calibration(np.full(1000, 0.35), y, 1000).effect, 2)
+        0.1
+    """
+    mean, observed, count, variance = calibration_bins(p, y).T
+    noise = observed * (1 - observed) / np.maximum(count - 1, 1)
+    gap = np.sum(count * (np.square(observed - mean) - noise)) / len(p)
+    enough = variance >= 5  # below, a bin's sum is far from normal
+    if not enough.any():
+        return Finding(float(np.sqrt(max(0.0, gap))), 1.0)
+    squares = np.square(count * (observed - mean))[enough] / variance[enough]
+    statistic = float(squares.sum()) * effective / len(p)
+    return Finding(float(np.sqrt(max(0.0, gap))), float(stats.chi2.sf(statistic, enough.sum())))
+
+
+def coverage(residual: np.ndarray, effective: float) -> tuple[Finding, str]:
+    """Return how far the central 50 % and 90 % intervals are from holding what they promise.
+
+    Args:
+        residual: The rank of each value in its predicted law, shape (n,), in (0, 1).
+        effective: The number of independent records.
+    """
+    found, words = [], []
+    for share in _INTERVALS:
+        held = float((np.abs(residual - 0.5) < share / 2).mean())
+        z = (held - share) / np.sqrt(share * (1 - share) / effective)
+        found.append(Finding(abs(held - share), float(2 * stats.norm.sf(abs(z)))))
+        words.append(f"{share:.0%} intervals hold {held:.1%}")
+    return _worst(found, found[0]), ", ".join(words)
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Return the q-value of each p-value: the smallest false discovery rate that includes it.
+
+    Example:
+        >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(3).tolist()
+        [0.04, 0.053, 0.053, 0.5]
+    """
+    n = len(p)
+    order = np.argsort(p)
+    scaled = p[order] * n / np.arange(1, n + 1)
+    q = np.empty(n)
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return q
+
+
+def _worst(found: list[Finding], nothing: Finding) -> Finding:
+    """Return the strongest of several findings, its p-value paid for by their number."""
+    if not found:
+        return nothing
+    least = min(found, key=lambda each: (each.p, -each.effect))
+    return Finding(max(each.effect for each in found), min(1.0, least.p * len(found)))
+
+
+def _features(cause: np.ndarray, levels: int) -> np.ndarray:
+    """Return functions of a cause, shape (n, d)."""
+    missing = np.isnan(cause)
+    if levels:
+        hot = cause[:, None] == np.arange(levels)
+    else:
+        rank = np.zeros(len(cause))
+        known = cause[~missing]
+        rank[~missing] = 2 * (stats.rankdata(known) - 0.5) / max(len(known), 1) - 1
+        hot = legendre.legvander(rank, 3)[:, 1:] * ~missing[:, None]
+    features = np.column_stack([hot, missing]).astype(np.float64)
+    many = (np.abs(features) > 0).sum(axis=0) >= _FEW
+    return features[:, many]
+
+
+def _basis(features: np.ndarray) -> np.ndarray:
+    """Return an orthonormal basis of centred columns, shape (n, rank)."""
+    if not features.size:
+        return np.zeros((len(features), 0))
+    u, s, _ = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return u[:, s > 1e-9 * max(s[0], 1.0)]
