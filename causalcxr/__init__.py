@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from causalcxr.cohort import Cohort
     from causalcxr.errors import CausalCXRError
     from causalcxr.graph import Graph, Variable
-    from causalcxr.interventions import Shift, do
+    from causalcxr.interventions import Categorical, Normal, Resample, Shift, do
     from causalcxr.scm import SCM, Noise
 
 __all__ = [
     "SCM",
+    "Categorical",
     "CausalCXRError",
     "Cohort",
     "Graph",
     "Noise",
+    "Normal",
+    "Resample",
     "Shift",
     "Variable",
     "__version__",
@@ -27,10 +30,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Categorical": "causalcxr.interventions",
     "CausalCXRError": "causalcxr.errors",
     "Cohort": "causalcxr.cohort",
     "Graph": "causalcxr.graph",
     "Noise": "causalcxr.scm",
+    "Normal": "causalcxr.interventions",
+    "Resample": "causalcxr.interventions",
     "SCM": "causalcxr.scm",
     "Shift": "causalcxr.interventions",
     "Variable": "causalcxr.graph",

@@ -29,7 +29,10 @@ Words = list[str] | None
 Do = Annotated[
     Words,
     typer.Option(
-        "--do", metavar="NAME=VALUE", help="sex=M, age=60, age=+10; may be given several times."
+        "--do",
+        metavar="NAME=VALUE",
+        help="sex=M, age=60, age=+10, 'age~normal(60, 10)', 'sex~categorical(F=.3, M=.7)'; may be "
+        "given several times.",
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]

@@ -86,8 +86,7 @@ def effect(
     base = _asked(model.graph, baseline) if baseline is not None else do().bind(model.graph)
     plan = _Plan.of(model.graph, action, base, kind, mediators, through)
     many = draws or 1
-    records = cohort if draws is None else cohort.repeat(draws)
-    noise = model.abduct(records, seed=seed)
+    noise = model.abduct(cohort, draws=draws, seed=seed)
     worlds = _Worlds(model, noise, action.repeat(many), base.repeat(many), recompute)
     nested = worlds.nested(plan)
     options = [(name, model.graph[name].mechanism.options) for name in model.graph.tabular]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from causalcxr import graph_edits, graph_yaml
 from causalcxr.errors import GraphError
 from causalcxr.files import atomic_write, read_text
-from causalcxr.graph_diff import GraphDiff, compare
+from causalcxr.graph_diff import NOT_LEARNED, GraphDiff, compare
 from causalcxr.graph_rules import check_image, check_names, check_parents, cycle
 from causalcxr.mechanism_spec import FrozenDict, GraphFault, MechanismSpec, brief, nearest_to
 from causalcxr.variables import Variable, same_name
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
 __all__ = ["Graph", "GraphDiff", "MechanismSpec", "Variable"]
-
-# What an equation does when it is asked, not what it learns: changing it makes no weights stale.
-_NOT_LEARNED = frozenset({"solver_steps"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -298,7 +295,7 @@ class Graph:
         parents come about does not enter, so an edit upstream leaves it as it is.
         """
         content = self[name].content
-        for option in _NOT_LEARNED:
+        for option in NOT_LEARNED:
             content["mechanism"].pop(option, None)
         return _digest([content, *(self[parent].domain for parent in self[name].parents)])
 

@@ -35,9 +35,10 @@ def check_parents(variables: Mapping[str, Variable]) -> None:
             if variables[parent].is_image:
                 text = f"parent {parent!r} is the image, which causes nothing; remove it"
                 raise GraphFault(place, text)
-            if child.mechanism.kind == "derived" and variables[parent].type != "binary":
-                text = f"parent {parent!r} is not binary, as the derived rule needs"
-                raise GraphFault(place, text)
+        try:
+            child.mechanism.check_parents([variables[parent] for parent in child.parents])
+        except GraphFault as fault:
+            raise GraphFault(("variables", child.name, *fault.place), str(fault)) from None
 
 
 def check_image(variables: Mapping[str, Variable]) -> None:

@@ -16,7 +16,9 @@ from causalcxr import model_folder
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import CohortError, InterventionError
+from causalcxr.fitting import learned_again
 from causalcxr.graph import Graph
+from causalcxr.graph_diff import NEW
 from causalcxr.interventions import Intervention, parse
 from causalcxr.marking import synthetic
 from causalcxr.scm import SCM
@@ -146,10 +148,13 @@ def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
     fitted = model.fit(records, seed=seed, folder=out / "training")
     fitted.save(out)
     shutil.rmtree(out / "training", ignore_errors=True)
-    kept = [n for n, f in fitted.fitted.items() if f is model.fitted.get(n)]
-    learned = [n for n in fitted.fitted if n not in kept]
+    learned = learned_again(model.fitted, fitted.fitted)
+    kept = [n for n in fitted.fitted if n not in learned]
     told = f"; kept {', '.join(kept)}" if kept else ""
     print(f"{out}: learned {', '.join(learned) or 'nothing'}{told}")
+    for name, why in learned.items():
+        if why != NEW:
+            print(f"  {name}: {why}")
     if fitted.unseen:
         print(f"never observed, so they stay missing: {', '.join(sorted(fitted.unseen))}")
     _tell_foreign_weights(fitted, records)

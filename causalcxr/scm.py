@@ -11,21 +11,22 @@ from torch import Tensor
 from causalcxr import model_folder
 from causalcxr.cohort import Cohort
 from causalcxr.errors import GraphError, InterventionError, ModelError
-from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one
+from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
 from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention, do
 from causalcxr.mechanisms import Equation
 from causalcxr.noise import Draws, record_keys
-from causalcxr.prediction import Noise, Prediction, bind
-from causalcxr.settings import Shift
-from causalcxr.support import count_support, require_support
+from causalcxr.prediction import Noise, Prediction, bind, settled
+from causalcxr.questions import Questions
+from causalcxr.settings import needs_fact
+from causalcxr.support import count_support
 from causalcxr.threads import one_thread
 
 __all__ = ["SCM", "Noise"]
 
 
-class SCM:
+class SCM(Questions):
     """A structural causal model over an expert graph.
 
     A model does not change: `fit`, `do` and `with_graph` return another that shares what it can.
@@ -130,8 +131,8 @@ class SCM:
         reasons = {}
         for name in self.graph.order:
             if name in self.fitted:
-                if self.fitted[name].equation != self.graph.equation_hash(name):
-                    reasons[name] = "its declaration or its parents changed since it was fitted"
+                if why := stale_reason(self.fitted[name], self.graph, name):
+                    reasons[name] = why
             elif name not in self.unseen:
                 reasons[name] = "it has not been fitted"
         return reasons
@@ -145,26 +146,40 @@ class SCM:
 
     # The three steps
 
-    def abduct(self, cohort: Cohort, *, seed: int = 0) -> Noise:
+    def abduct(
+        self, cohort: Cohort, *, draws: int | None = None, missing: str = "keep", seed: int = 0
+    ) -> Noise:
         """Return the noise that explains each record: a draw of its exact posterior.
 
         Args:
-            cohort: Factual records; each row of several draws (`Cohort.repeat`) gets its own.
+            cohort: Factual records.
+            draws: Posterior draws for each record, told apart by the index level "draw".
+            missing: What becomes of missing values. "keep": they stay missing. "posterior": they
+                are drawn together with the noise, given all that is observed, see
+                `posterior.abduct_observed`.
             seed: A record's noise depends on this, on its id and its draw, and on nothing else.
 
         Raises:
             CohortError: If a value is none that the graph declares.
-            ModelError: If the model is not fitted, or stale.
+            ModelError: If the model is not fitted, or stale; or `missing` is another word.
         """
         self._check_ready()
+        if missing == "posterior":
+            from causalcxr.posterior import complete_observed  # it stands on this class
+
+            cohort = complete_observed(self, cohort, draws=draws, seed=seed).cohort
+        elif missing != "keep":
+            raise ModelError(f"missing={missing!r}; it is 'keep' or 'posterior'")
+        elif draws is not None:
+            cohort = cohort.repeat(draws)
         columns = self._columns(cohort)
-        draws = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
+        numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
         with torch.no_grad(), one_thread():
             values = {
-                name: self._equation(name, columns).abduct(columns[name], draws.on(name))
+                name: self._equation(name, columns).abduct(columns[name], numbers.on(name))
                 for name in self._learned
             }
-        return Noise(values, cohort, columns, draws, cohort.index, self._hashes)
+        return Noise(values, cohort, columns, numbers, cohort.index, self._hashes)
 
     def do(
         self,
@@ -216,13 +231,7 @@ class SCM:
         mechanisms = {name: f.mechanism for name, f in self.fitted.items()}
         fixed = self._fixed(noise)
         prediction = Prediction(self.graph, mechanisms, noise, fixed, recompute=recompute)
-        columns = {name: column.numpy() for name, column in prediction.columns.items()}
-        note = self._told()
-        if not noise.factual:
-            made = Cohort.from_columns(self.graph, columns, noise.index, source="model")
-            return made.with_images(prediction.images()).described("model", f"sampled: {note}")
-        twins = noise.cohort.with_columns(self.graph, columns).with_images(prediction.images())
-        return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
+        return prediction.cohort(self._told())
 
     def counterfactual(
         self,
@@ -232,6 +241,7 @@ class SCM:
         *,
         hold: Iterable[str] = (),
         draws: int | None = None,
+        missing: str = "keep",
         seed: int = 0,
         recompute: bool = False,
         beyond_range: bool = False,
@@ -244,6 +254,7 @@ class SCM:
             action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables that keep their factual value.
             draws: Posterior draws for each record, told apart by the index level "draw".
+            missing: See `abduct`.
             seed: Of the posterior draws.
             recompute: See `predict`.
             beyond_range: See `do`.
@@ -252,9 +263,10 @@ class SCM:
         Raises:
             CausalCXRError: As `do`, `abduct` and `predict` do.
         """
-        acted = self.do(action, hold=hold, beyond_range=beyond_range, **values)
-        records = cohort if draws is None else cohort.repeat(draws)
-        return acted.predict(self.abduct(records, seed=seed), recompute=recompute)
+        many = _merged(action, values, beyond_range).repeat(draws or 1)
+        acted = self.do(many, hold=hold)
+        noise = self.abduct(cohort, draws=draws, missing=missing, seed=seed)
+        return acted.predict(noise, recompute=recompute)
 
     def sample(self, n: int, *, seed: int = 0) -> Cohort:
         """Return n new records, images included, from the model with its interventions.
@@ -274,7 +286,7 @@ class SCM:
         draws = Draws(record_keys(index), seed)
         nothing = {n: torch.full((1,), torch.nan).double() for n in self.graph.tabular}
         values = {
-            name: self._equation(name, nothing).sample_noise(draws.on(name))
+            name: self._equation(name, nothing).sample_noise(draws.on(f"{name} sample"))
             for name in self._learned
         }
         return self.predict(Noise(values, None, {}, draws, index, self._hashes))
@@ -333,7 +345,7 @@ class SCM:
         return {name: self.fitted[name].hash for name in self._learned}
 
     def _columns(self, cohort: Cohort) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(c) for name, c in cohort.columns(self.graph).items()}
+        return {name: torch.tensor(c) for name, c in cohort.columns(self.graph).items()}
 
     def _equation(self, name: str, columns: Mapping[str, Tensor]) -> Equation:
         return bind(self.fitted[name].mechanism, columns)
@@ -368,28 +380,18 @@ class SCM:
         """Return what is set or held, per record."""
         if not noise.factual:
             self._check_needs_no_fact()
-        held = {name: noise.columns[name] for name in self._held}
-        if not self._action:
-            return held
-        nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
-        factual = {name: noise.columns.get(name, nobody).numpy() for name in self._action.names}
-        values = self._action.values(factual)
-        require_support(self.graph, self.support, self._action, values, factual)
-        return held | {name: torch.from_numpy(value) for name, value in values.items()}
+        return settled(self.graph, self.support, self._action, self._held, noise)
 
     def _check_needs_no_fact(self) -> None:
         if self._held:
             name = min(self._held)
             raise InterventionError(f"hold {name!r}: a sample has no factual value to hold")
         for name, value in (self._action.settings if self._action else {}).items():
-            if isinstance(value, Shift) or callable(value):
+            if needs_fact(value):
                 raise InterventionError(
                     f"{self._action.describe()}: a sample has no factual {name!r} to start from; "
                     "set it to a value, or ask for counterfactuals"
                 )
-
-
-_TWIN = ", counterfactual"
 
 
 def _merged(

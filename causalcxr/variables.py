@@ -209,8 +209,6 @@ def _check_parents(variable: Variable) -> None:
             raise GraphFault(place, "it cannot be its own parent; remove it from parents")
         if parent in variable.parents[:position]:
             raise GraphFault(place, f"parent {brief(parent)} is listed twice; remove one")
-    if variable.mechanism.kind == "derived" and not variable.parents:
-        raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
 
 
 def _check_texts(variable: Variable) -> None:

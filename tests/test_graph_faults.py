@@ -94,6 +94,21 @@ FAULTS = {
         + " mechanism: {kind: discrete, coupling: monotone}}\n",
         r"needs levels in an order; use gumbel or type: ordinal",
     ),
+    "empirical with parents": (
+        HEAD + AGE + "  E: {type: continuous, parents: [Age], mechanism: empirical}\n",
+        r":5: variable 'E': .*parents",
+    ),
+    "threshold of a level": (
+        HEAD
+        + "  B: {type: binary}\n"
+        + "  A: {type: binary, parents: [B], mechanism: {kind: derived, rule: at_least, "
+        + "threshold: 65}}\n",
+        r":5: variable 'A': parent 'B' is ",
+    ),
+    "threshold of nothing": (
+        HEAD + "  A: {type: binary, mechanism: {kind: derived, rule: at_least, threshold: 65}}\n",
+        r":4: variable 'A': the rule 'at_least' reads one parent, not 0",
+    ),
     "derived from nothing": (HEAD + "  A: {type: binary, mechanism: derived}\n", r"needs parents"),
     "derived from a number": (
         HEAD + AGE + "  A: {type: binary, parents: [Age], mechanism: derived}\n",

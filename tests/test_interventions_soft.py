@@ -14,6 +14,7 @@ from causalcxr.errors import InterventionError
 from causalcxr.interventions import Categorical, Intervention, Normal, Resample, parse
 from causalcxr.noise import Draws, record_keys
 from causalcxr.settings import needs_fact
+from causalcxr.sources.phantom import truth
 
 GRAPH = Graph(
     [
@@ -296,6 +297,39 @@ def test_given_values_for_each_record_then_every_draw_of_it_has_its_own(chain):
     assert result.active.table["B"].tolist() == np.repeat(levels, 3).tolist()
     assert result.baseline.table["B"].tolist() == np.repeat(levels[::-1], 3).tolist()
     assert result.about["action"]["do"]["B"]["records"] == 4
+
+
+def test_given_drawn_values_then_twins_samples_and_effects_agree_on_them(chain):
+    model, cohort = chain
+    action = do(a=Normal(0, 1), b=Categorical({"N": 0.5, "P": 0.5}))
+    twins = model.counterfactual(cohort.head(50), action, draws=4, seed=3)
+    result = model.effect(cohort.head(50), action, draws=4, seed=3)
+    pd.testing.assert_frame_equal(twins.table, result.active.table, check_exact=True)
+    assert twins.notes == ["do(A~normal(0, 1), B~categorical(N=0.5, P=0.5))"]
+    samples = model.do(action).sample(4000, seed=3)
+    assert (
+        stats.kstest(
+            samples.table["A"] + np.random.default_rng(0).uniform(-0.25, 0.25, 4000),
+            "norm",
+            (0, np.sqrt(1 + 1 / 48)),
+        ).pvalue
+        > 1e-3
+    )
+    assert (samples.table["B"] == "P").mean() == pytest.approx(0.5, abs=0.03)
+    rows = ["P", "N"] * 25
+    assert model.counterfactual(cohort.head(50), b=rows, draws=2).table["B"].tolist() == [
+        level for level in rows for _ in range(2)
+    ]
+
+
+def test_given_phantoms_then_model_and_truth_set_the_same_draws(expert):
+    cohort = Cohort.load("phantom", n=60, seed=0, size=32)
+    action = do(age=Normal(60, 10), sex=Categorical({"F": 0.5, "M": 0.5}))
+    for asked in ({}, {"draws": 3}):
+        true = truth(cohort, action, seed=5, **asked).table[["Age", "Sex"]]
+        draws = asked.get("draws")
+        made = expert.counterfactual(cohort.with_images(None), action, seed=5, draws=draws)
+        pd.testing.assert_frame_equal(true, made.table[["Age", "Sex"]], check_dtype=False)
 
 
 def test_given_a_law_that_draws_what_training_never_saw_then_it_is_refused(chain):

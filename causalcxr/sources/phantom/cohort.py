@@ -169,7 +169,8 @@ def truth(
         cohort: Phantoms as `load` drew them, some of them, or their true twins.
         intervention: What is done, see `causalcxr.do`.
         draws: Posterior draws a record; the index is then (record, draw).
-        seed: Of the posterior draws.
+        seed: Of the posterior draws, and of distributions that values are drawn from: the draws
+            of a model's twins of the same seed.
 
     Raises:
         CohortError: If the cohort's images are not phantoms, so that their noise is not known; or
@@ -190,9 +191,11 @@ def truth(
         return _posterior(cohort, films, intervention, draws, seed)
     graph, world = _graph(films.world.graph), films.world
     bound = intervention.bind(graph)
-    fixed = films.fixed | bound.values(films.columns)
+    numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
+    fixed = films.fixed | bound.values(films.columns, numbers)
     seen = record(world, films.columns, films.draws, films.told)
-    told = films.told | {name: ~np.isnan(value) for name, value in bound.values(seen).items()}
+    set_to = bound.values(seen, numbers)
+    told = films.told | {name: ~np.isnan(value) for name, value in set_to.items()}
     columns = population(world).predict(sample_noise(films.draws), fixed)
     twins = cohort.with_columns(graph, record(world, columns, films.draws, told))
     return twins.with_images(films.of(columns, fixed, told))
@@ -208,14 +211,14 @@ def _posterior(
             "truth: draws explain the labels as they stand, and this world's labels are wrong; "
             "use underdiagnosis=0"
         )
-    values = intervention.bind(graph).values(_complete(cohort, graph))
     many = cohort.with_images(None).repeat(draws)
-    observed = many.columns(graph)
-    noise = equations.abduct(observed, Draws(record_keys(many.records), seed, draw=many.draws))
+    observed = {name: np.repeat(c, draws) for name, c in _complete(cohort, graph).items()}
+    numbers = Draws(record_keys(many.records), seed, draw=many.draws)
+    values = intervention.repeat(draws).bind(graph).values(observed, numbers)
+    noise = equations.abduct(observed, numbers)
     set_before = {name: observed[name] for name in films.fixed}
     _check_possible(many, {name: u for name, u in noise.items() if name not in set_before})
     roots = {name: observed[name] for name in ROOTS}
-    values = {name: np.repeat(value, draws) for name, value in values.items()}
     return many.with_columns(graph, equations.predict(noise, roots | set_before | values))
 
 
