@@ -302,6 +302,16 @@ def test_given_samples_then_their_marginals_are_the_populations(population):
 # Sampling under interventions
 
 
+def test_given_one_seed_then_samples_know_nothing_of_the_noise_of_records_with_the_same_ids():
+    graph = Graph([binary("A")])
+    cohort = Cohort(pd.DataFrame({"A": ["N", "P"] * 1000}))
+    model = cx.SCM(graph).fit(cohort)
+    drawn = model.sample(2000, seed=4).table["A"].eq("P").to_numpy()
+    noise = model.abduct(cohort, seed=4).values["A"].squeeze().numpy()
+    within = noise - np.where(cohort.table["A"].eq("P"), noise[1::2].mean(), noise[::2].mean())
+    assert abs(stats.pearsonr(within, drawn).statistic) < 0.1
+
+
 def test_given_samples_under_do_then_values_are_set_and_what_needs_a_fact_is_refused(expert):
     drawn = expert.do(sex="M", age=60).sample(50)
     assert (drawn.table["Sex"] == "M").all()
