@@ -104,7 +104,7 @@ def _write_folder(answer: Answer, folder: Path) -> dict[Path, str]:
         "kind": _KIND,
         "question": answer.question,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **answer.about,
+        "asked": dict(answer.about),
         "files": [path.name for path in files],
         "versions": versions(),
     }
