@@ -144,7 +144,8 @@ def write_twins(job: TwinJob, folder: Path) -> TwinResult:
     try:
         _claim(about, folder)
         atomic_write(folder / "twins.csv", table)
-        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values"}
+        told = ", those drawn named" if drawn is not None else ""
+        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values{told}"}
         if names is not None:
             files |= _write_pictures(job, compared, names, folder)
         changed = _changed(compared)

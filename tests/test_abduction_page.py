@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import norm as normal
 
+from causalcxr import Shift, do
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "abduction.md").read_text(encoding="utf-8")
 
@@ -29,6 +31,20 @@ def test_given_the_page_when_its_code_runs_then_it_gives_what_is_printed():
     found = doctest.DocTestRunner().run(case, out=told.append)
     assert found.attempted > 30
     assert not found.failed, "".join(told)
+
+
+def test_given_the_readme_when_its_questions_are_asked_then_each_has_an_answer(expert, phantoms):
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    part = text[text.index("## What a model can be asked") :]
+    code = re.search(r"```python\n(.*?)```", part, re.DOTALL)[1]
+    few = phantoms.select("Sex == 'F' and Age < 90").head(40)
+    names = {"model": expert, "patients": phantoms, "women": few, "do": do, "Shift": Shift}
+    exec(code, names)
+    assert names["effect"].about["kind"] == "path"
+    assert set(names["chances"].attrs["method"].values()) == {"exact"}
+    assert names["doubt"].table["width"].max() > 0.1
+    assert len(names["filled"]) == 20 * 40
+    assert not names["filled"].table.isna().any().any()
 
 
 def test_given_the_page_then_its_pictures_and_neighbours_exist():
