@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from causalcxr import cli_cohort, cli_graph
-from causalcxr.cli_cohort import Out, Seed, Spec
+from causalcxr import cli_cohort, cli_graph, cli_questions
+from causalcxr.cli_options import (
+    BeyondRange,
+    Do,
+    Hold,
+    Limit,
+    Model,
+    Out,
+    Seed,
+    Spec,
+    Split,
+    Where,
+)
 from causalcxr.command import guarded
 
 __all__ = ["app", "main"]
@@ -24,18 +35,6 @@ app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
 radit_app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
 app.add_typer(radit_app, name="radit")
-
-Words = list[str] | None
-Do = Annotated[
-    Words,
-    typer.Option(
-        "--do",
-        metavar="NAME=VALUE",
-        help="sex=M, age=60, age=+10, 'age~normal(60, 10)', 'sex~categorical(F=.3, M=.7)'; may be "
-        "given several times.",
-    ),
-]
-Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
 
 
 @app.command()
@@ -71,20 +70,19 @@ def counterfactual(
     cohort: Spec,
     out: Out,
     do: Do = None,
-    hold: Annotated[
-        Words, typer.Option(help="A variable that keeps its factual value; several times.")
-    ] = None,
-    where: Annotated[
-        str, typer.Option(help="Which records, such as \"Sex == 'F' and Age > 50\".")
-    ] = "",
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "",
-    limit: Annotated[
-        int, typer.Option(help="At most so many records, those with an image first; 0 for all.")
-    ] = 0,
+    hold: Hold = None,
+    where: Where = "",
+    split: Split = "",
+    limit: Limit = 0,
     draws: Annotated[int, typer.Option(help="Posterior draws a record.")] = 1,
-    beyond_range: Annotated[
-        bool, typer.Option(help="Allow values outside range or support; recorded.")
-    ] = False,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|posterior",
+            help="Missing values stay missing, or are drawn given all that is observed.",
+        ),
+    ] = "keep",
+    beyond_range: BeyondRange = False,
     seed: Seed = 0,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
@@ -97,9 +95,14 @@ def counterfactual(
         out,
         hold=hold or [],
         draws=draws,
+        missing=missing,
         seed=seed,
         beyond_range=beyond_range,
     )
+
+
+for verb in cli_questions.VERBS:
+    app.command()(verb)
 
 
 @app.command()

@@ -5,21 +5,11 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Out", "Seed", "Spec", "app"]
+from causalcxr.cli_options import Out, Seed, Spec
+
+__all__ = ["app"]
 
 app = typer.Typer(help="Make cohorts and look at them.", no_args_is_help=True)
-
-Spec = Annotated[
-    str,
-    typer.Argument(
-        metavar="COHORT",
-        show_default=False,
-        help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a "
-        "colon: phantom:n=500,seed=1",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
-Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
 
 _BITS = {"png": 8, "dicom": 12}
 

@@ -250,6 +250,7 @@ def counterfactual_job(
     *,
     hold: Sequence[str] = (),
     draws: int = 1,
+    missing: str = "keep",
     seed: int = 0,
     beyond_range: bool = False,
 ) -> None:
@@ -262,6 +263,7 @@ def counterfactual_job(
         out: A new folder, or one of twins; a job that was killed goes on there.
         hold: Variables that keep their factual value.
         draws: Posterior draws a record.
+        missing: What becomes of missing values: "keep" or "posterior".
         seed: Of the posterior draws.
         beyond_range: Allow values outside range or support; recorded.
 
@@ -275,7 +277,7 @@ def counterfactual_job(
     action = parse(do, beyond_range=beyond_range)
     loaded = SCM.load(model)
     loaded.do(action, hold=hold)  # refused before a cohort is read
-    job = TwinJob(loaded, records.load(), action, tuple(hold), draws, seed)
+    job = TwinJob(loaded, records.load(), action, tuple(hold), draws, missing, seed)
     show_changes(write_twins(job, out), action, out)
 
 
@@ -295,6 +297,8 @@ def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
         table.add_row(Text(name), f"{row['changed']:,}", Text(row["what"]))
     console = Console(soft_wrap=True)
     console.print(table)
+    for note in result.notes:
+        console.print(Text(note))
     for file, about in result.files.items():
         console.print(Text(f"  {out / file}", style="bold"), Text(about))
     sys.stdout.flush()

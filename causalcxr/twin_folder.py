@@ -42,6 +42,7 @@ class TwinJob:
         action: What is done.
         hold: Variables that keep their factual value.
         draws: Posterior draws a record.
+        missing: "keep", or "posterior": missing values are drawn first, given the observed ones.
         seed: Of the posterior draws.
         with_images: At most so many records get images; None for all.
         pairs: So many pairs on the picture.
@@ -52,6 +53,7 @@ class TwinJob:
     action: Intervention
     hold: tuple[str, ...] = ()
     draws: int = 1
+    missing: str = "keep"
     seed: int = 0
     with_images: int | None = None
     pairs: int = 12
@@ -59,13 +61,29 @@ class TwinJob:
     def compare(self) -> Comparison:
         """Return the records beside their twins, images not yet computed.
 
+        Where missing values are drawn, the records have them too: what then differs is what the
+        action changed.
+
         Raises:
             CausalCXRError: As `SCM.counterfactual` does.
         """
         cohort = self.cohort.repeat(self.draws) if self.draws != 1 else self.cohort
-        return cohort.compare(
-            self.model.counterfactual(cohort, self.action, hold=self.hold, seed=self.seed)
-        )
+        acted = self.model.do(self.action, hold=self.hold)
+        noise = self.model.abduct(cohort, missing=self.missing, seed=self.seed)
+        return noise.cohort.compare(acted.predict(noise))
+
+    def drawn(self, compared: Comparison) -> pd.Series | None:
+        """Return which missing values of each row were drawn, in words; None where none can be."""
+        if self.missing == "keep":
+            return None
+        cohort = self.cohort.repeat(self.draws) if self.draws != 1 else self.cohort
+        graph = self.model.graph
+        before, after = cohort.columns(graph), compared.factual.columns(graph)
+        told = np.full(len(cohort), "", dtype=object)
+        for name in graph.tabular:
+            rows = np.isnan(before[name]) & ~np.isnan(after[name])
+            told[rows] += np.where(told[rows] == "", name, f", {name}")
+        return pd.Series(told, index=compared.factual.index)
 
     def describe(self) -> dict[str, Any]:
         """Return what the manifest says of the job."""
@@ -75,6 +93,7 @@ class TwinJob:
             "intervention": self.action.bind(graph).to_json(),
             "hold": [graph.find(name) for name in self.hold],
             "draws": self.draws,
+            "missing": self.missing,
             "seed": self.seed,
             "records": len(self.cohort),
             "with_images": self.with_images,
@@ -94,11 +113,13 @@ class TwinResult:
         compared: The records beside their twins.
         changed: Per variable that changed: in how many records, and how, in words.
         files: What was written, with a few words about each.
+        notes: What else is to be known of the twins.
     """
 
     compared: Comparison
     changed: dict[str, dict[str, Any]]
     files: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def write_twins(job: TwinJob, folder: Path) -> TwinResult:
@@ -117,12 +138,14 @@ def write_twins(job: TwinJob, folder: Path) -> TwinResult:
     """
     compared = job.compare()
     names = _image_names(job, compared)
-    table = _table(compared, names).to_csv(lineterminator="\n")
+    drawn = job.drawn(compared)
+    table = _table(compared, names, drawn).to_csv(lineterminator="\n")
     about = {**job.describe(), "twins_sha256": hashlib.sha256(table.encode()).hexdigest()}
     try:
         _claim(about, folder)
         atomic_write(folder / "twins.csv", table)
-        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values"}
+        told = ", those drawn named" if drawn is not None else ""
+        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values{told}"}
         if names is not None:
             files |= _write_pictures(job, compared, names, folder)
         changed = _changed(compared)
@@ -130,7 +153,9 @@ def write_twins(job: TwinJob, folder: Path) -> TwinResult:
     except OSError as error:
         raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
     files["manifest.json"] = "graph, intervention, seeds, versions"
-    return TwinResult(compared, changed, files)
+    # What the drawing of missing values has to say; the records' own notes are known.
+    notes = compared.factual.notes[len(job.cohort.notes) :]
+    return TwinResult(compared, changed, files, tuple(notes))
 
 
 def _changed(compared: Comparison) -> dict[str, dict[str, Any]]:
@@ -223,7 +248,9 @@ def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:
     temporary.replace(path)
 
 
-def _table(compared: Comparison, names: pd.DataFrame | None) -> pd.DataFrame:
+def _table(
+    compared: Comparison, names: pd.DataFrame | None, drawn: pd.Series | None
+) -> pd.DataFrame:
     """Return factual and counterfactual columns side by side, and what changed in words."""
     factual = compared.factual
     before, after = factual.table, compared.counterfactual.table
@@ -233,6 +260,8 @@ def _table(compared: Comparison, names: pd.DataFrame | None) -> pd.DataFrame:
         columns[f"{name} (counterfactual)"] = after[name]
     table = pd.DataFrame(columns, index=factual.index)
     table["changed"] = _told(compared)
+    if drawn is not None:
+        table["drawn"] = drawn
     if names is not None:
         table["factual image"], table["twin image"] = names["factual"], names["twin"]
     return table

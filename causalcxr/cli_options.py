@@ -1,0 +1,56 @@
+"""The words that several verbs of the command line share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "BeyondRange",
+    "Do",
+    "Hold",
+    "Limit",
+    "Model",
+    "Out",
+    "Seed",
+    "Spec",
+    "Split",
+    "Where",
+    "Words",
+]
+
+Words = list[str] | None
+
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="COHORT",
+        show_default=False,
+        help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a "
+        "colon: phantom:n=500,seed=1",
+    ),
+]
+Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
+Do = Annotated[
+    Words,
+    typer.Option(
+        "--do",
+        metavar="NAME=VALUE",
+        help="sex=M, age=60, age=+10, 'age~normal(60, 10)', 'sex~categorical(F=.3, M=.7)'; may be "
+        "given several times.",
+    ),
+]
+Hold = Annotated[
+    Words, typer.Option(help="A variable that keeps its factual value; several times.")
+]
+Where = Annotated[str, typer.Option(help="Which records, such as \"Sex == 'F' and Age > 50\".")]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+Limit = Annotated[
+    int, typer.Option(help="At most so many records, those with an image first; 0 for all.")
+]
+BeyondRange = Annotated[
+    bool,
+    typer.Option("--beyond-range", help="Allow values outside range or support; recorded."),
+]
