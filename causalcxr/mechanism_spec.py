@@ -26,7 +26,10 @@ _REAL = "a finite number"
 _TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
 OPTIONS: dict[str, dict[str, Any]] = {
     "flow": {"transform": ("spline", "cnf"), "bins": int, **_TRAINING},
-    "discrete": {"coupling": ("monotone", "gumbel", "ot", "independent"), **_TRAINING},
+    "discrete": {
+        "coupling": ("monotone", "gumbel", "ot", "dequantised", "independent"),
+        **_TRAINING,
+    },
     "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
     "empirical": {},
     "radit": {
