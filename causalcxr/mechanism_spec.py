@@ -25,8 +25,8 @@ KINDS = {
 _REAL = "a finite number"
 _TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
 _ODE: dict[str, Any] = {  # of transform: cnf
-    "training": ("matching", "likelihood"),
-    "solver": ("rk4", "heun3", "midpoint", "euler", "reversible"),
+    "training": ("likelihood", "matching"),
+    "solver": ("midpoint", "rk4", "heun3", "euler", "reversible"),
     "ode_steps": int,
 }
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -28,9 +28,9 @@ __all__ = ["OPTIONS", "REVERSIBLE", "CNFKernel", "CNFMap"]
 REVERSIBLE = "reversible"
 #: Option -> default; a tuple lists the words allowed, the default first.
 OPTIONS = {
-    "training": ("matching", "likelihood"),
-    "solver": ("rk4", "heun3", "midpoint", "euler", REVERSIBLE),
-    "ode_steps": 8,
+    "training": ("likelihood", "matching"),
+    "solver": ("midpoint", "rk4", "heun3", "euler", REVERSIBLE),
+    "ode_steps": 4,
 }
 
 _TOLERANCE = 1e-12  # relative, of the noise
@@ -134,7 +134,8 @@ class CNFKernel(nn.Module):
     Args:
         width: The number of features of the parents.
         hidden: The width of the network.
-        training: By flow `matching`, or by the exact `likelihood` of the discretised map.
+        training: By the exact `likelihood` of the discretised map, or by flow `matching`, which
+            takes more steps of the solver and a tenth of the time.
         solver: A fixed-step method of torchdiffeq, or `reversible`.
         ode_steps: The number of its steps, 1 to 256.
 
@@ -147,9 +148,9 @@ class CNFKernel(nn.Module):
         width: int,
         *,
         hidden: int,
-        training: str = "matching",
-        solver: str = "rk4",
-        ode_steps: int = 8,
+        training: str = "likelihood",
+        solver: str = "midpoint",
+        ode_steps: int = 4,
     ) -> None:
         super().__init__()
         if not 1 <= ode_steps <= 256:
