@@ -24,9 +24,17 @@ KINDS = {
 # learns.
 _REAL = "a finite number"
 _TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
+_ODE: dict[str, Any] = {  # of transform: cnf
+    "training": ("likelihood", "matching"),
+    "solver": ("midpoint", "rk4", "heun3", "euler", "reversible"),
+    "ode_steps": int,
+}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "flow": {"transform": ("spline", "cnf"), "bins": int, **_TRAINING},
-    "discrete": {"coupling": ("monotone", "gumbel", "ot", "independent"), **_TRAINING},
+    "flow": {"transform": ("spline", "cnf"), "bins": int, **_ODE, **_TRAINING},
+    "discrete": {
+        "coupling": ("monotone", "gumbel", "ot", "dequantised", "independent"),
+        **_TRAINING,
+    },
     "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
     "empirical": {},
     "radit": {
@@ -165,6 +173,7 @@ class MechanismSpec:
                 )
         spec = MechanismSpec(self.kind, built_in | dict(self.options))
         _check_threshold(spec)
+        _check_ode(spec)
         return spec
 
     def check_parents(self, parents: Sequence["Variable"]) -> None:
@@ -232,6 +241,14 @@ def _check_threshold(spec: MechanismSpec) -> None:
     if rule not in _OVER_NUMBERS and "threshold" in spec.options:
         text = f"rule {rule!r} has no threshold; remove it or use {' or '.join(_OVER_NUMBERS)}"
         raise GraphFault(("threshold",), text)
+
+
+def _check_ode(spec: MechanismSpec) -> None:
+    """Refuse options of an ODE where there is none."""
+    if spec.options.get("transform") == "cnf":
+        return
+    if found := [key for key in _ODE if key in spec.options]:
+        raise GraphFault((found[0],), f"{found[0]} is an option of transform: cnf; add that to it")
 
 
 def brief(value: Any, length: int = 60) -> str:

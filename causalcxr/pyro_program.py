@@ -25,6 +25,7 @@ __all__ = ["EquationLaw", "PyroProgram", "noise_law", "to_pyro", "value_law"]
 
 # The law of each kind of equation's noise, its parameters being 0 and 1 for each number.
 _NOISE = {
+    "DequantisedEquation": dist.Normal,
     "FlowEquation": dist.Normal,
     "GumbelEquation": dist.Gumbel,
     "IndependentEquation": dist.Uniform,

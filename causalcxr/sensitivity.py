@@ -185,24 +185,42 @@ _COLUMNS = [
 
 def _answers(
     case: Case, names: Sequence[str], exchanged: Sequence[str], numbers: Draws, draws: int
-) -> dict[str, tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]]:
-    """Return for each variable the law under each coupling, (n, K), and the bounds or None."""
+) -> dict[str, tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None, bool]]:
+    """Return for each variable the law under each coupling, (n, K), and the bounds or None.
+
+    And whether the model's own answer is exact, or from draws.
+    """
     cases = {"model": case}
     cases |= {c: replace(case, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
     free = replace(case, free=frozenset(exchanged))
+    # A coupling of the model's own may have no closed form; those tried in its place have.
+    closed = {c: each for c, each in cases.items() if c != "model" or _closed(case, exchanged)}
     with torch.no_grad(), one_thread():
-        laws, limits = exact_and_bounds(list(cases.values()), free, names)
-        rest = [name for name in names if name not in limits]
-        sampled = [drawn(each, rest, numbers, draws) for each in cases.values()]
-    found = {}
-    for name in names:
-        of = [law[name] for law in laws] if name in limits else [s[name][0] for s in sampled]
-        found[name] = (dict(zip(cases, of, strict=True)), limits.get(name))
-    return found
+        summed, limits = exact_and_bounds(list(closed.values()), free, names)
+        known = dict(zip(closed, summed, strict=True))
+        laws = {}
+        for each, of in cases.items():
+            laws[each] = dict(known.get(each, {}))
+            rest = [name for name in names if name not in laws[each]]
+            laws[each] |= {name: law for name, (law, _) in drawn(of, rest, numbers, draws).items()}
+    exact = known.get("model", {})
+    return {
+        name: ({c: law[name] for c, law in laws.items()}, limits.get(name), name in exact)
+        for name in names
+    }
+
+
+def _closed(case: Case, exchanged: Sequence[str]) -> bool:
+    """Return whether the model's own couplings all have a closed form."""
+    return all(case.coupling(name) for name in exchanged)
 
 
 def _rows(
-    case: Case, name: str, laws: Mapping[str, Tensor], limits: tuple[Tensor, Tensor] | None
+    case: Case,
+    name: str,
+    laws: Mapping[str, Tensor],
+    limits: tuple[Tensor, Tensor] | None,
+    exact: bool,
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of one variable: any change, then each level."""
     x = case.factual[name]
@@ -210,7 +228,7 @@ def _rows(
     here = x[known].long()[:, None]
     nothing = torch.full((int(known.sum()), len(case.graph[name].levels)), torch.nan)
     lower, upper = (each[known] for each in limits) if limits else (nothing, nothing)
-    base = {"records": int(known.sum()), "method": "exact" if limits else "draws"}
+    base = {"records": int(known.sum()), "method": "exact" if exact else "draws"}
     stays = {c: law[known].gather(1, here)[:, 0] for c, law in laws.items()}
     change = base | {c: _mean(1 - stay) for c, stay in stays.items()}
     change |= {"factual": 0.0}

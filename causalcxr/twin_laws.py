@@ -75,7 +75,7 @@ class Case:
         return tuple(found)
 
     def coupling(self, name: str) -> str:
-        """Return how fact and twin of a variable belong together, "" where it is not known.
+        """Return how fact and twin of a variable belong together, "" without a closed form.
 
         One of `COUPLINGS`; "any"; "rule" for an equation without randomness; "unlearned" for a
         variable without an equation, which is missing where a parent changed.

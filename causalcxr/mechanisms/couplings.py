@@ -8,7 +8,8 @@ References:
     | Pawlowski et al., Deep structural causal models for tractable counterfactual inference,
     arXiv:2006.06485 | Oberst & Sontag, Counterfactual off-policy evaluation with Gumbel-max SCMs,
     arXiv:1905.05824 | Maddison, Tarlow & Minka, A* sampling, arXiv:1411.0030 (top-down truncated
-    Gumbels) | De Sousa Ribeiro et al., arXiv:2510.08294 (transport and identifiability)
+    Gumbels) | De Sousa Ribeiro et al., arXiv:2510.08294 (transport and identifiability) | for the
+    dequantised flow see `dequantised`
 """
 
 from functools import cached_property
@@ -20,11 +21,13 @@ from torch.nn import functional
 
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 from causalcxr.mechanisms.cells import truncated_normal
+from causalcxr.mechanisms.dequantised import draw_noise, to_lift
 from causalcxr.mechanisms.transport import draw_winner, heights
 from causalcxr.noise import Draws
 
 __all__ = [
     "COUPLINGS",
+    "DequantisedEquation",
     "DiscreteEquation",
     "GumbelEquation",
     "IndependentEquation",
@@ -184,6 +187,44 @@ class TransportEquation(DiscreteEquation):
         return torch.from_numpy(draws.normal(self.log_probs.shape[1]))
 
 
+class DequantisedEquation(DiscreteEquation):
+    """Compute x = argmax_k y_k, y the end of the rectified flow from u ~ N(0, I_K) to the levels.
+
+    Posterior given x = k: a draw of the point within the cell of k, the lift, carried back. The
+    lift thereby stays in the noise. For K = 2 the twins have the monotone law; beyond, they are
+    near those of transport. There is no closed form of their law.
+
+    Example:
+        >>> from causalcxr.graph import Variable
+        >>> from causalcxr.mechanisms import build
+        >>> spec = {"kind": "discrete", "coupling": "dequantised"}
+        >>> race = Variable("Race", "categorical", levels=("a", "b", "c"), mechanism=spec)
+        >>> race, x = build(race, []), torch.tensor([0, 1, 2, 2], dtype=torch.float64)
+        >>> _ = race.fit(x, {}, seed=0)
+        >>> noise = race({}).abduct(x, Draws(np.arange(4, dtype=np.uint64)))
+        >>> noise.shape, race({}).predict(noise).tolist()
+        (torch.Size([4, 3]), [0.0, 1.0, 2.0, 2.0])
+    """
+
+    @torch.no_grad()
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return u, shape (n, K)."""
+        x = self.mechanism.checked(x)
+        u = draw_noise(x.nan_to_num().long(), self.log_probs.detach(), draws)
+        return u.masked_fill_(x.isnan()[:, None], torch.nan)
+
+    @torch.no_grad()
+    def predict(self, u: Tensor) -> Tensor:
+        """Return the level, shape (n,)."""
+        missing = u.isnan()
+        y = to_lift(u.masked_fill(missing, 0.0), self.log_probs.detach())
+        return y.argmax(1).double().masked_fill_(missing.any(1), torch.nan)
+
+    def sample_noise(self, draws: Draws) -> Tensor:
+        """Return u ~ N(0, I_K), shape (n, K)."""
+        return torch.from_numpy(draws.normal(self.log_probs.shape[1]))
+
+
 class IndependentEquation(DiscreteEquation):
     """Draw x anew under other parents, and give it back under the same.
 
@@ -235,6 +276,7 @@ COUPLINGS: dict[str, type[DiscreteEquation]] = {
     "monotone": MonotoneEquation,
     "gumbel": GumbelEquation,
     "ot": TransportEquation,
+    "dequantised": DequantisedEquation,
     "independent": IndependentEquation,
 }
 

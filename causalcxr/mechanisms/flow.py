@@ -14,7 +14,7 @@ from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
 from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
-from causalcxr.mechanisms.cnf import CNFKernel
+from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
 from causalcxr.mechanisms.encoding import ParentEncoder
 from causalcxr.mechanisms.quantile import QuantileNormal
 from causalcxr.mechanisms.rounding import Rounding
@@ -34,13 +34,14 @@ class FlowMechanism(Mechanism):
     Args:
         variable: A continuous or ordinal variable.
         parents: Its parents.
-        options: `transform` (spline, or cnf: slower, smooth), `bins` (of the spline), `hidden`,
-            and the options of the training loop.
+        options: `transform` (spline, or cnf: slower, smooth), `bins` (of the spline), `training`,
+            `solver` and `ode_steps` (of the cnf), `hidden`, and the options of the training loop.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "transform": ("spline", "cnf"),
         "bins": 16,
+        **OPTIONS,
         "hidden": 32,
         "epochs": 30,
         "patience": 6,
@@ -59,7 +60,7 @@ class FlowMechanism(Mechanism):
         self.rounding = Rounding(self.numbers)
         width, hidden = self.encoder.width, self.options["hidden"]
         if self.options["transform"] == "cnf":
-            self.kernel = CNFKernel(width, hidden=hidden)
+            self.kernel = CNFKernel(width, hidden=hidden, **{k: self.options[k] for k in OPTIONS})
         else:
             self.kernel = SplineKernel(width, bins=self.options["bins"], hidden=hidden)
 
@@ -104,6 +105,10 @@ class FlowMechanism(Mechanism):
 
     def forward(self, parents: Columns) -> "FlowEquation":
         """Return the equation."""
+        if self.options["transform"] == "cnf" and self.options["solver"] == REVERSIBLE:
+            from causalcxr.mechanisms.reversible import PairEquation  # it stands on the one below
+
+            return PairEquation(self, self.encode(parents))
         return FlowEquation(self, self.encode(parents))
 
     def _forbidden(self, x: Tensor) -> Tensor:
