@@ -1,7 +1,7 @@
 """Prediction: one pass down the graph from noise to values; what has no changed cause is kept."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,15 @@ from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention
 from causalcxr.mechanisms import Equation, Mechanism
+from causalcxr.mechanisms.encoding import ScoredColumns
 from causalcxr.model_images import ModelImages
 from causalcxr.noise import Draws
 from causalcxr.support import require_support
-from causalcxr.threads import one_thread
+from causalcxr.threads import filled, over_rows
 
-__all__ = ["Noise", "Prediction", "bind", "settled"]
+__all__ = ["LatentNoise", "Noise", "Prediction", "bind", "settled"]
 
+_EVERY = slice(None)
 _TWIN = ", counterfactual"
 
 
@@ -53,10 +55,65 @@ class Noise:
         """Whether it explains records, rather than being drawn from the prior."""
         return self.cohort is not None
 
+    def rows(self, rows: np.ndarray | slice) -> "Noise":
+        """Return the noise of some of the rows."""
+        values = {name: value[rows] for name, value in self.values.items()}
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        draws, index = self.draws.rows(rows), self.index[rows]
+        return replace(self, values=values, columns=columns, draws=draws, index=index)
 
-def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
-    """Return an equation with its parents bound, from columns that hold them among others."""
-    return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
+    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+        """Return the noise of one variable in some rows."""
+        return self.values[name][rows]
+
+
+@dataclass(frozen=True)
+class LatentNoise(Noise):
+    """The noise of records that is found where it is asked for, so that the rest costs nothing.
+
+    Args:
+        mechanisms: The equations to abduct by.
+    """
+
+    mechanisms: Mapping[str, Mechanism] = field(default_factory=dict)
+    scores: dict[tuple, tuple] = field(default_factory=dict, init=False)  # see ScoredColumns
+
+    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+        """Abduct the noise of one variable in some rows."""
+        draws = self.draws.on(name)
+        if rows is _EVERY:
+            equation = bind(self.mechanisms[name], self.columns, self.scores)
+            return equation.abduct(self.columns[name], draws)
+        facts = {p.name: self.columns[p.name][rows] for p in self.mechanisms[name].parents}
+        equation = bind(self.mechanisms[name], facts)
+        return equation.abduct(self.columns[name][rows], draws.rows(rows))
+
+    def abducted(self) -> Noise:
+        """Return the noise of all variables.
+
+        Raises:
+            MechanismError: If a value is none that its variable can take.
+        """
+        values = over_rows(len(self), self._abduct)
+        return Noise(values, self.cohort, self.columns, self.draws, self.index, self.equations)
+
+    def _abduct(self, rows: np.ndarray | slice) -> dict[str, Tensor]:
+        block = self.rows(rows)
+        return {name: block.of(name) for name in self.mechanisms}
+
+
+def bind(
+    mechanism: Mechanism, columns: Mapping[str, Tensor], scores: dict[tuple, tuple] | None = None
+) -> Equation:
+    """Return an equation with its parents bound.
+
+    Args:
+        mechanism: The equation.
+        columns: Columns that hold the parents among others.
+        scores: The normal scores of these columns that are known already; see `ScoredColumns`.
+    """
+    seen = {parent.name: columns[parent.name] for parent in mechanism.parents}
+    return mechanism(ScoredColumns(seen, {} if scores is None else scores))
 
 
 def settled(
@@ -88,12 +145,76 @@ def settled(
     return values | {name: torch.from_numpy(value) for name, value in chosen.items()}
 
 
-class Prediction:
+class _World:
+    """The values of some rows under equations, some variables set or held; see `Prediction`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        mechanisms: Mapping[str, Mechanism],
+        noise: Noise,
+        *,
+        recompute: bool,
+        edges: Mapping[Edge, Tensor],
+    ) -> None:
+        self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
+        self.recompute, self.edges = recompute, edges
+        self.columns: dict[str, Tensor] = {}
+        self.scores: dict[tuple, tuple] = {}
+        self._changed: dict[str, Tensor] = {}
+
+    def descend(self, fixed: Mapping[str, Tensor]) -> None:
+        """Find every tabular variable's values."""
+        for name in self.graph.order:
+            if not self.graph[name].is_image:
+                self.columns[name] = fixed[name] if name in fixed else self._value(name)
+
+    def _value(self, name: str) -> Tensor:
+        known = name in self.mechanisms
+        if not self.noise.factual:
+            if known:
+                return self._predicted(name, _EVERY)
+            return torch.full((len(self.noise),), torch.nan, dtype=torch.float64)
+        moved = self._moved(name)
+        if known and (self.recompute or moved.all()):
+            return self._predicted(name, _EVERY)
+        if not moved.any():
+            return self.noise.columns[name]
+        value, rows = self.noise.columns[name].clone(), filled(moved.nonzero()[:, 0].numpy())
+        value[rows] = self._predicted(name, rows) if known else torch.nan
+        return value
+
+    def _predicted(self, name: str, rows: np.ndarray | slice) -> Tensor:
+        return self._at(name, rows).predict(self.noise.of(name, rows))
+
+    def _moved(self, name: str) -> Tensor:
+        """Return in which rows a parent changed, shape (n,)."""
+        moved = torch.zeros(len(self.noise), dtype=torch.bool)
+        for parent in self.graph[name].parents:
+            passed = self.edges.get((parent, name))
+            if passed is not None:
+                moved |= ~_same(passed, self.noise.columns[parent])
+                continue
+            if parent not in self._changed:
+                self._changed[parent] = ~_same(self.columns[parent], self.noise.columns[parent])
+            moved |= self._changed[parent]
+        return moved
+
+    def _at(self, name: str, rows: np.ndarray | slice) -> Equation:
+        """Return an equation bound to what it sees of its parents, in some rows."""
+        if rows is _EVERY and not self.edges:
+            return bind(self.mechanisms[name], self.columns, self.scores)
+        seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
+
+
+class Prediction(_World):
     """Compute what noise gives under equations, some variables set or held.
 
     A variable's factual value stands, bit for bit, in each row where none of its parents changed.
     An edge can pass another value than its tail has: the head's equation then sees that value for
-    this parent, whatever the tail's other children see.
+    this parent, whatever the tail's other children see. A block of rows goes down the whole graph
+    before the next, on as many threads as torch may use.
 
     Args:
         graph: The graph.
@@ -115,14 +236,16 @@ class Prediction:
         recompute: bool = False,
         edges: Mapping[Edge, Tensor] | None = None,
     ) -> None:
-        self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
-        self.recompute, self.edges = recompute, dict(edges or {})
-        self.columns: dict[str, Tensor] = {}
-        self.changed: dict[str, Tensor] = {}
-        with torch.no_grad(), one_thread():
-            for name in graph.order:
-                if not graph[name].is_image:
-                    self._compute(name, fixed)
+        super().__init__(graph, mechanisms, noise, recompute=recompute, edges=dict(edges or {}))
+
+        def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
+            passed = {edge: value[rows] for edge, value in self.edges.items()}
+            part = noise.rows(rows)
+            world = _World(graph, mechanisms, part, recompute=recompute, edges=passed)
+            world.descend({name: value[rows] for name, value in fixed.items()})
+            return world.columns
+
+        self.columns = over_rows(len(noise), block)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -169,47 +292,6 @@ class Prediction:
             )
         moved = self._moved(name).numpy() | self.recompute
         return ModelImages(lambda rows: self._twins(name, rows, moved), films.available, size)
-
-    def _compute(self, name: str, fixed: Mapping[str, Tensor]) -> None:
-        """Find one variable's values, and where they differ from the factual ones."""
-        value = fixed[name] if name in fixed else self._value(name)
-        self.columns[name] = value
-        if self.noise.factual:
-            self.changed[name] = ~_same(value, self.noise.columns[name])
-
-    def _value(self, name: str) -> Tensor:
-        known = name in self.mechanisms
-        if not self.noise.factual:
-            if known:
-                return self._predicted(name, slice(None))
-            return torch.full((len(self.noise),), torch.nan, dtype=torch.float64)
-        rows = self._moved(name)
-        if known and self.recompute:
-            return self._predicted(name, slice(None))
-        if not rows.any():
-            return self.noise.columns[name]
-        value = self.noise.columns[name].clone()
-        value[rows] = self._predicted(name, rows) if known else torch.nan
-        return value
-
-    def _predicted(self, name: str, rows: Tensor | slice) -> Tensor:
-        return self._at(name, rows).predict(self.noise.values[name][rows])
-
-    def _moved(self, name: str) -> Tensor:
-        """Return in which rows a parent changed, shape (n,)."""
-        moved = torch.zeros(len(self.noise), dtype=torch.bool)
-        for parent in self.graph[name].parents:
-            passed = self.edges.get((parent, name))
-            if passed is None:
-                moved |= self.changed[parent]
-            else:
-                moved |= ~_same(passed, self.noise.columns[parent])
-        return moved
-
-    def _at(self, name: str, rows: np.ndarray | Tensor | slice) -> Equation:
-        """Return an equation bound to what it sees of its parents, in some rows."""
-        seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
-        return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
 
     def _at_facts(self, name: str, rows: np.ndarray) -> Equation:
         """Return an equation bound to the factual values of its parents, in some rows."""

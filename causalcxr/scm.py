@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,11 +18,11 @@ from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention, do
 from causalcxr.mechanisms import Equation
 from causalcxr.noise import Draws, record_keys
-from causalcxr.prediction import Noise, Prediction, bind, settled
+from causalcxr.prediction import LatentNoise, Noise, Prediction, bind, settled
 from causalcxr.questions import Questions
 from causalcxr.settings import needs_fact
 from causalcxr.support import count_support
-from causalcxr.threads import one_thread
+from causalcxr.threads import over_rows
 
 __all__ = ["SCM", "Noise"]
 
@@ -163,6 +164,10 @@ class SCM(Questions):
             CohortError: If a value is none that the graph declares.
             ModelError: If the model is not fitted, or stale; or `missing` is another word.
         """
+        return self._latent(cohort, draws, missing, seed).abducted()
+
+    def _latent(self, cohort: Cohort, draws: int | None, missing: str, seed: int) -> LatentNoise:
+        """Return the noise of records, found where it is asked for; see `abduct`."""
         self._check_ready()
         if missing == "posterior":
             from causalcxr.posterior import complete_observed  # it stands on this class
@@ -174,12 +179,9 @@ class SCM(Questions):
             cohort = cohort.repeat(draws)
         columns = self._columns(cohort)
         numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
-        with torch.no_grad(), one_thread():
-            values = {
-                name: self._equation(name, columns).abduct(columns[name], numbers.on(name))
-                for name in self._learned
-            }
-        return Noise(values, cohort, columns, numbers, cohort.index, self._hashes)
+        mechanisms = {name: self.fitted[name].mechanism for name in self._learned}
+        parts = ({}, cohort, columns, numbers, cohort.index, self._hashes)
+        return LatentNoise(*parts, mechanisms=mechanisms)
 
     def do(
         self,
@@ -265,7 +267,7 @@ class SCM(Questions):
         """
         many = _merged(action, values, beyond_range).repeat(draws or 1)
         acted = self.do(many, hold=hold)
-        noise = self.abduct(cohort, draws=draws, missing=missing, seed=seed)
+        noise = self._latent(cohort, draws, missing, seed)
         return acted.predict(noise, recompute=recompute)
 
     def sample(self, n: int, *, seed: int = 0) -> Cohort:
@@ -300,12 +302,15 @@ class SCM(Questions):
         """
         self._check_ready()
         columns = self._columns(cohort)
-        with torch.no_grad(), one_thread():
-            table = {
-                name: self._equation(name, columns).log_prob(columns[name]).numpy()
-                for name in self._learned
+
+        def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
+            part = {name: column[rows] for name, column in columns.items()}
+            return {
+                name: self._equation(name, part).log_prob(part[name]) for name in self._learned
             }
-        return pd.DataFrame(table, index=cohort.index)
+
+        table = over_rows(len(cohort), block)
+        return pd.DataFrame({name: t.numpy() for name, t in table.items()}, index=cohort.index)
 
     # On disk
 

@@ -1,16 +1,22 @@
 """A monotone rational-quadratic spline, conditioned on the parents; its inverse is analytic."""
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from zuko.transforms import MonotonicRQSTransform
 
 from causalcxr.errors import MechanismError
-from causalcxr.mechanisms.cells import log_density
+from causalcxr.mechanisms.cells import MonotoneMap, log_density
 from causalcxr.mechanisms.conditioner import Conditioner
 
-__all__ = ["SplineKernel", "SplineMap"]
+__all__ = ["PlainSplineMap", "SplineKernel", "SplineMap"]
 
 _LOG_SCALE = 7.0  # the conditional scale stays within e^7 of the marginal one
+_BOUND = 5.0  # the spline bends inside [-5, 5]
+_SLOPE = 1e-3  # the least slope
 
 
 class SplineMap:
@@ -32,7 +38,7 @@ class SplineMap:
         place, widths, heights, slopes = theta.split((2, bins, bins, bins - 1), -1)
         self.shift = place[..., 0]
         self.log_scale = _LOG_SCALE * torch.tanh(place[..., 1] / _LOG_SCALE)
-        self.spline = MonotonicRQSTransform(widths, heights, slopes)
+        self.spline = MonotonicRQSTransform(widths, heights, slopes, _BOUND, _SLOPE)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return u, shape (..., n)."""
@@ -46,6 +52,89 @@ class SplineMap:
     def inverse(self, u: Tensor) -> Tensor:
         """Return z, shape (..., n)."""
         return self.spline._inverse(u) * (-self.log_scale).exp() + self.shift
+
+
+class PlainSplineMap:
+    """Compute what `SplineMap` does, to the last digits, without gradients and in less time.
+
+    Parameters stand in rows, one a column, so that every step runs along memory. Knots are sums
+    that are never normalised: a value is carried to their scale instead. Slopes, and what follows
+    from them, are worked out for the one bin that a value is in.
+
+    Args:
+        theta: Parameters, shape (n, 3 bins + 1), or (1, 3 bins + 1) for all rows.
+    """
+
+    def __init__(self, theta: Tensor) -> None:
+        theta = theta.T.contiguous()
+        bins = (len(theta) - 1) // 3
+        self.shift = theta[0]
+        self.log_scale = _LOG_SCALE * torch.tanh(theta[1] / _LOG_SCALE)
+        self.knots = theta.new_zeros(2, bins + 1, theta.shape[1])
+        sizes = theta[2 : 2 * bins + 2].unflatten(0, (2, bins))
+        _bounded_exp(sizes, 2 / math.log(_SLOPE), out=self.knots[:, 1:])
+        for before, knot in pairwise(self.knots.unbind(1)):  # `cumsum` takes ten times as long
+            knot += before
+        self.slopes = functional.pad(theta[2 * bins + 2 :], (0, 0, 1, 1))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return u, shape (..., n)."""
+        return self._forward(z)[0]
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u and log du/dz, each of shape (..., n)."""
+        u, slope = self._forward(z)
+        return u, slope.log() + self.log_scale
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """Return z, shape (n,)."""
+        share, (x, width), (s, d0, d1), inside = self._bin(u, 1)
+        bend = share * (d0 + d1 - 2 * s)
+        b, c = d0 - bend, s * share
+        share = 2 * c / (b + (b.square() + 4 * (s - d0 + bend) * c).sqrt())
+        x = (x + share * width) * (2 * _BOUND / self.knots[0, -1]) - _BOUND
+        return torch.where(inside, x, u) * (-self.log_scale).exp() + self.shift
+
+    def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u and the slope of the spline, each of shape (..., n)."""
+        if z.ndim > 1:
+            u, slope = zip(*map(self._forward, z), strict=True)
+            return torch.stack(u), torch.stack(slope)
+        z = (z - self.shift) * self.log_scale.exp()
+        share, (y, height), (s, d0, d1), inside = self._bin(z, 0)
+        left = 1 - share
+        both = share * left
+        rest = s + (d0 + d1 - 2 * s) * both
+        y = y + height * share * (s * share + d0 * left) / rest
+        u = torch.where(inside, y * (2 * _BOUND / self.knots[1, -1]) - _BOUND, z)
+        bent = d1 * share.square() + 2 * s * both + d0 * left.square()
+        return u, torch.where(inside, (s / rest).square() * bent, 1.0)
+
+    def _bin(self, at: Tensor, axis: int) -> tuple[Tensor, tuple, tuple, Tensor]:
+        """Find the bin of each value along the widths (axis 0) or the heights (axis 1).
+
+        Returns:
+            The value's share of its bin; the start and the size of that bin along the other axis;
+            its secant and the slopes at its two ends; and whether there is a bin at all.
+        """
+        knots, slopes = (t.expand(*t.shape[:-1], len(at)) for t in (self.knots, self.slopes))
+        inside = at.abs() <= _BOUND
+        at = (at + _BOUND) * (knots[axis, -1] / (2 * _BOUND))
+        k = (knots[axis, 1:-1] < at).sum(0)
+        ends = torch.stack((k, k + 1))
+        start, end = knots.gather(1, ends.expand(2, -1, -1)).unbind(1)
+        size = end - start
+        secant = size[1] / size[0] * (knots[0, -1] / knots[1, -1])
+        d0, d1 = _bounded_exp(slopes.gather(0, ends), 1 / math.log(_SLOPE))
+        share = (at - start[axis]) / size[axis]
+        return share, (start[1 - axis], size[1 - axis]), (secant, d0, d1), inside
+
+
+def _bounded_exp(x: Tensor, rate: float, out: Tensor | None = None) -> Tensor:
+    """Return exp(x / (1 + |rate x|)), as a power of two, which takes a third of the time."""
+    base = math.log(2)
+    out = torch.abs(x, out=out).mul_(abs(rate) * base).add_(base)
+    return torch.div(x, out, out=out).exp2_()
 
 
 class SplineKernel(nn.Module):
@@ -69,9 +158,11 @@ class SplineKernel(nn.Module):
         """Draw the weights anew."""
         self.conditioner.reset(generator)
 
-    def bind(self, context: Tensor) -> SplineMap:
+    def bind(self, context: Tensor) -> MonotoneMap:
         """Return the map of each row, from features of shape (n, d)."""
-        return SplineMap(self.conditioner(context))
+        if torch.is_grad_enabled():
+            return SplineMap(self.conditioner(context))
+        return PlainSplineMap(self.conditioner.inferred(context))
 
     def losses(
         self, ends: tuple[Tensor, ...], context: Tensor, generator: torch.Generator | None
