@@ -111,8 +111,9 @@ def show_check(found: Check) -> None:
 def show_effect(found: Effect, graph: Graph) -> None:
     """Show the mean of every outcome that changes in some record, under both twins."""
     about, table = found.about, found.table
-    lines = []
-    for row in _once(table[table["changed"] > 0], graph).itertuples():
+    moved, lines = _once(table[table["changed"] > 0], graph), []
+    recant = any(name in found.recanting for name in moved["variable"])
+    for row in moved.itertuples():
         unit = graph[row.variable].unit
         number = f"{row.variable} ({unit})" if unit else row.variable
         line = {
@@ -123,13 +124,10 @@ def show_effect(found: Effect, graph: Graph) -> None:
             "change": f"{row.change:+.4f} ± {row.se:.4f}",
             "changed": f"{row.changed:.2%}",
         }
-        if found.recanting:
+        if recant:
             line["recanting witness"] = ", ".join(found.recanting.get(row.variable, ()))
         lines.append(line)
-    kind = "path-specific" if about["kind"] == "path" else about["kind"]
-    against = about["baseline_words"] or "the facts"
-    rows = f"{len(found.active):,} rows"
-    show(f"{kind} effect of {about['words']} against {against}, {rows}", lines)
+    show(found.words, lines)
     if about["kind"] in ("direct", "indirect") and about["mediators"] is None:
         print("each outcome has its other parents as mediators: no joint world of all outcomes")
     print("change: its mean and standard error over patients, as if the equations were known")

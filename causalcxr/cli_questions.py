@@ -86,7 +86,7 @@ def effect(
     limit: Limit = 0,
     draws: Annotated[int, typer.Option(help="Posterior draws a record.")] = 1,
     beyond_range: BeyondRange = False,
-    out: Answer = None,
+    out: Drawing = None,
     seed: Seed = 0,
 ) -> None:
     """Say what an action changes: in total, directly, by mediators, or along some paths."""

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
+from causalcxr.effect_page import page
+from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
+from causalcxr.page import Page
 
 __all__ = ["Effect", "features"]
 
@@ -72,6 +76,25 @@ class Effect:
             rows.append((name, level, int(known.sum()), *mean, change, se, share, share_se))
         columns = ["variable", "level", "n", "baseline", "active"]
         return pd.DataFrame(rows, columns=[*columns, "change", "se", "changed", "changed_se"])
+
+    def plot(self, path: str | Path | None = None) -> Page:
+        """Draw the change of every level's probability that changes, with 95 % intervals.
+
+        Args:
+            path: A file to write the picture to, PNG.
+        """
+        drawn = page(self.table, self.words, list(self.about["action"]["do"]), self.recanting)
+        if path is not None:
+            atomic_write(path, drawn.png())
+        return drawn
+
+    @property
+    def words(self) -> str:
+        """What was asked, such as `total effect of do(Sex=M) against the facts, 24 rows`."""
+        about = self.about
+        kind = "path-specific" if about["kind"] == "path" else about["kind"]
+        against = about["baseline_words"] or "the facts"
+        return f"{kind} effect of {about['words']} against {against}, {len(self.active):,} rows"
 
     def __repr__(self) -> str:
         about = self.about

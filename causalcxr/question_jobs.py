@@ -178,7 +178,7 @@ def effect_job(
     if direct and indirect:
         raise InterventionError("effect: --direct and --indirect are two questions; ask one")
     against = parse(baseline, beyond_range=asked.beyond_range) if baseline else None
-    model, cohort = asked.load(action, drawn=False)
+    model, cohort = asked.load(action, drawn=True)
     with waiting("Twins"):
         found = model.do(hold=asked.hold).effect(
             cohort,
@@ -192,7 +192,8 @@ def effect_job(
         )
     show_effect(found, model.graph)
     tables = {"effect": found.table, "record by record": found.differences}
-    asked.write("effect", model, tables, {**found.about, "records": len(cohort)})
+    page = found.plot() if asked.out else None
+    asked.write("effect", model, tables, {**found.about, "records": len(cohort)}, page)
 
 
 def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import norm as normal
 
-from causalcxr import Shift, do
+from causalcxr import do
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "abduction.md").read_text(encoding="utf-8")
@@ -37,8 +37,8 @@ def test_given_the_readme_when_its_questions_are_asked_then_each_has_an_answer(e
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     part = text[text.index("## What a model can be asked") :]
     code = re.search(r"```python\n(.*?)```", part, re.DOTALL)[1]
-    few = phantoms.select("Sex == 'F' and Age < 90").head(40)
-    names = {"model": expert, "patients": phantoms, "women": few, "do": do, "Shift": Shift}
+    few = phantoms.select("Sex == 'F'").head(40)
+    names = {"model": expert, "patients": phantoms, "women": few, "do": do}
     exec(code, names)
     assert names["effect"].about["kind"] == "path"
     assert set(names["chances"].attrs["method"].values()) == {"exact"}

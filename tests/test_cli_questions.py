@@ -132,7 +132,9 @@ def test_given_a_kind_of_effect_then_it_is_that_of_the_api(
     rows = pd.read_csv(out / "record-by-record.csv", index_col="record")
     assert np.array_equal(rows.to_numpy(float), same.differences.to_numpy(), equal_nan=True)
     assert rows.columns.tolist()[:2] == ["Age", "Sex=F"]
+    assert (out / "effect.png").read_bytes() == same.plot().png()
     manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["files"] == ["effect.csv", "record-by-record.csv", "effect.png"]
     assert manifest["kind"] == "causalcxr answer"
     told = manifest["asked"]
     assert told["action"]["do"] == {"Sex": "M"}
@@ -259,7 +261,8 @@ def test_given_a_folder_of_an_answer_then_it_is_replaced_and_any_other_is_refuse
         (tmp_path / "x.html", "no such format"),
         (tmp_path / "x.png", "this question has no picture"),
     ):
-        assert run("effect", "no-model-is-read", asked[1], *WOMEN, "--out", place) == 2
+        words = ["no-model-is-read", asked[1], *WOMEN, "--out", place]
+        assert run("probabilities", *words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]

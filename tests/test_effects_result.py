@@ -177,3 +177,22 @@ def test_given_films_then_both_sides_have_them_and_each_edge_shows_in_its_own(fi
     bare = effect(model, cohort.with_images(None), do(sex="M"))
     assert bare.active.images is None
     assert bare.baseline.images is None
+
+
+def test_given_effects_when_drawn_then_every_level_that_changes_has_its_row_and_interval(tmp_path):
+    model, cohort = kite_world()
+    found = model.effect(cohort, do(A="P"), through=[("A", "W", "Y")])
+    axes = found.plot(tmp_path / "effect.png").axes[0]
+    assert (tmp_path / "effect.png").read_bytes()[1:4] == b"PNG"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["W = P", "Y = P"]
+    assert "path-specific effect of do(A=P) against the facts, 20,000 rows" in axes.get_title(
+        "left"
+    )
+    assert "a witness recants" in axes.get_xlabel()
+    table = found.table.query("level == 'P'").set_index("variable")
+    dots = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    marks = {y: x for line in dots for x, y in zip(*line.get_data(), strict=True)}
+    assert marks[1] == pytest.approx(100 * table["change"]["W"])
+    assert marks[0] == pytest.approx(100 * table["change"]["Y"])
+    total = model.effect(cohort, do(A="P")).plot().axes[0]
+    assert "witness" not in total.get_xlabel()
