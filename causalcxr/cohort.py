@@ -220,7 +220,12 @@ class Cohort:
             for name in graph.tabular
         }
 
-    def with_columns(self, graph: Graph, columns: Mapping[str, np.ndarray]) -> "Cohort":
+    def with_columns(
+        self,
+        graph: Graph,
+        columns: Mapping[str, np.ndarray],
+        old: Mapping[str, np.ndarray] | None = None,
+    ) -> "Cohort":
         """Return the cohort with some columns replaced, in raw units; the images stay.
 
         A value that does not change keeps its very bits and its spelling, and other columns are
@@ -229,17 +234,22 @@ class Cohort:
         Args:
             graph: What the columns mean.
             columns: Shape (n,) each, as `columns` returns them.
+            old: What `columns` returned of this cohort, if that is known: it saves time.
+
+        Raises:
+            CohortError: If new values are not one a record, or none that the graph declares.
         """
         found = matches(graph, self._table.columns, self._place)
-        fresh = frame(graph, columns, self.index)
-        table = self._table.copy()
+        table = self._table.copy(deep=False)  # columns are put in, never written into
         for name, column in columns.items():
             variable = graph.variables[graph.find(name)]
             if variable.name in found:
-                old = self._table[found[variable.name]]
-                table[found[variable.name]] = replace(old, column, variable)
-            elif not fresh[variable.name].isna().all():
-                table[variable.name] = fresh[variable.name]
+                values, known = self._table[found[variable.name]], (old or {}).get(variable.name)
+                table[found[variable.name]] = replace(values, column, variable, known)
+            else:
+                fresh = frame(graph, {name: column}, self.index)[variable.name]
+                if not fresh.isna().all():
+                    table[variable.name] = fresh
         return self._copy(_table=table)
 
     def with_images(self, images: Images | np.ndarray | None) -> "Cohort":

@@ -102,26 +102,32 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
     return raw
 
 
-def replace(values: pd.Series, column: np.ndarray, variable: Variable) -> pd.Series:
+def replace(
+    values: pd.Series, column: np.ndarray, variable: Variable, old: np.ndarray | None = None
+) -> pd.Series:
     """Return a column in raw units with new values; a cell that does not change is kept.
 
     Args:
         values: The column as it is, in raw units.
         column: The new values, shape (n,), as `encode` gives them.
         variable: What the column means.
+        old: The column as `encode` gives it, if that is known.
+
+    Raises:
+        CohortError: If the new values are not one a record, or none of the variable's.
     """
-    old = encode(values, variable)
     column = np.asarray(column, dtype=np.float64)
+    _check_length(variable.name, column, values.index)
+    old = encode(values, variable) if old is None else old
     changed = ~((old == column) | (np.isnan(old) & np.isnan(column)))
     if not changed.any():
         return values
-    raw = decode(column, variable)
     if variable.is_discrete or values.dtype.kind not in "iuf":
         cells = values.to_numpy(dtype=object, copy=True)
-        cells[changed] = raw[changed]
+        cells[changed] = decode(column[changed], variable)
         return pd.Series(cells, index=values.index, name=values.name).infer_objects()
-    whole = values.dtype.kind in "iu" and np.all(raw == np.rint(raw))
-    return pd.Series(raw, index=values.index, name=values.name).astype(
+    whole = values.dtype.kind in "iu" and np.all(column == np.rint(column))
+    return pd.Series(column, index=values.index, name=values.name).astype(
         values.dtype if whole else np.float64
     )
 
@@ -206,9 +212,13 @@ def frame(graph: Graph, columns: Mapping[str, np.ndarray], index: pd.Index) -> p
     decoded = {}
     for name, column in columns.items():
         variable = graph.variables[graph.find(name)]
-        if np.shape(column) != (len(index),):
-            raise CohortError(
-                f"column {name!r} has shape {np.shape(column)}; expected ({len(index)},)"
-            )
+        _check_length(name, column, index)
         decoded[variable.name] = pd.Series(decode(column, variable), index=index)
     return pd.DataFrame(decoded, index=index)
+
+
+def _check_length(name: str, column: np.ndarray, index: pd.Index) -> None:
+    if np.shape(column) != (len(index),):
+        raise CohortError(
+            f"column {name!r} has shape {np.shape(column)}; expected ({len(index)},)"
+        )

@@ -262,7 +262,8 @@ class Prediction(_World):
         if factual is None:
             made = Cohort.from_columns(self.graph, self.arrays, self.noise.index, source="model")
             return made.with_images(self.images()).described("model", f"sampled: {note}")
-        twins = factual.with_columns(self.graph, self.arrays).with_images(self.images())
+        facts = {name: column.numpy() for name, column in self.noise.columns.items()}
+        twins = factual.with_columns(self.graph, self.arrays, facts).with_images(self.images())
         return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
 
     def images(self) -> ModelImages | None:

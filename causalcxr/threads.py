@@ -16,7 +16,7 @@ _Rows = np.ndarray | slice
 # Products of matrices take rows in bundles, of 24 at most where this was tried, and compute a rest
 # with other last digits. Whole bundles make a row's digits independent of the rows beside it.
 _BUNDLE = 48
-_BLOCK = 128 * _BUNDLE  # rows at a time: what they need stays near the processor
+_BLOCK = 512 * _BUNDLE  # rows at a time: many, for each step costs a call, and yet little memory
 
 
 @contextmanager

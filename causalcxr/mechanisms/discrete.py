@@ -19,6 +19,7 @@ from causalcxr.mechanisms.couplings import (
     TransportEquation,
     mass_of,
 )
+from causalcxr.mechanisms.distinct import once_each
 from causalcxr.mechanisms.encoding import ParentEncoder
 
 __all__ = [
@@ -101,6 +102,6 @@ class DiscreteMechanism(Mechanism):
 
     def forward(self, parents: Columns) -> DiscreteEquation:
         """Return the equation; `log_probs` is its table of probabilities."""
-        log_probs = self.log_probs(self.encode(parents))
-        own = {parent.name: parents[parent.name] for parent in self.parents}
+        own = {p.name: parents[p.name] for p in self.parents if p.name in parents}
+        log_probs = once_each(self.parents, own, lambda few: self.log_probs(self.encode(few)))
         return COUPLINGS[self.options["coupling"]](self, log_probs, own)

@@ -1,0 +1,81 @@
+"""Rows whose parents are alike, computed once: levels and lattices make few different rows."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from causalcxr.graph import Variable
+from causalcxr.threads import filled
+
+__all__ = ["once_each"]
+
+_SAVING = 4  # tables of fewer rows than one in so many are worth it
+
+
+def once_each(
+    variables: Sequence[Variable],
+    columns: dict[str, Tensor],
+    compute: Callable[[dict[str, Tensor]], Tensor],
+) -> Tensor:
+    """Return `compute(columns)`, computed once for all rows that are alike.
+
+    It is computed for every row as before where a variable has no levels and no bounded lattice,
+    where the combinations are too many, or where a value is none of the variable's.
+
+    Args:
+        variables: The variables that the result depends on.
+        columns: Their columns, (n,) each, NaN where missing.
+        compute: Returns a tensor with one entry a row, which depends on that row alone.
+
+    Example:
+        >>> sex = Variable("Sex", "binary", levels=["F", "M"])
+        >>> columns = {"Sex": torch.tensor([0.0, 1.0] * 200, dtype=torch.float64)}
+        >>> computed = []
+        >>> doubled = once_each([sex], columns, lambda c: computed.append(c) or 2 * c["Sex"])
+        >>> doubled[:3].tolist(), len(computed[0]["Sex"])
+        ([0.0, 2.0, 0.0], 48)
+    """
+    few = _distinct(variables, columns)
+    if few is None:
+        return compute(columns)
+    rows, place = few
+    return compute({name: column[rows] for name, column in columns.items()})[place]
+
+
+def _distinct(
+    variables: Sequence[Variable], columns: dict[str, Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Return rows that stand for all, and which of them each row is like."""
+    if not variables or any(v.name not in columns for v in variables):
+        return None
+    n, sizes = len(columns[variables[0].name]), [_size(v) for v in variables]
+    if math.prod(size + 1 for size in sizes) * _SAVING > n:
+        return None
+    code = torch.zeros(n, dtype=torch.float64)
+    for variable, size in zip(variables, sizes, strict=True):
+        position = columns[variable.name]
+        if not variable.is_discrete:
+            position = ((position - variable.range[0]) / variable.resolution).round()
+        position = position.clamp(0, size - 1)
+        code = code * (size + 1) + torch.where(position.isnan(), size, position)
+    code = code.long()
+    last = torch.full((math.prod(size + 1 for size in sizes),), -1)
+    last[code] = torch.arange(n)
+    found = last >= 0
+    place = (found.cumsum(0) - 1)[code]
+    rows = last[found]
+    alike = ((c[rows][place] == c) | c.isnan() for c in (columns[v.name] for v in variables))
+    if not all(same.all() for same in alike):
+        return None
+    return torch.from_numpy(filled(rows.numpy())), place
+
+
+def _size(variable: Variable) -> float:
+    """Return how many values a variable can take."""
+    if variable.is_discrete:
+        return len(variable.levels)
+    if variable.resolution is None or variable.range is None:
+        return math.inf
+    return math.floor((variable.range[1] - variable.range[0]) / variable.resolution) + 1
