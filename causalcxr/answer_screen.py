@@ -23,6 +23,7 @@ __all__ = [
     "show_check",
     "show_comparison",
     "show_effect",
+    "show_probabilities",
     "show_sensitivity",
     "waiting",
 ]
@@ -135,6 +136,17 @@ def show_effect(found: Effect, graph: Graph) -> None:
         print(
             "with a recanting witness, a mean rests on the form of the equations, not data alone"
         )
+
+
+def show_probabilities(means: pd.DataFrame, title: str, graph: Graph) -> None:
+    """Show the mean probability of each level, of two levels the second.
+
+    Args:
+        means: One row a level: `variable`, `level` and what else there is to show.
+        title: The line above.
+        graph: What the levels are.
+    """
+    show(title, _once(means, graph).to_dict("records"), "no probability can change")
 
 
 def show_sensitivity(found: Sensitivity) -> None:

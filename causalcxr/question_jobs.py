@@ -14,10 +14,10 @@ from rich.text import Text
 from causalcxr.answer_folder import Answer, check_place, write_answer
 from causalcxr.answer_screen import (
     console,
-    show,
     show_check,
     show_comparison,
     show_effect,
+    show_probabilities,
     show_sensitivity,
     waiting,
 )
@@ -219,7 +219,7 @@ def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -
         )
     means, bound = _means(found, model, cohort), action.bind(model.graph)
     title = f"{bound.describe()}, {len(cohort):,} records: mean probability of each level"
-    show(title, means.to_dict("records"))
+    show_probabilities(means, title, model.graph)
     about = {"action": bound.to_json(), "draws": asked.draws, "records": len(cohort)}
     asked.write("probabilities", model, {"probabilities": found, "means": means}, about)
 
