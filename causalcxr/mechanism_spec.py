@@ -9,7 +9,16 @@ from causalcxr.errors import GraphError, nearest
 if TYPE_CHECKING:
     from causalcxr.variables import Variable
 
-__all__ = ["KINDS", "OPTIONS", "FrozenDict", "GraphFault", "MechanismSpec", "brief", "nearest_to"]
+__all__ = [
+    "KINDS",
+    "OPTIONS",
+    "FrozenDict",
+    "GraphFault",
+    "MechanismSpec",
+    "add_kind",
+    "brief",
+    "nearest_to",
+]
 
 # The kinds of equation that each type of variable can have, the built-in choice first.
 KINDS = {
@@ -56,6 +65,28 @@ _BUILT_IN = {
     "radit": {"size": "tiny", "resolution": 64},
 }
 _OVER_NUMBERS = ("at_least", "below")  # the derived rules that compare a number with a threshold
+
+
+def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None = None) -> None:
+    """Let graphs name a kind of equation beyond the built-in ones; see `mechanisms.register`.
+
+    Args:
+        kind: Its name.
+        types: The types of variables that can have it.
+        options: Its options: for each a tuple of words, or int, float or str.
+
+    Raises:
+        GraphError: If the kind is a built-in one, or a type is not known.
+    """
+    if kind in _BUILT_IN:
+        raise GraphError(f"mechanism {brief(kind)} is built in; choose another name")
+    types = tuple(types)
+    if unknown := [type for type in types if type not in KINDS]:
+        raise GraphError(f"type {brief(unknown[0])} is not known{nearest_to(unknown[0], KINDS)}")
+    OPTIONS[kind] = dict(options or {})
+    for type, kinds in KINDS.items():
+        others = tuple(each for each in kinds if each != kind)
+        KINDS[type] = (*others, kind) if type in types else others
 
 
 class GraphFault(GraphError):
@@ -163,7 +194,7 @@ class MechanismSpec:
                 f"mechanism {self.kind!r} does not suit the type {type}; "
                 f"use {' or '.join(KINDS[type])}",
             )
-        built_in = dict(_BUILT_IN[self.kind])
+        built_in = dict(_BUILT_IN.get(self.kind, {}))
         if self.kind == "discrete" and type == "categorical":
             built_in["coupling"] = "gumbel"
             if self.options.get("coupling") == "monotone":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort import Cohort
-from causalcxr.enumeration import exact_and_bounds
+from causalcxr.enumeration import exact, exact_and_bounds
 from causalcxr.errors import InterventionError
 from causalcxr.files import atomic_write
 from causalcxr.interventions import Intervention
@@ -111,7 +111,8 @@ def sensitivity(
     With `vary="all"` every discrete equation that the action reaches gets the coupling at once,
     and the bounds let all of them be anything. With `vary="one"` only the equation of the variable
     asked about does, and those above it keep the model's. Rules and continuous equations have no
-    coupling to exchange. In all cases a fact stands where no parent changed.
+    coupling to exchange. In all cases a fact stands where no parent changed. A coupling without a
+    closed form (`dequantised`) is answered by draws; those tried in its place stay exact.
 
     Bounds are per record, then averaged. Those of a change are attained by one coupling of all
     records where the variable is one step from the action; those of a level need not be, as a
@@ -194,25 +195,21 @@ def _answers(
     cases |= {c: replace(case, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
     free = replace(case, free=frozenset(exchanged))
     # A coupling of the model's own may have no closed form; those tried in its place have.
-    closed = {c: each for c, each in cases.items() if c != "model" or _closed(case, exchanged)}
+    closed = all(case.coupling(name) for name in exchanged)
+    together = {c: each for c, each in cases.items() if closed or c != "model"}
     with torch.no_grad(), one_thread():
-        summed, limits = exact_and_bounds(list(closed.values()), free, names)
-        known = dict(zip(closed, summed, strict=True))
+        summed, limits = exact_and_bounds(list(together.values()), free, names)
+        known = {"model": {} if closed else exact(case, names)}
+        known |= dict(zip(together, summed, strict=True))
         laws = {}
         for each, of in cases.items():
-            laws[each] = dict(known.get(each, {}))
+            laws[each] = dict(known[each])
             rest = [name for name in names if name not in laws[each]]
             laws[each] |= {name: law for name, (law, _) in drawn(of, rest, numbers, draws).items()}
-    exact = known.get("model", {})
     return {
-        name: ({c: law[name] for c, law in laws.items()}, limits.get(name), name in exact)
+        name: ({c: law[name] for c, law in laws.items()}, limits.get(name), name in known["model"])
         for name in names
     }
-
-
-def _closed(case: Case, exchanged: Sequence[str]) -> bool:
-    """Return whether the model's own couplings all have a closed form."""
-    return all(case.coupling(name) for name in exchanged)
 
 
 def _rows(
@@ -220,7 +217,7 @@ def _rows(
     name: str,
     laws: Mapping[str, Tensor],
     limits: tuple[Tensor, Tensor] | None,
-    exact: bool,
+    summed: bool,
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of one variable: any change, then each level."""
     x = case.factual[name]
@@ -228,7 +225,7 @@ def _rows(
     here = x[known].long()[:, None]
     nothing = torch.full((int(known.sum()), len(case.graph[name].levels)), torch.nan)
     lower, upper = (each[known] for each in limits) if limits else (nothing, nothing)
-    base = {"records": int(known.sum()), "method": "exact" if exact else "draws"}
+    base = {"records": int(known.sum()), "method": "exact" if summed else "draws"}
     stays = {c: law[known].gather(1, here)[:, 0] for c, law in laws.items()}
     change = base | {c: _mean(1 - stay) for c, stay in stays.items()}
     change |= {"factual": 0.0}

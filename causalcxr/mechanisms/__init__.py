@@ -1,22 +1,73 @@
 """Structural equations, one kind a file; `build` makes the one a graph asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from causalcxr.errors import MechanismError, nearest
 from causalcxr.graph import Variable
+from causalcxr.mechanism_spec import add_kind
 from causalcxr.mechanisms.base import Columns, Equation, History, Mechanism
 
-__all__ = ["REGISTRY", "Columns", "Equation", "History", "Mechanism", "build"]
+if TYPE_CHECKING:
+    from causalcxr.mechanisms.contract import check_mechanism
 
-#: kind -> "module:class", imported when a graph first asks for it; yours can be added.
-REGISTRY: dict[str, str] = {
+__all__ = [
+    "REGISTRY",
+    "Columns",
+    "Equation",
+    "History",
+    "Mechanism",
+    "build",
+    "check_mechanism",
+    "register",
+]
+
+#: kind -> a class, or "module:class", imported when a graph first asks for it; see `register`.
+REGISTRY: dict[str, str | type[Mechanism]] = {
     "flow": "causalcxr.mechanisms.flow:FlowMechanism",
     "discrete": "causalcxr.mechanisms.discrete:DiscreteMechanism",
     "derived": "causalcxr.mechanisms.derived:DerivedMechanism",
     "empirical": "causalcxr.mechanisms.empirical:EmpiricalMechanism",
     "radit": "causalcxr.mechanisms.image:ImageMechanism",
 }
+
+
+def __getattr__(name: str) -> Any:
+    """Import the contract when it is first asked for: its statistics take a while to load."""
+    if name == "check_mechanism":
+        return import_module("causalcxr.mechanisms.contract").check_mechanism
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def register(
+    kind: str,
+    home: str | type[Mechanism],
+    *,
+    types: Iterable[str],
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Add a kind of equation of one's own, so that a graph can name it: `mechanism: <kind>`.
+
+    A saved model that has it loads where it is registered. Run `check_mechanism` over it first.
+
+    Args:
+        kind: Its name in a graph.
+        home: The class, a `Mechanism`; or "module:class", to be imported when it is needed.
+        types: The types of variables that can have it.
+        options: What a graph may write beside the kind: for each a tuple of words, or int, float
+            or str. The defaults are the class's own.
+
+    Raises:
+        GraphError: If the kind is a built-in one, or a type is not known.
+
+    Example:
+        >>> register("flow", "package.module:Mine", types=["continuous"])
+        Traceback (most recent call last):
+        causalcxr.errors.GraphError: mechanism 'flow' is built in; choose another name
+    """
+    add_kind(kind, types, options)
+    REGISTRY[kind] = home
 
 
 def build(variable: Variable, parents: Sequence[Variable]) -> Mechanism:
@@ -31,5 +82,8 @@ def build(variable: Variable, parents: Sequence[Variable]) -> Mechanism:
             f"variable {variable.name!r}: mechanism {kind!r} is not known"
             f"{nearest(kind, REGISTRY)}; known are {sorted(REGISTRY)}"
         )
-    module, _, name = REGISTRY[kind].partition(":")
-    return getattr(import_module(module), name)(variable, parents, **variable.mechanism.options)
+    made = REGISTRY[kind]
+    if isinstance(made, str):
+        module, _, name = made.partition(":")
+        made = getattr(import_module(module), name)
+    return made(variable, parents, **variable.mechanism.options)

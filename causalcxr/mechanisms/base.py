@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from causalcxr.errors import MechanismError, nearest
 from causalcxr.graph import Variable
+from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.training import History, fit_mechanism
 from causalcxr.noise import Draws
 
@@ -189,10 +190,14 @@ class Mechanism(nn.Module):
 
     def _forbidden(self, x: Tensor) -> Tensor:
         """Return which values the variable cannot take, shape (n,); NaN can always be."""
+        if not self.variable.is_discrete:
+            return Rounding(self.variable).forbidden(x)
         k = len(self.variable.levels)
         return (x < 0) | (x >= k) | (x != x.floor()) & ~x.isnan()
 
     def _rule(self) -> str:
+        if not self.variable.is_discrete:
+            return Rounding(self.variable).rule
         levels = list(self.variable.levels)
         return f"values are positions 0 to {len(levels) - 1} of {levels}"
 

@@ -27,7 +27,7 @@ def check_mechanism(
     seed: int = 0,
     calibrated: bool = False,
 ) -> None:
-    """Run every rule over a fitted scalar mechanism.
+    """Run every rule over a fitted scalar mechanism; see docs/mechanisms.md for one of your own.
 
     Args:
         mechanism: The fitted mechanism; it is left as it was.
@@ -61,6 +61,7 @@ def check_mechanism(
         suite.missing_parents()
         suite.batch_and_order()
         suite.save_and_load()
+        suite.likelihood()
         suite.marginals()
         suite.noise_is_prior(observed=False)
         if calibrated:
@@ -125,9 +126,12 @@ class _Suite:
         hidden = {name: torch.full_like(c, torch.nan) for name, c in self.parents.items()}
         equation = self.mechanism(hidden)
         u = equation.abduct(self.x, self.draws)
-        finite = u.isfinite() | u.isnan() & self._rows_missing(u)
+        finite = u[~self.x.isnan()].isfinite()
         self.rule(bool(finite.all()), "missing parents give finite noise")
-        self.rule(_same(equation.predict(u).isnan(), self.x.isnan()), "and finite predictions")
+        self.rule(
+            _same(equation.predict(u).isnan(), self.x.isnan()),
+            "missing parents give finite predictions",
+        )
 
     def batch_and_order(self) -> None:
         order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(1))
@@ -145,6 +149,38 @@ class _Suite:
         new.load_state_dict(state)
         twin = new(self.parents_cf).predict(new(self.parents).abduct(self.x, self.draws))
         self.rule(_same(twin, self.twin), "a mechanism loaded from its state predicts the same")
+
+    def likelihood(self) -> None:
+        """Ask that a log-density or log-mass, where there is one, is of a law: the equation's."""
+        try:
+            logp = self.equation.log_prob(self.x)
+        except NotImplementedError:
+            return
+        self.rule(logp.shape == self.x.shape, "log_prob has the shape of x")
+        if not self.mechanism.trainable:
+            return  # what was observed is not all that a rule or a table of values can be asked
+        variable, n = self.mechanism.variable, len(self.x)
+        self.rule(
+            _same(logp.isnan(), self.x.isnan()), "log_prob is missing where x is, only there"
+        )
+        if variable.is_discrete:
+            levels = [torch.full((n,), float(k)).double() for k in range(len(variable.levels))]
+            total = sum(self.equation.log_prob(level).exp() for level in levels)
+            self.rule(bool((total - 1).abs().max() < 1e-6), "the masses of the levels sum to one")
+        elif variable.resolution is None:
+            self._density()
+
+    def _density(self) -> None:
+        """Compare the density of one record's law with the share of its samples, by halves."""
+        n = len(self.x)
+        one = {name: column[:1].repeat(n) for name, column in self.parents.items()}
+        equation = self.mechanism(one)
+        samples = self._samples(equation, "density").sort().values
+        low, high = samples[n // 4], samples[3 * n // 4]
+        x = low + (high - low) * torch.linspace(0, 1, n, dtype=torch.float64)
+        share = torch.trapezoid(equation.log_prob(x).exp(), x).item()
+        words = f"the density integrates to the share of samples ({share:.3f} for 0.5)"
+        self.rule(abs(share - 0.5) <= _SIGMA * 0.5 / n**0.5 + 0.01, words)
 
     def marginals(self) -> None:
         """Compare the twins of the model's own samples with samples under the intervention."""
