@@ -9,6 +9,7 @@ from causalcxr import SCM, Cohort, Graph, do, threads
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.distinct import once_each
+from causalcxr.mechanisms.lookup import count_up_to
 from causalcxr.mechanisms.spline import PlainSplineMap, SplineMap
 from causalcxr.threads import over_rows
 
@@ -241,3 +242,17 @@ def test_given_the_columns_that_are_replaced_then_the_cohort_is_the_same_as_with
     assert patients.table["Weight"].iloc[3] != 70.25
     with pytest.raises(ValueError, match=r"shape \(3,\); expected \(1000,\)"):
         patients.with_columns(graph, {"Sex": np.zeros(3)})
+
+
+@pytest.mark.parametrize("shape", ["even", "crowded", "one"])
+def test_given_many_numbers_then_as_many_knots_are_counted_as_a_search_finds(shape):
+    even = torch.linspace(-3, 3, 64, dtype=torch.float64)
+    knots = {"even": even, "crowded": torch.exp(2 * even), "one": even[:2]}[shape]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(9000, generator=generator, dtype=torch.float64)
+    x = knots[0] - 0.1 + x * (knots[-1] - knots[0] + 0.2)
+    x[: len(knots)], x[100], x[101] = knots, -torch.inf, torch.inf
+    assert torch.equal(count_up_to(knots, x), torch.searchsorted(knots, x, right=True))
+    below = torch.nextafter(knots, torch.tensor(-torch.inf, dtype=torch.float64))
+    x[: len(knots)] = below
+    assert torch.equal(count_up_to(knots, x), torch.searchsorted(knots, x, right=True))

@@ -70,7 +70,8 @@ class PlainSplineMap:
         bins = (len(theta) - 1) // 3
         self.shift = theta[0]
         self.log_scale = _LOG_SCALE * torch.tanh(theta[1] / _LOG_SCALE)
-        self.knots = theta.new_zeros(2, bins + 1, theta.shape[1])
+        self.knots = theta.new_empty(2, bins + 1, theta.shape[1])
+        self.knots[:, 0] = 0
         sizes = theta[2 : 2 * bins + 2].unflatten(0, (2, bins))
         _bounded_exp(sizes, 2 / math.log(_SLOPE), out=self.knots[:, 1:])
         for before, knot in pairwise(self.knots.unbind(1)):  # `cumsum` takes ten times as long
