@@ -10,7 +10,7 @@ from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.distinct import once_each
 from causalcxr.mechanisms.lookup import count_up_to
-from causalcxr.mechanisms.spline import PlainSplineMap, SplineMap
+from causalcxr.mechanisms.spline import PlainSplineMap, SplineKernel, SplineMap
 from causalcxr.threads import over_rows
 
 GRAPH = """
@@ -161,6 +161,10 @@ def test_given_blocks_that_fail_then_the_first_ones_error_is_raised(monkeypatch)
         torch.set_num_threads(1)
 
 
+def plain_map(theta):
+    return PlainSplineMap(theta[:, :1].T, theta[:, 1:].T.contiguous())
+
+
 @pytest.mark.parametrize("bins", [2, 16])
 @pytest.mark.parametrize("shared", [True, False])
 def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bins, shared):
@@ -168,7 +172,7 @@ def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bi
     theta = torch.randn(4000, 3 * bins + 1, generator=generator, dtype=torch.float64)
     theta = theta[:1] if shared else theta
     z = 4 * torch.randn(2, 4000, generator=generator, dtype=torch.float64)
-    plain, other = PlainSplineMap(theta), SplineMap(theta)
+    plain, other = plain_map(theta), SplineMap(theta)
     for part in z:
         u, ladj = other.call_and_ladj(part.clone().requires_grad_())
         assert (plain.call_and_ladj(part)[0] - u).abs().max().item() < 1e-12
@@ -182,10 +186,34 @@ def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bi
 def test_given_a_point_outside_the_box_then_the_plain_spline_is_the_line_itself():
     theta = torch.zeros(1, 49, dtype=torch.float64)
     z = torch.tensor([-1e6, -5.0, 0.0, 5.0, 7.25, 1e6], dtype=torch.float64)
-    plain = PlainSplineMap(theta)
+    plain = plain_map(theta)
     assert (plain(z) - z).abs().max().item() < 1e-14
     assert (plain.inverse(z) - z).abs().max().item() < 1e-14
     assert plain.call_and_ladj(z)[1].abs().max().item() < 1e-14
+
+
+@pytest.mark.parametrize("moved", ["all", "shift", "flag", "nothing"])
+def test_given_a_conditioner_then_what_rows_cannot_move_is_computed_once(moved):
+    generator = torch.Generator().manual_seed(0)
+    kernel = SplineKernel(3, bins=4, hidden=8)
+    context = torch.randn(480, 3, generator=generator, dtype=torch.float64)
+    context[:, 1] = 0.0  # a missing flag that no row has
+    with torch.no_grad():
+        for weight in kernel.parameters():
+            weight.normal_(generator=generator)
+        if moved != "all":
+            rest = slice(0 if moved == "nothing" else 1, None)
+            kernel.conditioner.out.weight[rest] = 0.0
+            kernel.conditioner.straight.weight[rest] = 0.0
+            kernel.conditioner.straight.weight[rest, 1] = 1.0
+        context[7, 1] = float(moved == "flag")
+        z = torch.randn(480, generator=generator, dtype=torch.float64)
+        plain = kernel.bind(context)
+        assert plain.shift.shape == ((1,) if moved == "nothing" else (480,))
+        assert plain.knots.shape[2] == (480 if moved in ("all", "flag") else 1)
+        other = SplineMap(kernel.conditioner(context))
+        assert (plain(z) - other(z)).abs().max().item() < 1e-11
+        assert (plain.inverse(z) - other.inverse(z)).abs().max().item() < 1e-10
 
 
 PARENTS = [

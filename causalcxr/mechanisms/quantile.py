@@ -75,11 +75,6 @@ class QuantileNormal(nn.Module):
         k = (i - 1).clamp(min=0)
         return self.z[k] + self.slope[i] * (x - self.x[k])
 
-    @property
-    def key(self) -> bytes:
-        """The knots, to tell whether two maps are one and the same."""
-        return self.x.numpy().tobytes() + self.z.numpy().tobytes()
-
     def inverse(self, z: Tensor) -> Tensor:
         """Return x, of the shape of z."""
         i = count_up_to(self.z, z)

@@ -62,21 +62,21 @@ class PlainSplineMap:
     from them, are worked out for the one bin that a value is in.
 
     Args:
-        theta: Parameters, shape (n, 3 bins + 1), or (1, 3 bins + 1) for all rows.
+        shift: The first parameter of each row, shape (1, n), or (1, 1) for all rows.
+        shape: The others, shape (3 bins, n), or (3 bins, 1) for all rows.
     """
 
-    def __init__(self, theta: Tensor) -> None:
-        theta = theta.T.contiguous()
-        bins = (len(theta) - 1) // 3
-        self.shift = theta[0]
-        self.log_scale = _LOG_SCALE * torch.tanh(theta[1] / _LOG_SCALE)
-        self.knots = theta.new_empty(2, bins + 1, theta.shape[1])
+    def __init__(self, shift: Tensor, shape: Tensor) -> None:
+        bins = len(shape) // 3
+        self.shift = shift[0]
+        self.log_scale = _LOG_SCALE * torch.tanh(shape[0] / _LOG_SCALE)
+        self.knots = shape.new_empty(2, bins + 1, shape.shape[1])
         self.knots[:, 0] = 0
-        sizes = theta[2 : 2 * bins + 2].unflatten(0, (2, bins))
+        sizes = shape[1 : 2 * bins + 1].unflatten(0, (2, bins))
         _bounded_exp(sizes, 2 / math.log(_SLOPE), out=self.knots[:, 1:])
         for before, knot in pairwise(self.knots.unbind(1)):  # `cumsum` takes ten times as long
             knot += before
-        self.slopes = functional.pad(theta[2 * bins + 2 :], (0, 0, 1, 1))
+        self.slopes = functional.pad(shape[2 * bins + 1 :], (0, 0, 1, 1))
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return u, shape (..., n)."""
@@ -153,6 +153,7 @@ class SplineKernel(nn.Module):
         super().__init__()
         if bins < 2:
             raise MechanismError(f"a spline needs at least two bins, not {bins}")
+        self.bins = bins
         self.conditioner = Conditioner(width, 3 * bins + 1, hidden)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -163,7 +164,7 @@ class SplineKernel(nn.Module):
         """Return the map of each row, from features of shape (n, d)."""
         if torch.is_grad_enabled():
             return SplineMap(self.conditioner(context))
-        return PlainSplineMap(self.conditioner.inferred(context))
+        return PlainSplineMap(*self.conditioner.inferred(context, (1, 3 * self.bins)))
 
     def losses(
         self, ends: tuple[Tensor, ...], context: Tensor, generator: torch.Generator | None
