@@ -47,13 +47,6 @@ class Conditioner(nn.Module):
         self.bent.weight.uniform_(-bound, bound, generator=generator)
         self.bent.bias.uniform_(-1.0, 1.0, generator=generator)
 
-    def forward(self, c: Tensor) -> Tensor:
-        """Return theta, shape (n, outputs), from features of shape (n, inputs)."""
-        if self.bent is None:
-            return self.bias.expand(len(c), -1)
-        straight = torch.addmm(self.bias, c, self.straight.weight.T)
-        return torch.addmm(straight, self.bent(c).relu_(), self.out.weight.T)
-
     def inferred(self, c: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Return theta in parts, transposed, in less time, where no gradient is asked for.
 
@@ -78,3 +71,10 @@ class Conditioner(nn.Module):
             else:
                 parts.append(bias)
         return parts
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Return theta, shape (n, outputs), from features of shape (n, inputs)."""
+        if self.bent is None:
+            return self.bias.expand(len(c), -1)
+        straight = torch.addmm(self.bias, c, self.straight.weight.T)
+        return torch.addmm(straight, self.bent(c).relu_(), self.out.weight.T)

@@ -66,7 +66,7 @@ class ParentEncoder(nn.Module):
         if not self.parents:
             return torch.zeros(1, 0, dtype=torch.float64)
         columns = [self._column(parents, parent) for parent in self.parents]
-        features = torch.zeros(self.width, len(columns[0]), dtype=torch.float64).T
+        features = torch.zeros(len(columns[0]), self.width, dtype=torch.float64)
         for score, (i, start) in zip(self.scores, self.continuous, strict=True):
             missing = columns[i].isnan()
             if columns[i].isinf().any():
