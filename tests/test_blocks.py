@@ -216,6 +216,27 @@ def test_given_a_conditioner_then_what_rows_cannot_move_is_computed_once(moved):
         assert (plain.inverse(z) - other.inverse(z)).abs().max().item() < 1e-10
 
 
+def test_given_a_row_that_moves_the_shape_then_the_bits_of_the_others_are_the_same():
+    generator = torch.Generator().manual_seed(0)
+    kernel = SplineKernel(2, bins=3, hidden=8)
+    context = torch.randn(480, 2, generator=generator, dtype=torch.float64)
+    z = 3 * torch.randn(480, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for weight in kernel.parameters():
+            weight.normal_(generator=generator)
+        kernel.conditioner.out.weight[1:] = 0.0
+        kernel.conditioner.straight.weight[1:, 0] = 0.0
+        context[:, 1] = 0.0
+        alone = kernel.bind(context)
+        context[9, 1] = 1.0
+        beside = kernel.bind(context)
+    others = torch.arange(480) != 9
+    for one, other in zip(alone.call_and_ladj(z), beside.call_and_ladj(z), strict=True):
+        assert torch.equal(one[others], other[others])
+        assert one[9] != other[9]
+    assert torch.equal(alone.inverse(z)[others], beside.inverse(z)[others])
+
+
 PARENTS = [
     Variable("Age", "continuous", range=(0, 100), resolution=0.5),
     Variable("Race", "categorical", levels=("Asian", "Black", "White")),
@@ -280,6 +301,7 @@ def test_given_many_numbers_then_as_many_knots_are_counted_as_a_search_finds(sha
     x = torch.rand(9000, generator=generator, dtype=torch.float64)
     x = knots[0] - 0.1 + x * (knots[-1] - knots[0] + 0.2)
     x[: len(knots)], x[100], x[101] = knots, -torch.inf, torch.inf
+    assert 0 <= count_up_to(knots, torch.where(x > 0, x, torch.nan)).min()
     assert torch.equal(count_up_to(knots, x), torch.searchsorted(knots, x, right=True))
     below = torch.nextafter(knots, torch.tensor(-torch.inf, dtype=torch.float64))
     x[: len(knots)] = below

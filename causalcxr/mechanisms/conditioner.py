@@ -60,7 +60,7 @@ class Conditioner(nn.Module):
         biases = self.bias[:, None].split(sizes)
         if self.bent is None:
             return list(biases)
-        c = c.T
+        c = c.T.contiguous()  # a product with a matrix that lies across has other last digits
         had = c.any(1)
         hidden = torch.addmm(self.bent.bias[:, None], self.bent.weight, c).relu_()
         parts = []

@@ -19,7 +19,7 @@ def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
 
     Args:
         knots: Sorted, finite, shape (m,).
-        x: Numbers, none of them NaN, of any shape.
+        x: Numbers of any shape; what comes back for NaN is some count.
 
     Example:
         >>> count_up_to(torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 0.0, 0.5, 7.0])).tolist()
@@ -41,5 +41,5 @@ def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
 
 
 def _cell(x: Tensor, low: Tensor, scale: Tensor) -> Tensor:
-    """Return the cell of each number, never a lower one for a higher number."""
-    return ((x - low) * scale).clamp_(0, _CELLS - 1).long()
+    """Return the cell of each number, never a lower one for a higher number; NaN has the first."""
+    return ((x - low) * scale).clamp_(0, _CELLS - 1).long().clamp_(min=0)
