@@ -14,7 +14,6 @@ from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention
 from causalcxr.mechanisms import Equation, Mechanism
-from causalcxr.mechanisms.encoding import ScoredColumns
 from causalcxr.model_images import ModelImages
 from causalcxr.noise import Draws
 from causalcxr.support import require_support
@@ -76,17 +75,13 @@ class LatentNoise(Noise):
     """
 
     mechanisms: Mapping[str, Mechanism] = field(default_factory=dict)
-    scores: dict[tuple, tuple] = field(default_factory=dict, init=False)  # see ScoredColumns
 
     def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
         """Abduct the noise of one variable in some rows."""
-        draws = self.draws.on(name)
-        if rows is _EVERY:
-            equation = bind(self.mechanisms[name], self.columns, self.scores)
-            return equation.abduct(self.columns[name], draws)
-        facts = {p.name: self.columns[p.name][rows] for p in self.mechanisms[name].parents}
-        equation = bind(self.mechanisms[name], facts)
-        return equation.abduct(self.columns[name][rows], draws.rows(rows))
+        mechanism = self.mechanisms[name]
+        facts = {p.name: self.columns[p.name][rows] for p in mechanism.parents}
+        draws = self.draws.on(name).rows(rows)
+        return mechanism(facts).abduct(self.columns[name][rows], draws)
 
     def abducted(self) -> Noise:
         """Return the noise of all variables.
@@ -102,18 +97,9 @@ class LatentNoise(Noise):
         return {name: block.of(name) for name in self.mechanisms}
 
 
-def bind(
-    mechanism: Mechanism, columns: Mapping[str, Tensor], scores: dict[tuple, tuple] | None = None
-) -> Equation:
-    """Return an equation with its parents bound.
-
-    Args:
-        mechanism: The equation.
-        columns: Columns that hold the parents among others.
-        scores: The normal scores of these columns that are known already; see `ScoredColumns`.
-    """
-    seen = {parent.name: columns[parent.name] for parent in mechanism.parents}
-    return mechanism(ScoredColumns(seen, {} if scores is None else scores))
+def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
+    """Return an equation with its parents bound, from columns that hold them among others."""
+    return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
 
 
 def settled(
@@ -160,7 +146,6 @@ class _World:
         self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
         self.recompute, self.edges = recompute, edges
         self.columns: dict[str, Tensor] = {}
-        self.scores: dict[tuple, tuple] = {}
         self._changed: dict[str, Tensor] = {}
 
     def descend(self, fixed: Mapping[str, Tensor]) -> None:
@@ -202,8 +187,6 @@ class _World:
 
     def _at(self, name: str, rows: np.ndarray | slice) -> Equation:
         """Return an equation bound to what it sees of its parents, in some rows."""
-        if rows is _EVERY and not self.edges:
-            return bind(self.mechanisms[name], self.columns, self.scores)
         seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
         return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["filled", "one_thread", "over_rows"]
+__all__ = ["BUNDLE", "filled", "one_thread", "over_rows"]
 
 _K = TypeVar("_K", bound=Hashable)
 _Rows = np.ndarray | slice
 # Products of matrices take rows in bundles, of 24 at most where this was tried, and compute a rest
 # with other last digits. Whole bundles make a row's digits independent of the rows beside it.
-_BUNDLE = 48
-_BLOCK = 512 * _BUNDLE  # rows at a time: many, for each step costs a call, and yet little memory
+BUNDLE = 48
+_BLOCK = 512 * BUNDLE  # rows at a time: many, for each step costs a call, and yet little memory
 
 
 @contextmanager
@@ -86,4 +86,4 @@ def filled(rows: np.ndarray) -> np.ndarray:
         >>> len(filled(np.array([3, 5]))), filled(np.array([3, 5]))[-1].item()
         (48, 5)
     """
-    return np.pad(rows, (0, -len(rows) % _BUNDLE), mode="edge") if len(rows) else rows
+    return np.pad(rows, (0, -len(rows) % BUNDLE), mode="edge") if len(rows) else rows

@@ -9,7 +9,8 @@ from causalcxr import SCM, Cohort, Graph, do, threads
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.distinct import once_each
-from causalcxr.mechanisms.spline import PlainSplineMap, SplineMap
+from causalcxr.mechanisms.lookup import count_up_to
+from causalcxr.mechanisms.spline import PlainSplineMap, SplineKernel, SplineMap
 from causalcxr.threads import over_rows
 
 GRAPH = """
@@ -160,6 +161,10 @@ def test_given_blocks_that_fail_then_the_first_ones_error_is_raised(monkeypatch)
         torch.set_num_threads(1)
 
 
+def plain_map(theta):
+    return PlainSplineMap(theta[:, :1].T, theta[:, 1:].T.contiguous())
+
+
 @pytest.mark.parametrize("bins", [2, 16])
 @pytest.mark.parametrize("shared", [True, False])
 def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bins, shared):
@@ -167,7 +172,7 @@ def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bi
     theta = torch.randn(4000, 3 * bins + 1, generator=generator, dtype=torch.float64)
     theta = theta[:1] if shared else theta
     z = 4 * torch.randn(2, 4000, generator=generator, dtype=torch.float64)
-    plain, other = PlainSplineMap(theta), SplineMap(theta)
+    plain, other = plain_map(theta), SplineMap(theta)
     for part in z:
         u, ladj = other.call_and_ladj(part.clone().requires_grad_())
         assert (plain.call_and_ladj(part)[0] - u).abs().max().item() < 1e-12
@@ -181,10 +186,55 @@ def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bi
 def test_given_a_point_outside_the_box_then_the_plain_spline_is_the_line_itself():
     theta = torch.zeros(1, 49, dtype=torch.float64)
     z = torch.tensor([-1e6, -5.0, 0.0, 5.0, 7.25, 1e6], dtype=torch.float64)
-    plain = PlainSplineMap(theta)
+    plain = plain_map(theta)
     assert (plain(z) - z).abs().max().item() < 1e-14
     assert (plain.inverse(z) - z).abs().max().item() < 1e-14
     assert plain.call_and_ladj(z)[1].abs().max().item() < 1e-14
+
+
+@pytest.mark.parametrize("moved", ["all", "shift", "flag", "nothing"])
+def test_given_a_conditioner_then_what_rows_cannot_move_is_computed_once(moved):
+    generator = torch.Generator().manual_seed(0)
+    kernel = SplineKernel(3, bins=4, hidden=8)
+    context = torch.randn(480, 3, generator=generator, dtype=torch.float64)
+    context[:, 1] = 0.0  # a missing flag that no row has
+    with torch.no_grad():
+        for weight in kernel.parameters():
+            weight.normal_(generator=generator)
+        if moved != "all":
+            rest = slice(0 if moved == "nothing" else 1, None)
+            kernel.conditioner.out.weight[rest] = 0.0
+            kernel.conditioner.straight.weight[rest] = 0.0
+            kernel.conditioner.straight.weight[rest, 1] = 1.0
+        context[7, 1] = float(moved == "flag")
+        z = torch.randn(480, generator=generator, dtype=torch.float64)
+        plain = kernel.bind(context)
+        assert plain.shift.shape == ((1,) if moved == "nothing" else (480,))
+        assert plain.knots.shape[2] == (480 if moved in ("all", "flag") else 1)
+        other = SplineMap(kernel.conditioner(context))
+        assert (plain(z) - other(z)).abs().max().item() < 1e-11
+        assert (plain.inverse(z) - other.inverse(z)).abs().max().item() < 1e-10
+
+
+def test_given_a_row_that_moves_the_shape_then_the_bits_of_the_others_are_the_same():
+    generator = torch.Generator().manual_seed(0)
+    kernel = SplineKernel(2, bins=3, hidden=8)
+    context = torch.randn(480, 2, generator=generator, dtype=torch.float64)
+    z = 3 * torch.randn(480, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for weight in kernel.parameters():
+            weight.normal_(generator=generator)
+        kernel.conditioner.out.weight[1:] = 0.0
+        kernel.conditioner.straight.weight[1:, 0] = 0.0
+        context[:, 1] = 0.0
+        alone = kernel.bind(context)
+        context[9, 1] = 1.0
+        beside = kernel.bind(context)
+    others = torch.arange(480) != 9
+    for one, other in zip(alone.call_and_ladj(z), beside.call_and_ladj(z), strict=True):
+        assert torch.equal(one[others], other[others])
+        assert one[9] != other[9]
+    assert torch.equal(alone.inverse(z)[others], beside.inverse(z)[others])
 
 
 PARENTS = [
@@ -241,3 +291,18 @@ def test_given_the_columns_that_are_replaced_then_the_cohort_is_the_same_as_with
     assert patients.table["Weight"].iloc[3] != 70.25
     with pytest.raises(ValueError, match=r"shape \(3,\); expected \(1000,\)"):
         patients.with_columns(graph, {"Sex": np.zeros(3)})
+
+
+@pytest.mark.parametrize("shape", ["even", "crowded", "one"])
+def test_given_many_numbers_then_as_many_knots_are_counted_as_a_search_finds(shape):
+    even = torch.linspace(-3, 3, 64, dtype=torch.float64)
+    knots = {"even": even, "crowded": torch.exp(2 * even), "one": even[:2]}[shape]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(9000, generator=generator, dtype=torch.float64)
+    x = knots[0] - 0.1 + x * (knots[-1] - knots[0] + 0.2)
+    x[: len(knots)], x[100], x[101] = knots, -torch.inf, torch.inf
+    assert count_up_to(knots, torch.where(x > 0, x, torch.nan)).min() >= 0
+    assert torch.equal(count_up_to(knots, x), torch.searchsorted(knots, x, right=True))
+    below = torch.nextafter(knots, torch.tensor(-torch.inf, dtype=torch.float64))
+    x[: len(knots)] = below
+    assert torch.equal(count_up_to(knots, x), torch.searchsorted(knots, x, right=True))

@@ -1,12 +1,13 @@
 """How long do counterfactuals of many patients take, here and in a causal normalising flow?
 
-    python -m benchmarks.scm.speed [--quick] [--patients 100000] [--million]
+    python -m benchmarks.scm.speed [--quick] [--patients 100000] [--threads 2] [--million]
 
 A model of 19 continuous variables with three parents each (fewer at the start), fitted on a few
 rows: how long an answer takes does not depend on how good the fit is. One variable is set, and
-everything downstream of it is computed anew. Both models answer on one thread of the same machine
-in the same run; the peer's Python is named by CAUSALCXR_PEERS. The peer is asked for fewer
-patients and its seconds are multiplied where a row says `extrapolated`.
+everything downstream of it is computed anew; the first answer, of few patients, is not counted.
+Both models answer on one thread of the same machine in the same run, ours also on `--threads`; the
+peer's Python is named by CAUSALCXR_PEERS. The peer is asked for fewer patients and its seconds are
+multiplied where a row says `extrapolated`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.console import Console
 
 from benchmarks import Row, stopwatch
@@ -59,23 +61,26 @@ def fitted(suite: Suite) -> SCM:
     return SCM(suite.graph()).fit(Cohort(pd.DataFrame(values)), progress=False)
 
 
-def ours(patients: int) -> Row:
+def ours(patients: int, threads: int = 1) -> Row:
     """Measure this package; run it in a process of its own, so that the peak is its own."""
     suite = wide()
     model = fitted(suite)
     cohort = Cohort(pd.DataFrame(suite.values(suite.noise(patients, seed=1))))
     before = peak()
+    torch.set_num_threads(threads)
+    model.counterfactual(cohort.head(1000), x0=0.5)
     with stopwatch() as watch:
         twins = model.counterfactual(cohort, x0=0.5)
     moved = int((twins.table["x18"] != cohort.table["x18"]).sum())
     figures = {"seconds": watch.seconds, "peak MiB": peak(), "before MiB": before}
-    return {"model": "causalcxr", "patients": patients, **figures, "changed": moved}
+    who = {"model": "causalcxr", "threads": threads, "patients": patients}
+    return {**who, **figures, "changed": moved}
 
 
-def apart(patients: int) -> Row:
+def apart(patients: int, threads: int = 1) -> Row:
     """Return what `ours` measures in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(ours, (patients,))
+        return pool.apply(ours, (patients, threads))
 
 
 def theirs(patients: int, asked: int) -> Row:
@@ -84,7 +89,8 @@ def theirs(patients: int, asked: int) -> Row:
     task = Task(whole.suite, whole.parts, whole.noise, (("x0", 0.5),), 1, 0)
     found = peers.ask("causalflows-nsf", task, peers.interpreter(), epochs=2)
     seconds = float(found["twin"]) * patients / asked
-    row: Row = {"model": "causalflows-nsf", "patients": patients, "seconds": seconds}
+    who = {"model": "causalflows-nsf", "threads": 1, "patients": patients}
+    row: Row = {**who, "seconds": seconds}
     return row | ({"extrapolated": f"from {asked:,}"} if asked < patients else {})
 
 
@@ -94,15 +100,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="10,000 patients")
     parser.add_argument("--patients", type=int)
     parser.add_argument("--asked", type=int, help="how many the peer answers (default all)")
+    parser.add_argument("--threads", type=int, default=1, help="measure ours on so many, too")
     parser.add_argument("--million", action="store_true", help="also 1,000,000 patients")
     args = parser.parse_args(arguments)
     patients = args.patients or (10_000 if args.quick else 100_000)
-    rows = [apart(patients)]
+    rows = [apart(patients, threads) for threads in sorted({1, args.threads})]
     if peers.interpreter() is not None:
         rows.append(theirs(patients, min(args.asked or patients, patients)))
-        rows[0]["ratio"] = float(rows[1]["seconds"]) / float(rows[0]["seconds"])
+        for row in rows[:-1]:
+            row["ratio"] = float(rows[-1]["seconds"]) / float(row["seconds"])
     if args.million:
-        rows.append(apart(1_000_000))
+        rows.append(apart(1_000_000, args.threads))
     show(Console(width=140), f"{VARIABLES} variables, do(x0=0.5)", rows)
     return 0
 

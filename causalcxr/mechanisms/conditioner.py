@@ -1,6 +1,7 @@
 """The small network that turns encoded parents into the parameters of an equation."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,18 +47,34 @@ class Conditioner(nn.Module):
         self.bent.weight.uniform_(-bound, bound, generator=generator)
         self.bent.bias.uniform_(-1.0, 1.0, generator=generator)
 
+    def inferred(self, c: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return theta in parts, transposed, in less time, where no gradient is asked for.
+
+        Args:
+            c: Features, shape (n, inputs).
+            sizes: How many outputs each part has.
+
+        Returns:
+            Shape (k, n) each, or (k, 1) where nothing that these rows have can move the part.
+        """
+        biases = self.bias[:, None].split(sizes)
+        if self.bent is None:
+            return list(biases)
+        c = c.T.contiguous()  # a product with a matrix that lies across has other last digits
+        had = c.any(1)
+        hidden = torch.addmm(self.bent.bias[:, None], self.bent.weight, c).relu_()
+        parts = []
+        weights = self.straight.weight.split(sizes), self.out.weight.split(sizes)
+        for bias, straight, bent in zip(biases, *weights, strict=True):
+            if bent.any() or straight[:, had].any():
+                parts.append(torch.addmm(bias, straight, c).addmm_(bent, hidden))
+            else:
+                parts.append(bias)
+        return parts
+
     def forward(self, c: Tensor) -> Tensor:
         """Return theta, shape (n, outputs), from features of shape (n, inputs)."""
         if self.bent is None:
             return self.bias.expand(len(c), -1)
         straight = torch.addmm(self.bias, c, self.straight.weight.T)
         return torch.addmm(straight, self.bent(c).relu_(), self.out.weight.T)
-
-    def inferred(self, c: Tensor) -> Tensor:
-        """Return the same in less time, where no gradient is asked for; in memory transposed."""
-        if self.bent is None:
-            return self.bias[None]
-        c = c.T
-        theta = torch.addmm(self.bias[:, None], self.straight.weight, c)
-        hidden = torch.addmm(self.bent.bias[:, None], self.bent.weight, c).relu_()
-        return theta.addmm_(self.out.weight, hidden).T

@@ -90,9 +90,16 @@ class DiscreteMechanism(Mechanism):
         """Return log p, shape (n, K), or (1, K) without parents; every p is at least 1e-6."""
         logits = self.log_frequency[None]
         if self.conditioner is not None:
-            logits = logits + self.conditioner(context)
+            logits = logits + self._theta(context)
         k = logits.shape[1]
         return (torch.softmax(logits, 1) * (1 - k * _FLOOR) + _FLOOR).log()
+
+    def _theta(self, context: Tensor) -> Tensor:
+        """Return what the parents add to the logits, shape (n, K)."""
+        if torch.is_grad_enabled():
+            return self.conditioner(context)
+        (theta,) = self.conditioner.inferred(context, (len(self.variable.levels),))
+        return theta.T.expand(len(context), -1)
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None

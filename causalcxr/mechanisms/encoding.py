@@ -1,6 +1,6 @@
 """What an equation sees of its parents: features in which missing is a value of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,7 @@ from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
 from causalcxr.mechanisms.quantile import QuantileNormal
 
-__all__ = ["ParentEncoder", "ScoredColumns"]
-
-
-class ScoredColumns(dict[str, Tensor]):
-    """Columns that keep their normal scores: children that read a parent alike share them.
-
-    Args:
-        columns: The columns, (n,) each.
-        scores: What is known already, by the parent's name and the knots; it is added to.
-    """
-
-    def __init__(self, columns: Mapping[str, Tensor], scores: dict[tuple, tuple]) -> None:
-        super().__init__(columns)
-        self.scores = scores
+__all__ = ["ParentEncoder"]
 
 
 class ParentEncoder(nn.Module):
@@ -79,13 +66,13 @@ class ParentEncoder(nn.Module):
         if not self.parents:
             return torch.zeros(1, 0, dtype=torch.float64)
         columns = [self._column(parents, parent) for parent in self.parents]
-        features = torch.zeros(self.width, len(columns[0]), dtype=torch.float64).T
-        known = parents.scores if isinstance(parents, ScoredColumns) else {}
+        features = torch.zeros(len(columns[0]), self.width, dtype=torch.float64)
         for score, (i, start) in zip(self.scores, self.continuous, strict=True):
-            key = (self.parents[i].name, score.key)
-            if key not in known:
-                known[key] = _scored(score, columns[i], self.parents[i])
-            features[:, start], features[:, start + 1] = known[key]
+            missing = columns[i].isnan()
+            if columns[i].isinf().any():
+                raise MechanismError(f"parent {self.parents[i].name!r} is infinite in some rows")
+            features[:, start] = score(columns[i].nan_to_num()).masked_fill(missing, 0.0)
+            features[:, start + 1] = missing
         if self.discrete:
             hot = [self._hot(columns[i], self.parents[i], start) for i, start in self.discrete]
             features.scatter_(1, torch.stack(hot, 1), 1.0)
@@ -122,11 +109,3 @@ class ParentEncoder(nn.Module):
                 f"levels are positions 0 to {k - 1} of {list(parent.levels)}"
             )
         return place + start
-
-
-def _scored(score: QuantileNormal, column: Tensor, parent: Variable) -> tuple[Tensor, Tensor]:
-    """Return the normal scores of a column, zero where it is missing, and where that is."""
-    if column.isinf().any():
-        raise MechanismError(f"parent {parent.name!r} is infinite in some rows")
-    missing = column.isnan()
-    return score(column.nan_to_num()).masked_fill(missing, 0.0), missing

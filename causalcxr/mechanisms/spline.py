@@ -11,6 +11,7 @@ from zuko.transforms import MonotonicRQSTransform
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.cells import MonotoneMap, log_density
 from causalcxr.mechanisms.conditioner import Conditioner
+from causalcxr.threads import BUNDLE
 
 __all__ = ["PlainSplineMap", "SplineKernel", "SplineMap"]
 
@@ -62,20 +63,27 @@ class PlainSplineMap:
     from them, are worked out for the one bin that a value is in.
 
     Args:
-        theta: Parameters, shape (n, 3 bins + 1), or (1, 3 bins + 1) for all rows.
+        shift: The first parameter of each row, shape (1, n), or (1, 1) for all rows.
+        shape: The others, shape (3 bins, n), or (3 bins, 1) for all rows.
     """
 
-    def __init__(self, theta: Tensor) -> None:
-        theta = theta.T.contiguous()
-        bins = (len(theta) - 1) // 3
-        self.shift = theta[0]
-        self.log_scale = _LOG_SCALE * torch.tanh(theta[1] / _LOG_SCALE)
-        self.knots = theta.new_zeros(2, bins + 1, theta.shape[1])
-        sizes = theta[2 : 2 * bins + 2].unflatten(0, (2, bins))
+    def __init__(self, shift: Tensor, shape: Tensor) -> None:
+        bins, once = len(shape) // 3, shape.shape[1] == 1
+        if once:  # whole bundles, as where each row has its own, for the same last digits
+            shape = shape.expand(-1, BUNDLE).contiguous()
+        self.shift = shift[0]
+        self.log_scale = _LOG_SCALE * torch.tanh(shape[0] / _LOG_SCALE)
+        self.scale = self.log_scale.exp()
+        self.knots = shape.new_empty(2, bins + 1, shape.shape[1])
+        self.knots[:, 0] = 0
+        sizes = shape[1 : 2 * bins + 1].unflatten(0, (2, bins))
         _bounded_exp(sizes, 2 / math.log(_SLOPE), out=self.knots[:, 1:])
         for before, knot in pairwise(self.knots.unbind(1)):  # `cumsum` takes ten times as long
             knot += before
-        self.slopes = functional.pad(theta[2 * bins + 2 :], (0, 0, 1, 1))
+        self.slopes = functional.pad(shape[2 * bins + 1 :], (0, 0, 1, 1))
+        if once:
+            self.log_scale, self.scale = self.log_scale[:1], self.scale[:1]
+            self.knots, self.slopes = self.knots[..., :1], self.slopes[..., :1]
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return u, shape (..., n)."""
@@ -93,14 +101,14 @@ class PlainSplineMap:
         b, c = d0 - bend, s * share
         share = 2 * c / (b + (b.square() + 4 * (s - d0 + bend) * c).sqrt())
         x = (x + share * width) * (2 * _BOUND / self.knots[0, -1]) - _BOUND
-        return torch.where(inside, x, u) * (-self.log_scale).exp() + self.shift
+        return torch.where(inside, x, u) / self.scale + self.shift
 
     def _forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return u and the slope of the spline, each of shape (..., n)."""
         if z.ndim > 1:
             u, slope = zip(*map(self._forward, z), strict=True)
             return torch.stack(u), torch.stack(slope)
-        z = (z - self.shift) * self.log_scale.exp()
+        z = (z - self.shift) * self.scale
         share, (y, height), (s, d0, d1), inside = self._bin(z, 0)
         left = 1 - share
         both = share * left
@@ -152,6 +160,7 @@ class SplineKernel(nn.Module):
         super().__init__()
         if bins < 2:
             raise MechanismError(f"a spline needs at least two bins, not {bins}")
+        self.bins = bins
         self.conditioner = Conditioner(width, 3 * bins + 1, hidden)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -162,7 +171,7 @@ class SplineKernel(nn.Module):
         """Return the map of each row, from features of shape (n, d)."""
         if torch.is_grad_enabled():
             return SplineMap(self.conditioner(context))
-        return PlainSplineMap(self.conditioner.inferred(context))
+        return PlainSplineMap(*self.conditioner.inferred(context, (1, 3 * self.bins)))
 
     def losses(
         self, ends: tuple[Tensor, ...], context: Tensor, generator: torch.Generator | None
