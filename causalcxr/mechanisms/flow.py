@@ -15,8 +15,9 @@ from causalcxr.graph import Variable
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
 from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
 from causalcxr.mechanisms.cnf import CNFKernel
+from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.encoding import ParentEncoder
-from causalcxr.mechanisms.quantile import QuantileNormal
+from causalcxr.mechanisms.quantile import QuantileNormal, is_skewed
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.spline import SplineKernel
 from causalcxr.noise import Draws
@@ -27,9 +28,10 @@ __all__ = ["FlowEquation", "FlowMechanism"]
 class FlowMechanism(Mechanism):
     """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
 
-    Q is the quantile-to-normal map of the training values, T an increasing map that depends on the
-    parents. A variable recorded on a lattice is trained on the exact mass of its cells. The levels
-    of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
+    Q is a map of x alone: a line, a logarithm, or the quantile-to-normal map of the training
+    values. T is an increasing map of which the parents move all, or the place alone.
+    Validation chooses both. A variable recorded on a lattice is trained on the exact mass of its
+    cells. The levels of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
 
     Args:
         variable: A continuous or ordinal variable.
@@ -57,6 +59,7 @@ class FlowMechanism(Mechanism):
         self.encoder = ParentEncoder(self.parents)
         self.quantile = QuantileNormal()
         self.rounding = Rounding(self.numbers)
+        self._form = "quantile"
         width, hidden = self.encoder.width, self.options["hidden"]
         if self.options["transform"] == "cnf":
             self.kernel = CNFKernel(width, hidden=hidden)
@@ -64,9 +67,9 @@ class FlowMechanism(Mechanism):
             self.kernel = SplineKernel(width, bins=self.options["bins"], hidden=hidden)
 
     def prepare(self, x: Tensor, parents: Columns) -> None:
-        """Fit the quantile map, the scale to round to, and the encoder of the parents."""
+        """Fit the map of x alone, the scale to round to, and the encoder of the parents."""
         self.encoder.prepare(parents)
-        self.quantile.fit(x, self.numbers.resolution)
+        self.quantile.fit(x, self.numbers.resolution, self._form)
         self.rounding.fit(x)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -77,14 +80,41 @@ class FlowMechanism(Mechanism):
         """Return the parents as features."""
         return self.encoder(parents)
 
-    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
+    def forms(self, x: Tensor) -> Sequence[str]:
+        """Return the maps of x to try; a law without parents needs but its quantiles."""
+        if not self.parents or self.kernel.pointwise:
+            return ("quantile",)
+        plain = ("line", "quantile")
+        return ("log", *plain) if self.numbers.resolution is None and is_skewed(x) else plain
+
+    def take(self, form: str) -> None:
+        """Take a map of x; see `forms`."""
+        self._form = form
+
+    def plain_rates(self) -> Rates:
+        """Return the rates under which the parents move the place of x and nothing else."""
+        if not self.parents or self.kernel.pointwise:
+            return {}
+        conditioner = self.kernel.conditioner
+        place = torch.arange(len(conditioner.bias)) == 0
+        return conditioner.reached(place, self.encoder.flags)
+
+    def null_rates(self) -> Rates:
+        """Return the rates under which the flags learn that training does not reach."""
+        if not self.encoder.unlearned.any():
+            return {}
+        kernel = self.kernel
+        conditioner = kernel.parents if kernel.pointwise else kernel.conditioner
+        return conditioner.reacting(self.encoder.unlearned)
+
+    def hide(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Hide parents at random."""
         return self.encoder.drop(context, generator)
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the loss of each row: -log p(z) or -log P(cell), or the flow matching error."""
+        """Return the loss of each row: -log p(x) or -log P(cell), or the flow matching error."""
         resolution = self.numbers.resolution
         if self.kernel.pointwise and resolution is not None:
             generator = generator or torch.Generator().manual_seed(0)
@@ -92,7 +122,10 @@ class FlowMechanism(Mechanism):
             ends = (self.quantile(x + resolution * (lift - 0.5)),)
         else:
             ends = self.ends(x)
-        return self.kernel.losses(ends, context, generator)
+        losses = self.kernel.losses(ends, context, generator)
+        if self.kernel.pointwise or resolution is not None:
+            return losses
+        return losses - self.quantile.log_derivative(x)
 
     def ends(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return normal scores: of x, or of the two ends of its lattice cell, shape (n,) each."""
