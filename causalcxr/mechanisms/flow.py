@@ -45,6 +45,7 @@ class FlowMechanism(Mechanism):
         "bins": 16,
         "hidden": 32,
         "epochs": 30,
+        "lr": 0.005,
         "patience": 6,
     }
 
