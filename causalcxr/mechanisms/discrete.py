@@ -45,7 +45,11 @@ class DiscreteMechanism(Mechanism):
             training loop.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"coupling": tuple(COUPLINGS), "hidden": 32}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "coupling": tuple(COUPLINGS),
+        "hidden": 32,
+        "epochs": 15,
+    }
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         if variable.type == "categorical":
