@@ -138,6 +138,14 @@ class Mechanism(nn.Module):
     def take(self, form: str) -> None:
         """Take one of the `forms`; `prepare` goes by it."""
 
+    def start(self, x: Tensor, context: Tensor) -> None:
+        """Move the weights, after `reset`, to a first guess that costs no training.
+
+        Args:
+            x: Training values, shape (n,).
+            context: Encoded parents, shape (n, d).
+        """
+
     def plain_rates(self) -> Rates:
         """Return the rates under which a simpler law is learned; empty if there is none."""
         return {}

@@ -24,6 +24,9 @@ from causalcxr.noise import Draws
 
 __all__ = ["FlowEquation", "FlowMechanism"]
 
+_RIDGE = 10.0  # as if so many rows said that a parent does nothing
+_LEFT = 0.01  # training does not start from a scale below this
+
 
 class FlowMechanism(Mechanism):
     """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
@@ -91,6 +94,21 @@ class FlowMechanism(Mechanism):
     def take(self, form: str) -> None:
         """Take a map of x; see `forms`."""
         self._form = form
+
+    @torch.no_grad()
+    def start(self, x: Tensor, context: Tensor) -> None:
+        """Start at the ridge regression of x on its parents, and at the scale of what is left."""
+        if not self.parents or self.kernel.pointwise:
+            return
+        z, conditioner = self.quantile(x), self.kernel.conditioner
+        centre, mean = z.mean(), context.mean(0)
+        features = context - mean
+        normal = features.T @ features + _RIDGE * torch.eye(len(mean), dtype=torch.float64)
+        slope = torch.linalg.solve(normal, features.T @ (z - centre))
+        left = (z - centre - features @ slope).square().mean().sqrt()
+        conditioner.straight.weight[0] = slope
+        conditioner.bias[0] = centre - mean @ slope
+        conditioner.bias[1] = -left.clamp(min=_LEFT).log()
 
     def plain_rates(self) -> Rates:
         """Return the rates under which the parents move the place of x and nothing else."""

@@ -147,6 +147,7 @@ def _started(
     with torch.no_grad():
         data = (rows.x, _encoded(mechanism, rows.parents, len(rows.x)))
         held = (rows.held_x, _encoded(mechanism, rows.held_parents, len(rows.held_x)))
+    mechanism.start(*data)
     return data, held
 
 
@@ -203,6 +204,7 @@ def _simpler(
     """
     full, least = copy.deepcopy(mechanism.state_dict()), _losses(mechanism, held)
     mechanism.reset(generator)
+    mechanism.start(*data)
     hopeless = least.mean().item() + _HOPELESS
     epochs = mechanism.options["epochs"]
     try:
