@@ -22,7 +22,8 @@ _STEPS = 40  # an epoch has about so many steps, so that more rows mean larger b
 _SMALLEST = 64
 _DECAY = 1e-4
 _TRIAL = 5  # epochs in which a form shows what it can do
-_NULLS = 3  # epochs in which the flags of missing parents are learned
+_HASTE = 4.0  # of the learning rate, for flags: they are few and have a long way to go
+_NULLS = 4  # epochs in which the flags of missing parents are learned
 _HOPELESS = 0.02  # nats: a simpler law that is half trained and worse than this is given up
 _SURE = 2.0  # standard errors by which a form must be better than a plainer one
 _WORSE = 1e-3  # nats: a validation loss that is no worse than this is no reason to stop
@@ -226,7 +227,7 @@ def _learn_nulls(
     Hiding parents in the course of all training would cost accuracy where they are known.
     """
     epochs = min(_NULLS, mechanism.options["epochs"])
-    steps = _Steps(mechanism, data, generator, epochs, rates, decay=0.0, hide=True)
+    steps = _Steps(mechanism, data, generator, epochs, rates, haste=_HASTE, decay=0.0, hide=True)
     for _ in range(epochs):
         _finite(mechanism, steps.epoch())
     mechanism.load_state_dict(steps.average.state_dict())
@@ -241,6 +242,7 @@ class _Steps:
         generator: The source of randomness.
         epochs: How many epochs the rate is laid out for.
         rates: What each step of some parameters is multiplied by.
+        haste: What the learning rate is multiplied by.
         decay: The rate at which weights decay.
         hide: Whether parents are hidden.
     """
@@ -253,13 +255,14 @@ class _Steps:
         epochs: int,
         rates: "Rates",
         *,
+        haste: float = 1.0,
         decay: float = _DECAY,
         hide: bool = False,
     ) -> None:
         self.mechanism, self.data, self.generator = mechanism, data, generator
         self.rates, self.hide = rates, hide
         self.average = copy.deepcopy(mechanism)
-        n, rate = len(data[0]), mechanism.options["lr"]
+        n, rate = len(data[0]), haste * mechanism.options["lr"]
         wanted = max(_SMALLEST, math.ceil(n / _STEPS))
         self.batch = max(1, min(mechanism.options["batch"], wanted))
         steps = epochs * math.ceil(n / self.batch)
