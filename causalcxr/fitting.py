@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Raised whenever the same specification would learn something else than before.
-REVISION = 1
+REVISION = 2
 
 _UNTOLD = "its declaration or its parents changed since it was fitted"
 _PIXELS = 64  # so many images enter the fingerprint with every pixel

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalcxr.errors import CausalCXRError, ModelError
 from causalcxr.files import atomic_write
-from causalcxr.fitting import Fitted
+from causalcxr.fitting import REVISION, Fitted
 from causalcxr.graph import Graph
 from causalcxr.mechanisms import build
 from causalcxr.recipe import recipe_changes
@@ -221,6 +221,9 @@ def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any])
         mechanism.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
+        learned = entry.get("recipe", {}).get("revision", 1)
+        if learned != REVISION:
+            reason = f"learned by revision {learned} of the equations, this version has {REVISION}"
         raise ModelError(f"{path}: does not fit {name!r} ({reason}); fit again") from None
     mechanism.eval().requires_grad_(False)
     later = {key: entry[key] for key in _LATER if key in entry}

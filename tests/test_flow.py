@@ -10,7 +10,7 @@ from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.cells import log_mass, truncated_normal
 from causalcxr.mechanisms.cnf import CNFKernel
-from causalcxr.mechanisms.quantile import QuantileNormal
+from causalcxr.mechanisms.quantile import QuantileNormal, Standard, is_skewed
 from causalcxr.mechanisms.spline import SplineMap
 from causalcxr.noise import Draws
 
@@ -205,3 +205,55 @@ def test_given_a_heavy_tail_then_the_quantile_map_is_normal_and_exact_both_ways(
     h = 1e-7
     slope = ((quantile(x + h) - quantile(x - h)) / (2 * h)).log()
     assert (slope - quantile.log_derivative(x)).abs().median().item() < 1e-6
+
+
+@pytest.mark.parametrize("form", ["line", "log"])
+def test_given_a_plain_form_then_the_map_is_the_closed_form_both_ways(form):
+    x = torch.tensor(np.random.default_rng(0).lognormal(1.0, 0.5, 5000))
+    y = x.log() if form == "log" else x
+    quantile = QuantileNormal()
+    quantile.fit(x, form=form)
+    z = quantile(x)
+    assert torch.allclose(z, (y - y.mean()) / y.std(correction=0), atol=1e-12)
+    assert torch.allclose(quantile.inverse(z), x, rtol=1e-12)
+    slope = -y.std(correction=0).log() - (x.log() if form == "log" else 0.0)
+    assert torch.allclose(quantile.log_derivative(x), slope.expand_as(x), atol=1e-12)
+
+
+def test_given_a_logarithm_then_twins_stay_positive_and_values_below_zero_return():
+    x = torch.tensor(np.random.default_rng(0).lognormal(1.0, 0.5, 5000))
+    quantile = QuantileNormal()
+    quantile.fit(x, form="log")
+    z = torch.linspace(-15, 15, 1001, dtype=torch.float64)
+    assert (quantile.inverse(z) > 0).all()
+    odd = torch.tensor([-2.0, -1e-3, 0.0, 1e-9, 1e9], dtype=torch.float64)
+    assert (quantile(odd).diff() > 0).all()
+    assert torch.allclose(quantile.inverse(quantile(odd)), odd, rtol=1e-9, atol=1e-9)
+    h = 1e-9
+    slope = ((quantile(odd[:3] + h) - quantile(odd[:3] - h)) / (2 * h)).log()
+    assert torch.allclose(quantile.log_derivative(odd[:3]), slope, atol=1e-4)
+
+
+def test_given_a_skewed_parent_then_the_network_sees_its_logarithm_standardised():
+    normal = torch.tensor(np.random.default_rng(0).normal(size=5000))
+    for x, y in ((normal, normal), ((normal / 2).exp(), normal / 2)):
+        assert is_skewed(x) == (y is not x)
+        standard = Standard()
+        standard.fit(torch.cat((x, torch.tensor([torch.nan]))))
+        expected = (y - y.mean()) / y.std(correction=0)
+        assert torch.allclose(standard(x), expected, atol=1e-12)
+    constant = Standard()
+    constant.fit(torch.full((5,), 3.0, dtype=torch.float64))
+    assert constant(torch.tensor([3.0, 6.0]).double()).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("additive", [True, False])
+def test_given_noise_that_is_added_then_the_parents_move_the_place_and_nothing_else(additive):
+    scale = (lambda a: 1.0) if additive else torch.exp
+    spec = {"kind": "flow", "epochs": 6, "bins": 4, "hidden": 8}
+    mechanism, *_ = fitted(lambda a, u: 2 * a + scale(a) * u, n=1000, mechanism=spec)
+    conditioner = mechanism.kernel.conditioner
+    assert conditioner.straight.weight[0].any()
+    assert bool(conditioner.out.weight[1:].any()) is not additive
+    value = mechanism.encoder.flags.logical_not()
+    assert bool(conditioner.straight.weight[1:, value].any()) is not additive

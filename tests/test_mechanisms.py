@@ -201,13 +201,19 @@ def test_given_missing_parents_then_features_are_zeros_and_a_flag():
     assert encoder(row).tolist() == [[0, 0, 0, 1, 0, 0, 0, 1, 0]]
 
 
-def test_given_parent_dropout_then_one_in_twenty_is_hidden_whole():
+def test_given_parent_dropout_then_one_in_four_is_hidden_whole_unless_it_is_often_missing():
     encoder = ParentEncoder((SEX, RACE))
     columns = {"Sex": torch.ones(20000).double(), "Race": torch.ones(20000).double()}
     features = encoder.drop(encoder(columns), torch.Generator().manual_seed(0))
     assert features.sum(1).eq(2).all()
-    assert features[:, 2].mean().item() == pytest.approx(0.05, abs=0.006)
-    assert features[:, 6].mean().item() == pytest.approx(0.05, abs=0.006)
+    assert features[:, 2].mean().item() == pytest.approx(0.25, abs=0.012)
+    assert features[:, 6].mean().item() == pytest.approx(0.25, abs=0.012)
+    columns["Race"][::50] = torch.nan
+    encoder.prepare(columns)
+    features = encoder.drop(encoder(columns), torch.Generator().manual_seed(0))
+    assert encoder.unlearned.tolist() == [False, False, True, False, False, False, False]
+    assert features[:, 2].mean().item() == pytest.approx(0.25, abs=0.012)
+    assert features[:, 6].sum().item() == 400
 
 
 def test_given_decimals_then_rounding_returns_the_very_numbers():

@@ -4,10 +4,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.scm import peers, speed
+from benchmarks.scm import likelihood, peers, speed
 from benchmarks.scm.accuracy import main
 from benchmarks.scm.suites import SUITES, mixed
 from benchmarks.scm.task import Task, pooled
+from causalcxr.graph import Variable
 
 CONTINUOUS = [name for name, suite in SUITES.items() if not suite.discrete]
 MIXED = [name for name, suite in SUITES.items() if suite.discrete]
@@ -119,3 +120,26 @@ def test_given_few_patients_then_speed_tells_seconds_and_who_changed():
     row = speed.ours(200)
     assert row["changed"] == 200
     assert row["seconds"] > 0
+
+
+def test_given_a_known_law_then_boosting_comes_near_its_entropy():
+    rng = np.random.default_rng(0)
+    parts = {}
+    for part in ("train", "val", "test"):
+        a, b = rng.integers(0, 2, 4000) * 1.0, rng.integers(0, 3, 4000) * 1.0
+        y = (rng.random(4000) < 0.2 + 0.3 * a) * 1.0
+        y[:3], b[3:6] = np.nan, np.nan
+        parts[part] = {"A": a, "B": b, "Y": y}
+    parents = [Variable("A", "binary"), Variable("B", "categorical", levels=("a", "b", "c"))]
+    found = likelihood.boosted(Variable("Y", "binary", parents=["A", "B"]), parents, parts)
+    a, y = parts["test"]["A"], parts["test"]["Y"]
+    truth = np.log(np.where(y == 1, 0.2 + 0.3 * a, 0.8 - 0.3 * a))
+    assert (np.isnan(found) == np.isnan(y)).all()
+    assert 0 <= np.nanmean(truth[3:] - found[3:]) + 0.002 < 0.006
+
+
+def test_given_years_of_age_then_counting_is_the_training_frequency():
+    x = np.array([60.0, 60.0, 61.0, np.nan])
+    found = likelihood.counted(x, np.array([60.0, 62.0, np.nan]), np.arange(60.0, 63.0))
+    assert np.exp(found[:2]) == pytest.approx([2.5 / 4.5, 0.5 / 4.5])
+    assert np.isnan(found[2])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from causalcxr.errors import MechanismError, nearest
 from causalcxr.graph import Variable
+from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.training import History, fit_mechanism
 from causalcxr.noise import Draws
@@ -133,8 +134,31 @@ class Mechanism(nn.Module):
         """
         raise NotImplementedError
 
-    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the features as one training step sees them."""
+    def forms(self, x: Tensor) -> Sequence[str]:
+        """Return the forms that training tries, the plainest first; see `take`."""
+        return ("",)
+
+    def take(self, form: str) -> None:
+        """Take one of the `forms`; `prepare` goes by it."""
+
+    def start(self, x: Tensor, context: Tensor) -> None:
+        """Move the weights, after `reset`, to a first guess that costs no training.
+
+        Args:
+            x: Training values, shape (n,).
+            context: Encoded parents, shape (n, d).
+        """
+
+    def plain_rates(self) -> Rates:
+        """Return the rates under which a simpler law is learned; empty if there is none."""
+        return {}
+
+    def null_rates(self) -> Rates:
+        """Return the rates under which hidden parents teach; empty if they teach nothing."""
+        return {}
+
+    def hide(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the features with some parents hidden, after all else is learned."""
         return context
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:

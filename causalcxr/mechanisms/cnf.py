@@ -143,6 +143,8 @@ class CNFKernel(nn.Module):
         MechanismError: if ode_steps is out of range.
     """
 
+    located = False  # no parameter stands for the place of the law
+
     def __init__(
         self,
         width: int,
@@ -158,7 +160,7 @@ class CNFKernel(nn.Module):
         self.solver = solver
         self.pointwise = training == "matching"
         self.grid = times(ode_steps, shift=1.0)
-        self.parents = Conditioner(width, hidden, hidden)
+        self.conditioner = Conditioner(width, hidden, hidden)
         self.inlet = linear(6, hidden, bias=False)
         self.middle = linear(hidden, hidden)
         self.out = linear(hidden, 1)
@@ -167,18 +169,18 @@ class CNFKernel(nn.Module):
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights anew; the network starts at zero, and so at the marginal."""
-        self.parents.reset(generator)
+        self.conditioner.reset(generator)
         for layer in (self.inlet, self.middle):
             bound = layer.in_features**-0.5
             layer.weight.uniform_(-2 * bound, 2 * bound, generator=generator)
-        self.parents.bias.uniform_(-1.0, 1.0, generator=generator)
+        self.conditioner.bias.uniform_(-1.0, 1.0, generator=generator)
         self.middle.bias.zero_()
         self.out.weight.zero_()
         self.out.bias.zero_()
 
     def bind(self, context: Tensor) -> CNFMap:
         """Return the map of each row; the parents' part of the network is computed once."""
-        return CNFMap(self, self.parents(context))
+        return CNFMap(self, self.conditioner(context))
 
     def solve(
         self, f: Callable[[Tensor, Tensor], Tensor], z: Tensor, *, back: bool = False
@@ -242,7 +244,7 @@ class CNFKernel(nn.Module):
         t = torch.rand(x.shape, generator=generator, dtype=torch.float64)
         u = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         cos, sin = (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
-        v = self.velocity(t, u * cos + x * sin, self.parents(context))
+        v = self.velocity(t, u * cos + x * sin, self.conditioner(context))
         return (2 / math.pi * v - (x * cos - u * sin)).square()
 
 

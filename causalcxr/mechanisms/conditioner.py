@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 from torch.nn.utils import skip_init
 
-__all__ = ["Conditioner", "linear"]
+__all__ = ["Conditioner", "Rates", "linear"]
+
+Rates = dict[nn.Parameter, Tensor]  # what a training step is multiplied by, weight by weight
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -16,15 +19,16 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 
 class Conditioner(nn.Module):
-    """Compute theta = b + A c + B relu(W c + w).
+    """Compute theta = b + A c + B silu(V silu(W c + w) + v).
 
     A and B start at zero, so an untrained equation ignores its parents and is exactly the
-    marginal. The straight path makes a logistic or a linear law easy; the bent one has the rest.
+    marginal. The straight path makes a logistic or a linear law easy; the bent one has the rest,
+    smoothly, so that it goes on in a sensible direction where no record is.
 
     Args:
         inputs: The number of features; none leaves only the constant b.
         outputs: The number of parameters.
-        hidden: The width of the bent path.
+        hidden: The width of both layers of the bent path.
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
@@ -32,6 +36,7 @@ class Conditioner(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float64))
         self.straight = linear(inputs, outputs, bias=False) if inputs else None
         self.bent = linear(inputs, hidden) if inputs else None
+        self.deeper = linear(hidden, hidden) if inputs else None
         self.out = linear(hidden, outputs, bias=False) if inputs else None
         self.reset(torch.Generator().manual_seed(0))
 
@@ -43,9 +48,10 @@ class Conditioner(nn.Module):
             return
         self.straight.weight.zero_()
         self.out.weight.zero_()
-        bound = math.sqrt(6.0 / max(self.bent.in_features, 1))
-        self.bent.weight.uniform_(-bound, bound, generator=generator)
-        self.bent.bias.uniform_(-1.0, 1.0, generator=generator)
+        for layer in (self.bent, self.deeper):
+            bound = math.sqrt(6.0 / max(layer.in_features, 1))
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-1.0, 1.0, generator=generator)
 
     def inferred(self, c: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Return theta in parts, transposed, in less time, where no gradient is asked for.
@@ -62,7 +68,9 @@ class Conditioner(nn.Module):
             return list(biases)
         c = c.T.contiguous()  # a product with a matrix that lies across has other last digits
         had = c.any(1)
-        hidden = torch.addmm(self.bent.bias[:, None], self.bent.weight, c).relu_()
+        hidden = c
+        for layer in (self.bent, self.deeper):
+            hidden = silu(torch.addmm(layer.bias[:, None], layer.weight, hidden), inplace=True)
         parts = []
         weights = self.straight.weight.split(sizes), self.out.weight.split(sizes)
         for bias, straight, bent in zip(biases, *weights, strict=True):
@@ -77,4 +85,30 @@ class Conditioner(nn.Module):
         if self.bent is None:
             return self.bias.expand(len(c), -1)
         straight = torch.addmm(self.bias, c, self.straight.weight.T)
-        return torch.addmm(straight, self.bent(c).relu_(), self.out.weight.T)
+        hidden = silu(self.deeper(silu(self.bent(c))))
+        return torch.addmm(straight, hidden, self.out.weight.T)
+
+    def reached(self, outputs: Tensor, flags: Tensor) -> Rates:
+        """Return rates under which the features reach some outputs; the rest stay constant.
+
+        Args:
+            outputs: Which outputs may depend on all features, shape (outputs,), boolean.
+            flags: Which features the others may still depend on, in a straight line, shape
+                (inputs,), boolean.
+        """
+        reach = outputs.double()[:, None]
+        return {
+            self.straight.weight: torch.maximum(reach, flags.double()),
+            self.out.weight: reach.expand_as(self.out.weight),
+        }
+
+    def reacting(self, flags: Tensor) -> Rates:
+        """Return rates under which nothing changes in rows where none of some flags is set.
+
+        Args:
+            flags: Which features are the flags that learn, shape (inputs,), boolean.
+        """
+        rates = {p: torch.zeros_like(p) for p in self.parameters()}
+        for layer in (self.straight, self.bent):
+            rates[layer.weight] = flags.double().expand_as(layer.weight)
+        return rates

@@ -9,7 +9,7 @@ from torch import Tensor
 from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
 from causalcxr.mechanisms.base import Columns, Mechanism
-from causalcxr.mechanisms.conditioner import Conditioner
+from causalcxr.mechanisms.conditioner import Conditioner, Rates
 from causalcxr.mechanisms.couplings import (
     COUPLINGS,
     DiscreteEquation,
@@ -34,7 +34,7 @@ _FLOOR = 1e-6  # no level is less probable than this, whatever the network says
 
 
 class DiscreteMechanism(Mechanism):
-    """Compute the level x from p = softmax(b + A c + B relu(W c + w)), c the encoded parents.
+    """Compute the level x from p = softmax(theta(c)), c the encoded parents; see `Conditioner`.
 
     Without parents p is the training frequencies (to within 1e-6) and nothing needs training.
 
@@ -46,7 +46,11 @@ class DiscreteMechanism(Mechanism):
             training loop.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"coupling": tuple(COUPLINGS), "hidden": 32}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "coupling": tuple(COUPLINGS),
+        "hidden": 32,
+        "epochs": 15,
+    }
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         if variable.type == "categorical":
@@ -82,7 +86,13 @@ class DiscreteMechanism(Mechanism):
         """Return the parents as features."""
         return self.encoder(parents)
 
-    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
+    def null_rates(self) -> Rates:
+        """Return the rates under which the flags learn that training does not reach."""
+        if self.conditioner is None or not self.encoder.unlearned.any():
+            return {}
+        return self.conditioner.reacting(self.encoder.unlearned)
+
+    def hide(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Hide parents at random."""
         return self.encoder.drop(context, generator)
 

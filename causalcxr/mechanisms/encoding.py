@@ -7,27 +7,30 @@ from torch import Tensor, nn
 
 from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
-from causalcxr.mechanisms.quantile import QuantileNormal
+from causalcxr.mechanisms.quantile import QuantileNormal, Standard
 
 __all__ = ["ParentEncoder"]
+
+_SELDOM = 0.01  # a parent missing in fewer training rows than this teaches its flag nothing
 
 
 class ParentEncoder(nn.Module):
     """Encode the parents' columns as features.
 
-    A continuous parent gives its normal score and a missing flag; a discrete parent of K levels
-    gives K indicators and a missing flag. A missing parent is all zeros and its flag, so NaN goes
-    no further than here.
+    A continuous parent gives its standardised value and a missing flag; a discrete parent of K
+    levels gives K indicators and a missing flag. A missing parent is all zeros and its flag, so
+    NaN goes no further than here.
 
     Args:
         parents: The parents, none of them an image.
-        dropout: The rate at which `drop` hides each parent.
+        dropout: The rate at which `drop` hides each parent that training seldom misses.
 
     Attributes:
         width: The number of features d, zero without parents.
+        scores: The normal scores of the continuous parents: how far out a value is.
     """
 
-    def __init__(self, parents: Sequence[Variable], *, dropout: float = 0.05) -> None:
+    def __init__(self, parents: Sequence[Variable], *, dropout: float = 0.25) -> None:
         super().__init__()
         self.parents = tuple(parents)
         self.dropout = dropout
@@ -40,17 +43,35 @@ class ParentEncoder(nn.Module):
         self.continuous = [(i, starts[i]) for i, p in enumerate(self.parents) if not p.is_discrete]
         self.discrete = [(i, starts[i]) for i, p in enumerate(self.parents) if p.is_discrete]
         self.scores = nn.ModuleList(QuantileNormal() for _ in self.continuous)
+        self.standards = nn.ModuleList(Standard() for _ in self.continuous)
         owner = [i for i, size in enumerate(sizes) for _ in range(size + 1)]
         null = torch.zeros(self.width, dtype=torch.float64)
         null[[start + size for start, size in zip(starts, sizes, strict=True)]] = 1.0
         self.register_buffer("owner", torch.tensor(owner, dtype=torch.long), persistent=False)
         self.register_buffer("null", null, persistent=False)
+        seldom = torch.ones(len(self.parents), dtype=torch.bool)
+        self.register_buffer("seldom", seldom, persistent=False)
+
+    @property
+    def flags(self) -> Tensor:
+        """Which features are missing flags, shape (d,)."""
+        return self.null > 0
+
+    @property
+    def unlearned(self) -> Tensor:
+        """Which features are flags of parents that training seldom misses, shape (d,)."""
+        return self.flags & self.seldom[self.owner]
 
     def prepare(self, parents: dict[str, Tensor]) -> None:
-        """Fit the normal scores of the continuous parents from the training rows."""
-        for score, (i, _) in zip(self.scores, self.continuous, strict=True):
+        """Fit the scales of the continuous parents, and see who is missing, in training rows."""
+        for i, parent in enumerate(self.parents):
+            share = self._column(parents, parent).isnan().double().mean().item()
+            self.seldom[i] = not share >= _SELDOM
+        scales = zip(self.scores, self.standards, self.continuous, strict=True)
+        for score, standard, (i, _) in scales:
             parent = self.parents[i]
             score.fit(self._column(parents, parent), parent.resolution)
+            standard.fit(self._column(parents, parent))
 
     def forward(self, parents: dict[str, Tensor]) -> Tensor:
         """Return features, shape (n, d); (1, 0) without parents, which broadcasts.
@@ -67,11 +88,11 @@ class ParentEncoder(nn.Module):
             return torch.zeros(1, 0, dtype=torch.float64)
         columns = [self._column(parents, parent) for parent in self.parents]
         features = torch.zeros(len(columns[0]), self.width, dtype=torch.float64)
-        for score, (i, start) in zip(self.scores, self.continuous, strict=True):
+        for standard, (i, start) in zip(self.standards, self.continuous, strict=True):
             missing = columns[i].isnan()
             if columns[i].isinf().any():
                 raise MechanismError(f"parent {self.parents[i].name!r} is infinite in some rows")
-            features[:, start] = score(columns[i].nan_to_num()).masked_fill(missing, 0.0)
+            features[:, start] = standard(columns[i].nan_to_num()).masked_fill(missing, 0.0)
             features[:, start + 1] = missing
         if self.discrete:
             hot = [self._hot(columns[i], self.parents[i], start) for i, start in self.discrete]
@@ -81,6 +102,8 @@ class ParentEncoder(nn.Module):
     def drop(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Hide parents at random, so that p(x | observed parents) is learned for any set of them.
 
+        A parent that is often missing in training is left alone: its own gaps teach more.
+
         Args:
             features: Encoded parents, shape (n, d).
             generator: The source of randomness.
@@ -88,7 +111,7 @@ class ParentEncoder(nn.Module):
         if not self.parents:
             return features
         shape = (len(features), len(self.parents))
-        hide = torch.rand(shape, generator=generator) < self.dropout
+        hide = (torch.rand(shape, generator=generator) < self.dropout) & self.seldom
         return torch.where(hide[:, self.owner], self.null, features)
 
     def _column(self, parents: dict[str, Tensor], parent: Variable) -> Tensor:

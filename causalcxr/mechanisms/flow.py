@@ -15,21 +15,26 @@ from causalcxr.graph import Variable
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
 from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
 from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
+from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.encoding import ParentEncoder
-from causalcxr.mechanisms.quantile import QuantileNormal
+from causalcxr.mechanisms.quantile import QuantileNormal, is_skewed
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.spline import SplineKernel
 from causalcxr.noise import Draws
 
 __all__ = ["FlowEquation", "FlowMechanism"]
 
+_RIDGE = 10.0  # as if so many rows said that a parent does nothing
+_LEFT = 0.01  # training does not start from a scale below this
+
 
 class FlowMechanism(Mechanism):
     """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
 
-    Q is the quantile-to-normal map of the training values, T an increasing map that depends on the
-    parents. A variable recorded on a lattice is trained on the exact mass of its cells. The levels
-    of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
+    Q is a map of x alone: a line, a logarithm, or the quantile-to-normal map of the training
+    values. T is an increasing map of which the parents move all, or the place alone.
+    Validation chooses both. A variable recorded on a lattice is trained on the exact mass of its
+    cells. The levels of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
 
     Args:
         variable: A continuous or ordinal variable.
@@ -44,6 +49,7 @@ class FlowMechanism(Mechanism):
         **OPTIONS,
         "hidden": 32,
         "epochs": 30,
+        "lr": 0.005,
         "patience": 6,
     }
 
@@ -58,6 +64,7 @@ class FlowMechanism(Mechanism):
         self.encoder = ParentEncoder(self.parents)
         self.quantile = QuantileNormal()
         self.rounding = Rounding(self.numbers)
+        self._form = "quantile"
         width, hidden = self.encoder.width, self.options["hidden"]
         if self.options["transform"] == "cnf":
             self.kernel = CNFKernel(width, hidden=hidden, **{k: self.options[k] for k in OPTIONS})
@@ -65,9 +72,9 @@ class FlowMechanism(Mechanism):
             self.kernel = SplineKernel(width, bins=self.options["bins"], hidden=hidden)
 
     def prepare(self, x: Tensor, parents: Columns) -> None:
-        """Fit the quantile map, the scale to round to, and the encoder of the parents."""
+        """Fit the map of x alone, the scale to round to, and the encoder of the parents."""
         self.encoder.prepare(parents)
-        self.quantile.fit(x, self.numbers.resolution)
+        self.quantile.fit(x, self.numbers.resolution, self._form)
         self.rounding.fit(x)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -78,14 +85,54 @@ class FlowMechanism(Mechanism):
         """Return the parents as features."""
         return self.encoder(parents)
 
-    def augment(self, context: Tensor, generator: torch.Generator) -> Tensor:
+    def forms(self, x: Tensor) -> Sequence[str]:
+        """Return the maps of x to try; a law without parents needs but its quantiles."""
+        if not self.parents or not self.kernel.located:
+            return ("quantile",)
+        plain = ("line", "quantile")
+        return ("log", *plain) if self.numbers.resolution is None and is_skewed(x) else plain
+
+    def take(self, form: str) -> None:
+        """Take a map of x; see `forms`."""
+        self._form = form
+
+    @torch.no_grad()
+    def start(self, x: Tensor, context: Tensor) -> None:
+        """Start at the ridge regression of x on its parents, and at the scale of what is left."""
+        if not self.parents or not self.kernel.located:
+            return
+        z, conditioner = self.quantile(x), self.kernel.conditioner
+        centre, mean = z.mean(), context.mean(0)
+        features = context - mean
+        normal = features.T @ features + _RIDGE * torch.eye(len(mean), dtype=torch.float64)
+        slope = torch.linalg.solve(normal, features.T @ (z - centre))
+        left = (z - centre - features @ slope).square().mean().sqrt()
+        conditioner.straight.weight[0] = slope
+        conditioner.bias[0] = centre - mean @ slope
+        conditioner.bias[1] = -left.clamp(min=_LEFT).log()
+
+    def plain_rates(self) -> Rates:
+        """Return the rates under which the parents move the place of x and nothing else."""
+        if not self.parents or not self.kernel.located:
+            return {}
+        conditioner = self.kernel.conditioner
+        place = torch.arange(len(conditioner.bias)) == 0
+        return conditioner.reached(place, self.encoder.flags)
+
+    def null_rates(self) -> Rates:
+        """Return the rates under which the flags learn that training does not reach."""
+        if not self.encoder.unlearned.any():
+            return {}
+        return self.kernel.conditioner.reacting(self.encoder.unlearned)
+
+    def hide(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """Hide parents at random."""
         return self.encoder.drop(context, generator)
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the loss of each row: -log p(z) or -log P(cell), or the flow matching error."""
+        """Return the loss of each row: -log p(x) or -log P(cell), or the flow matching error."""
         resolution = self.numbers.resolution
         if self.kernel.pointwise and resolution is not None:
             generator = generator or torch.Generator().manual_seed(0)
@@ -93,7 +140,10 @@ class FlowMechanism(Mechanism):
             ends = (self.quantile(x + resolution * (lift - 0.5)),)
         else:
             ends = self.ends(x)
-        return self.kernel.losses(ends, context, generator)
+        losses = self.kernel.losses(ends, context, generator)
+        if self.kernel.pointwise or resolution is not None:
+            return losses
+        return losses - self.quantile.log_derivative(x)
 
     def ends(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return normal scores: of x, or of the two ends of its lattice cell, shape (n,) each."""

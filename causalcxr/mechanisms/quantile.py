@@ -5,18 +5,25 @@ from torch import Tensor, nn
 
 from causalcxr.mechanisms.lookup import count_up_to
 
-__all__ = ["QuantileNormal"]
+__all__ = ["QuantileNormal", "Standard", "is_skewed"]
+
+_SMALLEST = 1e-3  # of the smallest training value: below it a logarithm goes on as a straight line
+_LARGEST = 700.0  # exp of more is infinite
 
 _TIE = 1e-9  # knots nearer than this fraction of the spread are one knot
 _TAIL = 4  # a tail's slope is the secant over this many gaps, steadier than the last gap alone
 
 
 class QuantileNormal(nn.Module):
-    """Map x to z so that the training values look standard normal.
+    """Map x to z so that the training values look standard normal, or less than that.
 
     Piecewise linear between knots (quantiles against normal scores), linear with a positive slope
     beyond them, so a value never met in training still maps to a finite z and back. A skewed
     variable would otherwise spend its tail outside the box in which a spline can bend.
+
+    A form without bends of its own leaves a smooth law smooth: "line" sends the mean to 0 and the
+    standard deviation to 1; "log" does so with log x, so that no twin of a positive number is
+    negative.
 
     Args:
         knots: How many knots are kept. Ties merge; the buffers keep this size, filled along the
@@ -35,17 +42,25 @@ class QuantileNormal(nn.Module):
         self.register_buffer("x", line.clone())
         self.register_buffer("z", line.clone())
         self.register_buffer("slope", torch.ones(knots + 1, dtype=torch.float64))
+        self.register_buffer("floor", torch.zeros((), dtype=torch.float64))
 
-    def fit(self, x: Tensor, resolution: float | None = None) -> None:
+    def fit(self, x: Tensor, resolution: float | None = None, form: str = "quantile") -> None:
         """Place the knots.
 
         Args:
             x: Training values, shape (n,); NaN is left out. None at all leaves the identity.
             resolution: The lattice step, if values are recorded on one: ties are spread evenly
                 over their cell.
+            form: "quantile", "line", or "log", which needs values above zero.
         """
         x = x[~torch.isnan(x)].double().sort().values
         if len(x) == 0:
+            return
+        self.floor.fill_(_SMALLEST * x[0] if form == "log" else 0.0)
+        if form != "quantile":
+            line = torch.linspace(-1.0, 1.0, len(self.x), dtype=torch.float64)
+            centre, scale = _moments(_curved(x, self.floor))
+            self._place(centre + scale * line, line)
             return
         if resolution is not None:
             x = _spread(x, resolution)
@@ -71,6 +86,7 @@ class QuantileNormal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return z, of the shape of x."""
+        x = _curved(x, self.floor)
         i = count_up_to(self.x, x)
         k = (i - 1).clamp(min=0)
         return self.z[k] + self.slope[i] * (x - self.x[k])
@@ -79,11 +95,78 @@ class QuantileNormal(nn.Module):
         """Return x, of the shape of z."""
         i = count_up_to(self.z, z)
         k = (i - 1).clamp(min=0)
-        return self.x[k] + (z - self.z[k]) / self.slope[i]
+        return _straightened(self.x[k] + (z - self.z[k]) / self.slope[i], self.floor)
 
     def log_derivative(self, x: Tensor) -> Tensor:
         """Return log dz/dx, of the shape of x."""
-        return self.slope[torch.searchsorted(self.x, x.contiguous(), right=True)].log()
+        y = _curved(x, self.floor).contiguous()
+        slope = self.slope[torch.searchsorted(self.x, y, right=True)].log()
+        return slope - x.clamp(min=self.floor).log() if self.floor > 0 else slope
+
+
+class Standard(nn.Module):
+    """Map x to (x - mean) / sd, or log x where that is less skewed: what a network likes to see.
+
+    Example:
+        >>> standard = Standard()
+        >>> standard.fit(torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64))
+        >>> round(standard(torch.tensor([10.0], dtype=torch.float64)).item(), 6)
+        0.0
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("floor", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    def fit(self, x: Tensor) -> None:
+        """Take mean and standard deviation of the training values, shape (n,), NaN left out."""
+        x = x[~torch.isnan(x)].double()
+        if len(x) == 0:
+            return
+        self.floor.zero_()
+        if is_skewed(x):
+            self.floor.fill_(_SMALLEST * x.min())
+        centre, scale = _moments(_curved(x, self.floor))
+        self.centre.copy_(centre)
+        self.scale.copy_(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the standardised values, of the shape of x."""
+        return (_curved(x, self.floor) - self.centre) / self.scale
+
+
+def is_skewed(x: Tensor) -> bool:
+    """Return whether all values, shape (n,), are above zero and their logarithm is less skewed."""
+    return bool((x > 0).all()) and _skewness(x.log()) < _skewness(x)
+
+
+def _curved(x: Tensor, floor: Tensor) -> Tensor:
+    """Return log x, a straight line below the floor; x itself where the floor is zero."""
+    if floor == 0:
+        return x
+    return torch.where(x > floor, x.clamp(min=floor).log(), floor.log() + (x - floor) / floor)
+
+
+def _straightened(y: Tensor, floor: Tensor) -> Tensor:
+    """Return the inverse of `_curved`."""
+    if floor == 0:
+        return y
+    low = floor.log()
+    return torch.where(y > low, y.clamp(low, _LARGEST).exp(), floor * (1 + y - low))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation; of a single value, a width of its own scale."""
+    centre, scale = x.mean(), x.std(correction=0)
+    return centre, scale if scale > _TIE * centre.abs() else centre.abs().clamp(min=1.0)
+
+
+def _skewness(x: Tensor) -> float:
+    """Return the size of the third standardised moment."""
+    centre, scale = _moments(x)
+    return ((x - centre) / scale).pow(3).mean().abs().item()
 
 
 def _spread(x: Tensor, resolution: float) -> Tensor:

@@ -155,6 +155,7 @@ class SplineKernel(nn.Module):
     """
 
     pointwise = False
+    located = True  # the first two parameters are shift and log scale
 
     def __init__(self, width: int, *, bins: int, hidden: int) -> None:
         super().__init__()
