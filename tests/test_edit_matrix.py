@@ -9,7 +9,9 @@ import pytest
 from causalcxr import SCM, Cohort, Graph, Variable, fitting
 from causalcxr.cli_graph import app
 from causalcxr.command import guarded
+from causalcxr.errors import ModelError
 from causalcxr.fitting import learned_again, stale_reason
+from causalcxr.tensors import load_tensors, pack_tensors, sha256
 
 QUICK = {"kind": "discrete", "epochs": 1}
 GRAPH = Graph(
@@ -276,3 +278,19 @@ def test_given_a_damaged_model_when_compared_then_one_line_and_status_2(
     assert out == ""
     assert err.count("\n") == 1
     assert "manifest.json" in err
+
+
+def test_given_equations_of_an_older_revision_then_reading_them_says_so(model, tmp_path):
+    folder = model.save(tmp_path / "old")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = manifest["mechanisms"]["View"]
+    entry["recipe"]["revision"] = 1
+    path = folder / "mechanisms" / entry["file"]
+    tensors, _ = load_tensors(path)
+    tensors.pop("conditioner.deeper.weight")
+    path.write_bytes(pack_tensors(tensors, {}))
+    entry["sha256"] = sha256(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = f"'View' .learned by revision 1 of the equations, this version has {fitting.REVISION}"
+    with pytest.raises(ModelError, match=told):
+        SCM.load(folder)
