@@ -350,7 +350,7 @@ class SCM(Questions):
         return {name: self.fitted[name].hash for name in self._learned}
 
     def _columns(self, cohort: Cohort) -> dict[str, Tensor]:
-        return {name: torch.tensor(c) for name, c in cohort.columns(self.graph).items()}
+        return {name: torch.from_numpy(c) for name, c in cohort.columns(self.graph).items()}
 
     def _equation(self, name: str, columns: Mapping[str, Tensor]) -> Equation:
         return bind(self.fitted[name].mechanism, columns)

@@ -76,7 +76,7 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
             alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
             with ThreadPoolExecutor(threads, **alone) as pool:
                 parts = list(pool.map(block, starts))
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def filled(rows: np.ndarray) -> np.ndarray:
