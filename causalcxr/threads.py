@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
@@ -43,7 +44,8 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
     """Return what `work` makes of n rows, block by block, without gradients.
 
     Blocks are shared out among as many threads as torch may use (`torch.set_num_threads`,
-    OMP_NUM_THREADS). They are the same for any number of threads, and so is the answer.
+    OMP_NUM_THREADS), as many for each. They are whole bundles, so the answer is the same for any
+    number of threads.
 
     Args:
         n: The number of rows; none at all are one empty block.
@@ -60,12 +62,14 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
         >>> over_rows(3, lambda rows: {"double": 2 * x[rows]})
         {'double': tensor([0, 2, 4])}
     """
-    starts = range(0, max(n, 1), _BLOCK)
-    threads = min(torch.get_num_threads(), len(starts))
+    threads = max(1, min(torch.get_num_threads(), ceil(n / _BLOCK)))
+    blocks = threads * max(1, ceil(n / (threads * _BLOCK)))
+    size = BUNDLE * max(1, ceil(n / (blocks * BUNDLE)))
+    starts = range(0, max(n, 1), size)
 
     def block(start: int) -> dict[_K, Tensor]:
-        stop = min(start + _BLOCK, n)
-        rows = slice(start, stop) if stop - start == _BLOCK else filled(np.arange(start, stop))
+        stop = min(start + size, n)
+        rows = slice(start, stop) if stop - start == size else filled(np.arange(start, stop))
         with torch.no_grad():  # of this thread only, like the number of threads
             return {key: value[: stop - start] for key, value in work(rows).items()}
 

@@ -19,9 +19,7 @@ __all__ = ["Columns", "Equation", "History", "Mechanism", "chunks"]
 
 Columns = dict[str, Tensor]
 
-_CHUNK = (
-    6144  # rows at a time: the working set stays in the cache; a multiple of 48, see `threads`
-)
+_CHUNK = 24576  # rows at a time: fewer calls count for more than the cache; a multiple of 48, see `threads`
 
 
 def chunks(n: int) -> Iterator[slice]:
