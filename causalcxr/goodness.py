@@ -131,6 +131,7 @@ def calibration_bins(p: np.ndarray, y: np.ndarray) -> np.ndarray:
         p: Predicted probabilities, shape (n,).
         y: What happened, 0 or 1, shape (n,).
     """
+    p = np.round(p, 9)  # of equal records, the last digits can depend on the rows beside them
     cuts = np.unique(np.quantile(p, np.linspace(0, 1, _BINS + 1)[1:-1], method="higher"))
     place = np.searchsorted(cuts, p, side="left")
     count = np.bincount(place)

@@ -19,7 +19,8 @@ __all__ = ["Columns", "Equation", "History", "Mechanism", "chunks"]
 
 Columns = dict[str, Tensor]
 
-_CHUNK = 24576  # rows at a time: fewer calls count for more than the cache; a multiple of 48, see `threads`
+# Rows at a time: a multiple of 48, see `threads`; fewer calls count for more than the cache.
+_CHUNK = 24576
 
 
 def chunks(n: int) -> Iterator[slice]:
