@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from causalcxr import cli_cohort, cli_graph
-from causalcxr.cli_cohort import Out, Seed, Spec
+from causalcxr import cli_cohort, cli_export, cli_graph
+from causalcxr.cli_cohort import Cluster, Out, Seed, Spec, Workers
 from causalcxr.command import guarded
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
+app.command("export")(cli_export.export)
 radit_app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
 app.add_typer(radit_app, name="radit")
 
@@ -86,6 +87,8 @@ def counterfactual(
         bool, typer.Option(help="Allow values outside range or support; recorded.")
     ] = False,
     seed: Seed = 0,
+    workers: Workers = 1,
+    cluster: Cluster = None,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
     from causalcxr.jobs import Selection, counterfactual_job
@@ -99,6 +102,8 @@ def counterfactual(
         draws=draws,
         seed=seed,
         beyond_range=beyond_range,
+        workers=workers,
+        cluster=cluster,
     )
 
 
