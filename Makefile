@@ -7,12 +7,12 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-all lint bench bench-quick notebooks install clean
+.PHONY: demo test test-all fuzz lint bench bench-quick notebooks install clean
 
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PYTHON) || $(BASE) -m venv .venv
-	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev]"
+	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,store,cluster,codecs,codecs-gpl]"
 	@touch $(STAMP)
 
 install: $(STAMP)
@@ -25,6 +25,12 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest
+
+# Damaged files of every kind that is read, other ones each time, until the time is over.
+FUZZ_SECONDS ?= 600
+fuzz: $(STAMP)
+	end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \
+		CAUSALCXR_FUZZ=400 $(PYTHON) -m pytest tests/test_fuzz_*.py || exit 1; done
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

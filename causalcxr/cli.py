@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from causalcxr import cli_cohort, cli_graph, cli_questions
+from causalcxr import cli_cohort, cli_export, cli_graph, cli_questions
 from causalcxr.cli_options import (
     BeyondRange,
+    Cluster,
     Do,
     Hold,
     Limit,
@@ -19,6 +20,7 @@ from causalcxr.cli_options import (
     Spec,
     Split,
     Where,
+    Workers,
 )
 from causalcxr.command import guarded
 
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
+app.command("export")(cli_export.export)
 radit_app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
 app.add_typer(radit_app, name="radit")
 
@@ -84,6 +87,8 @@ def counterfactual(
     ] = "keep",
     beyond_range: BeyondRange = False,
     seed: Seed = 0,
+    workers: Workers = 1,
+    cluster: Cluster = None,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
     from causalcxr.jobs import Selection, counterfactual_job
@@ -98,6 +103,8 @@ def counterfactual(
         missing=missing,
         seed=seed,
         beyond_range=beyond_range,
+        workers=workers,
+        cluster=cluster,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.cli_options import Out, Seed, Spec
+from causalcxr.cli_options import Cluster, Out, Seed, Spec, Workers
 
 __all__ = ["app"]
 
@@ -67,3 +67,69 @@ def save(cohort: Spec, out: Out) -> None:
 
     loaded = load_cohort(cohort)
     print(f"{loaded.save(out)}: {loaded}")
+
+
+@app.command()
+def build(
+    spec: Annotated[
+        Path,
+        typer.Argument(metavar="SPEC.yaml", help="Sources, policy, size.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write, instead of the file's own output.")
+    ] = None,
+    workers: Workers = 1,
+    cluster: Cluster = None,
+) -> None:
+    """Harmonise sources and write their records and images as one store.
+
+    A command that was interrupted goes on where it stopped when it is given again.
+    """
+    from causalcxr.store.building import build as build_store
+    from causalcxr.store.layout import QUARANTINE, opened
+
+    folder = build_store(spec, output=out, workers=workers, cluster=cluster)
+    made = opened(folder)
+    print(f"{folder}: {made['records']:,} records, {made['images']:,} images")
+    if quarantined := made["quarantined"]["images"]:
+        reasons = ", ".join(f"{k} {v:,}" for k, v in made["quarantined"]["reasons"].items())
+        print(f"{quarantined:,} images could not be read ({reasons}); see {folder / QUARANTINE}")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A store.", show_default=False)],
+) -> None:
+    """Read every byte of a store and say which files are not as they were written."""
+    from causalcxr.errors import CohortError
+    from causalcxr.store.reading import check as check_store
+
+    wrong = list(check_store(folder))
+    for line in wrong:
+        print(line)
+    if wrong:
+        raise CohortError(f"{folder}: {len(wrong)} files are damaged; build the store again")
+    print(f"{folder}: every file is as it was written")
+
+
+@app.command()
+def report(
+    path: Annotated[
+        Path,
+        typer.Argument(help="The folder of a data set as it is published.", show_default=False),
+    ],
+    out: Out,
+    decide: Annotated[
+        list[str] | None,
+        typer.Option(help="A decision of the policy, such as uncertain=u_zeros; may be repeated."),
+    ] = None,
+) -> None:
+    """Say what harmonising a data set does to its rows: report.html and report.json."""
+    from causalcxr.cohort_report import write_report
+    from causalcxr.sources import harmonise
+    from causalcxr.sources.policy import Policy
+
+    decisions = dict(text.partition("=")[::2] for text in decide or ())
+    harmonised = harmonise(path, Policy.parse(decisions))
+    page = write_report(harmonised, out)
+    print(f"{page}: {harmonised.rows_in:,} rows in, {len(harmonised):,} rows out")

@@ -7,6 +7,7 @@ import typer
 
 __all__ = [
     "BeyondRange",
+    "Cluster",
     "Do",
     "Hold",
     "Limit",
@@ -17,6 +18,7 @@ __all__ = [
     "Split",
     "Where",
     "Words",
+    "Workers",
 ]
 
 Words = list[str] | None
@@ -53,4 +55,12 @@ Limit = Annotated[
 BeyondRange = Annotated[
     bool,
     typer.Option("--beyond-range", help="Allow values outside range or support; recorded."),
+]
+Workers = Annotated[int, typer.Option(help="Processes on this machine.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A Dask scheduler whose workers do the work instead, such as tcp://10.0.0.1:8786.",
+    ),
 ]

@@ -104,7 +104,7 @@ class Cohort:
 
     @staticmethod
     def load(spec: str | Path, **kwargs: Any) -> "Cohort":
-        """Read a cohort: `phantom`, `nih`, a saved folder, a folder as NIH publishes it, a .csv.
+        """Read a cohort: `phantom`, `nih`, a saved folder or store, NIH's own folder, a .csv.
 
         Args:
             spec: The name of a source, or a path.

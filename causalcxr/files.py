@@ -3,11 +3,13 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from causalcxr.errors import CausalCXRError
 
-__all__ = ["atomic_write", "read_text"]
+__all__ = ["atomic_file", "atomic_write", "read_text"]
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
@@ -29,13 +31,33 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         ...     atomic_write(Path(folder) / "note.txt", "whole").read_text()
         'whole'
     """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Give a file to fill that takes the place of `path`, as `atomic_write` does, at the end.
+
+    Args:
+        path: The file to write.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_file(Path(folder) / "note.txt") as file:
+        ...         _ = file.write(b"whole")
+        ...     (Path(folder) / "note.txt").read_text()
+        'whole'
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(_mode_of(path))
@@ -44,7 +66,6 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-    return path
 
 
 def read_text(

@@ -5,6 +5,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from causalcxr.errors import GraphError
 from causalcxr.mechanism_spec import KINDS, GraphFault, MechanismSpec, brief, nearest_to
 from causalcxr.variables import Variable
 
-__all__ = ["SCHEMA", "Document", "Place", "plain", "read", "write"]
+__all__ = ["SCHEMA", "Document", "Place", "compose", "plain", "read", "telling_lines", "write"]
 
 SCHEMA = 1
 WIDTH = 99
@@ -57,16 +58,32 @@ def read(text: str, source: str) -> Document:
         GraphError: One line with the file, the line, the variable, the value, the rule and the
             remedy.
     """
-    try:
+    with telling_lines(text, source):
         root = compose(text)
         content = plain(root)
         _check_top(content)
         defaults = _defaults(content.get("defaults"))
         variables = tuple(_variables(content["variables"], defaults))
+    return Document(text, source, content.get("name"), defaults, variables)
+
+
+@contextmanager
+def telling_lines(text: str, source: str) -> Iterator[None]:
+    """Turn what is found wrong with a YAML file into errors with the file and the line.
+
+    Args:
+        text: The file.
+        source: Its name.
+
+    Raises:
+        GraphError: Whatever the YAML reader, or a `GraphFault`, complains of in the block.
+    """
+    try:
+        yield
     except GraphFault as fault:
         raise _located(fault, text, source) from None
     except RecursionError:
-        raise GraphError(f"{source}: nested too deeply to be a graph") from None
+        raise GraphError(f"{source}: nested too deeply") from None
     except MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         line = mark.line + 1 if mark else 1
@@ -76,7 +93,6 @@ def read(text: str, source: str) -> Document:
     except YAMLError as fault:
         what = " ".join(str(fault).split())
         raise GraphError(f"{source}: not valid YAML: {what[:120]}") from None
-    return Document(text, source, content.get("name"), defaults, variables)
 
 
 def write(name: str, variables: Mapping[str, Variable]) -> str:
@@ -96,13 +112,13 @@ def compose(text: str) -> Node:
 def plain(node: Node, place: Place = ()) -> Any:
     """Turn a node into plain Python, refusing what YAML readers do not agree upon."""
     if len(place) > _DEPTH:
-        raise GraphFault(place, "nested too deeply to be a graph")
+        raise GraphFault(place, "nested too deeply")
     if node.anchor is not None:
         raise GraphFault(place, f"anchor or alias {node.anchor!r}: write the value out instead")
     if isinstance(node, ScalarNode):
         return _scalar(node, place)
     if str(node.tag) not in (f"{_TAG}map", f"{_TAG}seq"):
-        raise GraphFault(place, f"tag {brief(str(node.tag))}: remove it, a graph is plain YAML")
+        raise GraphFault(place, f"tag {brief(str(node.tag))}: remove it, plain YAML has none")
     if isinstance(node, SequenceNode):
         return _sequence(node, place)
     content: dict[str, Any] = {}

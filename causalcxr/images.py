@@ -1,13 +1,12 @@
 """Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
 
-import struct
 import sys
-import warnings
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -19,11 +18,6 @@ __all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resi
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
-# A 4k x 4k detector gives 16 megapixels. A header that claims more than four times that is an
-# error or an attack,
-# and it is refused before any memory is asked for.
-_MOST_PIXELS = 64 * 2**20
-_PNG = b"\x89PNG\r\n\x1a\n"
 _SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
 
 
@@ -58,6 +52,10 @@ class Images(ABC):
     def in_memory(self) -> "Images":
         """Return the images where reading them again costs no more than the memory they take."""
         return self
+
+    def forget(self) -> None:
+        """Let go of images that were computed and kept, where any are: they can be made again."""
+        return
 
     @abstractmethod
     def _pixels(self, row: int) -> np.ndarray:
@@ -121,6 +119,11 @@ class ArrayImages(Images):
         self._array.flags.writeable = False
         self._rows = np.arange(len(array))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # To another process travel the images of these records, and not all of the array.
+        rows = np.arange(len(self._rows))
+        return self.__dict__ | {"_array": self._array[self._rows], "_rows": rows}
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -139,9 +142,12 @@ class ArrayImages(Images):
 
 
 class FileImages(Images):
-    """Images in PNG files, read when they are asked for.
+    """Images in PNG, JPEG or DICOM files, read when they are asked for.
 
-    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601).
+    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601);
+    DICOM files are shown as `sources.decoding` says. The content decides what a file is, not the
+    name's ending. Files are read in this process: for files that nobody has vouched for, make a
+    store of them first, which reads them in processes with limits on time and memory.
 
     Args:
         paths: One file a record; None for a record without an image.
@@ -172,8 +178,18 @@ class FileImages(Images):
             return self._given
         if self._native is None:
             first = next((path for path in self._paths if path is not None), None)
-            self._native = (0, 0) if first is None else _png_size(Path(first))
+            self._native = (0, 0) if first is None else _decoding().measured(first)
         return self._native
+
+    @property
+    def paths(self) -> np.ndarray:
+        """The file of each record, or None, shape (n,)."""
+        return self._paths.copy()
+
+    @property
+    def size_given(self) -> tuple[int, int] | None:
+        """The size to which all are resized, if one was given."""
+        return self._given
 
     def select(self, rows: Rows) -> "FileImages":
         """Return the images of some of the records, still unread."""
@@ -194,7 +210,10 @@ class FileImages(Images):
 
     def _pixels(self, row: int) -> np.ndarray:
         path = Path(self._paths[row])
-        pixels = _read_png(path)
+        decoded = _decoding().decode(path)
+        pixels = decoded.pixels
+        if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
+            pixels = (pixels // 257).astype(np.uint8)  # the levels as they are in the file
         if pixels.shape == self.size:
             return pixels
         if self._given is None:
@@ -204,6 +223,12 @@ class FileImages(Images):
                 f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
             )
         return resized(pixels, self.size)
+
+
+def _decoding() -> ModuleType:
+    # This import points forward: sources stand after images. It is lazy, and the layers' test
+    # knows it.
+    return import_module("causalcxr.sources.decoding")
 
 
 def write_png(path: Path | BinaryIO, image: np.ndarray, comment: str = "") -> None:
@@ -258,38 +283,6 @@ def _check_values(array: np.ndarray, available: np.ndarray) -> None:
                 f"the image at position {row} has values from {low:g} to {high:g}; "
                 "floats must be finite and between 0 and 1"
             )
-
-
-def _png_size(path: Path) -> tuple[int, int]:
-    """Return height and width from the header alone, refusing what is not a PNG or too large."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(24)
-    except OSError as error:
-        raise CohortError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(head) < 24 or head[:8] != _PNG or head[12:16] != b"IHDR":
-        raise CohortError(f"{path}: not a PNG file")
-    width, height = struct.unpack(">II", head[16:24])
-    if width * height > _MOST_PIXELS:
-        raise CohortError(
-            f"{path}: the header claims {height}x{width} pixels; "
-            f"more than {_MOST_PIXELS // 2**20} megapixels are refused"
-        )
-    return height, width
-
-
-def _read_png(path: Path) -> np.ndarray:
-    """Return the grey levels of a PNG, (H, W), uint8 or uint16."""
-    _png_size(path)
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=["PNG"]) as image:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and profiles
-            image.load()
-            if image.mode in ("I;16", "I;16B", "I"):
-                return np.asarray(image).astype(np.uint16)
-            return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        raise CohortError(f"{path}: the image is damaged or incomplete: {error}") from None
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

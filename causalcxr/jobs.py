@@ -253,6 +253,8 @@ def counterfactual_job(
     missing: str = "keep",
     seed: int = 0,
     beyond_range: bool = False,
+    workers: int = 1,
+    cluster: str | None = None,
 ) -> None:
     """Make twins with a saved model and write them; say what changed and where everything is.
 
@@ -266,6 +268,8 @@ def counterfactual_job(
         missing: What becomes of missing values: "keep" or "posterior".
         seed: Of the posterior draws.
         beyond_range: Allow values outside range or support; recorded.
+        workers: Processes that make images; see `engine.run`.
+        cluster: The address of a Dask scheduler, whose workers make them instead.
 
     Raises:
         CausalCXRError: As `SCM.load`, `Cohort.load` and `write_twins` do.
@@ -278,7 +282,7 @@ def counterfactual_job(
     loaded = SCM.load(model)
     loaded.do(action, hold=hold)  # refused before a cohort is read
     job = TwinJob(loaded, records.load(), action, tuple(hold), draws, missing, seed)
-    show_changes(write_twins(job, out), action, out)
+    show_changes(write_twins(job, out, workers=workers, cluster=cluster), action, out)
 
 
 def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:

@@ -29,6 +29,7 @@ class ModelImages(Images):
         super().__init__(available)
         self._compute, self._size = compute, size
         self._kept: dict[int, np.ndarray] = {}
+        self._source: ModelImages | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -38,7 +39,15 @@ class ModelImages(Images):
     def select(self, rows: object) -> "ModelImages":
         """Return some of the images, still not computed; what has been computed is shared."""
         rows = self._positions(rows)
-        return ModelImages(lambda some: self[rows[some]], self._available[rows], self._size)
+        chosen = ModelImages(lambda some: self[rows[some]], self._available[rows], self._size)
+        chosen._source = self
+        return chosen
+
+    def forget(self) -> None:
+        """Let go of what was computed, here and where it came from."""
+        self._kept.clear()
+        if self._source is not None:
+            self._source.forget()
 
     def _pixels(self, row: int) -> np.ndarray:
         return self._kept[row]

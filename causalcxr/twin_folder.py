@@ -7,6 +7,7 @@ says whose unfinished work a folder holds.
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
+from causalcxr.engine import run
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.images import progress, write_png
@@ -28,7 +31,8 @@ from causalcxr.scm import SCM
 __all__ = ["TwinJob", "TwinResult", "write_twins"]
 
 _KIND = "causalcxr twins"
-_BATCH = 64
+_BATCH = 64  # also the share of one task: batches are the same however they are shared out
+_KEPT = 2**28  # bytes of twins' images that a job may hold; those of larger ones are let go
 _OURS = ("pairs.png", "twins.csv", "manifest.json")
 
 
@@ -102,6 +106,7 @@ class TwinJob:
             "graph_hash": graph.hash,
             "coupling": {n: o["coupling"] for n, o in mechanisms.items() if "coupling" in o},
             "mechanisms": {name: fitted.hash for name, fitted in self.model.fitted.items()},
+            "solver": _solver(self.model),
         }
 
 
@@ -122,7 +127,19 @@ class TwinResult:
     notes: tuple[str, ...] = ()
 
 
-def write_twins(job: TwinJob, folder: Path) -> TwinResult:
+def _solver(model: SCM) -> str:
+    """Return how the image's equation is solved, in words; nothing where there is none."""
+    steps = (
+        fitted.mechanism.options["solver_steps"]
+        for fitted in model.fitted.values()
+        if "solver_steps" in fitted.mechanism.options
+    )
+    return next((f"reversible Heun, {count} steps a leg" for count in steps), "")
+
+
+def write_twins(
+    job: TwinJob, folder: Path, *, workers: int = 1, cluster: str | None = None
+) -> TwinResult:
     """Make twins and write `pairs.png`, `twins.csv`, `images/` and `manifest.json`.
 
     Nothing is written before the twins' table is known, so what is refused leaves no trace.
@@ -131,6 +148,8 @@ def write_twins(job: TwinJob, folder: Path) -> TwinResult:
         job: Which twins.
         folder: A new or empty folder, one of earlier twins, which are replaced, or an unfinished
             one of this very job, which is taken up again.
+        workers: Processes that make images, which share this one's threads; see `engine.run`.
+        cluster: The address of a Dask scheduler whose workers make them; see `engine.run`.
 
     Raises:
         CohortError: If the folder holds something else, or cannot be written.
@@ -147,7 +166,8 @@ def write_twins(job: TwinJob, folder: Path) -> TwinResult:
         told = ", those drawn named" if drawn is not None else ""
         files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values{told}"}
         if names is not None:
-            files |= _write_pictures(job, compared, names, folder)
+            studio = _Studio(job, names, folder, compared)
+            files |= _write_pictures(studio, workers, cluster)
         changed = _changed(compared)
         _finish(about, changed, folder)
     except OSError as error:
@@ -211,34 +231,63 @@ def _image_names(job: TwinJob, compared: Comparison) -> pd.DataFrame | None:
     return names
 
 
-def _write_pictures(
-    job: TwinJob, compared: Comparison, names: pd.DataFrame, folder: Path
-) -> dict[str, str]:
+class _Studio:
+    """What every batch of images needs; each process makes the twins' table for itself."""
+
+    def __init__(
+        self, job: TwinJob, names: pd.DataFrame, folder: Path, compared: Comparison
+    ) -> None:
+        self.job, self.names, self.folder = job, names, folder
+        self.threads = torch.get_num_threads()
+        self._compared: Comparison | None = compared
+        size = compared.counterfactual.images.size
+        pixels = int(names["factual"].notna().sum()) * size[0] * size[1]
+        self.frugal = 4 * pixels > _KEPT
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The job is small and says all; its twins' images are functions, which do not travel.
+        return self.__dict__ | {"folder": self.folder.resolve(), "_compared": None}
+
+    @property
+    def compared(self) -> Comparison:
+        """The records beside their twins, images not yet computed."""
+        if self._compared is None:
+            torch.set_num_threads(self.threads)  # a process of its own
+            self._compared = self.job.compare()
+        return self._compared
+
+
+def _write_pictures(studio: _Studio, workers: int, cluster: str | None) -> dict[str, str]:
     """Write factual and twin of each record that gets images, and a page of pairs."""
+    folder, names = studio.folder, studio.names
     (folder / "images").mkdir(exist_ok=True)
     rows = np.flatnonzero(names["factual"].notna())
-    starts = range(0, len(rows), _BATCH)
-    for start in progress(starts, "Twins") if len(starts) > 1 else starts:
-        _write_batch(compared, names, rows[start : start + _BATCH], folder)
-    compared.plot(job.pairs, folder / "pairs.png")
+    studio.threads = max(1, studio.threads // workers)
+    batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    # Closed whatever happens, so that no worker writes after this process has given up.
+    with closing(run(_write_batch, batches, studio, workers=workers, cluster=cluster)) as done:
+        for _ in progress(batches, "Twins") if len(batches) > 1 else batches:
+            next(done)
+    studio.compared.plot(studio.job.pairs, folder / "pairs.png")
     return {
         "pairs.png": "factual | twin | difference",
         "images": f"{len(rows):,} factual and twin radiographs, 16-bit PNG",
     }
 
 
-def _write_batch(
-    compared: Comparison, names: pd.DataFrame, rows: np.ndarray, folder: Path
-) -> None:
+def _write_batch(studio: _Studio, rows: np.ndarray) -> None:
     """Write the images of some rows, unless an interrupted job has written them all."""
-    chosen = names.iloc[rows]
-    if all((folder / name).exists() for name in chosen.to_numpy().ravel()):
+    chosen = studio.names.iloc[rows]
+    if all((studio.folder / name).exists() for name in chosen.to_numpy().ravel()):
         return
+    compared = studio.compared
     sides = {"factual": compared.factual, "twin": compared.counterfactual}
     for side, cohort in sides.items():
         marked = synthetic(cohort)
         for name, image in zip(chosen[side], cohort.images[rows], strict=True):
-            _write_png(folder / name, image[0], marked=marked)
+            _write_png(studio.folder / name, image[0], marked=marked)
+        if studio.frugal:
+            cohort.images.forget()
 
 
 def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:

@@ -1,5 +1,8 @@
 """One DICOM file: what it says, what it keeps, and what is refused."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pydicom
 import pytest
@@ -9,6 +12,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from causalcxr.errors import CohortError
 from causalcxr.marking import MARK
+from causalcxr.sources.decoding import decode
 from causalcxr.sources.dicom_file import DicomAbout, DicomImages, read_dicom, write_dicom
 
 ABOUT = DicomAbout(
@@ -106,6 +110,22 @@ def test_given_any_level_of_12_bits_when_written_then_it_comes_back_exactly(tmp_
     assert (images.in_memory()[1] == images.select([1])[0]).all()
     assert images.in_memory().available.tolist() == [False, True]
     assert DicomImages([path], (16, 64))[0].shape == (1, 1, 16, 64)
+
+
+def test_given_any_level_when_anybody_reads_the_file_then_it_is_shown_in_its_place(tmp_path):
+    decoded = decode(write_dicom(tmp_path / "a.dcm", every_level(), ABOUT))
+    assert (np.rint(decoded.pixels.ravel() * (4095 / 65535)) == np.arange(4096)).all()
+    assert (decoded.bits, decoded.about["notes"]) == (12, [])
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not here")
+def test_given_an_image_then_an_independent_validator_finds_no_error(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", every_level(), ABOUT)
+    told = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr
+    assert "CRImage" in told
+    errors = [line for line in told.splitlines() if line.startswith("Error")]
+    # Synthetic Data (0008,001C) is younger than Debian's dicom3tools.
+    assert all("(0x0008,0x001c)" in line for line in errors)
 
 
 def test_given_the_same_or_another_record_seed_or_number_then_the_file_says_so(tmp_path):

@@ -15,7 +15,8 @@ LAYERS = {
     for name in re.findall(r"`(\w+)/?`", names)
 }
 # `Cohort.load` and `Cohort.save` look forward, lazily; the reason stands beside them.
-ALLOWED = {("cohort", "sources")}
+# So does `FileImages`, which reads what `sources.decoding` decodes.
+ALLOWED = {("cohort", "sources"), ("images", "sources")}
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")
 
 

@@ -236,3 +236,30 @@ def test_given_draws_and_odd_ids_then_each_row_has_files_of_its_own(model, cohor
 def test_given_where_images_come_from_then_what_was_computed_is_marked(source, computed):
     records = Cohort(pd.DataFrame({"Age": [61.0]}), source=source)
     assert twin_folder.synthetic(records) is computed
+
+
+def same_but_the_date(one: Path, two: Path) -> bool:
+    found = [contents(folder) for folder in (one, two)]
+    manifests = [json.loads(each.pop("manifest.json")) for each in found]
+    assert all(manifest.pop("date") for manifest in manifests)
+    return found[0] == found[1] and manifests[0] == manifests[1]
+
+
+def test_given_two_processes_then_the_same_files_as_with_one(model, cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(twin_folder, "_KEPT", 0)  # as for a job too large to hold its images
+    job = TwinJob(model, cohort.head(100), do(sex="M", age=Shift(5)), seed=1)
+    write_twins(job, tmp_path / "one")
+    write_twins(job, tmp_path / "two", workers=2)
+    assert same_but_the_date(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_given_a_cluster_of_two_workers_then_the_same_files_as_here(model, cohort, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    job = TwinJob(model, cohort.head(100), do(sex="M"), seed=1)
+    write_twins(job, tmp_path / "here")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as cluster:
+        write_twins(job, tmp_path / "there", cluster=cluster.scheduler_address)
+    assert same_but_the_date(tmp_path / "here", tmp_path / "there")

@@ -1,0 +1,208 @@
+"""What can be exported: twins in a folder, or a saved cohort of synthetic images."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydicom.uid import RE_VALID_UID
+
+from causalcxr.cohort import Cohort
+from causalcxr.errors import CohortError, nearest
+from causalcxr.export_provenance import Provenance
+from causalcxr.files import read_text
+from causalcxr.graph import Graph
+from causalcxr.marking import synthetic
+from causalcxr.sources import folder as saved_cohort
+from causalcxr.sources.decoding import Limits, decode
+from causalcxr.sources.table import read_cells
+
+__all__ = ["Material", "read_material"]
+
+_TWINS = "causalcxr twins"
+_TWIN = " (counterfactual)"
+_LINK = ("record", "sop_class_uid", "sop_instance_uid")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Synthetic images that wait to be exported, with all that may be told of them.
+
+    Args:
+        table: One row an image; only columns that `variables` names are ever told.
+        keys: Record, patient and draw of each row, which are never told.
+        variables: The graph's tabular variables.
+        changed: Which variables the intervention changed, one tuple a row. What they were is the
+            patient's, and stays behind.
+        pixels: Row -> shape (H, W), uint16.
+        provenance: How they were made.
+        digest: SHA-256 of the source's table and manifest.
+        drawn: Whether the images are of phantoms, so that no writing can be in them. Of samples
+            from a model nobody knows: what it learned from may have had some.
+        sources: Record -> SOP class and instance UID, where the link is allowed.
+    """
+
+    table: pd.DataFrame
+    keys: Sequence[tuple[str, str, int]]
+    variables: Sequence[str]
+    changed: Sequence[tuple[str, ...]]
+    pixels: Callable[[int], np.ndarray]
+    provenance: Provenance
+    digest: str
+    drawn: bool
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def read_material(source: str | Path, links: Path | None = None) -> Material:
+    """Read what a folder offers to export.
+
+    Args:
+        source: A folder of twins, or of a saved cohort.
+        links: A .csv file of the images that they were made from; see `ExportOptions.sources`.
+
+    Raises:
+        CohortError: If it offers nothing that is synthetic, or was changed since it was written.
+    """
+    source = Path(source)
+    if saved_cohort.recognises(source):
+        material = _saved(source)
+    elif (manifest := _manifest(source)) is not None:
+        material = _twins(source, manifest)
+    else:
+        raise CohortError(
+            f"{source}: no twins and no saved cohort; give a folder that `causalcxr "
+            "counterfactual`, `sample` or `cohort` wrote"
+        )
+    if not material.keys:
+        raise CohortError(f"{source}: no synthetic images; make the twins of records with images")
+    if links is None:
+        return material
+    found = _links(links, {record for record, _, _ in material.keys})
+    return Material(**{**material.__dict__, "sources": found})
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(read_text(folder / "manifest.json", 10**8, CohortError))
+    except (CohortError, ValueError, RecursionError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("kind") == _TWINS else None
+
+
+def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
+    """Return the twins of a folder that `write_twins` wrote, not their patients."""
+    file = folder / "twins.csv"
+    cells = read_cells(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    try:
+        if digest != manifest["twins_sha256"]:
+            raise CohortError(f"{file}: changed since it was written; make the twins again")
+        names = [name.removesuffix(_TWIN) for name in cells if name.endswith(_TWIN)]
+        variables = [name for name in manifest["mechanisms"] if name in names]
+        provenance = _counterfactual(manifest)
+        if "twin image" not in cells:
+            cells["twin image"] = ""
+        cells = cells[cells["twin image"] != ""].reset_index(drop=True)
+        draws = cells["draw"].astype(int) if "draw" in cells else np.zeros(len(cells), int)
+        keys = list(zip(cells["record"], cells["patient"], map(int, draws), strict=True))
+        table = pd.DataFrame({name: cells[name + _TWIN].replace("", np.nan) for name in variables})
+        changed = _changed(cells, variables)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CohortError):
+            raise
+        raise CohortError(f"{folder}: damaged ({error!r}); make the twins again") from None
+    for name in variables:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.notna().sum() == table[name].notna().sum():
+            table[name] = numbers
+    paths = cells["twin image"].tolist()
+    limits = Limits(root=folder)
+
+    def pixels(row: int) -> np.ndarray:
+        return decode(folder / paths[row], limits).pixels
+
+    drawn = str(manifest.get("source", "")).startswith("phantom")
+    return Material(table, keys, variables, changed, pixels, provenance, digest, drawn)
+
+
+def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the variables in which each twin is not its patient."""
+    names = np.array(variables, dtype=object)
+    before, after = (
+        cells[[f"{name} ({side})" for name in names]].to_numpy()
+        for side in ("factual", "counterfactual")
+    )
+    return [tuple(names[row]) for row in before != after]
+
+
+def _counterfactual(manifest: Mapping[str, Any]) -> Provenance:
+    mechanisms = json.dumps(manifest["mechanisms"], sort_keys=True)
+    others = ("hold", "draws", "coupling", "versions")
+    return Provenance(
+        "counterfactual",
+        manifest["intervention"]["do"],
+        manifest["graph"],
+        manifest["graph_hash"],
+        manifest.get("solver", ""),
+        manifest["seed"],
+        hashlib.sha256(mechanisms.encode()).hexdigest(),
+        {name: manifest[name] for name in others if name in manifest}
+        | {"beyond_range": manifest["intervention"].get("beyond_range", False)},
+    )
+
+
+def _saved(folder: Path) -> Material:
+    """Return a saved cohort whose images are synthetic."""
+    cohort = Cohort.load(folder)
+    if not synthetic(cohort):
+        raise CohortError(
+            f"{folder}: its images come from {cohort.source!r}; only synthetic ones are exported"
+        )
+    manifest = json.loads(read_text(folder / "manifest.json", 10**8, CohortError))
+    made = {k: v for k, v in manifest["made_from"].items() if k != "table_sha256"}
+    cohort = cohort.with_images_only()
+    known = Graph.load("cxr7").tabular
+    table = cohort.table
+    variables = [name for name in table if name in known]
+    keys = list(
+        zip(map(str, cohort.records), map(str, cohort.patients), cohort.draws, strict=True)
+    )
+    keys = [(record, patient, int(draw)) for record, patient, draw in keys]
+    images = cohort.images
+
+    def pixels(row: int) -> np.ndarray:
+        return np.rint(images[row][0, 0].astype(np.float64) * 65535).astype(np.uint16)
+
+    source = re.sub(r"[^\w, -]", " ", cohort.source)
+    told = Provenance(f"{source} sample", seed=made.pop("seed", None), others=made)
+    return Material(
+        table.reset_index(drop=True),
+        keys,
+        variables,
+        [()] * len(keys),
+        pixels,
+        told,
+        manifest["table_sha256"],
+        drawn=cohort.source.startswith("phantom"),
+    )
+
+
+def _links(file: Path, records: set[str]) -> dict[str, tuple[str, str]]:
+    """Return the images that records were made from, checked to be valid UIDs."""
+    cells = read_cells(file)
+    for name in _LINK:
+        if name not in cells:
+            raise CohortError(f"{file}:1: no column {name!r}{nearest(name, cells)}")
+    for line, values in enumerate(zip(*(cells[name] for name in _LINK[1:]), strict=True), 2):
+        for value in values:
+            if not (len(value) <= 64 and re.fullmatch(RE_VALID_UID, value)):
+                raise CohortError(f"{file}:{line}: {value[:70]!r} is no UID")
+    found = {r: (c, i) for r, c, i in zip(*(cells[name] for name in _LINK), strict=True)}
+    if not records & set(found):
+        raise CohortError(f"{file}: none of its records is among those exported; check the ids")
+    return found

@@ -1,0 +1,60 @@
+"""BRAX: 41,000 radiographs of a Brazilian hospital with CheXpert's labels.
+
+References:
+    BRAX, Brazilian labeled chest x-ray dataset (Reis et al., Scientific Data 2022),
+    https://physionet.org/content/brax/.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from causalcxr.sources.contract import Source, Table
+from causalcxr.sources.image_paths import ImageFiles
+from causalcxr.sources.policy import FINDINGS
+from causalcxr.sources.readings import age, marked, sex, view
+from causalcxr.sources.rows_of import Rows
+
+__all__ = ["SOURCE", "harmonise", "load", "recognises"]
+
+_VIEWS = {"AP": "AP", "PA": "PA"} | dict.fromkeys(("L", "LL", "RL", "LATERAL"), "LATERAL")
+
+
+def _column(name: str) -> Callable[[Rows], np.ndarray]:
+    return lambda rows: rows.texts(name)
+
+
+SOURCE = Source(
+    name="brax",
+    dataset="BRAX",
+    cite="Reis et al., Scientific Data 9 (2022) 487; https://physionet.org/content/brax/",
+    tables=(
+        Table(
+            ("master_spreadsheet_update.csv", "master_spreadsheet.csv"),
+            (
+                "DicomPath",
+                "PngPath",
+                "PatientID",
+                "PatientSex",
+                "PatientAge",
+                "ViewPosition",
+                *FINDINGS,
+            ),
+            ("AccessionNumber", "Manufacturer"),
+        ),
+    ),
+    record="PngPath",
+    patient="PatientID",
+    variables={
+        "View": view("ViewPosition", _VIEWS),
+        "Sex": sex("PatientSex"),
+        # Ages are bins of five years, written as their lower ends.
+        "Age": age("PatientAge", bins=5),
+    },
+    findings=marked(),
+    images=ImageFiles(_column("PngPath"), also=_column("DicomPath")),
+    ids={"AccessionNumber": "study", "Manufacturer": "manufacturer"},
+    facts=(("dates-fictitious", "dates are fictitious and not used"),),
+)
+
+recognises, harmonise, load = SOURCE.recognises, SOURCE.harmonise, SOURCE.load

@@ -1,0 +1,68 @@
+"""The harmonised table itself, as third parties have it: 0 unknown, 1 negative, 2 positive.
+
+References:
+    De Sousa Ribeiro et al., "Scaling Generative Foundation Models for Chest Radiography with
+    Rectified Flow Transformers", arXiv:2606.19460 (2026).
+"""
+
+import numpy as np
+
+from causalcxr.sources.contract import Source, Table
+from causalcxr.sources.image_paths import ImageFiles
+from causalcxr.sources.policy import BLANK, FINDINGS, N, P
+from causalcxr.sources.races import RACES
+from causalcxr.sources.readings import age, levels, marked, sex, split, view
+from causalcxr.sources.rows_of import Rows
+
+__all__ = ["DATASETS", "SOURCE", "harmonise", "load", "recognises"]
+
+DATASETS = (
+    "MIMIC-CXR", "ReXGradient", "CheXpert-Plus", "PadChest", "ChestX-ray14", "BRAX", "VinDr-CXR",
+)  # fmt: skip
+
+
+def _patient(rows: Rows) -> np.ndarray:
+    """Return patients under the names of their data sets: their numbers are not unique."""
+    return rows.texts("Dataset_name") + "/" + rows.texts("PatientID")
+
+
+def _image(rows: Rows) -> np.ndarray:
+    return rows.texts("ImagePath")
+
+
+SOURCE = Source(
+    name="cxr7_table",
+    dataset="",  # the table tells it, row by row
+    cite="De Sousa Ribeiro et al., arXiv:2606.19460",
+    tables=(
+        Table(
+            ("*.csv", "*.csv.gz"),
+            (
+                "Dataset_name",
+                "View_name",
+                "Sex_name",
+                "Race_name",
+                "Age",
+                "PatientID",
+                "Split",
+                "ImagePath",
+                *FINDINGS,
+            ),
+        ),
+    ),
+    record="ImagePath",
+    patient="patient",
+    variables={
+        "Dataset": levels("Dataset_name", {n: n for n in DATASETS}, "data set", "dataset-other"),
+        "View": view("View_name", {"AP": "AP", "PA": "PA", "LATERAL": "LATERAL"}),
+        "Sex": sex("Sex_name"),
+        "Age": age("Age"),
+        "Race": levels("Race_name", {name: name for name in RACES}, "race", "race-other", RACES),
+    },
+    findings=marked(codes={"0": BLANK, "1": N, "2": P}),
+    split=split("Split"),
+    images=ImageFiles(_image, (".", "images")),
+    derived={"patient": _patient},
+)
+
+recognises, harmonise, load = SOURCE.recognises, SOURCE.harmonise, SOURCE.load

@@ -1,0 +1,103 @@
+"""PadChest: 160,000 radiographs of San Juan Hospital, Alicante, with labels as lists of words.
+
+References:
+    PadChest: a large chest x-ray image dataset with multi-label annotated reports (Bustos et al.,
+    Medical Image Analysis 2020), https://bimcv.cipf.es/bimcv-projects/padchest/.
+"""
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.sources.contract import Source, Table
+from causalcxr.sources.harmonised import Ledger
+from causalcxr.sources.image_paths import ImageFiles
+from causalcxr.sources.policy import Policy
+from causalcxr.sources.readings import listed, plausible, sex, view
+from causalcxr.sources.rows_of import Rows
+
+__all__ = ["SOURCE", "harmonise", "load", "recognises", "words_of"]
+
+_VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "LATERAL"}
+_READ_VIEW = view("Projection", _VIEWS)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the labels of a cell: a Python list as text, with stray spaces and locations in it.
+
+    Example:
+        >>> words_of("['pleural effusion', ' cardiomegaly ', 'loc right', '']")
+        ['pleural effusion', 'cardiomegaly']
+    """
+    words = [word.strip(" '\"[]") for word in text.split(",")]
+    return [
+        word for word in words if word and word != "nan" and not word.lower().startswith("loc ")
+    ]
+
+
+def _age(rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray:
+    """Return the year of the study less that of birth; birthdays are not told."""
+    years = np.floor(rows.numbers("StudyDate_DICOM") / 1e4)
+    ages = years - rows.numbers("PatientBirth")
+    ledger.note("age-unread", "ages that cannot be computed are missing", np.isnan(ages))
+    return plausible(ages, ledger)
+
+
+def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
+    """Return the projection, unless a network guessed it and the policy does not want that."""
+    values = _READ_VIEW(rows, policy, ledger)
+    if "MethodProjection" not in rows:
+        return values
+    _, texts = rows.distinct("MethodProjection")
+    by_hand = [not text or "manual" in text.lower() for text in texts]
+    guessed = ~rows.looked_up("MethodProjection", np.array(by_hand, dtype=bool), True)
+    guessed &= values.codes >= 0
+    keep = policy.views_guessed == "keep"
+    why = "view that a network guessed is " + ("kept" if keep else "missing")
+    ledger.note("view-guessed", why, guessed, "noted" if keep else "changed")
+    codes = values.codes if keep else np.where(guessed, -1, values.codes)
+    return pd.Categorical.from_codes(codes, values.categories)
+
+
+def _image(rows: Rows) -> np.ndarray:
+    _, texts = rows.distinct("ImageDir")
+    folders = np.array([text.removesuffix(".0") for text in texts], dtype=object)
+    return rows.looked_up("ImageDir", folders, "") + "/" + rows.texts("ImageID")
+
+
+SOURCE = Source(
+    name="padchest",
+    dataset="PadChest",
+    cite="Bustos et al., Medical Image Analysis 66 (2020) 101797, arXiv:1901.07441",
+    tables=(
+        Table(
+            (
+                "PADCHEST_chest_x_ray_images_labels_160K*.csv",
+                "PADCHEST_chest_x_ray_images_labels_160K*.csv.gz",
+            ),
+            (
+                "ImageID",
+                "ImageDir",
+                "PatientID",
+                "PatientBirth",
+                "PatientSex_DICOM",
+                "StudyDate_DICOM",
+                "Projection",
+                "Labels",
+            ),
+            ("StudyID", "MethodProjection", "MethodLabel", "Pediatric"),
+        ),
+    ),
+    record="ImageID",
+    patient="PatientID",
+    variables={"View": _view, "Sex": sex("PatientSex_DICOM"), "Age": _age},
+    findings=listed("Labels", words_of, "padchest_labels"),
+    images=ImageFiles(
+        _image, (".", "images", "image_zips"), also=lambda rows: rows.texts("ImageID")
+    ),
+    ids={"StudyID": "study", "MethodLabel": "label_method", "Pediatric": "pediatric"},
+    facts=(
+        ("age-by-year", "age is the year of the study less that of birth: up to a year too many"),
+    ),
+)
+
+recognises, harmonise, load = SOURCE.recognises, SOURCE.harmonise, SOURCE.load

@@ -1,0 +1,95 @@
+"""Races: the level of a patient whose rows may disagree."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.sources.harmonised import Ledger
+from causalcxr.sources.label_maps import bundled
+from causalcxr.sources.policy import Policy
+from causalcxr.sources.rows_of import Rows
+
+__all__ = ["RACES", "one_race", "race", "race_in"]
+
+RACES = ("Asian", "Black", "White")
+_CONFLICT = "race conflict"
+_OTHER = f"race other than {', '.join(RACES)} is missing"
+
+
+def one_race(
+    key: str, columns: tuple[str, ...], words: str
+) -> Callable[[pd.DataFrame, Policy], pd.DataFrame]:
+    """Return how the rows of a patient become one, with a race.
+
+    Rows that do not tell a race say nothing. Where the others disagree, the policy decides, and
+    the patient is remembered.
+
+    Args:
+        key: The column of the patients.
+        columns: The columns that may hold the race; the first that is there does.
+        words: The bundled map of the words.
+    """
+
+    def reduce(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+        column = next((name for name in columns if name in frame), None)
+        patients = frame[key].array.remove_unused_categories()
+        votes = np.zeros((len(patients.categories), len(RACES)), dtype=np.int64)
+        if column is not None:
+            known = bundled(words, RACES)
+            cells = frame[column].cat
+            levels = [_level(known.of(str(text))) for text in cells.categories]
+            level = np.append(np.array(levels, dtype=np.int64), -1)[cells.codes.to_numpy()]
+            told = level >= 0
+            np.add.at(votes, (patients.codes[told], level[told]), 1)
+        conflict = (votes > 0).sum(axis=1) > 1
+        most = votes.max(axis=1)
+        clear = (votes == most[:, None]).sum(axis=1) == 1
+        decided = clear & (~conflict if policy.race_conflict == "missing" else most > 0)
+        codes = np.where(decided & (most > 0), votes.argmax(axis=1), -1)
+        return pd.DataFrame(
+            {
+                key: pd.Categorical(patients.categories),
+                "race": pd.Categorical.from_codes(codes, pd.Index(RACES, dtype=object)),
+                _CONFLICT: pd.Categorical.from_codes(
+                    conflict.astype(np.int8), pd.Index(["", "yes"], dtype=object)
+                ),
+            }
+        )
+
+    return reduce
+
+
+def race_in(column: str, words: str) -> Callable[[Rows, Policy, Ledger], pd.Categorical]:
+    """Read the race from a column that tells it once a row.
+
+    Args:
+        column: The column.
+        words: The bundled map of the words.
+    """
+
+    def read(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
+        known = bundled(words, RACES)
+        places = [_level(known.of(text)) for text in rows.distinct(column)[1]]
+        codes = rows.looked_up(column, np.array(places, dtype=np.int8), -1)
+        ledger.note("race-other", _OTHER, codes < 0)
+        return pd.Categorical.from_codes(codes, pd.Index(RACES, dtype=object))
+
+    return read
+
+
+def race(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
+    """Read the race that `one_race` found, and write down whose rows disagree."""
+    if "race" not in rows:
+        rows = rows.without("race")
+    values = rows.frame["race"].array.set_categories(pd.Index(RACES, dtype=object))
+    decided = {"missing": "missing", "majority": "that of most rows, missing in a tie"}
+    why = f"race where a patient's rows disagree is {decided[policy.race_conflict]}"
+    if _CONFLICT in rows:
+        ledger.note("race-conflict", why, rows.texts(_CONFLICT) == "yes")
+    ledger.note("race-other", _OTHER, values.codes < 0)
+    return values
+
+
+def _level(targets: tuple[str, ...] | None) -> int:
+    return RACES.index(targets[0]) if targets and targets[0] in RACES else -1

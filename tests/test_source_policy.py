@@ -1,0 +1,89 @@
+"""What a policy decides, and what it may never do, for any marks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from causalcxr.sources.harmonised import Ledger
+from causalcxr.sources.policy import (
+    _CHOICES,
+    BLANK,
+    FINDINGS,
+    PATHOLOGIES,
+    UNCERTAIN,
+    UNLISTED,
+    N,
+    P,
+    Policy,
+)
+
+_POLICIES = st.builds(
+    Policy,
+    **{name: st.sampled_from(_CHOICES[name]) for name in ("uncertain", "blank", "unlisted")},
+    implied=st.sampled_from(_CHOICES["implied"]),
+)
+_MARKS = st.lists(
+    st.lists(st.sampled_from([N, P, UNCERTAIN, BLANK, UNLISTED]), min_size=14, max_size=14),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(rows=_MARKS, policy=_POLICIES)
+@settings(max_examples=200, deadline=None)
+def test_given_any_marks_then_what_a_source_knows_is_never_changed(rows, policy):
+    marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
+    before = {name: mark.copy() for name, mark in marks.items()}
+    ledger = Ledger(np.arange(len(rows)))
+    decided = policy.decided(marks, ledger)
+    for name in FINDINGS:
+        assert (marks[name] == before[name]).all()
+        found = np.asarray(decided[name], dtype=object)
+        assert (found[before[name] == P] == "P").all()
+        assert (found[before[name] == N] == "N").all()
+        unsure = {"raw": "U", "u_zeros": "N", "u_ones": "P"}.get(policy.uncertain)
+        for value in found[before[name] == UNCERTAIN]:
+            assert value == unsure or (unsure is None and value != value)
+    assert all(0 < rule.rows <= len(rows) for rule in ledger.rules)
+    assert all(len(rule.records) == min(rule.rows, 5) for rule in ledger.rules)
+
+
+@given(rows=_MARKS)
+@settings(max_examples=100, deadline=None)
+def test_given_any_marks_when_left_as_written_then_nothing_is_filled_in(rows):
+    marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
+    policy = Policy(unlisted="U", implied="leave")
+    for name, levels in policy.decided(marks, Ledger(np.arange(len(rows)))).items():
+        assert (levels.isna() == (marks[name] >= BLANK)).all()
+
+
+def test_given_what_labels_imply_then_it_is_filled_in_where_nothing_is_said():
+    marks = {name: np.full(3, BLANK, np.int8) for name in FINDINGS}
+    marks["No Finding"][0] = P
+    marks["Edema"][:2] = (UNCERTAIN, P)
+    marks["Support Devices"][2] = P
+    found = Policy().decided(marks, Ledger(np.arange(3)))
+    assert [found[name][0] for name in PATHOLOGIES].count("N") == 11
+    assert found["Edema"][0] == "U"  # uncertain, so not denied
+    assert found["No Finding"][1] == "N"
+    assert np.asarray(found["Support Devices"].isna()).tolist() == [True, True, False]
+    assert found["No Finding"].isna()[2]  # a device is no finding, and nothing else is said
+
+
+def test_given_a_ledger_then_dropped_records_are_counted_once():
+    ledger = Ledger(np.array(list("abcd")))
+    ledger.drop("first", "x", np.array([True, True, False, False]))
+    ledger.drop("second", "y", np.array([True, False, True, False]))
+    ledger.note("third", "z", np.array([True, True, True, False]))
+    assert [(rule.name, rule.rows, rule.records) for rule in ledger.rules] == [
+        ("first", 2, ("a", "b")),
+        ("second", 1, ("c",)),
+    ]
+    assert ledger.kept.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("name", sorted(_CHOICES))
+def test_given_a_decision_then_an_unknown_choice_is_refused(name):
+    with pytest.raises(ValueError, match=f"policy: {name}='nonsense'; one of"):
+        Policy.parse({name: "nonsense"})
