@@ -123,7 +123,7 @@ def load_cohort(spec: str) -> Cohort:
             raise
         raise CohortError(
             f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom "
-            "takes n, seed, size, graph, missing, bits, enriched, confounding, shortcut, "
+            "takes n, seed, size, graph, missing, bits, enriched, copies, confounding, shortcut, "
             "underdiagnosis, race_signal; a folder takes size"
         ) from None
 

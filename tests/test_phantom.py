@@ -352,3 +352,14 @@ def test_given_images_of_another_kind_then_the_truth_is_refused():
 def test_given_nonsense_then_it_is_refused_by_name(options):
     with pytest.raises(CohortError, match="n must be at least 1 and size 32 to 512"):
         Cohort.load("phantom", **options)
+
+
+def test_given_copies_then_records_share_variables_and_not_bodies():
+    plain, copied = (Cohort.load("phantom", n=24, seed=5, copies=k) for k in (1, 8))
+    before, after = plain.columns(CXR7), copied.columns(CXR7)
+    assert all(np.array_equal(after[name], np.repeat(before[name][::8], 8)) for name in before)
+    films = copied.images[:]
+    assert np.array_equal(films[[0, 8, 16]], plain.images[[0, 8, 16]])
+    assert np.abs(films[0] - films[1]).mean() > 0.01
+    with pytest.raises(CohortError, match="enriched phantom"):
+        truth(copied, do(sex="M"))

@@ -245,6 +245,7 @@ def test_given_a_cause_then_a_finding_that_comes_is_written_down():
         ({"graph": "cxr8"}, "graph cannot be 'cxr8'; did you mean 'cxr7'?"),
         ({"missing": 2}, "missing=2; 1 for yes, 0 for no"),
         ({"enriched": -1}, "enriched=-1; 1 for yes, 0 for no"),
+        ({"copies": 0}, "copies=0; a whole number of at least 1"),
         ({"race_signal": 7}, "race_signal=7; 1 for yes, 0 for no"),
         ({"bits": 16}, "bits=16; grey levels have 8 or 12 bits"),
         ({"confounding": 101}, "confounding=101; give per cent, 0 to 100"),

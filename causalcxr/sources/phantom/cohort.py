@@ -46,6 +46,7 @@ def load(
     seed: int = 0,
     size: int = 64,
     enriched: int = 0,
+    copies: int = 1,
     graph: str = "cxr7",
     missing: int = 0,
     bits: int = 8,
@@ -65,6 +66,8 @@ def load(
         enriched: 1 to toss a coin for every finding of half of the records, so that an image
             equation sees rare ones often enough. Such a cohort is no sample of the population, and
             has no true twins; what its films show under their variables is the same.
+        copies: So many consecutive records share their variables, in bodies of their own, for what
+            is learned from records with equal parents. Like an enriched cohort, it has no truth.
         graph: Whose edges the equations have: cxr7 or cxr7-acquisition.
         missing: 1 to leave blank in the table what the sources leave blank; the films know all.
         bits: Of the films' grey levels, 8 or 12.
@@ -86,6 +89,8 @@ def load(
         raise CohortError(f"phantom: n={n}, size={size}; n must be at least 1 and size 32 to 512")
     if bits not in BITS:
         raise CohortError(f"phantom: bits={bits!r}; grey levels have 8 or 12 bits")
+    if not isinstance(copies, int) or copies < 1:
+        raise CohortError(f"phantom: copies={copies!r}; a whole number of at least 1")
     for name, switch in zip(_SWITCHES, (enriched, missing, race_signal), strict=True):
         if switch not in (0, 1):
             raise CohortError(f"phantom: {name}={switch!r}; 1 for yes, 0 for no")
@@ -97,23 +102,28 @@ def load(
     asked = World(graph, race_signal=float(race_signal), missing=bool(missing), **shares)
     if world is not None and asked != World():
         raise CohortError(f"phantom: world= and {asked.described()[0]}; give one of the two")
-    return _drawn(n, seed, size, bits, asked if world is None else world, bool(enriched))
+    asked = asked if world is None else world
+    return _drawn(n, seed, size, bits, asked, enriched=bool(enriched), copies=copies)
 
 
-def _drawn(n: int, seed: int, size: int, bits: int, world: World, enriched: bool) -> Cohort:
+def _drawn(
+    n: int, seed: int, size: int, bits: int, world: World, *, enriched: bool, copies: int
+) -> Cohort:
     index = pd.RangeIndex(n, name="record")
     draws, equations = Draws(record_keys(index), seed), population(world)
     noise = sample_noise(draws)
     columns = equations.predict(noise, {})
     if enriched:
         columns = equations.predict(noise, _tossed(columns, draws))
+    if copies > 1:
+        columns = {name: column[index // copies * copies] for name, column in columns.items()}
     films = PhantomImages(columns, draws, size, world=world, bits=bits)
     return Cohort.from_columns(
         _graph(world.graph),
         record(world, columns, draws),
         index,
         images=films,
-        source=_ENRICHED if enriched else "phantom",
+        source=_ENRICHED if enriched or copies > 1 else "phantom",
         notes=world.described(),
     )
 
