@@ -305,11 +305,12 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str]
     rows, parents = data.imaged(), _names(mechanism)
     if not len(rows):
         return {}, None
-    side, size = mechanism.options["resolution"], data.cohort.images.size
-    if size != (side, side):
+    wanted, size = mechanism.image_size, data.cohort.images.size
+    if size != wanted:
         raise ModelError(
             f"fit: the cohort's images are {size[0]} x {size[1]} pixels, the graph's "
-            f"{mechanism.variable.name!r} is {side} x {side}; load the cohort with size={side}"
+            f"{mechanism.variable.name!r} is {wanted[0]} x {wanted[1]}; load the cohort with "
+            f"size={wanted[1]}"
         )
 
     def learn(**options: Any) -> History:

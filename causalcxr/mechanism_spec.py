@@ -47,13 +47,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
     "empirical": {},
     "radit": {
-        "size": ("tiny", "small"),
+        "size": ("tiny", "S", "B", "L", "XL"),
         "resolution": int,
+        "height": int,
         "weights": str,
+        "codec": str,
         "steps": int,
-        "solver_steps": int,
         "batch": int,
         "lr": float,
+        "pairing": ("none", "ot"),
+        "method": ("reversible", "leapfrog", "midpoint", "heun", "euler"),
+        "solver_steps": int,
+        "guidance": float,
+        "grain": float,
+        "remainder": ("carry", "fade"),
     },
 }
 # Written or left out, these mean the same: they are filled in, and so enter every hash.

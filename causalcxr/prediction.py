@@ -207,6 +207,7 @@ class Prediction(_World):
         fixed: The variables that are set or held, (n,) each.
         recompute: Compute every value anew, also where no cause changed.
         edges: The edges that pass a value of their own, (n,) each.
+        reached: What is intervened on and its descendants; see `Equation.reaching`.
     """
 
     def __init__(
@@ -218,8 +219,10 @@ class Prediction(_World):
         *,
         recompute: bool = False,
         edges: Mapping[Edge, Tensor] | None = None,
+        reached: Iterable[str] = (),
     ) -> None:
         super().__init__(graph, mechanisms, noise, recompute=recompute, edges=dict(edges or {}))
+        self.reached = frozenset(reached)
 
         def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
             passed = {edge: value[rows] for edge, value in self.edges.items()}
@@ -262,7 +265,7 @@ class Prediction(_World):
         if name is None or name not in self.mechanisms:
             return None
         mechanism = self.mechanisms[name]
-        size = (mechanism.config.resolution,) * 2
+        size = mechanism.image_size
         if not self.noise.factual:
             everybody = np.ones(len(self.noise), dtype=bool)
             return ModelImages(lambda rows: self._sampled(name, rows), everybody, size)
@@ -283,7 +286,7 @@ class Prediction(_World):
         return bind(self.mechanisms[name], facts)
 
     def _sampled(self, name: str, rows: np.ndarray) -> np.ndarray:
-        equation = self._at(name, rows)
+        equation = self._at(name, rows).reaching(self.reached)
         noise = equation.sample_noise(self.noise.draws.on(name).rows(rows))
         return equation.predict(noise).numpy()
 
@@ -294,8 +297,9 @@ class Prediction(_World):
         if some.any():
             draws = self.noise.draws.on(name).rows(rows[some])
             films = torch.from_numpy(images[some])
-            u = self._at_facts(name, rows[some]).abduct(films, draws)
-            images[some] = self._at(name, rows[some]).predict(u).numpy()
+            facts = self._at_facts(name, rows[some]).reaching(self.reached)
+            twins = self._at(name, rows[some]).reaching(self.reached)
+            images[some] = twins.predict(facts.abduct(films, draws)).numpy()
         return images
 
 

@@ -232,7 +232,9 @@ class SCM(Questions):
         self._check_noise(noise)
         mechanisms = {name: f.mechanism for name, f in self.fitted.items()}
         fixed = self._fixed(noise)
-        prediction = Prediction(self.graph, mechanisms, noise, fixed, recompute=recompute)
+        prediction = Prediction(
+            self.graph, mechanisms, noise, fixed, recompute=recompute, reached=self._reached
+        )
         return prediction.cohort(self._told())
 
     def counterfactual(
@@ -386,6 +388,13 @@ class SCM(Questions):
         if not noise.factual:
             self._check_needs_no_fact()
         return settled(self.graph, self.support, self._action, self._held, noise)
+
+    @property
+    def _reached(self) -> set[str]:
+        """Return what is intervened on and its descendants, but for what is held."""
+        acted = set(self._action.names) if self._action else set()
+        below = {each for name in acted for each in self.graph.descendants(name)}
+        return (acted | below) - self._held
 
     def _check_needs_no_fact(self) -> None:
         if self._held:

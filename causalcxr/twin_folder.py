@@ -110,6 +110,15 @@ class TwinJob:
         }
 
 
+_METHODS = {
+    "reversible": "reversible Heun",
+    "leapfrog": "asynchronous leapfrog",
+    "midpoint": "midpoint with residual carry",
+    "heun": "Heun with residual carry",
+    "euler": "Euler with residual carry",
+}
+
+
 @dataclass(frozen=True)
 class TwinResult:
     """What was made.
@@ -129,12 +138,12 @@ class TwinResult:
 
 def _solver(model: SCM) -> str:
     """Return how the image's equation is solved, in words; nothing where there is none."""
-    steps = (
-        fitted.mechanism.options["solver_steps"]
-        for fitted in model.fitted.values()
-        if "solver_steps" in fitted.mechanism.options
-    )
-    return next((f"reversible Heun, {count} steps a leg" for count in steps), "")
+    name = model.graph.image
+    options = model.fitted[name].mechanism.options if name in model.fitted else {}
+    if "solver_steps" not in options:
+        return ""
+    guided = f", guidance {options['guidance']:g}" if options["guidance"] != 1 else ""
+    return f"{_METHODS[options['method']]}, {options['solver_steps']} steps a leg{guided}"
 
 
 def write_twins(

@@ -8,8 +8,10 @@ import torch
 from causalcxr.errors import MechanismError
 from causalcxr.graph import Graph
 from causalcxr.mechanisms import build
-from causalcxr.mechanisms.image import ImageEquation, ImageMechanism
+from causalcxr.mechanisms.image import ImageMechanism
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.noise import Draws, record_keys
+from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import save_radit
@@ -57,75 +59,201 @@ def picked(columns, rows):
     return {name: column[rows] for name, column in columns.items()}
 
 
+class Halves(torch.nn.Module):
+    """An autoencoder that loses much: means of 2 x 2 pixels, and a bend."""
+
+    channels, factor = 1, 2
+
+    def encode(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2).tanh()
+
+    def decode(self, latents):
+        return torch.nn.functional.interpolate(latents, scale_factor=2) * 1.1
+
+
+WAYS = {name: Solving(4, name) for name in SOLVERS}
+WAYS |= {
+    "more steps": Solving(16),
+    "guided": Solving(8, guidance=2.0, guided=frozenset(["Sex", "Edema"])),
+    "guided, carried": Solving(4, "midpoint", 4.0, frozenset(["Sex"])),
+}
+
+
 @pytest.mark.parametrize("depth", [8, 16])
-@pytest.mark.parametrize("steps", [4, 16])
-def test_given_the_null_intervention_then_the_very_image_comes_back(net, depth, steps):
-    x, equation = images(depth), ImageEquation(net, parents(), steps)
-    u = equation.abduct(x)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_given_the_null_intervention_then_the_very_image_comes_back(net, depth, way):
+    x, equation = images(depth), ImageEquation(net, parents(), way)
+    u = equation.abduct(x, draws())
     back = equation.predict(u)
-    assert (u[:, 0] - (2 * x - 1)).abs().max() > 0.3
+    assert (equation.standard(u) - (2 * x - 1)).abs().max() > 0.3
     assert back.dtype == u.dtype == torch.float64
     assert torch.equal(back.float(), x)
     assert torch.equal((back * (2**depth - 1)).round(), (x * (2**depth - 1)).round().double())
 
 
-def test_given_other_parents_then_the_twin_differs_and_the_way_back_is_exact_too(net):
+@pytest.mark.parametrize("remainder", ["carry", "fade"])
+def test_given_latents_that_lose_much_then_the_very_image_comes_back_all_the_same(net, remainder):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(N, 1, 64, 64, generator=generator)
+    way = Solving(6, remainder=remainder)
+    equation = ImageEquation(net, parents(), way, Halves())
+    u = equation.abduct(x, draws())
+    assert torch.equal(equation.predict(u).float(), x)
+    assert equation.standard(u).shape == (N, 1, 32, 32)
+    twins = ImageEquation(net, parents(seed=1), way, Halves()).predict(u)
+    assert (twins - x).abs().flatten(1).max(1).values.min() > 1e-3
+    assert ImageEquation(net, parents(), way, Halves()).sample_noise(draws()).shape == u.shape
+
+
+def test_given_latents_that_change_then_a_remainder_fades_there_and_a_carried_one_does_not(net):
+    x = torch.rand(N, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    made = {}
+    for remainder in ("carry", "fade"):
+        way = Solving(6, remainder=remainder)
+        u = ImageEquation(net, parents(), way, Halves()).abduct(x, draws())
+        made[remainder] = ImageEquation(net, parents(seed=1), way, Halves()).predict(u)
+    # Both decode the same latents, constant over 2 x 2 pixels; what varies there is the remainder.
+    left = {
+        k: v - torch.nn.functional.avg_pool2d(v, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        for k, v in made.items()
+    }
+    assert left["fade"].abs().mean() < 0.99 * left["carry"].abs().mean()
+
+
+def test_given_other_parents_then_the_twin_differs(net):
     x, other = images(), parents(seed=1)
-    one, two = ImageEquation(net, parents(), 8), ImageEquation(net, other, 8)
-    twin = two.predict(one.abduct(x))
+    one, two = ImageEquation(net, parents(), Solving(8)), ImageEquation(net, other, Solving(8))
+    twin = two.predict(one.abduct(x, draws()))
     assert (twin - x).abs().flatten(1).max(1).values.min() > 1e-3
+
+
+def test_given_guidance_then_only_the_guided_variables_have_a_stronger_say(net):
+    x, columns = images(), parents()
+    columns["Edema"] = torch.zeros(N).double()
+    other = columns | {"Edema": torch.ones(N).double()}
+
+    def change(guided, weight):
+        way = Solving(16, "midpoint", weight, frozenset(guided))
+        u = ImageEquation(net, columns, way).abduct(x, draws())
+        return ImageEquation(net, other, way).predict(u) - x
+
+    plain = change([], 3.0)
+    assert torch.equal(change(["Edema"], 1.0), plain)
+    assert change(["Edema"], 3.0).abs().mean() > 1.5 * plain.abs().mean()
+    elsewhere = change(["Sex"], 3.0)
+    assert elsewhere.abs().mean() == pytest.approx(plain.abs().mean().item(), rel=0.3)
+
+
+def test_given_a_question_then_the_equation_guides_what_it_reaches(net):
+    equation = ImageEquation(net, parents(), Solving(guidance=2.0))
+    assert equation.solving.guided == frozenset()
+    assert equation.reaching(["Sex", "Image"]).solving.guided == {"Sex", "Image"}
 
 
 @pytest.mark.parametrize("batch", [16, 7])
 def test_given_any_batch_or_order_then_an_image_depends_on_its_record_alone(net, batch):
-    x, columns = images(), parents()
-    whole = ImageEquation(net, columns, 4, batch=batch)
-    u = whole.abduct(x)
-    twins = ImageEquation(net, parents(seed=1), 4, batch=batch).predict(u)
+    x, columns, way = images(), parents(), Solving(4, chunk=Chunk(batch))
+    whole = ImageEquation(net, columns, way)
+    u = whole.abduct(x, draws())
+    twins = ImageEquation(net, parents(seed=1), way).predict(u)
     prior = whole.sample_noise(draws())
     shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     for rows in (torch.tensor([20]), torch.arange(5) + 3, torch.arange(16) + 9, shuffled):
-        some = ImageEquation(net, picked(columns, rows), 4, batch=batch)
-        assert torch.equal(some.abduct(x[rows]), u[rows])
-        other = ImageEquation(net, picked(parents(seed=1), rows), 4, batch=batch)
+        some, keys = ImageEquation(net, picked(columns, rows), way), draws().rows(rows.numpy())
+        assert torch.equal(some.abduct(x[rows], keys), u[rows])
+        other = ImageEquation(net, picked(parents(seed=1), rows), way)
         assert torch.equal(other.predict(u[rows]), twins[rows])
-        assert torch.equal(some.sample_noise(draws().rows(rows.numpy())), prior[rows])
+        assert torch.equal(some.sample_noise(keys), prior[rows])
 
 
-def test_given_the_prior_then_its_noise_is_standard_normal_and_alike_in_both_halves(net):
-    u = ImageEquation(net, parents(), 4).sample_noise(draws())
-    assert u.shape == (N, 2, 1, 32, 32)
-    assert torch.equal(u[:, 0], u[:, 1])
-    assert u.mean().item() == pytest.approx(0, abs=4 / np.sqrt(N * 1024))
-    assert u.std().item() == pytest.approx(1, abs=4 / np.sqrt(2 * N * 1024))
-    other = ImageEquation(net, parents(), 4).sample_noise(draws(seed=1))
-    assert not (u == other).any()
+def test_given_the_prior_then_its_noise_is_standard_normal_and_explains_no_remainder(net):
+    equation = ImageEquation(net, parents(), Solving(4))
+    u = equation.sample_noise(draws())
+    z = equation.standard(u)
+    assert z.shape == (N, 1, 32, 32)
+    assert torch.equal(u[:, :1024], u[:, 1024:2048])
+    assert not u[:, 2048:].any()
+    assert z.mean().item() == pytest.approx(0, abs=4 / np.sqrt(N * 1024))
+    assert z.std().item() == pytest.approx(1, abs=4 / np.sqrt(2 * N * 1024))
+    other = equation.sample_noise(draws(seed=1))
+    assert not (equation.standard(other) == z).any()
+
+
+def test_given_a_grain_then_it_is_in_the_noise_and_taken_away_again(net):
+    x, equation = images(), ImageEquation(net, parents(), Solving(4))
+    one, two = equation.abduct(x, draws()), equation.abduct(x, draws(seed=1))
+    assert not (one[:, :1024] == two[:, :1024]).any()
+    for u in (one, two):
+        assert torch.equal(equation.predict(u).float(), x)
+    bare = ImageEquation(net, parents(), Solving(4, grain=0.0))
+    assert torch.equal(bare.abduct(x, draws()), bare.abduct(x, draws(seed=1)))
+    assert not bare.abduct(x, draws())[:, 2048:].any()
+
+
+def test_given_a_grain_then_the_path_starts_where_an_image_has_it():
+    assert Solving(grain=0.0).start == 1
+    t = Solving(grain=0.1).start
+    assert (1 - t) / t == pytest.approx(0.1, rel=0.01)
+    assert [1024 * time % 1 for time in Solving(grain=0.1).cleaning] == [0, 0, 0]
+    with pytest.raises(MechanismError, match="grain is 2; expected 0 to 1"):
+        Solving(grain=2)
 
 
 def test_given_no_record_then_nothing_is_computed(net):
     none = picked(parents(), slice(0, 0))
-    assert ImageEquation(net, none, 4).abduct(images()[:0]).shape == (0, 2, 1, 32, 32)
+    assert ImageEquation(net, none).abduct(images()[:0], draws(0)).shape == (0, 3 * 1024)
 
 
 @pytest.mark.parametrize("fault", [torch.nan, torch.inf, 1e4])
-def test_given_a_network_gone_wild_then_it_is_told_and_no_image_is_made(net, fault):
+@pytest.mark.parametrize("method", ["reversible", "midpoint"])
+def test_given_a_network_gone_wild_then_it_is_told_and_no_image_is_made(net, fault, method):
     broken = RadiT(SHAPE, PARENTS).requires_grad_(False)
     broken.load_state_dict(net.state_dict())
     broken.unembed.bias += fault
     with pytest.raises(MechanismError, match="did not converge for 33 of 33 images"):
-        ImageEquation(broken, parents(), 4).abduct(images())
+        ImageEquation(broken, parents(), Solving(4, method)).abduct(images(), draws())
 
 
-def test_given_steps_out_of_range_then_they_are_refused(net):
+def test_given_two_estimates_that_part_then_the_solve_is_refused(net):
+    stiff = RadiT(SHAPE, PARENTS).requires_grad_(False)
+    stiff.load_state_dict(net.state_dict())
+    stiff.unembed.weight *= 6  # a velocity that bends more than four steps can follow
+    with pytest.raises(MechanismError, match=r"did not converge for .* raise solver_steps"):
+        ImageEquation(stiff, parents(), Solving(4)).abduct(images(), draws())
+
+
+def test_given_memory_that_runs_out_then_the_batch_is_halved_and_the_work_goes_on(net):
+    class Small(torch.nn.Module):
+        channels, factor, seen = 1, 1, []
+
+        def encode(self, x):
+            self.seen.append(len(x))
+            if len(x) > 4:
+                raise torch.OutOfMemoryError
+            return x
+
+        def decode(self, x):
+            return x
+
+    way, codec = Solving(4), Small()
+    equation = ImageEquation(net, parents(), way, codec)
+    assert torch.equal(equation.predict(equation.abduct(images(), draws())).float(), images())
+    assert codec.seen[:3] == [16, 8, 4]
+    assert way.chunk.size == 4
+
+
+def test_given_steps_out_of_range_or_no_solver_then_they_are_refused():
     with pytest.raises(MechanismError, match="solver_steps is 0"):
-        ImageEquation(net, parents(), 0)
+        Solving(0)
+    with pytest.raises(MechanismError, match="no solver 'rk45'"):
+        Solving(4, "rk45")
 
 
 # The mechanism
 
 
 def mechanism(**options):
-    spec = {"kind": "radit", "resolution": 32, "solver_steps": 2, **options}
+    spec = {"kind": "radit", "resolution": 32, "solver_steps": 4, **options}
     names = [v.name for v in PARENTS]
     return build(Variable("Image", "image", parents=names, mechanism=spec), PARENTS)
 
@@ -141,7 +269,7 @@ def fitted():
 
 
 def twins(one):
-    return one(parents(seed=1)).predict(one(parents()).abduct(images()))
+    return one(parents(seed=1)).predict(one(parents()).abduct(images(), draws()))
 
 
 def test_given_a_fit_then_its_history_counts_rows_and_the_seed_decides(fitted):
@@ -166,7 +294,7 @@ def test_given_a_state_dict_then_a_fresh_mechanism_predicts_the_same(fitted):
 def test_given_missing_parents_then_noise_and_images_are_finite(fitted):
     one, _ = fitted
     gone = {name: torch.full((N,), torch.nan).double() for name in parents()}
-    u = one(gone).abduct(images())
+    u = one(gone).abduct(images(), draws())
     assert u.isfinite().all()
     assert torch.equal(one(gone).predict(u).float(), images())
 

@@ -1,7 +1,7 @@
 """The contract of a structural equation x := f(u; parents)."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +51,13 @@ class Equation:
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u from the prior, one row a record."""
         raise NotImplementedError
+
+    def reaching(self, names: Iterable[str]) -> "Equation":
+        """Return the equation for a question about an intervention that reaches these parents.
+
+        Only guidance depends on it, which both legs of a counterfactual must share.
+        """
+        return self
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density or log-mass of x, shape (n,); NaN where x is missing."""

@@ -1,10 +1,7 @@
-"""The radiograph's equation: RadiT, back to noise under the factual parents, forth under others.
-
-Abduction solves the flow from image to noise, prediction from noise to image, with one reversible
-solver: under the same parents every image comes back bit for bit.
-"""
+"""The mechanism that generates the radiograph: `mechanism: {kind: radit, ...}`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,88 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
-from causalcxr.mechanisms.base import Columns, Equation, History, Mechanism
-from causalcxr.noise import Draws
+from causalcxr.errors import ModelError
+from causalcxr.mechanisms.base import Columns, History, Mechanism
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.radit.codec import Pixels
 from causalcxr.radit.flow import velocity_loss
-from causalcxr.radit.solvers import on_lattice, reversible_heun, times
+from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import SIZES, RadiT, RadiTConfig
+from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
 from causalcxr.tensors import sha256
 from causalcxr.variables import Variable
 
 __all__ = ["ImageEquation", "ImageMechanism"]
-
-_BATCH = 16
-_WILD = 1024.0  # beyond this a state is no longer exact, and no image either
-
-
-class ImageEquation(Equation):
-    """An image as the end of an ordinary differential equation that starts at noise.
-
-    The noise is the pair of the reversible solver, (n, 2, 1, H, W) float64; see
-    `causalcxr.radit.solvers`. Both legs use the same solver and steps. The network computes where
-    its weights are; images and noise are on the CPU.
-
-    The network always sees batches of one size, the last one filled up: matrix products of another
-    shape round otherwise, and a patient's image would depend on the company it was computed in.
-
-    Args:
-        net: The velocity.
-        parents: The tabular parents, each (n,).
-        steps: Solver steps a leg, one evaluation of the network each.
-        batch: Images at a time; more keep a graphics card busy.
-
-    Raises:
-        MechanismError: If the number of steps is out of range.
-    """
-
-    def __init__(self, net: RadiT, parents: Columns, steps: int, *, batch: int = _BATCH) -> None:
-        self.net, self.parents, self.grid, self.batch = net, parents, times(steps), batch
-
-    def abduct(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """Return the noise of images (n, 1, H, W) in [0, 1]; nothing is left to chance."""
-        state = on_lattice(2 * x.double() - 1)
-        return self._solve(state[:, None].expand(-1, 2, -1, -1, -1), back=False)
-
-    def predict(self, u: Tensor) -> Tensor:
-        """Return images (n, 1, H, W), float64, about [0, 1]; who shows them clips them."""
-        return (self._solve(u, back=True)[:, 0] + 1) / 2
-
-    def sample_noise(self, draws: Draws) -> Tensor:
-        """Return standard normal noise, the same for both halves of the pair."""
-        side = self.net.config.resolution
-        z = torch.from_numpy(draws.normal(side * side)).view(-1, 1, 1, side, side)
-        return on_lattice(z).expand(-1, 2, -1, -1, -1)
-
-    @torch.no_grad()
-    def _solve(self, state: Tensor, *, back: bool) -> Tensor:
-        """Carry pairs (n, 2, 1, H, W) from image to noise, or back, batch by batch."""
-        out = torch.empty(state.shape, dtype=torch.float64)
-        for start in range(0, len(state), self.batch):
-            rows = torch.arange(start, min(start + self.batch, len(state)))
-            filled = torch.cat([rows, rows[:1].expand(self.batch - len(rows))])
-            solved = self._carry(state[filled], filled, back=back)
-            out[rows] = solved[: len(rows)].cpu()
-        wild = ~(out.abs() < _WILD).flatten(1).all(1)
-        if wild.any():
-            raise MechanismError(
-                f"image: the solver did not converge for {int(wild.sum())} of {len(out)} images; "
-                "train longer or raise solver_steps"
-            )
-        return out
-
-    def _carry(self, state: Tensor, rows: Tensor, *, back: bool) -> Tensor:
-        """Carry one full batch, where the network is."""
-        device = next(self.net.parameters()).device
-        columns = {name: c[rows].float().to(device) for name, c in self.parents.items()}
-        condition = self.net.embed_condition(columns, len(rows))
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self.net(x.float(), torch.full((len(rows),), t, device=device), condition)
-
-        return reversible_heun(velocity, state.to(device), self.grid, back=back)
 
 
 class ImageMechanism(Mechanism):
@@ -102,57 +31,97 @@ class ImageMechanism(Mechanism):
     Args:
         variable: The image variable.
         parents: Its tabular parents.
-        options: `size` (tiny, small), `resolution` in pixels, `weights` (a bundled name or a file
-            to start from), `steps` of training on the cohort (0 keeps the weights as they are,
-            which is what is done where weights are given), `solver_steps`, `batch`, `lr`.
+        options: `size` (tiny, S, B, L, XL); `resolution` in pixels, and `height` where the image
+            is not square; `codec`, a file of an autoencoder, for a flow of latents; `weights` (a
+            bundled name or a file to start from); `steps` of training on the cohort (0 keeps the
+            weights as they are, which is what is done where weights are given), `batch`, `lr`,
+            `pairing` (none, ot); and how it is asked: `method`, `solver_steps`, `guidance`,
+            `grain`, `remainder`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
-        ModelError: If the resolution does not fit the patches.
+        ModelError: If the resolution does not fit the patches, or the codec cannot be read.
     """
 
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {
         "size": tuple(SIZES),
         "resolution": 64,
+        "height": 0,
         "weights": "",
+        "codec": "",
         "steps": 6000,
-        "solver_steps": 16,
         "batch": 32,
         "lr": 2e-3,
+        "pairing": ("none", "ot"),
+        "method": tuple(SOLVERS),
+        "solver_steps": 16,
+        "guidance": 1.0,
+        "grain": 0.0625,
+        "remainder": ("carry", "fade"),
     }
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         if options.get("weights"):
             options = {"steps": 0, **options}
         super().__init__(variable, parents, **options)
-        self.config = RadiTConfig.of(self.options["size"], self.options["resolution"])
+        self.codec = load_codec(Path(self.options["codec"])) if self.options["codec"] else Pixels()
+        self.config = RadiTConfig.of(
+            self.options["size"], self._latent_size(), channels=self.codec.channels
+        )
+        self.chunk = Chunk()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = RadiT(self.config, self.parents)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        side = self.options["resolution"]
+        return (self.options["height"] or side, side)
+
+    def _latent_size(self) -> int | tuple[int, int]:
+        """Return what the network sees: a side, or height and width."""
+        factor = self.codec.factor
+        if any(side % factor for side in self.image_size):
+            raise ModelError(
+                f"RadiT: {self.image_size[0]} x {self.image_size[1]} pixels are no multiple of "
+                f"the codec's {factor}; change the resolution"
+            )
+        height, width = (side // factor for side in self.image_size)
+        return width if height == width else (height, width)
+
     def forward(self, parents: Columns) -> ImageEquation:
         """Bind the parents, each (n,), NaN where missing."""
-        names = self.net.conditioner.names
-        return ImageEquation(
-            self.net, {n: parents[n] for n in names}, self.options["solver_steps"]
+        o = self.options
+        solving = Solving(
+            o["solver_steps"],
+            o["method"],
+            o["guidance"],
+            grain=o["grain"],
+            remainder=o["remainder"],
+            chunk=self.chunk,
         )
+        bound = {name: parents[name] for name in self.net.conditioner.names}
+        return ImageEquation(self.net, bound, solving, self.codec)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
         """Return the velocity loss of images (n, 1, H, W) in [0, 1], at fixed random times."""
         generator = torch.Generator().manual_seed(0)
         columns = {n: parents[n].float() for n in self.net.conditioner.names}
-        return velocity_loss(self.net, 2 * x.float() - 1, columns, generator)
+        z = self.codec.encode(2 * x.float() - 1)
+        return velocity_loss(self.net, z, columns, generator)
 
     @property
     def weights(self) -> Path | None:
         """The file the network starts from, if any."""
         name = self.options["weights"]
-        return resolve(name, self.config.resolution) if name else None
+        return resolve(name, self.options["resolution"]) if name else None
 
     def provenance(self) -> str:
-        """Return the hash of the weights to start from: they are part of what is learned."""
-        return sha256(self.weights) if self.weights else ""
+        """Return the hashes of weights and codec: they are part of what is learned."""
+        files = [self.weights, Path(self.options["codec"]) if self.options["codec"] else None]
+        return "+".join(sha256(file) for file in files if file)
 
     def fit(
         self,
@@ -175,7 +144,7 @@ class ImageMechanism(Mechanism):
             progress: Called with (step, steps, loss).
             folder: Where checkpoints go; a run found there is taken up again.
         """
-        start = self.weights
+        start, o = self.weights, self.options
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = (
@@ -183,17 +152,24 @@ class ImageMechanism(Mechanism):
                 if start
                 else RadiT(self.config, self.parents)
             )
-        steps = self.options["steps"]
-        if not steps:
+        if not o["steps"]:
             self.net.eval().requires_grad_(False)
             return History()
         columns = {n: parents[n] for n in self.net.conditioner.names}
-
-        def images(rows: Tensor) -> Tensor:
-            return torch.as_tensor(np.asarray(x[rows.numpy()])).float() * 2 - 1
-
-        config = TrainConfig(steps=steps, batch=self.options["batch"], lr=self.options["lr"])
+        config = TrainConfig(steps=o["steps"], batch=o["batch"], lr=o["lr"], pairing=o["pairing"])
         losses = train(
-            self.net, images, columns, config, seed=seed, folder=folder, progress=progress
+            self.net,
+            partial(self._latents, x),
+            columns,
+            config,
+            seed=seed,
+            folder=folder,
+            progress=progress,
         )
         return History(train=losses, rows=len(next(iter(columns.values()))))
+
+    @torch.no_grad()
+    def _latents(self, x: Any, rows: Tensor) -> Tensor:
+        """Return what flows of some images, (k, channels, h, w)."""
+        images = torch.as_tensor(np.asarray(x[rows.numpy()])).float() * 2 - 1
+        return self.codec.encode(images)

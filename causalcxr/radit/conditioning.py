@@ -1,6 +1,6 @@
-"""From a patient's variables to one vector.
+"""From a patient's variables to vectors.
 
-One embedding a variable, and their sum: a row of a table for a level, Fourier features for a
+One embedding a variable: a row of a table for a level, Fourier features or a spline basis for a
 number, and a learned null where the value is missing. Each embedding can be carried over to a
 network for other variables by name.
 """
@@ -16,6 +16,29 @@ from causalcxr.variables import Variable
 __all__ = ["Conditioner"]
 
 _FREQUENCIES = 8  # the highest turns four times over the variable's range
+_KNOTS = 17  # as many features as the frequencies give
+
+
+def _fourier(unit: Tensor) -> Tensor:
+    """Return a value in [0, 1] and its sines and cosines, (B, 17)."""
+    angles = unit[:, None] * torch.arange(1, _FREQUENCIES + 1).to(unit) * torch.pi
+    return torch.cat([unit[:, None], angles.sin(), angles.cos()], -1)
+
+
+def _spline(unit: Tensor) -> Tensor:
+    """Return cubic B-splines on even knots, (B, 17); beyond the range they fall to zero.
+
+    Example:
+        >>> bool(torch.allclose(_spline(torch.linspace(0, 1, 9)).sum(-1), torch.ones(9)))
+        True
+    """
+    place = unit[:, None] * (_KNOTS - 3) + 1
+    d = (place - torch.arange(_KNOTS).to(unit)).abs()
+    near, far = (4 - 6 * d**2 + 3 * d**3) / 6, (2 - d).clamp(min=0) ** 3 / 6
+    return torch.where(d < 1, near, far)
+
+
+_FEATURES = {"fourier": _fourier, "spline": _spline}
 
 
 class _Levels(nn.Module):
@@ -41,10 +64,11 @@ class _Levels(nn.Module):
 
 
 class _Number(nn.Module):
-    """Fourier features of a value scaled to its range; the null is a vector of its own."""
+    """Features of a value scaled to its range; the null is a vector of its own."""
 
-    def __init__(self, variable: Variable, width: int) -> None:
+    def __init__(self, variable: Variable, width: int, features: str) -> None:
         super().__init__()
+        self.features = features
         low, high = variable.range or (-1.0, 1.0)
         self.low, self.high = float(low), float(high)
         self.weight = nn.Parameter(torch.randn(2 * _FREQUENCIES + 1, width) * 0.1)
@@ -52,8 +76,7 @@ class _Number(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         unit = (torch.nan_to_num(x) - self.low) / (self.high - self.low)
-        angles = unit[:, None] * torch.arange(1, _FREQUENCIES + 1).to(unit) * torch.pi
-        features = torch.cat([unit[:, None], angles.sin(), angles.cos()], -1).to(self.weight.dtype)
+        features = _FEATURES[self.features](unit).to(self.weight.dtype)
         return torch.where(x.isnan()[:, None], self.nothing, features @ self.weight)
 
     def adopt(self, state: dict[str, Tensor], bounds: list[float]) -> dict[str, Tensor]:
@@ -66,25 +89,32 @@ class _Number(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """Sum one embedding a variable.
+    """Embed every variable.
 
     Args:
         variables: The parents of the image, tabular only.
-        width: The length of the embedding.
+        width: The length of an embedding.
+        numbers: `fourier` or `spline`.
     """
 
-    def __init__(self, variables: Sequence[Variable], width: int) -> None:
+    def __init__(
+        self, variables: Sequence[Variable], width: int, numbers: str = "fourier"
+    ) -> None:
         super().__init__()
         self.names = tuple(v.name for v in variables)
         self.embeddings = nn.ModuleList(
-            _Levels(v, width) if v.is_discrete else _Number(v, width) for v in variables
+            _Levels(v, width) if v.is_discrete else _Number(v, width, numbers) for v in variables
         )
         self.base = nn.Parameter(torch.zeros(width))
 
-    def forward(self, columns: dict[str, Tensor]) -> Tensor:
-        """Embed level positions and numbers, each (B,), NaN where missing, to (B, width)."""
+    def forward(self, columns: dict[str, Tensor], rows: int) -> Tensor:
+        """Embed level positions and numbers, each (B,), NaN where missing.
+
+        Returns:
+            The base, then one vector a variable, (B, 1 + variables, width).
+        """
         parts = [embed(columns[n]) for n, embed in zip(self.names, self.embeddings, strict=True)]
-        return self.base + torch.stack(parts).sum(0)
+        return torch.stack([self.base.expand(rows, -1), *parts], 1)
 
     def describe(self) -> str:
         """Return JSON that tells what each embedding stands for: levels, or a number's range."""

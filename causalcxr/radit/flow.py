@@ -5,18 +5,77 @@
 References:
     Flow Straight and Fast (Liu et al.), arXiv:2209.03003.
     Flow Matching for Generative Modeling (Lipman et al.), arXiv:2210.02747.
-    Logit-normal times: Scaling Rectified Flow Transformers (Esser et al.), arXiv:2403.03206.
+    Logit-normal times, shifted: Scaling Rectified Flow Transformers (Esser et al.),
+    arXiv:2403.03206; how far: Simple Diffusion (Hoogeboom et al.), arXiv:2301.11093.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["hide_some", "velocity_loss"]
+__all__ = ["Chance", "hide_some", "logit_normal", "velocity_loss"]
+
+# (noise, images, columns as the network sees them) -> noise in another order.
+Pairing = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 
 
-def hide_some(
-    columns: dict[str, Tensor], rate: float, generator: torch.Generator
-) -> dict[str, Tensor]:
+def logit_normal(normal: Tensor, shift: float = 1.0) -> Tensor:
+    """Return times in (0, 1) from standard normal numbers.
+
+    The share of noise 1 - t becomes s (1 - t) / (1 + (s - 1) (1 - t)): a large picture needs more
+    noise than a small one before its content is gone.
+
+    Args:
+        normal: Any shape.
+        shift: 1 leaves the middle at 1/2; side / 64 suits pixels.
+
+    Example:
+        >>> logit_normal(torch.zeros(1), shift=4.0)
+        tensor([0.2000])
+    """
+    noise = normal.neg().sigmoid()
+    return 1 - shift * noise / (1 + (shift - 1) * noise)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The random numbers of a batch: noise, times, and which variables are hidden.
+
+    Args:
+        noise: Standard normal, (B, C, H, W).
+        normal: Standard normal, (B,), from which times follow.
+        uniform: In [0, 1), (B, 1 + variables): of all of a patient's variables, then of each.
+    """
+
+    noise: Tensor
+    normal: Tensor
+    uniform: Tensor
+
+    @classmethod
+    def draw(cls, shape: torch.Size, variables: int, generator: torch.Generator) -> "Chance":
+        """Draw the numbers of a batch of a shape (B, C, H, W), where the generator is."""
+        g, device = generator, generator.device
+        noise = torch.randn(shape, generator=g, device=device)
+        normal = torch.randn(shape[0], generator=g, device=device)
+        uniform = torch.rand(shape[0], 1 + variables, generator=g, device=device)
+        return cls(noise, normal, uniform)
+
+    def part(self, rows: slice) -> "Chance":
+        """Return the numbers of some rows: each process of several takes its own."""
+        return Chance(*(x[rows] for x in self._all))
+
+    def to(self, device: torch.device) -> "Chance":
+        """Return the same numbers elsewhere."""
+        return Chance(*(x.to(device) for x in self._all))
+
+    @property
+    def _all(self) -> tuple[Tensor, ...]:
+        return self.noise, self.normal, self.uniform
+
+
+def hide_some(columns: dict[str, Tensor], rate: float, uniform: Tensor) -> dict[str, Tensor]:
     """Set each variable to missing with probability `rate`, and all of a patient's likewise.
 
     So every null is learned, and any subset of the variables may be missing later.
@@ -24,15 +83,13 @@ def hide_some(
     Args:
         columns: The parents, each (B,).
         rate: The probability, twice: of one variable, and of all of them.
-        generator: On the CPU.
+        uniform: See `Chance`.
     """
     if not columns:
         return columns
+    gone = (uniform[:, 1:] < rate) | (uniform[:, :1] < rate)
     x = torch.stack(list(columns.values()))
-    kept = torch.rand(x.shape, generator=generator) >= rate
-    kept &= torch.rand(x.shape[1], generator=generator) >= rate
-    hidden = x.where(kept.to(x.device), torch.nan)
-    return dict(zip(columns, hidden, strict=True))
+    return dict(zip(columns, x.masked_fill(gone.T, torch.nan), strict=True))
 
 
 def velocity_loss(
@@ -41,20 +98,33 @@ def velocity_loss(
     columns: dict[str, Tensor],
     generator: torch.Generator,
     hide: float = 0.05,
+    *,
+    shift: float = 1.0,
+    pairing: Pairing | None = None,
+    rows: slice | None = None,
+    total: int | None = None,
 ) -> Tensor:
     """Return the mean squared error of the velocity at one random time an image.
 
     Args:
-        net: A `RadiT`.
-        images: (B, 1, H, W) in [-1, 1].
+        net: A `RadiT`, compiled or in parallel, too.
+        images: (B, C, H, W), about [-1, 1].
         columns: The parents, each (B,).
-        generator: On the CPU, so that the numbers are the same on every device.
+        generator: On the CPU, the numbers are the same on every device.
         hide: Rate at which variables are hidden.
+        shift: See `logit_normal`.
+        pairing: Which noise goes with which image; as it is drawn, if None.
+        rows: These images are these rows of a larger batch of `total`, whose numbers are drawn
+            whole: so they do not depend on how many processes share a batch.
+        total: The size of that batch.
     """
-    n, device = len(images), images.device
-    noise = torch.randn(images.shape, generator=generator).to(device)
-    t = torch.randn(n, generator=generator).sigmoid().to(device)
-    condition = net.embed_condition(hide_some(columns, hide, generator), n)
+    shape = torch.Size([total or len(images), *images.shape[1:]])
+    chance = Chance.draw(shape, len(columns), generator)
+    chance = (chance if rows is None else chance.part(rows)).to(images.device)
+    seen = hide_some(columns, hide, chance.uniform)
+    noise = chance.noise if pairing is None else pairing(chance.noise, images, seen)
+    t = logit_normal(chance.normal, shift)
     s = t.view(-1, 1, 1, 1)
-    velocity = net((1 - s) * noise + s * images, t, condition)
-    return (velocity - (images - noise)).square().mean()
+    # One call of the network, so that wrappers for several processes see all of its parameters.
+    velocity = net((1 - s) * noise + s * images, t, columns=seen)
+    return (velocity.float() - (images - noise)).square().mean()

@@ -1,8 +1,8 @@
 """RadiT, a rectified flow transformer: the velocity of an image, under a patient's variables.
 
-A diffusion transformer with one modulation shared by all blocks, RMS norms of queries and keys,
-SwiGLU and two-dimensional rotary positions. The sizes are ours; arXiv:2606.19460 does not publish
-its own.
+A diffusion transformer with RMS norms of queries and keys, SwiGLU and two-dimensional rotary
+positions, in pixel or in latent space. The shapes are ours; arXiv:2606.19460 does not publish its
+own. `RadiTConfig` is in `causalcxr.radit.shape`.
 
 References:
     Scalable Diffusion Models with Transformers (Peebles & Xie), arXiv:2212.09748.
@@ -11,78 +11,31 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
+from torch.utils.checkpoint import checkpoint
 
-from causalcxr.errors import ModelError, nearest
 from causalcxr.radit.conditioning import Conditioner
+from causalcxr.radit.shape import SIZES, RadiTConfig
 from causalcxr.variables import Variable
 
 __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 
 
-@dataclass(frozen=True)
-class RadiTConfig:
-    """The shape of the network.
+def _rotary(rows: int, columns: int, dim: int, extra: int) -> Tensor:
+    """Return cosines and sines of two-dimensional rotary positions, (2, tokens, dim / 2).
 
-    Args:
-        resolution: Pixels along each side.
-        patch: Pixels along each side of a token.
-        width: Length of a token's vector.
-        depth: Number of blocks.
-        heads: Number of attention heads; width / heads must be a multiple of 4.
-
-    Raises:
-        ModelError: If the tokens do not fill the image, or the heads the width.
+    The first `extra` tokens stand nowhere: they are not turned. An angle is a share of the longer
+    side, so that other resolutions see the same places.
     """
-
-    resolution: int = 64
-    patch: int = 8
-    width: int = 192
-    depth: int = 4
-    heads: int = 6
-
-    def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 1 or self.resolution % self.patch:
-            raise ModelError(
-                f"RadiT: a resolution of {self.resolution} pixels is no multiple of the patch of "
-                f"{self.patch}; use a multiple of {max(8, self.patch)}"
-            )
-        if self.width % (4 * self.heads):
-            raise ModelError(
-                f"RadiT: width {self.width} is no multiple of 4 x {self.heads} heads, which the "
-                "rotary positions need"
-            )
-
-    @classmethod
-    def of(cls, size: str, resolution: int) -> "RadiTConfig":
-        """Return a size by its name, for 8 x 8 tokens or, below 16 pixels, patches of 2.
-
-        Example:
-            >>> RadiTConfig.of("tiny", 128)
-            RadiTConfig(resolution=128, patch=16, width=192, depth=4, heads=6)
-        """
-        if size not in SIZES:
-            raise ModelError(f"RadiT: no size {size!r}{nearest(size, SIZES)}; {', '.join(SIZES)}")
-        return cls(resolution, max(2, resolution // 8), **SIZES[size])
-
-
-SIZES = {
-    "tiny": {"width": 192, "depth": 4, "heads": 6},
-    "small": {"width": 384, "depth": 12, "heads": 6},
-}
-
-
-def _rotary(side: int, dim: int) -> Tensor:
-    """Return cosines and sines of two-dimensional rotary positions, (2, side * side, dim / 2)."""
-    frequency = 10.0 ** -torch.linspace(0, 1, dim // 4)
-    angle = torch.arange(side)[:, None] * frequency * (torch.pi / 2)
-    rows = angle[:, None].expand(side, side, -1)
-    angles = rearrange(torch.cat([rows, rows.transpose(0, 1)], -1), "h w d -> (h w) d")
+    frequency = 10.0 ** -torch.linspace(0, 1, dim // 4) * (torch.pi / 2) * 8 / max(rows, columns)
+    down = torch.arange(rows)[:, None, None] * frequency
+    right = torch.arange(columns)[None, :, None] * frequency
+    both = torch.cat([down.expand(-1, columns, -1), right.expand(rows, -1, -1)], -1)
+    angles = torch.cat([torch.zeros(extra, dim // 2), rearrange(both, "h w d -> (h w) d")])
     return torch.stack([angles.cos(), angles.sin()])
 
 
@@ -94,30 +47,40 @@ def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention, then a gated MLP, both modulated by the condition."""
+    """Attention, then a gated MLP, both modulated by the condition (adaLN-zero).
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        config: The shape of the network. With `modulation: shared` the modulation comes from
+            outside and the block adds a table of its own; with `blocks` it has a layer for it.
+    """
+
+    def __init__(self, config: RadiTConfig) -> None:
         super().__init__()
-        self.heads = heads
-        hidden = 64 * round(width * 8 / 3 / 64)  # as many weights as a plain MLP of 4 x width
+        width, hidden, self.heads = config.width, config.hidden, config.heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.gate = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
         self.table = nn.Parameter(torch.zeros(6, width))
-        self.scale = nn.Parameter(torch.full((heads, 1, 1), 1.0))
+        self.scale = nn.Parameter(torch.ones(self.heads, 1, 1))
+        self.modulate = None
+        if config.modulation == "blocks":
+            self.modulate = nn.Linear(width, 6 * width, bias=False)
+            nn.init.zeros_(self.modulate.weight)
 
-    def forward(self, x: Tensor, modulation: Tensor, rotary: Tensor) -> Tensor:
-        """Map tokens (B, N, width) under a modulation (B, 6, width)."""
-        s1, b1, g1, s2, b2, g2 = (modulation + self.table).unsqueeze(2).unbind(1)
-        mixed = self.qkv(rms_norm(x, x.shape[-1:]) * (1 + s1) + b1)
+    def forward(self, x: Tensor, c: Tensor, rotary: Tensor) -> Tensor:
+        """Map tokens (B, N, width) under a condition: (B, 6, width) if shared, else (B, width)."""
+        if self.modulate is not None:
+            c = rearrange(self.modulate(c), "b (i d) -> b i d", i=6)
+        s1, b1, g1, s2, b2, g2 = (c + self.table).unsqueeze(2).unbind(1)
+        mixed = self.qkv(torch.addcmul(b1, rms_norm(x, x.shape[-1:]), 1 + s1))
         q, k, v = rearrange(mixed, "b n (i h d) -> i b h n d", i=3, h=self.heads)
         q = _rotate(rms_norm(q, q.shape[-1:]), rotary) * self.scale
         k = _rotate(rms_norm(k, k.shape[-1:]), rotary)
-        attended = rearrange(scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
-        x = x + g1 * self.out(attended)
-        value, gate = self.gate(rms_norm(x, x.shape[-1:]) * (1 + s2) + b2).chunk(2, -1)
-        return x + g2 * self.down(value * silu(gate))
+        attended = scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        x = torch.addcmul(x, g1, self.out(rearrange(attended, "b h n d -> b n (h d)")))
+        value, gate = self.gate(torch.addcmul(b2, rms_norm(x, x.shape[-1:]), 1 + s2)).chunk(2, -1)
+        return torch.addcmul(x, g2, self.down(value * silu(gate)))
 
 
 class RadiT(nn.Module):
@@ -128,53 +91,99 @@ class RadiT(nn.Module):
         variables: The tabular parents of the image.
 
     Example:
-        >>> net = RadiT(RadiTConfig(resolution=16, patch=4, width=32, depth=1, heads=2), [])
-        >>> net(torch.zeros(2, 1, 16, 16), torch.tensor([0.0, 1.0]), torch.zeros(2, 32)).shape
-        torch.Size([2, 1, 16, 16])
+        >>> net = RadiT(RadiTConfig(resolution=(24, 16), patch=4, width=32, depth=1, heads=2), [])
+        >>> c = net.embed_condition({}, 2)
+        >>> net(torch.zeros(2, 1, 24, 16), torch.tensor([0.0, 1.0]), c).shape
+        torch.Size([2, 1, 24, 16])
     """
 
     def __init__(self, config: RadiTConfig, variables: Sequence[Variable]) -> None:
         super().__init__()
         self.config = config
-        side, width = config.resolution // config.patch, config.width
-        self.conditioner = Conditioner(variables, width)
+        (rows, columns), width = config.grid, config.width
+        self.conditioner = Conditioner(variables, width, config.numbers)
         self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.modulation = nn.Linear(width, 6 * width)
-        self.embed = nn.Linear(config.patch**2, width)
-        self.position = nn.Parameter(torch.randn(side * side, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
+        self.embed = nn.Linear(config.channels * config.patch**2, width)
+        self.position = nn.Parameter(torch.randn(rows * columns, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = nn.Linear(width, 2 * width)
-        self.unembed = nn.Linear(width, config.patch**2)
-        self.register_buffer("rotary", _rotary(side, width // config.heads), persistent=False)
+        self.unembed = nn.Linear(width, config.channels * config.patch**2)
+        self.modulation = None
+        if config.modulation == "shared":
+            self.modulation = nn.Linear(width, 6 * width)
+        self.tokens = len(self.conditioner.names) * (config.entry != "adaln")
+        rotary = _rotary(rows, columns, width // config.heads, self.tokens)
+        self.register_buffer("rotary", rotary, persistent=False)
+        self.recompute = False  # keep a block's input only, and compute it again for the gradient
         # At the start every block is the identity and the velocity is zero.
         for layer in (self.modulation, self.final, self.unembed):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def embed_condition(self, columns: dict[str, Tensor], rows: int) -> Tensor:
-        """Embed the variables once for all times, (B, width)."""
-        if not self.conditioner.names:
-            return self.conditioner.base.expand(rows, -1)
-        return self.conditioner(columns)
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Return the velocity, (B, 1, H, W).
+        """Embed the variables once for all times: a base, then one vector each.
 
         Args:
-            x: Images on their way, (B, 1, H, W), about [-1, 1] at t = 1.
-            t: Times in [0, 1], (B,).
-            condition: What `embed_condition` returned, (B, width).
+            columns: Level positions and numbers, each (B,), NaN where missing.
+            rows: B, which no column tells where there is none.
+
+        Returns:
+            Shape (B, 1 + variables, width).
         """
-        p, side = self.config.patch, self.config.resolution // self.config.patch
+        return self.conditioner(columns, rows)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        *,
+        columns: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the velocity, (B, channels, H, W).
+
+        Args:
+            x: Images on their way, (B, channels, H, W), about [-1, 1] at t = 1.
+            t: Times in [0, 1], (B,).
+            condition: What `embed_condition` returned, which serves for many times.
+            columns: Otherwise the variables themselves, each (B,).
+        """
+        config = self.config
+        if condition is None:
+            condition = self.embed_condition(columns or {}, len(x))
+        c = self._vector(t, condition)
+        tokens = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=config.patch, q=config.patch)
+        tokens = self.embed(tokens) + self.position
+        if self.tokens:
+            tokens = torch.cat([condition[:, 1:].to(tokens.dtype), tokens], 1)
+        modulation = c
+        if self.modulation is not None:
+            modulation = rearrange(self.modulation(c), "b (i d) -> b i d", i=6)
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, modulation, self.rotary, use_reentrant=False)
+            else:
+                tokens = block(tokens, modulation, self.rotary)
+        tokens = tokens[:, self.tokens :]
+        scale, shift = self.final(c)[:, None].chunk(2, -1)
+        out = self.unembed(torch.addcmul(shift, rms_norm(tokens, tokens.shape[-1:]), 1 + scale))
+        return rearrange(
+            out,
+            "b (h w) (c p q) -> b c (h p) (w q)",
+            h=config.grid[0],
+            p=config.patch,
+            q=config.patch,
+        )
+
+    def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
+        """Return what modulates: time, and the sum of the variables where they enter so."""
         half = self.config.width // 2
         angle = t[:, None] * torch.logspace(0, 3, half, device=t.device)
-        c = silu(self.time(torch.cat([angle.cos(), angle.sin()], -1)) + self.condition(condition))
-        modulation = rearrange(self.modulation(c), "b (i d) -> b i d", i=6)
-        patches = rearrange(x, "b 1 (h p) (w q) -> b (h w) (p q)", p=p, q=p)
-        tokens = self.embed(patches) + self.position
-        for block in self.blocks:
-            tokens = block(tokens, modulation, self.rotary)
-        scale, shift = self.final(c)[:, None].chunk(2, -1)
-        out = self.unembed(rms_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift)
-        return rearrange(out, "b (h w) (p q) -> b 1 (h p) (w q)", h=side, p=p)
+        c = self.time(torch.cat([angle.cos(), angle.sin()], -1))
+        if self.config.entry != "tokens":
+            c = c + self.condition(condition.sum(1))
+        else:
+            c = c + self.condition(condition[:, 0])
+        return silu(c)

@@ -1,24 +1,30 @@
 """Weights on disk: safetensors that say what they are for.
 
 The header holds the shape of the network and what each embedding stands for, so that weights can
-be taken over to other variables, and refused where they do not fit.
+be taken over to other variables, and refused where they do not fit; and a hash of the tensors, so
+that a file which was changed is refused. Large networks are written in several files.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from causalcxr.errors import ModelError
-from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.tensors import load_tensors, save_tensors
+from causalcxr.radit.shape import RadiTConfig
+from causalcxr.radit.transformer import RadiT
+from causalcxr.tensors import load_tensors, save_tensors, sha256
 from causalcxr.variables import Variable
 
-__all__ = ["BUNDLED", "adopt_weights", "resolve", "save_radit"]
+__all__ = ["BUNDLED", "VERSION", "adopt_weights", "content_hash", "resolve", "save_radit"]
 
 BUNDLED = Path(__file__).parent.parent / "weights"
+VERSION = "2"  # of the network: raised when the same tensors would mean something else
+_SHARD = 16 * 2**20  # bytes of a file
 
 
 def resolve(name: str, resolution: int) -> Path:
@@ -38,10 +44,59 @@ def resolve(name: str, resolution: int) -> Path:
     return path
 
 
-def save_radit(path: Path, net: RadiT, **about: str) -> None:
-    """Write a network's weights atomically, with words about them."""
-    metadata = {"config": json.dumps(asdict(net.config)), "variables": net.conditioner.describe()}
-    save_tensors(path, net.state_dict(), metadata | about)
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of tensors: names, types, shapes and every bit.
+
+    Example:
+        >>> content_hash({"a": torch.zeros(1)}) == content_hash({"a": torch.zeros(1).double()})
+        False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> None:
+    """Write a network's weights, with words about them.
+
+    Args:
+        path: The file to write; it is written last, and what does not fit goes beside it, to
+            `<name>.part2.safetensors` and so on.
+        net: The network.
+        shard: Bytes of tensors a file at most.
+        **about: Words for the header.
+    """
+    tensors = net.state_dict()
+    first, *others = _shards(tensors, shard)
+    parts = {}
+    for k, part in enumerate(others, 2):
+        file = path.with_suffix(f".part{k}.safetensors")
+        save_tensors(file, part, {"part_of": path.name})
+        parts[file.name] = sha256(file)
+    metadata = {
+        "kind": "radit",
+        "version": VERSION,
+        "config": json.dumps(asdict(net.config)),
+        "variables": net.conditioner.describe(),
+        "content": content_hash(tensors),
+        "parts": json.dumps(parts),
+    }
+    save_tensors(path, first, metadata | about)
+
+
+def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
+    """Cut tensors, in their order, into groups of so many bytes, one tensor at least."""
+    group: dict[str, Tensor] = {}
+    size = 0
+    for name, value in tensors.items():
+        if group and size + value.nbytes > limit:
+            yield group
+            group, size = {}, 0
+        group[name], size = value, size + value.nbytes
+    yield group
 
 
 def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]) -> RadiT:
@@ -56,9 +111,10 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
         variables: The tabular parents of the image.
 
     Raises:
-        ModelError: If the file holds no weights of RadiT, or of another shape of network.
+        ModelError: If the file holds no weights of RadiT, is damaged or was changed, or is of
+            another version or another shape of network.
     """
-    tensors, about = load_tensors(path)
+    tensors, about = _read(path)
     saved = _config(path, about)
     if saved != config:
         raise ModelError(
@@ -79,6 +135,24 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
             "the weights again"
         ) from error
     return net
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return all tensors and the words of the first file, once they are what was written."""
+    tensors, about = load_tensors(path)
+    if about.get("version") != VERSION:
+        raise ModelError(
+            f"{path}: weights of version {about.get('version', '1 or of something else')}, this "
+            f"package reads {VERSION}; train them again with 'causalcxr radit train'"
+        )
+    for name, digest in json.loads(about.get("parts", "{}")).items():
+        part = path.with_name(Path(name).name)
+        if not part.is_file() or sha256(part) != digest:
+            raise ModelError(f"{part}: missing, or not the part that {path.name} tells of")
+        tensors |= load_tensors(part)[0]
+    if content_hash(tensors) != about.get("content"):
+        raise ModelError(f"{path}: tensors were changed since they were written; fetch it again")
+    return tensors, about
 
 
 def _config(path: Path, about: Mapping[str, str]) -> RadiTConfig:

@@ -1,0 +1,259 @@
+"""The radiograph's equation: back to noise under the factual parents, forth under others.
+
+Both legs share solver, steps and guidance. Under the same parents every image comes back bit for
+bit: by a solver that runs back the way it came, or by carrying over what another one is off by.
+
+Where an image is smoother than any noise (a black border, a saturated heart) it has no density,
+and the way to noise is stiff. So a known grain is laid on first, which puts the image a little
+way up the path; `F` takes it away again. With D the decoder and e the grain:
+
+    s = t x + (1 - t) e,   u = solve(s, t -> 0; parents),   r = x - D(F(s))
+    x' = D(F(s')) + r,     s' = solve(u, 0 -> t; parents')
+
+The grain and the remainder r are part of the noise, so that under the same parents x' is x.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from causalcxr.errors import MechanismError
+from causalcxr.mechanisms.base import Columns, Equation
+from causalcxr.noise import Draws
+from causalcxr.radit.codec import Codec, Pixels
+from causalcxr.radit.guidance import guided_velocity
+from causalcxr.radit.solvers import carry, on_lattice, solver, times
+from causalcxr.radit.transformer import RadiT
+
+__all__ = ["Chunk", "ImageEquation", "Solving"]
+
+_WILD = 1024.0  # beyond this a state is no longer exact, and no image either
+_APART = 0.5  # two estimates of one state (deviation about 1) that differ by more do not hold
+_CLEAN = 2  # midpoint steps that take the grain away
+_FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
+
+
+@dataclass
+class Chunk:
+    """How many images are worked on at a time; it shrinks for good where memory runs out.
+
+    Args:
+        size: Images; more keep a graphics card busy.
+    """
+
+    size: int = 16
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How an image is found from noise, and noise from an image.
+
+    Args:
+        steps: Steps a leg, 1 to 256.
+        solver: One of `causalcxr.radit.solvers.SOLVERS`.
+        guidance: Weight of what is guided; 1 guides nothing.
+        guided: The variables that are guided.
+        grain: Standard deviation of the grain, in units of what flows (pixels: half their range).
+        remainder: `carry` keeps what the codec lost of the factual image; `fade` keeps less of it
+            where the latents change.
+        chunk: Images at a time.
+
+    Raises:
+        MechanismError: If there is no such solver, or steps or grain are out of range.
+    """
+
+    steps: int = 16
+    solver: str = "reversible"
+    guidance: float = 1.0
+    guided: frozenset[str] = frozenset()
+    grain: float = 0.0625
+    remainder: str = "carry"
+    chunk: Chunk = field(default_factory=Chunk)
+
+    def __post_init__(self) -> None:
+        times(self.steps)
+        solver(self.solver)
+        if not 0 <= self.grain <= 1:
+            raise MechanismError(f"grain is {self.grain}; expected 0 to 1")
+
+    @property
+    def start(self) -> float:
+        """The time at which an image with its grain stands on the path, a multiple of 1/1024."""
+        return round(1024 / (1 + self.grain)) / 1024
+
+    @property
+    def cleaning(self) -> list[float]:
+        """The times from a state without grain (1) down to the one with it."""
+        half = round(512 * (1 + self.start)) / 1024
+        return [1.0, half, self.start]
+
+
+class ImageEquation(Equation):
+    """An image as the end of an ordinary differential equation that starts at noise.
+
+    The noise of an image is one row of float64: the solver's pair of states at the noise end, what
+    the codec lost of the image, and, where that is to fade, the image's latents; see `standard`
+    for the part that is standard normal. The network computes where its weights are; images and
+    noise are on the CPU.
+
+    The network always sees batches of one size, the last one filled up: matrix products of another
+    shape round otherwise, and a patient's image would depend on the company it was computed in.
+
+    Args:
+        net: The velocity.
+        parents: The tabular parents, each (n,).
+        solving: Solver, steps and guidance.
+        codec: What turns images into what flows, on the network's device; None for pixels.
+    """
+
+    def __init__(
+        self,
+        net: RadiT,
+        parents: Columns,
+        solving: Solving | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.net, self.parents = net, parents
+        self.solving, self.codec = solving or Solving(), codec or Pixels()
+        self.latent = (net.config.channels, *net.config.size)
+        self.image = (1, *(side * self.codec.factor for side in net.config.size))
+
+    def reaching(self, names: Iterable[str]) -> "ImageEquation":
+        """Return the same equation, guided in these variables."""
+        solving = replace(self.solving, guided=frozenset(names))
+        return ImageEquation(self.net, self.parents, solving, self.codec)
+
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return the noise of images (n, 1, H, W) in [0, 1], a draw: the grain is left to chance.
+
+        Args:
+            x: Images.
+            draws: The random numbers of the records, of which their grain is made.
+
+        Raises:
+            MechanismError: If the solver did not converge.
+        """
+        x, t, how = on_lattice(2 * x.double() - 1), self.solving.start, solver(self.solving.solver)
+        grain = torch.from_numpy(draws.normal(torch.Size(self.latent).numel()))
+        s = on_lattice(t * self._encoded(x) + (1 - t) * grain.view(-1, *self.latent))
+        remainder = x - self._decoded(self._cleaned(s))
+        state = self._solve(how.start(s), back=False)
+        if not how.reversible:
+            state[:, 1] = s - self._solve(state, back=True)[:, 0]
+        return self._packed(state, remainder, s)
+
+    def predict(self, u: Tensor) -> Tensor:
+        """Return images (n, 1, H, W), float64, about [0, 1]; who shows them clips them.
+
+        Raises:
+            MechanismError: If the solver did not converge.
+        """
+        state, remainder, factual = self._parts(u)
+        solved = self._solve(state, back=True)
+        reversible = solver(self.solving.solver).reversible
+        s = solved[:, 0] if reversible else solved[:, 0] + solved[:, 1]
+        if factual is not None:
+            change = (s - factual).square().mean(1, keepdim=True)
+            kept = (-change / _FADE**2).exp()
+            remainder = remainder * interpolate(kept, scale_factor=self.codec.factor)
+        return (self._decoded(self._cleaned(s)) + remainder + 1) / 2
+
+    def sample_noise(self, draws: Draws) -> Tensor:
+        """Return noise from the prior: standard normal, and no remainder."""
+        z = on_lattice(torch.from_numpy(draws.normal(torch.Size(self.latent).numel())))
+        z = z.view(-1, *self.latent)
+        nothing = z.new_zeros(len(z), *self.image)
+        return self._packed(solver(self.solving.solver).start(z), nothing, z)
+
+    def standard(self, u: Tensor) -> Tensor:
+        """Return the part of the noise that is standard normal, (n, channels, h, w)."""
+        return self._parts(u)[0][:, 0]
+
+    def _packed(self, state: Tensor, remainder: Tensor, z: Tensor) -> Tensor:
+        parts = [state, remainder] + ([z] if self.solving.remainder == "fade" else [])
+        return torch.cat([part.flatten(1) for part in parts], 1)
+
+    def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the pair (n, 2, c, h, w), the remainder (n, 1, H, W), the factual latents."""
+        latent, image = torch.Size(self.latent).numel(), torch.Size(self.image).numel()
+        state, remainder, z = u.tensor_split([2 * latent, 2 * latent + image], 1)
+        factual = z.view(-1, *self.latent) if z.shape[1] else None
+        return state.view(-1, 2, *self.latent), remainder.view(-1, *self.image), factual
+
+    def _cleaned(self, s: Tensor) -> Tensor:
+        """Return states (n, c, h, w) without their grain, on the lattice."""
+        if self.solving.start == 1:
+            return s
+        state = torch.stack([s, torch.zeros_like(s)], 1)
+        return self._carried("midpoint", state, self.solving.cleaning, back=True)[:, 0]
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        """Return the latents of images, on the lattice."""
+        if isinstance(self.codec, Pixels):
+            return x
+        encoded = self._chunked(lambda part: self.codec.encode(part.float()), x, self.latent)
+        return on_lattice(encoded)
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """Return the images of latents, on the lattice."""
+        if isinstance(self.codec, Pixels):  # nothing is lost, not even bits
+            return z
+        decoded = self._chunked(lambda part: self.codec.decode(part.float()), z, self.image)
+        return on_lattice(decoded)
+
+    def _solve(self, state: Tensor, *, back: bool) -> Tensor:
+        """Carry states (n, 2, c, h, w) from image to noise, or back."""
+        how = self.solving
+        return self._carried(how.solver, state, times(how.steps, how.start), back=back)
+
+    def _carried(self, name: str, state: Tensor, grid: list[float], *, back: bool) -> Tensor:
+        """Carry states (n, 2, c, h, w) along times, and refuse what did not converge."""
+        how = self.solving
+
+        def solved(part: Tensor, columns: Columns) -> Tensor:
+            f = guided_velocity(self.net, columns, len(part), how.guidance, how.guided)
+            return carry(name, f, part, grid, back=back)
+
+        out = self._chunked(solved, state, state.shape[1:], self.parents)
+        wild = ~(out.abs() < _WILD).flatten(1).all(1)
+        if solver(name).twin:
+            wild |= (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt() > _APART
+        if wild.any():
+            raise MechanismError(
+                f"image: the solver did not converge for {int(wild.sum())} of {len(out)} images; "
+                "train longer, raise solver_steps, or lower guidance"
+            )
+        return out
+
+    @torch.no_grad()
+    def _chunked(
+        self,
+        work: Callable[..., Tensor],
+        x: Tensor,
+        shape: Iterable[int],
+        columns: Columns | None = None,
+    ) -> Tensor:
+        """Apply work to full batches of rows, where the network is, and bring the results home."""
+        device, start = next(self.net.parameters()).device, 0
+        out = torch.empty(len(x), *shape, dtype=torch.float64)
+        while start < len(x):
+            size = self.solving.chunk.size
+            rows = torch.arange(start, min(start + size, len(x)))
+            filled = torch.cat([rows, rows[:1].expand(size - len(rows))])
+            given = (
+                []
+                if columns is None
+                else [{name: c[filled].float().to(device) for name, c in columns.items()}]
+            )
+            try:
+                out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.solving.chunk.size = size // 2
+                continue
+            start += len(rows)
+        return out

@@ -1,0 +1,45 @@
+"""Between an image and what flows: the pixels themselves, or latents of an autoencoder.
+
+Whatever the codec, an image is its decoded latents plus a remainder, and the remainder is part of
+the noise: so the null intervention returns the very image, whatever the autoencoder loses.
+"""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["Codec", "Pixels"]
+
+
+class Codec(Protocol):
+    """What turns images into latents and back; deterministic, both ways."""
+
+    channels: int
+    factor: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return latents (B, C, H / factor, W / factor) of images (B, 1, H, W) in [-1, 1]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images (B, 1, H, W)."""
+
+
+class Pixels(nn.Module):
+    """The image itself.
+
+    Example:
+        >>> x = torch.rand(2, 1, 8, 8)
+        >>> bool((Pixels().decode(Pixels().encode(x)) == x).all())
+        True
+    """
+
+    channels = 1
+    factor = 1
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the images."""
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the latents."""
+        return latents

@@ -1,0 +1,126 @@
+"""The shape of RadiT: sizes by name, in pixel and in latent space, square or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from causalcxr.errors import ModelError, nearest
+
+__all__ = ["SIZES", "RadiTConfig"]
+
+# Parameters, with the 19 parents of cxr7: 3.1 M, 33 M, .3 B, .46 B, 1.3 B.
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"width": 192, "depth": 5, "heads": 6, "mlp": 10 / 3, "modulation": "shared"},
+    "S": {"width": 384, "depth": 12, "heads": 6},
+    "B": {"width": 1024, "depth": 16, "heads": 16, "mlp": 2.625},
+    "L": {"width": 1024, "depth": 24, "heads": 16},
+    "XL": {"width": 1536, "depth": 30, "heads": 24},
+}
+_WORDS = {
+    "modulation": ("blocks", "shared"),
+    "entry": ("adaln", "tokens", "both"),
+    "numbers": ("fourier", "spline"),
+}
+
+
+@dataclass(frozen=True)
+class RadiTConfig:
+    """The shape of the network.
+
+    Args:
+        resolution: Pixels of the image, or of its latents: along each side, or (height, width).
+        patch: Pixels along each side of a token.
+        width: Length of a token's vector.
+        depth: Number of blocks.
+        heads: Number of attention heads; width / heads must be a multiple of 4.
+        channels: 1 for pixels; those of the latents otherwise.
+        mlp: Inner width of the gated MLP over a token's; 8/3 weighs as a plain MLP of 4 does.
+        modulation: `blocks`: each block has a layer of its own (adaLN-zero); `shared`: one layer
+            for all, and a table a block (adaLN-single).
+        entry: How variables enter: `adaln` by the modulation, `tokens` in the context, or `both`.
+        numbers: How numbers are embedded: `fourier` features or a cubic `spline` basis.
+
+    Raises:
+        ModelError: If the tokens do not fill the image, or the heads the width.
+    """
+
+    resolution: int | tuple[int, int] = 64
+    patch: int = 8
+    width: int = 192
+    depth: int = 4
+    heads: int = 6
+    channels: int = 1
+    mlp: float = 8 / 3
+    modulation: str = "blocks"
+    entry: str = "adaln"
+    numbers: str = "fourier"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.resolution, int):  # JSON has lists
+            object.__setattr__(self, "resolution", tuple(self.resolution))
+        numbers = (*self.size, self.patch, self.width, self.depth, self.heads, self.channels)
+        if min(numbers) < 1 or any(side % self.patch for side in self.size):
+            raise ModelError(
+                f"RadiT: a resolution of {self.resolution} pixels is no multiple of the patch of "
+                f"{self.patch}; use a multiple of {max(8, self.patch)}"
+            )
+        if self.width % (4 * self.heads):
+            raise ModelError(
+                f"RadiT: width {self.width} is no multiple of 4 x {self.heads} heads, which the "
+                "rotary positions need"
+            )
+        for key, words in _WORDS.items():
+            if (value := getattr(self, key)) not in words:
+                raise ModelError(f"RadiT: {key} is {value!r}; expected {' or '.join(words)}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, or in latents."""
+        side = self.resolution
+        return (side, side) if isinstance(side, int) else side
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.size[0] // self.patch, self.size[1] // self.patch
+
+    @property
+    def hidden(self) -> int:
+        """Inner width of the gated MLP, a multiple of 64."""
+        return max(64, 64 * round(self.width * self.mlp / 64))
+
+    @classmethod
+    def of(
+        cls, size: str, resolution: int | tuple[int, int], channels: int = 1, **changes: Any
+    ) -> "RadiTConfig":
+        """Return a size by its name.
+
+        Tokens are an eighth of the longer side for `tiny`. For the others they are 4 pixels or 2
+        latents wide, and wider where there would be more than 32 along a side.
+
+        Args:
+            size: One of `SIZES`.
+            resolution: Pixels, or latents, along each side, or (height, width).
+            channels: 1 for pixels; those of the latents otherwise.
+            **changes: Any other field.
+
+        Example:
+            >>> RadiTConfig.of("tiny", 128).grid, RadiTConfig.of("XL", 512).grid
+            ((8, 8), (32, 32))
+            >>> RadiTConfig.of("B", (64, 48), channels=16).patch
+            2
+        """
+        if size not in SIZES:
+            raise ModelError(f"RadiT: no size {size!r}{nearest(size, SIZES)}; {', '.join(SIZES)}")
+        side = resolution if isinstance(resolution, int) else max(resolution)
+        least = 4 if channels == 1 else 2
+        patch = max(2, side // 8) if size == "tiny" else max(least, side // 32)
+        return cls(
+            **{
+                "resolution": resolution,
+                "patch": patch,
+                "channels": channels,
+                **SIZES[size],
+                **changes,
+            }
+        )
