@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PYTHON) || $(BASE) -m venv .venv
-	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,store,cluster,codecs,codecs-gpl]"
+	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,store,cluster,codecs,codecs-gpl,latent]"
 	@touch $(STAMP)
 
 install: $(STAMP)

@@ -1,13 +1,12 @@
 """The command line: verbs, no logic. Every error of the user's is one line and exit status 2."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from causalcxr import cli_cohort, cli_export, cli_graph, cli_questions
+from causalcxr import cli_cohort, cli_export, cli_graph, cli_questions, cli_radit
 from causalcxr.cli_options import (
     BeyondRange,
     Cluster,
@@ -36,8 +35,7 @@ app = typer.Typer(
 app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
 app.command("export")(cli_export.export)
-radit_app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
-app.add_typer(radit_app, name="radit")
+app.add_typer(cli_radit.app, name="radit")
 
 
 @app.command()
@@ -123,45 +121,6 @@ def demo(
     from causalcxr.demo import run
 
     run(out, n=n, images=images, seed=seed)
-
-
-@radit_app.command("train")
-def radit_train(
-    cohort: Spec,
-    out: Out,
-    graph: Annotated[str, typer.Option(help="Its image variable names the parents.")] = "cxr7",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 12000,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    lr: Annotated[
-        float, typer.Option(help="Learning rate of AdamW; Muon's is ten times it.")
-    ] = 2e-3,
-    size: Annotated[str, typer.Option(help="tiny or small.")] = "tiny",
-    resolution: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
-    weights: Annotated[
-        str, typer.Option(help="Weights to start from: a bundled name or a file.")
-    ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's choice.")] = 0,
-    minutes: Annotated[
-        float, typer.Option(help="Stop after so long; the same command goes on.")
-    ] = 1e9,
-    seed: Seed = 0,
-) -> None:
-    """Train RadiT on a cohort's images; an interrupted run goes on where it stopped."""
-    import torch
-
-    from causalcxr.jobs import parse_spec
-    from causalcxr.radit.train import TrainConfig
-    from causalcxr.radit_job import WeightsJob, train_weights
-
-    if threads:
-        torch.set_num_threads(threads)
-    name, options = parse_spec(cohort)
-    config = TrainConfig(steps=steps, batch=batch, lr=lr)
-    job = WeightsJob(
-        name, options, graph, out, size, resolution, weights, config, seed, device, minutes
-    )
-    print(train_weights(job, shlex.join(["causalcxr", *sys.argv[1:]])))
 
 
 def main() -> None:

@@ -1,73 +1,67 @@
 """Training weights that stand on their own.
 
 What is written: the weights, a card that says where they come from, a sheet of samples, and beside
-them a folder with the checkpoint and the log of the training.
+them a folder with the checkpoint, the log of the training and sheets of samples on the way.
 """
 
 import json
 import platform
 import subprocess
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from causalcxr.cohort import Cohort
-from causalcxr.contact_sheet import contact_sheet
-from causalcxr.errors import CohortError, ModelError
+from causalcxr.errors import MechanismError, ModelError
 from causalcxr.files import atomic_write
-from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
-from causalcxr.mechanisms.image import ImageEquation
-from causalcxr.noise import Draws, record_keys
-from causalcxr.radit.train import TrainConfig, train
-from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.radit.weights import adopt_weights, resolve, save_radit
+from causalcxr.jobs import parse_spec
+from causalcxr.radit.codec import Codec
+from causalcxr.radit.parallel import World, joined
+from causalcxr.radit.train import CHECKPOINT, train
+from causalcxr.radit.transformer import RadiT
+from causalcxr.radit.weights import save_radit
+from causalcxr.radit_config import RunConfig
+from causalcxr.radit_data import RunData, load_data, network_of, read_codec
+from causalcxr.radit_watch import Board, RunBar, held_out_loss, samples
 from causalcxr.tensors import load_tensors, sha256
 
-__all__ = ["WeightsJob", "samples", "train_weights"]
+__all__ = ["train_weights"]
+
+_SHEET = 24  # images on a sheet of samples
 
 
 @dataclass(frozen=True)
-class WeightsJob:
-    """What to train, on what, and where it goes.
+class _Run:
+    """All that a run stands on."""
 
-    Args:
-        cohort: What `Cohort.load` reads, such as "phantom".
-        options: What that source takes, such as n and seed.
-        graph: A graph whose image variable names the parents.
-        out: The safetensors file to write; the card and the samples stand beside it.
-        size: The size of the network.
-        resolution: Pixels along each side.
-        weights: Weights to start from.
-        config: How to train.
-        seed: Of the initial weights and of the training.
-        device: "cpu", "cuda", or "auto".
-        minutes: Stop after so long and leave a checkpoint; the same command goes on from it.
-    """
+    config: RunConfig
+    graph: Graph
+    codec: Codec
+    net: RadiT
+    data: RunData
+    device: str
+    world: World
 
-    cohort: str
-    options: dict
-    graph: str
-    out: Path
-    size: str = "tiny"
-    resolution: int = 64
-    weights: str = ""
-    config: TrainConfig = field(default_factory=TrainConfig)
-    seed: int = 0
-    device: str = "auto"
-    minutes: float = float("inf")
+    @property
+    def out(self) -> Path:
+        return Path(self.config.out)
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_suffix(".training")
 
 
-def train_weights(job: WeightsJob, command: str, *, show: bool | None = None) -> Path:
+def train_weights(config: RunConfig, command: str = "", *, show: bool | None = None) -> Path:
     """Train, and write weights, card and samples.
 
     Args:
-        job: What to do; a job that was interrupted is taken up again by the same call.
+        config: What to do; a run that was interrupted is taken up again by the same call.
         command: The words that a person typed, for the card.
         show: Show progress; by default on a terminal only.
 
@@ -76,55 +70,90 @@ def train_weights(job: WeightsJob, command: str, *, show: bool | None = None) ->
 
     Raises:
         CohortError: If the cohort has no images of this resolution to train on.
-        ModelError: If there is no such size or device, or the starting weights do not fit.
-        MechanismError: If the loss is not finite.
+        ModelError: If there is no such size or device, or weights, codec or latents do not fit.
+        MechanismError: If the loss is not finite, or memory runs out.
     """
-    begun, graph, device = time.monotonic(), Graph.load(job.graph), _device(job.device)
-    net, cohort = _network(job, graph), _cohort(job)
-    films, columns = cohort.images.in_memory(), _columns(net, cohort, graph)
-    work = job.out.with_suffix(".training")
-    with FitProgress([job.out.name], show=show) as bar:
+    begun, graph = time.monotonic(), Graph.load(config.graph)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with joined(_device(config.device)) as (world, device):
+        codec = read_codec(config, device)
+        net = network_of(config, graph, codec)
+        data = load_data(config, graph, codec, device)
+        run = _Run(config, graph, codec, net, data, device, world)
+        losses = _train(run, show)
+        if world.leads:
+            _write(run, losses, {"command": command}, begun)
+    return run.out
+
+
+def _train(run: _Run, show: bool | None) -> list[float]:
+    """Train the network, and tell of it."""
+    config, leads = run.config, run.world.leads
+    board = Board(run.work / "tensorboard" if config.tensorboard and leads else None)
+    with RunBar(config.training.batch, show=show if leads else False) as bar:
+
+        def progress(step: int, steps: int, loss: float) -> None:
+            speed = bar.step(step, steps, loss)
+            board.add(step, {"loss": loss} | ({"images_per_second": speed} if speed else {}))
+
+        def watch(step: int, net: RadiT) -> Mapping[str, float]:
+            numbers = _watched(run, step, net)
+            board.add(step, numbers)
+            return numbers
+
         losses = train(
-            net,
-            lambda rows: torch.from_numpy(films[rows.numpy()]) * 2 - 1,
-            columns,
-            job.config,
-            seed=job.seed,
-            folder=work,
-            progress=bar.step,
-            device=device,
-            budget=60 * job.minutes,
+            run.net,
+            run.data.images,
+            run.data.columns,
+            config.training,
+            seed=config.seed,
+            folder=run.work,
+            progress=progress,
+            device=run.device,
+            budget=60 * config.minutes,
+            watch=watch,
+            watch_every=config.samples,
         )
-    steps = load_tensors(work / "checkpoint.safetensors")[1]["step"]
-    net = net.cpu()
-    save_radit(job.out, net, source=cohort.source, steps=steps)
-    card = _card(job, net, graph, cohort) | {
-        "command": command,
+    board.close()
+    return losses
+
+
+def _watched(run: _Run, step: int, net: RadiT) -> dict[str, float]:
+    """Draw a sheet of samples, and return the loss of held-out images."""
+    _draw(run, net, run.work / f"samples-{step:07d}.png")
+    if run.data.held_out is None:
+        return {}
+    return {"held_out": held_out_loss(net, run.data.held_out, run.config.training.shift)}
+
+
+def _write(run: _Run, losses: list[float], about: dict[str, Any], begun: float) -> None:
+    """Write weights, card and samples."""
+    steps = load_tensors(run.work / CHECKPOINT)[1]["step"]
+    net = run.net
+    save_radit(run.out, net, source=run.data.cohort.source, steps=steps)
+    card = {
+        **_card(run),
+        **about,
         "steps_done": int(steps),
-        "device": f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"python {platform.python_version()}",
+        "device": f"{run.device}, {run.world.ranks} processes, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, python {platform.python_version()}",
         "minutes_of_this_run": round((time.monotonic() - begun) / 60, 1),
         "loss_of_this_run": losses,
     }
-    atomic_write(job.out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
-    samples(net, cohort.head(24), graph, job.out.with_suffix(".png"))
-    return job.out
+    if run.data.held_out is not None:
+        card["held_out_loss"] = held_out_loss(net, run.data.held_out, run.config.training.shift)
+        card["held_out_images"] = len(run.data.held_out.images)
+    atomic_write(run.out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    _draw(run, net, run.out.with_suffix(".png"))
 
 
-def samples(net: RadiT, like: Cohort, graph: Graph, path: Path) -> None:
-    """Draw new images under the variables of some records, captioned with what they show.
-
-    Args:
-        net: A trained network.
-        like: The records whose variables are used.
-        graph: What the variables mean.
-        path: The PNG to write.
-    """
-    equation = ImageEquation(net, _columns(net, like, graph), steps=24)
-    draws = Draws(record_keys(like.records), seed=1, stream="samples")
-    images = equation.predict(equation.sample_noise(draws)).clamp(0, 1).float().numpy()
-    captions = [_caption(graph, row) for _, row in like.table.iterrows()]
-    contact_sheet(images, captions, columns=6, path=path)
+def _draw(run: _Run, net: RadiT, sheet: Path) -> None:
+    """Draw samples; a network that has not learned enough to be solved ends no training."""
+    try:
+        samples(net, run.data.cohort.head(_SHEET), run.graph, sheet, run.codec)
+    except MechanismError as error:
+        print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
 
 
 def _device(name: str) -> str:
@@ -137,56 +166,24 @@ def _device(name: str) -> str:
     return name
 
 
-def _network(job: WeightsJob, graph: Graph) -> RadiT:
-    """Return the network as training starts with it."""
-    if graph.image is None:
-        raise ModelError(f"graph {graph.name!r} has no image variable to train")
-    variables = [graph[p] for p in graph[graph.image].parents]
-    config = RadiTConfig.of(job.size, job.resolution)
-    if job.weights:
-        return adopt_weights(resolve(job.weights, job.resolution), config, variables)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        return RadiT(config, variables)
-
-
-def _cohort(job: WeightsJob) -> Cohort:
-    """Return the records to learn from: those with an image, of the training split if any."""
-    cohort = Cohort.load(job.cohort, **{"size": job.resolution, **job.options})
-    cohort = cohort.with_images_only()
-    cohort = cohort if cohort.splits is None else cohort.split("train")
-    if not len(cohort):
-        raise CohortError(f"{job.cohort}: no images to train on")
-    side = (job.resolution, job.resolution)
-    if cohort.images.size != side:
-        raise CohortError(
-            f"{job.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} pixels, "
-            f"the network is for {side[0]} x {side[1]}; leave out size, or change the resolution"
-        )
-    return cohort
-
-
-def _columns(net: RadiT, cohort: Cohort, graph: Graph) -> dict[str, torch.Tensor]:
-    """Return the variables that the network reads, (n,) each."""
-    columns = cohort.columns(graph)
-    return {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
-
-
-def _card(job: WeightsJob, net: RadiT, graph: Graph, cohort: Cohort) -> dict[str, Any]:
+def _card(run: _Run) -> dict[str, Any]:
     """Return what to know of weights that were just written."""
+    config, cohort = run.config, run.data.cohort
+    _, options = parse_spec(config.cohort)
     return {
-        "weights": job.out.name,
-        "sha256": sha256(job.out),
+        "weights": run.out.name,
+        "sha256": sha256(run.out),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "data": {"source": cohort.source, "records": len(cohort), **job.options},
-        "graph": graph.name,
-        "graph_hash": graph.hash,
-        "started_from": Path(job.weights).name or None,
-        "network": asdict(net.config),
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "training": asdict(job.config),
-        "seed": job.seed,
+        "data": {"source": cohort.source, "records": len(cohort), **options},
+        "graph": run.graph.name,
+        "graph_hash": run.graph.hash,
+        "started_from": Path(config.weights).name or None,
+        "codec": sha256(Path(config.codec)) if config.codec else None,
+        "network": asdict(run.net.config),
+        "parameters": sum(p.numel() for p in run.net.parameters()),
+        "training": asdict(config.training),
+        "seed": config.seed,
         "use": "Images made with these weights are synthetic and not for clinical use.",
     }
 
@@ -202,17 +199,3 @@ def _commit() -> str:
     except OSError:  # no git here
         return ""
     return done.stdout.strip()
-
-
-def _caption(graph: Graph, row: pd.Series) -> str:
-    """Return the values of a record, and the names of the findings that it has."""
-    words = []
-    for name in graph.order:
-        variable = graph[name]
-        if variable.is_image or variable.mechanism.kind == "derived" or pd.isna(row.get(name)):
-            continue  # a derived variable repeats what the others say
-        if variable.type == "binary" and graph.parents(name) and variable.levels == ("N", "P"):
-            words += [name] if row[name] == "P" else []
-        else:
-            words.append(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]))
-    return ", ".join(words)

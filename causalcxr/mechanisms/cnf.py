@@ -20,7 +20,7 @@ from torchdiffeq import odeint
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.cells import log_density
 from causalcxr.mechanisms.conditioner import Conditioner, linear
-from causalcxr.radit.solvers import on_lattice, reversible_heun, times
+from causalcxr.radit.solvers import carry, on_lattice, solver, times
 
 __all__ = ["OPTIONS", "REVERSIBLE", "CNFKernel", "CNFMap"]
 
@@ -99,13 +99,13 @@ class CNFMap:
     @torch.no_grad()
     def carry(self, z: Tensor) -> Tensor:
         """Return the pair that the reversible solver makes of (z, z), shape (n, 2)."""
-        start = on_lattice(z)[:, None].expand(-1, 2)
-        return reversible_heun(self._velocity, start, self.kernel.grid)
+        start = solver(REVERSIBLE).start(on_lattice(z))
+        return carry(REVERSIBLE, self._velocity, start, self.kernel.grid)
 
     @torch.no_grad()
     def carry_back(self, pair: Tensor) -> Tensor:
         """Return z, shape (n,), of a pair: the algebraic inverse, bit for bit while |z| < 2^12."""
-        return reversible_heun(self._velocity, pair, self.kernel.grid, back=True)[:, 0]
+        return carry(REVERSIBLE, self._velocity, pair, self.kernel.grid, back=True)[:, 0]
 
     def _velocity(self, z: Tensor, t: float) -> Tensor:
         return self.kernel.velocity(torch.tensor(t, dtype=torch.float64), z, self.features)
@@ -195,7 +195,7 @@ class CNFKernel(nn.Module):
         grid = torch.tensor(self.grid[::-1] if back else self.grid, dtype=torch.float64)
         if self.solver != REVERSIBLE:
             return odeint(f, z, grid, method=self.solver)[-1]
-        # The pair's first half, unrounded so that there is a gradient; see `reversible_heun`.
+        # The pair's first half, unrounded so that there is a gradient; see `causalcxr.radit.solvers`.
         q, v = z, f(grid[0], z)
         for here, there in pairwise(grid):
             h = there - here

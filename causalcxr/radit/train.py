@@ -1,186 +1,35 @@
-"""One plain training loop, for a processor or a graphics card, that resumes where it was killed.
+"""One plain training loop, for processors and graphics cards, that resumes where it was killed.
 
-The block matrices learn by Muon, everything else by AdamW. All random numbers of a step are drawn
-from (seed, step), so a resumed run sees the very numbers of an uninterrupted one.
-
-References:
-    Muon: an optimizer for hidden layers (Jordan et al., 2024), kellerjordan.github.io/posts/muon.
+All random numbers of a step are drawn from (seed, step), for the whole batch of all processes: so
+a resumed run sees the very numbers of an uninterrupted one, and several processes those of one.
 """
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from causalcxr.errors import MechanismError, ModelError
-from causalcxr.radit.flow import velocity_loss
+from causalcxr.errors import MechanismError
+from causalcxr.files import atomic_write
+from causalcxr.radit.batches import Order, ahead
+from causalcxr.radit.checkpoint import alone
+from causalcxr.radit.optimisers import rate
+from causalcxr.radit.parallel import World
+from causalcxr.radit.train_config import TrainConfig
+from causalcxr.radit.train_run import TrainRun
 from causalcxr.radit.transformer import RadiT
-from causalcxr.tensors import load_tensors, save_tensors
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["CHECKPOINT", "LOG", "TrainConfig", "train"]
 
 Progress = Callable[[int, int, float], None]
+Watch = Callable[[int, RadiT], Mapping[str, float]]
 
-_LOG = 100  # steps over which a loss is averaged before it is told
-_MUON = 10.0  # Muon's learning rate over AdamW's
-_EPOCHS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Args:
-        steps: Optimiser steps in all.
-        batch: Images a step.
-        lr: AdamW's learning rate; Muon's is ten times as large.
-        warmup: Steps of linear warm-up.
-        decay: The last share of the steps, over which the rate falls to zero.
-        average: Decay of the moving average of the weights, a step.
-        hide: Rate at which variables are hidden.
-        save_every: Seconds between checkpoints.
-    """
-
-    steps: int = 6000
-    batch: int = 32
-    lr: float = 2e-3
-    warmup: int = 100
-    decay: float = 0.4
-    average: float = 0.999
-    hide: float = 0.05
-    save_every: float = 60.0
-
-
-def _batches(n: int, batch: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Yield row numbers, each epoch in an order of its own, from a given step on."""
-    batch = min(batch, n)
-    per_epoch = n // batch
-    step = start
-    while True:
-        epoch, k = divmod(step, per_epoch)
-        generator = torch.Generator().manual_seed(seed * _EPOCHS + epoch)
-        order = torch.randperm(n, generator=generator)
-        for j in range(k, per_epoch):
-            yield order[j * batch : (j + 1) * batch]
-            step += 1
-
-
-def _optimisers(net: RadiT, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices of the blocks (not the six modulations) and AdamW."""
-    matrices = [p for p in net.blocks.parameters() if p.ndim == 2 and min(p.shape) > 6]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in net.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrices, lr=_MUON * config.lr, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def _rate(step: int, config: TrainConfig) -> float:
-    """Return the share of the learning rate at a step: warm-up, plateau, linear decay."""
-    left = (config.steps - step) / max(1.0, config.decay * config.steps)
-    return min(1.0, (step + 1) / max(1, config.warmup), left)
-
-
-def _identity(net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int) -> str:
-    """Return a hash of what a run starts from, but for its images."""
-    digest = hashlib.sha256(repr((net.config, replace(config, save_every=0.0), seed)).encode())
-    for tensors in (net.state_dict(), columns):
-        for name, value in tensors.items():
-            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-class _Run:
-    """What a checkpoint holds: weights, their moving average, the optimisers' state, the step."""
-
-    def __init__(self, net: RadiT, config: TrainConfig, identity: str) -> None:
-        self.net, self.step, self.identity = net, 0, identity
-        self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        self.optimisers = _optimisers(net, config)
-
-    def tensors(self) -> dict[str, Tensor]:
-        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        out |= {f"average.{k}": v for k, v in self.average.items()}
-        for i, optimiser in enumerate(self.optimisers):
-            for j, state in optimiser.state_dict()["state"].items():
-                out |= {f"optimiser.{i}.{j}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        return out
-
-    def write(self, path: Path) -> None:
-        """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
-        tensors = self.tensors()
-        if not all(value.isfinite().all() for value in tensors.values()):
-            raise MechanismError(
-                f"RadiT: weights are not finite at step {self.step}; lower lr or check the images"
-            )
-        save_tensors(path, tensors, {"step": str(self.step), "run": self.identity})
-
-    def read(self, path: Path) -> None:
-        """Take up a checkpoint.
-
-        Raises:
-            ModelError: If it is damaged, or of a run with other settings, seed, weights or rows.
-        """
-        tensors, about = load_tensors(path)
-        if about.get("run", self.identity) != self.identity or "step" not in about:
-            raise ModelError(
-                f"{path}: the checkpoint is of another run (other settings, seed, starting "
-                "weights or records); delete it to start anew, or write elsewhere"
-            )
-        self.step = int(about["step"])
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.net.load_state_dict(under("net."))
-        for key, value in under("average.").items():
-            self.average[key].copy_(value)
-        for i, optimiser in enumerate(self.optimisers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in under(f"optimiser.{i}.").items():
-                j, name = key.split(".", 1)
-                state.setdefault(int(j), {})[name] = value
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-    def advance(self, loss: Tensor, config: TrainConfig) -> None:
-        """Take one optimiser step and move the average."""
-        for optimiser, scale in zip(self.optimisers, (_MUON, 1.0), strict=True):
-            optimiser.zero_grad(set_to_none=True)
-            optimiser.param_groups[0]["lr"] = scale * config.lr * _rate(self.step, config)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self.follow(config.average)
-        self.step += 1
-
-    @torch.no_grad()
-    def follow(self, decay: float) -> None:
-        """Move the average; early on it follows faster, so that the start is forgotten."""
-        decay = min(decay, (self.step + 1) / (self.step + 10))
-        for key, value in self.net.state_dict().items():
-            self.average[key].lerp_(value, 1 - decay)
-
-
-def _log(path: Path, **row: float) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _mean(losses: list[Tensor], step: int) -> float:
-    """Return the mean of some losses, which must be finite."""
-    mean = float(torch.stack(losses).mean())
-    if not mean < float("inf"):
-        raise MechanismError(
-            f"RadiT: the loss is {mean} at step {step}; lower lr or check the images"
-        )
-    return mean
+CHECKPOINT, LOG = "checkpoint.safetensors", "train.jsonl"
+_AGREE = 10  # steps between looks at the clock where several processes must agree
 
 
 def train(
@@ -194,12 +43,17 @@ def train(
     progress: Progress | None = None,
     device: str | torch.device = "cpu",
     budget: float = float("inf"),
+    watch: Watch | None = None,
+    watch_every: int = 0,
 ) -> list[float]:
     """Train a network in place and leave the moving average of its weights in it.
 
+    Where processes have been joined (`causalcxr.radit.parallel.joined`), all of them call this
+    with the same arguments, and each asks for the images of its own rows.
+
     Args:
         net: The network, as initialised or with adopted weights.
-        images: Row numbers (B,) -> images (B, 1, H, W) in [-1, 1].
+        images: Row numbers (B,) -> images (B, C, H, W), about [-1, 1].
         columns: The parents of every image, each (n,).
         config: How to train.
         seed: Of the order, the times and the noise.
@@ -207,45 +61,136 @@ def train(
         progress: Called with (step, steps, loss).
         device: Where to train.
         budget: Seconds after which the run stops early with a checkpoint; call again to go on.
+        watch: Called with the step and the averaged network; what it returns is logged.
+        watch_every: Steps between these calls; 0 for none.
 
     Returns:
-        The mean loss of every 100 steps of this call.
+        The mean loss of every `config.log` steps of this call.
 
     Raises:
-        MechanismError: If the loss is not finite; the last checkpoint stays.
-        ModelError: If the folder holds a checkpoint of another run.
+        MechanismError: If the loss is not finite (the last checkpoint stays), or memory runs out.
+        ModelError: If the folder holds a checkpoint of another run, or another process trains
+            there, or a batch cannot be shared out.
     """
-    n, begun = len(next(iter(columns.values()))), time.monotonic()
-    run = _Run(net.to(device), config, _identity(net, columns, config, seed))
-    net.train().requires_grad_(True)
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.safetensors" if folder else None
-    if checkpoint and checkpoint.exists():
-        run.read(checkpoint)
-    columns = {k: v.float().to(device) for k, v in columns.items()}
-    history, recent, saved = [], [], begun
-    for rows in _batches(n, config.batch, seed, run.step):
-        if run.step >= config.steps or time.monotonic() - begun > budget:
-            break
-        generator = torch.Generator().manual_seed(seed * _EPOCHS + run.step)
-        batch = {k: v[rows.to(device)] for k, v in columns.items()}
-        loss = velocity_loss(net, images(rows).to(device), batch, generator, config.hide)
-        run.advance(loss, config)
-        recent.append(loss.detach())
-        if len(recent) == _LOG or run.step == config.steps:
-            history.append(_mean(recent, run.step))
-            recent = []
-            if folder:
-                seconds = round(time.monotonic() - begun, 1)
-                _log(folder / "train.jsonl", step=run.step, loss=history[-1], seconds=seconds)
-            if progress:
-                progress(run.step, config.steps, history[-1])
-        if checkpoint and time.monotonic() - saved > config.save_every:
+    world = World.here()
+    with alone(folder) if folder and world.leads else nullcontext():
+        run = TrainRun(net.to(device), columns, config, seed, world)
+        checkpoint = folder / CHECKPOINT if folder else None
+        if checkpoint and checkpoint.exists():
+            run.read(checkpoint)
+        diary = _Diary(run, folder, progress)
+        clock = _Clock(run, budget)
+        columns = {k: v.float().to(run.device) for k, v in columns.items()}
+        order = Order(_length(columns), config.batch, seed)
+        rows_of_steps = _rows(order, world.rows(order.batch), run.step)
+        with closing(ahead(rows_of_steps, images, config.ahead)) as batches:
+            while run.step < config.steps and not clock.over():
+                rows, films = next(batches)
+                here = rows.to(run.device)
+                loss = run.advance(films.to(run.device), {k: v[here] for k, v in columns.items()})
+                diary.add(loss, len(rows))
+                if watch and watch_every and run.step % watch_every == 0:
+                    averaged = run.settle()
+                    if world.leads:
+                        diary.write(watch(run.step, averaged))
+                if checkpoint and clock.due():
+                    run.write(checkpoint)
+        if checkpoint:
             run.write(checkpoint)
-            saved = time.monotonic()
-    if checkpoint:
-        run.write(checkpoint)
-    net.load_state_dict(run.average)
-    net.eval().requires_grad_(False)
-    return history
+        run.settle()
+    return diary.history
+
+
+def _length(columns: dict[str, Tensor]) -> int:
+    return len(next(iter(columns.values())))
+
+
+def _rows(order: Order, mine: slice, step: int) -> Iterator[Tensor]:
+    """Yield this process's rows of every step, from one on."""
+    while True:
+        yield order.rows(step)[mine]
+        step += 1
+
+
+class _Clock:
+    """Says when to stop and when to save; several processes ask the first one, now and then."""
+
+    def __init__(self, run: TrainRun, budget: float) -> None:
+        self.run, self.budget = run, budget
+        self.begun = self.saved = time.monotonic()
+
+    def over(self) -> bool:
+        return self._agreed(time.monotonic() - self.begun > self.budget)
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        due = self._agreed(now - self.saved > self.run.config.save_every)
+        self.saved = now if due else self.saved
+        return due
+
+    def _agreed(self, flag: bool) -> bool:
+        run = self.run
+        if run.world.ranks == 1:
+            return flag
+        return run.step % _AGREE == 0 and run.world.agree(flag, run.device)
+
+
+class _Diary:
+    """Tells of losses: to the caller, to a person, and to a file that a resumed run goes on."""
+
+    def __init__(self, run: TrainRun, folder: Path | None, progress: Progress | None) -> None:
+        self.run, self.leads = run, run.world.leads
+        self.path = folder / LOG if folder and self.leads else None
+        self.progress = progress if self.leads else None
+        self.history: list[float] = []
+        self.recent: list[Tensor] = []
+        self.images, self.begun = 0, time.monotonic()
+        self.since = self.begun
+        if self.path and self.path.exists():
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was told of steps after the checkpoint: they are about to be told again."""
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= self.run.step:
+                    kept.append(line + "\n")
+            except (ValueError, LookupError, TypeError):  # cut off by a kill
+                continue
+        atomic_write(self.path, "".join(kept))
+
+    def add(self, loss: Tensor, images: int) -> None:
+        """Take note of a step."""
+        run = self.run
+        self.recent.append(loss)
+        self.images += images * run.world.ranks
+        if run.step % run.config.log and run.step != run.config.steps:
+            return
+        mean = float(run.world.mean(torch.stack(self.recent).mean()))
+        if not mean < float("inf"):
+            raise MechanismError(
+                f"RadiT: the loss is {mean} at step {run.step}; lower lr or check the images"
+            )
+        self.history.append(mean)
+        self._tell(mean)
+        self.recent, self.images, self.since = [], 0, time.monotonic()
+
+    def _tell(self, loss: float) -> None:
+        run, now = self.run, time.monotonic()
+        self.write(
+            {
+                "loss": loss,
+                "rate": rate(run.step - 1, run.config),
+                "images_per_second": round(self.images / max(1e-9, now - self.since), 1),
+                "seconds": round(now - self.begun, 1),
+            }
+        )
+        if self.progress:
+            self.progress(run.step, run.config.steps, loss)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Add a row to the file."""
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": self.run.step, **row}) + "\n")

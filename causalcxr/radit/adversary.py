@@ -1,0 +1,69 @@
+"""A patch adversary: a small network that tells images from reconstructions, place by place.
+
+Hinge losses; its weight is set so that its pull on a reconstruction is as strong as that of the
+other losses together, which is what keeps it from taking over.
+
+References:
+    Image-to-Image Translation (Isola et al.), arXiv:1611.07004.
+    Geometric GAN (Lim and Ye), arXiv:1705.02894 (the hinge).
+    Taming Transformers (Esser et al.), arXiv:2012.09841, equation 7 (the weight, there measured at
+    the last layer; here at the image itself, so that the last layer may be frozen).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+__all__ = ["PatchAdversary", "adaptive_weight", "hinge"]
+
+
+class PatchAdversary(nn.Module):
+    """Score each patch of an image: high for a real one.
+
+    Nothing is normalised over a batch, so a score depends on its own image only.
+
+    Args:
+        widths: Channels; the sides halve with each.
+
+    Example:
+        >>> PatchAdversary((8, 16))(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 128)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, width in zip((1, *widths[:-1]), widths, strict=True):
+            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scores (B, 1, h, w) of images (B, 1, H, W)."""
+        return self.layers(images)
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the adversary's loss: real patches above 1, reconstructed ones below -1.
+
+    Example:
+        >>> float(hinge(torch.tensor([2.0, 0.0]), torch.tensor([-2.0, -1.0])))
+        0.25
+    """
+    return (relu(1 - real).mean() + relu(1 + fake).mean()) / 2
+
+
+def adaptive_weight(others: Tensor, adversarial: Tensor, image: Tensor) -> Tensor:
+    """Return the weight under which both losses pull equally hard at the image, at most 1e4.
+
+    Args:
+        others: The other losses, a scalar that depends on the image.
+        adversarial: The adversarial loss, likewise.
+        image: The reconstruction.
+    """
+    pulls = [
+        torch.autograd.grad(loss, image, retain_graph=True)[0].float().norm()
+        for loss in (others, adversarial)
+    ]
+    return (pulls[0] / (pulls[1] + 1e-12)).clamp(max=1e4).detach()

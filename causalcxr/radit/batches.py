@@ -1,0 +1,70 @@
+"""Which images come in which step, and reading them ahead of it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+__all__ = ["EPOCHS", "Order", "ahead"]
+
+EPOCHS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
+
+
+class Order:
+    """Shuffle records anew in each epoch; a step's rows depend on the seed and the step alone.
+
+    What does not fill a batch is left out of that epoch.
+
+    Args:
+        n: Number of records.
+        batch: Records a step, of all processes together; n at most.
+        seed: Another seed, other orders.
+
+    Example:
+        >>> order = Order(10, 4, seed=1)
+        >>> sorted(torch.cat([order.rows(2), order.rows(3)]).tolist()) == list(range(10))
+        False
+        >>> torch.equal(order.rows(5), Order(10, 4, seed=1).rows(5))
+        True
+    """
+
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        self.n, self.batch, self.seed = n, min(batch, n), seed
+        self._epoch, self._order = -1, torch.arange(0)
+
+    def rows(self, step: int) -> Tensor:
+        """Return the rows of a step, (batch,)."""
+        epoch, k = divmod(step, self.n // self.batch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * EPOCHS + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
+        return self._order[k * self.batch : (k + 1) * self.batch]
+
+
+def ahead(
+    rows: Iterator[Tensor], images: Callable[[Tensor], Tensor], batches: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows and their images, which a thread reads some batches ahead of their step.
+
+    Args:
+        rows: Rows of a step, (B,) each, without end.
+        images: Rows -> images.
+        batches: How many to read ahead; 0 reads when they are asked for.
+    """
+    if not batches:
+        for each in rows:
+            yield each, images(each)
+        return
+    pool = ThreadPoolExecutor(1, "images")
+    waiting: deque[tuple[Tensor, Future]] = deque()
+    try:
+        while True:
+            while len(waiting) <= batches:
+                each = next(rows)
+                waiting.append((each, pool.submit(images, each)))
+            each, future = waiting.popleft()
+            yield each, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,307 @@
+"""Checkpoints: all that a training run needs to go on to the very bit, in one safetensors file.
+
+Networks, dictionaries of tensors and optimisers are told apart by the names of the tensors; what
+an optimiser knows besides tensors stands in the header as JSON, and so does a hash of the file.
+The file is written a tensor at a time, so a large run needs no second copy of itself in memory;
+tensors that are spread over processes are put together on the way.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from causalcxr.errors import ModelError
+from causalcxr.files import atomic_file
+from causalcxr.radit.parallel import spread, whole
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks; there two runs at once are not noticed
+    fcntl = None
+
+__all__ = ["NotFinite", "Part", "alone", "read_checkpoint", "write_checkpoint"]
+
+Part = nn.Module | Optimizer | Mapping[str, Tensor]
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_BLANK = "0" * 64  # stands in the header for the hash of the file, while that is computed
+_CHUNK = 2**24
+
+
+class NotFinite(ModelError):
+    """What should be written is not finite."""
+
+
+def write_checkpoint(
+    path: Path, parts: Mapping[str, Part], about: Mapping[str, str], *, writes: bool = True
+) -> None:
+    """Write a checkpoint, so that a kill at any moment leaves the last one or this one, whole.
+
+    Args:
+        path: The safetensors file.
+        parts: What to keep, by names without dots.
+        about: Words for the header, such as the step.
+        writes: Whether this process writes; where tensors are spread over processes, all call and
+            one writes.
+
+    Raises:
+        NotFinite: If a tensor is not finite; the last checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "run.safetensors"
+        ...     write_checkpoint(file, {"net": {"w": torch.ones(2)}}, {"step": "3"})
+        ...     w = torch.zeros(2)
+        ...     read_checkpoint(file, {"net": {"w": w}})["step"], w.tolist()
+        ('3', [1.0, 1.0])
+    """
+    tensors, words = _flat(parts)
+    # Larger items first: so each tensor lies where its type may lie.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    if not writes:
+        for name in order:
+            _content(path, name, tensors[name])
+        return
+    header = _header({name: tensors[name] for name in order}, {**words, **about})
+    digest = hashlib.sha256(header)
+    with atomic_file(path) as file:
+        file.write(header)
+        for name in order:
+            content = _content(path, name, tensors[name])
+            digest.update(content)
+            file.write(content)
+        file.seek(header.index(_BLANK.encode()))
+        file.write(digest.hexdigest().encode())
+
+
+def read_checkpoint(
+    path: Path, parts: Mapping[str, Part], *, run: str | None = None
+) -> dict[str, str]:
+    """Fill networks, tensors and optimisers from a checkpoint, in place, or leave all as it was.
+
+    Args:
+        path: What `write_checkpoint` wrote.
+        parts: The same parts, of the same shapes; optimisers may be new.
+        run: What the header must call the run.
+
+    Returns:
+        The words of the header.
+
+    Raises:
+        ModelError: If it is no safetensors file, was changed, is not finite, is of another run, or
+            does not fit.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if run is not None and about.get("run", run) != run:
+                raise ModelError(
+                    f"{path}: the checkpoint is of another run (other settings, seed, starting "
+                    "weights or records); delete it to start anew, or write elsewhere"
+                )
+            if about.get("content") != _digest(path):
+                raise ModelError(
+                    f"{path}: changed since it was written, or no checkpoint of this version; "
+                    "delete it to start anew"
+                )
+            names = set(file.keys())
+            for name in names:
+                _check_finite(path, name, file.get_tensor(name))
+            filled = [_fit(path, key, part, file, about) for key, part in parts.items()]
+            if extra := names - {name for used, _ in filled for name in used}:
+                raise ModelError(_unfit(path, f"it also holds {min(extra)!r}"))
+            for _, fill in filled:
+                fill()
+    except (SafetensorError, OSError) as error:
+        what = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"{path}: not a safetensors file ({what}); pickled checkpoints are refused"
+        ) from error
+    ours = {"content", *(f"optimiser {key}" for key in parts)}
+    return {key: value for key, value in about.items() if key not in ours}
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other process from training in a folder, for as long as this one lives.
+
+    Raises:
+        ModelError: If another process trains there at this moment.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if handle is not None:
+            _lock(folder, handle)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path, handle: int) -> None:
+    """Lock a folder; the system lets go of it when the process ends, however it ends."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ModelError(
+            f"{folder}: another process is training here at this moment; wait for its end, or "
+            "write elsewhere"
+        ) from None
+
+
+def _flat(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return all tensors under `part.name`, and JSON of what optimisers know besides."""
+    tensors: dict[str, Tensor] = {}
+    words: dict[str, str] = {}
+    for key, part in parts.items():
+        if not isinstance(part, Optimizer):
+            tensors |= {f"{key}.{name}": value for name, value in _named(part).items()}
+            continue
+        state = part.state_dict()
+        rest: dict[str, dict[str, Any]] = {}
+        for j, entry in state["state"].items():
+            for name, value in entry.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{key}.{j}.{name}"] = value
+                else:
+                    rest.setdefault(str(j), {})[name] = value
+        words[f"optimiser {key}"] = json.dumps({"groups": state["param_groups"], "rest": rest})
+    return tensors, words
+
+
+def _named(part: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return part.state_dict() if isinstance(part, nn.Module) else part
+
+
+def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
+    """Return the head of a safetensors file: its length in eight bytes, and JSON."""
+    rows: dict[str, Any] = {"__metadata__": {"content": _BLANK, **dict(sorted(words.items()))}}
+    end = 0
+    for name, value in tensors.items():
+        start, end = end, end + value.numel() * value.element_size()
+        shape = list(value.shape)
+        rows[name] = {
+            "dtype": _NAMES[value.dtype],
+            "shape": shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(rows).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _content(path: Path, name: str, value: Tensor) -> bytes:
+    """Return a tensor's bytes; one that is spread over processes is put together."""
+    full = whole(value)
+    if full.is_floating_point() and not full.isfinite().all():
+        raise NotFinite(f"{path}: {name!r} is not finite, so that the last checkpoint stays")
+    flat = full.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def _digest(path: Path) -> str:
+    """Return the hash of a file as it was while its own hash was still blank."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = start + file.read(min(int.from_bytes(start, "little"), 2**30))
+        mark = b'"content": "'
+        at = header.find(mark) + len(mark)
+        digest = hashlib.sha256(header[:at] + _BLANK.encode() + header[at + len(_BLANK) :])
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_finite(path: Path, name: str, value: Tensor) -> None:
+    if value.is_floating_point() and not value.isfinite().all():
+        raise ModelError(f"{path}: tensor {name!r} is not finite; delete it to start anew")
+
+
+def _unfit(path: Path, what: str) -> str:
+    return f"{path}: the checkpoint does not fit this run ({what}); delete it, or write elsewhere"
+
+
+def _fit(path: Path, key: str, part: Part, file: Any, about: Mapping[str, str]) -> tuple:
+    """Check one part; return the names of its tensors in the file, and what fills it."""
+    if isinstance(part, Optimizer):
+        return _fit_optimiser(path, key, part, file, about)
+    mine, names = _named(part), set(file.keys())
+    for name, value in mine.items():
+        there = f"{key}.{name}"
+        if there not in names:
+            raise ModelError(_unfit(path, f"it has no {there!r}"))
+        _check_alike(path, there, file.get_slice(there), value)
+
+    def fill() -> None:
+        with torch.no_grad():
+            for name, value in mine.items():
+                value.copy_(spread(file.get_tensor(f"{key}.{name}"), value))
+
+    return [f"{key}.{name}" for name in mine], fill
+
+
+def _check_alike(path: Path, name: str, saved: Any, value: Tensor) -> None:
+    was = saved.get_dtype(), tuple(saved.get_shape())
+    now = _NAMES[value.dtype], tuple(value.shape)
+    if was != now:
+        raise ModelError(_unfit(path, f"{name!r} is {was[0]} {was[1]}, not {now[0]} {now[1]}"))
+
+
+def _fit_optimiser(
+    path: Path, key: str, part: Optimizer, file: Any, about: Mapping[str, str]
+) -> tuple:
+    """Check an optimiser's state; its parameters are told by their numbers."""
+    known = json.loads(about.get(f"optimiser {key}", "null"))
+    current = part.state_dict()["param_groups"]
+    if known is None or [g["params"] for g in known["groups"]] != [g["params"] for g in current]:
+        raise ModelError(_unfit(path, f"{key!r} has other parameters"))
+    weights = [weight for group in part.param_groups for weight in group["params"]]
+    names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118
+    for name in names:
+        shape, place = file.get_slice(name).get_shape(), int(name.split(".")[1])
+        if place >= len(weights) or (shape and tuple(shape) != tuple(weights[place].shape)):
+            raise ModelError(_unfit(path, f"{name!r} has the shape {tuple(shape)}"))
+
+    def fill() -> None:
+        state: dict[int, dict[str, Any]] = {int(j): dict(v) for j, v in known["rest"].items()}
+        for name in names:
+            j, word = name.removeprefix(f"{key}.").split(".", 1)
+            value = file.get_tensor(name)
+            like = weights[int(j)]
+            state.setdefault(int(j), {})[word] = spread(value, like) if value.ndim else value
+        # How the steps are computed is this machine's affair.
+        how = [{k: group[k] for k in ("fused", "foreach") if k in group} for group in current]
+        groups = [_group(g) | h for g, h in zip(known["groups"], how, strict=True)]
+        part.load_state_dict({"state": state, "param_groups": groups})
+
+    return names, fill
+
+
+def _group(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a group of parameters; JSON made lists of its tuples."""
+    return {
+        key: tuple(value) if isinstance(value, list) and key != "params" else value
+        for key, value in saved.items()
+    }

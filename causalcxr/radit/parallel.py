@@ -1,0 +1,155 @@
+"""One run on several processes: who takes which images, and how gradients come together.
+
+Each process computes its rows of every batch. With `ddp` all of them hold the whole network; with
+`fsdp` each holds its part of weights, gradients and optimiser, and a block is put together when it
+is its turn. Both are torch's own.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from causalcxr.errors import ModelError
+from causalcxr.radit.train_config import TrainConfig
+from causalcxr.radit.transformer import RadiT
+
+__all__ = ["World", "joined", "local", "shared", "spread", "together", "whole"]
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together, and which of them this is.
+
+    Example:
+        >>> World(rank=1, ranks=2).rows(8)
+        slice(4, 8, None)
+    """
+
+    rank: int = 0
+    ranks: int = 1
+
+    @classmethod
+    def here(cls) -> "World":
+        """Return the processes that torch has joined; this one alone if none."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> slice:
+        """Return which rows of a batch are this process's.
+
+        Raises:
+            ModelError: If the batch cannot be shared out evenly.
+        """
+        each, rest = divmod(batch, self.ranks)
+        if rest or not each:
+            raise ModelError(
+                f"a batch of {batch} cannot be shared out over {self.ranks} processes; make it a "
+                f"multiple of {self.ranks}"
+            )
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a number over all processes."""
+        if self.ranks > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+            value /= self.ranks
+        return value
+
+    def agree(self, flag: bool, device: torch.device) -> bool:
+        """Return what the leading process thinks: clocks differ, and all must do the same."""
+        told = torch.tensor(flag, dtype=torch.uint8, device=device)
+        distributed.broadcast(told, 0)
+        return bool(told)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[World, str]]:
+    """Join the processes that `torchrun` started, if it did, for as long as the block lasts.
+
+    Args:
+        device: cpu or cuda.
+
+    Yields:
+        The processes, and this one's device.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
+        yield World.here(), device
+        return
+    cuda = device.startswith("cuda")
+    if cuda:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    at = {"device_id": torch.device(device)} if cuda else {}
+    distributed.init_process_group("nccl" if cuda else "gloo", **at)
+    try:
+        yield World.here(), device
+    finally:
+        distributed.destroy_process_group()
+
+
+def shared(net: RadiT, config: TrainConfig, world: World, device: torch.device) -> nn.Module:
+    """Return what computes the loss: the network, or a wrapper that brings gradients together."""
+    if world.ranks == 1:
+        return net
+    if config.parallel == "ddp":
+        return DistributedDataParallel(net, [device] if device.type == "cuda" else None)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(device.type, (world.ranks,))
+    half = torch.bfloat16 if config.precision != "fp32" else None
+    policy = MixedPrecisionPolicy(
+        param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for block in net.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    return fully_shard(net, mesh=mesh, mp_policy=policy)
+
+
+@contextmanager
+def together(model: nn.Module, last: bool) -> Iterator[None]:
+    """Bring gradients together with the last part of a batch only."""
+    if isinstance(model, DistributedDataParallel):
+        with nullcontext() if last else model.no_sync():
+            yield
+        return
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(last)
+    yield
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor put together from all processes; all must call."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def spread(value: Tensor, like: Tensor) -> Tensor:
+    """Return a whole tensor spread over processes as another one is, if that one is.
+
+    Args:
+        value: The same on every process, so that nothing needs to be sent.
+        like: A tensor of the same shape.
+    """
+    if not hasattr(like, "full_tensor"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def local(value: Tensor) -> Tensor:
+    """Return this process's part of a tensor, which shares its memory."""
+    return value.to_local() if hasattr(value, "to_local") else value

@@ -1,0 +1,180 @@
+"""What a training run holds from step to step, and how it lies on the disk."""
+
+import copy
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from causalcxr.errors import MechanismError
+from causalcxr.radit.batches import EPOCHS
+from causalcxr.radit.checkpoint import NotFinite, Part, read_checkpoint, write_checkpoint
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.optimisers import optimisers, set_rate
+from causalcxr.radit.pairing import PAIRINGS
+from causalcxr.radit.parallel import World, local, shared, together, whole
+from causalcxr.radit.train_config import TrainConfig
+from causalcxr.radit.transformer import RadiT
+
+__all__ = ["TrainRun"]
+
+
+class TrainRun:
+    """A network that learns, the moving average of its weights, the optimisers and the step.
+
+    The network that was given holds the average; a copy of it learns.
+
+    Args:
+        net: The network as training starts with it, on its device.
+        columns: The parents of every image, each (n,).
+        config: How to train.
+        seed: Of all random numbers.
+        world: The processes that train together.
+    """
+
+    def __init__(
+        self, net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int, world: World
+    ) -> None:
+        self.config, self.seed, self.world, self.step = config, seed, world, 0
+        self.identity = _identity(net, columns, config, seed)
+        self.micro = config.micro
+        self.device = next(net.parameters()).device
+        self.result = net.eval().requires_grad_(False)
+        self.net = copy.deepcopy(net).train().requires_grad_(True)
+        self.net.recompute = config.recompute
+        if config.precision == "pure-bf16":
+            self.net.bfloat16()
+        if config.compile:
+            for block in self.net.blocks:
+                block.compile()
+        self.model = shared(self.net, config, world, self.device)
+        self.spread = self.model is self.net and world.ranks > 1
+        self.average = dict(net.state_dict())
+        if self.spread:
+            self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.optimisers = optimisers(self.net, config, fused=self.device.type == "cuda")
+
+    def advance(self, images: Tensor, columns: dict[str, Tensor]) -> Tensor:
+        """Take one optimiser step on this process's rows of a batch, and return their loss."""
+        set_rate(self.optimisers, self.step, self.config)
+        while (loss := self._descend(images, columns)) is None:
+            self._halve(len(images))
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self._follow()
+        self.step += 1
+        return loss
+
+    def _descend(self, images: Tensor, columns: dict[str, Tensor]) -> Tensor | None:
+        """Add up the gradients of a batch, some images at a time; None if memory ran out."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        n = len(images)
+        at_once = min(self.micro or n, n)
+        total = torch.zeros((), device=self.device)
+        try:
+            for start in range(0, n, at_once):
+                part = slice(start, min(start + at_once, n))
+                with together(self.model, last=part.stop == n):
+                    loss = self._loss(images, columns, part)
+                    loss.backward()
+                total += loss.detach()
+        except torch.OutOfMemoryError:
+            return None
+        return total
+
+    def _loss(self, images: Tensor, columns: dict[str, Tensor], part: slice) -> Tensor:
+        """Return the share of the batch's loss that some of its images have."""
+        config, n = self.config, len(images)
+        first = self.world.rank * n
+        where = self.device if config.noise == "device" else "cpu"
+        half = config.precision != "fp32"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss = velocity_loss(
+                self.model,
+                images[part],
+                {k: v[part] for k, v in columns.items()},
+                torch.Generator(where).manual_seed(self.seed * EPOCHS + self.step),
+                config.hide,
+                shift=config.shift,
+                pairing=PAIRINGS[config.pairing],
+                rows=slice(first + part.start, first + part.stop),
+                total=n * self.world.ranks,
+            )
+        return loss * ((part.stop - part.start) / n)
+
+    def _halve(self, n: int) -> None:
+        """Take half as many images at a time from now on, after memory ran out."""
+        at_once = min(self.micro or n, n)
+        if self.world.ranks > 1 or at_once == 1:
+            why = "one image" if at_once == 1 else f"{at_once} images a process"
+            raise MechanismError(
+                f"RadiT: out of memory with {why} at a time at step {self.step}; set micro lower, "
+                "recompute, or fsdp, or take a smaller network"
+            )
+        self.micro = -(-at_once // 2)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(
+            f"out of memory at step {self.step}: {self.micro} images at a time from here on, "
+            f"added up to the same batch of {n}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average; early on it follows faster, so that the start is forgotten."""
+        decay = min(self.config.average, (self.step + 1) / (self.step + 10))
+        for key, value in self.net.state_dict().items():
+            average = local(self.average[key])
+            average.lerp_(local(value).to(average.dtype), 1 - decay)
+
+    @torch.no_grad()
+    def settle(self) -> RadiT:
+        """Return the network with the average; where it is spread, it is put together first."""
+        if self.spread:
+            for key, value in self.result.state_dict().items():
+                value.copy_(whole(self.average[key]))
+        return self.result
+
+    def _parts(self) -> dict[str, Part]:
+        parts = {"net": self.net, "average": self.average}
+        return parts | {f"optimiser{k}": each for k, each in enumerate(self.optimisers)}
+
+    def write(self, path: Path) -> None:
+        """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
+        about = {"step": str(self.step), "run": self.identity, "micro": str(self.micro)}
+        try:
+            if self.world.leads or self.spread:
+                write_checkpoint(path, self._parts(), about, writes=self.world.leads)
+        except NotFinite as error:
+            raise MechanismError(
+                f"RadiT: weights are not finite at step {self.step}; lower lr or check the images"
+            ) from error
+
+    def read(self, path: Path) -> None:
+        """Take up a checkpoint.
+
+        Raises:
+            ModelError: If it is damaged, or of a run with other settings, seed, weights or rows.
+        """
+        about = read_checkpoint(path, self._parts(), run=self.identity)
+        self.step = int(about["step"])
+        # The rounding of a sum depends on its parts: a run that had to halve them goes on so.
+        asked = [each for each in (self.config.micro, int(about["micro"])) if each]
+        self.micro = min(asked, default=0)
+
+
+def _identity(net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int) -> str:
+    """Return a hash of what a run starts from, but for its images."""
+    digest = hashlib.sha256(repr((net.config, config.identity, seed)).encode())
+    for tensors in (net.state_dict(), columns):
+        for name, value in tensors.items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

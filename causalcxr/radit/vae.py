@@ -1,0 +1,212 @@
+"""Rad-VAE: a convolutional autoencoder of radiographs, trained from scratch.
+
+Residual blocks of 3 x 3 convolutions, halving the sides from one width to the next, and no
+attention: a latent sees its surroundings only, whatever the size of the image, so that what
+changes in one place leaves the latents elsewhere as they are. For the same reason channels are
+normalised place by place. Beside the network runs a linear path that starts as a block cosine
+transform: so the network begins with a picture, and learns what is missing.
+
+References:
+    Auto-Encoding Variational Bayes (Kingma and Welling), arXiv:1312.6114.
+    Latent Diffusion (Rombach et al.), arXiv:2112.10752.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import (
+    conv2d,
+    conv_transpose2d,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    silu,
+    softplus,
+)
+
+from causalcxr.errors import ModelError, nearest
+from causalcxr.radit.autoencoder import Autoencoder
+
+__all__ = ["SHAPES", "RadVAE", "RadVAEConfig"]
+
+_QUIET = -6.0  # log variance of a latent at the start: little noise, so that the picture is seen
+_LOUD = 2.0  # no log variance is above this: one wild step must not drown the picture
+
+
+@dataclass(frozen=True)
+class RadVAEConfig:
+    """The shape of the network.
+
+    Args:
+        latent: Channels of the latents.
+        widths: Channels at each scale, from fine to coarse; sides halve from one to the next.
+        depth: Residual blocks at each scale, the decoder has one more.
+        patch: Pixels along each side that enter as channels: 2 spares the dear work at full size.
+
+    Raises:
+        ModelError: If a number is below one.
+
+    Example:
+        >>> RadVAEConfig.of("tiny").factor, RadVAEConfig.of("large", latent=8).latent
+        (4, 8)
+    """
+
+    latent: int = 4
+    widths: tuple[int, ...] = (32, 96)
+    depth: int = 2
+    patch: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON has lists
+        numbers = (self.latent, *self.widths, self.depth, self.patch)
+        if not self.widths or any(not isinstance(n, int) or n < 1 for n in numbers):
+            raise ModelError(f"Rad-VAE: {self} has a number below 1; all are whole and positive")
+
+    @property
+    def factor(self) -> int:
+        """Pixels along each side that a latent stands for."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+    @classmethod
+    def of(cls, shape: str, **changes: Any) -> "RadVAEConfig":
+        """Return a shape by its name, one of `SHAPES`, with any field changed."""
+        if shape not in SHAPES:
+            raise ModelError(
+                f"Rad-VAE: no shape {shape!r}{nearest(shape, SHAPES)}; {', '.join(SHAPES)}"
+            )
+        return cls(**{**SHAPES[shape], **changes})
+
+
+# Of a million parameters for 64 pixels on a processor; of 62 million for 512 on a card.
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {"latent": 4, "widths": (32, 96), "depth": 2, "patch": 2},
+    "large": {"latent": 16, "widths": (128, 256, 512, 512), "depth": 2, "patch": 1},
+}
+
+
+class _Norm(nn.Module):
+    """Divide the channels of each place by their root mean square."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.float().square().mean(1, keepdim=True).add(1e-6).rsqrt()
+        return x * size.to(x.dtype) * self.gain.to(x.dtype)
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside the identity, which they leave as it is at the start."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(_Norm(width) for _ in range(2))
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.convolutions[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            y = convolution(silu(norm(y)))
+        return x + y
+
+
+class _Larger(nn.Module):
+    """Double the sides, then convolve: so no chequers appear."""
+
+    def __init__(self, width: int, to: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(width, to, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution(interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def _encoder(config: RadVAEConfig) -> nn.Sequential:
+    """Return patches -> mean and log variance."""
+    first, last = config.widths[0], config.widths[-1]
+    layers: list[nn.Module] = [nn.Conv2d(config.patch**2, first, 3, padding=1)]
+    for k, width in enumerate(config.widths):
+        layers += [_Residual(width) for _ in range(config.depth)]
+        if k + 1 < len(config.widths):
+            layers.append(nn.Conv2d(width, config.widths[k + 1], 3, stride=2, padding=1))
+    return nn.Sequential(
+        *layers, _Norm(last), nn.SiLU(), nn.Conv2d(last, 2 * config.latent, 3, padding=1)
+    )
+
+
+def _decoder(config: RadVAEConfig) -> nn.Sequential:
+    """Return latents -> patches."""
+    first, last = config.widths[0], config.widths[-1]
+    layers: list[nn.Module] = [nn.Conv2d(config.latent, last, 3, padding=1)]
+    for k, width in reversed(list(enumerate(config.widths))):
+        layers += [_Residual(width) for _ in range(config.depth + 1)]
+        if k:
+            layers.append(_Larger(width, config.widths[k - 1]))
+    out = nn.Conv2d(first, config.patch**2, 3, padding=1)
+    return nn.Sequential(*layers, _Norm(first), nn.SiLU(), out)
+
+
+def _cosines(side: int, count: int) -> Tensor:
+    """Return the lowest two-dimensional cosines of a block and their sizes in natural images.
+
+    Returns:
+        Shape (2, count, 1, side, side): what finds latents of about unit size (amplitudes fall
+        with frequency, as they do in natural images), and what makes the block of them again.
+    """
+    place = torch.arange(side)
+    waves = torch.cos(torch.pi * (place + 0.5) * place[:, None] / side) * (2 / side) ** 0.5
+    waves[0] /= 2**0.5
+    pairs = [(i, j) for i in range(side) for j in range(side)]
+    lowest = sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))[:count]
+    there, back = torch.zeros(2, count, 1, side, side)
+    for k, (i, j) in enumerate(lowest):
+        size = side / 2 / (1 + 5 * (i * i + j * j) ** 0.5)
+        block = torch.outer(waves[i], waves[j])
+        there[k, 0], back[k, 0] = block / size, block * size
+    return torch.stack([there, back])
+
+
+class RadVAE(Autoencoder):
+    """Encode a radiograph as a Gaussian over latents, and decode it.
+
+    Args:
+        config: The shape of the network.
+
+    Example:
+        >>> vae = RadVAE(RadVAEConfig(latent=3, widths=(8, 16), depth=1))
+        >>> latents = vae.encode(torch.zeros(2, 1, 24, 16))
+        >>> latents.shape, vae.decode(latents).shape
+        (torch.Size([2, 3, 6, 4]), torch.Size([2, 1, 24, 16]))
+    """
+
+    def __init__(self, config: RadVAEConfig) -> None:
+        super().__init__(config.latent, config.factor)
+        self.config = config
+        self.encoder, self.decoder = _encoder(config), _decoder(config)
+        self.find, self.make = map(nn.Parameter, _cosines(config.factor, config.latent))
+        # At the start the means and the images are those of the linear path.
+        for layer in (self.encoder[-1], self.decoder[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.encoder[-1].bias[config.latent :], _QUIET)
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of the raw latents; see `Autoencoder.posterior`."""
+        mean, log_variance = self.encoder(pixel_unshuffle(images, self.config.patch)).chunk(2, 1)
+        with torch.autocast(images.device.type, enabled=False):  # grey levels need their digits
+            linear = conv2d(images.float(), self.find, stride=self.factor)
+        return linear + mean, (_LOUD - softplus(_LOUD - log_variance)).clamp(min=-20)
+
+    def synthesise(self, raw: Tensor) -> Tensor:
+        """Return images of raw latents; see `Autoencoder.synthesise`."""
+        with torch.autocast(raw.device.type, enabled=False):
+            linear = conv_transpose2d(raw.float(), self.make, stride=self.factor)
+        return linear + pixel_shuffle(self.decoder(raw), self.config.patch)
+
+    def settings(self) -> dict[str, object]:
+        """Return the fields of the configuration."""
+        return asdict(self.config)

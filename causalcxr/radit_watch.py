@@ -1,0 +1,180 @@
+"""What a person sees while RadiT trains: a bar, sheets of samples, losses of held-out images."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+import torch
+
+from causalcxr.cohort import Cohort
+from causalcxr.contact_sheet import contact_sheet
+from causalcxr.graph import Graph
+from causalcxr.mechanisms.image import ImageEquation
+from causalcxr.mechanisms.image_equation import Solving
+from causalcxr.noise import Draws, record_keys
+from causalcxr.radit.codec import Codec, Pixels
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.transformer import RadiT
+from causalcxr.radit_data import HeldOut
+
+__all__ = ["Board", "RunBar", "held_out_loss", "samples"]
+
+_STEPS = 24  # of the solver, for a sheet
+_BATCH = 64
+
+
+def samples(
+    net: RadiT, like: Cohort, graph: Graph, path: Path, codec: Codec | None = None
+) -> None:
+    """Draw new images under the variables of some records, captioned with what they show.
+
+    Args:
+        net: A trained network.
+        like: The records whose variables are used.
+        graph: What the variables mean.
+        path: The PNG to write; it is marked as synthetic.
+        codec: What turns latents into images; None for pixels.
+    """
+    columns = like.columns(graph)
+    parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
+    equation = ImageEquation(net, parents, Solving(steps=_STEPS), codec or Pixels())
+    draws = Draws(record_keys(like.records), seed=1, stream="samples")
+    images = equation.predict(equation.sample_noise(draws)).clamp(0, 1).float().numpy()
+    captions = [_caption(graph, row) for _, row in like.table.iterrows()]
+    contact_sheet(images, captions, columns=6, path=path)
+
+
+def _caption(graph: Graph, row: pd.Series) -> str:
+    """Return the values of a record, and the names of the findings that it has."""
+    words = []
+    for name in graph.order:
+        variable = graph[name]
+        if variable.is_image or variable.mechanism.kind == "derived" or pd.isna(row.get(name)):
+            continue  # a derived variable repeats what the others say
+        if variable.type == "binary" and graph.parents(name) and variable.levels == ("N", "P"):
+            words += [name] if row[name] == "P" else []
+        else:
+            words.append(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]))
+    return ", ".join(words)
+
+
+@torch.no_grad()
+def held_out_loss(net: RadiT, held_out: HeldOut, shift: float = 1.0) -> float:
+    """Return the velocity loss of held-out images, at times and noise that are always the same.
+
+    Args:
+        net: The network.
+        held_out: Images and parents.
+        shift: Of the times, as in training.
+    """
+    device, n, total = next(net.parameters()).device, len(held_out.images), 0.0
+    for k, start in enumerate(range(0, n, _BATCH)):
+        part = slice(start, start + _BATCH)
+        images = held_out.images[part].to(device)
+        columns = {name: v[part].float().to(device) for name, v in held_out.columns.items()}
+        generator = torch.Generator().manual_seed(k)
+        loss = velocity_loss(net, images, columns, generator, 0.0, shift=shift)
+        total += loss.item() * len(images)
+    return total / n
+
+
+class Board:
+    """Write what tensorboard reads, where it is installed; otherwise say so once.
+
+    Args:
+        folder: Where to write; None for nowhere.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print(
+                'tensorboard is not installed (pip install "causalcxr[tensorboard]"); the log is '
+                "in train.jsonl",
+                file=sys.stderr,
+            )
+        else:
+            self._writer = SummaryWriter(str(folder))
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Add some numbers of a step."""
+        if self._writer:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        if self._writer:
+            self._writer.close()
+
+
+class RunBar:
+    """A bar with loss, images per second and what is left; without a terminal a line a minute.
+
+    Args:
+        batch: Images a step.
+        show: Whether to show it; by default on a terminal only.
+    """
+
+    def __init__(self, batch: int, *, show: bool | None = None) -> None:
+        self._batch, self._bar, self._spoken = batch, None, time.monotonic()
+        self._last: tuple[int, float] | None = None  # a run that goes on begins anywhere
+        if show or (show is None and sys.stderr.isatty()):
+            self._bar = _bar()
+
+    def __enter__(self) -> "RunBar":
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task("RadiT", total=None, note="first steps")
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, k: int, of: int, loss: float) -> float:
+        """Tell how far the run is; return images per second since the last call, or 0."""
+        now, speed, note = time.monotonic(), 0.0, f"loss {loss:.4f}"
+        if self._last:
+            before, then = self._last
+            speed = self._batch * (k - before) / max(1e-9, now - then)
+            note += f", {speed:,.0f} images/s"
+        self._last = (k, now)
+        if self._bar:
+            self._bar.update(self._task, completed=k, total=of, note=note)
+        elif now - self._spoken > 60:
+            self._spoken = now
+            if speed:
+                note += f", {(of - k) * self._batch / speed / 60:,.0f} min left"
+            print(f"step {k:,} of {of:,}, {note}", file=sys.stderr, flush=True)
+        return speed
+
+
+def _bar() -> Any:
+    # rich is slow to import; only a person at a terminal pays for it.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    note = TextColumn("{task.fields[note]}")
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Elapsed(),
+        Remaining(),
+        note,
+        console=Console(stderr=True),
+        transient=True,
+    )
