@@ -1,4 +1,4 @@
-"""What benchmarks of image counterfactuals share: interventions, equations, errors to the truth."""
+"""What benchmarks of image counterfactuals share: interventions, equations, errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
