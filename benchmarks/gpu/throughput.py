@@ -1,10 +1,11 @@
-"""Images per second of RadiT: a training step, a sample, a counterfactual; fp32, on any device.
+"""Images per second of RadiT: a training step, a sample, a counterfactual; on any device.
 
     OUT=out python benchmarks/gpu/throughput.py            on a graphics card, all sizes
     OUT=out python benchmarks/gpu/throughput.py --tiny     seconds on one core, to see that it runs
 
-Writes `throughput.json`: one row a size, with the device and the versions. The images are noise:
-how long a step takes does not depend on what it sees.
+Writes `throughput.json`: one row a size, with the device and the versions; bf16 on a card, float32
+otherwise. The images are noise: how long a step takes does not depend on what it sees. The largest
+change under the null intervention is told, too: it should be nought in any precision.
 """
 
 import argparse
@@ -20,13 +21,21 @@ import torch
 
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
-from causalcxr.mechanisms.image import ImageEquation
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.noise import Draws, record_keys
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.variables import Variable
 
-CASES = [("tiny", 64), ("tiny", 128), ("small", 64), ("small", 128)]
+# Size, side, channels: pixels at 64 and 128, and latents of 512 pixels.
+CASES = [
+    ("tiny", 64, 1),
+    ("S", 64, 1),
+    ("B", 64, 16),
+    ("tiny", 128, 1),
+    ("S", 128, 1),
+    ("S", 64, 16),
+]
 BATCHES = {"cpu": (32, 16), "cuda": (256, 256)}  # of training, of the solver
 
 
@@ -49,30 +58,58 @@ def columns_of(variables: list[Variable], n: int) -> dict[str, torch.Tensor]:
     return {k: torch.randint(m, (n,), generator=generator).double() for k, m in most.items()}
 
 
-def measure(case: tuple[str, int], device: str, *, steps: int, solver: int, repeats: int) -> dict:
+class _Latents(torch.nn.Module):
+    """Stands for an autoencoder that takes no time: so many copies of an image, and their mean."""
+
+    factor = 1
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return images.expand(-1, self.channels, -1, -1)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents.mean(1, keepdim=True)
+
+
+def measure(
+    case: tuple[str, int, int], device: str, *, steps: int, solver: int, repeats: int
+) -> dict:
     """Time one size of network at one resolution."""
-    size, side = case
+    size, side, channels = case
     graph = Graph.load("cxr7")
     variables = [graph[p] for p in graph[graph.image].parents]
-    config, (batch, group) = RadiTConfig.of(size, side), BATCHES[device]
+    precision = "bf16" if device == "cuda" else "fp32"
+    config, (batch, group) = RadiTConfig.of(size, side, channels), BATCHES[device]
     torch.manual_seed(0)
-    net, x = RadiT(config, variables), torch.rand(batch, 1, side, side)
-    columns, plan = columns_of(variables, batch), TrainConfig(steps=steps, batch=batch)
+    net, x = RadiT(config, variables), torch.rand(batch, channels, side, side)
+    columns, plan = (
+        columns_of(variables, batch),
+        TrainConfig(steps=steps, batch=batch, precision=precision),
+    )
     learn = seconds(
         lambda: train(net, lambda rows: x[rows] * 2 - 1, columns, plan, device=device),
         device,
         repeats,
     )
     columns = columns_of(variables, group)
-    one = ImageEquation(net, columns, solver, batch=group)
-    two = ImageEquation(net, {k: v.flip(0) for k, v in columns.items()}, solver, batch=group)
-    u = one.sample_noise(Draws(record_keys(pd.RangeIndex(group)), 0, "Image"))
+    way = Solving(solver, chunk=Chunk(group, half=device == "cuda"))
+    codec = _Latents(channels)
+    one = ImageEquation(net, columns, way, codec)
+    two = ImageEquation(net, {k: v.flip(0) for k, v in columns.items()}, way, codec)
+    draws = Draws(record_keys(pd.RangeIndex(group)), 0, "Image")
+    u = one.sample_noise(draws)
     film = one.predict(u).clamp(0, 1)
     sample = seconds(lambda: one.predict(u), device, repeats)
-    twin = seconds(lambda: two.predict(one.abduct(film)), device, repeats)
+    twin = seconds(lambda: two.predict(one.abduct(film, draws)), device, repeats)
+    null = (one.predict(one.abduct(film, draws)) - film).abs().max()
     return {
         "size": size,
-        "resolution": side,
+        "side": side,
+        "channels": channels,
+        "null_largest_change": float(null),
         "parameters": sum(p.numel() for p in net.parameters()),
         "batch": batch,
         "solver_batch": group,

@@ -195,7 +195,7 @@ class CNFKernel(nn.Module):
         grid = torch.tensor(self.grid[::-1] if back else self.grid, dtype=torch.float64)
         if self.solver != REVERSIBLE:
             return odeint(f, z, grid, method=self.solver)[-1]
-        # The pair of `causalcxr.radit.solvers`, unrounded so that there is a gradient; its first half.
+        # As `causalcxr.radit.solvers` has it: the first half, unrounded so that it has a gradient.
         q, v = z, f(grid[0], z)
         for here, there in pairwise(grid):
             h = there - here

@@ -38,13 +38,15 @@ _FADE = 0.5  # the change of latents, of deviation 1, at which the remainder fal
 
 @dataclass
 class Chunk:
-    """How many images are worked on at a time; it shrinks for good where memory runs out.
+    """How images are worked on at a time; it shrinks for good where memory runs out.
 
     Args:
         size: Images; more keep a graphics card busy.
+        half: Whether the network's products are in bf16; states stay float64, and exact.
     """
 
     size: int = 16
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,10 @@ class ImageEquation(Equation):
                 if columns is None
                 else [{name: c[filled].float().to(device) for name, c in columns.items()}]
             )
+            half = torch.autocast(device.type, torch.bfloat16, enabled=self.solving.chunk.half)
             try:
-                out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
+                with half:
+                    out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise

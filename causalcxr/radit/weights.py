@@ -36,7 +36,7 @@ def resolve(name: str, resolution: int) -> Path:
     bundled = BUNDLED / f"{name}-{resolution}.safetensors"
     path = bundled if bundled.exists() else Path(name)
     if not path.is_file():
-        names = sorted(p.stem for p in BUNDLED.glob("*.safetensors"))
+        names = sorted(p.stem for p in BUNDLED.glob("*.safetensors") if p.stem[-1].isdigit())
         raise ModelError(
             f"weights {name!r} at {resolution} pixels: no such file and not bundled (bundled: "
             f"{', '.join(names)}); give a path or train them with 'causalcxr radit train'"

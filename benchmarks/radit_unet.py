@@ -1,0 +1,145 @@
+"""RadiT beside diffusers' U-Net of as many parameters, each trained for as long on one thread.
+
+    python -m benchmarks radit_unet          (6 minutes each; needs causalcxr[latent])
+
+The same films, loss, batch, variables and embedding of them, AdamW for the U-Net and both of
+RadiT's optimisers; samples by 16 steps under the variables of held-out phantoms, judged by the
+bundled features. Draws `runs/radit_unet.png`: rows of U-Net, then of RadiT.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks import Row
+from benchmarks._distances import frechet, kernel, vectors
+from benchmarks._films import filmed
+from benchmarks._twins import GRAPH, bound, chance
+from causalcxr import Cohort
+from causalcxr.contact_sheet import contact_sheet
+from causalcxr.radit.conditioning import Conditioner
+from causalcxr.radit.features import load_features
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.optimisers import optimisers
+from causalcxr.radit.train_config import TrainConfig
+from causalcxr.radit.transformer import RadiT, RadiTConfig
+
+__all__ = ["UNet", "main"]
+
+
+class UNet(nn.Module):
+    """diffusers' U-Net as a velocity, under the embedding that RadiT has.
+
+    Args:
+        config: The size of the images; its other fields do not count.
+        widths: Channels of the stages.
+    """
+
+    def __init__(self, config: RadiTConfig, widths: tuple[int, ...] = (32, 48, 64, 128)) -> None:
+        super().__init__()
+        from diffusers import UNet2DModel
+
+        variables = [GRAPH[name] for name in GRAPH[GRAPH.image].parents]
+        self.config = config
+        self.unet = UNet2DModel(
+            sample_size=config.size[0],
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=1,
+            block_out_channels=widths,
+            norm_num_groups=8,
+            attention_head_dim=32,
+            down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+            class_embed_type="identity",
+        )
+        self.conditioner = Conditioner(variables, 4 * widths[0])
+
+    def embed_condition(self, columns: dict[str, Tensor], rows: int) -> Tensor:
+        """Embed the variables, (B, 1 + variables, width)."""
+        return self.conditioner(columns, rows)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        *,
+        columns: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the velocity, as `RadiT` does."""
+        if condition is None:
+            condition = self.embed_condition(columns or {}, len(x))
+        return self.unet(x, 1000 * t, class_labels=condition.sum(1)).sample
+
+
+def _trained(
+    net: nn.Module, chosen: list, columns: dict[str, Tensor], films: Tensor, minutes: float
+) -> int:
+    """Train for so long, the rate falling to nought with the time; return the steps."""
+    rates = [[group["lr"] for group in each.param_groups] for each in chosen]
+    generator, begun, steps, left = torch.Generator().manual_seed(0), time.monotonic(), 0, 1.0
+    while left > 0:
+        rows = torch.randint(len(films), (32,), generator=generator)
+        batch = {name: c[rows].float() for name, c in columns.items()}
+        x = films[rows][:, None].float() / 127.5 - 1
+        loss = velocity_loss(net, x, batch, generator)
+        for each, rate in zip(chosen, rates, strict=True):
+            each.zero_grad()
+            for group, full in zip(each.param_groups, rate, strict=True):
+                group["lr"] = full * min(1.0, left / 0.5, (steps + 1) / 30)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for each in chosen:
+            each.step()
+        steps += 1
+        left = 1 - (time.monotonic() - begun) / (60 * minutes)
+    net.eval().requires_grad_(False)
+    return steps
+
+
+def main(quick: bool = False) -> list[Row]:
+    """Return a row a network."""
+    try:
+        import diffusers  # noqa: F401
+    except ImportError:
+        return [{"network": "skipped: diffusers is not here; install causalcxr[latent]"}]
+    n, m, minutes = (256, 16, 0.05) if quick else (12_000, 600, 6.0)
+    cohort, films = filmed(n=n, seed=105, size=64, enriched=1)
+    columns = {k: torch.from_numpy(v) for k, v in cohort.columns(GRAPH).items() if k != "Image"}
+    held, features = Cohort.load("phantom", n=m, seed=202, enriched=1), load_features()
+    true, config = vectors(features, held.images[:]), RadiTConfig.of("tiny", 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = {
+            "U-Net": UNet(config),
+            "RadiT": RadiT(config, [GRAPH[p] for p in GRAPH["Image"].parents]),
+        }
+    how = {
+        "U-Net": [torch.optim.AdamW(nets["U-Net"].parameters(), lr=1e-3, weight_decay=0.01)],
+        "RadiT": optimisers(nets["RadiT"], TrainConfig()),
+    }
+    table, sheet = [], []
+    for name, net in nets.items():
+        steps = _trained(net, how[name], columns, torch.from_numpy(films), minutes)
+        equation = bound(net, held)
+        noise = equation.sample_noise(chance(held, seed=3))
+        made = equation.predict(noise).clamp(0, 1).float().numpy()
+        sheet.append(made[:12])
+        got = vectors(features, made)
+        table.append(
+            {
+                "network": name,
+                "parameters": sum(p.numel() for p in net.parameters()),
+                "minutes": minutes,
+                "steps": steps,
+                "Frechet": frechet(true, got),
+                "kernel": kernel(true, got),
+            }
+        )
+    rows = np.concatenate(sheet)
+    contact_sheet(rows, [""] * len(rows), columns=12, path=Path("runs/radit_unet.png"))
+    return table
