@@ -3,7 +3,7 @@
     python -m benchmarks radit_ablation
 
 A small network (32 pixels, 64 tokens of width 96, three blocks) learns 6,000 enriched phantoms in
-600 steps of 32, one choice changed at a time, one seed. Told: the velocity loss on held-out
+300 steps of 32, one choice changed at a time, one seed. Told: the velocity loss on held-out
 phantoms at fixed times and noise, and |twin - true| / |factual - true| for three interventions.
 The pairing is tried with four parents only: with all nineteen hardly two phantoms of a batch are
 alike. Runs that are done are kept in `runs/ablation/` and not run again.
@@ -98,7 +98,7 @@ def _run(choice: Choice, learned: Cohort, x: Tensor, steps: int, n: int) -> dict
 
 def main(quick: bool = False) -> list[Row]:
     """Return a row a choice."""
-    records, steps, n = (256, 5, 8) if quick else (6000, 600, 64)
+    records, steps, n = (256, 5, 8) if quick else (6000, 300, 32)
     learned, table = Cohort.load("phantom", n=records, seed=103, size=32, enriched=1), []
     x = None
     for name, choice in CHOICES.items():

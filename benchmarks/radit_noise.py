@@ -90,7 +90,7 @@ def _round_trip(net: RadiT, cohort: Cohort) -> list[Row]:
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each."""
-    n, few = (64, 8) if quick else (1600, 48)
+    n, few = (64, 8) if quick else (1000, 16)
     net, cohort = network(), Cohort.load("phantom", n=n, seed=102)
     equation = bound(net, cohort)
     u = equation.standard(equation.abduct(films(cohort), chance(cohort)))

@@ -32,7 +32,7 @@ def sampled(net: RadiT, cohort: Cohort) -> np.ndarray:
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each."""
-    n, m = (64, 128) if quick else (1000, 6000)
+    n, m = (64, 128) if quick else (500, 6000)
     net, features = network(), load_features()
     held, other = (Cohort.load("phantom", n=n, seed=seed, enriched=1) for seed in (202, 203))
     learned = Cohort.load("phantom", n=48_000, seed=1, enriched=1).head(m)

@@ -45,7 +45,7 @@ def _anew(net: RadiT, true: Cohort) -> np.ndarray:
 
 def main(quick: bool = False) -> list[Row]:
     """Return a row an intervention, and their mean."""
-    n, records = (16, 600) if quick else (96, 4000)
+    n, records = (16, 600) if quick else (48, 2000)
     cohort, net = Cohort.load("phantom", n=records, seed=102), network()
     paired = network(_PAIRED) if _PAIRED.exists() else None
     table: list[Row] = []

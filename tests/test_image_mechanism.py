@@ -15,12 +15,21 @@ from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import save_radit
+from causalcxr.scm import SCM
 from causalcxr.variables import Variable
 
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
 SHAPE = RadiTConfig(resolution=32, patch=4, width=32, depth=2, heads=2)
 N = 33
+REACHED = {
+    "Pleural Effusion",
+    "Support Devices",
+    "Lung Opacity",
+    "Lung Lesion",
+    "No Finding",
+    "Image",
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,12 @@ def test_given_a_question_then_the_equation_guides_what_it_reaches(net):
     equation = ImageEquation(net, parents(), Solving(guidance=2.0))
     assert equation.solving.guided == frozenset()
     assert equation.reaching(["Sex", "Image"]).solving.guided == {"Sex", "Image"}
+
+
+def test_given_an_action_then_it_reaches_what_is_set_and_below_but_for_what_is_held():
+    acted = SCM(GRAPH).do(pleural_effusion="P", hold=["Atelectasis"])
+    assert acted._reached == REACHED
+    assert SCM(GRAPH)._reached == set()
 
 
 @pytest.mark.parametrize("batch", [16, 7])

@@ -6,7 +6,7 @@
 Latents of 512-pixel images (64 x 64 x 16, tokens of 2 x 2), bf16. The dense rate is measured in
 the same run, first: the best of some large products. A training step is the engine's own
 (`TrainRun`): forward, backward, clipping, fused AdamW, moving average. Model FLOPs are counted
-from the shapes, three forwards a step; what is recomputed does not count. `utilisation.json` is written
+from the shapes, three forwards a step; what is recomputed does not count. The table is written
 after every case; a case that stands there is not measured again.
 """
 
