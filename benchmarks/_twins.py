@@ -28,17 +28,19 @@ ACTIONS: Mapping[str, tuple[str, Intervention]] = {
 }
 
 
-def network(weights: str | Path = "phantom", size: str = "tiny", resolution: int = 64) -> RadiT:
-    """Return a trained network for the parents of cxr7's image."""
-    variables = [GRAPH[name] for name in GRAPH[GRAPH.image].parents]
-    config = RadiTConfig.of(size, resolution)
+def network(weights: str | Path = "phantom", resolution: int = 64, graph: Graph = GRAPH) -> RadiT:
+    """Return a trained network of the tiny size for the parents of a graph's image."""
+    variables = [graph[name] for name in graph[graph.image].parents]
+    config = RadiTConfig.of("tiny", resolution)
     net = adopt_weights(resolve(str(weights), resolution), config, variables)
     return net.eval().requires_grad_(False)
 
 
-def bound(net: RadiT, cohort: Cohort, solving: Solving | None = None) -> ImageEquation:
+def bound(
+    net: RadiT, cohort: Cohort, solving: Solving | None = None, graph: Graph = GRAPH
+) -> ImageEquation:
     """Return the image's equation under the variables of some records."""
-    columns = cohort.columns(GRAPH)
+    columns = cohort.columns(graph)
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
     return ImageEquation(net, parents, solving)
 
