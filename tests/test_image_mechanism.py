@@ -142,7 +142,7 @@ def test_given_guidance_then_only_the_guided_variables_have_a_stronger_say(net):
     other = columns | {"Edema": torch.ones(N).double()}
 
     def change(guided, weight):
-        way = Solving(16, "midpoint", weight, frozenset(guided))
+        way = Solving(6, "midpoint", weight, frozenset(guided))
         u = ImageEquation(net, columns, way).abduct(x, draws())
         return ImageEquation(net, other, way).predict(u) - x
 

@@ -16,7 +16,7 @@ from causalcxr import Cohort, Graph, Shift, Variable, do
 from causalcxr.errors import CohortError, InterventionError, ModelError
 from causalcxr.images import ArrayImages
 from causalcxr.noise import Draws, record_keys
-from causalcxr.radit import train
+from causalcxr.radit import train_run
 from causalcxr.sources.phantom import truth
 
 
@@ -516,7 +516,7 @@ def test_given_an_image_fit_that_was_killed_then_it_goes_on_from_its_checkpoint(
     class Killed(Exception):
         pass
 
-    real, calls = train.velocity_loss, []
+    real, calls = train_run.velocity_loss, []
 
     def dies(*args, **kwargs):
         calls.append(1)
@@ -524,8 +524,8 @@ def test_given_an_image_fit_that_was_killed_then_it_goes_on_from_its_checkpoint(
             raise Killed
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(train, "velocity_loss", dies)
-    eager = partial(train.TrainConfig, save_every=-1.0)  # a checkpoint after every step
+    monkeypatch.setattr(train_run, "velocity_loss", dies)
+    eager = partial(train_run.TrainConfig, save_every=-1.0)  # a checkpoint after every step
     monkeypatch.setattr("causalcxr.mechanisms.image.TrainConfig", eager)
     with pytest.raises(Killed):
         cx.SCM(films.graph).fit(films.cohort, folder=tmp_path)

@@ -28,6 +28,7 @@ class Pixels(nn.Module):
     """The image itself.
 
     Example:
+        >>> import torch
         >>> x = torch.rand(2, 1, 8, 8)
         >>> bool((Pixels().decode(Pixels().encode(x)) == x).all())
         True
