@@ -52,7 +52,11 @@ def _independence(u: Tensor, cohort: Cohort) -> list[Row]:
             continue  # too few to say anything
         else:
             ridge = LogisticRegressionCV(
-                Cs=10.0 ** np.arange(-6, 0), max_iter=500, scoring="roc_auc"
+                Cs=10.0 ** np.arange(-6, 0),
+                max_iter=500,
+                scoring="roc_auc",
+                l1_ratios=(0,),
+                use_legacy_attributes=False,
             )
             model = make_pipeline(StandardScaler(), ridge).fit(here, a == a.max())
             read = model.predict_proba(there)[:, 1]

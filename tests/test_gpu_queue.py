@@ -24,7 +24,7 @@ def test_given_utilisation_then_rates_stand_beside_the_measured_one_and_are_kept
     table = ran("utilisation", tmp_path)
     assert len(table["rows"]) == 2
     for row in table["rows"]:
-        share = row["flop_per_second"] / table["dense_flop_per_second"]
+        share = row["flop_per_second"] / row["dense_flop_per_second"]
         assert row["utilisation"] == pytest.approx(share, abs=1e-3)
         assert 0 < share < 1.5
     assert ran("utilisation", tmp_path)["rows"] == table["rows"]

@@ -139,6 +139,7 @@ def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[
     peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
     return {
         "case": case.name,
+        "at_a_time": n if case.sampling else run.micro or n,  # fewer, where memory ran out
         "parameters": sum(p.numel() for p in net.parameters()),
         "forward_gflop": round(forward_flops(config) / 1e9, 2),
         "images_per_second": round(n / seconds, 2),
@@ -180,11 +181,10 @@ def main() -> None:
     about = {"device": name, "torch": torch.__version__, "dense_flop_per_second": rate}
     for row in rows(cases, done, args):
         if "flop_per_second" in row:
-            row["utilisation"] = round(row["flop_per_second"] / rate, 3)
+            row |= {"utilisation": round(row["flop_per_second"] / rate, 3), **about}
         done[row["case"]] = row
         print(json.dumps(row), flush=True)
-        table = json.dumps({**about, "rows": list(done.values())}, indent=1)
-        atomic_write(out, table + "\n")
+        atomic_write(out, json.dumps({"rows": list(done.values())}, indent=1) + "\n")
     print(out)
 
 
