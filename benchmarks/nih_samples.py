@@ -30,4 +30,4 @@ def main(quick: bool = False) -> list[Row]:
     held = held.head(64) if quick else held
     made = sampled(network(_WEIGHTS, graph=graph), held, graph)
     half = learned.images[:]
-    return judged(made, held.images[:], half[::2], half, "nih")
+    return judged(made, held.images[:], half[::2], half, "nih", real=True)

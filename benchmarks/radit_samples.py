@@ -31,7 +31,12 @@ def sampled(net: RadiT, cohort: Cohort, graph: Graph = GRAPH) -> np.ndarray:
 
 
 def judged(
-    made: np.ndarray, true: np.ndarray, again: np.ndarray, known: np.ndarray, name: str
+    made: np.ndarray,
+    true: np.ndarray,
+    again: np.ndarray,
+    known: np.ndarray,
+    name: str,
+    real: bool = False,
 ) -> list[Row]:
     """Compare samples with images of another set, and with those that were learned.
 
@@ -41,6 +46,7 @@ def judged(
         again: Other images like them: how far they are from `true` is the floor.
         known: Images that were learned.
         name: Of the pictures in `runs/`.
+        real: Whether what was learned are real radiographs, which are not marked as synthetic.
     """
     features = load_features()
     a, b, c, k = (vectors(features, films) for films in (true, again, made, known))
@@ -55,7 +61,9 @@ def judged(
     shown = made[:24]
     contact_sheet(shown, [""] * len(shown), columns=6, path=Path(f"runs/{name}_samples.png"))
     words = ["sample", "training film"] * len(order)
-    contact_sheet(pairs, words, columns=6, path=Path(f"runs/{name}_nearest.png"))
+    marks = [True, not real] * len(order)
+    path = Path(f"runs/{name}_nearest.png")
+    contact_sheet(pairs, words, columns=6, path=path, synthetic=marks)
     what = f"median distance to the nearest of {len(known)} training films"
     return [
         {"figure": "Frechet distance", "value": frechet(a, c), "real": frechet(a, b)},

@@ -75,7 +75,7 @@ def contact_sheet(
     columns: int = 6,
     path: str | Path | None = None,
     *,
-    synthetic: bool = True,
+    synthetic: bool | Sequence[bool] = True,
 ) -> Figure:
     """Draw n radiographs in a grid, a caption above each.
 
@@ -84,7 +84,8 @@ def contact_sheet(
         captions: Shape (n,).
         columns: How many beside each other.
         path: A file to write the picture to, PNG.
-        synthetic: Whether to mark them as synthetic; only real radiographs go without.
+        synthetic: Whether to mark them as synthetic, one answer for all or one each; only real
+            radiographs go without.
 
     Raises:
         CohortError: If there is nothing to draw, or captions and images differ in number.
@@ -95,11 +96,12 @@ def contact_sheet(
             f"{len(images)} images, {len(captions)} captions and {columns} columns do not fit"
         )
     columns = min(columns, len(images))
+    marks = [synthetic] * len(images) if isinstance(synthetic, bool) else list(synthetic)
     page = _Page(len(images), columns, 1, images.shape[1:], caption=0.34, header=0.34)
     for k, caption in enumerate(captions):
         page.caption(k, "", str(caption))
-        page.show(k, 0, images[k], marked=synthetic)
-    if synthetic:
+        page.show(k, 0, images[k], marked=marks[k])
+    if any(marks):
         page.write(page.left, page.height - 0.2, MARK, color=_RED, weight="bold", size=7)
     return page.finished(path)
 
