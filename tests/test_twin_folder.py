@@ -105,7 +105,14 @@ def test_given_real_patients_then_only_the_twin_is_marked(model, cohort, tmp_pat
             assert ("Comment" in image.text) == path.stem.endswith("twin")
 
 
-@pytest.mark.parametrize("lost", ["some images", "everything but the ticket", "nothing"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "some images",
+        pytest.param("everything but the ticket", marks=pytest.mark.slow),
+        pytest.param("nothing", marks=pytest.mark.slow),
+    ],
+)
 def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
     job, tmp_path, monkeypatch, lost
 ):
