@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from causalcxr.errors import MechanismError, ModelError
+from causalcxr.errors import MechanismError
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.jobs import parse_spec
@@ -29,7 +29,7 @@ from causalcxr.radit.weights import save_radit
 from causalcxr.radit_config import RunConfig
 from causalcxr.radit_data import RunData, load_data, network_of, read_codec
 from causalcxr.radit_watch import Board, RunBar, held_out_loss, samples
-from causalcxr.tensors import load_tensors, sha256
+from causalcxr.tensors import device_of, load_tensors, sha256
 
 __all__ = ["train_weights"]
 
@@ -76,7 +76,7 @@ def train_weights(config: RunConfig, command: str = "", *, show: bool | None = N
     begun, graph = time.monotonic(), Graph.load(config.graph)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with joined(_device(config.device)) as (world, device):
+    with joined(device_of(config.device)) as (world, device):
         codec = read_codec(config, device)
         net = network_of(config, graph, codec)
         data = load_data(config, graph, codec, device)
@@ -154,16 +154,6 @@ def _draw(run: _Run, net: RadiT, sheet: Path) -> None:
         samples(net, run.data.cohort.head(_SHEET), run.graph, sheet, run.codec)
     except MechanismError as error:
         print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
-
-
-def _device(name: str) -> str:
-    """Return the device to train on; "auto" takes a graphics card where there is one."""
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "auto":
-        return best
-    if name.partition(":")[0] not in ("cpu", best):
-        raise ModelError(f"device {name!r} is not to be had here; use auto or {best}")
-    return name
 
 
 def _card(run: _Run) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -15,7 +16,25 @@ from torch import Tensor
 from causalcxr.errors import ModelError
 from causalcxr.files import atomic_write
 
-__all__ = ["load_tensors", "pack_tensors", "save_tensors", "sha256"]
+__all__ = ["device_of", "load_tensors", "pack_tensors", "save_tensors", "sha256"]
+
+
+def device_of(name: str) -> str:
+    """Return the device to work on; "auto" takes a graphics card where there is one.
+
+    Raises:
+        ModelError: If there is no such device here.
+
+    Example:
+        >>> device_of("cpu")
+        'cpu'
+    """
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return best
+    if name.partition(":")[0] not in ("cpu", best):
+        raise ModelError(f"device {name!r} is not to be had here; use auto or {best}")
+    return name
 
 
 def sha256(path: Path) -> str:

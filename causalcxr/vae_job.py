@@ -20,7 +20,7 @@ from torch import Tensor
 
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
-from causalcxr.errors import CohortError, ModelError
+from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.images import Images
 from causalcxr.jobs import load_cohort
@@ -32,7 +32,7 @@ from causalcxr.radit.raddino import load_raddino
 from causalcxr.radit.vae_quality import quality
 from causalcxr.radit.vae_train import train_vae
 from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
-from causalcxr.tensors import load_tensors, sha256
+from causalcxr.tensors import device_of, load_tensors, sha256
 from causalcxr.vae_config import FluxSpec, PerceptualSpec, VAEConfig
 
 __all__ = ["encode_cohort", "train_autoencoder"]
@@ -59,7 +59,7 @@ def train_autoencoder(config: VAEConfig, command: str = "") -> Path:
         ModelError: If the model, the features or the device are not to be had.
         MechanismError: If a loss is not finite.
     """
-    begun, device, out = time.monotonic(), _device(config.device), Path(config.out)
+    begun, device, out = time.monotonic(), device_of(config.device), Path(config.out)
     codec, adapters = _model(config)
     learned, held_out = _parts(load_cohort(config.cohort), config.seed)
     codec.check(torch.empty(0, 1, *learned.images.size))
@@ -113,7 +113,7 @@ def encode_cohort(
         device: cpu, cuda, or auto.
     """
     records = load_cohort(cohort).with_images_only()
-    ready = load_codec(codec).to(_device(device))
+    ready = load_codec(codec).to(device_of(device))
     return cache_latents(ready, records, out, batch=batch, shard=shard, dtype=dtype)
 
 
@@ -171,16 +171,6 @@ def _sheet(codec: Autoencoder, cohort: Cohort, path: Path) -> None:
     both = torch.stack([films, made], 1).flatten(0, 1)
     captions = [word for name in few.records for word in (str(name), "reconstruction")]
     contact_sheet(((both + 1) / 2).numpy(), captions, columns=6, path=path)
-
-
-def _device(name: str) -> str:
-    """Return the device to work on; "auto" takes a graphics card where there is one."""
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "auto":
-        return best
-    if name.partition(":")[0] not in ("cpu", best):
-        raise ModelError(f"device {name!r} is not to be had here; use auto or {best}")
-    return name
 
 
 def _write(config: VAEConfig, codec: Autoencoder, held_out: Cohort, about: dict[str, Any]) -> None:

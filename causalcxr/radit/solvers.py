@@ -20,11 +20,9 @@ from torch import Tensor
 
 from causalcxr.errors import MechanismError, nearest
 
-__all__ = ["REVERSIBLE", "SOLVERS", "carry", "on_lattice", "solver", "times"]
+__all__ = ["SOLVERS", "carry", "on_lattice", "solver", "times"]
 
 Velocity = Callable[[Tensor, float], Tensor]
-# (velocity, (y, q), t, h, whether time runs from noise to image) -> (y, q)
-Step = Callable[[Velocity, tuple[Tensor, Tensor], float, float], tuple[Tensor, Tensor]]
 
 _STATE = 2.0**41  # 2^-30 of a velocity, 2^-10 of a time, and a half
 _VELOCITY = 2.0**30
@@ -131,13 +129,11 @@ class Solver:
     Args:
         solve: (velocity, state (B, 2, ...), times) -> state.
         reversible: Whether the way back returns the very bits.
-        evaluations: Velocities a step.
         twin: Whether the second half starts as a copy of the first, or as zero.
     """
 
     solve: Callable[[Velocity, Tensor, list[float]], Tensor]
     reversible: bool
-    evaluations: int
     twin: bool = False
 
     def start(self, y: Tensor) -> Tensor:
@@ -146,13 +142,12 @@ class Solver:
 
 
 SOLVERS: Mapping[str, Solver] = {
-    "reversible": Solver(_reversible_heun, True, 1, twin=True),
-    "leapfrog": Solver(_leapfrog, True, 1),
-    "midpoint": Solver(_plain(_midpoint), False, 2),
-    "heun": Solver(_plain(_heun), False, 2),
-    "euler": Solver(_plain(_euler), False, 1),
+    "reversible": Solver(_reversible_heun, True, twin=True),
+    "leapfrog": Solver(_leapfrog, True),
+    "midpoint": Solver(_plain(_midpoint), False),
+    "heun": Solver(_plain(_heun), False),
+    "euler": Solver(_plain(_euler), False),
 }
-REVERSIBLE = tuple(name for name, each in SOLVERS.items() if each.reversible)
 
 
 def solver(name: str) -> Solver:

@@ -20,12 +20,12 @@ from causalcxr.errors import MechanismError, ModelError
 from causalcxr.images import progress
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.autoencoder import Autoencoder
+from causalcxr.radit.batches import EPOCHS, Order
 from causalcxr.radit.checkpoint import alone, read_checkpoint, write_checkpoint
 from causalcxr.radit.vae_loss import Losses, Perceptual, losses
 
 __all__ = ["VAETrainConfig", "train_vae"]
 
-_SEEDS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
 _NORMALISED = 4096  # images over which latents are normalised, at most
 
 
@@ -70,22 +70,6 @@ class VAETrainConfig:
                 raise MechanismError(f"training: {name} is {getattr(self, name)}; 0 or more")
 
 
-class _Order:
-    """Which images come in which step: each epoch has an order of its own."""
-
-    def __init__(self, n: int, batch: int, seed: int) -> None:
-        self.n, self.batch, self.seed = n, min(batch, n), seed
-        self.epoch, self.order = -1, torch.arange(0)
-
-    def rows(self, step: int) -> Tensor:
-        """Return the rows of a step, (B,)."""
-        epoch, k = divmod(step, self.n // self.batch)
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(self.seed * _SEEDS + epoch)
-            self.epoch, self.order = epoch, torch.randperm(self.n, generator=generator)
-        return self.order[k * self.batch : (k + 1) * self.batch]
-
-
 class _Run:
     """What is learned: weights, their average, the adversary, the optimisers, the step."""
 
@@ -120,7 +104,7 @@ class _Run:
     def advance(self, images: Tensor, perceptual: Perceptual | None) -> dict[str, Tensor]:
         """Take one step and return its losses."""
         config = self.config
-        generator = torch.Generator().manual_seed(self.seed * _SEEDS + self.step)
+        generator = torch.Generator().manual_seed(self.seed * EPOCHS + self.step)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             found = losses(self.model, images, generator, perceptual)
             total = found.absolute + config.kl * found.divergence
@@ -237,7 +221,7 @@ def _loop(
     until: float,
 ) -> list[dict[str, float]]:
     """Take the steps that are left, write checkpoints, and return the mean losses."""
-    config, order, begun = run.config, _Order(n, run.config.batch, run.seed), time.monotonic()
+    config, order, begun = run.config, Order(n, run.config.batch, run.seed), time.monotonic()
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint)
