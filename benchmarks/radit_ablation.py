@@ -50,6 +50,8 @@ CHOICES = {
     "adaLN a block": Choice({"modulation": "blocks"}),
     "tokens in the context": Choice({"entry": "tokens"}),
     "adaLN and tokens": Choice({"entry": "both"}),
+    "tokens, effects sparse by .1": Choice({"entry": "tokens"}, {"sparse": 0.1}),
+    "tokens, effects sparse by .4": Choice({"entry": "tokens"}, {"sparse": 0.4}),
     "spline basis": Choice({"numbers": "spline"}),
     "AdamW": Choice(training={"optimiser": "adamw"}),
     "times shifted to noise by 2": Choice(training={"shift": 2.0}),

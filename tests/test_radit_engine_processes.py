@@ -20,7 +20,9 @@ from causalcxr.tensors import load_tensors
 GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
 SHAPE = RadiTConfig(resolution=16, patch=4, width=32, depth=2, heads=2)
-SHORT = TrainConfig(steps=6, batch=8, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=3)
+SHORT = TrainConfig(
+    sparse=0.1, steps=6, batch=8, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=3
+)
 TOLERANCE = 1e-6  # sums of other parts round otherwise, in the seventh digit
 
 

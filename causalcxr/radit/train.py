@@ -81,13 +81,17 @@ def train(
         diary = _Diary(run, folder, progress)
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
-        order = Order(_length(columns), config.batch, seed)
+        order, same_order = (Order(_length(columns), config.batch, seed) for _ in range(2))
         rows_of_steps = _rows(order, world.rows(order.batch), run.step)
         with closing(ahead(rows_of_steps, images, config.ahead)) as batches:
             while run.step < config.steps and not clock.over():
                 rows, films = next(batches)
-                here = rows.to(run.device)
-                loss = run.advance(films.to(run.device), {k: v[here] for k, v in columns.items()})
+                given = _given(columns, rows.to(run.device))
+                others = None
+                if config.sparse:
+                    whole = same_order.rows(run.step).roll(1)[world.rows(order.batch)]
+                    others = _given(columns, whole.to(run.device))
+                loss = run.advance(films.to(run.device), given, others)
                 diary.add(loss, len(rows))
                 if watch and watch_every and run.step % watch_every == 0:
                     averaged = run.settle()
@@ -103,6 +107,10 @@ def train(
 
 def _length(columns: dict[str, Tensor]) -> int:
     return len(next(iter(columns.values())))
+
+
+def _given(columns: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {name: column[rows] for name, column in columns.items()}
 
 
 def _rows(order: Order, mine: slice, step: int) -> Iterator[Tensor]:

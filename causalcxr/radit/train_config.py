@@ -31,6 +31,8 @@ class TrainConfig:
         average: Decay of the moving average of the weights, a step.
         hide: Rate at which variables are hidden.
         shift: Of the times towards noise, see `causalcxr.radit.flow.logit_normal`.
+        sparse: Weight of the penalty on what single variables do to the velocity, see
+            `causalcxr.radit.flow`; a quarter more work a step.
         pairing: Which noise goes with which image: `none`, as drawn; `ot`, the nearest within
             equal parents, among the images that one process computes at a time.
         save_every: Seconds between checkpoints.
@@ -63,6 +65,7 @@ class TrainConfig:
     average: float = 0.999
     hide: float = 0.05
     shift: float = 1.0
+    sparse: float = 0.0
     pairing: str = "none"
     save_every: float = 60.0
     optimiser: str = "muon"
@@ -83,6 +86,8 @@ class TrainConfig:
         for name in ("lr", "clip", "shift"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
                 raise MechanismError(f"training: {name} is {value}; expected more than 0")
+        if not 0 <= self.sparse < float("inf"):
+            raise MechanismError(f"training: sparse is {self.sparse}; expected 0 or more")
         for name in ("decay", "average", "hide"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise MechanismError(f"training: {name} is {value}; expected 0 to 1")

@@ -56,10 +56,21 @@ class TrainRun:
             self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimisers = optimisers(self.net, config, fused=self.device.type == "cuda")
 
-    def advance(self, images: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        """Take one optimiser step on this process's rows of a batch, and return their loss."""
+    def advance(
+        self,
+        images: Tensor,
+        columns: dict[str, Tensor],
+        others: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Take one optimiser step on this process's rows of a batch, and return their loss.
+
+        Args:
+            images: (B, C, H, W).
+            columns: The parents, each (B,).
+            others: Parents of other patients, for the penalty on effects.
+        """
         set_rate(self.optimisers, self.step, self.config)
-        while (loss := self._descend(images, columns)) is None:
+        while (loss := self._descend(images, columns, others)) is None:
             self._halve(len(images))
         nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         for optimiser in self.optimisers:
@@ -68,7 +79,9 @@ class TrainRun:
         self.step += 1
         return loss
 
-    def _descend(self, images: Tensor, columns: dict[str, Tensor]) -> Tensor | None:
+    def _descend(
+        self, images: Tensor, columns: dict[str, Tensor], others: dict[str, Tensor] | None
+    ) -> Tensor | None:
         """Add up the gradients of a batch, some images at a time; None if memory ran out."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -79,14 +92,20 @@ class TrainRun:
             for start in range(0, n, at_once):
                 part = slice(start, min(start + at_once, n))
                 with together(self.model, last=part.stop == n):
-                    loss = self._loss(images, columns, part)
+                    loss = self._loss(images, columns, others, part)
                     loss.backward()
                 total += loss.detach()
         except torch.OutOfMemoryError:
             return None
         return total
 
-    def _loss(self, images: Tensor, columns: dict[str, Tensor], part: slice) -> Tensor:
+    def _loss(
+        self,
+        images: Tensor,
+        columns: dict[str, Tensor],
+        others: dict[str, Tensor] | None,
+        part: slice,
+    ) -> Tensor:
         """Return the share of the batch's loss that some of its images have."""
         config, n = self.config, len(images)
         first = self.world.rank * n
@@ -103,6 +122,8 @@ class TrainRun:
                 pairing=PAIRINGS[config.pairing],
                 rows=slice(first + part.start, first + part.stop),
                 total=n * self.world.ranks,
+                sparse=config.sparse,
+                others=others and {k: v[part] for k, v in others.items()},
             )
         return loss * ((part.stop - part.start) / n)
 
