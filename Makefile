@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PYTHON) || $(BASE) -m venv .venv
-	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,store,cluster,codecs,codecs-gpl,latent]"
+	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,app,store,cluster,codecs,codecs-gpl,latent]"
 	@touch $(STAMP)
 
 install: $(STAMP)
@@ -20,8 +20,9 @@ install: $(STAMP)
 demo: $(STAMP)
 	.venv/bin/causalcxr demo --out demo
 
+# A worker for each processor, one thread each: products are small.
 test: $(STAMP)
-	$(PYTHON) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from causalcxr import audit
+    from causalcxr.audit.stressing import stress
     from causalcxr.cohort import Cohort
     from causalcxr.errors import CausalCXRError
     from causalcxr.graph import Graph, Variable
@@ -26,7 +28,9 @@ __all__ = [
     "Shift",
     "Variable",
     "__version__",
+    "audit",
     "do",
+    "stress",
 ]
 
 _HOMES = {
@@ -41,7 +45,9 @@ _HOMES = {
     "Shift": "causalcxr.interventions",
     "Variable": "causalcxr.graph",
     "do": "causalcxr.interventions",
+    "stress": "causalcxr.audit.stressing",
 }
+_PACKAGES = ("audit",)  # which can be called
 
 
 def __getattr__(name: str) -> Any:
@@ -50,6 +56,8 @@ def __getattr__(name: str) -> Any:
         value = import_module("importlib.metadata").version("causalcxr")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
+    elif name in _PACKAGES:
+        value = import_module(f"causalcxr.{name}")
     else:
         raise AttributeError(f"module 'causalcxr' has no attribute {name!r}")
     globals()[name] = value

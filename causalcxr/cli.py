@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from causalcxr import cli_cohort, cli_export, cli_graph, cli_questions, cli_radit
+from causalcxr import (
+    cli_audit,
+    cli_cohort,
+    cli_export,
+    cli_graph,
+    cli_questions,
+    cli_radit,
+    cli_study,
+)
 from causalcxr.cli_options import (
     BeyondRange,
     Cluster,
@@ -36,6 +44,7 @@ app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
 app.command("export")(cli_export.export)
 app.add_typer(cli_radit.app, name="radit")
+app.add_typer(cli_study.app, name="study")
 
 
 @app.command()
@@ -106,7 +115,7 @@ def counterfactual(
     )
 
 
-for verb in cli_questions.VERBS:
+for verb in (*cli_questions.VERBS, *cli_audit.VERBS):
     app.command()(verb)
 
 

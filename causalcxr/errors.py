@@ -4,12 +4,15 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AuditError",
     "CausalCXRError",
+    "ClassifierError",
     "CohortError",
     "GraphError",
     "InterventionError",
     "MechanismError",
     "ModelError",
+    "StudyError",
     "nearest",
 ]
 
@@ -34,8 +37,20 @@ class MechanismError(CausalCXRError):
     """A structural equation that cannot be built, trained or solved."""
 
 
+class ClassifierError(CausalCXRError):
+    """A classifier that cannot be asked, or whose answers are no probabilities."""
+
+
+class AuditError(CausalCXRError):
+    """An audit or a stress test that cannot be done as asked."""
+
+
 class ModelError(CausalCXRError):
     """A saved or stale model that cannot be used as asked."""
+
+
+class StudyError(CausalCXRError):
+    """A reader study that cannot be made, served or analysed as asked."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

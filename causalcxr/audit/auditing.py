@@ -1,0 +1,318 @@
+"""The audit: one classifier, one intervention, and every figure with its uncertainty."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.bootstrap import Validation
+from causalcxr.audit.classifiers import Classifier, as_classifier
+from causalcxr.audit.gates import Gates
+from causalcxr.audit.groups import find_groups
+from causalcxr.audit.hypotheses import hypotheses
+from causalcxr.audit.individual import EffectFrame, effect_table, flip_matrix, flip_table
+from causalcxr.audit.observed import Observed, observe
+from causalcxr.audit.pairs import Pairs, make_pairs
+from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.result import Audit
+from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.cohort import Cohort
+from causalcxr.columns import frame
+from causalcxr.errors import AuditError, CausalCXRError, nearest
+from causalcxr.graph import Graph
+from causalcxr.interventions import Intervention
+from causalcxr.model_folder import versions
+from causalcxr.scm import SCM
+
+__all__ = ["audit", "audit_pairs", "by_names", "described", "label_of"]
+
+_ALIKE = ("Age",)
+
+
+def audit(
+    classifier: Any,
+    model: SCM,
+    cohort: Cohort,
+    action: Intervention | Mapping[str, Any],
+    *,
+    label: str | None = None,
+    by: str | Sequence[str] = (),
+    hold: Iterable[str] = (),
+    draws: int | None = None,
+    seed: int = 0,
+    reader: AttributeReader | None = None,
+    gates: Gates | None = None,
+    beyond_range: bool = False,
+    **options: Any,
+) -> Audit:
+    """Audit a classifier: what is observed in groups, and what an intervention does to its scores.
+
+    Args:
+        classifier: What scores records, see `as_classifier`.
+        model: A fitted model, which makes the twins.
+        cohort: Records to audit, with images where the classifier reads them.
+        action: What is done, such as `do(sex="M")`.
+        label: The variable that the classifier predicts; by default the classifier's own target.
+        by: Columns whose levels and intersections are groups.
+        hold: Variables that keep their factual value.
+        draws: Posterior draws a record; three at least tell the generator's uncertainty.
+        seed: Of all random numbers.
+        reader: Who reads attributes off images, for the gates; taught by other records.
+        gates: Where the gates stand.
+        beyond_range: See `SCM.do`.
+        **options: As `audit_pairs` takes them.
+
+    Raises:
+        AuditError: If the audit cannot be done as asked.
+        ClassifierError: If the classifier cannot be asked.
+        CausalCXRError: As `SCM.counterfactual` does.
+    """
+    scorer = as_classifier(classifier, target=label)
+    if label := label or scorer.target:
+        label_of(model.graph, label)
+    by_names(model.graph, cohort, by)
+    if scorer.reads_images and not cohort.has_images:
+        raise AuditError(f"the cohort has no images, which {scorer.name!r} reads")
+    if scorer.reads_images:
+        cohort = cohort.with_images_only()
+    pairs = make_pairs(
+        model,
+        cohort,
+        action,
+        hold=hold,
+        draws=draws,
+        seed=seed,
+        beyond_range=beyond_range,
+        reader=reader,
+        gates=gates,
+    )
+    return audit_pairs(scorer, pairs, label=label, by=by, seed=seed, **options)
+
+
+def audit_pairs(
+    classifier: Any,
+    pairs: Pairs,
+    *,
+    label: str | None = None,
+    by: str | Sequence[str] = (),
+    threshold: ThresholdRule | float | str | None = None,
+    validation: Cohort | None = None,
+    alike: Sequence[str] = _ALIKE,
+    primaries: Sequence[str] = ("effect: all",),
+    alpha: float = 0.05,
+    measures: Sequence[str] | None = None,
+    bootstrap: int = 2000,
+    seed: int = 0,
+) -> Audit:
+    """Audit a classifier on pairs that are there already.
+
+    Args:
+        classifier: What scores records, see `as_classifier`.
+        pairs: Records and twins, see `make_pairs`.
+        label: The variable that the classifier predicts; without one there is no table of what is
+            observed.
+        by: Columns whose levels and intersections are groups.
+        threshold: A rule such as "youden" (with labels, the default) or "sensitivity=.9", or a
+            number (.5 without labels).
+        validation: Other patients, on whom the rule chooses; without them it chooses on the
+            audited records, which is told.
+        alike: Columns in which groups are made alike, beside the label.
+        primaries: Hypotheses that were declared before; Holm's correction is over these alone.
+        alpha: Of the tests.
+        measures: Of the groups; all by default.
+        bootstrap: Draws of patients.
+        seed: Of all random numbers.
+
+    Raises:
+        AuditError: If it cannot be done as asked.
+        ClassifierError: If the classifier cannot be asked.
+    """
+    scorer = as_classifier(classifier, target=label)
+    graph, label = pairs.graph, label or scorer.target
+    name = label_of(graph, label) if label else None
+    names = by_names(graph, pairs.factual, by)
+    rule = ThresholdRule.read(threshold if threshold is not None else "youden" if name else 0.5)
+    records = _records(scorer, pairs, name, names)
+    once = records[pairs.factual.draws == 0]
+    columns = described(graph, pairs.factual)[0]
+    table = columns[pairs.factual.draws == 0]
+    groups = find_groups(table, names, labels=once["label"], patients=once["patient"], edges=None)
+    given = _validated(scorer, graph, name, validation)
+    seen = _observed(once, groups, table, rule, given, alike, measures, bootstrap, seed, name)
+    limit = seen.threshold if seen else _fixed(rule)
+    if np.isnan(limit):
+        raise AuditError(f"threshold {rule.words}: the labels have one class only; give a number")
+    rows = find_groups(columns, names, patients=records["patient"])
+    scored = [c for c in ("factual", "twin", "null", "direct") if c in records]
+    held = EffectFrame(
+        records[scored].where(pd.Series(pairs.valid, records.index), axis=0),
+        records["patient"].to_numpy(),
+        pairs.factual.draws,
+        rows.masks,
+        _stays(records) if name else None,
+    )
+    effects = effect_table(held, draws=bootstrap, seed=seed)
+    flips = flip_table(held, limit)
+    return Audit(
+        pairs=pairs,
+        records=records,
+        groups=groups.table,
+        observed=seen,
+        effects=effects,
+        flips=flips,
+        flip_matrix=flip_matrix(held, limit),
+        tests=hypotheses(effects, flips, seen, primaries, alpha),
+        about={
+            "classifier": scorer.name,
+            "label": name,
+            "by": list(names),
+            "threshold": float(limit),
+            "rule": rule.words,
+            "threshold_from": _where(rule, given),
+            "alike": list(alike),
+            "primaries": list(primaries),
+            "alpha": alpha,
+            "bootstrap": bootstrap,
+            "seed": seed,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            **pairs.about,
+        },
+    )
+
+
+def label_of(graph: Graph, label: str) -> str:
+    """Return the canonical name of the variable that is predicted: one with two levels.
+
+    Raises:
+        AuditError: If it is no such variable.
+    """
+    try:
+        name = graph.find(label)
+    except CausalCXRError:
+        raise AuditError(
+            f"label {label!r}: no such variable{nearest(label, graph.tabular)}"
+        ) from None
+    if len(graph[name].levels) != 2:
+        raise AuditError(f"label {name!r} has {len(graph[name].levels)} levels; expected two")
+    return name
+
+
+def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of groups, by their canonical names where the graph has them.
+
+    Raises:
+        AuditError: If there is no such column.
+    """
+    found, table = [], cohort.table
+    for word in [by] if isinstance(by, str) else by:
+        try:
+            found.append(graph.find(word))
+        except CausalCXRError:
+            if word not in table:
+                hint = nearest(word, [*graph.tabular, *table.columns])
+                raise AuditError(f"groups by {word!r}: no such column{hint}") from None
+            found.append(word)
+    return tuple(dict.fromkeys(found))
+
+
+def described(graph: Graph, *cohorts: Cohort) -> list[pd.DataFrame]:
+    """Return each cohort's columns, variables of the graph by their canonical names."""
+    tables = []
+    for cohort in cohorts:
+        known = frame(graph, cohort.columns(graph), cohort.index)
+        other = cohort.table.drop(columns=[c for c in cohort.table if c in known])
+        tables.append(pd.concat([known, other], axis=1))
+    return tables
+
+
+def _records(
+    scorer: Classifier, pairs: Pairs, label: str | None, by: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return a row a pair: who, which group, the labels, the scores, the verdict."""
+    factual, valid = pairs.factual, pairs.valid
+    once = factual.draws == 0
+    table = pd.DataFrame({"patient": factual.patients}, index=factual.index)
+    table[list(by)] = described(pairs.graph, factual)[0][list(by)]
+    for column, world in (("label", "factual"), ("label_twin", "twin")):
+        known = pairs.worlds[world].columns(pairs.graph)
+        table[column] = known[label] if label else np.nan
+    known = scorer.in_world("factual").scores(factual.select(once))
+    known = pd.Series(known, factual.records[once])
+    table["factual"] = known.reindex(factual.records).to_numpy()
+    for world in ("twin", "null", "direct"):
+        if world in pairs.worlds and scorer.in_world(world) is not None:
+            table[world] = np.nan
+            table.loc[valid, world] = scorer.in_world(world).scores(
+                pairs.worlds[world].select(valid)
+            )
+    if not valid.any():
+        reasons = pairs.gates["why"].value_counts()
+        raise AuditError(
+            f"no pair is believed: {reasons.index[0]} ({reasons.iloc[0]:,} of {len(pairs):,}); "
+            "look at pairs.gates, and set the gates otherwise"
+        )
+    return table.assign(why=pairs.gates["why"].to_numpy(), valid=valid)
+
+
+def _validated(
+    scorer: Classifier, graph: Graph, label: str | None, cohort: Cohort | None
+) -> Validation | None:
+    if cohort is None or label is None:
+        return None
+    cohort = cohort.with_images_only() if scorer.reads_images else cohort
+    if not len(cohort):
+        raise AuditError("validation: no record with an image")
+    known = scorer.in_world("validation") or scorer.in_world("factual")
+    scores = known.scores(cohort)
+    return Validation(scores, cohort.columns(graph)[label], cohort.patients.to_numpy())
+
+
+def _observed(
+    once: pd.DataFrame,
+    groups: Any,
+    table: pd.DataFrame,
+    rule: ThresholdRule,
+    validation: Validation | None,
+    alike: Sequence[str],
+    measures: Sequence[str] | None,
+    draws: int,
+    seed: int,
+    label: str | None,
+) -> Observed | None:
+    labels = once["label"].to_numpy(float)
+    if label is None or np.isnan(labels).all():
+        return None
+    return observe(
+        once["factual"].to_numpy(),
+        labels,
+        groups,
+        table,
+        patients=once["patient"].to_numpy(),
+        rule=rule,
+        validation=validation,
+        alike=[name for name in alike if name in table],
+        measures=measures,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def _fixed(rule: ThresholdRule) -> float:
+    if rule.kind != "fixed":
+        raise AuditError(
+            f"threshold {rule.words}: there is no label to choose it by; give a number"
+        )
+    return float(rule.value)
+
+
+def _stays(records: pd.DataFrame) -> np.ndarray:
+    return (records["label"] == records["label_twin"]).to_numpy()
+
+
+def _where(rule: ThresholdRule, validation: Validation | None) -> str:
+    if rule.kind == "fixed":
+        return "given"
+    return "the audited records themselves" if validation is None else "validation patients"

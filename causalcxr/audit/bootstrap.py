@@ -1,0 +1,320 @@
+"""The bootstrap over patients: every measure of every group in each draw."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.draws import Draws
+from causalcxr.audit.groups import Groups
+from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
+from causalcxr.audit.tallies import Ranked
+from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.errors import CausalCXRError
+
+__all__ = ["Validation", "bootstrap", "patient_counts", "patient_numbers"]
+
+Values = np.ndarray | Sequence[float]
+GroupsLike = Groups | Mapping[str, np.ndarray] | np.ndarray
+_CELLS = 2**16  # rows x draws that are worked on at once: they fit a core's cache
+_VALIDATION = 1  # the stream of random numbers of validation patients
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Hold the data that the threshold is chosen on: other patients than those audited.
+
+    Args:
+        scores: Shape (n,).
+        labels: Shape (n,), 0, 1 or NaN.
+        patients: Who each row is of; by default every row is a patient.
+        weights: Base weights, shape (n,).
+    """
+
+    scores: Values
+    labels: Values
+    patients: np.ndarray | Sequence[object] | None = None
+    weights: np.ndarray | None = None
+
+
+def bootstrap(
+    scores: Values,
+    labels: Values,
+    groups: GroupsLike,
+    *,
+    patients: np.ndarray | Sequence[object] | None = None,
+    weights: np.ndarray | None = None,
+    threshold: ThresholdRule | float | str = 0.5,
+    validation: Validation | None = None,
+    measures: Sequence[str] | None = None,
+    bins: int | Sequence[float] = 10,
+    draws: int = 2000,
+    seed: int = 0,
+    blocks: int = 100,
+    threads: int = 1,
+    chunk: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Draws:
+    """Return every measure of every group, in the data and in each draw of patients.
+
+    In a draw, as many patients are drawn with replacement as there are, each with all its rows. A
+    draw is a number of copies a patient, so rows are sorted once and only their weights change. A
+    threshold that follows a rule is chosen anew in each draw: on validation patients, who are
+    drawn too, or else on all rows. It is one for all groups. Base weights stay as they are.
+
+    Draw b depends on the seed, b and the number of patients alone. So two classifiers on the same
+    patients share their draws: differences of their draws are paired.
+
+    References:
+        Bootstrap methods: another look at the jackknife (Efron, 1979). Bootstrap-based
+        improvements for inference with clustered errors (Cameron, Gelbach & Miller, 2008).
+
+    Args:
+        scores: Shape (n,).
+        labels: Shape (n,), 0, 1 or NaN; rows with NaN are left out.
+        groups: Masks by name, shape (n,) each, which may overlap; `find_groups(...)`; or whole
+            numbers, shape (n,), where -1 is in no group.
+        patients: Who each row is of; by default every row is a patient.
+        weights: Base weights, shape (n,), such as those of `balance`.
+        threshold: A rule, a number, or words such as "sensitivity=0.9".
+        validation: Where the rule is applied; without it, on the audited rows themselves.
+        measures: Names; by default all that the scores allow.
+        bins: Of the calibration errors, see `bin_edges`.
+        draws: How many.
+        seed: From 0 to 2^64 - 1.
+        blocks: Blocks of patients left out in turn, for BCa intervals; 0 for none.
+        threads: How many work at once; the figures do not depend on it.
+        chunk: Draws that are worked on at once; the figures do not depend on it.
+        progress: Called with the number of draws that are done.
+
+    Raises:
+        CausalCXRError: If arrays, groups, measures or rules do not fit.
+
+    Example:
+        >>> scores, labels = np.linspace(0, 1, 40), np.tile([0, 1], 20)
+        >>> everybody = {"all": np.ones(40, dtype=bool)}
+        >>> found = bootstrap(scores, labels, everybody, measures=["tpr"], draws=9)
+        >>> found.estimate.item(), found.draws.shape
+        (0.5, (9, 1, 1))
+    """
+    plan = _Plan.of(scores, labels, groups, patients, weights, threshold, validation, bins)
+    plan.choose(measures)
+    if draws < 1 or not 0 <= seed < 2**64:
+        raise CausalCXRError(
+            f"bootstrap: draws={draws}, seed={seed}; give a draw at least, and a seed >= 0"
+        )
+    chunk = chunk or max(1, min(256, _CELLS // max(plan.rows.size, 1)))
+    parts = [range(first, min(first + chunk, draws)) for first in range(0, draws, chunk)]
+    figures = np.empty((draws, len(plan.ranked), len(plan.measures)))
+    thresholds = np.empty(draws)
+
+    def work(part: range) -> int:
+        counts, limits = plan.drawn(part, seed)
+        thresholds[part.start : part.stop] = limits
+        figures[part.start : part.stop] = plan.figures(counts, limits)
+        return len(part)
+
+    done = 0
+    for finished in _each(work, parts, threads):
+        done += finished
+        if progress is not None:
+            progress(done)
+    whole, limit = plan.whole()
+    return Draws(
+        groups=tuple(plan.ranked),
+        measures=tuple(measure.name for measure in plan.measures),
+        estimate=plan.figures(whole, limit)[0],
+        draws=figures,
+        jackknife=plan.jackknife(blocks, seed, chunk) if blocks else None,
+        threshold=float(limit[0]),
+        thresholds=thresholds,
+        rule=plan.rule,
+    )
+
+
+def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> np.ndarray:
+    """Return how often each patient is drawn, shape (draws, patients), int32.
+
+    Each row sums to the number of patients. Draw b is made from (seed, stream, b) alone, by a
+    counter-based generator.
+
+    Example:
+        >>> patient_counts(5, range(2), seed=0).sum(1).tolist()
+        [5, 5]
+    """
+    counts = np.empty((len(draws), patients), dtype=np.int32)
+    bits = np.random.Philox(key=np.array([seed, stream << 48], dtype=np.uint64))
+    fresh, rng = bits.state, np.random.Generator(bits)
+    for row, draw in enumerate(draws):
+        fresh["state"]["key"][1] = (stream << 48) + draw
+        bits.state = fresh  # a generator of this key that has given nothing yet
+        drawn = rng.integers(0, max(patients, 1), patients, dtype=np.uint32)
+        counts[row] = np.bincount(drawn, minlength=patients)
+    return counts
+
+
+def patient_numbers(
+    patients: np.ndarray | Sequence[object] | None, n: int, what: str = "bootstrap"
+) -> tuple[np.ndarray, int]:
+    """Return the number of each row's patient, (n,), and how many patients there are.
+
+    Raises:
+        CausalCXRError: If there is not one known patient a row.
+    """
+    if patients is None:
+        return np.arange(n), n
+    codes, known = pd.factorize(np.asarray(patients))
+    if len(codes) != n:
+        raise CausalCXRError(f"{what}: {len(codes)} patients beside {n} rows; give one a row")
+    if (codes < 0).any():
+        row = int((codes < 0).argmax())
+        raise CausalCXRError(f"{what}: the patient of row {row} is missing; name or drop it")
+    return codes, len(known)
+
+
+@dataclass
+class _Plan:
+    """What is computed in each draw.
+
+    Args:
+        rows: All rows, which a rule without validation reads.
+        ranked: The rows of each group.
+        patients: How many.
+        rule: Of the threshold.
+        validation: The validation rows, or None.
+        validation_patients: How many.
+        measures: What is measured.
+        needs: The parts of the tally that these read.
+    """
+
+    rows: Ranked
+    ranked: dict[str, Ranked]
+    patients: int
+    rule: ThresholdRule
+    validation: Ranked | None
+    validation_patients: int
+    measures: list[Measure] = field(default_factory=list)
+    needs: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        scores: Values,
+        labels: Values,
+        groups: GroupsLike,
+        patients: np.ndarray | Sequence[object] | None,
+        weights: np.ndarray | None,
+        threshold: ThresholdRule | float | str,
+        validation: Validation | None,
+        bins: int | Sequence[float],
+    ) -> "_Plan":
+        scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
+        units, many = patient_numbers(patients, len(labels))
+        edges = bin_edges(bins)
+        rows = Ranked(scores, labels, weights=weights, units=units, edges=edges)
+        ranked = {}
+        for name, mask in _masks(groups, len(labels)).items():
+            base = None if weights is None else np.asarray(weights)[mask]
+            parts = {"weights": base, "units": units[mask], "edges": edges}
+            ranked[name] = Ranked(scores[mask], labels[mask], **parts)
+        rule = ThresholdRule.read(threshold)
+        if validation is None or rule.kind == "fixed":
+            return cls(rows, ranked, many, rule, None, 0)
+        its_units, its_many = patient_numbers(validation.patients, len(validation.labels))
+        its = {"weights": validation.weights, "units": its_units}
+        other = Ranked(validation.scores, validation.labels, **its)
+        return cls(rows, ranked, many, rule, other, its_many)
+
+    def choose(self, names: Sequence[str] | None) -> None:
+        """Set what is measured."""
+        if names is None:
+            probable = self.rows.is_probability
+            names = [
+                name
+                for name, measure in MEASURES.items()
+                if probable or not measure.needs & {"probability", "bins"}
+            ]
+        self.measures = find_measures(names, rows=self.rows)
+        self.needs = frozenset().union(*(measure.needs for measure in self.measures))
+
+    def drawn(self, part: range, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the counts of patients in some draws, and the thresholds there."""
+        counts = patient_counts(self.patients, part, seed)
+        if self.validation is None:
+            return counts, self.rule.draws(self.rows, counts)
+        others = patient_counts(self.validation_patients, part, seed, _VALIDATION)
+        return counts, self.rule.draws(self.validation, others)
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return one of each patient, and the threshold then."""
+        counts = np.ones((1, self.patients), dtype=np.int32)
+        if self.validation is None:
+            return counts, self.rule.draws(self.rows, counts)
+        others = np.ones((1, self.validation_patients), dtype=np.int32)
+        return counts, self.rule.draws(self.validation, others)
+
+    def figures(self, counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        """Return the measures, shape (k, groups, measures)."""
+        first, *rest = (
+            rows.tally(counts, thresholds, self.needs) for rows in self.ranked.values()
+        )
+        tally = first.stacked(rest, axis=1)
+        return np.stack([measure.of(tally) for measure in self.measures], axis=2)
+
+    def jackknife(self, blocks: int, seed: int, chunk: int) -> np.ndarray:
+        """Return the measures without each block of patients, audited and validation, in turn."""
+        whole, limit = self.whole()
+        found = []
+        for counts in _without(self.patients, blocks, seed, chunk):
+            fixed = self.validation is not None
+            at = np.repeat(limit, len(counts)) if fixed else self.rule.draws(self.rows, counts)
+            found.append(self.figures(counts, at))
+        if self.validation is not None:
+            for others in _without(self.validation_patients, blocks, seed, chunk):
+                every = np.repeat(whole, len(others), axis=0)
+                found.append(self.figures(every, self.rule.draws(self.validation, others)))
+        return np.concatenate(found)
+
+
+def _without(patients: int, blocks: int, seed: int, chunk: int) -> Iterator[np.ndarray]:
+    """Yield counts (up to chunk, patients) that leave out each block, of patients at random."""
+    order = np.random.default_rng(seed).permutation(patients)
+    left_out = np.array_split(order, min(blocks, patients))
+    for first in range(0, len(left_out), chunk):
+        part = left_out[first : first + chunk]
+        counts = np.ones((len(part), patients), dtype=np.int32)
+        for row, block in enumerate(part):
+            counts[row, block] = 0
+        yield counts
+
+
+def _masks(groups: GroupsLike, n: int) -> dict[str, np.ndarray]:
+    """Return the rows of each group by name, refusing none and wrong lengths."""
+    if isinstance(groups, Groups):
+        groups = groups.masks
+    if not isinstance(groups, Mapping):
+        codes = np.asarray(groups)
+        if codes.dtype.kind not in "iu":
+            raise CausalCXRError("bootstrap: groups are neither whole numbers nor named masks")
+        groups = {str(code): codes == code for code in np.unique(codes[codes >= 0])}
+    masks = {str(name): np.asarray(mask) for name, mask in groups.items()}
+    for name, mask in masks.items():
+        if mask.dtype != bool or mask.shape != (n,):
+            raise CausalCXRError(
+                f"bootstrap: group {name!r} is {mask.dtype} of shape {mask.shape}; give {n} "
+                "truth values"
+            )
+    if not masks:
+        raise CausalCXRError("bootstrap: no group; give {'all': ...} at least")
+    return masks
+
+
+def _each(work: Callable[[range], int], parts: Sequence[range], threads: int) -> Iterator[int]:
+    """Yield what each part's work returns, in order, by as many threads."""
+    if threads <= 1:
+        yield from map(work, parts)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, parts)

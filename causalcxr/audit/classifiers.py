@@ -1,0 +1,437 @@
+"""Classifiers in: anything that gives a cohort's records scores, checked before it is believed.
+
+A classifier is asked for one probability a record. What it returns is looked at: logits, numbers
+out of range, as many as were asked for, the same for everyone.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from causalcxr.cohort import Cohort
+from causalcxr.errors import ClassifierError, nearest
+from causalcxr.images import progress, resized
+from causalcxr.rows import shown
+
+__all__ = [
+    "Classifier",
+    "FeatureClassifier",
+    "ImageClassifier",
+    "ScoreTable",
+    "XRVClassifier",
+    "as_classifier",
+    "checked_scores",
+]
+
+_BATCH = 64
+_OUTPUTS = ("probability", "logit")
+_XRV_SIDE = 224
+_XRV_RANGE = 1024.0  # torchxrayvision's images go from -1024 to 1024
+
+
+class Classifier(ABC):
+    """Give every record of a cohort a score between 0 and 1.
+
+    Args:
+        name: What it is called in reports.
+        target: The variable that it predicts, where it is one.
+        outputs: `probability`, or `logit`, which is turned into one.
+
+    Attributes:
+        reads_images: Whether it looks at the radiographs.
+    """
+
+    reads_images = True
+
+    def __init__(
+        self, name: str, target: str | None = None, *, outputs: str = "probability"
+    ) -> None:
+        if outputs not in _OUTPUTS:
+            raise ClassifierError(
+                f"classifier {name!r}: outputs is {outputs!r}; expected {' or '.join(_OUTPUTS)}"
+            )
+        self.name, self.target, self.outputs = name, target, outputs
+
+    def scores(self, cohort: Cohort) -> np.ndarray:
+        """Return the probability of each record, (n,), float64.
+
+        Raises:
+            ClassifierError: If what it returns are no probabilities, one a record.
+            CohortError: If it reads images and a record has none.
+        """
+        raw = self._raw(cohort)
+        if self.outputs == "logit":
+            raw = expit(np.asarray(raw, dtype=np.float64))
+        return checked_scores(raw, len(cohort), self.name)
+
+    def in_world(self, world: str) -> "Classifier | None":
+        """Return who scores the records of a world (factual, twin, null, direct, validation).
+
+        One who can look at any record is the same in all of them; scores that were computed
+        elsewhere may be there for some worlds only: None for the others.
+        """
+        return self
+
+    @abstractmethod
+    def _raw(self, cohort: Cohort) -> np.ndarray:
+        """Return what the classifier says of each record."""
+
+    def __repr__(self) -> str:
+        of = f" of {self.target}" if self.target else ""
+        return f"{type(self).__name__}({self.name!r}{of})"
+
+
+def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
+    """Return scores as float64, or say what is wrong with them.
+
+    Args:
+        scores: What a classifier returned.
+        n: How many records were asked about.
+        name: The classifier's name, for messages.
+
+    Raises:
+        ClassifierError: If they are not one a record, not finite, or not between 0 and 1.
+
+    Example:
+        >>> checked_scores([0.5, 2.0], 2, "net")
+        Traceback (most recent call last):
+        causalcxr.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
+probabilities from 0 to 1; where these are logits, say outputs='logit'
+    """
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ClassifierError(f"classifier {name!r}: scores are no numbers") from None
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n,):
+        raise ClassifierError(
+            f"classifier {name!r}: scores have shape {values.shape} for {n} records; return one "
+            "a record, or say column= for which of several"
+        )
+    if not np.isfinite(values).all():
+        row = int((~np.isfinite(values)).argmax())
+        raise ClassifierError(
+            f"classifier {name!r}: the score at position {row} is {values[row]}; check its weights"
+        )
+    if n and not (values.min() >= 0 and values.max() <= 1):
+        raise ClassifierError(
+            f"classifier {name!r}: scores go from {values.min():.3g} to {values.max():.3g}, and "
+            "probabilities from 0 to 1; where these are logits, say outputs='logit'"
+        )
+    return values
+
+
+class ImageClassifier(Classifier):
+    """Score images by a function of a batch.
+
+    Args:
+        function: (B, 1, H, W) float32 between 0 and 1, an array or, for a torch module, a tensor
+            where its weights are -> (B,) or (B, k).
+        column: Which of k outputs.
+        batch: Images at a time.
+        name: What it is called; by default the function's own name.
+        target: See `Classifier`.
+        outputs: See `Classifier`.
+
+    Example:
+        >>> cohort = Cohort(pd.DataFrame(index=["a", "b"]), np.array([[[0.25]], [[0.75]]]))
+        >>> ImageClassifier(lambda x: x.mean((1, 2, 3)), name="mean").scores(cohort).tolist()
+        [0.25, 0.75]
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        column: int | None = None,
+        batch: int = _BATCH,
+        name: str | None = None,
+        target: str | None = None,
+        outputs: str = "probability",
+    ) -> None:
+        usual = getattr(function, "__name__", type(function).__name__)
+        super().__init__(name or usual, target, outputs=outputs)
+        self.function, self.column, self.batch = function, column, batch
+
+    def _raw(self, cohort: Cohort) -> np.ndarray:
+        if cohort.images is None:
+            raise ClassifierError(
+                f"classifier {self.name!r} reads images, and the cohort has none; load it with "
+                "images, or audit a classifier of features"
+            )
+        starts = range(0, len(cohort), self.batch)
+        parts = [
+            self._column(self._answer(self._prepared(cohort.images[k : k + self.batch])))
+            for k in progress(starts, f"Scoring {len(cohort):,} images")
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def _prepared(self, images: np.ndarray) -> np.ndarray:
+        """Return images as the function wants them."""
+        return images
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        if not _is_module(self.function):
+            return _array(self.function(images))
+        import torch
+
+        weights = next(iter(self.function.parameters()), torch.zeros(()))
+        was, x = self.function.training, torch.from_numpy(images).to(weights)
+        self.function.eval()
+        try:
+            with torch.no_grad():
+                return _array(self.function(x))
+        finally:
+            self.function.train(was)
+
+    def _column(self, answer: np.ndarray) -> np.ndarray:
+        if self.column is None or answer.ndim == 1:
+            return answer
+        if answer.ndim != 2 or not -answer.shape[1] <= self.column < answer.shape[1]:
+            raise ClassifierError(
+                f"classifier {self.name!r}: no column {self.column} in outputs of shape "
+                f"{answer.shape}"
+            )
+        return answer[:, self.column]
+
+
+class XRVClassifier(ImageClassifier):
+    """Score images by a model of TorchXRayVision, scaled and sized as that library wants them.
+
+    Args:
+        model: A torch module with `pathologies`, the names of its outputs.
+        target: One of them.
+        batch: Images at a time.
+
+    Raises:
+        ClassifierError: If the model has no such output.
+    """
+
+    def __init__(self, model: Any, target: str, *, batch: int = _BATCH) -> None:
+        known = [str(name) for name in model.pathologies]
+        lower = [name.lower().replace("_", " ") for name in known]
+        asked = {target.lower().replace("_", " "), target.lower().removeprefix("pleural ")}
+        found = [k for k, name in enumerate(lower) if name and name in asked]
+        if not found:
+            names = ", ".join(filter(None, known))
+            hint = nearest(target, filter(None, known)) or f"; they are {names}"
+            raise ClassifierError(f"the model has no output {target!r}{hint}")
+        super().__init__(
+            model, column=found[0], batch=batch, name=type(model).__name__, target=target
+        )
+
+    def _prepared(self, images: np.ndarray) -> np.ndarray:
+        sized = np.stack([resized(image[0], (_XRV_SIDE, _XRV_SIDE)) for image in images])
+        unit = sized[:, None].astype(np.float32) / np.float32(65535)
+        return (unit * 2 - 1) * np.float32(_XRV_RANGE)
+
+
+class FeatureClassifier(Classifier):
+    """Score records by a scikit-learn estimator on features.
+
+    Args:
+        estimator: Fitted, with `predict_proba` or `decision_function`.
+        features: Names of columns of the table, or a function of a cohort -> (n, d).
+        positive: The class whose probability is meant; the last one by default.
+        name: What it is called.
+        target: See `Classifier`.
+
+    Raises:
+        ClassifierError: If the estimator is not fitted, gives no probabilities, or knows no such
+            class.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        features: Sequence[str] | Callable[[Cohort], np.ndarray],
+        *,
+        positive: Any = None,
+        name: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        super().__init__(name or type(estimator).__name__, target)
+        if not hasattr(estimator, "predict_proba"):
+            raise ClassifierError(
+                f"classifier {self.name!r} has no predict_proba; calibrate it "
+                "(sklearn.calibration.CalibratedClassifierCV), or give a function of images"
+            )
+        if (classes := getattr(estimator, "classes_", None)) is None:
+            raise ClassifierError(f"classifier {self.name!r} is not fitted; call fit first")
+        classes = list(classes)
+        if len(classes) < 2 or (positive is not None and positive not in classes):
+            raise ClassifierError(
+                f"classifier {self.name!r} knows the classes {classes}, not {positive!r}"
+            )
+        self.column = len(classes) - 1 if positive is None else classes.index(positive)
+        self.estimator, self.features = estimator, features
+        self.reads_images = callable(features)
+
+    def _raw(self, cohort: Cohort) -> np.ndarray:
+        if callable(self.features):
+            x = np.asarray(self.features(cohort))
+        else:
+            table = cohort.table
+            if absent := [name for name in self.features if name not in table]:
+                raise ClassifierError(
+                    f"classifier {self.name!r}: no column {absent[0]!r}"
+                    f"{nearest(absent[0], table.columns)}"
+                )
+            x = table[list(self.features)]
+        return self.estimator.predict_proba(x)[:, self.column]
+
+
+class ScoreTable(Classifier):
+    """Scores that were computed elsewhere, one a record (or record and draw).
+
+    Args:
+        scores: A Series by record, or by (record, draw); of the factual records, or a mapping
+            from the names of worlds to such Series.
+        name: What the classifier is called.
+        target: See `Classifier`.
+        origin: The file, for messages.
+    """
+
+    reads_images = False
+
+    def __init__(
+        self,
+        scores: pd.Series | Mapping[str, pd.Series],
+        *,
+        name: str = "scores",
+        target: str | None = None,
+        origin: str | Path = "scores",
+    ) -> None:
+        super().__init__(name, target)
+        self.origin = str(origin)
+        worlds = {"factual": scores} if isinstance(scores, pd.Series) else dict(scores)
+        for world, table in worlds.items():
+            if table.index.has_duplicates:
+                twice = table.index[table.index.duplicated()][0]
+                raise ClassifierError(
+                    f"{origin}: record {shown(twice)} has two scores ({world}); keep one"
+                )
+        self.worlds, self.world = worlds, "factual"
+
+    @classmethod
+    def read(
+        cls, path: str | Path, *, column: str = "score", target: str | None = None
+    ) -> "ScoreTable":
+        """Read a .csv with the columns `record`, `score` and, where they are needed, more.
+
+        `world` tells factual, twin, null and direct apart (all are factual without it), `draw`
+        the posterior draws of a record.
+
+        Raises:
+            ClassifierError: If the file cannot be read or a column is not there.
+        """
+        try:
+            table = pd.read_csv(path, dtype={"record": str, "world": str})
+        except (OSError, ValueError) as error:
+            raise ClassifierError(f"{path}: {error}; give a .csv of record and score") from None
+        for name in ("record", column):
+            if name not in table:
+                raise ClassifierError(
+                    f"{path}: no column {name!r}{nearest(name, table.columns)}; it needs record "
+                    "and score"
+                )
+        keys = ["record", "draw"] if "draw" in table else ["record"]
+        if "world" not in table:
+            table["world"] = "factual"
+        worlds = {
+            str(world): part.set_index(keys)[column] for world, part in table.groupby("world")
+        }
+        return cls(worlds, name=Path(path).stem, target=target, origin=path)
+
+    def in_world(self, world: str) -> "ScoreTable | None":
+        """Return the scores of one world, None where there are none."""
+        if world not in self.worlds:
+            if world in ("factual", "twin"):
+                raise ClassifierError(
+                    f"{self.origin}: no scores of world {world!r}; score those images, too, and "
+                    f"write {world} in the column 'world'"
+                )
+            return None
+        other = copy.copy(self)
+        other.world = world
+        return other
+
+    def _raw(self, cohort: Cohort) -> np.ndarray:
+        table, index = self.worlds[self.world], cohort.index
+        if index.nlevels == 2 and table.index.nlevels == 1:
+            index = cohort.records
+        known, asked = _as_texts(table.index), _as_texts(index)
+        places = known.get_indexer(asked)
+        if (places < 0).any():
+            absent = index[places < 0]
+            raise ClassifierError(
+                f"{self.origin}: no {self.world} score of record {shown(absent[0])} "
+                f"({len(absent):,} missing); score every image"
+            )
+        return table.to_numpy(dtype=np.float64)[places]
+
+
+def _as_texts(index: pd.Index) -> pd.Index:
+    """Return an index whose records are texts: a .csv does not tell numbers from names."""
+    if index.nlevels == 1:
+        return index.astype(str)
+    first, second = (index.get_level_values(k) for k in (0, 1))
+    return pd.MultiIndex.from_arrays([first.astype(str), second])
+
+
+def as_classifier(thing: Any, *, target: str | None = None, **options: Any) -> Classifier:
+    """Return a classifier from whatever scores records.
+
+    Args:
+        thing: A `Classifier`; a torch module or a function of image batches; a fitted
+            scikit-learn estimator (with `features=`); a model of TorchXRayVision; a path of a
+            .csv, or a Series of scores.
+        target: The variable that it predicts.
+        **options: As the class takes them: `outputs`, `column`, `features`, ...
+
+    Raises:
+        ClassifierError: If it is none of these, or does not fit.
+
+    Example:
+        >>> as_classifier(pd.Series([0.2], index=["a"]), target="Edema")
+        ScoreTable('scores' of Edema)
+    """
+    if isinstance(thing, Classifier):
+        return thing
+    if isinstance(thing, pd.Series):
+        return ScoreTable(thing, target=target, **options)
+    if isinstance(thing, str | Path):
+        return ScoreTable.read(thing, target=target, **options)
+    if hasattr(thing, "pathologies"):
+        return XRVClassifier(thing, target or "", **options)
+    if hasattr(thing, "predict_proba") or hasattr(thing, "decision_function"):
+        if "features" not in options:
+            raise ClassifierError(
+                f"classifier {type(thing).__name__!r}: say features=, names of columns or a "
+                "function of a cohort, such as causalcxr.audit.image_features"
+            )
+        return FeatureClassifier(thing, target=target, **options)
+    if callable(thing):
+        return ImageClassifier(thing, target=target, **options)
+    raise ClassifierError(
+        f"{type(thing).__name__} is no classifier; give a function of images, a torch module, a "
+        "scikit-learn estimator, or a .csv of scores"
+    )
+
+
+def _is_module(thing: Any) -> bool:
+    import sys
+
+    torch = sys.modules.get("torch")  # a torch module cannot be here before torch is
+    return torch is not None and isinstance(thing, torch.nn.Module)
+
+
+def _array(answer: Any) -> np.ndarray:
+    return answer.detach().cpu().numpy() if hasattr(answer, "detach") else np.asarray(answer)

@@ -1,0 +1,210 @@
+"""Gates: a pair that should not be believed is marked, with the reason, and counted.
+
+Four questions are asked of every pair of a record and its twin.
+
+- effectiveness: does an independent reader see what was set? P(level | twin) of levels; of
+  numbers, the share of the intended change that it sees.
+- round_trip: is the null twin, computed anew under the factual values, the record's own image?
+- amplification: does an attribute that the intervention does not reach stay as it was? The largest
+  change of a probability (of a number, in standard deviations) over those attributes.
+- support: do training records stand behind the equations where the twin asks them?
+
+References:
+    Measuring axiomatic soundness of counterfactual image models (Monteiro et al.),
+    arXiv:2303.01274. Mitigating attribute amplification in counterfactual image generation (Xia
+    et al.), arXiv:2403.09422.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.reader import AttributeReader
+from causalcxr.cohort import Cohort
+from causalcxr.errors import AuditError
+from causalcxr.graph import Graph
+
+__all__ = ["GATES", "Gates", "amplification", "judge"]
+
+GATES = ("effectiveness", "round_trip", "amplification", "support")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Where the gates stand; None leaves one open.
+
+    Args:
+        effectiveness: At least this probability of the level that was set.
+        shift: At least this share of an intended change of a number.
+        round_trip: At most this mean difference between null twin and image, 0 to 1.
+        amplification: At most this change of an attribute out of reach.
+        support: Whether twins in cells that training hardly knows are refused.
+
+    Raises:
+        AuditError: If a number is below zero.
+    """
+
+    effectiveness: float | None = 0.5
+    shift: float | None = 0.2
+    round_trip: float | None = 1e-3
+    amplification: float | None = 0.5
+    support: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not 0 <= value < float("inf"):
+                raise AuditError(f"gates: {name} is {value}; expected 0 or more, or None")
+
+
+def judge(
+    gates: Gates,
+    graph: Graph,
+    factual: Cohort,
+    twin: Cohort,
+    null: Cohort | None,
+    *,
+    acted: tuple[str, ...],
+    reached: frozenset[str],
+    flags: np.ndarray | None = None,
+    reader: AttributeReader | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the figures and the verdict of every pair, and what the reader saw change.
+
+    Args:
+        gates: Where they stand.
+        graph: What the columns mean.
+        factual: The records, as many rows as there are pairs.
+        twin: Their twins.
+        null: Their null twins, where they were computed.
+        acted: What was set.
+        reached: What was set, and its descendants.
+        flags: Which rows have a twin where training hardly knows anything.
+        reader: Who reads attributes off images; without it, effectiveness and amplification
+            cannot be asked.
+
+    Returns:
+        A row a pair: the four figures (NaN where one could not be asked), `why` it is refused
+        ("" if it is not) and `valid`; and a row an attribute out of reach: how it changed.
+    """
+    before, after = factual.columns(graph), twin.columns(graph)
+    table = pd.DataFrame(index=twin.index)
+    table["changed"] = np.any([_moved(before[n], after[n]) for n in acted], axis=0)
+    table["known"] = np.all([~np.isnan(before[n]) for n in acted], axis=0)
+    unseen, spread = np.zeros(len(twin), dtype=bool), pd.DataFrame()
+    if reader is not None and twin.has_images:
+        first, second = reader.read(factual), reader.read(twin)
+        table["effectiveness"], unseen = _effectiveness(
+            gates, graph, (before, after), (first, second), acted
+        )
+        drift = _drift(graph, first, second, reached)
+        table["amplification"] = drift.max(axis=1) if drift.shape[1] else np.nan
+        spread = amplification(graph, first, second, reached, factual.patients)
+    if null is not None and null.has_images and factual.has_images:
+        table["round_trip"] = _round_trip(factual, null)
+    if flags is not None:
+        table["support"] = (~flags).astype(float)
+    table = table.reindex(columns=["changed", "known", *GATES]).astype(dict.fromkeys(GATES, float))
+    table["why"] = _why(gates, table, unseen)
+    table["valid"] = table["why"] == ""
+    return table, spread
+
+
+def amplification(
+    graph: Graph,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    reached: frozenset[str],
+    patients: pd.Series,
+) -> pd.DataFrame:
+    """Return how the reader's answers change on each attribute that the intervention cannot reach.
+
+    Returns:
+        A row an attribute and level: `mean` change and `absolute` mean change of the probability
+        (of a number, in its unit), each over the patients' means, with `se` of the mean.
+    """
+    rows = []
+    for name, level in before:
+        if name in reached or (graph[name].is_discrete and level == graph[name].levels[0]):
+            continue
+        change = (after[name, level] - before[name, level]).groupby(patients.to_numpy()).mean()
+        se = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else np.nan
+        rows.append((name, level, change.mean(), change.abs().mean(), se, len(change)))
+    names = ["variable", "level", "mean", "absolute", "se", "patients"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _effectiveness(
+    gates: Gates,
+    graph: Graph,
+    columns: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+    read: tuple[pd.DataFrame, pd.DataFrame],
+    acted: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least figure over what was set and can be read, and whether one is too low."""
+    (before, after), (first, second) = columns, read
+    found, low = [np.full(len(second), np.nan)], np.zeros(len(second), dtype=bool)
+    for name in acted:
+        if name not in second.columns.get_level_values("variable"):
+            continue
+        share, least = np.full(len(second), np.nan), gates.effectiveness
+        if graph[name].is_discrete:
+            for level in second[name]:
+                rows = after[name] == graph[name].levels.index(level)
+                share[rows] = second[name, level].to_numpy()[rows]
+        else:
+            meant, least = after[name] - before[name], gates.shift
+            seen = (second[name, ""] - first[name, ""]).to_numpy()
+            np.divide(seen, meant, out=share, where=meant != 0)
+        found.append(share)
+        low |= False if least is None else share < least
+    return np.fmin.reduce(found), low
+
+
+def _drift(
+    graph: Graph, first: pd.DataFrame, second: pd.DataFrame, reached: frozenset[str]
+) -> pd.DataFrame:
+    """Return the absolute change of each attribute out of reach, a row a pair."""
+    columns = [key for key in first if key[0] not in reached]
+    change = (second[columns] - first[columns]).abs()
+    for name, level in columns:
+        if not graph[name].is_discrete:
+            change[name, level] /= max(first[name, level].std(), 1e-9)
+    return change
+
+
+def _round_trip(factual: Cohort, null: Cohort) -> np.ndarray:
+    """Return the mean absolute difference of each image and its null twin, (n,)."""
+    out = np.empty(len(factual))
+    for k in range(0, len(factual), _BATCH):
+        part = slice(k, k + _BATCH)
+        out[part] = np.abs(null.images[part] - factual.images[part]).mean((1, 2, 3))
+    return out
+
+
+def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
+    """Return why each pair is refused, reasons joined by commas."""
+    refused: dict[str, Any] = {
+        "unknown before": ~table["known"],
+        "unchanged": table["known"] & ~table["changed"],
+        "effectiveness": unseen,
+        "round trip": _beyond(table["round_trip"], gates.round_trip),
+        "amplification": _beyond(table["amplification"], gates.amplification),
+        "support": (table["support"] == 0) & gates.support,
+    }
+    why = np.full(len(table), "", dtype=object)
+    for reason, rows in refused.items():
+        rows = np.broadcast_to(np.asarray(rows), len(table))
+        why[rows] = [f"{said}, {reason}" if said else reason for said in why[rows]]
+    return why
+
+
+def _beyond(values: pd.Series, most: float | None) -> np.ndarray:
+    return np.zeros(len(values), bool) if most is None else (values > most).to_numpy()
+
+
+def _moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a != b) & ~(np.isnan(a) & np.isnan(b))

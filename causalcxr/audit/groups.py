@@ -1,0 +1,319 @@
+"""Groups of patients: columns of a table and their intersections, and weights to balance them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.arrays import read_labels
+from causalcxr.errors import CausalCXRError, nearest
+
+__all__ = [
+    "AGE_EDGES",
+    "ALL",
+    "UNKNOWN",
+    "Balance",
+    "Groups",
+    "balance",
+    "find_groups",
+    "levels_of",
+]
+
+ALL, UNKNOWN = "all", "unknown"
+AGE_EDGES = (0.0, 18.0, 40.0, 60.0, 80.0, np.inf)
+_MANY = 12  # distinct numbers that are still levels
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Hold groups of rows; they may overlap.
+
+    Args:
+        masks: Name, such as `Sex=F & View=AP`, -> rows, shape (n,); the first is `all`.
+        table: A row a group, indexed by name: `columns` (how many define it), a column for each
+            of `by` with the level ("" where it does not matter), `n`, `positives`, `negatives`
+            (known labels), `patients`, and `few`, whether positives or negatives are too few.
+        by: The columns.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    table: pd.DataFrame
+    by: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order of the table."""
+        return list(self.masks)
+
+
+def find_groups(
+    table: pd.DataFrame,
+    by: str | Sequence[str],
+    *,
+    labels: np.ndarray | Sequence[float] | None = None,
+    patients: np.ndarray | Sequence[object] | None = None,
+    edges: Mapping[str, Sequence[float]] | None = None,
+    depth: int | None = None,
+    few: int = 10,
+) -> Groups:
+    """Return the groups of rows by each column and by every combination of columns.
+
+    Args:
+        table: The columns; a missing value is a level of its own, "unknown".
+        by: Names of columns.
+        labels: Shape (n,), 0, 1 or NaN; without them positives and negatives are 0, and no group
+            is flagged.
+        patients: Who each row is of; by default every row is a patient.
+        edges: Of numeric columns, the edges of bins that hold their lower edge; Age has the bins
+            0-18-40-60-80+.
+        depth: The greatest number of columns in a combination; by default all.
+        few: Positives and negatives below which a group is flagged.
+
+    Raises:
+        CausalCXRError: If a column is missing or has numbers without edges.
+
+    Example:
+        >>> table = pd.DataFrame({"Sex": ["F", "M", None], "Age": [5, 17, 90]})
+        >>> find_groups(table, ["Sex", "Age"], depth=1).table["n"].to_dict()
+        {'all': 3, 'Sex=F': 1, 'Sex=M': 1, 'Sex=unknown': 1, 'Age=0-18': 2, 'Age=80+': 1}
+    """
+    by = _columns(table, by)
+    levels = {name: levels_of(table[name], (edges or {}).get(name)) for name in by}
+    masks = {ALL: np.ones(len(table), dtype=bool)}
+    rows: list[dict[str, object]] = [{"columns": 0}]
+    for size in range(1, min(depth or len(by), len(by)) + 1):
+        for names in combinations(by, size):
+            for label, cell, mask in _cells(names, levels):
+                masks[label] = mask
+                rows.append({"columns": size} | cell)
+    found = pd.DataFrame(rows, index=pd.Index(list(masks), name="group"))
+    found = found.reindex(columns=["columns", *by]).fillna(dict.fromkeys(by, ""))
+    return Groups(masks, _counted(found, masks, labels, patients, few), by)
+
+
+def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Categorical:
+    """Return the level of each row, with "unknown" where it is missing, as ordered levels.
+
+    Args:
+        column: Words, truth values, or numbers.
+        edges: Edges of bins, if numbers; those of Age are known.
+
+    Raises:
+        CausalCXRError: If edges do not rise or do not hold a value, or there are too many levels.
+
+    Example:
+        >>> list(levels_of(pd.Series([3.0, 18.0, None], name="Age")))
+        ['0-18', '18-40', 'unknown']
+    """
+    name = str(column.name)
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if edges is None and numeric and name.casefold() == "age":
+        edges = AGE_EDGES
+    if edges is not None:
+        return _binned(column, name, np.asarray(edges, dtype=float))
+    if numeric and column.nunique() > _MANY:
+        raise CausalCXRError(
+            f"groups: column {name!r} has {column.nunique()} different numbers; give "
+            f"edges={{{name!r}: [...]}}"
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        order = [str(level) for level in column.cat.categories]
+    else:
+        order = [str(level) for level in sorted(column.dropna().unique(), key=_sortable)]
+    missing = column.isna().to_numpy()
+    words = np.where(missing, UNKNOWN, column.astype(object).map(str, na_action="ignore"))
+    present = set(words)
+    order = [level for level in dict.fromkeys(order) if level in present - {UNKNOWN}]
+    return pd.Categorical(words, categories=order + [UNKNOWN] * (UNKNOWN in present))
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """Hold weights that give every group the same joint distribution of other columns.
+
+    Args:
+        weights: Shape (n,); 0 for rows that are left out. The weights of a group sum to the
+            number of its rows that stay.
+        table: A row a group: `n`, `kept` rows, `effective` (sum of weights)^2 / sum of squares,
+            and `greatest` weight. A small effective number means that little is left to compare.
+        cells: A row a cell: its levels, the `share` of the target in it (NaN if dropped), `rows`,
+            and `dropped`, the groups that lack it.
+        dropped_cells: Number of cells that some group lacks, which are left out for all.
+        dropped_rows: Number of rows in these cells.
+        left_out: Number of rows outside the groups that are made alike, or without a label.
+    """
+
+    weights: np.ndarray
+    table: pd.DataFrame
+    cells: pd.DataFrame
+    dropped_cells: int
+    dropped_rows: int
+    left_out: int
+
+
+def balance(
+    table: pd.DataFrame,
+    group: str,
+    on: str | Sequence[str],
+    *,
+    labels: np.ndarray | Sequence[float] | None = None,
+    edges: Mapping[str, Sequence[float]] | None = None,
+    among: Iterable[str] | None = None,
+) -> Balance:
+    r"""Return weights under which all groups have the same distribution of columns and label.
+
+    A row of group g in cell c weighs $\pi(c) n_g / n_{gc}$, where $\pi$ is the distribution of
+    cells over the rows of all groups and $n_{gc}$ the rows of g in c. What then still differs
+    between groups is not explained by these columns nor by prevalence.
+
+    References:
+        Algorithmic encoding of protected characteristics in chest X-ray disease detection models
+        (Glocker et al., 2023), which resamples test sets so.
+
+    Args:
+        table: The columns.
+        group: The column whose levels are the groups.
+        on: The columns that shall be alike; numeric ones in bins, as in `find_groups`.
+        labels: Shape (n,), 0, 1 or NaN; if given, a cell is a label, too.
+        edges: As in `find_groups`.
+        among: The groups that are made alike; by default all but "unknown".
+
+    Raises:
+        CausalCXRError: If a column or a group is missing, or no cell is in all groups.
+
+    Example:
+        >>> table = pd.DataFrame({"Sex": list("FFFM"), "View": ["AP", "AP", "PA", "AP"]})
+        >>> balance(table, "Sex", "View").weights.tolist()
+        [1.0, 1.0, 0.0, 1.0]
+    """
+    on = _columns(table, on)
+    (group,) = _columns(table, group)
+    who = levels_of(table[group], (edges or {}).get(group))
+    chosen = [level for level in who.categories if level != UNKNOWN] if among is None else among
+    chosen = list(chosen)
+    for level in chosen:
+        if level not in who.categories:
+            hint = nearest(level, who.categories)
+            raise CausalCXRError(f"balance: column {group!r} has no level {level!r}{hint}")
+    cells = pd.DataFrame({name: levels_of(table[name], (edges or {}).get(name)) for name in on})
+    take = np.isin(np.asarray(who, dtype=str), chosen)
+    if labels is not None:
+        known = read_labels(labels)
+        take &= ~np.isnan(known)
+        cells["label"] = known
+    member = pd.Categorical(who, categories=chosen).codes[take]
+    kept = cells.loc[take]
+    cell, keys = _coded(kept)
+    counts = np.zeros((len(chosen), len(keys)))
+    np.add.at(counts, (member, cell), 1)
+    shared = (counts > 0).all(0)
+    if not shared.any():
+        raise CausalCXRError(
+            f"balance: no cell of {', '.join(cells)} is in every group of {group!r}; "
+            "give wider bins, fewer columns or fewer groups"
+        )
+    share = np.where(shared, counts.sum(0), 0) / counts[:, shared].sum()
+    size = counts[:, shared].sum(1)
+    each = np.where(shared, share * size[:, None] / np.maximum(counts, 1), 0)
+    weights = np.zeros(len(table))
+    weights[take] = each[member, cell]
+    keys = keys.assign(share=np.where(shared, share, np.nan), rows=counts.sum(0).astype(int))
+    keys["dropped"] = [", ".join(np.array(chosen)[column == 0]) for column in counts.T]
+    about = _weighed(chosen, member, weights[take])
+    lost = int(counts[:, ~shared].sum())
+    return Balance(weights, about, keys, int((~shared).sum()), lost, int((~take).sum()))
+
+
+def _weighed(chosen: list[str], member: np.ndarray, weights: np.ndarray) -> pd.DataFrame:
+    """Return the table of a balance."""
+    grouped = pd.Series(weights).groupby(member)
+    squares = pd.Series(weights**2).groupby(member).sum()
+    found = {
+        "n": grouped.size(),
+        "kept": pd.Series(weights > 0).groupby(member).sum(),
+        "effective": grouped.sum() ** 2 / squares,
+        "greatest": grouped.max(),
+    }
+    table = pd.DataFrame(found).reindex(range(len(chosen)), fill_value=0)
+    return table.set_axis(pd.Index(chosen, name="group"))
+
+
+def _columns(table: pd.DataFrame, by: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of columns, refusing what the table lacks."""
+    by = (by,) if isinstance(by, str) else tuple(dict.fromkeys(by))
+    for name in by:
+        if name not in table:
+            hint = nearest(name, table.columns) or f"; it has {', '.join(map(str, table))}"
+            raise CausalCXRError(f"groups: the table has no column {name!r}{hint}")
+    return by
+
+
+def _cells(names: Sequence[str], levels: Mapping[str, pd.Categorical]) -> Iterable[tuple]:
+    """Yield name, level by column, and rows of each combination of levels that occurs."""
+    codes = pd.DataFrame({name: levels[name].codes for name in names})
+    cell, keys = _coded(codes)
+    for i, key in enumerate(keys.itertuples(index=False)):
+        cells = {n: levels[n].categories[c] for n, c in zip(names, key, strict=True)}
+        yield " & ".join(f"{n}={level}" for n, level in cells.items()), cells, cell == i
+
+
+def _coded(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return the number of each row's combination of values, and the combinations in order."""
+    grouped = rows.groupby(list(rows), observed=True, sort=True)
+    keys = grouped.size().reset_index()[list(rows)]
+    return grouped.ngroup().to_numpy(), keys
+
+
+def _counted(
+    found: pd.DataFrame,
+    masks: Mapping[str, np.ndarray],
+    labels: np.ndarray | Sequence[float] | None,
+    patients: np.ndarray | Sequence[object] | None,
+    few: int,
+) -> pd.DataFrame:
+    """Return the table of groups with what is in each."""
+    n = len(next(iter(masks.values())))
+    y = np.full(n, np.nan) if labels is None else read_labels(labels)
+    who = np.arange(n) if patients is None else pd.factorize(np.asarray(patients))[0]
+    if len(y) != n or len(who) != n:
+        raise CausalCXRError(
+            f"groups: {len(y)} labels and {len(who)} patients beside {n} rows; give one a row"
+        )
+    found["n"] = [int(mask.sum()) for mask in masks.values()]
+    found["positives"] = [int((y[mask] == 1).sum()) for mask in masks.values()]
+    found["negatives"] = [int((y[mask] == 0).sum()) for mask in masks.values()]
+    found["patients"] = [len(np.unique(who[mask])) for mask in masks.values()]
+    rare = found[["positives", "negatives"]].min(axis=1) < few
+    found["few"] = rare & (labels is not None)
+    return found
+
+
+def _binned(column: pd.Series, name: str, edges: np.ndarray) -> pd.Categorical:
+    """Return the bin of each number: `0-18` holds 0 and not 18, `80+` has no upper edge."""
+    if len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise CausalCXRError(f"groups: edges {list(edges)} of {name!r} do not rise; sort them")
+    values = pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan)
+    outside = (values < edges[0]) | (values >= edges[-1])
+    if outside.any():
+        row = int(outside.argmax())
+        raise CausalCXRError(
+            f"groups: row {row}: {name}={values[row]:g} lies outside the edges "
+            f"{edges[0]:g} to {edges[-1]:g}; widen them or correct it"
+        )
+    names = [f"{a:g}+" if b == np.inf else f"{a:g}-{b:g}" for a, b in pairwise(edges)]
+    codes = np.searchsorted(edges, values, side="right") - 1
+    missing = np.isnan(values)
+    codes = np.where(missing, len(names), codes)
+    kept = np.unique(codes)
+    order = [*names, UNKNOWN]
+    return pd.Categorical(
+        np.array(order, dtype=object)[codes], categories=[order[code] for code in kept]
+    )
+
+
+def _sortable(level: object) -> tuple[bool, object]:
+    """Return a key that sorts numbers by value and before words."""
+    number = isinstance(level, int | float | np.number)
+    return not number, float(level) if number else str(level)

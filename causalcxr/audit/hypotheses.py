@@ -1,0 +1,71 @@
+"""Hypotheses: every test of an audit in one table, declared ones apart from explored ones.
+
+Declared hypotheses (primaries) are a family of their own under Holm's correction, which bounds the
+chance of any false one. All others are explored: Benjamini and Hochberg's correction bounds the
+share of false ones among those that are told.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.families import benjamini_hochberg, holm
+from causalcxr.audit.observed import Observed
+from causalcxr.errors import AuditError, nearest
+
+__all__ = ["hypotheses"]
+
+_KINDS = {"total": "effect", "direct": "direct effect", "indirect": "indirect effect"}
+_KINDS |= {"label stays": "effect where the label stays"}
+_COMPARED = ("auroc", "tpr", "fpr", "selection_rate")
+
+
+def hypotheses(
+    effects: pd.DataFrame,
+    flips: pd.DataFrame,
+    observed: Observed | None,
+    primaries: Sequence[str] = (),
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """Return a row a hypothesis.
+
+    Args:
+        effects: As `effect_table` returns them.
+        flips: As `flip_table` returns them.
+        observed: What is observed, where labels are known.
+        primaries: Names of declared hypotheses.
+        alpha: Below which an adjusted p is told.
+
+    Returns:
+        Indexed by name, such as `effect: Sex=F`; columns `estimate`, `low`, `high`, `p`, `family`
+        (declared or explored), `size` of the family, `adjusted` p, and `told`.
+
+    Raises:
+        AuditError: If a declared hypothesis is none of the table.
+    """
+    rows = [
+        (f"{_KINDS[r.kind]}: {r.group}", r.mean, r.low, r.high, r.p)
+        for r in effects.itertuples()
+        if r.kind in _KINDS
+    ]
+    rows += [(f"flips: {r.group}", r.up - r.down, np.nan, np.nan, r.p) for r in flips.itertuples()]
+    for word, gaps in (("gap", "gaps"), ("balanced gap", "balanced")):
+        table = getattr(observed, gaps) if observed else pd.DataFrame(columns=["measure"])
+        rows += [
+            (f"{word} in {r.measure}: {r.group} - {r.reference}", r.gap, r.low, r.high, r.p)
+            for r in table[table["measure"].isin(_COMPARED)].itertuples()
+        ]
+    table = pd.DataFrame(rows, columns=["hypothesis", "estimate", "low", "high", "p"])
+    table = table[table["p"].notna()].set_index("hypothesis")
+    for name in primaries:
+        if name not in table.index:
+            hint = nearest(name, table.index) or f"; there are {', '.join(table.index[:6])}, ..."
+            raise AuditError(f"declared hypothesis {name!r} is none of this audit{hint}")
+    declared = table.index.isin(list(primaries))
+    table["family"] = np.where(declared, "declared", "explored")
+    for chosen, correct in ((declared, holm), (~declared, benjamini_hochberg)):
+        found = correct(table.loc[chosen, "p"].to_numpy(float))
+        table.loc[chosen, "size"], table.loc[chosen, "adjusted"] = found.size, found.adjusted
+    table["size"] = table["size"].astype(int)
+    return table.assign(told=table["adjusted"] < alpha)

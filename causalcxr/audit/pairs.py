@@ -1,0 +1,257 @@
+"""Pairs: records, their twins and their null twins, each pair with its verdict."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.gates import Gates, judge
+from causalcxr.audit.reader import AttributeReader
+from causalcxr.cohort import Cohort
+from causalcxr.errors import AuditError
+from causalcxr.graph import Graph
+from causalcxr.interventions import Intervention, do
+from causalcxr.scm import SCM
+
+__all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
+
+WORLDS = ("factual", "twin", "null", "direct")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Hold records and their twins, row by row, and which of them should be believed.
+
+    Args:
+        graph: What the columns mean.
+        worlds: `factual` and `twin`; where they were made, `null`, computed anew under the factual
+            values, and `direct`, in which what is downstream of the intervention keeps its factual
+            value and only the radiograph sees it.
+        gates: A row a pair: figures, `why` it is refused and `valid`; see `causalcxr.audit.gates`.
+        amplification: How attributes out of reach change, see `gates.amplification`.
+        about: What was asked, JSON.
+    """
+
+    graph: Graph
+    worlds: Mapping[str, Cohort]
+    gates: pd.DataFrame
+    amplification: pd.DataFrame
+    about: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        factual: Cohort,
+        twin: Cohort,
+        action: Intervention,
+        *,
+        null: Cohort | None = None,
+        direct: Cohort | None = None,
+        reader: AttributeReader | None = None,
+        gates: Gates | None = None,
+        flags: np.ndarray | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> "Pairs":
+        """Judge pairs that were made anywhere, such as the phantom's true twins.
+
+        Args:
+            graph: What the columns mean.
+            factual: The records, a row a pair.
+            twin: Their twins, in the same order.
+            action: What was done.
+            null: Their null twins.
+            direct: Twins under the direct effect alone.
+            reader: Who reads attributes off images.
+            gates: Where the gates stand.
+            flags: Rows whose twin has no support in the training records.
+            about: More to record.
+
+        Raises:
+            AuditError: If the rows are not those of the records.
+        """
+        made = {"factual": factual, "twin": twin, "null": null, "direct": direct}
+        worlds = {name: cohort for name, cohort in made.items() if cohort is not None}
+        for name, cohort in worlds.items():
+            if not cohort.index.equals(factual.index):
+                raise AuditError(f"pairs: the rows of {name} are not those of the records")
+        if not len(factual):
+            raise AuditError("pairs: no record; choose others")
+        bound, gates = action.bind(graph), gates or Gates()
+        acted = bound.names
+        if not acted:
+            raise AuditError("pairs: nothing is done; give an action, such as do(sex='M')")
+        reached = frozenset(acted) | graph.descendants(*acted)
+        table, spread = judge(
+            gates,
+            graph,
+            factual,
+            twin,
+            null,
+            acted=acted,
+            reached=reached,
+            flags=flags,
+            reader=reader,
+        )
+        told = {
+            "action": bound.to_json(),
+            "words": bound.describe(),
+            "gates": asdict(gates),
+            "reader": None if reader is None else reader.quality.round(4).to_dict(),
+            "source": factual.source,
+            "graph": graph.name,
+            "graph_hash": graph.hash,
+            "draws": int(factual.draws.max()) + 1,
+        }
+        return cls(graph, worlds, table, spread, told | dict(about or {}))
+
+    @property
+    def factual(self) -> Cohort:
+        """The records, a row a pair."""
+        return self.worlds["factual"]
+
+    @property
+    def twin(self) -> Cohort:
+        """The twins."""
+        return self.worlds["twin"]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which pairs are believed, (n,)."""
+        return self.gates["valid"].to_numpy()
+
+    @property
+    def flow(self) -> pd.DataFrame:
+        """How many rows, records and patients there are, are refused (and why), and remain."""
+        patients, records = self.factual.patients.to_numpy(), self.factual.records.to_numpy()
+        why = self.gates["why"]
+        reasons = [reason for words in why.unique() for reason in words.split(", ") if reason]
+        steps = {"all": np.ones(len(why), bool)}
+        for reason in dict.fromkeys(reasons):
+            steps[f"refused: {reason}"] = why.str.split(", ").map(lambda w, r=reason: r in w)
+        steps["believed"] = self.valid
+        rows = [
+            (name, int(np.sum(m)), len(set(records[m])), len(set(patients[m])))
+            for name, m in ((n, np.asarray(m, dtype=bool)) for n, m in steps.items())
+        ]
+        return pd.DataFrame(rows, columns=["step", "pairs", "records", "patients"])
+
+    def __len__(self) -> int:
+        return len(self.gates)
+
+    def __repr__(self) -> str:
+        return f"Pairs({self.about['words']}: {self.valid.sum():,} of {len(self):,} believed)"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the pairs to a folder; see `causalcxr.audit.pairs_folder`."""
+        from causalcxr.audit.pairs_folder import save_pairs
+
+        return save_pairs(self, Path(folder))
+
+    @staticmethod
+    def load(folder: str | Path) -> "Pairs":
+        """Read saved pairs; see `causalcxr.audit.pairs_folder`."""
+        from causalcxr.audit.pairs_folder import load_pairs
+
+        return load_pairs(Path(folder))
+
+
+def make_pairs(
+    model: SCM,
+    cohort: Cohort,
+    action: Intervention | Mapping[str, Any],
+    *,
+    hold: Iterable[str] = (),
+    draws: int | None = None,
+    seed: int = 0,
+    beyond_range: bool = False,
+    reader: AttributeReader | None = None,
+    gates: Gates | None = None,
+) -> Pairs:
+    """Return twins and null twins of a cohort, each pair judged.
+
+    Args:
+        model: A fitted model.
+        cohort: Factual records, with or without images.
+        action: What is done.
+        hold: Variables that keep their factual value.
+        draws: Posterior draws a record, by which generator uncertainty is told; 3 at least.
+        seed: Of the draws.
+        beyond_range: See `SCM.do`.
+        reader: Who reads attributes off images: taught by other records, see `AttributeReader`.
+        gates: Where the gates stand.
+
+    Raises:
+        CausalCXRError: As `SCM.counterfactual` does.
+
+    Example:
+        >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+        >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
+        >>> make_pairs(SCM(graph).fit(cohort), cohort, do(sex="M"))
+        Pairs(do(Sex=M): 20 of 40 believed)
+    """
+    action = action if isinstance(action, Intervention) else do(action, beyond_range=beyond_range)
+    made = make_worlds(model, cohort, action, hold=hold, draws=draws, seed=seed)
+    return Pairs.of(
+        model.graph,
+        action=action,
+        **made.worlds,
+        reader=reader,
+        gates=gates,
+        flags=made.flags,
+        about=made.about,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Worlds:
+    """Hold the worlds of a question, images not yet computed.
+
+    Args:
+        worlds: See `Pairs`.
+        flags: Rows whose twin has no support in the training records.
+        about: Which model answered, and how it was asked, JSON.
+    """
+
+    worlds: Mapping[str, Cohort]
+    flags: np.ndarray
+    about: Mapping[str, Any]
+
+
+def make_worlds(
+    model: SCM,
+    cohort: Cohort,
+    action: Intervention,
+    *,
+    hold: Iterable[str] = (),
+    draws: int | None = None,
+    seed: int = 0,
+) -> Worlds:
+    """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
+    graph, hold, many = model.graph, tuple(hold), action.repeat(draws or 1)
+    bound = action.bind(graph)
+    noise = model.abduct(cohort, draws=draws, seed=seed)
+    below = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
+    stay = (below - set(bound.names)) | {graph.find(name) for name in hold}
+    worlds = {
+        "factual": noise.cohort,
+        "twin": model.do(many, hold=hold).predict(noise),
+        "null": model.predict(noise, recompute=True),
+    }
+    if below:
+        worlds["direct"] = model.do(many, hold=sorted(stay)).predict(noise)
+    flags = model.support_of(
+        cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
+    )
+    flagged = [flags[c].to_numpy(bool) for c in flags if c[1] == "flag"]
+    few = np.any(flagged, axis=0) if flagged else np.zeros(len(cohort), dtype=bool)
+    about = {
+        "hold": sorted(graph.find(name) for name in hold),
+        "seed": seed,
+        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
+        "trained_on": model.trained_on,
+    }
+    return Worlds(worlds, np.repeat(few, draws or 1), about)

@@ -1,0 +1,187 @@
+"""The result of an audit: tables that nothing changes, and how they are written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalcxr.audit.observed import Observed
+from causalcxr.audit.pairs import Pairs
+from causalcxr.errors import AuditError, nearest
+from causalcxr.files import atomic_write
+
+__all__ = ["Audit"]
+
+_CAUTION = (
+    "Effects are those of a generative model and its causal graph, which data cannot prove; "
+    "groups are those of the metadata."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Hold what an audit found.
+
+    Args:
+        pairs: The records and twins that it stands on.
+        records: A row a pair: `patient`, the columns of groups, `label` and `label_twin` (0, 1 or
+            NaN), the scores `factual`, `twin`, `null`, `direct`, and the verdict, `why`, `valid`.
+        groups: A row a group of records: n, positives, negatives, patients, `few`.
+        observed: What is observed in groups, or None where no label is known.
+        effects: A row a group and kind of effect, see `individual.effect_table`.
+        flips: A row a group, see `individual.flip_table`.
+        flip_matrix: Decisions before and after, all groups.
+        tests: A row a hypothesis, see `hypotheses.hypotheses`.
+        about: What was asked, JSON.
+    """
+
+    pairs: Pairs
+    records: pd.DataFrame
+    groups: pd.DataFrame
+    observed: Observed | None
+    effects: pd.DataFrame
+    flips: pd.DataFrame
+    flip_matrix: pd.DataFrame
+    tests: pd.DataFrame
+    about: Mapping[str, Any]
+
+    @property
+    def overall(self) -> pd.Series:
+        """The mean of each kind of effect over all pairs, and the flips."""
+        return self._row("all")
+
+    @property
+    def by_group(self) -> pd.DataFrame:
+        """The same for every group, a row each."""
+        return pd.DataFrame({group: self._row(group) for group in self.flips["group"]}).T
+
+    def _row(self, group: str) -> pd.Series:
+        part = self.effects[self.effects["group"] == group]
+        flips = self.flips.set_index("group").loc[group, ["up", "down"]]
+        found = part.set_index("kind")["mean"].to_dict() | flips.to_dict()
+        return pd.Series(found, name=group, dtype=float)
+
+    def difference(self, measure: str = "tpr", *, balanced: bool = False) -> pd.DataFrame:
+        """Return the gaps in one measure between each level and the most frequent one.
+
+        Args:
+            measure: A measure of the observed table.
+            balanced: With groups made alike.
+
+        Raises:
+            AuditError: If nothing is observed, or the measure is unknown.
+        """
+        if self.observed is None:
+            raise AuditError("no label, so nothing is observed; say label=")
+        table = self.observed.balanced if balanced else self.observed.gaps
+        if measure not in set(self.observed.table["measure"]):
+            hint = nearest(measure, set(self.observed.table["measure"]))
+            raise AuditError(f"no measure {measure!r} in this audit{hint}")
+        return table[table["measure"] == measure].reset_index(drop=True)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table by name, as they are written."""
+        found = {
+            "effects": self.effects,
+            "flips": self.flips,
+            "flip_matrix": self.flip_matrix.reset_index(),
+            "tests": self.tests.reset_index(),
+            "groups": self.groups.reset_index(),
+            "flow": self.pairs.flow,
+            "amplification": self.pairs.amplification,
+            "records": self.records.reset_index(),
+            "gates": self.pairs.gates.reset_index(),
+        }
+        if self.observed is not None:
+            found |= {
+                "observed": self.observed.table,
+                "gaps": self.observed.gaps,
+                "balanced_gaps": self.observed.balanced,
+            }
+        return found
+
+    def summary(self) -> list[str]:
+        """Return what was found, in sentences that claim no more than the design allows."""
+        about, rows = self.about, self.effects.set_index(["group", "kind"])
+        total, n = rows.loc[("all", "total")], self.pairs.flow
+        said = [
+            f"{about['classifier']} was asked about {n['pairs'].iloc[0]:,} pairs of records and "
+            f"model-made twins under {about['words']}; {n['pairs'].iloc[-1]:,} of them, of "
+            f"{n['patients'].iloc[-1]:,} patients, passed the gates.",
+            f"Under the intervention its score changed by {total['mean']:+.3f} on average "
+            f"(95 % interval {total['low']:+.3f} to {total['high']:+.3f}).",
+        ]
+        if ("all", "excess") in rows.index:
+            excess = rows.loc[("all", "excess")]
+            said.append(
+                f"The mean absolute change exceeds that of the null twins by {excess['mean']:.3f} "
+                f"({excess['low']:.3f} to {excess['high']:.3f})."
+            )
+        flips = self.flips.iloc[0]
+        said.append(
+            f"At the threshold of {about['threshold']:.3f} ({about['rule']}, chosen on "
+            f"{about['threshold_from']}), {flips['up']:.1%} of the decisions turned positive and "
+            f"{flips['down']:.1%} negative."
+        )
+        told = self.tests[self.tests["told"]]
+        many = self.tests["family"].value_counts()
+        said.append(
+            f"{len(told)} of {len(self.tests)} hypotheses ({many.get('declared', 0)} declared, "
+            f"Holm; {many.get('explored', 0)} explored, Benjamini-Hochberg) have an adjusted p "
+            f"below {about['alpha']:g}."
+        )
+        return [*said, _CAUTION]
+
+    # On disk
+
+    def to_json(self) -> str:
+        """Return what was asked and every table but the rows of single records."""
+        left = {k: t for k, t in self.tables.items() if k not in ("records", "gates")}
+        found = {name: json.loads(t.to_json(orient="records")) for name, t in left.items()}
+        return json.dumps(
+            {"about": dict(self.about), "summary": self.summary(), **found}, indent=1
+        )
+
+    def to_html(self, path: str | Path, **options: Any) -> Path:
+        """Write one page that needs nothing else; see `causalcxr.audit.report`."""
+        from causalcxr.audit.report import write_report
+
+        return write_report(self, Path(path), **options)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the report, `audit.json` and every table as .csv to a new or an audit's folder.
+
+        Raises:
+            AuditError: If the folder holds something else.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()) and not (folder / "audit.json").is_file():
+            raise AuditError(f"{folder}: is not empty and holds no audit; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            atomic_write(folder / f"{name}.csv", _inert(table).to_csv(index=False))
+        self.to_html(folder / "report.html")
+        return atomic_write(folder / "audit.json", self.to_json()).parent
+
+    def __repr__(self) -> str:
+        total = self.effects.iloc[0]
+        return (
+            f"Audit({self.about['classifier']} under {self.about['words']}: "
+            f"{total['mean']:+.3f} [{total['low']:+.3f}, {total['high']:+.3f}], "
+            f"{total['pairs']:,} pairs)"
+        )
+
+
+def _inert(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which no text is a formula to a spreadsheet."""
+
+    def quoted(value: Any) -> Any:
+        risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+        return f"'{value}" if risky else value
+
+    texts = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    return table.assign(**{c: table[c].map(quoted) for c in texts})

@@ -1,0 +1,95 @@
+"""The result of a stress test."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from causalcxr.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Stress"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stress:
+    """Hold how a classifier fares where the population differs.
+
+    Args:
+        shifts: A row a shift and measure: `estimate` under the shift with bounds, `base`, the
+            figure as observed, `change` with bounds (paired: the same patients are drawn), and
+            `effective`, how many equally weighted records the shifted ones are worth.
+        dose: A row a value of the dose: `mean` score with bounds, `positive`, the share of
+            positive decisions, `label_share` among the twins, `unsupported`, the share of twins
+            where training hardly knows anything; None where no dose was asked for.
+        worst: A row a subgroup that looked worst in one half of the patients: its figure there
+            (`searched`, too bad to be true) and in the other half (`estimate`, with bounds).
+        flips: A row a group: which share of decisions any of the interventions flips, and the most
+            plausible one that does.
+        about: What was asked, JSON.
+    """
+
+    shifts: pd.DataFrame
+    dose: pd.DataFrame | None
+    worst: pd.DataFrame
+    flips: pd.DataFrame
+    about: Mapping[str, Any]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table that is there, by name."""
+        found = {
+            "shifts": self.shifts,
+            "dose": self.dose,
+            "worst": self.worst,
+            "flips": self.flips,
+        }
+        return {name: table for name, table in found.items() if table is not None and len(table)}
+
+    def to_json(self) -> str:
+        """Return what was asked and every table."""
+        tables = {k: json.loads(t.to_json(orient="records")) for k, t in self.tables.items()}
+        return json.dumps({"about": dict(self.about), **tables}, indent=1)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write every table as .csv, a picture, and `stress.json`, which is last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            atomic_write(folder / f"{name}.csv", table.to_csv(index=False))
+        self.figure().savefig(folder / "stress.png", dpi=120)
+        return atomic_write(folder / "stress.json", self.to_json()).parent
+
+    def figure(self, measure: str = "auroc") -> "Figure":
+        """Draw one measure under each shift, and the dose-response where there is one."""
+        from matplotlib.figure import Figure
+
+        table = self.shifts[self.shifts["measure"] == measure]
+        columns = 1 if self.dose is None else 2
+        figure = Figure(figsize=(6.4 * columns, 1.6 + 0.35 * len(table)), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        for row, shift in enumerate(table.itertuples()):
+            axes[0].plot([shift.low, shift.high], [row, row], color="#1f5a94")
+            axes[0].plot(shift.estimate, row, "o", color="#1f5a94")
+        if len(table):
+            axes[0].axvline(table["base"].iloc[0], color="#777", linestyle="--")
+        axes[0].set_yticks(range(len(table)), table["shift"])
+        axes[0].invert_yaxis()
+        axes[0].set_xlabel(f"{measure} (dashed: as observed)")
+        if self.dose is not None:
+            axes[1].fill_between(
+                self.dose["value"], self.dose["low"], self.dose["high"], alpha=0.2
+            )
+            axes[1].plot(self.dose["value"], self.dose["mean"], "o-", label="mean score")
+            axes[1].plot(self.dose["value"], self.dose["label_share"], "s--", label="label share")
+            axes[1].set_xlabel(f"do({self.about['dose']})")
+            axes[1].legend()
+        return figure
+
+    def __repr__(self) -> str:
+        return f"Stress({self.about['classifier']}: {self.shifts['shift'].nunique()} shifts)"
