@@ -13,7 +13,12 @@ from rich.text import Text
 
 from benchmarks import Row, stopwatch
 
-NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+_HERE = Path(__file__).parent
+NAMES = sorted(
+    ".".join(p.relative_to(_HERE).with_suffix("").parts)
+    for p in (*_HERE.glob("*.py"), *_HERE.glob("audit/*.py"))
+    if not p.stem.startswith("_")
+)
 
 
 def show(console: Console, title: str, rows: list[Row]) -> None:

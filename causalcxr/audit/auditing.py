@@ -171,6 +171,7 @@ def audit_pairs(
             "threshold": float(limit),
             "rule": rule.words,
             "threshold_from": _where(rule, given),
+            "notes": _notes(scorer, once, groups.table, seen),
             "alike": list(alike),
             "primaries": list(primaries),
             "alpha": alpha,
@@ -310,6 +311,27 @@ def _fixed(rule: ThresholdRule) -> float:
 
 def _stays(records: pd.DataFrame) -> np.ndarray:
     return (records["label"] == records["label_twin"]).to_numpy()
+
+
+def _notes(
+    scorer: Classifier, once: pd.DataFrame, groups: pd.DataFrame, observed: Observed | None
+) -> list[str]:
+    """Return what a reader must know before any figure."""
+    notes, scores = [], once["factual"]
+    if len(once) > 1 and scores.nunique() == 1:
+        notes.append(f"{scorer.name} gives every record the same score, {scores.iloc[0]:.3g}.")
+    elif scores.nunique() == 2 and set(scores) <= {0.0, 1.0}:
+        notes.append(f"{scorer.name} returns decisions (0 or 1), not probabilities.")
+    if observed is not None:
+        for name, row in groups.iterrows():
+            if row["n"] and not (row["positives"] and row["negatives"]):
+                known = "positive" if row["positives"] else "negative"
+                word = f"all {known}" if row["positives"] or row["negatives"] else "unlabelled"
+                notes.append(
+                    f"Group {name} is {word} ({row['n']:,} records): what needs both classes is "
+                    "undefined there."
+                )
+    return notes
 
 
 def _where(rule: ThresholdRule, validation: Validation | None) -> str:

@@ -89,9 +89,7 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
         np.nanstd(found.draws, axis=0, ddof=1) if len(found.draws) > 1 else found.estimate * np.nan
     )
     between = _between(columns, frame)
-    total = np.sqrt(se**2 + np.nan_to_num(between) ** 2)
-    wide = np.divide(total, se, out=np.ones_like(se), where=se > 0)
-    rest = norm.ppf((1 + _LEVEL) / 2) * np.where(se > 0, 0, total)  # all patients alike
+    more = norm.ppf((1 + _LEVEL) / 2) * np.nan_to_num(between)
     rows = []
     for k, (group, kind) in enumerate(keys):
         x, mean = columns[:, k], found.estimate[k]
@@ -105,9 +103,9 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
                 "pairs": len(known),
                 "patients": int(found.patients[k]),
                 "mean": mean,
-                "se": total[k],
-                "low": mean - (mean - bounds.low[k]) * wide[k] - rest[k],
-                "high": mean + (bounds.high[k] - mean) * wide[k] + rest[k],
+                "se": np.hypot(se[k], np.nan_to_num(between[k])),
+                "low": mean - np.hypot(mean - bounds.low[k], more[k]),
+                "high": mean + np.hypot(bounds.high[k] - mean, more[k]),
                 "p": p,
                 "q95": float(np.quantile(np.abs(known), 0.95)) if len(known) else np.nan,
                 "generator_se": between[k],

@@ -99,7 +99,7 @@ class AttributeReader:
                 rows = np.isin(columns[name], common)
                 y = columns[name][rows].astype(int)
                 levels[name] = tuple(variable.levels[k] for k in common)
-                model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1))
+                model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
             else:
                 if known.sum() < _FEW or y.std() == 0:
                     continue

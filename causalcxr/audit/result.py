@@ -134,7 +134,7 @@ class Audit:
             f"Holm; {many.get('explored', 0)} explored, Benjamini-Hochberg) have an adjusted p "
             f"below {about['alpha']:g}."
         )
-        return [*said, _CAUTION]
+        return [*said, *about.get("notes", ()), _CAUTION]
 
     # On disk
 
