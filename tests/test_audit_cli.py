@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from audit_worlds import GRAPH, TABULAR, as_men, people
 
-from causalcxr import SCM, do
+from causalcxr import SCM, Cohort, do
 from causalcxr.audit.pairs import Pairs
 from causalcxr.audit_jobs import Strains, load_classifier
 from causalcxr.cli import app
@@ -156,3 +156,26 @@ def test_given_strains_then_malformed_ones_are_named(place):
         Strains(dose="age=a,b").doses()
     with pytest.raises(ClassifierError, match=r"write FILE.csv"):
         load_classifier(":x")
+
+
+def test_given_hostile_values_then_no_cell_is_a_formula_and_no_patient_is_on_the_screen(
+    place, capsys, tmp_path
+):
+    cohort = people(40, seed=1)
+    wards = np.where(np.arange(40) % 2, "=HYPERLINK(1)", "<script>alert(1)</script>")
+    names = [f"Jane Doe {k}" for k in range(40)]
+    table = cohort.table.assign(Ward=wards).set_axis(pd.Index(names, name="record"))
+    hostile = Cohort(table, cohort.images[:])
+    Pairs.of(GRAPH, hostile, as_men(hostile), do(sex="M"), null=hostile).save(tmp_path / "p")
+    status, told = run(
+        capsys, "audit", tmp_path / "p", f"{place / 'mine.py'}:grey", "--label", "edema",
+        "--by", "Ward", "--bootstrap", 20, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0, told
+    assert "Jane Doe" not in told
+    for file in (tmp_path / "out").glob("*.csv"):
+        for cell in file.read_text(encoding="utf-8").replace("\n", ",").split(","):
+            assert not cell.strip('"').startswith(("=", "@")), file.name
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "Jane Doe" not in (tmp_path / "out" / "audit.json").read_text(encoding="utf-8")
