@@ -21,7 +21,6 @@ from causalcxr.study.intervals import (
     against_chance,
     clopper_pearson,
     detectable,
-    holm,
     paired_difference,
     wilson,
 )
@@ -106,15 +105,12 @@ def test_given_a_share_then_intervals_and_test_are_those_of_scipy(n):
 def test_given_shares_and_changes_then_statsmodels_agrees():
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     tables = pytest.importorskip("statsmodels.stats.contingency_tables")
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
     for k, n in ((49, 100), (3, 20), (60, 100)):
         beta = proportion.proportion_confint(k, n, method="beta")
         score = proportion.proportion_confint(k, n, method="wilson")
         assert clopper_pearson(k, n) == pytest.approx(beta, abs=1e-12)
         assert wilson(k, n) == pytest.approx(score, abs=1e-12)
     rng = np.random.default_rng(1)
-    p = rng.random(9) ** 3
-    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], abs=1e-12)
     first, second = rng.random((2, 100)) < np.array([[0.5], [0.62]])
     found = paired_difference(first, second)
     counts = pd.crosstab(first, second).to_numpy()

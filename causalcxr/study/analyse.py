@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.audit.families import holm
 from causalcxr.errors import StudyError
 from causalcxr.study.detection import Roc, detection, roc
 from causalcxr.study.intervals import (
     against_chance,
     clopper_pearson,
-    holm,
     paired_difference,
     wilson,
 )
@@ -110,9 +110,11 @@ def analysed(plan: Plan, responses: pd.DataFrame, *, seed: int = 0) -> Analysis:
         for key, rows in sittings.items()
     }
     accuracy = _table(sittings, _accuracy)
-    accuracy.insert(accuracy.columns.get_loc("p") + 1, "p_holm", holm(accuracy["p"].to_numpy()))
+    accuracy.insert(
+        accuracy.columns.get_loc("p") + 1, "p_holm", holm(accuracy["p"].to_numpy()).adjusted
+    )
     learning = _learning(responses)
-    learning["p_holm"] = holm(learning["p"].to_numpy())
+    learning["p_holm"] = holm(learning["p"].to_numpy()).adjusted
     return Analysis(
         plan,
         responses,

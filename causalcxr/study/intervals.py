@@ -1,73 +1,43 @@
-"""Shares: exact and Wilson intervals, tests against chance, paired differences, power."""
+"""Shares as two ends each, tests against chance, paired differences, power."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
+from scipy.special import ndtri
 from scipy.stats import binom, binomtest
+
+from causalcxr.audit import intervals
 
 __all__ = [
     "PairedDifference",
     "against_chance",
     "clopper_pearson",
     "detectable",
-    "holm",
     "paired_difference",
     "wilson",
 ]
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval of a share: at least `level` whatever the share.
-
-    low = B(a / 2; k, n - k + 1), high = B(1 - a / 2; k + 1, n - k), quantiles of beta laws.
-
-    References:
-        The use of confidence or fiducial limits (Clopper & Pearson, 1934),
-        doi:10.1093/biomet/26.4.404
-
-    Args:
-        k: Successes.
-        n: Trials; with none, the interval is that of no knowledge, 0 to 1.
-        level: Of the interval.
+    """Return the exact interval of a share; of no trial, that of no knowledge, 0 to 1.
 
     Example:
         >>> [round(end, 4) for end in clopper_pearson(49, 100)]
         [0.3886, 0.592]
     """
-    tail = (1 - level) / 2
-    low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
-    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
-    return low, high
+    found = intervals.clopper_pearson(k, n, level)
+    return (float(found.low), float(found.high)) if n else (0.0, 1.0)
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a share, whose coverage is near `level` on average.
-
-    The ends solve |k / n - p| = z sqrt(p (1 - p) / n).
-
-    References:
-        Probable inference, the law of succession, and statistical inference (Wilson, 1927),
-        doi:10.1080/01621459.1927.10502953
-
-    Args:
-        k: Successes.
-        n: Trials; with none, the interval is 0 to 1.
-        level: Of the interval.
+    """Return the score interval of a share; of no trial, that of no knowledge, 0 to 1.
 
     Example:
         >>> [round(end, 4) for end in wilson(49, 100)]
         [0.3942, 0.5865]
     """
-    if n == 0:
-        return 0.0, 1.0
-    z = float(ndtri(1 - (1 - level) / 2))
-    share, room = k / n, z * z / n
-    centre = (share + room / 2) / (1 + room)
-    half = z * np.sqrt(share * (1 - share) / n + room / (4 * n)) / (1 + room)
-    low = 0.0 if k == 0 else float(centre - half)
-    high = 1.0 if k == n else float(centre + half)
-    return low, high
+    found = intervals.wilson(k, n, level)
+    return (float(found.low), float(found.high)) if n else (0.0, 1.0)
 
 
 def against_chance(k: int, n: int, chance: float = 0.5) -> float:
@@ -78,25 +48,6 @@ def against_chance(k: int, n: int, chance: float = 0.5) -> float:
         0.0569
     """
     return float(binomtest(k, n, chance).pvalue) if n else float("nan")
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for how many there are; NaN stays and does not count.
-
-    References:
-        A simple sequentially rejective multiple test procedure (Holm, 1979)
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, np.nan])).round(6).tolist()
-        [0.02, 0.04, nan]
-    """
-    p = np.asarray(p, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    adjusted = np.full(p.shape, np.nan)
-    steps = p[order] * (len(order) - np.arange(len(order)))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 @dataclass(frozen=True)
