@@ -20,11 +20,19 @@ from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stressing import stress
 from causalcxr.errors import AuditError, ClassifierError, InterventionError
+from causalcxr.evaluation import evaluate
 from causalcxr.interventions import parse
 from causalcxr.jobs import Selection, load_cohort
 from causalcxr.scm import SCM
 
-__all__ = ["Strains", "audit_job", "load_classifier", "pairs_job", "stress_job"]
+__all__ = [
+    "Strains",
+    "audit_job",
+    "evaluate_job",
+    "load_classifier",
+    "pairs_job",
+    "stress_job",
+]
 
 
 def pairs_job(
@@ -49,10 +57,8 @@ def pairs_job(
     action, fitted = parse(do, beyond_range=beyond_range), SCM.load(model)
     action.bind(fitted.graph)
     cohort = records.load()
-    taught = None
-    if reader:
-        with waiting("Teaching a reader of attributes"):
-            taught = AttributeReader.fit(load_cohort(reader).with_images_only(), fitted.graph)
+    with waiting("Teaching a reader of attributes"):
+        taught = _taught(reader, fitted)
     if cohort.has_images:
         cohort = cohort.with_images_only()
     made = make_worlds(
@@ -221,6 +227,51 @@ def stress_job(
     console().print(
         f"{out}: {', '.join(found.tables)} as .csv, stress.png, stress.json", markup=False
     )
+
+
+def evaluate_job(
+    model: Path,
+    records: Selection,
+    do: Sequence[str],
+    out: Path,
+    *,
+    reader: str = "",
+    cycles: str = "1,10",
+    bootstrap: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Evaluate a model's counterfactual images, and write a table and pictures.
+
+    Raises:
+        CausalCXRError: If anything asked for cannot be had.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
+        raise AuditError(f"{out}: is not empty and holds no evaluation; give a new folder")
+    try:
+        asked = tuple(int(word) for word in cycles.split(","))
+    except ValueError:
+        raise AuditError(f"cycles {cycles!r}: write whole numbers, such as 1,10") from None
+    fitted, actions = SCM.load(model), [parse([word]) for word in do]
+    with waiting("Evaluating"):
+        taught = _taught(reader, fitted)
+        found = evaluate(
+            fitted,
+            records.load(),
+            actions,
+            reader=taught,
+            cycles=asked,
+            draws=bootstrap,
+            seed=seed,
+        )
+        found.save(out)
+    show("Axioms, realism, truth", _lines(found.table))
+    console().print(f"{out}: evaluation.csv, evaluation.png, a sheet a question", markup=False)
+
+
+def _taught(reader: str, model: SCM) -> AttributeReader | None:
+    if not reader:
+        return None
+    return AttributeReader.fit(load_cohort(reader).with_images_only(), model.graph)
 
 
 def load_classifier(

@@ -1,4 +1,4 @@
-"""The audit on the command line: pairs, audit, stress."""
+"""The audit on the command line: pairs, audit, stress, evaluate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from causalcxr.cli_options import (
     Words,
 )
 
-__all__ = ["VERBS", "audit", "pairs", "stress"]
+__all__ = ["VERBS", "audit", "evaluate", "pairs", "stress"]
 
 Label = Annotated[str, typer.Option(help="The variable that the classifier predicts.")]
 By = Annotated[Words, typer.Option(help="A column whose levels are groups; several times.")]
@@ -39,6 +39,13 @@ Threshold = Annotated[
 Validation = Annotated[
     str, typer.Option(metavar="COHORT", help="Other patients, on whom the threshold is chosen.")
 ]
+Reader = Annotated[
+    str,
+    typer.Option(
+        metavar="COHORT",
+        help="Other records with images, which teach an independent reader of attributes.",
+    ),
+]
 Bootstrap = Annotated[int, typer.Option(help="Draws of patients.")]
 
 
@@ -54,13 +61,7 @@ def pairs(
     draws: Annotated[
         int, typer.Option(help="Posterior draws a record; 3 tell how they vary.")
     ] = 1,
-    reader: Annotated[
-        str,
-        typer.Option(
-            metavar="COHORT",
-            help="Other records with images, which teach an independent reader of attributes.",
-        ),
-    ] = "",
+    reader: Reader = "",
     beyond_range: BeyondRange = False,
     seed: Seed = 0,
 ) -> None:
@@ -173,4 +174,37 @@ def stress(
     )
 
 
-VERBS = (pairs, audit, stress)
+def evaluate(
+    model: Model,
+    cohort: Spec,
+    out: Out,
+    do: Annotated[
+        Words, typer.Option("--do", metavar="NAME=VALUE", help="A question; each stands alone.")
+    ] = None,
+    where: Where = "",
+    split: Split = "",
+    limit: Limit = 48,
+    reader: Reader = "",
+    cycles: Annotated[
+        str, typer.Option(metavar="K,K", help="Null interventions on each other, for composition.")
+    ] = "1,10",
+    bootstrap: Bootstrap = 2000,
+    seed: Seed = 0,
+) -> None:
+    """Tell how sound a model's counterfactual images are: axioms, realism, truth where known."""
+    from causalcxr.audit_jobs import evaluate_job
+    from causalcxr.jobs import Selection
+
+    evaluate_job(
+        model,
+        Selection(cohort, where, split, limit),
+        do or [],
+        out,
+        reader=reader,
+        cycles=cycles,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+VERBS = (pairs, audit, stress, evaluate)

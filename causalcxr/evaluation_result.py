@@ -1,0 +1,101 @@
+"""The result of an evaluation: a table, a drawing of it, and pictures of pairs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.cohort import Cohort
+from causalcxr.contact_sheet import contact_sheet
+from causalcxr.errors import AuditError
+from causalcxr.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Evaluation"]
+
+_SHOWN = 6  # patients a question
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Hold how sound a model's counterfactual images are.
+
+    Args:
+        table: A row a question and measure, see `evaluation.evaluate`.
+        pictures: For each question, records, twins and the true twins' images, where known.
+        about: What was asked, JSON.
+    """
+
+    table: pd.DataFrame
+    pictures: Mapping[str, tuple[Cohort, Cohort, np.ndarray | None]]
+    about: Mapping[str, Any]
+
+    def of(self, measure: str, question: str | None = None) -> pd.DataFrame:
+        """Return the rows of a measure."""
+        rows = self.table["measure"] == measure
+        return self.table[rows & ((self.table["question"] == question) | (question is None))]
+
+    def sheet(self, question: str, path: str | Path | None = None) -> "Figure":
+        """Draw records, twins, and true twins where they are known."""
+        cohort, twin, true = self.pictures[question]
+        some = slice(0, _SHOWN)
+        rows = [cohort.images[some], twin.images[some].clip(0, 1)]
+        words = ["factual", "twin"]
+        if true is not None:
+            rows.append(true[some])
+            words.append("true twin")
+        stacked = np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
+        captions = [f"{word}, {name}" for name in cohort.records[some] for word in words]
+        return contact_sheet(stacked, captions, columns=len(words) * 2, path=path)
+
+    def figure(self) -> "Figure":
+        """Draw every measure between its copy and its oracle, a panel an axiom."""
+        from matplotlib.figure import Figure
+
+        axioms = list(dict.fromkeys(self.table["axiom"]))
+        sizes = [len(self.table[self.table["axiom"] == name]) for name in axioms]
+        figure = Figure(figsize=(9, 0.9 * len(axioms) + 0.26 * sum(sizes)), layout="constrained")
+        panels = figure.subplots(
+            len(axioms), 1, height_ratios=[n + 1.5 for n in sizes], squeeze=False
+        )
+        for axes, name in zip(panels[:, 0], axioms, strict=True):
+            part = self.table[self.table["axiom"] == name].reset_index(drop=True)
+            y = np.arange(len(part))
+            axes.hlines(y, part["low"], part["high"], color="#1f5a94")
+            axes.plot(part["value"], y, "o", color="#1f5a94", label="twins")
+            axes.plot(part["copy"], y, "|", color="#b35900", markersize=11, label="copy")
+            axes.plot(part["oracle"], y, "d", color="#3a7d44", markersize=5, label="true twins")
+            axes.set_yticks(y, part["question"] + "  " + part["measure"], fontsize=8)
+            axes.invert_yaxis()
+            axes.set_title(name, loc="left", fontsize=10)
+        panels[0, 0].legend(fontsize=8)
+        return figure
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `evaluation.csv`, `evaluation.png`, a sheet a question, and `evaluation.json`.
+
+        Raises:
+            AuditError: If the folder holds something else.
+        """
+        folder = Path(folder)
+        told = folder / "evaluation.json"
+        if folder.exists() and any(folder.iterdir()) and not told.is_file():
+            raise AuditError(f"{folder}: is not empty and holds no evaluation; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / "evaluation.csv", self.table.to_csv(index=False))
+        self.figure().savefig(folder / "evaluation.png", dpi=120)
+        for k, question in enumerate(self.pictures, 1):
+            self.sheet(question, folder / f"pairs-{k}.png")
+        rows = json.loads(self.table.to_json(orient="records"))
+        return atomic_write(
+            told, json.dumps({"about": dict(self.about), "rows": rows}, indent=1)
+        ).parent
+
+    def __repr__(self) -> str:
+        return f"Evaluation({len(self.pictures)} questions, {len(self.table)} measures)"
