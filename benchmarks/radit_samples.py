@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import Row, stopwatch
-from benchmarks._distances import frechet, kernel, nearest, vectors
+from benchmarks._distances import nearest, vectors
 from benchmarks._twins import GRAPH, bound, chance, network
 from causalcxr import Cohort, Graph
 from causalcxr.contact_sheet import contact_sheet
+from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import load_features
 from causalcxr.radit.transformer import RadiT
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import Row
-from benchmarks._distances import frechet, kernel, vectors
+from benchmarks._distances import vectors
 from benchmarks._films import filmed
 from benchmarks._twins import GRAPH, bound, chance
 from causalcxr import Cohort
 from causalcxr.contact_sheet import contact_sheet
+from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.features import load_features
 from causalcxr.radit.flow import velocity_loss

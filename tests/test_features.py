@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from benchmarks._distances import frechet, kernel, nearest, vectors
+from benchmarks._distances import nearest, vectors
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ModelError
+from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import Features, load_features, save_features
 from causalcxr.tensors import load_tensors, save_tensors
 
