@@ -138,7 +138,8 @@ def audit_pairs(
     once = records[pairs.factual.draws == 0]
     columns = described(graph, pairs.factual)[0]
     table = columns[pairs.factual.draws == 0]
-    groups = find_groups(table, names, labels=once["label"], patients=once["patient"], edges=None)
+    labels = once["label"] if name else None
+    groups = find_groups(table, names, labels=labels, patients=once["patient"])
     given = _validated(scorer, graph, name, validation)
     seen = _observed(once, groups, table, rule, given, alike, measures, bootstrap, seed, name)
     limit = seen.threshold if seen else _fixed(rule)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.families import benjamini_hochberg, holm
+from causalcxr.audit.measures import MEASURES
 from causalcxr.audit.observed import Observed
 from causalcxr.errors import AuditError, nearest
 
@@ -53,7 +54,13 @@ def hypotheses(
     for word, gaps in (("gap", "gaps"), ("balanced gap", "balanced")):
         table = getattr(observed, gaps) if observed else pd.DataFrame(columns=["measure"])
         rows += [
-            (f"{word} in {r.measure}: {r.group} - {r.reference}", r.gap, r.low, r.high, r.p)
+            (
+                f"{word} in {MEASURES[r.measure].words}: {r.group} - {r.reference}",
+                r.gap,
+                r.low,
+                r.high,
+                r.p,
+            )
             for r in table[table["measure"].isin(_COMPARED)].itertuples()
         ]
     table = pd.DataFrame(rows, columns=["hypothesis", "estimate", "low", "high", "p"])

@@ -110,7 +110,7 @@ class Audit:
         total, n = rows.loc[("all", "total")], self.pairs.flow
         said = [
             f"{about['classifier']} was asked about {n['pairs'].iloc[0]:,} pairs of records and "
-            f"model-made twins under {about['words']}; {n['pairs'].iloc[-1]:,} of them, of "
+            f"their twins under {about['words']}; {n['pairs'].iloc[-1]:,} of them, of "
             f"{n['patients'].iloc[-1]:,} patients, passed the gates.",
             f"Under the intervention its score changed by {total['mean']:+.3f} on average "
             f"(95 % interval {total['low']:+.3f} to {total['high']:+.3f}).",
@@ -124,8 +124,8 @@ class Audit:
         flips = self.flips.iloc[0]
         said.append(
             f"At the threshold of {about['threshold']:.3f} ({about['rule']}, chosen on "
-            f"{about['threshold_from']}), {flips['up']:.1%} of the decisions turned positive and "
-            f"{flips['down']:.1%} negative."
+            f"{about['threshold_from']}), {100 * flips['up']:.1f} % of the decisions turned "
+            f"positive and {100 * flips['down']:.1f} % negative."
         )
         told = self.tests[self.tests["told"]]
         many = self.tests["family"].value_counts()
@@ -152,8 +152,12 @@ class Audit:
 
         return write_report(self, Path(path), **options)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, **options: Any) -> Path:
         """Write the report, `audit.json` and every table as .csv to a new or an audit's folder.
+
+        Args:
+            folder: Where.
+            **options: As `to_html` takes them, such as `stress=`.
 
         Raises:
             AuditError: If the folder holds something else.
@@ -164,7 +168,7 @@ class Audit:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             atomic_write(folder / f"{name}.csv", _inert(table).to_csv(index=False))
-        self.to_html(folder / "report.html")
+        self.to_html(folder / "report.html", **options)
         return atomic_write(folder / "audit.json", self.to_json()).parent
 
     def __repr__(self) -> str:

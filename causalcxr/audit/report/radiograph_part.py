@@ -1,0 +1,178 @@
+"""Records beside their twins: radiographs and differences on one scale, in the page itself."""
+
+import base64
+import io
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from causalcxr.audit.report.words import number, shortened
+from causalcxr.comparison import Comparison
+from causalcxr.export_picture import marked
+from causalcxr.marking import synthetic
+
+if TYPE_CHECKING:
+    from causalcxr.audit.result import Audit
+
+__all__ = ["Grid", "Picture", "Trio", "grid"]
+
+_SIDE = 256  # pixels at most
+_COLOURS = "RdBu_r"  # red where the twin is brighter; told apart without colour vision, too
+_LEAST = 0.02  # a scale of differences narrower than this would show rounding
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Hold a picture, its title and what it shows in words."""
+
+    source: str
+    title: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Trio:
+    """Hold a record, its twin and their difference."""
+
+    name: str
+    changes: str
+    before: float
+    after: float
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Hold what is shown, and the scale of all differences.
+
+    Args:
+        moved: Patients whose score moved most.
+        typical: Patients whose change is nearest to the median one.
+        scale: The difference at the ends of the colours.
+        bar: The colours from one end to the other.
+    """
+
+    moved: tuple[Trio, ...]
+    typical: tuple[Trio, ...]
+    scale: float
+    bar: str
+
+
+def grid(audit: "Audit", patients: int) -> Grid | None:
+    """Return radiographs of a few patients, None where there are none.
+
+    Args:
+        audit: With images in its records and twins.
+        patients: How many whose score moved most; half as many typical ones follow.
+    """
+    factual, twin = audit.pairs.factual, audit.pairs.twin
+    if factual.images is None or twin.images is None or patients < 1:
+        return None
+    most, usual = _chosen(audit, patients)
+    if not len(most):
+        return None
+    rows = np.concatenate([most, usual])
+    before = np.stack([_small(i[0]) for i in factual.images[rows]])
+    after = np.stack([_small(i[0]) for i in twin.images[rows]])
+    scale = max(float(np.quantile(np.abs(after - before), 0.999)), _LEAST)
+    told = Comparison(factual, twin)
+    trios = [
+        _trio(audit, row, told.changes(row), before[k], after[k], scale)
+        for k, row in enumerate(rows)
+    ]
+    ramp = _coloured(np.linspace(-scale, scale, 256)[None].repeat(12, axis=0), scale)
+    return Grid(tuple(trios[: len(most)]), tuple(trios[len(most) :]), scale, _png(ramp))
+
+
+def _chosen(audit: "Audit", patients: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of patients whose score moved most, and of typical ones; a row a patient."""
+    factual, twin = audit.pairs.factual, audit.pairs.twin
+    change = (audit.records["twin"] - audit.records["factual"]).abs().to_numpy(float)
+    shown = audit.records["valid"].to_numpy() & ~np.isnan(change)
+    shown &= np.asarray(factual.images.available) & np.asarray(twin.images.available)
+    rows = np.flatnonzero(shown)
+    who = audit.records["patient"].to_numpy()
+
+    def first(order: np.ndarray) -> np.ndarray:
+        return order[~pd.Series(who[order]).duplicated().to_numpy()]
+
+    most = first(rows[np.argsort(-change[rows], kind="stable")])[:patients]
+    rest = rows[~np.isin(who[rows], who[most])]
+    if not len(rest):
+        return most, rest
+    away = np.abs(change[rest] - np.median(change[rows]))
+    return most, first(rest[np.argsort(away, kind="stable")])[: ceil(patients / 2)]
+
+
+def _trio(
+    audit: "Audit", row: int, changes: str, before: np.ndarray, after: np.ndarray, scale: float
+) -> Trio:
+    label, scores = audit.pairs.factual.index[row], audit.records.iloc[row]
+    name = f"{label[0]} · draw {label[1]}" if isinstance(label, tuple) else str(label)
+    difference = after - before
+    told = (
+        f"Twin less record of {name}, from {number(difference.min(), 2, signed=True)} to "
+        f"{number(difference.max(), 2, signed=True)}, mean absolute difference "
+        f"{number(np.abs(difference).mean(), 4)}"
+    )
+    changed = f", in which changed: {changes}" if changes else ""
+    pictures = (
+        Picture(
+            _grey(before, synthetic(audit.pairs.factual)),
+            "record",
+            f"Radiograph of record {name}; score {number(scores['factual'])}",
+        ),
+        Picture(
+            _grey(after, True),
+            "twin",
+            f"Synthetic twin of {name} under {audit.about['words']}{changed}; score "
+            f"{number(scores['twin'])}",
+        ),
+        Picture(_red_and_blue(difference, scale), "difference", told),
+    )
+    return Trio(shortened(name, 60), changes, scores["factual"], scores["twin"], pictures)
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """Return an image of at most so many pixels a side, by means over them."""
+    image, most = np.asarray(image, dtype=np.float32), max(image.shape)
+    if most <= _SIDE:
+        return image
+    size = [max(1, round(side * _SIDE / most)) for side in image.shape[::-1]]
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def _grey(image: np.ndarray, made: bool) -> str:
+    """Return a radiograph; a synthetic one has the mark on a strip below it."""
+    levels = np.round(np.clip(image, 0, 1) * 65535).astype(np.uint16)
+    whole = marked(levels)
+    return _png((whole if made else whole[: _enlarged(levels).shape[0]]) // 257)
+
+
+def _red_and_blue(difference: np.ndarray, scale: float) -> str:
+    """Return a difference of images, with the mark below it."""
+    picture = _coloured(_enlarged(difference), scale)
+    strip = marked(np.zeros(difference.shape, dtype=np.uint16))[len(picture) :] // 257
+    return _png(np.vstack([picture, np.repeat(strip[..., None], 3, axis=2)]))
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """Return an image as `marked` enlarges it, each pixel a square."""
+    times = -(-_SIDE // image.shape[1])
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _coloured(difference: np.ndarray, scale: float) -> np.ndarray:
+    shade = mpl.colormaps[_COLOURS]((difference / scale + 1) / 2)
+    return np.round(255 * shade[..., :3])
+
+
+def _png(pixels: np.ndarray) -> str:
+    content = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(content, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
