@@ -134,6 +134,8 @@ def test_given_a_model_then_worlds_are_its_twins_and_the_direct_one_holds_what_i
     assert (pairs.worlds["direct"].table["Sex"] == "M").all()
     assert (pairs.worlds["direct"].table["Edema"] == pairs.factual.table["Edema"]).all()
     assert (pairs.worlds["null"].table == pairs.factual.table).all().all()
+    men = (cohort.table["Sex"] == "M").mean()
+    assert np.allclose(pairs.gates["plausibility"], men, atol=0.02)
     direct = model.counterfactual(cohort, MEN, draws=3)
     assert (pairs.twin.table == direct.table).all().all()
     assert pairs.valid.sum() == 3 * (cohort.table["Sex"] == "F").sum()
@@ -148,6 +150,19 @@ def test_given_an_empty_cell_then_support_refuses_it():
     pairs = make_pairs(model, cohort.select("Sex == 'F'"), MEN)
     assert not pairs.valid.any()
     assert set(pairs.gates["why"]) == {"support"}
+
+
+def test_given_what_hardly_anyone_has_then_plausibility_refuses_it():
+    cohort = people(400, seed=1).with_images(None)
+    model = SCM(TABULAR).fit(cohort)
+    some = cohort.select("Edema == 'N'").head(40)
+    none, everyone = (
+        make_pairs(model, some, do(edema="P"), gates=Gates(plausibility=p)) for p in (0.6, 0.1)
+    )
+    # Some 40 % of these people have edema, by the model too.
+    assert set(none.gates["why"]) == {"plausibility"}
+    assert none.gates["plausibility"].between(0.25, 0.55).all()
+    assert everyone.valid.all()
 
 
 def test_given_a_folder_then_what_is_read_is_what_was_written(tmp_path, reader):

@@ -1,6 +1,6 @@
 """Gates: a pair that should not be believed is marked, with the reason, and counted.
 
-Four questions are asked of every pair of a record and its twin.
+Five questions are asked of every pair of a record and its twin.
 
 - effectiveness: does an independent reader see what was set? P(level | twin) of levels; of
   numbers, the share of the intended change that it sees.
@@ -8,6 +8,8 @@ Four questions are asked of every pair of a record and its twin.
 - amplification: does an attribute that the intervention does not reach stay as it was? The largest
   change of a probability (of a number, in standard deviations) over those attributes.
 - support: do training records stand behind the equations where the twin asks them?
+- plausibility: how likely is what was set, under the model and the record's other values? The
+  least P(level | parents) over the levels that were set.
 
 References:
     Measuring axiomatic soundness of counterfactual image models (Monteiro et al.),
@@ -29,7 +31,7 @@ from causalcxr.graph import Graph
 
 __all__ = ["GATES", "Gates", "amplification", "judge"]
 
-GATES = ("effectiveness", "round_trip", "amplification", "support")
+GATES = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
 _BATCH = 64
 
 
@@ -43,6 +45,7 @@ class Gates:
         round_trip: At most this mean difference between null twin and image, 0 to 1.
         amplification: At most this change of an attribute out of reach.
         support: Whether twins in cells that training hardly knows are refused.
+        plausibility: At least this probability of a level that was set, given its parents.
 
     Raises:
         AuditError: If a number is below zero.
@@ -53,6 +56,7 @@ class Gates:
     round_trip: float | None = 1e-3
     amplification: float | None = 0.5
     support: bool = True
+    plausibility: float | None = 0.005
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -70,6 +74,7 @@ def judge(
     acted: tuple[str, ...],
     reached: frozenset[str],
     flags: np.ndarray | None = None,
+    plausibility: np.ndarray | None = None,
     reader: AttributeReader | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the figures and the verdict of every pair, and what the reader saw change.
@@ -83,11 +88,12 @@ def judge(
         acted: What was set.
         reached: What was set, and its descendants.
         flags: Which rows have a twin where training hardly knows anything.
+        plausibility: P(what was set | parents) of each row.
         reader: Who reads attributes off images; without it, effectiveness and amplification
             cannot be asked.
 
     Returns:
-        A row a pair: the four figures (NaN where one could not be asked), `why` it is refused
+        A row a pair: the five figures (NaN where one could not be asked), `why` it is refused
         ("" if it is not) and `valid`; and a row an attribute out of reach: how it changed.
     """
     before, after = factual.columns(graph), twin.columns(graph)
@@ -107,6 +113,8 @@ def judge(
         table["round_trip"] = _round_trip(factual, null)
     if flags is not None:
         table["support"] = (~flags).astype(float)
+    if plausibility is not None:
+        table["plausibility"] = plausibility
     table = table.reindex(columns=["changed", "known", *GATES]).astype(dict.fromkeys(GATES, float))
     table["why"] = _why(gates, table, unseen)
     table["valid"] = table["why"] == ""
@@ -194,6 +202,7 @@ def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
         "round trip": _beyond(table["round_trip"], gates.round_trip),
         "amplification": _beyond(table["amplification"], gates.amplification),
         "support": (table["support"] == 0) & gates.support,
+        "plausibility": table["plausibility"] < (gates.plausibility or 0),
     }
     why = np.full(len(table), "", dtype=object)
     for reason, rows in refused.items():

@@ -13,7 +13,7 @@ from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort import Cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
-from causalcxr.interventions import Intervention, do
+from causalcxr.interventions import BoundIntervention, Intervention, do
 from causalcxr.scm import SCM
 
 __all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
@@ -54,6 +54,7 @@ class Pairs:
         reader: AttributeReader | None = None,
         gates: Gates | None = None,
         flags: np.ndarray | None = None,
+        plausibility: np.ndarray | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> "Pairs":
         """Judge pairs that were made anywhere, such as the phantom's true twins.
@@ -68,6 +69,7 @@ class Pairs:
             reader: Who reads attributes off images.
             gates: Where the gates stand.
             flags: Rows whose twin has no support in the training records.
+            plausibility: P(what was set | parents) of each row.
             about: More to record.
 
         Raises:
@@ -94,6 +96,7 @@ class Pairs:
             acted=acted,
             reached=reached,
             flags=flags,
+            plausibility=plausibility,
             reader=reader,
         )
         told = {
@@ -202,6 +205,7 @@ def make_pairs(
         reader=reader,
         gates=gates,
         flags=made.flags,
+        plausibility=made.plausibility,
         about=made.about,
     )
 
@@ -213,11 +217,13 @@ class Worlds:
     Args:
         worlds: See `Pairs`.
         flags: Rows whose twin has no support in the training records.
+        plausibility: P(what was set | parents) of each row, NaN where no level was set.
         about: Which model answered, and how it was asked, JSON.
     """
 
     worlds: Mapping[str, Cohort]
     flags: np.ndarray
+    plausibility: np.ndarray
     about: Mapping[str, Any]
 
 
@@ -254,4 +260,17 @@ def make_worlds(
         "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
         "trained_on": model.trained_on,
     }
-    return Worlds(worlds, np.repeat(few, draws or 1), about)
+    likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
+    return Worlds(worlds, np.repeat(few, draws or 1), likely, about)
+
+
+def _plausibility(
+    model: SCM, factual: Cohort, twin: Cohort, action: BoundIntervention
+) -> np.ndarray:
+    """Return the least P(level | parents) over what was set, the parents as they were, (n,)."""
+    graph, after = model.graph, twin.columns(model.graph)
+    names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
+    if not names:
+        return np.full(len(factual), np.nan)
+    asked = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
+    return np.exp(model.log_prob(asked)[names].min(axis=1).to_numpy())

@@ -62,6 +62,7 @@ def write_pairs(
         reader=reader,
         gates=gates,
         flags=made.flags,
+        plausibility=made.plausibility,
         about=made.about,
     )
     _write_rest(pairs, folder)

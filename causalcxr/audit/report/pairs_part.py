@@ -20,6 +20,7 @@ _ASKED = {
     "round_trip": "Is the null twin the record's own image? Mean absolute difference, 0 to 1.",
     "amplification": "Do attributes out of the intervention's reach stay as they were?",
     "support": "Do training records stand behind the equations where the twin asks them?",
+    "plausibility": "How likely is what was set, given the record's other values?",
 }
 _MEANT = {
     "unknown before": "what was set is missing in the record",
@@ -28,6 +29,7 @@ _MEANT = {
     "round trip": "the null twin is not the record's image",
     "amplification": "an attribute out of reach changes",
     "support": "training hardly knows the twin's cell",
+    "plausibility": "hardly anyone like this has what was set",
 }
 
 
@@ -119,5 +121,8 @@ def _rule(gate: str, stands: dict[str, Any]) -> str:
             *([] if share is None else [f"at least {number(share, 2)} of a shift"]),
         ]
         return ", ".join(parts) or "open"
+    if gate == "plausibility":
+        least = stands.get(gate)
+        return "open" if least is None else f"at least {least:g} of a level"
     most = stands.get(gate)
     return "open" if most is None or pd.isna(most) else f"at most {most:g}"
