@@ -98,6 +98,7 @@ def audit_job(
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
+    _check_place(out, "audit.json", "audit")
     made = load_pairs(pairs)
     scorer = load_classifier(classifier, target=label or None, outputs=outputs)
     given = load_cohort(validation) if validation else None
@@ -199,8 +200,7 @@ def stress_job(
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "stress.json").is_file():
-        raise AuditError(f"{out}: is not empty and holds no stress test; give a new folder")
+    _check_place(out, "stress.json", "stress test")
     fitted = SCM.load(model)
     shifts, dose = strains.shifts(fitted), strains.doses()
     flips = [parse([word]) for word in strains.flip]
@@ -245,8 +245,7 @@ def evaluate_job(
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
-        raise AuditError(f"{out}: is not empty and holds no evaluation; give a new folder")
+    _check_place(out, "evaluation.json", "evaluation")
     try:
         asked = tuple(int(word) for word in cycles.split(","))
     except ValueError:
@@ -266,6 +265,12 @@ def evaluate_job(
         found.save(out)
     show("Axioms, realism, truth", _lines(found.table))
     console().print(f"{out}: evaluation.csv, evaluation.png, a sheet a question", markup=False)
+
+
+def _check_place(out: Path, file: str, what: str) -> None:
+    """Refuse a folder that holds something else, before anything is computed."""
+    if out.exists() and any(out.iterdir()) and not (out / file).is_file():
+        raise AuditError(f"{out}: is not empty and holds no {what}; give a new folder")
 
 
 def _taught(reader: str, model: SCM) -> AttributeReader | None:

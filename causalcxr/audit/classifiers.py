@@ -4,20 +4,18 @@ A classifier is asked for one probability a record. What it returns is looked at
 out of range, as many as were asked for, the same for everyone.
 """
 
-import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
+from causalcxr.audit.classifier import Classifier, checked_scores
+from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ClassifierError, nearest
 from causalcxr.images import progress, resized
-from causalcxr.rows import shown
 
 __all__ = [
     "Classifier",
@@ -30,102 +28,8 @@ __all__ = [
 ]
 
 _BATCH = 64
-_OUTPUTS = ("probability", "logit")
 _XRV_SIDE = 224
 _XRV_RANGE = 1024.0  # torchxrayvision's images go from -1024 to 1024
-
-
-class Classifier(ABC):
-    """Give every record of a cohort a score between 0 and 1.
-
-    Args:
-        name: What it is called in reports.
-        target: The variable that it predicts, where it is one.
-        outputs: `probability`, or `logit`, which is turned into one.
-
-    Attributes:
-        reads_images: Whether it looks at the radiographs.
-    """
-
-    reads_images = True
-
-    def __init__(
-        self, name: str, target: str | None = None, *, outputs: str = "probability"
-    ) -> None:
-        if outputs not in _OUTPUTS:
-            raise ClassifierError(
-                f"classifier {name!r}: outputs is {outputs!r}; expected {' or '.join(_OUTPUTS)}"
-            )
-        self.name, self.target, self.outputs = name, target, outputs
-
-    def scores(self, cohort: Cohort) -> np.ndarray:
-        """Return the probability of each record, (n,), float64.
-
-        Raises:
-            ClassifierError: If what it returns are no probabilities, one a record.
-            CohortError: If it reads images and a record has none.
-        """
-        raw = self._raw(cohort)
-        if self.outputs == "logit":
-            raw = expit(np.asarray(raw, dtype=np.float64))
-        return checked_scores(raw, len(cohort), self.name)
-
-    def in_world(self, world: str) -> "Classifier | None":
-        """Return who scores the records of a world (factual, twin, null, direct, validation).
-
-        One who can look at any record is the same in all of them; scores that were computed
-        elsewhere may be there for some worlds only: None for the others.
-        """
-        return self
-
-    @abstractmethod
-    def _raw(self, cohort: Cohort) -> np.ndarray:
-        """Return what the classifier says of each record."""
-
-    def __repr__(self) -> str:
-        of = f" of {self.target}" if self.target else ""
-        return f"{type(self).__name__}({self.name!r}{of})"
-
-
-def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
-    """Return scores as float64, or say what is wrong with them.
-
-    Args:
-        scores: What a classifier returned.
-        n: How many records were asked about.
-        name: The classifier's name, for messages.
-
-    Raises:
-        ClassifierError: If they are not one a record, not finite, or not between 0 and 1.
-
-    Example:
-        >>> checked_scores([0.5, 2.0], 2, "net")
-        Traceback (most recent call last):
-        causalcxr.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
-probabilities from 0 to 1; where these are logits, say outputs='logit'
-    """
-    try:
-        values = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ClassifierError(f"classifier {name!r}: scores are no numbers") from None
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.shape != (n,):
-        raise ClassifierError(
-            f"classifier {name!r}: scores have shape {values.shape} for {n} records; return one "
-            "a record, or say column= for which of several"
-        )
-    if not np.isfinite(values).all():
-        row = int((~np.isfinite(values)).argmax())
-        raise ClassifierError(
-            f"classifier {name!r}: the score at position {row} is {values[row]}; check its weights"
-        )
-    if n and not (values.min() >= 0 and values.max() <= 1):
-        raise ClassifierError(
-            f"classifier {name!r}: scores go from {values.min():.3g} to {values.max():.3g}, and "
-            "probabilities from 0 to 1; where these are logits, say outputs='logit'"
-        )
-    return values
 
 
 class ImageClassifier(Classifier):
@@ -286,104 +190,6 @@ class FeatureClassifier(Classifier):
                 )
             x = table[list(self.features)]
         return self.estimator.predict_proba(x)[:, self.column]
-
-
-class ScoreTable(Classifier):
-    """Scores that were computed elsewhere, one a record (or record and draw).
-
-    Args:
-        scores: A Series by record, or by (record, draw); of the factual records, or a mapping
-            from the names of worlds to such Series.
-        name: What the classifier is called.
-        target: See `Classifier`.
-        origin: The file, for messages.
-    """
-
-    reads_images = False
-
-    def __init__(
-        self,
-        scores: pd.Series | Mapping[str, pd.Series],
-        *,
-        name: str = "scores",
-        target: str | None = None,
-        origin: str | Path = "scores",
-    ) -> None:
-        super().__init__(name, target)
-        self.origin = str(origin)
-        worlds = {"factual": scores} if isinstance(scores, pd.Series) else dict(scores)
-        for world, table in worlds.items():
-            if table.index.has_duplicates:
-                twice = table.index[table.index.duplicated()][0]
-                raise ClassifierError(
-                    f"{origin}: record {shown(twice)} has two scores ({world}); keep one"
-                )
-        self.worlds, self.world = worlds, "factual"
-
-    @classmethod
-    def read(
-        cls, path: str | Path, *, column: str = "score", target: str | None = None
-    ) -> "ScoreTable":
-        """Read a .csv with the columns `record`, `score` and, where they are needed, more.
-
-        `world` tells factual, twin, null and direct apart (all are factual without it), `draw`
-        the posterior draws of a record.
-
-        Raises:
-            ClassifierError: If the file cannot be read or a column is not there.
-        """
-        try:
-            table = pd.read_csv(path, dtype={"record": str, "world": str})
-        except (OSError, ValueError) as error:
-            raise ClassifierError(f"{path}: {error}; give a .csv of record and score") from None
-        for name in ("record", column):
-            if name not in table:
-                raise ClassifierError(
-                    f"{path}: no column {name!r}{nearest(name, table.columns)}; it needs record "
-                    "and score"
-                )
-        keys = ["record", "draw"] if "draw" in table else ["record"]
-        if "world" not in table:
-            table["world"] = "factual"
-        worlds = {
-            str(world): part.set_index(keys)[column] for world, part in table.groupby("world")
-        }
-        return cls(worlds, name=Path(path).stem, target=target, origin=path)
-
-    def in_world(self, world: str) -> "ScoreTable | None":
-        """Return the scores of one world, None where there are none."""
-        if world not in self.worlds:
-            if world in ("factual", "twin"):
-                raise ClassifierError(
-                    f"{self.origin}: no scores of world {world!r}; score those images, too, and "
-                    f"write {world} in the column 'world'"
-                )
-            return None
-        other = copy.copy(self)
-        other.world = world
-        return other
-
-    def _raw(self, cohort: Cohort) -> np.ndarray:
-        table, index = self.worlds[self.world], cohort.index
-        if index.nlevels == 2 and table.index.nlevels == 1:
-            index = cohort.records
-        known, asked = _as_texts(table.index), _as_texts(index)
-        places = known.get_indexer(asked)
-        if (places < 0).any():
-            absent = index[places < 0]
-            raise ClassifierError(
-                f"{self.origin}: no {self.world} score of record {shown(absent[0])} "
-                f"({len(absent):,} missing); score every image"
-            )
-        return table.to_numpy(dtype=np.float64)[places]
-
-
-def _as_texts(index: pd.Index) -> pd.Index:
-    """Return an index whose records are texts: a .csv does not tell numbers from names."""
-    if index.nlevels == 1:
-        return index.astype(str)
-    first, second = (index.get_level_values(k) for k in (0, 1))
-    return pd.MultiIndex.from_arrays([first.astype(str), second])
 
 
 def as_classifier(thing: Any, *, target: str | None = None, **options: Any) -> Classifier:

@@ -1,0 +1,113 @@
+"""Scores that were computed elsewhere, as a classifier."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.audit.classifier import Classifier
+from causalcxr.cohort import Cohort
+from causalcxr.errors import ClassifierError, nearest
+from causalcxr.rows import shown
+
+__all__ = ["ScoreTable"]
+
+
+class ScoreTable(Classifier):
+    """Scores that were computed elsewhere, one a record (or record and draw).
+
+    Args:
+        scores: A Series by record, or by (record, draw); of the factual records, or a mapping
+            from the names of worlds to such Series.
+        name: What the classifier is called.
+        target: See `Classifier`.
+        origin: The file, for messages.
+    """
+
+    reads_images = False
+
+    def __init__(
+        self,
+        scores: pd.Series | Mapping[str, pd.Series],
+        *,
+        name: str = "scores",
+        target: str | None = None,
+        origin: str | Path = "scores",
+    ) -> None:
+        super().__init__(name, target)
+        self.origin = str(origin)
+        worlds = {"factual": scores} if isinstance(scores, pd.Series) else dict(scores)
+        for world, table in worlds.items():
+            if table.index.has_duplicates:
+                twice = table.index[table.index.duplicated()][0]
+                raise ClassifierError(
+                    f"{origin}: record {shown(twice)} has two scores ({world}); keep one"
+                )
+        self.worlds, self.world = worlds, "factual"
+
+    @classmethod
+    def read(
+        cls, path: str | Path, *, column: str = "score", target: str | None = None
+    ) -> "ScoreTable":
+        """Read a .csv with the columns `record`, `score` and, where they are needed, more.
+
+        `world` tells factual, twin, null and direct apart (all are factual without it), `draw`
+        the posterior draws of a record.
+
+        Raises:
+            ClassifierError: If the file cannot be read or a column is not there.
+        """
+        try:
+            table = pd.read_csv(path, dtype={"record": str, "world": str})
+        except (OSError, ValueError) as error:
+            raise ClassifierError(f"{path}: {error}; give a .csv of record and score") from None
+        for name in ("record", column):
+            if name not in table:
+                raise ClassifierError(
+                    f"{path}: no column {name!r}{nearest(name, table.columns)}; it needs record "
+                    "and score"
+                )
+        keys = ["record", "draw"] if "draw" in table else ["record"]
+        if "world" not in table:
+            table["world"] = "factual"
+        worlds = {
+            str(world): part.set_index(keys)[column] for world, part in table.groupby("world")
+        }
+        return cls(worlds, name=Path(path).stem, target=target, origin=path)
+
+    def in_world(self, world: str) -> "ScoreTable | None":
+        """Return the scores of one world, None where there are none."""
+        if world not in self.worlds:
+            if world in ("factual", "twin"):
+                raise ClassifierError(
+                    f"{self.origin}: no scores of world {world!r}; score those images, too, and "
+                    f"write {world} in the column 'world'"
+                )
+            return None
+        other = copy.copy(self)
+        other.world = world
+        return other
+
+    def _raw(self, cohort: Cohort) -> np.ndarray:
+        table, index = self.worlds[self.world], cohort.index
+        if index.nlevels == 2 and table.index.nlevels == 1:
+            index = cohort.records
+        known, asked = _as_texts(table.index), _as_texts(index)
+        places = known.get_indexer(asked)
+        if (places < 0).any():
+            absent = index[places < 0]
+            raise ClassifierError(
+                f"{self.origin}: no {self.world} score of record {shown(absent[0])} "
+                f"({len(absent):,} missing); score every image"
+            )
+        return table.to_numpy(dtype=np.float64)[places]
+
+
+def _as_texts(index: pd.Index) -> pd.Index:
+    """Return an index whose records are texts: a .csv does not tell numbers from names."""
+    if index.nlevels == 1:
+        return index.astype(str)
+    first, second = (index.get_level_values(k) for k in (0, 1))
+    return pd.MultiIndex.from_arrays([first.astype(str), second])
