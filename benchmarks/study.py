@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import Row
+from causalcxr.metrics.agreement import cohen_kappa
 from causalcxr.study.intervals import clopper_pearson
-from causalcxr.study.kappa import cohen_kappa
 from causalcxr.study.making import drawn_reader
 from causalcxr.study.plan import Plan, Trial
 from causalcxr.study.responses import responses
@@ -41,7 +41,7 @@ def drawn(trials: int = 100, seed: int = 0) -> Plan:
 
 
 def _kappa(wide: pd.DataFrame, first: tuple[str, int], second: tuple[str, int]) -> float:
-    return cohen_kappa(wide[first].to_numpy(), wide[second].to_numpy(), draws=1).value
+    return cohen_kappa(wide[first].to_numpy(), wide[second].to_numpy(), draws=1).kappa
 
 
 def _study(plan: Plan, seed: int) -> dict[tuple[str, str], float]:

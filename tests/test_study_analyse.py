@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score, roc_curve
 
 from causalcxr.cli_study import app
 from causalcxr.command import guarded
-from causalcxr.errors import CausalCXRError, StudyError
+from causalcxr.errors import StudyError
 from causalcxr.study.analyse import analyse, analysed
 from causalcxr.study.answers import Answer, AnswerFile
 from causalcxr.study.claims import claims, limits
@@ -24,66 +24,9 @@ from causalcxr.study.intervals import (
     paired_difference,
     wilson,
 )
-from causalcxr.study.kappa import cohen_kappa
 from causalcxr.study.report import page, write_report
 from causalcxr.study.responses import responses
 from causalcxr.study.simulate import Simulated, simulate
-
-# Agreement
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_given_any_answers_then_kappa_is_that_of_scikit_learn(seed):
-    rng = np.random.default_rng(seed)
-    n, k = int(rng.integers(2, 120)), int(rng.integers(2, 6))
-    first = rng.integers(0, k, n)
-    second = np.where(rng.random(n) < 0.5, first, rng.integers(0, k, n))
-    if len({*first, *second}) < 2:
-        second[0] = first[0] + 1
-    expected = cohen_kappa_score(first, second)
-    found = cohen_kappa(first, second, draws=10)
-    assert found.value == pytest.approx(expected, abs=1e-12)
-    assert found.agreement == pytest.approx(np.mean(first == second), abs=1e-12)
-    words = np.array(["real", "synthetic", "a", "b", "c", "d"])
-    assert cohen_kappa(words[first], words[second], draws=10).value == pytest.approx(
-        expected, abs=1e-12
-    )
-
-
-def test_given_missing_answers_then_kappa_is_of_the_trials_that_both_answered():
-    first = np.array([0, 1, 1, np.nan, 0, 1.0])
-    second = np.array([0, 1, 0, 1, np.nan, 1.0])
-    found = cohen_kappa(first, second, draws=10)
-    assert found.n == 4
-    assert found.value == pytest.approx(cohen_kappa_score([0, 1, 1, 1], [0, 1, 0, 1]))
-    assert cohen_kappa(first[3:4], second[3:4]).n == 0
-
-
-def test_given_one_answer_throughout_then_there_is_no_kappa():
-    found = cohen_kappa(np.ones(30), np.ones(30))
-    assert np.isnan([found.value, found.low, found.high]).all()
-    assert found.agreement == 1.0
-    with pytest.raises(CausalCXRError, match="give one of each a trial"):
-        cohen_kappa(np.ones(3), np.ones(4))
-
-
-def test_given_an_interval_of_kappa_then_it_is_that_of_resampled_trials_and_covers():
-    rng = np.random.default_rng(0)
-    first = rng.integers(0, 2, 100)
-    second = np.where(rng.random(100) < 0.4, first, rng.integers(0, 2, 100))
-    found = cohen_kappa(first, second)
-    rows = rng.integers(0, 100, (1500, 100))
-    kappas = [cohen_kappa(first[r], second[r], draws=1).value for r in rows]
-    assert [found.low, found.high] == pytest.approx(np.quantile(kappas, [0.025, 0.975]), abs=0.02)
-    assert found == cohen_kappa(first, second)
-    covered = []
-    for _ in range(300):  # kappa is .4: a copy with probability .4, chance otherwise
-        a = rng.integers(0, 2, 100)
-        b = np.where(rng.random(100) < 0.4, a, rng.integers(0, 2, 100))
-        each = cohen_kappa(a, b, draws=400)
-        covered.append(each.low <= 0.4 <= each.high)
-    assert 0.91 <= np.mean(covered) <= 0.98
-
 
 # Shares
 

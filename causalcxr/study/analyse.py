@@ -11,6 +11,7 @@ import pandas as pd
 
 from causalcxr.audit.families import holm
 from causalcxr.errors import StudyError
+from causalcxr.metrics.agreement import cohen_kappa
 from causalcxr.study.detection import Roc, detection, roc
 from causalcxr.study.intervals import (
     against_chance,
@@ -18,12 +19,12 @@ from causalcxr.study.intervals import (
     paired_difference,
     wilson,
 )
-from causalcxr.study.kappa import cohen_kappa
 from causalcxr.study.plan import Plan
 from causalcxr.study.responses import read_responses
 
 __all__ = ["Analysis", "analyse", "analysed"]
 
+_DRAWS = 10_000  # of kappa
 _SHUFFLES = 5000
 _LEARNED = (
     "reader", "presentation", "n", "difference", "low", "high", "gained", "lost", "p",
@@ -221,7 +222,9 @@ def _agreement(responses: pd.DataFrame, seed: int) -> pd.DataFrame:
         if not (within or together):
             continue
         labels = wide[[first, second]].dropna()
-        found = cohen_kappa(labels[first].to_numpy(), labels[second].to_numpy(), seed=seed)
+        if labels.empty:  # they share no trial yet
+            continue
+        found = cohen_kappa(labels[first], labels[second], draws=_DRAWS, seed=seed)
         rows.append(
             {
                 "kind": "intra" if within else "inter",
@@ -229,8 +232,8 @@ def _agreement(responses: pd.DataFrame, seed: int) -> pd.DataFrame:
                 "second": second[0],
                 "presentations": f"{first[1]} and {second[1]}" if within else str(first[1]),
                 "n": found.n,
-                "agreement": found.agreement,
-                "kappa": found.value,
+                "agreement": found.observed,
+                "kappa": found.kappa,
                 "low": found.low,
                 "high": found.high,
             }
