@@ -8,9 +8,9 @@ added; a fourth, drawn anew for each audit, reads nothing that a patient is. The
 true twins, so the true effect on every patient is known: of a pool of patients, the mean is the
 truth. 1,000 audits see 300 patients each, drawn with replacement. Told: how often the 95 %
 interval holds the truth (and its Clopper-Pearson bounds), how often a classifier is rejected, and
-how often the null floor covers zero excess. Then the same with a learned model's twins (equations fitted to
-20,000 phantoms, bundled RadiT): the bias, the audit's effect less the true one on the same
-patients.
+how often the null floor covers zero excess. Then the same with a learned model's twins (equations
+fitted to 20,000 phantoms, bundled RadiT): the bias, the audit's effect less the true one on the
+same patients.
 """
 
 import hashlib
