@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from audit_worlds import GRAPH, as_men, people
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 import causalcxr as cx
 from causalcxr import do
@@ -79,7 +80,19 @@ def test_given_many_records_of_one_patient_then_the_patient_has_one_vote():
     total = table[table["kind"] == "total"].iloc[0]
     assert total["mean"] == pytest.approx(0.2)
     assert total["patients"] == 2
-    assert (total["low"], total["high"]) == pytest.approx((0.0, 0.4))
+    half = student.ppf(0.975, 1) * 0.2  # of two patients little is known
+    assert (total["low"], total["high"]) == pytest.approx((0.2 - half, 0.2 + half))
+
+
+def test_given_skewed_effects_then_the_interval_holds_percentiles_and_students():
+    x = np.random.default_rng(1).exponential(0.1, 40) ** 2
+    found = effect_table(frame({"factual": np.zeros(40), "twin": x}), draws=2000).iloc[0]
+    se = x.std(ddof=1) / np.sqrt(40)
+    assert found["low"] == pytest.approx(x.mean() - student.ppf(0.975, 39) * se)
+    means = np.random.default_rng(2).choice(x, (4000, 40)).mean(1)
+    assert found["high"] == pytest.approx(
+        max(np.quantile(means, 0.975), x.mean() + 2.02 * se), rel=0.02
+    )
 
 
 def test_given_posterior_draws_that_differ_then_the_interval_is_wider_by_what_they_differ():
@@ -103,7 +116,7 @@ def test_given_an_effect_without_spread_then_only_the_generator_makes_it_uncerta
         frame(scores, patients=np.tile(np.arange(10), 2), draws=np.repeat([0, 1], 10)), draws=50
     ).iloc[0]
     assert found["mean"] == pytest.approx(0.2)
-    half = 1.959964 * 0.1  # sd .1414 over two draws
+    half = 1.959964 * 0.1  # sd .1414 over two draws; patients are all alike
     assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-5)
 
 

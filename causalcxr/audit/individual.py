@@ -11,9 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from causalcxr.audit.intervals import wilson
-from causalcxr.audit.paired import bootstrap_mean, mcnemar, sign_flip
+from causalcxr.audit.paired import (
+    MeanDraws,
+    bootstrap_mean,
+    mcnemar,
+    patient_means,
+    sign_flip,
+)
 
 __all__ = ["EffectFrame", "effect_table", "flip_matrix", "flip_table"]
 
@@ -62,8 +69,10 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
     """Return a row a group and kind of effect, of the groups that have a believed pair.
 
     The unit is the patient: an effect is the mean over patients of each one's mean over records
-    and posterior draws. Its interval is the percentile interval of draws of patients; where there
-    are several posterior draws it is widened by what they differ by (Rubin's between variance).
+    and posterior draws. Its interval is the wider, at each end, of the percentile interval of draws
+    of patients, which follows skew and is too narrow for few patients, and Student's, which is the
+    other way round; where there are several posterior draws it is widened by what they differ by
+    (Rubin's between variance).
 
     - total, direct, indirect: f(twin) - f(record), f(direct twin) - f(record), and the rest.
     - log odds: the total on that scale.
@@ -84,7 +93,7 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
         [np.where(frame.masks[group], effects[kind], np.nan) for group, kind in keys], axis=1
     )
     found = bootstrap_mean(columns, frame.patients, draws=draws, seed=seed)
-    bounds = found.interval(_LEVEL)
+    low, high = _bounds(found, columns, frame.patients)
     se = (
         np.nanstd(found.draws, axis=0, ddof=1) if len(found.draws) > 1 else found.estimate * np.nan
     )
@@ -104,8 +113,8 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
                 "patients": int(found.patients[k]),
                 "mean": mean,
                 "se": np.hypot(se[k], np.nan_to_num(between[k])),
-                "low": mean - np.hypot(mean - bounds.low[k], more[k]),
-                "high": mean + np.hypot(bounds.high[k] - mean, more[k]),
+                "low": mean - np.hypot(mean - low[k], more[k]),
+                "high": mean + np.hypot(high[k] - mean, more[k]),
                 "p": p,
                 "q95": float(np.quantile(np.abs(known), 0.95)) if len(known) else np.nan,
                 "generator_se": between[k],
@@ -158,6 +167,18 @@ def flip_matrix(frame: EffectFrame, threshold: float) -> pd.DataFrame:
     np.add.at(table, (before[known].astype(int), after[known].astype(int)), 1)
     words = ["negative", "positive"]
     return pd.DataFrame(table, pd.Index(words, name="record"), pd.Index(words, name="twin"))
+
+
+def _bounds(
+    found: MeanDraws, columns: np.ndarray, patients: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and the upper end of each mean's interval, (k,) each."""
+    drawn, means = found.interval(_LEVEL), patient_means(columns, patients)
+    n = found.patients
+    scale = student.ppf((1 + _LEVEL) / 2, np.maximum(n - 1, 1)) / np.sqrt(np.maximum(n, 1))
+    half = np.where(n > 1, scale * pd.DataFrame(means).std(ddof=1).to_numpy(), np.nan)
+    low, high = found.estimate - half, found.estimate + half
+    return np.fmin(drawn.low, low), np.fmax(drawn.high, high)
 
 
 def _between(columns: np.ndarray, frame: EffectFrame) -> np.ndarray:
