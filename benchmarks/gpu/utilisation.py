@@ -75,10 +75,11 @@ CASES = [
 
 def forward_flops(config: RadiTConfig) -> float:
     """Return the multiplications and additions of the products in one forward, an image."""
-    n, d, h = config.grid[0] * config.grid[1], config.width, config.hidden
+    tokens, d, h = config.grid[0] * config.grid[1], config.width, config.hidden
+    n = tokens + len(PARENTS) * (config.entry != "adaln")  # variables are in the context, too
     block = 2 * n * (4 * d * d + 3 * d * h) + 4 * n * n * d
     block += 12 * d * d if config.modulation == "blocks" else 0
-    ends = 4 * n * d * config.channels * config.patch**2
+    ends = 4 * tokens * d * config.channels * config.patch**2
     return config.depth * block + ends
 
 

@@ -69,9 +69,9 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
     """Return a row a group and kind of effect, of the groups that have a believed pair.
 
     The unit is the patient: an effect is the mean over patients of each one's mean over records
-    and posterior draws. Its interval is the wider, at each end, of the percentile interval of draws
-    of patients, which follows skew and is too narrow for few patients, and Student's, which is the
-    other way round; where there are several posterior draws it is widened by what they differ by
+    and posterior draws. Its interval is the wider, at each end, of two: percentiles of draws of
+    patients, which follow skew and are too narrow for few patients, and Student's, which is the
+    other way round. Where there are several posterior draws it is widened by what they differ by
     (Rubin's between variance).
 
     - total, direct, indirect: f(twin) - f(record), f(direct twin) - f(record), and the rest.
