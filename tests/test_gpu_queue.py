@@ -48,10 +48,10 @@ def test_given_a_shape_then_its_flops_are_those_that_torch_counts():
 
     for size in ("tiny", "S"):
         config = RadiTConfig.of(size, 32, channels=16)
-        with torch.device("meta"):
-            net = RadiT(config, PARENTS)
-            x, t = torch.zeros(2, 16, 32, 32), torch.zeros(2)
-            condition = torch.zeros(2, 1 + len(PARENTS), config.width)
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                net(x, t, condition)
+        net = RadiT(config, PARENTS).to("meta")
+        x = torch.zeros(2, 16, 32, 32, device="meta")
+        t = torch.zeros(2, device="meta")
+        condition = torch.zeros(2, 1 + len(PARENTS), config.width, device="meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(x, t, condition)
         assert 2 * forward_flops(config) == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -25,6 +25,7 @@ WRITER = """\
 import resource, sys
 from causalcxr.study.answers import Answer, AnswerFile
 from causalcxr.study.plan import Plan
+from causalcxr.errors import StudyError
 folder, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
