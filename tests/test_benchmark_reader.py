@@ -6,6 +6,8 @@ import pytest
 from benchmarks._classifier import train_reader
 from benchmarks._films import filmed
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 
 def squares(n, seed):
     """Return noise with a bright square in half of the films, high, in the middle or low."""
