@@ -6,7 +6,7 @@ Three classifiers of pleural effusion read phantoms' films by linear readers of 
 one that reads the effusion alone, one to which sex was added, one to which support devices were
 added; a fourth, drawn anew for each audit, reads nothing that a patient is. The phantom tells the
 true twins, so the true effect on every patient is known: of a pool of patients, the mean is the
-truth. 1,000 audits see 300 patients each, drawn with replacement. Told: how often the 95 %
+truth. 200 audits see 300 patients each, drawn with replacement. Told: how often the 95 %
 interval holds the truth (and its Clopper-Pearson bounds), how often a classifier is rejected, and
 how often the null floor covers zero excess. Then the same with a learned model's twins (equations
 fitted to 20,000 phantoms, bundled RadiT): the bias, the audit's effect less the true one on the
@@ -168,7 +168,7 @@ def _learned(
 def main(quick: bool = False) -> list[Row]:
     """Return a row a question and classifier with true twins, then with learned ones."""
     taught, pool, audits, draws, few = (
-        (200, 60, 10, 200, 0) if quick else (2000, 6000, 1000, 1000, 160)
+        (200, 60, 10, 200, 0) if quick else (2000, 6000, 200, 1000, 120)
     )
     teacher = Cohort.load("phantom", n=taught, seed=12)
     x = _features(teacher, "teacher")
