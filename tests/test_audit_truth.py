@@ -1,0 +1,61 @@
+"""Short versions of `benchmarks/audit/truth.py`: planted bias is found, and none where none is."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from audit_worlds import as_men, people
+
+from benchmarks.audit.truth import _audited, _chance
+
+AUDITS = 120
+
+
+def scores_of(cohort, weight):
+    """Return a score that reads edema, and sex with a weight, and the image's own noise."""
+    grey = cohort.images[:][:, 0, 4:].mean((1, 2))
+    ill, man = ((cohort.table[c] == v).to_numpy() for c, v in (("Edema", "P"), ("Sex", "M")))
+    return np.clip(0.2 + 0.4 * ill + weight * man * grey, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    women = people(3000, seed=0).select("Sex == 'F'")
+    return women, as_men(women)
+
+
+@pytest.mark.parametrize("weight", [0.5, -0.3])
+def test_given_planted_bias_then_the_interval_holds_the_true_effect_and_the_test_rejects(
+    pool, weight
+):
+    before, after = (scores_of(c, weight) for c in pool)
+    true, rng, held, told = (after - before).mean(), np.random.default_rng(1), 0, 0
+    for k in range(AUDITS):
+        rows = rng.choice(len(before), 60)
+        found = _audited(before[rows], after[rows], before[rows], 200, k)
+        held += found.loc["total", "low"] <= true <= found.loc["total", "high"]
+        told += found.loc["total", "p"] < 0.05
+        assert found.loc["null", "low"] <= 0 <= found.loc["null", "high"]
+    assert abs(true) > 0.05
+    assert held / AUDITS >= 0.9
+    assert told == AUDITS
+
+
+def test_given_a_classifier_that_reads_nothing_then_it_is_rejected_at_the_nominal_rate(pool):
+    images = [c.images[:200].reshape(200, -1) for c in pool]
+    rng, p = np.random.default_rng(2), []
+    for k in range(AUDITS):
+        rows = rng.permutation(200)[:60]
+        before, after = (_chance(k)(x[rows]) for x in images)
+        p.append(_audited(before, after, before, 50, k).loc["total", "p"])
+    assert (
+        np.mean(np.array(p) < 0.05) <= 0.125
+    )  # the exact bound of .05 in 120, at one in a thousand
+    assert np.median(p) == pytest.approx(0.5, abs=0.17)
+
+
+def test_given_a_fair_classifier_whose_twins_say_the_same_then_nothing_is_told(pool):
+    before, after = (scores_of(c, 0.0) for c in pool)
+    found = _audited(before[:80], after[:80], before[:80], 100, 0)
+    assert isinstance(found, pd.DataFrame)
+    assert (found.loc[["total", "excess"], ["low", "mean", "high"]] == 0).all().all()
+    assert found.loc["total", "p"] == 1
