@@ -21,6 +21,7 @@ from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stressing import stress
 from causalcxr.errors import AuditError, ClassifierError, InterventionError
 from causalcxr.evaluation import evaluate
+from causalcxr.files import holds_others
 from causalcxr.interventions import parse
 from causalcxr.jobs import Selection, load_cohort
 from causalcxr.scm import SCM
@@ -269,7 +270,7 @@ def evaluate_job(
 
 def _check_place(out: Path, file: str, what: str) -> None:
     """Refuse a folder that holds something else, before anything is computed."""
-    if out.exists() and any(out.iterdir()) and not (out / file).is_file():
+    if holds_others(out, file):
         raise AuditError(f"{out}: is not empty and holds no {what}; give a new folder")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import AuditError
-from causalcxr.files import atomic_write
+from causalcxr.files import atomic_write, holds_others
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ class Evaluation:
         """
         folder = Path(folder)
         told = folder / "evaluation.json"
-        if folder.exists() and any(folder.iterdir()) and not told.is_file():
+        if holds_others(folder, told.name):
             raise AuditError(f"{folder}: is not empty and holds no evaluation; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "evaluation.csv", self.table.to_csv(index=False))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from causalcxr.errors import CausalCXRError
 
-__all__ = ["atomic_file", "atomic_write", "read_text"]
+__all__ = ["atomic_file", "atomic_write", "holds_others", "read_text", "sync_folder"]
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
@@ -65,7 +65,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_text(
@@ -114,11 +114,21 @@ def _mode_of(path: Path) -> int:
     return 0o666 & ~mask
 
 
-def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to the disk, where the system lets a folder be opened."""
+def sync_folder(folder: Path) -> None:
+    """Force a rename, or a new file's name, to the disk, where a folder may be opened."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def holds_others(folder: Path, marker: str) -> bool:
+    """Return whether a folder is there, is not empty, and lacks the file that makes it ours.
+
+    Example:
+        >>> holds_others(Path("no such folder"), "audit.json")
+        False
+    """
+    return folder.exists() and any(folder.iterdir()) and not (folder / marker).is_file()

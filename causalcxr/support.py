@@ -18,7 +18,7 @@ from causalcxr.mechanisms.encoding import ParentEncoder
 if TYPE_CHECKING:
     from causalcxr.scm import SCM
 
-__all__ = ["count_support", "require_support", "support"]
+__all__ = ["count_support", "equal", "flagged", "require_support", "support"]
 
 _MEASURES = ("records", "beyond")
 
@@ -144,7 +144,7 @@ def support(
     noise = model.abduct(cohort.with_images(None), seed=seed)
     facts = {name: column.numpy() for name, column in noise.columns.items()}
     twins = acted.predict(noise).columns(model.graph)
-    moved = {name: ~_equal(facts[name], twins[name]) for name in facts}
+    moved = {name: ~equal(facts[name], twins[name]) for name in facts}
     settled = {*(acted._action.names if acted._action else ()), *acted._held}
     columns: dict[tuple[str, str], np.ndarray] = {}
     exact = {}
@@ -206,7 +206,14 @@ def _further_out(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> n
     return np.fmin.reduce(share) * fitted.rows
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def flagged(table: pd.DataFrame) -> np.ndarray:
+    """Return which records' twins rest on a flagged equation, (n,), of what `support` returned."""
+    flags = [table[column].to_numpy(bool) for column in table if column[1] == "flag"]
+    return np.any(flags, axis=0) if flags else np.zeros(len(table), dtype=bool)
+
+
+def equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return where two columns hold the same, missing beside missing included."""
     return (a == b) | (np.isnan(a) & np.isnan(b))
 
 

@@ -28,6 +28,7 @@ from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort import Cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
+from causalcxr.support import equal
 
 __all__ = ["GATES", "Gates", "amplification", "judge"]
 
@@ -98,7 +99,7 @@ def judge(
     """
     before, after = factual.columns(graph), twin.columns(graph)
     table = pd.DataFrame(index=twin.index)
-    table["changed"] = np.any([_moved(before[n], after[n]) for n in acted], axis=0)
+    table["changed"] = np.any([~equal(before[n], after[n]) for n in acted], axis=0)
     table["known"] = np.all([~np.isnan(before[n]) for n in acted], axis=0)
     unseen, spread = np.zeros(len(twin), dtype=bool), pd.DataFrame()
     if reader is not None and twin.has_images:
@@ -213,7 +214,3 @@ def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
 
 def _beyond(values: pd.Series, most: float | None) -> np.ndarray:
     return np.zeros(len(values), bool) if most is None else (values > most).to_numpy()
-
-
-def _moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a != b) & ~(np.isnan(a) & np.isnan(b))

@@ -15,6 +15,7 @@ from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention, do
 from causalcxr.scm import SCM
+from causalcxr.support import flagged
 
 __all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
 
@@ -252,8 +253,6 @@ def make_worlds(
     flags = model.support_of(
         cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
     )
-    flagged = [flags[c].to_numpy(bool) for c in flags if c[1] == "flag"]
-    few = np.any(flagged, axis=0) if flagged else np.zeros(len(cohort), dtype=bool)
     about = {
         "hold": sorted(graph.find(name) for name in hold),
         "seed": seed,
@@ -261,7 +260,7 @@ def make_worlds(
         "trained_on": model.trained_on,
     }
     likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
-    return Worlds(worlds, np.repeat(few, draws or 1), likely, about)
+    return Worlds(worlds, np.repeat(flagged(flags), draws or 1), likely, about)
 
 
 def _plausibility(

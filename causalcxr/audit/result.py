@@ -11,7 +11,7 @@ import pandas as pd
 from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
-from causalcxr.files import atomic_write
+from causalcxr.files import atomic_write, holds_others
 
 __all__ = ["Audit"]
 
@@ -163,7 +163,7 @@ class Audit:
             AuditError: If the folder holds something else.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()) and not (folder / "audit.json").is_file():
+        if holds_others(folder, "audit.json"):
             raise AuditError(f"{folder}: is not empty and holds no audit; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():

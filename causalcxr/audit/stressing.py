@@ -22,6 +22,7 @@ from causalcxr.errors import AuditError
 from causalcxr.interventions import Intervention, do
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
+from causalcxr.support import flagged
 
 __all__ = ["stress"]
 
@@ -234,7 +235,6 @@ def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
         action = do({name: value})
         scores, labels = base.twins(action)
         flags = base.model.support_of(base.cohort, action, seed=base.seed)
-        few = [flags[c].to_numpy(bool) for c in flags if c[1] == "flag"]
         columns.append(scores)
         rows.append(
             {
@@ -242,7 +242,7 @@ def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
                 "value": value,
                 "positive": float((scores >= base.threshold).mean()),
                 "label_share": float(np.nanmean(labels)),
-                "unsupported": float(np.any(few, axis=0).mean()) if few else 0.0,
+                "unsupported": float(flagged(flags).mean()),
             }
         )
     found = bootstrap_mean(np.stack(columns, 1), base.patients, draws=base.draws, seed=base.seed)

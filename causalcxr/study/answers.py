@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from causalcxr.errors import StudyError
+from causalcxr.files import sync_folder
 from causalcxr.study.plan import Plan
 
 try:
@@ -72,7 +73,7 @@ class AnswerFile:
             os.truncate(file.fileno(), whole)
             if not whole:
                 _append(file.fileno(), _head(plan, number))
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     @property
     def answers(self) -> list[Answer]:
@@ -214,12 +215,3 @@ def _append(handle: int, row: dict[str, Any]) -> None:
         raise StudyError(
             f"the answer is not saved ({fault.strerror or fault}); try again"
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
