@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.audit.gates import changed_by
 from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.cohort import Cohort
 from causalcxr.errors import AuditError, CohortError
@@ -122,8 +123,7 @@ def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worl
     graph, bound = model.graph, action.bind(model.graph)
     before = cohort.columns(graph)
     after = model.counterfactual(cohort.with_images(None), action, seed=seed).columns(graph)
-    changed = np.any([before[n] != after[n] for n in bound.names], axis=0)
-    changed &= np.all([~np.isnan(before[n]) for n in bound.names], axis=0)
+    changed = changed_by(bound.names, before, after)
     if not changed.any():
         raise AuditError(f"evaluate: {bound.describe()} changes no record; ask others")
     some = cohort.select(changed)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from causalcxr.audit.auditing import described
 from causalcxr.audit.classifiers import Classifier
+from causalcxr.audit.gates import changed_by
 from causalcxr.audit.groups import find_groups
 from causalcxr.cohort import Cohort
 from causalcxr.interventions import Intervention, do
@@ -104,8 +105,7 @@ def _asked(
     graph, bound = model.graph, action.bind(model.graph)
     twin = model.counterfactual(cohort, action, seed=seed)
     before, after = cohort.columns(graph), twin.columns(graph)
-    changed = np.any([before[n] != after[n] for n in bound.names], axis=0)
-    changed &= np.all([~np.isnan(before[n]) for n in bound.names], axis=0)
+    changed = changed_by(bound.names, before, after)
     flips = changed & ((scorer.scores(twin) >= threshold) != (scores >= threshold))
     bare = cohort.with_images(None)
     asked = bare.with_columns(graph, {n: after[n] for n in bound.names}, before)

@@ -17,7 +17,7 @@ References:
     et al.), arXiv:2403.09422.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.support import equal
 
-__all__ = ["GATES", "Gates", "amplification", "judge"]
+__all__ = ["GATES", "Gates", "amplification", "changed_by", "judge"]
 
 GATES = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
 _BATCH = 64
@@ -120,6 +120,15 @@ def judge(
     table["why"] = _why(gates, table, unseen)
     table["valid"] = table["why"] == ""
     return table, spread
+
+
+def changed_by(
+    names: Iterable[str], before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Return where a known value of what was set is another one then, (n,)."""
+    names = tuple(names)
+    changed = np.any([before[name] != after[name] for name in names], axis=0)
+    return changed & np.all([~np.isnan(before[name]) for name in names], axis=0)
 
 
 def amplification(

@@ -19,6 +19,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.images import progress
+from causalcxr.metrics.extract import feature_batches
 
 __all__ = ["AttributeReader", "image_features"]
 
@@ -34,19 +35,13 @@ def image_features(cohort: Cohort) -> np.ndarray:
     Raises:
         AuditError: If the cohort has no images.
     """
-    import torch
-
-    from causalcxr.radit.features import load_features
-
     if cohort.images is None:
         raise AuditError("features of images are asked for, and the cohort has none")
-    features, out = load_features(), np.empty((len(cohort), 192))
-    starts = range(0, len(cohort), _BATCH)
-    with torch.no_grad():
-        for k in progress(starts, f"Reading {len(cohort):,} images"):
-            images = torch.from_numpy(cohort.images[k : k + _BATCH])
-            out[k : k + _BATCH] = features(images).numpy()
-    return out
+    if not len(cohort):
+        return np.empty((0, 192))
+    batches = feature_batches(cohort.images, batch=_BATCH)
+    shown = progress(batches, f"Reading {len(cohort):,} images")
+    return np.concatenate(list(shown)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
