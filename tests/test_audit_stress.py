@@ -270,3 +270,18 @@ def test_given_no_label_or_one_class_then_the_stress_test_stops(cohort, model):
         stress(FeatureClassifier(Linear(), ["Age", "Devices", "Sex"]), model, cohort)
     with pytest.raises(AuditError, match="of one class"):
         stress(SCORER, model, cohort.select("Edema == 'P'"))
+
+
+def test_given_a_table_of_scores_then_no_twin_is_given_the_score_of_its_record(cohort, model):
+    table = pd.Series(SCORER.scores(cohort), cohort.index)
+    found = stress(
+        table, model, cohort, label="edema", shifts=[prevalence("Edema", 0.3)], bootstrap=20
+    )
+    assert len(found.shifts)
+    for asked in (
+        {"shifts": [acquisition(age=80)]},
+        {"dose": ("age", [40])},
+        {"interventions": [do(sex="M")]},
+    ):
+        with pytest.raises(AuditError, match="is a table of scores, and new twins have none"):
+            stress(table, model, cohort, label="edema", bootstrap=20, **asked)

@@ -26,7 +26,7 @@ from causalcxr.interventions import Intervention
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
-__all__ = ["audit", "audit_pairs", "by_names", "described", "label_of"]
+__all__ = ["audit", "audit_pairs", "by_names", "described", "label_of", "validated"]
 
 _ALIKE = ("Age",)
 
@@ -140,7 +140,7 @@ def audit_pairs(
     table = columns[pairs.factual.draws == 0]
     labels = once["label"] if name else None
     groups = find_groups(table, names, labels=labels, patients=once["patient"])
-    given = _validated(scorer, graph, name, validation)
+    given = validated(scorer, graph, name, validation)
     seen = _observed(once, groups, table, rule, given, alike, measures, bootstrap, seed, name)
     limit = seen.threshold if seen else _fixed(rule)
     if np.isnan(limit):
@@ -259,9 +259,14 @@ def _records(
     return table.assign(why=pairs.gates["why"].to_numpy(), valid=valid)
 
 
-def _validated(
+def validated(
     scorer: Classifier, graph: Graph, label: str | None, cohort: Cohort | None
 ) -> Validation | None:
+    """Return scores and labels of the patients on whom a threshold is chosen, where there are any.
+
+    Raises:
+        AuditError: If a classifier of images has none to look at.
+    """
     if cohort is None or label is None:
         return None
     cohort = cohort.with_images_only() if scorer.reads_images else cohort

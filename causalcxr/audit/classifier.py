@@ -24,9 +24,11 @@ class Classifier(ABC):
 
     Attributes:
         reads_images: Whether it looks at the radiographs.
+        scores_any: Whether it can be asked about records that it has not seen, such as new twins.
     """
 
     reads_images = True
+    scores_any = True
 
     def __init__(
         self, name: str, target: str | None = None, *, outputs: str = "probability"

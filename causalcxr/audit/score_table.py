@@ -27,6 +27,7 @@ class ScoreTable(Classifier):
     """
 
     reads_images = False
+    scores_any = False
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.auditing import by_names, described, label_of
+from causalcxr.audit.auditing import by_names, described, label_of, validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.draws import Draws
@@ -119,7 +119,13 @@ def stress(
     base = _based(
         classifier, model, cohort, label, threshold, validation, tuple(measures), bootstrap, seed
     )
-    shifts = list(shifts)
+    shifts, interventions = list(shifts), list(interventions)
+    asks = dose is not None or interventions or any(isinstance(s, Acted) for s in shifts)
+    if asks and not base.scorer.scores_any:
+        raise AuditError(
+            f"{base.scorer.name!r} is a table of scores, and new twins have none; give a "
+            "classifier that can be asked, or shifts by weights and a search alone"
+        )
     groups = by_names(model.graph, cohort, by)
     table = _shifted(base, shifts)
     dosed = None if dose is None else _dosed(base, *dose)
@@ -138,7 +144,7 @@ def stress(
         base.scorer,
         model,
         base.cohort,
-        list(interventions),
+        interventions,
         base.scores,
         base.threshold,
         by=groups,
@@ -185,11 +191,8 @@ def _based(
     if len(np.unique(labels)) < 2:
         raise AuditError(f"label {name!r}: {len(labels):,} records of one class; give both")
     scores, rule = scorer.scores(cohort), ThresholdRule.read(threshold)
-    if validation is not None:
-        validation = validation.with_images_only() if scorer.reads_images else validation
-        limit = rule.of(scorer.scores(validation), validation.columns(model.graph)[name])
-    else:
-        limit = rule.of(scores, labels)
+    given = validated(scorer, model.graph, name, validation)
+    limit = rule.of(scores, labels) if given is None else rule.of(given.scores, given.labels)
     table = described(model.graph, cohort)[0]
     patients = cohort.patients.to_numpy()
     fields = (scores, labels, table, patients, float(limit), measures, draws, seed)
