@@ -104,8 +104,8 @@ def observe(
         balances,
         found.threshold,
         found,
-        {key: _curve(roc_curve, scores[rows], labels[rows]) for key, rows in curves.items()},
-        {key: _curve(reliability, scores[rows], labels[rows]) for key, rows in curves.items()},
+        {key: roc_curve(scores[rows], labels[rows]) for key, rows in curves.items()},
+        {key: reliability(scores[rows], labels[rows]) for key, rows in curves.items()},
     )
 
 
@@ -151,9 +151,3 @@ def _with_wilson(
     bounds = wilson(found[:, 0], found[:, 1])
     table["wilson_low"], table["wilson_high"] = bounds.low, bounds.high
     return table
-
-
-def _curve(function, scores: np.ndarray, labels: np.ndarray) -> pd.DataFrame:  # noqa: ANN001
-    known = ~np.isnan(labels)
-    found = function(scores[known], labels[known])
-    return found if isinstance(found, pd.DataFrame) else pd.DataFrame(found)
