@@ -126,7 +126,7 @@ def test_given_a_png_named_dcm_and_the_reverse_then_the_content_decides(tmp_path
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (b"PK\x03\x04....", "zip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"<html>404</html>", "HTML"),
