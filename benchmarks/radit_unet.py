@@ -19,65 +19,19 @@ from benchmarks import Row
 from benchmarks._distances import vectors
 from benchmarks._films import filmed
 from benchmarks._twins import GRAPH, bound, chance
+from benchmarks.peers.unet import UNet
 from causalcxr import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, kernel
-from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.features import load_features
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 
-__all__ = ["UNet", "main"]
+__all__ = ["main"]
 
 _SIDE = 32  # pixels: in some minutes both learn what a chest is
-
-
-class UNet(nn.Module):
-    """diffusers' U-Net as a velocity, under the embedding that RadiT has.
-
-    Args:
-        config: The size of the images; its other fields do not count.
-        widths: Channels of the stages.
-    """
-
-    def __init__(self, config: RadiTConfig, widths: tuple[int, ...] = (32, 48, 64, 128)) -> None:
-        super().__init__()
-        from diffusers import UNet2DModel
-
-        variables = [GRAPH[name] for name in GRAPH[GRAPH.image].parents]
-        self.config = config
-        self.unet = UNet2DModel(
-            sample_size=config.size[0],
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=1,
-            block_out_channels=widths,
-            norm_num_groups=8,
-            attention_head_dim=32,
-            down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
-            class_embed_type="identity",
-        )
-        self.conditioner = Conditioner(variables, 4 * widths[0])
-
-    def embed_condition(self, columns: dict[str, Tensor], rows: int) -> Tensor:
-        """Embed the variables, (B, 1 + variables, width)."""
-        return self.conditioner(columns, rows)
-
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        condition: Tensor | None = None,
-        *,
-        columns: dict[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Return the velocity, as `RadiT` does."""
-        if condition is None:
-            condition = self.embed_condition(columns or {}, len(x))
-        return self.unet(x, 1000 * t, class_labels=condition.sum(1)).sample
 
 
 def _trained(
@@ -119,7 +73,7 @@ def main(quick: bool = False) -> list[Row]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         nets = {
-            "U-Net": UNet(config),
+            "U-Net": UNet(config, [GRAPH[p] for p in GRAPH["Image"].parents]),
             "RadiT": RadiT(config, [GRAPH[p] for p in GRAPH["Image"].parents]),
         }
     how = {

@@ -1,0 +1,143 @@
+"""The networks that are compared, each with its loss, its optimisers and its equation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmarks.peers.ddim import DDIMEquation, noise_loss
+from benchmarks.peers.training import Loss, trained
+from benchmarks.peers.unet import UNet
+from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
+from causalcxr.mechanisms.base import Columns, Equation
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.optimisers import optimisers
+from causalcxr.radit.train_config import TrainConfig
+from causalcxr.radit.transformer import RadiT, RadiTConfig
+from causalcxr.variables import Variable
+
+__all__ = ["FAMILIES", "Family", "learned", "snapshot", "solving"]
+
+#: (network, parents) -> the image's equation.
+Binding = Callable[[nn.Module, Columns], Equation]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of image model.
+
+    Args:
+        make: (shape of the images, parents) -> a network that has learned nothing.
+        loss: Of a batch.
+        optimisers: Network -> its optimisers.
+        bind: Network and parents -> the equation.
+    """
+
+    make: Callable[[RadiTConfig, Sequence[Variable]], nn.Module]
+    loss: Loss
+    optimisers: Callable[[nn.Module], list[Optimizer]]
+    bind: Binding
+
+
+def solving(parents: Columns, guidance: float = 1.0) -> Solving:
+    """Return how RadiT is asked; few records are not filled up to a large batch."""
+    records = len(next(iter(parents.values())))
+    return Solving(guidance=guidance, chunk=Chunk(min(records, 12)))
+
+
+def _radit(net: nn.Module, parents: Columns) -> Equation:
+    return ImageEquation(net, parents, solving(parents))
+
+
+def _radit_loss(net: nn.Module, x: Tensor, columns: Columns, g: torch.Generator) -> Tensor:
+    others = {name: c.roll(1) for name, c in columns.items()}
+    return velocity_loss(net, x, columns, g, sparse=0.1, others=others)
+
+
+def _adamw(net: nn.Module) -> list[Optimizer]:
+    return [torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)]
+
+
+def _widths(config: RadiTConfig) -> tuple[int, ...]:
+    """Return the U-Net's channels: about the parameters of RadiT's tiny size."""
+    return (16, 24, 64, 144) if config.size[0] > 32 else (32, 48, 64, 128)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "RadiT": Family(
+        RadiT,
+        _radit_loss,
+        lambda net: optimisers(net, TrainConfig()),
+        lambda net, parents: ImageEquation(
+            net, parents, solving(parents)
+        ),
+    ),
+    "HVAE": Family(
+        lambda config, variables: HVAE(config, variables, (16, 32, 64, 120, 152)),
+        elbo_loss,
+        _adamw,
+        HVAEEquation,
+    ),
+    "DDIM U-Net": Family(
+        lambda config, variables: UNet(config, variables, _widths(config)),
+        noise_loss,
+        _adamw,
+        DDIMEquation,
+    ),
+}
+
+
+def _fresh(family: Family, config: RadiTConfig, variables: Sequence[Variable]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return family.make(config, variables)
+
+
+def _stem(name: str, folder: Path) -> Path:
+    return folder / name.lower().replace(" ", "-")
+
+
+def learned(
+    name: str,
+    config: RadiTConfig,
+    variables: Sequence[Variable],
+    films: Callable[[], Tensor],
+    columns: Columns,
+    *,
+    minutes: float,
+    folder: Path,
+) -> tuple[nn.Module, dict[str, float]]:
+    """Return a trained network of a family, and how its training went.
+
+    Args:
+        name: The family.
+        config: Shape of the images.
+        variables: The parents.
+        films: Makes the grey levels (n, H, W); called only where there is something to train.
+        columns: The parents' values.
+        minutes: Of the processor.
+        folder: Where weights are kept; those that are there are read.
+    """
+    family, stem = FAMILIES[name], _stem(name, folder)
+    net = _fresh(family, config, variables)
+    there = stem.with_name(stem.name + ".json").exists()
+    x = torch.empty(0) if there else films()
+    figures = trained(
+        net, family.loss, family.optimisers(net), x, columns, minutes=minutes, stem=stem
+    )
+    parameters = sum(p.numel() for p in net.parameters())
+    return net, {"parameters": parameters, **figures}
+
+
+def snapshot(
+    name: str, config: RadiTConfig, variables: Sequence[Variable], share: float, folder: Path
+) -> nn.Module:
+    """Return a network as it was after a share of its training."""
+    net, stem = _fresh(FAMILIES[name], config, variables), _stem(name, folder)
+    net.load_state_dict(load_file(stem.with_name(f"{stem.name}-{100 * share:.0f}.safetensors")))
+    return net.eval().requires_grad_(False)
