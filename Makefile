@@ -38,10 +38,10 @@ lint: $(STAMP)
 	.venv/bin/ruff format --check .
 
 bench: $(STAMP)
-	$(PYTHON) -m benchmarks
+	$(PYTHON) -m benchmarks --resume
 
 bench-quick: $(STAMP)
-	$(PYTHON) -m benchmarks --quick
+	$(PYTHON) -m benchmarks --quick --resume
 
 notebooks: $(STAMP)
 	.venv/bin/jupyter-execute --inplace --timeout=1200 notebooks/*.ipynb

@@ -1,24 +1,45 @@
-"""Run benchmarks and print their tables: `python -m benchmarks [--quick] [NAMES]`."""
+"""Run benchmarks and print their tables: `python -m benchmarks [--quick] [--resume] [NAMES]`.
+
+Each table is kept in `runs/bench/`, with its date, machine and commit. With `--resume` a table
+that this commit made already is printed and not made again, so that a long run may be stopped.
+"""
 
 import argparse
+import json
 import os
 import platform
+import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks import Row, stopwatch
+from causalcxr.files import atomic_write
 
 _HERE = Path(__file__).parent
-NAMES = sorted(
-    ".".join(p.relative_to(_HERE).with_suffix("").parts)
-    for p in (*_HERE.glob("*.py"), *_HERE.glob("audit/*.py"))
-    if not p.stem.startswith("_")
-)
+_KEPT = Path("runs/bench")
+_LAST = ("proxies",)  # it reads what others have trained
+
+
+def _names() -> list[str]:
+    """Return the modules that make a table, those that read other ones' work last."""
+    files = [p for part in ("", "audit/", "scm/") for p in _HERE.glob(f"{part}*.py")]
+    names = [".".join(p.relative_to(_HERE).with_suffix("").parts) for p in files]
+    tables = [
+        name
+        for name, p in zip(names, files, strict=True)
+        if not p.stem.startswith("_") and "def main(quick" in p.read_text()
+    ]
+    return sorted(tables, key=lambda name: (name in _LAST, name))
+
+
+NAMES = _names()
 
 
 def show(console: Console, title: str, rows: list[Row]) -> None:
@@ -44,6 +65,7 @@ def parsed() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rows, seconds not minutes")
+    parser.add_argument("--resume", action="store_true", help="skip what this commit has made")
     parser.add_argument("names", nargs="*", metavar="NAMES", help=f"some of {', '.join(NAMES)}")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in NAMES]:
@@ -51,25 +73,57 @@ def parsed() -> argparse.Namespace:
     return args
 
 
+def machine() -> str:
+    """Return what the figures were measured on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}"
+
+
+def commit() -> str:
+    """Return the commit that is checked out, with a + where files differ from it."""
+
+    def told(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=_HERE, capture_output=True, text=True)
+        return done.stdout.strip() if not done.returncode else ""
+
+    return told("rev-parse", "--short", "HEAD") + ("+" if told("status", "--porcelain") else "")
+
+
+def made(name: str, quick: bool) -> dict[str, Any]:
+    """Make a table, and tell where and when."""
+    with stopwatch() as watch:
+        rows = import_module(f"benchmarks.{name}").main(quick)
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
+    if hasattr(os, "getloadavg"):
+        about["load"] = round(os.getloadavg()[0], 1)
+    return {**about, "machine": machine(), "seconds": round(watch.seconds, 1), "rows": rows}
+
+
 def run() -> int:
     """Run what is asked for; a benchmark that fails is named, and the others go on."""
-    args, failed = parsed(), []
+    args, failed, now = parsed(), [], commit()
     console = Console(
         soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160
     )
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    console.print(f"{platform.machine()}, {os.cpu_count()} cores{load}, {platform.platform()}\n")
+    console.print(f"{machine()}; commit {now or 'unknown'}\n")
     for name in args.names or NAMES:
         command = f"python -m benchmarks {'--quick ' if args.quick else ''}{name}"
-        try:
-            with stopwatch() as watch:
-                rows = import_module(f"benchmarks.{name}").main(args.quick)
-        except Exception as error:
-            failed.append(name)
-            console.print(Text(f"{command}: failed, {type(error).__name__}: {error}\n"))
-            continue
-        show(console, f"{command}  ({watch.seconds:.0f} s)", rows)
+        place = _KEPT / ("quick" if args.quick else "full") / f"{name}.json"
+        found = json.loads(place.read_text()) if args.resume and place.exists() else {}
+        again = bool(found) and found["commit"] == now
+        if not again:
+            try:
+                found = made(name, args.quick)
+            except Exception as error:
+                failed.append(name)
+                console.print(Text(f"{command}: failed, {type(error).__name__}: {error}\n"))
+                continue
+            atomic_write(place, json.dumps(found, default=str))
+        load = f", load {found['load']}" if "load" in found else ""
+        kept = f", kept from {found['date']}" if again else ""
+        show(console, f"{command}  ({found['seconds']:.0f} s{load}{kept})", found["rows"])
         console.print()
+    if failed:
+        console.print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 

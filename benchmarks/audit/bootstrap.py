@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -30,7 +31,7 @@ from benchmarks.__main__ import show
 from benchmarks.counterfactual_table import peak
 from causalcxr.audit.bootstrap import bootstrap
 
-__all__ = ["CASES", "apart", "cohort", "main"]
+__all__ = ["CASES", "apart", "cohort", "command", "main"]
 
 CASES = {
     "10 groups, a third of all on average": False,
@@ -107,7 +108,24 @@ def measured(p: np.ndarray, y: np.ndarray, called: np.ndarray) -> tuple:
     return rates, reliability, ranks, brier_score_loss(y, p)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(quick: bool = False) -> list[Row]:
+    """Return a row a case and model."""
+    return compared(*((10_000, 200) if quick else (100_000, 2000)))
+
+
+def compared(patients: int, draws: int, threads: Sequence[int] = (1,)) -> list[Row]:
+    """Return a row a case and number of threads, and one for the plain loop."""
+    rows: list[Row] = []
+    for case in CASES:
+        loop = plain(case, patients, draws, 3)
+        for each in threads:
+            row = apart(case, patients, draws, each)
+            rows.append(row | {"ratio": float(loop["seconds"]) / float(row["seconds"])})
+        rows.append(loop)
+    return rows
+
+
+def command(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audit.bootstrap")
     parser.add_argument("--quick", action="store_true", help="10,000 patients, 200 draws")
@@ -116,17 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, nargs="*", default=[1])
     args = parser.parse_args(arguments)
     patients = args.patients or (10_000 if args.quick else 100_000)
-    draws = args.draws or (200 if args.quick else 2000)
-    rows: list[Row] = []
-    for case in CASES:
-        loop = plain(case, patients, draws, 3)
-        for threads in args.threads:
-            row = apart(case, patients, draws, threads)
-            rows.append(row | {"ratio": float(loop["seconds"]) / float(row["seconds"])})
-        rows.append(loop)
+    rows = compared(patients, args.draws or (200 if args.quick else 2000), args.threads)
     show(Console(width=160), f"bootstrap of {patients:,} patients (target 60 s, 2,048 MiB)", rows)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -25,7 +25,7 @@ from benchmarks.scm.suites import SUITES
 from benchmarks.scm.task import Cell, Task, pooled
 from causalcxr import SCM, Cohort, do
 
-__all__ = ["main", "ours"]
+__all__ = ["command", "main", "ours"]
 
 ROWS = (20_000, 2_500, 2_500)
 QUICK = (2_000, 250, 500)
@@ -143,19 +143,30 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(arguments: list[str] | None = None) -> int:
+def compared(name: str, args: argparse.Namespace) -> dict[str, list[tuple[list[Cell], Row]]]:
+    """Return what each model answers in one suite, a run a seed."""
+    found: dict[str, list[tuple[list[Cell], Row]]] = {}
+    for seed in range(args.seeds):
+        task = Task.of(SUITES[name], args.rows, seed=seed, draws=args.draws)
+        for model, cells, row in answers(task, args.peers, peers.interpreter(), args.epochs):
+            found.setdefault(model, []).append((cells, row))
+    return found
+
+
+def main(quick: bool = False) -> list[Row]:
+    """Return a row a suite and model; two suites where it is to be quick."""
+    args = parsed(["--quick"] if quick else [])
+    names = ("chain-nlin", "mixed-0") if quick else SUITES
+    return [row for name in names for row in summary(name, compared(name, args))]
+
+
+def command(arguments: list[str] | None = None) -> int:
     """Print a table a suite; return 1 if a peer failed."""
-    args, python = parsed(arguments), peers.interpreter()
-    console = Console(width=170)
-    if python is None:
+    args, console, failed = parsed(arguments), Console(width=170), False
+    if peers.interpreter() is None:
         console.print(f"{peers.VARIABLE} names no Python: the peers are left out\n")
-    failed = False
     for name in args.suites or SUITES:
-        found: dict[str, list[tuple[list[Cell], Row]]] = {}
-        for seed in range(args.seeds):
-            task = Task.of(SUITES[name], args.rows, seed=seed, draws=args.draws)
-            for model, cells, row in answers(task, args.peers, python, args.epochs):
-                found.setdefault(model, []).append((cells, row))
+        found = compared(name, args)
         rows = summary(name, found)
         failed = failed or any("failed" in row for row in rows)
         show(console, f"{name}, {args.rows} rows, {args.seeds} seeds", rows)
@@ -168,4 +179,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

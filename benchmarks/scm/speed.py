@@ -27,7 +27,7 @@ from benchmarks.scm.suites import Node, Suite
 from benchmarks.scm.task import Task
 from causalcxr import SCM, Cohort
 
-__all__ = ["main", "wide"]
+__all__ = ["command", "main", "wide"]
 
 VARIABLES = 19
 PARENTS = 3
@@ -94,7 +94,22 @@ def theirs(patients: int, asked: int) -> Row:
     return row | ({"extrapolated": f"from {asked:,}"} if asked < patients else {})
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(quick: bool = False) -> list[Row]:
+    """Return a row a model; the peer answers 5,000 patients at most."""
+    return measured(10_000 if quick else 100_000, asked=1_000 if quick else 5_000)
+
+
+def measured(patients: int, *, asked: int, threads: int = 1) -> list[Row]:
+    """Return a row for each number of threads, and one for the peer where it is installed."""
+    rows = [apart(patients, each) for each in sorted({1, threads})]
+    if peers.interpreter() is not None:
+        rows.append(theirs(patients, min(asked, patients)))
+        for row in rows[:-1]:
+            row["ratio"] = float(rows[-1]["seconds"]) / float(row["seconds"])
+    return rows
+
+
+def command(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scm.speed")
     parser.add_argument("--quick", action="store_true", help="10,000 patients")
@@ -104,11 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--million", action="store_true", help="also 1,000,000 patients")
     args = parser.parse_args(arguments)
     patients = args.patients or (10_000 if args.quick else 100_000)
-    rows = [apart(patients, threads) for threads in sorted({1, args.threads})]
-    if peers.interpreter() is not None:
-        rows.append(theirs(patients, min(args.asked or patients, patients)))
-        for row in rows[:-1]:
-            row["ratio"] = float(rows[-1]["seconds"]) / float(row["seconds"])
+    rows = measured(patients, asked=args.asked or patients, threads=args.threads)
     if args.million:
         rows.append(apart(1_000_000, args.threads))
     show(Console(width=140), f"{VARIABLES} variables, do(x0=0.5)", rows)
@@ -116,4 +127,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

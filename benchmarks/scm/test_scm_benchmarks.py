@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scm import likelihood, peers, speed
-from benchmarks.scm.accuracy import main
+from benchmarks.scm.accuracy import command
 from benchmarks.scm.suites import SUITES, mixed
 from benchmarks.scm.task import Task, pooled
 from causalcxr.graph import Variable
@@ -103,7 +103,7 @@ def test_given_a_seed_then_mixed_models_repeat_and_have_every_type():
 
 def test_given_no_peers_then_the_table_has_this_package_alone(monkeypatch, capsys):
     monkeypatch.delenv(peers.VARIABLE, raising=False)
-    assert main(["--rows", "300", "60", "60", "--seeds", "1", "chain-nlin"]) == 0
+    assert command(["--rows", "300", "60", "60", "--seeds", "1", "chain-nlin"]) == 0
     told = capsys.readouterr().out
     assert "the peers are left out" in told
     assert "causalcxr" in told
