@@ -23,7 +23,7 @@ from causalcxr import Cohort
 
 __all__ = ["main"]
 
-_RECORDS = 48  # an intervention
+_RECORDS = 24  # an intervention
 
 
 def main(quick: bool = False) -> list[Row]:

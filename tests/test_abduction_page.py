@@ -1,4 +1,4 @@
-"""docs/abduction.md: its code runs, its pictures are there, its figures are closed forms."""
+"""The pages on abduction: their code runs, their pictures exist, figures are closed forms."""
 
 import doctest
 import importlib.util
@@ -12,7 +12,11 @@ from scipy.stats import norm as normal
 from causalcxr import do
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "abduction.md").read_text(encoding="utf-8")
+# In the order in which they are read: the code of each goes on from the one before.
+PAGES = {
+    name: (DOCS / name).read_text(encoding="utf-8")
+    for name in ("abduction.md", "concepts/coupling.md", "questions.md")
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +27,8 @@ def traps():
     return module
 
 
-def test_given_the_page_when_its_code_runs_then_it_gives_what_is_printed():
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+def test_given_the_pages_when_their_code_runs_then_it_gives_what_is_printed():
+    blocks = re.findall(r"```python\n(>>>.*?)```", "".join(PAGES.values()), re.DOTALL)
     assert len(blocks) > 8
     case = doctest.DocTestParser().get_doctest("".join(blocks), {}, "abduction.md", None, 0)
     told: list[str] = []
@@ -33,10 +37,8 @@ def test_given_the_page_when_its_code_runs_then_it_gives_what_is_printed():
     assert not found.failed, "".join(told)
 
 
-def test_given_the_readme_when_its_questions_are_asked_then_each_has_an_answer(expert, phantoms):
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    part = text[text.index("## What a model can be asked") :]
-    code = re.search(r"```python\n(.*?)```", part, re.DOTALL)[1]
+def test_given_the_questions_in_short_when_asked_then_each_has_an_answer(expert, phantoms):
+    code = re.search(r"```python\n(.*?)```", PAGES["questions.md"], re.DOTALL)[1]
     few = phantoms.select("Sex == 'F'").head(40)
     names = {"model": expert, "patients": phantoms, "women": few, "do": do}
     exec(code, names)
@@ -47,10 +49,15 @@ def test_given_the_readme_when_its_questions_are_asked_then_each_has_an_answer(e
     assert not names["filled"].table.isna().any().any()
 
 
-def test_given_the_page_then_its_pictures_and_neighbours_exist():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGE) if "://" not in link]
+def test_given_the_pages_then_pictures_and_neighbours_exist():
+    links = [
+        (DOCS / name).parent / link.partition("#")[0]
+        for name, page in PAGES.items()
+        for link in re.findall(r"\]\(([^)]+)\)", page)
+        if "://" not in link
+    ]
     assert len(links) >= 6
-    assert [link for link in links if not (DOCS / link).is_file()] == []
+    assert [link for link in links if not link.is_file()] == []
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.5), (0.6, 0.3)])

@@ -29,8 +29,8 @@ from causalcxr.sources.phantom import truth
 __all__ = ["Judge", "Question", "pictured"]
 
 _READ = ("Sex", "View", "Cardiomegaly", "Pleural Effusion", "Edema")  # with AUROC above .9
-_CYCLED = 12  # records that go through ten null interventions
-_REVERSED = 12  # records an intervention that go there and back
+_CYCLED = 8  # records that go through ten null interventions
+_REVERSED = 8  # records an intervention that go there and back
 
 Edit = Callable[[np.ndarray], np.ndarray]
 
