@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from causalcxr import (
+    cli_app,
     cli_audit,
     cli_cohort,
     cli_export,
@@ -45,6 +46,7 @@ app.add_typer(cli_cohort.app, name="cohort")
 app.command("export")(cli_export.export)
 app.add_typer(cli_radit.app, name="radit")
 app.add_typer(cli_study.app, name="study")
+app.command("app")(cli_app.explore)
 
 
 @app.command()

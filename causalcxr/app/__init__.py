@@ -1,0 +1,1 @@
+"""The explorer, in a browser: one patient and their twins, and the graph behind them."""

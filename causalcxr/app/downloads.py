@@ -1,0 +1,142 @@
+"""What can be taken along: the pair as PNG or DICOM, the answer as JSON, the line of Python."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalcxr.app.doubt import Doubt
+from causalcxr.app.pictures import pair_png
+from causalcxr.app.question import Answer, Visit
+from causalcxr.export import _no_older
+from causalcxr.export_dicom import secondary_capture
+from causalcxr.export_provenance import Provenance, Pseudonyms, SyntheticImage
+from causalcxr.marking import MARK, synthetic
+from causalcxr.model_folder import versions
+from causalcxr.twin_folder import _solver
+
+__all__ = ["Pair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A factual image and its twin, (H, W) uint16 each."""
+
+    factual: np.ndarray
+    twin: np.ndarray
+
+    def png(self, about: Provenance) -> bytes:
+        """Return both as one picture, marked."""
+        return pair_png(self.factual, self.twin, about.derivation)
+
+
+def provenance_of(visit: Visit, answer: Answer) -> Provenance:
+    """Return how the twin was made."""
+    model, graph = visit.model, visit.model.graph
+    hashes = {name: fitted.hash for name, fitted in model.fitted.items()}
+    options = {name: graph[name].mechanism.options for name in graph.tabular}
+    return Provenance(
+        "counterfactual",
+        answer.question.action.bind(graph).to_json()["do"],
+        graph.name,
+        graph.hash,
+        _solver(model),
+        visit.seed,
+        hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
+        {
+            "hold": [graph.find(name) for name in answer.question.hold],
+            "beyond_range": answer.question.beyond_range,
+            "coupling": {n: o["coupling"] for n, o in options.items() if "coupling" in o},
+            "versions": versions(),
+        },
+    )
+
+
+def answer_json(visit: Visit, answer: Answer, doubt: Doubt, code: str) -> bytes:
+    """Return the table, what it rests on and how it was made."""
+    told: dict[str, Any] = {
+        "mark": MARK,
+        "record": str(visit.patient.records[0]),
+        "source": visit.patient.source,
+        **answer.to_json(),
+        **doubt.to_json(),
+        "python": code,
+        "provenance": provenance_of(visit, answer).to_json(),
+    }
+    return (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def python_text(code: str) -> bytes:
+    """Return a small program around the line that asks the same."""
+    names = "import causalcxr as cx\nimport pandas as pd\n\nfrom causalcxr import do\n\n"
+    return f"{names}twins = {code}\nprint(twins.table.T)\n".encode()
+
+
+def pair_dicom(visit: Visit, answer: Answer, pair: Pair, key: bytes) -> bytes:
+    """Return the twin as DICOM in a .zip, and the factual image where it is synthetic, too.
+
+    A patient's own image is never written: its header would be made up.
+
+    Args:
+        visit: The patient and the model.
+        answer: What was asked.
+        pair: Both images.
+        key: Secret random bytes, of which the new identifiers are made.
+    """
+    about, ids = provenance_of(visit, answer), Pseudonyms(key)
+    facts = {line.name: line.factual for line in answer.lines}
+    twin = {line.name: line.twin for line in answer.lines}
+    changed = tuple(line.name for line in answer.lines if line.factual != line.twin)
+    made = {"twin": (pair.twin, _image(visit, ids, twin, changed, about), about)}
+    if synthetic(visit.patient):
+        source = Provenance("sample", others={"source": "synthetic cohort"})
+        made["factual"] = (pair.factual, _image(visit, ids, facts, (), source), source)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as folder:
+        for name, (pixels, image, told) in made.items():
+            file = secondary_capture(pixels, image, told)
+            folder.writestr(f"{name}.dcm", file)
+            folder.writestr(
+                f"{name}.json", image.sidecar(told, _file(f"{name}.dcm", file, pixels))
+            )
+    return content.getvalue()
+
+
+def _image(
+    visit: Visit,
+    ids: Pseudonyms,
+    words: Mapping[str, str],
+    changed: tuple[str, ...],
+    about: Provenance,
+) -> SyntheticImage:
+    record, kind = str(visit.patient.records[0]), about.derivation
+    graph = visit.model.graph
+    values = {n: _number(graph[n], word) for n, word in words.items() if word != "missing"}
+    return SyntheticImage(
+        name=ids.name(record, kind),
+        patient=ids.patient(str(visit.patient.patients.iloc[0])),
+        study=ids.uid("study", record),
+        series=ids.uid("series", record),
+        instance=ids.uid("instance", record, kind),
+        number=1,
+        values={name: _no_older(name, value) for name, value in values.items()},
+        changed=changed,
+        checked=visit.patient.source.startswith("phantom"),
+    )
+
+
+def _number(variable: Any, word: str) -> str | float:
+    """Return a level as it is, and a number without its unit."""
+    return word if variable.is_discrete else float(word.split(" ")[0])
+
+
+def _file(name: str, content: bytes, pixels: np.ndarray) -> dict[str, Any]:
+    return {
+        "file": name, "format": "dicom", "sha256": hashlib.sha256(content).hexdigest(),
+        "rows": pixels.shape[0], "columns": pixels.shape[1], "bits": 16,
+    }  # fmt: skip

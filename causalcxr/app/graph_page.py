@@ -1,0 +1,44 @@
+"""The graph page: edit edges, see what would be retrained, retrain, compare before and after."""
+
+from fastapi import FastAPI
+from nicegui import app as site
+from nicegui import ui
+
+from causalcxr.app.frame import STATIC, page_frame
+from causalcxr.app.graph_desk import GraphDesk
+from causalcxr.app.graph_elements import plain
+from causalcxr.app.graph_view import GraphView
+from causalcxr.app.workbench import Workbench
+
+__all__ = ["register"]
+
+
+def register(app: FastAPI, workbench: Workbench) -> None:
+    """Add the page to an application.
+
+    Args:
+        app: Not used: the page needs no route of its own.
+        workbench: What all users share.
+    """
+
+    @ui.page("/graph", title="Graph - causalcxr", response_timeout=30)
+    async def page(model: str = "") -> None:
+        style = (STATIC / "graph_page.css").read_text(encoding="utf-8")
+        ui.add_head_html(f"<style>{style}</style>")
+        with page_frame("Graph", "/graph"):
+            waiting = plain("p", "One moment ...", "cx-note")
+            await ui.context.client.connected(timeout=60)
+            waiting.delete()
+            view = GraphView(_desk(workbench, model))
+        await view.begin()
+
+
+def _desk(workbench: Workbench, model: str) -> GraphDesk:
+    """Return the desk of this browser tab: a refresh finds it as it was left."""
+    desk = site.storage.tab.get("graph-desk")
+    if desk is None or desk.bench is not workbench:
+        desk = GraphDesk(workbench, workbench.models.first)
+        site.storage.tab["graph-desk"] = desk
+    if model in workbench.models.names and model != desk.name and not desk.running:
+        desk.open(model)
+    return desk

@@ -1,0 +1,76 @@
+// The answer as a table: facts, twin, probabilities, and how much of them hangs on the coupling.
+
+const LIKELY = 0.01; // below this a variable that did not change is left out
+const MARKS = { set: "set", held: "held", changed: "changed", same: "" };
+
+export default {
+  template: `
+  <section class="cx-panel answer" aria-labelledby="answer-title">
+    <div class="cx-row">
+      <h2 id="answer-title">What changed</h2>
+      <p class="cx-note" aria-live="polite">{{ told }}</p>
+      <button class="cx-button quiet fold" :aria-pressed="String(all)" @click="all = !all">All variables</button>
+    </div>
+    <p v-if="error" class="cx-warn" role="alert">{{ error }}</p>
+    <p v-for="line in warnings" :key="line" class="cx-warn" role="status">Little support. {{ line }}.</p>
+    <div class="cx-scroll" tabindex="0" role="region" aria-label="Table of what changed" v-if="answer">
+      <table class="cx-table">
+        <thead><tr><th>Variable</th><th>Factual</th><th>Twin</th><th>How probable</th><th>If the coupling were another</th></tr></thead>
+        <tbody>
+          <tr v-for="line in lines" :key="line.name" :class="line.mark">
+            <th scope="row"><button class="link" @click="$emit('pick', line.name)">{{ line.name }}</button></th>
+            <td class="facts">{{ line.factual }}</td>
+            <td><strong v-if="line.factual !== line.twin">{{ line.twin }}</strong><template v-else>{{ line.twin }}</template>
+              <span v-if="line.mark !== 'same'" class="tag" :class="line.mark">{{ marks[line.mark] }}</span></td>
+            <td><template v-if="line.chances.length">
+                <span v-for="chance in line.chances" :key="chance.level" class="chance">{{ chance.level }} {{ share(chance.probability) }}</span>
+                <span class="cx-note">{{ method(line) }}</span></template>
+              <span v-else-if="line.spread" class="chance">90 % between {{ line.spread[0].toPrecision(3) }} and {{ line.spread[1].toPrecision(3) }}</span></td>
+            <td><template v-if="couplings[line.name]">
+                <span class="range" role="img" :aria-label="spoken(couplings[line.name])"><i :style="span(couplings[line.name])"></i>
+                  <b :style="{ left: 100 * couplings[line.name].model + '%' }"></b></span>
+                <span class="cx-note">{{ spoken(couplings[line.name]) }}</span></template>
+              <span v-else-if="line.chances.length && waiting" class="cx-note">…</span></td>
+          </tr>
+        </tbody>
+      </table>
+    </div>
+    <p v-if="answer && !lines.length" class="cx-note">Set a variable, and everything downstream that changes stands here.</p>
+    <p v-if="answer && Object.keys(couplings).length" class="cx-note">Probabilities are of the twin given all that is observed of the patient; the twin itself is
+      one posterior draw. The bar spans what any coupling must answer for a change; how a level moves when its probability moves is an
+      assumption that data cannot test.</p>
+  </section>`,
+
+  props: { answer: Object, doubt: Object, error: String, waiting: Boolean, milliseconds: Number },
+  emits: ["pick"],
+  data() { return { all: false, marks: MARKS }; },
+
+  computed: {
+    lines() {
+      const open = (line) => line.chances.some((c) => c.level !== line.factual && c.probability >= LIKELY);
+      return this.answer ? this.answer.lines.filter((line) => this.all || line.mark !== "same" || open(line)) : [];
+    },
+    couplings() { return (this.doubt && this.doubt.couplings) || {}; },
+    warnings() { return (this.doubt && this.doubt.warnings) || []; },
+    told() {
+      if (!this.answer) return "";
+      const n = this.answer.lines.filter((line) => line.mark === "changed").length;
+      return `${this.answer.words}; ${n} changed downstream`;
+    },
+  },
+
+  methods: {
+    share(p) { return p > 0 && p < 0.005 ? "< 1 %" : p < 1 && p > 0.995 ? "> 99 %" : `${Math.round(100 * p)} %`; },
+    method(line) { return line.method === "exact" ? "exact" : `draws, ± ${Math.max(1, Math.round(100 * line.error))} %`; },
+    span(c) {
+      if (c.lower === null) return { display: "none" };
+      return { left: `${100 * c.lower}%`, width: `${Math.max(1, 100 * (c.upper - c.lower))}%` };
+    },
+    spoken(c) {
+      const tried = ["monotone", "gumbel", "ot", "independent"].map((name) => c[name]).filter((p) => p !== null);
+      const bounds = c.lower === null ? `those tried: ${this.share(Math.min(...tried))} to ${this.share(Math.max(...tried))}`
+        : `any: ${this.share(c.lower)} to ${this.share(c.upper)}`;
+      return `change ${this.share(c.model)}; ${bounds}`;
+    },
+  },
+};
