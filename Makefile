@@ -7,12 +7,12 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-all fuzz lint bench bench-quick notebooks install clean
+.PHONY: demo test test-all fuzz lint bench bench-quick notebooks docs install clean
 
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PYTHON) || $(BASE) -m venv .venv
-	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,app,store,cluster,codecs,codecs-gpl,latent]"
+	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,docs,app,store,cluster,codecs,codecs-gpl,latent]"
 	@touch $(STAMP)
 
 install: $(STAMP)
@@ -46,6 +46,9 @@ bench-quick: $(STAMP)
 notebooks: $(STAMP)
 	.venv/bin/jupyter-execute --inplace --timeout=1200 notebooks/*.ipynb
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
 clean:
-	rm -rf .venv demo runs out build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo runs out site build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
