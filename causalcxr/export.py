@@ -28,7 +28,7 @@ from causalcxr.images import progress
 from causalcxr.marking import MARK
 from causalcxr.sources.staging import settle, taking_the_place_of
 
-__all__ = ["ExportOptions", "export"]
+__all__ = ["ExportOptions", "export", "no_older"]
 
 _KIND = "causalcxr export"
 _SUFFIXES = {"dicom": ".dcm", "png": ".png"}
@@ -176,7 +176,7 @@ def _records(
                 series=ids.uid("series", record),
                 instance=ids.uid("instance", record, draw),
                 number=draw + 1,
-                values={name: _no_older(name, value) for name, value in values.items()},
+                values={name: no_older(name, value) for name, value in values.items()},
                 changed=material.changed[row],
                 checked=checked or material.drawn,
                 source=material.sources.get(record),
@@ -184,7 +184,7 @@ def _records(
         )
 
 
-def _no_older(name: str, value: Any) -> Any:
+def no_older(name: str, value: Any) -> Any:
     """Return a value, ages above 89 as one."""
     if name.lower() != "age":
         return value

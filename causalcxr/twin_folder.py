@@ -28,7 +28,7 @@ from causalcxr.marking import MARK, synthetic
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
-__all__ = ["TwinJob", "TwinResult", "write_twins"]
+__all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
 
 _KIND = "causalcxr twins"
 _BATCH = 64  # also the share of one task: batches are the same however they are shared out
@@ -106,7 +106,7 @@ class TwinJob:
             "graph_hash": graph.hash,
             "coupling": {n: o["coupling"] for n, o in mechanisms.items() if "coupling" in o},
             "mechanisms": {name: fitted.hash for name, fitted in self.model.fitted.items()},
-            "solver": _solver(self.model),
+            "solver": solver_of(self.model),
         }
 
 
@@ -136,7 +136,7 @@ class TwinResult:
     notes: tuple[str, ...] = ()
 
 
-def _solver(model: SCM) -> str:
+def solver_of(model: SCM) -> str:
     """Return how the image's equation is solved, in words; nothing where there is none."""
     name = model.graph.image
     options = model.fitted[name].mechanism.options if name in model.fitted else {}

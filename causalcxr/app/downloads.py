@@ -13,12 +13,12 @@ import numpy as np
 from causalcxr.app.doubt import Doubt
 from causalcxr.app.pictures import pair_png
 from causalcxr.app.question import Answer, Visit
-from causalcxr.export import _no_older
+from causalcxr.export import no_older
 from causalcxr.export_dicom import secondary_capture
 from causalcxr.export_provenance import Provenance, Pseudonyms, SyntheticImage
 from causalcxr.marking import MARK, synthetic
 from causalcxr.model_folder import versions
-from causalcxr.twin_folder import _solver
+from causalcxr.twin_folder import solver_of
 
 __all__ = ["Pair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
 
@@ -45,7 +45,7 @@ def provenance_of(visit: Visit, answer: Answer) -> Provenance:
         answer.question.action.bind(graph).to_json()["do"],
         graph.name,
         graph.hash,
-        _solver(model),
+        solver_of(model),
         visit.seed,
         hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
         {
@@ -124,7 +124,7 @@ def _image(
         series=ids.uid("series", record),
         instance=ids.uid("instance", record, kind),
         number=1,
-        values={name: _no_older(name, value) for name, value in values.items()},
+        values={name: no_older(name, value) for name, value in values.items()},
         changed=changed,
         checked=visit.patient.source.startswith("phantom"),
     )

@@ -23,7 +23,7 @@ except ImportError as fault:
 
 from causalcxr.app import patient_page
 from causalcxr.app.frame import STATIC
-from causalcxr.study.server import _ICON, HOST, _Headers, listening
+from causalcxr.study.server import HOST, ICON, Headers, listening
 
 __all__ = ["application", "serve"]
 
@@ -68,7 +68,7 @@ def serve(
 def application(workbench: Workbench) -> FastAPI:
     """Return the web application of a workbench."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Headers)
+    app.add_middleware(Headers)
     # A page of another site that points its name at this machine is not answered.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     app.get("/static/{name}")(_static)
@@ -76,7 +76,7 @@ def application(workbench: Workbench) -> FastAPI:
     if find_spec("causalcxr.app.graph_page") is not None:
         import_module("causalcxr.app.graph_page").register(app, workbench)
     ui.run_with(
-        app, title="causalcxr", favicon=_ICON, dark=True, language="en-US", tailwind=False,
+        app, title="causalcxr", favicon=ICON, dark=True, language="en-US", tailwind=False,
         show_welcome_message=False, gzip_middleware_factory=None,
     )  # fmt: skip
     return app

@@ -30,11 +30,11 @@ except ImportError as fault:
         f"a study is served by NiceGUI ({fault}); run: pip install 'causalcxr[app]'"
     ) from None
 
-__all__ = ["application", "listening", "serve"]
+__all__ = ["HOST", "ICON", "Headers", "application", "listening", "serve"]
 
 HOST = "127.0.0.1"
 _HERE = Path(__file__).parent
-_ICON = (
+ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" '
     'fill="#171717"/><path d="M3 4h4v8H3zM9 4h4v8H9z" fill="#d0d0d0"/></svg>'
 )
@@ -125,13 +125,13 @@ def listening(port: int) -> socket.socket:
 def application(sittings: Mapping[str, Sitting], names: Sequence[str] = ()) -> FastAPI:
     """Return the web application of some readers, by the token of each."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Headers)
+    app.add_middleware(Headers)
     # A page of another site that points its name at this machine is not answered.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost", *names])
     _routes(app, sittings)
     _page(sittings)
     ui.run_with(
-        app, title="Reader study", favicon=_ICON, dark=True, language="en-US", tailwind=False,
+        app, title="Reader study", favicon=ICON, dark=True, language="en-US", tailwind=False,
         show_welcome_message=False,
     )  # fmt: skip
     return app
@@ -197,13 +197,14 @@ def _page(sittings: Mapping[str, Sitting]) -> None:
         return None
 
 
-class _Headers:
+class Headers:
     """Add headers that keep the browser from asking anybody else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what the application sends, with the headers."""
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 more = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]

@@ -1,0 +1,114 @@
+"""Small worlds for tests of the explorer: a model of six variables, phantoms, hostile words."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.app.workbench import Models, Workbench
+from causalcxr.cohort import Cohort
+from causalcxr.graph import Graph
+from causalcxr.scm import SCM
+
+HOSTILE = '<img src=x onerror="window.hurt=1">'
+GRAPH = f"""
+name: small
+variables:
+  Age: {{type: continuous, unit: year, range: [0, 105], resolution: 1, mechanism: empirical}}
+  Sex: {{type: binary, levels: [F, M]}}
+  View: {{type: categorical, levels: [AP, PA, LATERAL], parents: [Age]}}
+  Pleural Effusion: {{type: binary, levels: [N, P], parents: [Age, Sex]}}
+  Site: {{type: binary, levels: ['{HOSTILE}', B], parents: [Pleural Effusion]}}
+  Image: {{type: image, parents: [Age, Sex, View, Pleural Effusion],
+          mechanism: {{kind: radit, size: tiny, resolution: 64, weights: phantom,
+                      solver_steps: 4}}}}
+"""
+COMMAND = (
+    "import sys, typer; from causalcxr.cli_app import explore; from causalcxr.command import "
+    "guarded; app = typer.Typer(); app.command()(explore); "
+    "sys.exit(guarded(app, sys.argv[1:], name='app'))"
+)
+
+
+def patients(n=24, seed=0):
+    """Return phantoms with one more variable, which hangs on the effusion."""
+    cohort = Cohort.load("phantom", n=n, seed=seed)
+    table = cohort.table[["Age", "Sex", "View", "Pleural Effusion"]]
+    rng = np.random.default_rng(seed)
+    sick = (table["Pleural Effusion"] == "P").to_numpy()
+    table["Site"] = np.where(rng.random(n) < np.where(sick, 0.8, 0.3), "B", HOSTILE)
+    return Cohort(table, cohort.images, source=cohort.source)
+
+
+def fitted():
+    """Return a model of the small graph."""
+    taught = patients(300, seed=5).with_images(None)
+    return SCM(Graph.parse(GRAPH)).fit(taught, progress=False)
+
+
+def workbench(folder, model=None, cohorts=None):
+    """Return a workbench in memory."""
+    models = Models("small", fitted() if model is None else model, "model")
+    return Workbench(models, cohorts or {"patients": patients()}, Path(folder) / "new")
+
+
+def hostile_table(file, n=5):
+    """Write a cohort whose record names would like to be markup."""
+    table = patients(n, seed=9).table
+    table.index = pd.Index([f"{HOSTILE}{k}" for k in range(n)], name="record")
+    table.to_csv(file)
+    return file
+
+
+class Served:
+    """An explorer in a process of its own, with the link that it printed."""
+
+    def __init__(self, folder, *words, port=0):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+        words = [*map(str, words), "--port", str(port), "--no-show", "--out", f"{folder}/new"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env=env, cwd=folder,
+        )  # fmt: skip
+        lines = [self.process.stdout.readline()]
+        while "explorer: http" not in lines[-1]:
+            assert lines[-1], lines
+            lines.append(self.process.stdout.readline())
+        self.link = lines[-1].split(" ")[1]
+        self.port = int(self.link.split(":")[2].strip("/"))
+
+    def stop(self, how=signal.SIGTERM):
+        """End it, and return what it printed."""
+        self.process.send_signal(how)
+        told = self.process.communicate(timeout=30)[0]
+        return self.process.returncode, told
+
+    def ask(self, path, given=None, **headers):
+        """Return status, headers and content of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            body = given if given is None or isinstance(given, bytes) else json.dumps(given)
+            told = {"content-type": "application/json"} if isinstance(body, str) else {}
+            kind = "GET" if body is None else "POST"
+            connection.request(kind, path, body, told | headers)
+            reply = connection.getresponse()
+            return reply.status, dict(reply.getheaders()), reply.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def served(folder, *words):
+    server = Served(folder, *words)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
