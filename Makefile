@@ -44,7 +44,7 @@ bench-quick: $(STAMP)
 	$(PYTHON) -m benchmarks --quick --resume
 
 notebooks: $(STAMP)
-	.venv/bin/jupyter-execute --inplace --timeout=1200 notebooks/*.ipynb
+	$(PYTHON) notebooks/execute.py
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

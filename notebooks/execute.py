@@ -3,9 +3,9 @@
     python notebooks/execute.py notebooks/05_edit_and_retrain.ipynb
     python notebooks/execute.py                  # all of them
 
-Pictures are kept at 80 dots an inch, grey ones in 256 shades, so that a notebook stays under a
-megabyte. A cell with the tag `not-kept` runs, but its outputs are not written: real radiographs
-are not ours to hand on. Lines of progress and the machine's details are left out, too.
+Pictures are kept at 80 dots an inch, in 256 colours where that suffices, so that a notebook stays
+under a megabyte. A cell with the tag `not-kept` runs, but its outputs are not written: real
+radiographs are not ours to hand on. Progress and the machine's details are left out, too.
 """
 
 import base64
@@ -22,7 +22,7 @@ __all__ = ["execute", "slimmed"]
 
 HERE = Path(__file__).parent
 _DPI = 80
-_GREY, _FEW = 16, 0.02  # how far the channels of a grey pixel part; how few pixels do not count
+_SEEN = 16  # of 255: how far off a colour of a palette may be before it shows
 _KEPT = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
@@ -60,9 +60,10 @@ def _small(encoded: str) -> str:
     scale = min(_DPI / picture.info.get("dpi", (_DPI,))[0], 1)
     size = tuple(round(side * scale) for side in picture.size)
     small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    spread = np.ptp(np.asarray(small, dtype=np.int16), axis=2)
-    if (spread > _GREY).mean() < _FEW:  # a palette does grey films justice, and no colour scale
-        small = small.quantize(256, dither=Image.Dither.NONE)
+    painted = small.quantize(256, dither=Image.Dither.NONE)
+    lost = np.abs(np.asarray(painted.convert("RGB"), dtype=np.int16) - np.asarray(small))
+    if np.quantile(lost, 0.999) < _SEEN:  # a scale of many colours would suffer
+        small = painted
     content = io.BytesIO()
     small.save(content, "png", optimize=True, dpi=(_DPI, _DPI))
     return base64.b64encode(content.getvalue()).decode()

@@ -9,7 +9,7 @@ References:
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from causalcxr.metrics.axioms import composition_errors
 
 __all__ = ["FULL", "QUICK", "Judge", "Sizes", "pictured", "tabulated"]
 
-CYCLES = (1, 10)
 _TRUTH, _COPY = "error", "copy"
 
 
@@ -41,7 +40,8 @@ class Sizes:
         taught: Digits that teach them, and the equations of the variables.
         ruler: Digits that calibrate the measurements.
         asked: Digits an intervention.
-        cycled: Digits that go through ten cycles.
+        cycled: Digits that go through cycles.
+        cycles: After how many of them they are looked at.
     """
 
     minutes: float
@@ -49,9 +49,10 @@ class Sizes:
     ruler: int
     asked: int
     cycled: int
+    cycles: tuple[int, ...] = (1, 10)
 
 
-FULL, QUICK = Sizes(9.0, 20_000, 2000, 96, 8), Sizes(0.1, 1000, 300, 6, 1)
+FULL, QUICK = Sizes(9.0, 20_000, 2000, 96, 8), Sizes(0.1, 1000, 300, 6, 2, (1, 2))
 
 
 class Judge:
@@ -60,30 +61,37 @@ class Judge:
     Args:
         asked: The questions.
         ruler: Measures their images.
-        cycled: Digits that go through ten cycles.
+        cycled: Digits that go through cycles.
+        cycles: After how many of them they are looked at.
     """
 
-    def __init__(self, asked: Iterable[Question], ruler: Ruler, cycled: int) -> None:
-        self.questions, self.ruler, self.cycled = tuple(asked), ruler, cycled
+    def __init__(
+        self,
+        asked: Iterable[Question],
+        ruler: Ruler,
+        *,
+        cycled: int,
+        cycles: Sequence[int] = (1, 10),
+    ) -> None:
+        self.questions, self.ruler = tuple(asked), ruler
+        self.cycled, self.cycles = cycled, tuple(cycles)
 
     def ask(self, model: Model) -> pd.DataFrame:
         """Return a row a question, measure and digit: `question`, `measure`, `value`."""
         parts = []
         for question in self.questions:
             parts.append(self.judged(question, question.edits(model)[0](question.factual)))
-            parts += self._cycles(question.first(self.cycled), model)
-        few = self.questions[0].first(self.cycled)
-        null = composition_errors(few.factual, few.edits(model)[2], cycles=CYCLES, distance=_grey)
-        parts += [_long("null", f"L1, {k}", errors) for k, errors in null.items()]
+            few = question.first(self.cycled)
+            forth, back, null = few.edits(model)
+            # Back after forth is a null too; so ten cycles hold the first one.
+            parts += self._cycled(question.name, few, lambda x, f=forth, b=back: b(f(x)))
+        parts += self._cycled("null", few, null)
         return pd.concat(parts, ignore_index=True)
 
-    def _cycles(self, question: Question, model: Model) -> list[pd.DataFrame]:
-        """Return how far digits are from themselves after going there and back."""
-        forth, back, _ = question.edits(model)
-        return [
-            _long(question.name, f"L1, {k}", errors)
-            for k, errors in _reversed(question.factual, forth, back).items()
-        ]
+    def _cycled(self, name: str, few: Question, null: Edit) -> list[pd.DataFrame]:
+        """Return how far digits are from themselves after each number of cycles."""
+        errors = composition_errors(few.factual, null, cycles=self.cycles, distance=_grey)
+        return [_long(name, f"L1, {k}", each) for k, each in errors.items()]
 
     def judged(self, question: Question, images: np.ndarray) -> pd.DataFrame:
         """Return what is measured of twins, whoever made them."""
@@ -107,7 +115,7 @@ class Judge:
         return pd.DataFrame(json.loads(place.read_text()))
 
     def _key(self, weights: str) -> str:
-        digest = hashlib.sha256(f"{weights} {self.cycled}".encode())
+        digest = hashlib.sha256(f"{weights} {self.cycled} {self.cycles}".encode())
         for question in self.questions:
             measured = self.ruler.errors(question.factual, question.asked).values()
             learned = question.learned.table.to_csv().encode()
@@ -135,7 +143,7 @@ def summarised(images: str, found: pd.DataFrame) -> list[Row]:
                 "intensity": _told(by["Intensity"]),
                 "digit right": _told(1 - by["Digit"]),
             }
-        row |= {key: _told(by[key]) for key in (f"L1, {k}" for k in CYCLES) if key in by}
+        row |= {key: _told(by[key]) for key in sorted(by, key=len) if key.startswith("L1, ")}
         rows.append(row)
     return rows
 
@@ -166,7 +174,8 @@ def tabulated(names: Iterable[str], sizes: Sizes, folder: Path) -> tuple[list[Ro
 def judging(sizes: Sizes, folder: Path) -> Judge:
     """Return the judge: questions about held-out digits, and a ruler made of others."""
     asked = questions(sizes.asked, table_model(sizes.taught, folder))
-    return Judge(asked, Ruler.of(load(sizes.ruler, seed=302)), sizes.cycled)
+    ruler = Ruler.of(load(sizes.ruler, seed=302))
+    return Judge(asked, ruler, cycled=sizes.cycled, cycles=sizes.cycles)
 
 
 def trained(name: str, sizes: Sizes, folder: Path) -> tuple[Model, str, dict[str, float]]:
@@ -193,12 +202,6 @@ def _intensities(judge: Judge) -> list[Row]:
                 row = {"intervention": question.name, "images": f"no image, {whose}"}
                 rows.append({**row, "intensity": _told(np.abs(value - true))})
     return rows
-
-
-def _reversed(images: np.ndarray, forth: Edit, back: Edit) -> dict[int, np.ndarray]:
-    """Return how far images are from themselves after each number of cycles, in grey levels."""
-    # A null that goes there and back: so the first cycle is not computed once more for the tenth.
-    return composition_errors(images, lambda x: back(forth(x)), cycles=CYCLES, distance=_grey)
 
 
 def _grey(images: np.ndarray, others: np.ndarray) -> np.ndarray:
