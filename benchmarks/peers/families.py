@@ -73,9 +73,7 @@ FAMILIES: Mapping[str, Family] = {
         RadiT,
         _radit_loss,
         lambda net: optimisers(net, TrainConfig()),
-        lambda net, parents: ImageEquation(
-            net, parents, solving(parents)
-        ),
+        lambda net, parents: ImageEquation(net, parents, solving(parents)),
     ),
     "HVAE": Family(
         lambda config, variables: HVAE(config, variables, (16, 32, 64, 120, 152)),

@@ -205,6 +205,7 @@ class Headers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what the application sends, with the headers."""
+
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 more = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
