@@ -262,7 +262,9 @@ def test_given_too_little_memory_or_time_then_one_file_fails_and_the_next_does_n
 def workers():
     """Return the ids of this process's workers."""
     listed = subprocess.run(
-        ["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True
+        ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,args="],
+        capture_output=True,
+        text=True,
     )
     lines = listed.stdout.splitlines()
     return [int(line.split()[0]) for line in lines if "decoding_worker" in line]
