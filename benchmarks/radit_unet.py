@@ -8,17 +8,16 @@ nothing away. Samples by 16 steps under the variables of held-out phantoms, judg
 bundled features. Draws `runs/radit_unet.png`: rows of U-Net, then of RadiT.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from benchmarks import Row
 from benchmarks._distances import vectors
 from benchmarks._films import filmed
 from benchmarks._twins import GRAPH, bound, chance
+from benchmarks.peers import training
 from benchmarks.peers.unet import UNet
 from causalcxr import Cohort
 from causalcxr.contact_sheet import contact_sheet
@@ -32,31 +31,6 @@ from causalcxr.radit.transformer import RadiT, RadiTConfig
 __all__ = ["main"]
 
 _SIDE = 32  # pixels: in some minutes both learn what a chest is
-
-
-def _trained(
-    net: nn.Module, chosen: list, columns: dict[str, Tensor], films: Tensor, minutes: float
-) -> int:
-    """Train for so long, the rate falling to nought with the time; return the steps."""
-    rates = [[group["lr"] for group in each.param_groups] for each in chosen]
-    generator, begun, steps, left = torch.Generator().manual_seed(0), time.process_time(), 0, 1.0
-    while left > 0:
-        rows = torch.randint(len(films), (32,), generator=generator)
-        batch = {name: c[rows].float() for name, c in columns.items()}
-        x = films[rows][:, None].float() / 127.5 - 1
-        loss = velocity_loss(net, x, batch, generator)
-        for each, rate in zip(chosen, rates, strict=True):
-            each.zero_grad()
-            for group, full in zip(each.param_groups, rate, strict=True):
-                group["lr"] = full * min(1.0, left / 0.5, (steps + 1) / 30)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for each in chosen:
-            each.step()
-        steps += 1
-        left = 1 - (time.process_time() - begun) / (60 * minutes)
-    net.eval().requires_grad_(False)
-    return steps
 
 
 def main(quick: bool = False) -> list[Row]:
@@ -82,7 +56,12 @@ def main(quick: bool = False) -> list[Row]:
     }
     table, sheet = [], []
     for name, net in nets.items():
-        steps = _trained(net, how[name], columns, torch.from_numpy(films), minutes)
+        grey = torch.from_numpy(films)
+        steps = sum(
+            1
+            for _ in training.steps(net, velocity_loss, how[name], grey, columns, minutes=minutes)
+        )
+        net.eval().requires_grad_(False)
         equation = bound(net, held)
         noise = equation.sample_noise(chance(held, seed=3))
         made = equation.predict(noise).clamp(0, 1).float().numpy()

@@ -1,7 +1,7 @@
 """Drawing a causal graph for a paper or a screen, with matplotlib alone."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from matplotlib.textpath import TextPath
 
 from causalcxr.errors import GraphError
 from causalcxr.files import atomic_write
-from causalcxr.layout import Box, Layout, Point, arrange
+from causalcxr.layout import Box, Point, arrange
 from causalcxr.mechanism_spec import brief
 from causalcxr.page import Page
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from causalcxr.graph import Graph
 
-__all__ = ["Scene", "draw", "role", "scene"]
+__all__ = ["CAPTION", "HEAD", "TITLES", "Scene", "around", "draw", "role", "scene"]
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-_TITLES = {
+TITLES = {
     "root": "root",
     "caused": "effect",
     "derived": "derived by a rule",
@@ -43,8 +43,8 @@ _SIZE, _SMALL = 9.0, 7.5  # points
 _MARGIN, _PADDING = 0.18, 0.12  # inches
 _EDGE_SPACE, _LEGEND_SPACE = 0.08, 0.16
 _BETWEEN = 0.58  # from the foot of one row to the head of the next
-_HEAD = 0.085
-_CAPTION = "every variable above"
+HEAD = 0.085
+CAPTION = "every variable above"
 
 
 @dataclass(frozen=True)
@@ -155,31 +155,30 @@ def scene(graph: "Graph", values: Mapping[str, str] | None = None, changed: bool
     )
     panel, boxes = None, dict(laid.boxes)
     if framed:
-        panel = _around(laid)
+        panel = around(laid.boxes.values(), laid.paths.values(), _MARGIN)
         below = panel.bottom - 0.46 - height / 2
         boxes[image] = Box(panel.x, below, max(widths[image], 1.0), height)
     legend = sum(entry[3] for entry in _legend(graph, changed))
     return Scene(boxes, laid.paths, faint, panel, labels, legend)
 
 
-def _around(laid: Layout) -> Box:
-    """Return the frame around all that is laid out."""
-    boxes = laid.boxes.values()
-    across = [x for path in laid.paths.values() for x, _ in path]
-    left = min([box.left for box in boxes] + across) - _MARGIN
-    right = max([box.right for box in boxes] + across) + _MARGIN
-    top = max(box.top for box in boxes) + _MARGIN
-    bottom = min(box.bottom for box in boxes) - _MARGIN
+def around(boxes: Iterable[Box], paths: Iterable[Sequence[Point]], margin: float) -> Box:
+    """Return the frame around boxes and edges, in inches."""
+    boxes, across = list(boxes), [x for path in paths for x, _ in path]
+    left = min([box.left for box in boxes] + across) - margin
+    right = max([box.right for box in boxes] + across) + margin
+    top = max(box.top for box in boxes) + margin
+    bottom = min(box.bottom for box in boxes) - margin
     return Box((left + right) / 2, (top + bottom) / 2, right - left, top - bottom)
 
 
 def _extent(whole: Scene) -> Box:
     """Return the frame of everything, the legend below included."""
-    around = _around(Layout(whole.boxes, whole.paths))
-    panel = whole.panel or around
-    top = max(around.top, panel.top) + _EDGE_SPACE
-    bottom = around.bottom - (0.0 if whole.panel else _MARGIN) - _LEGEND_SPACE
-    caption = 2 * (0.3 + _width(_CAPTION, _SMALL)) if whole.panel else 0.0
+    drawn = around(whole.boxes.values(), whole.paths.values(), _MARGIN)
+    panel = whole.panel or drawn
+    top = max(drawn.top, panel.top) + _EDGE_SPACE
+    bottom = drawn.bottom - (0.0 if whole.panel else _MARGIN) - _LEGEND_SPACE
+    caption = 2 * (0.3 + _width(CAPTION, _SMALL)) if whole.panel else 0.0
     width = max(panel.width + 2 * _EDGE_SPACE, whole.legend + 2 * _MARGIN, caption)
     return Box(panel.x, (top + bottom) / 2, width, top - bottom)
 
@@ -246,7 +245,7 @@ def _paint_panel(ax: "Axes", whole: Scene, image: str, scale: float) -> None:
     ax.text(
         target.x + 0.24,
         (panel.bottom + target.top) / 2,
-        _CAPTION,
+        CAPTION,
         fontsize=_SMALL * scale,
         color=_PALE_INK,
         style="italic",
@@ -263,7 +262,7 @@ def _paint_edge(
         if at % 2:
             vertices, codes = [*vertices, end], [*codes, Curve.LINETO]
             continue
-        low = end[1] + (_HEAD * 0.8 if at == len(points) - 2 else 0.0)
+        low = end[1] + (HEAD * 0.8 if at == len(points) - 2 else 0.0)
         middle = (start[1] + low) / 2
         vertices += [(start[0], middle), (end[0], middle), (end[0], low)]
         codes += [Curve.CURVE4] * 3
@@ -273,7 +272,7 @@ def _paint_edge(
     if not faint:  # a halo, so that the eye can follow an edge through a crossing
         ax.add_patch(PathPatch(curve, edgecolor=_PANEL, lw=2.3 * scale, zorder=zorder, **style))
     ax.add_patch(PathPatch(curve, edgecolor=colour, lw=width * scale, zorder=zorder, **style))
-    head = [(x, top), (x - _HEAD * 0.42, top + _HEAD), (x + _HEAD * 0.42, top + _HEAD)]
+    head = [(x, top), (x - HEAD * 0.42, top + HEAD), (x + HEAD * 0.42, top + HEAD)]
     ax.add_patch(Polygon(head, closed=True, facecolor=colour, edgecolor="none", zorder=zorder + 1))
 
 
@@ -317,7 +316,7 @@ def _rounded(
 def _legend(graph: "Graph", changed: bool) -> list[tuple[str, str, str, float]]:
     """Return the face, outline, title and width of each entry of the legend."""
     kinds = {role(graph, name) for name in graph} - {"image"}
-    entries = [(_FACES[kind], _OUTLINES[kind], _TITLES[kind]) for kind in _TITLES if kind in kinds]
+    entries = [(_FACES[kind], _OUTLINES[kind], TITLES[kind]) for kind in TITLES if kind in kinds]
     entries += [(_ACCENT_FACE, _ACCENT, "changed")] * changed
     return [(*entry, 0.25 + _width(entry[2], _SMALL) + 0.22) for entry in entries]
 

@@ -14,7 +14,7 @@ from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.page import Page
 
-__all__ = ["Effect", "features"]
+__all__ = ["Effect", "clustered_mean", "features"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +69,10 @@ class Effect:
         rows = []
         for (name, level), after in self.after.items():
             before = _where_known(self.before[name, level], after, self.before[name, level])
-            change, se = _mean(after - before, patient)
-            share, share_se = _mean(moved[name], patient)
+            change, se = clustered_mean(after - before, patient)
+            share, share_se = clustered_mean(moved[name], patient)
             known = ~np.isnan(before)
-            mean = [_mean(column[known], patient[known])[0] for column in (before, after)]
+            mean = [clustered_mean(column[known], patient[known])[0] for column in (before, after)]
             rows.append((name, level, int(known.sum()), *mean, change, se, share, share_se))
         columns = ["variable", "level", "n", "baseline", "active"]
         return pd.DataFrame(rows, columns=[*columns, "change", "se", "changed", "changed_se"])
@@ -135,7 +135,7 @@ def _where_known(values: np.ndarray, *columns: np.ndarray) -> np.ndarray:
     return np.where(missing, np.nan, values)
 
 
-def _mean(values: np.ndarray, patient: np.ndarray) -> tuple[float, float]:
+def clustered_mean(values: np.ndarray, patient: np.ndarray) -> tuple[float, float]:
     """Return the mean of what is known, and its standard error, clustered by patient."""
     known = ~np.isnan(values)
     if not known.any():

@@ -67,6 +67,14 @@ def hostile_table(file, n=5):
     return file
 
 
+def laid_out(folder):
+    """Put a model, patients and a hostile table into a folder, and return it."""
+    fitted().save(folder / "small")
+    patients(6).save(folder / "patients")
+    hostile_table(folder / "hostile.csv")
+    return folder
+
+
 class Served:
     """An explorer in a process of its own, with the link that it printed."""
 

@@ -9,15 +9,13 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
-from explorers import HOSTILE, Served, fitted, hostile_table, patients
+from explorers import HOSTILE, Served, laid_out, patients
 from PIL import Image
 
 from causalcxr.marking import MARK
 
 pytest.importorskip("nicegui")
-playwright = pytest.importorskip("playwright.sync_api")
-
-from test_study_browser import CONTRAST, DESKTOP, PHONE, browser, shots  # noqa: E402, F401
+from browsers import CONTRAST, PHONE, Person, browser, playwright, shots  # noqa: F401
 
 _WAIT = 60_000
 # One grey of each image pixel of a canvas, as far as the film reaches.
@@ -34,28 +32,20 @@ _GREYS = """(canvas) => {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Return a folder with a model, and a server that may be started anew."""
-    folder = tmp_path_factory.mktemp("world")
-    fitted().save(folder / "small")
-    patients(6).save(folder / "patients")
-    hostile_table(folder / "hostile.csv")
+    folder = laid_out(tmp_path_factory.mktemp("world"))
     made = {"folder": folder, "server": Served(folder, "small", "patients", "hostile.csv")}
     yield made
     if made["server"].process.poll() is None:
         made["server"].stop()
 
 
-class User:
-    """A browser of its own, which notes what it asked for and what it complained about."""
+class User(Person):
+    """A user of the explorer."""
 
     def __init__(self, browser, server, asked=None, **device):
-        self.context = browser.new_context(**(device or DESKTOP))
-        self.page, self.port = self.context.new_page(), server.port
-        self.page.set_default_timeout(_WAIT)
-        self.asked, self.said = [], []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.goto(server.link + (f"#{quote(json.dumps(asked))}" if asked else ""))
+        self.port = server.port
+        link = server.link + (f"#{quote(json.dumps(asked))}" if asked else "")
+        super().__init__(browser, link, timeout=_WAIT, **device)
         self.sees(".answer", "changed downstream")
 
     def sees(self, selector, text):
@@ -91,7 +81,7 @@ class User:
 
     def contrast(self):
         header = CONTRAST.replace('querySelector("main")', 'querySelector("header")')
-        return min(min(self.page.evaluate(CONTRAST)), min(self.page.evaluate(header)))
+        return min(super().contrast(), min(self.page.evaluate(header)))
 
     def kept_to_itself(self):
         hosts = {

@@ -214,7 +214,8 @@ def test_given_a_large_film_then_what_is_kept_is_small_and_the_oldest_is_let_go(
     assert first.pixels.shape == (512, 1024)
     assert (first.pixels == 90 * 257).all()
     kept = [drops[first.token]]
-    drops._kept.update({f"{k}": first for k in range(16)})
+    for k in range(16):
+        drops._kept.put(f"{k}", first)
     kept.append(drops.put(png(np.zeros((4, 4), np.uint8)), "b.png"))
     with pytest.raises(CohortError, match="drop it in again"):
         drops[first.token]

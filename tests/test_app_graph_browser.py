@@ -1,5 +1,7 @@
 """The graph page in a browser: edits, refusals, retraining, two users, the keyboard alone."""
 
+# ruff: noqa: F811 (fixtures are imported)
+
 import os
 import re
 import subprocess
@@ -12,57 +14,12 @@ import pytest
 from causalcxr import SCM, Graph
 
 pytest.importorskip("nicegui")
-playwright = pytest.importorskip("playwright.sync_api")
+from browsers import PHONE, Person, browser, playwright, shots  # noqa: F401
+
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-CHROMIUM = Path(os.environ.get("CAUSALCXR_CHROMIUM", "/usr/bin/chromium"))
-ARGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
-PHONE = {
-    "viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
-    "device_scale_factor": 2,
-}  # fmt: skip
-# The contrast of each text with what lies behind it, as WCAG 2 defines it; SVG text with its box.
-CONTRAST = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => v / 255)
-    .map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, k) => sum + v * [.2126, .7152, .0722][k], 0);
-  const behind = (node) => {
-    const box = node.closest('[data-name]')?.querySelector('.box');
-    if (box) return rgb(getComputedStyle(box).fill);
-    for (; node; node = node.parentElement) {
-      const c = rgb(getComputedStyle(node).backgroundColor);
-      if (c.length < 4 || c[3] > 0) return c;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  const walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const node = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
-    if (!text || !node.getClientRects().length || node.tagName === 'STYLE') continue;
-    const style = getComputedStyle(node);
-    const ink = node.closest('svg') ? style.fill : style.color;
-    const [a, b] = [light(rgb(ink)), light(behind(node))];
-    found.push([(Math.max(a, b) + .05) / (Math.min(a, b) + .05), text]);
-  }
-  return found;
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +41,11 @@ def served(tmp_path_factory):
     assert "Traceback" not in process.communicate(timeout=20)[0]
 
 
-@pytest.fixture
-def shots(tmp_path):
-    """Where pictures go: a folder that is kept, if one is named."""
-    folder = Path(os.environ.get("CAUSALCXR_SHOTS", tmp_path / "shots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-class User:
-    """A browser of its own, which notes what it asked for and what it complained about."""
+class User(Person):
+    """A user of the graph page."""
 
     def __init__(self, browser, link, **device):
-        self.context = browser.new_context(**(device or DESKTOP))
-        self.page = self.context.new_page()
-        self.asked, self.said = [], []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.goto(f"{link}graph")
+        super().__init__(browser, f"{link}graph", **(device or DESKTOP))
         self.drawn()
 
     def drawn(self):
@@ -126,9 +69,6 @@ class User:
         return self.page.locator(".graph-svg path[data-parent]").evaluate_all(
             "all => all.map(e => `${e.dataset.parent} -> ${e.dataset.child}`).sort()"
         )
-
-    def contrast(self):
-        return min(self.page.evaluate(CONTRAST))
 
     def leave(self, link):
         """Close, and check that nothing was asked of others and nothing was complained about."""

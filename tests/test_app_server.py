@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from explorers import HOSTILE, fitted, hostile_table, patients, served
+from explorers import HOSTILE, laid_out, served
 
 from causalcxr.app.dropping import MOST
 from causalcxr.cli_app import explore
@@ -17,11 +17,7 @@ pytest.importorskip("nicegui")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("world")
-    fitted().save(made / "small")
-    patients(6).save(made / "patients")
-    hostile_table(made / "hostile.csv")
-    return made
+    return laid_out(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_given_a_time_when_trained_then_weights_are_kept_and_read_again(tmp_path
         net = autoencoder(train=True)
         chosen = [torch.optim.AdamW(net.parameters(), lr=1e-3)]
         told = trained(
-            net, elbo_loss, chosen, films, columns, minutes=0.005, stem=tmp_path / "vae"
+            net, elbo_loss, chosen, lambda: (films, columns), minutes=0.005, stem=tmp_path / "vae"
         )
         return net, told
 

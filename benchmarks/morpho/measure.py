@@ -51,14 +51,7 @@ def ridge(images: np.ndarray) -> np.ndarray:
     levels, found = _levels(images), np.empty(len(images))
     for first in range(0, len(images), _ROWS):
         rows = slice(first, first + _ROWS)
-        scale = (1, _ENLARGED, _ENLARGED)
-        large = ndimage.zoom(
-            images[rows, 0].astype(np.float64),
-            scale,
-            order=1,
-            mode="grid-constant",
-            grid_mode=True,
-        )
+        large = _enlarged(images[rows, 0].astype(np.float64))
         inside = large >= levels[rows, None, None] / 2
         far = ndimage.distance_transform_edt(inside, sampling=(_APART, 1, 1))
         top = inside & (far >= ndimage.maximum_filter(far, size=(1, 3, 3)))

@@ -55,14 +55,11 @@ def image_model(
         minutes: Of the processor.
         folder: Where weights are kept; those that are there are read.
     """
-    known = load(records, seed=_TAUGHT)
 
-    def grey() -> Tensor:
-        return torch.from_numpy(known.images.grey_levels())
+    def taught() -> tuple[Tensor, Columns]:
+        known = load(records, seed=_TAUGHT)
+        return torch.from_numpy(known.images.grey_levels()), parents(known)
 
-    columns = parents(known)
-    net, figures = learned(
-        name, _CONFIG, _VARIABLES, grey, columns, minutes=minutes, folder=folder
-    )
+    net, figures = learned(name, _CONFIG, _VARIABLES, taught, minutes=minutes, folder=folder)
     bind = FAMILIES[name].bind
     return lambda given: bind(net, given), content_hash(net.state_dict()), figures

@@ -1,21 +1,17 @@
 """What is asked of every image model of digits: three interventions, and none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from benchmarks.morpho.models import Model, parents
 from benchmarks.morpho.world import GRAPH, load, truth
+from benchmarks.peers.editing import Edit, edits
 from causalcxr import SCM, Cohort, do
-from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.noise import Draws, record_keys
 
-__all__ = ["Edit", "Question", "questions"]
-
-#: Images (n, 1, H, W) -> images.
-Edit = Callable[[np.ndarray], np.ndarray]
+__all__ = ["Question", "questions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +54,10 @@ class Question:
 
     def edits(self, model: Model) -> tuple[Edit, Edit, Edit]:
         """Return what makes twins of images, what undoes it, and the null intervention."""
-        draws = Draws(record_keys(self.few.records), 0, "Image")
-        before, after = (self._bound(model, parents(each)) for each in (self.few, self.learned))
-
-        def edit(source: Equation, target: Equation) -> Edit:
-            def made(images: np.ndarray) -> np.ndarray:
-                u = source.abduct(torch.from_numpy(images).double(), draws)
-                return target.predict(u).clamp(0, 1).numpy()
-
-            return made
-
-        return edit(before, after), edit(after, before), edit(before, before)
-
-    def _bound(self, model: Model, given: Columns) -> Equation:
-        return model(given).reaching(self.names)
+        before, after = (
+            model(parents(each)).reaching(self.names) for each in (self.few, self.learned)
+        )
+        return edits(before, after, Draws(record_keys(self.few.records), 0, "Image"))
 
 
 def questions(n: int, table: SCM, seed: int = 102) -> Iterator[Question]:

@@ -19,8 +19,9 @@ import pandas as pd
 from benchmarks import Row
 from benchmarks.morpho.measure import Ruler
 from benchmarks.morpho.models import Model, image_model, table_model
-from benchmarks.morpho.questions import Edit, Question, questions
+from benchmarks.morpho.questions import Question, questions
 from benchmarks.morpho.world import load
+from benchmarks.peers.editing import Edit
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.files import atomic_write
 from causalcxr.metrics import l1, mean_interval, truth_errors

@@ -104,8 +104,7 @@ def learned(
     name: str,
     config: RadiTConfig,
     variables: Sequence[Variable],
-    films: Callable[[], Tensor],
-    columns: Columns,
+    taught: Callable[[], tuple[Tensor, Columns]],
     *,
     minutes: float,
     folder: Path,
@@ -116,17 +115,20 @@ def learned(
         name: The family.
         config: Shape of the images.
         variables: The parents.
-        films: Makes the grey levels (n, H, W); called only where there is something to train.
-        columns: The parents' values.
+        taught: Makes the grey levels (n, H, W) and the parents' values; called only where there
+            is something to train.
         minutes: Of the processor.
         folder: Where weights are kept; those that are there are read.
     """
-    family, stem = FAMILIES[name], _stem(name, folder)
+    family = FAMILIES[name]
     net = _fresh(family, config, variables)
-    there = stem.with_name(stem.name + ".json").exists()
-    x = torch.empty(0) if there else films()
     figures = trained(
-        net, family.loss, family.optimisers(net), x, columns, minutes=minutes, stem=stem
+        net,
+        family.loss,
+        family.optimisers(net),
+        taught,
+        minutes=minutes,
+        stem=_stem(name, folder),
     )
     parameters = sum(p.numel() for p in net.parameters())
     return net, {"parameters": parameters, **figures}

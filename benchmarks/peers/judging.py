@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from benchmarks import Row
 from benchmarks._distances import vectors
 from benchmarks._films import filmed
 from benchmarks._twins import ACTIONS, GRAPH, chance, films, reached
-from benchmarks.peers.models import Model
+from benchmarks.peers.editing import Edit, edits
+from benchmarks.peers.models import Model, parents_of
 from causalcxr import Cohort
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.contact_sheet import contact_sheet
@@ -31,8 +30,6 @@ __all__ = ["Judge", "Question", "pictured"]
 _READ = ("Sex", "View", "Cardiomegaly", "Pleural Effusion", "Edema")  # with AUROC above .9
 _CYCLED = 8  # records that go through ten null interventions
 _REVERSED = 8  # records an intervention that go there and back
-
-Edit = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +62,9 @@ class Question:
 
     def edits(self, model: Model, rows: slice = slice(None)) -> tuple[Edit, Edit, Edit]:
         """Return what makes twins of images, what undoes it, and the null intervention."""
-        few, twins = self.few.select(np.arange(len(self.few))[rows]), None
-        twins = self.twins.select(np.arange(len(self.twins))[rows])
-        before, after = (model(_tensors(cohort)).reaching(self.reached) for cohort in (few, twins))
-
-        def edit(source, target, records: Cohort) -> Edit:  # noqa: ANN001
-            def made(images: np.ndarray) -> np.ndarray:
-                u = source.abduct(torch.from_numpy(images).double(), chance(records))
-                return target.predict(u).clamp(0, 1).numpy()
-
-            return made
-
-        return edit(before, after, few), edit(after, before, few), edit(before, before, few)
-
-
-def _tensors(cohort: Cohort) -> dict[str, Tensor]:
-    columns = cohort.columns(GRAPH)
-    return {name: torch.from_numpy(columns[name]) for name in GRAPH[GRAPH.image].parents}
+        few, twins = (each.select(np.arange(len(each))[rows]) for each in (self.few, self.twins))
+        before, after = (model(parents_of(each)).reaching(self.reached) for each in (few, twins))
+        return edits(before, after, chance(few))
 
 
 class Judge:

@@ -16,7 +16,7 @@ from causalcxr.mechanisms.image_equation import ImageEquation
 from causalcxr.noise import Draws
 from causalcxr.radit.transformer import RadiTConfig
 
-__all__ = ["MINUTES", "WAYS", "Anew", "Model", "Way", "model", "trained_by"]
+__all__ = ["MINUTES", "WAYS", "Anew", "Model", "Way", "model", "parents_of", "trained_by"]
 
 #: Of one processor, for each network.
 MINUTES = 24.0
@@ -67,14 +67,19 @@ def trained_by(
 ) -> dict[str, float]:
     """Train a model's network where that is not done, and return how it went."""
 
-    def grey() -> Tensor:
-        return torch.from_numpy(films()[1])
+    def taught() -> tuple[Tensor, Columns]:
+        cohort, grey = films()
+        return torch.from_numpy(grey), parents_of(cohort)
 
-    columns = films()[0].columns(GRAPH)
-    parents = {v.name: torch.from_numpy(columns[v.name]) for v in _VARIABLES}
-    return learned(
-        WAYS[name].family, _CONFIG, _VARIABLES, grey, parents, minutes=minutes, folder=folder
-    )[1]
+    return learned(WAYS[name].family, _CONFIG, _VARIABLES, taught, minutes=minutes, folder=folder)[
+        1
+    ]
+
+
+def parents_of(cohort: Cohort) -> Columns:
+    """Return the image's parents of some records, each (n,)."""
+    columns = cohort.columns(GRAPH)
+    return {v.name: torch.from_numpy(columns[v.name]) for v in _VARIABLES}
 
 
 def model(name: str, folder: Path, share: float = 1.0) -> Model:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from causalcxr.files import atomic_write
 from causalcxr.images import progress
 from causalcxr.mechanisms.base import Columns
 
-__all__ = ["SHARES", "Loss", "trained"]
+__all__ = ["SHARES", "Loss", "steps", "trained"]
 
 #: (network, images in [-1, 1], parents, generator) -> the loss of a batch.
 Loss = Callable[[nn.Module, Tensor, Columns, torch.Generator], Tensor]
@@ -25,7 +25,7 @@ _BATCH = 32
 _AVERAGE = 0.995
 
 
-def trained(
+def steps(
     net: nn.Module,
     loss: Loss,
     chosen: Sequence[Optimizer],
@@ -33,21 +33,67 @@ def trained(
     columns: Columns,
     *,
     minutes: float,
-    stem: Path,
     seed: int = 0,
-) -> dict[str, float]:
-    """Train a network in place, and keep averages of its weights on the way.
+) -> Iterator[tuple[float, float]]:
+    """Train a network in place, the rate falling to nought with the time.
 
-    A network whose last weights are there is read instead of being trained again. Minutes are
-    those of the processor, so that other work beside it takes nothing away.
+    Minutes are those of the processor, so that other work beside it takes nothing away.
 
     Args:
-        net: The network; it ends with the average of its weights.
+        net: The network.
         loss: Of a batch.
         chosen: Optimisers of the network's parameters.
         films: Grey levels of 8 bits, (n, H, W).
         columns: The parents, each (n,).
         minutes: How long.
+        seed: Of batches and losses.
+
+    Yields:
+        After each step, the share of the time that is over, 1 or more at the last; and its loss.
+    """
+    rates = [[group["lr"] for group in each.param_groups] for each in chosen]
+    generator, begun = torch.Generator().manual_seed(seed), time.process_time()
+    done, count = 0.0, 0
+    while done < 1:
+        rows = torch.randint(len(films), (_BATCH,), generator=generator)
+        batch = {name: c[rows].float() for name, c in columns.items()}
+        x = films[rows][:, None].float() / 127.5 - 1
+        found = loss(net, x, batch, generator)
+        share = min(1.0, (1 - done) / 0.5, (count + 1) / 30)
+        for each, rate in zip(chosen, rates, strict=True):
+            each.zero_grad()
+            for group, full in zip(each.param_groups, rate, strict=True):
+                group["lr"] = full * share
+        found.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for each in chosen:
+            each.step()
+        count += 1
+        done = (time.process_time() - begun) / (60 * minutes)
+        yield done, float(found.detach())
+
+
+def trained(
+    net: nn.Module,
+    loss: Loss,
+    chosen: Sequence[Optimizer],
+    taught: Callable[[], tuple[Tensor, Columns]],
+    *,
+    minutes: float,
+    stem: Path,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Train a network in place, and keep averages of its weights on the way.
+
+    A network whose last weights are there is read instead of being trained again.
+
+    Args:
+        net: The network; it ends with the average of its weights.
+        loss: Of a batch.
+        chosen: Optimisers of the network's parameters.
+        taught: Makes grey levels of 8 bits, (n, H, W), and the parents, each (n,); called only
+            where there is something to train.
+        minutes: How long, see `steps`.
         stem: Where weights go, `<stem>-<percent>.safetensors`, and figures, `<stem>.json`.
         seed: Of batches and losses.
 
@@ -59,34 +105,18 @@ def trained(
         net.load_state_dict(load_file(_place(stem, 1.0)))
         net.eval().requires_grad_(False)
         return json.loads(about.read_text())
-    rates = [[group["lr"] for group in each.param_groups] for each in chosen]
+    films, columns = taught()
     average = {name: p.detach().clone() for name, p in net.state_dict().items()}
-    generator, begun, losses = torch.Generator().manual_seed(seed), time.process_time(), []
-    done, due = 0.0, list(SHARES)
-    for _ in progress(range(10**6), f"Training {stem.name}"):
-        rows = torch.randint(len(films), (_BATCH,), generator=generator)
-        batch = {name: c[rows].float() for name, c in columns.items()}
-        x = films[rows][:, None].float() / 127.5 - 1
-        found = loss(net, x, batch, generator)
-        share = min(1.0, (1 - done) / 0.5, (len(losses) + 1) / 30)
-        for each, rate in zip(chosen, rates, strict=True):
-            each.zero_grad()
-            for group, full in zip(each.param_groups, rate, strict=True):
-                group["lr"] = full * share
-        found.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for each in chosen:
-            each.step()
-        losses.append(float(found.detach()))
+    losses, due = [], list(SHARES)
+    taken = steps(net, loss, chosen, films, columns, minutes=minutes, seed=seed)
+    for done, found in progress(taken, f"Training {stem.name}"):
+        losses.append(found)
         with torch.no_grad():
             decay = min(_AVERAGE, len(losses) / (len(losses) + 10))
             for name, p in net.state_dict().items():
                 average[name].lerp_(p, 1 - decay)
-        done = (time.process_time() - begun) / (60 * minutes)
         while due and done >= due[0]:
             atomic_write(_place(stem, due.pop(0)), save(average))
-        if not due:
-            break
     net.load_state_dict(average)
     net.eval().requires_grad_(False)
     last = losses[-max(1, len(losses) // 10) :]

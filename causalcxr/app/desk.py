@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,6 +15,7 @@ from causalcxr.app.downloads import Pair
 from causalcxr.app.drawn import drawn
 from causalcxr.app.dropping import Drops
 from causalcxr.app.filming import Darkroom, gives_way
+from causalcxr.app.kept import Kept
 from causalcxr.app.patients import Ward, doses
 from causalcxr.app.pictures import grey
 from causalcxr.app.question import Answer, Question, Visit, worded_value
@@ -74,8 +73,8 @@ class Desk:
         self.key = secrets.token_bytes(32)
         # What takes longer than a table is done one after the other, by a thread that gives way.
         self._slow = ThreadPoolExecutor(1, "doubts", initializer=gives_way)
-        self._visits, self._wards = _Kept(_VISITS), _Kept(_VISITS)
-        self._pairs, self._answers = _Kept(_PAIRS), _Kept(_VISITS)
+        self._visits, self._wards = Kept(_VISITS), Kept(_VISITS)
+        self._pairs, self._answers = Kept(_PAIRS), Kept(_VISITS)
 
     def ward(self, cohort: str, model: str) -> Ward:
         """Return the patients of a cohort, as a model's graph reads them."""
@@ -212,30 +211,3 @@ def _size(model: Any) -> tuple[int, int] | None:
     """Return height and width of the images that a model makes."""
     name = model.graph.image
     return model.fitted[name].mechanism.image_size if name in model.fitted else None
-
-
-class _Kept:
-    """Keep what was asked for last, by key."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._found = most, OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, key: Hashable) -> Any:
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-            return self._found.get(key)
-
-    def put(self, key: Hashable, value: Any) -> None:
-        with self._lock:
-            self._found[key] = value
-            while len(self._found) > self._most:
-                self._found.popitem(last=False)
-
-    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        found = self.find(key)
-        if found is None:  # two threads may both make it: the same, and seldom
-            found = make()
-            self.put(key, found)
-        return found

@@ -3,8 +3,6 @@
 import hashlib
 import secrets
 import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from causalcxr.app.kept import Kept
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.sources.decoding import ImageError, Limits, decode_many, fitted
@@ -61,8 +60,7 @@ class Drops:
     """Keep the radiographs that were dropped in last, for as long as the server runs."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Drop] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = Kept(_KEPT)
 
     def put(self, content: bytes, name: str) -> Drop:
         """Read a file, in a process of its own with limits on time and memory.
@@ -75,18 +73,14 @@ class Drops:
             raise CohortError(f"{name}: larger than {MOST // 2**20} MB; give a smaller file")
         pixels, kind = _decoded(content, name)
         drop = Drop(secrets.token_hex(8), name, kind, _smaller(pixels))
-        with self._lock:
-            self._kept[drop.token] = drop
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+        self._kept.put(drop.token, drop)
         return drop
 
     def __getitem__(self, token: str) -> Drop:
-        with self._lock:
-            if token not in self._kept:
-                raise CohortError("the file is no longer here; drop it in again")
-            self._kept.move_to_end(token)
-            return self._kept[token]
+        found = self._kept.find(token)
+        if found is None:
+            raise CohortError("the file is no longer here; drop it in again")
+        return found
 
 
 def _decoded(content: bytes, name: str) -> tuple[np.ndarray, str]:

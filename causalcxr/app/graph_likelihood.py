@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from causalcxr.effect_result import clustered_mean
 from causalcxr.fitting import TrainingData
 from causalcxr.scm import SCM
 
@@ -71,18 +72,6 @@ def _row(one: np.ndarray, two: np.ndarray, patients: np.ndarray) -> list[float]:
     both = np.isfinite(one) & np.isfinite(two)
     difference = two[both] - one[both]
     means = [each[both].mean() if both.any() else np.nan for each in (one, two)]
-    change = difference.mean() if both.any() else np.nan
-    error = _error(difference, patients[both])
+    change, error = clustered_mean(difference, patients[both])
     impossible = [int(np.isneginf(each).sum()) for each in (one, two)]
     return [*means, change, error, int(both.sum()), *impossible]
-
-
-def _error(values: np.ndarray, patients: np.ndarray) -> float:
-    """Return the standard error of a mean whose values come in clusters, one a patient."""
-    if not len(values):
-        return np.nan
-    sums = np.bincount(patients, weights=values - values.mean())
-    clusters = len(np.unique(patients))
-    if clusters < 2:
-        return np.nan
-    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / len(values))

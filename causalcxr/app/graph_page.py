@@ -1,6 +1,5 @@
 """The graph page: edit edges, see what would be retrained, retrain, compare before and after."""
 
-from fastapi import FastAPI
 from nicegui import app as site
 from nicegui import ui
 
@@ -13,11 +12,10 @@ from causalcxr.app.workbench import Workbench
 __all__ = ["register"]
 
 
-def register(app: FastAPI, workbench: Workbench) -> None:
-    """Add the page to an application.
+def register(workbench: Workbench) -> None:
+    """Add the page; it needs no route of its own.
 
     Args:
-        app: Not used: the page needs no route of its own.
         workbench: What all users share.
     """
 

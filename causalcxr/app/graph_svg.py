@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from causalcxr.drawing import Scene, role, scene
+from causalcxr.drawing import CAPTION, HEAD, TITLES, Scene, around, role, scene
 from causalcxr.errors import GraphError
 from causalcxr.graph import Graph
 from causalcxr.layout import Box, Point
@@ -23,14 +23,8 @@ MARKS = {"set": "set", "changed": "changed", "held": "held", "stale": "would be 
 Edge = tuple[str, str]
 
 _PX = 108  # pixels an inch: a name of 9 points is 13.5 pixels high
-_HEAD, _MARGIN, _FAR = 0.085, 0.16, 0.24  # inches: arrowhead, around everything, beside an arrow
+_MARGIN, _FAR = 0.16, 0.24  # inches: around everything, beside an arrow
 _LINE = 0.145  # inches from line to line of a name
-_ROLES = {
-    "root": "root",
-    "caused": "effect",
-    "derived": "derived by a rule",
-    "image": "image",
-}
 # The signs of the marks, drawn in a circle of radius 8: equals, a triangle, two bars, a turn.
 _SIGNS = {
     "set": "M-4,-2H4M-4,2H4",
@@ -96,7 +90,7 @@ def graph_legend(graph: Graph, marks: Iterable[str] = ()) -> str:
     """
     roles = {role(graph, name) for name in graph}
     signs = {_known(mark) for mark in marks}
-    entries = [(kind, "", title) for kind, title in _ROLES.items() if kind in roles]
+    entries = [(kind, "", title) for kind, title in TITLES.items() if kind in roles]
     entries += [("caused", mark, title) for mark, title in MARKS.items() if mark in signs]
     items = "".join(
         f'<li><svg class="causal-graph" viewBox="0 0 34 20" aria-hidden="true">'
@@ -139,12 +133,7 @@ def _laid(graph: Graph, names: tuple[str, ...], texts: tuple[tuple[str, str], ..
 def _frame(whole: Scene) -> Box:
     """Return the frame of everything, in inches."""
     boxes = [*whole.boxes.values(), *([whole.panel] if whole.panel else [])]
-    across = [x for path in whole.paths.values() for x, _ in path]
-    left = min([box.left for box in boxes] + across) - _MARGIN
-    right = max([box.right for box in boxes] + across) + _MARGIN
-    top = max(box.top for box in boxes) + _MARGIN
-    bottom = min(box.bottom for box in boxes) - _MARGIN
-    return Box((left + right) / 2, (top + bottom) / 2, right - left, top - bottom)
+    return around(boxes, whole.paths.values(), _MARGIN)
 
 
 def _at(frame: Box, point: Point) -> str:
@@ -172,7 +161,7 @@ def _panel(whole: Scene, image: str, frame: Box) -> str:
     x, y = _at(frame, beside).split(",")
     return (
         f'{_rect(frame, panel, "panel", 0.14)}<polygon class="broad" points="{outline}"/>'
-        f'<text class="caption" x="{x}" y="{y}" aria-hidden="true">every variable above</text>'
+        f'<text class="caption" x="{x}" y="{y}" aria-hidden="true">{CAPTION}</text>'
     )
 
 
@@ -183,7 +172,7 @@ def _edge(whole: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> str:
         if at % 2:
             d += f"L{_at(frame, end)}"
             continue
-        low = end[1] + (_HEAD * 0.8 if at == len(points) - 2 else 0.0)
+        low = end[1] + (HEAD * 0.8 if at == len(points) - 2 else 0.0)
         middle = (start[1] + low) / 2
         bend = [(start[0], middle), (end[0], middle), (end[0], low)]
         d += "C" + " ".join(_at(frame, point) for point in bend)
@@ -241,14 +230,14 @@ def _told(graph: Graph, name: str, value: str | None, mark: str) -> str:
     parents = graph.parents(name)
     every = len(parents) > 1 and len(parents) == len(graph) - 1
     causes = "every other variable" if every else ", ".join(parents) or "none"
-    told = [_ROLES[role(graph, name)], f"parents: {causes}" if parents else "no parents"]
+    told = [TITLES[role(graph, name)], f"parents: {causes}" if parents else "no parents"]
     told += [MARKS[mark]] if mark else []
     return f"{name}{'' if value is None else f': {value}'}. {', '.join(told)}."
 
 
 def _wrap(graph: Graph, frame: Box, arrow: str, content: str) -> str:
     width, height = frame.width * _PX, frame.height * _PX
-    long, half = _HEAD * _PX, _HEAD * _PX * 0.42
+    long, half = HEAD * _PX, HEAD * _PX * 0.42
     about = f"Causal graph {graph.name}: {len(graph)} variables, {len(graph.edges)} edges"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="causal-graph" role="group" '

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from causalcxr.app.workbench import Models, Workbench
+from causalcxr.app.workbench import Models, Workbench, loading
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.graph import Graph
@@ -43,8 +43,7 @@ def workbench_of(
     graph = Graph.load(_GRAPH)
     _check(graph, known)
     tell(f"fitting {_GRAPH} to {specs[0]} ...")
-    bench = Workbench(Models(_GRAPH, SCM(graph), ""), known, out)
-    code = f"cx.SCM(cx.Graph.load({_GRAPH!r})).fit({bench.cohort_code(specs[0])})"
+    code = f"cx.SCM(cx.Graph.load({_GRAPH!r})).fit({loading(specs[0])})"
     fitted = SCM(graph).fit(known[specs[0]])
     return Workbench(Models(_GRAPH, fitted, code), known, out)
 

@@ -3,8 +3,6 @@
 import warnings
 import webbrowser
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from threading import Timer
 
 from causalcxr.app.workbench import Workbench
@@ -21,7 +19,7 @@ except ImportError as fault:
         f"the explorer is served by NiceGUI ({fault}); run: pip install 'causalcxr[app]'"
     ) from None
 
-from causalcxr.app import patient_page
+from causalcxr.app import graph_page, patient_page
 from causalcxr.app.frame import STATIC
 from causalcxr.study.server import HOST, ICON, Headers, listening
 
@@ -73,8 +71,7 @@ def application(workbench: Workbench) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     app.get("/static/{name}")(_static)
     patient_page.register(app, workbench)
-    if find_spec("causalcxr.app.graph_page") is not None:
-        import_module("causalcxr.app.graph_page").register(app, workbench)
+    graph_page.register(workbench)
     ui.run_with(
         app, title="causalcxr", favicon=ICON, dark=True, language="en-US", tailwind=False,
         show_welcome_message=False, gzip_middleware_factory=None,

@@ -11,7 +11,7 @@ from causalcxr.errors import CohortError, ModelError
 from causalcxr.jobs import parse_spec
 from causalcxr.scm import SCM
 
-__all__ = ["Models", "Workbench"]
+__all__ = ["Models", "Workbench", "loading"]
 
 
 class Models:
@@ -94,15 +94,16 @@ class Workbench:
     def cohort_code(self, name: str) -> str:
         """Return the Python that gets a cohort."""
         self.cohort(name)
-        return f"cx.Cohort.load({', '.join(_arguments(name))})"
+        return loading(name)
 
 
-def _arguments(spec: str) -> list[str]:
-    """Return how a cohort's specification is written in Python.
+def loading(spec: str) -> str:
+    """Return the Python that loads a cohort of a specification.
 
     Example:
-        >>> _arguments("phantom:n=500,seed=1")
-        ["'phantom'", 'n=500', 'seed=1']
+        >>> loading("phantom:n=500,seed=1")
+        "cx.Cohort.load('phantom', n=500, seed=1)"
     """
     name, options = parse_spec(spec)
-    return [repr(name), *(f"{key}={value!r}" for key, value in options.items())]
+    told = [repr(name), *(f"{key}={value!r}" for key, value in options.items())]
+    return f"cx.Cohort.load({', '.join(told)})"
