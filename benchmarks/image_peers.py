@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks import Row
 from benchmarks._films import filmed
 from benchmarks._twins import ACTIONS
+from benchmarks.peers.families import weights_of
 from benchmarks.peers.judging import Judge, pictured
 from benchmarks.peers.models import MINUTES, WAYS, model, trained_by
 from causalcxr import Cohort
@@ -36,7 +37,8 @@ def main(quick: bool = False) -> list[Row]:
     table: list[Row] = [judge.summary("copy", judge.bounds(true=False))]
     for name in WAYS:
         figures = trained_by(name, partial(_films, 256 if quick else 12_000), minutes, folder)
-        found = judge.kept(name, partial(model, name, folder), folder / "answers")
+        weights = weights_of(WAYS[name].family, 1.0, folder)
+        found = judge.kept(name, partial(model, name, folder), weights, folder / "answers")
         table.append({**judge.summary(name, found), **figures})
     table.append(judge.summary("true twins", judge.bounds(true=True)))
     pictured(

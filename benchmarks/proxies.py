@@ -20,11 +20,12 @@ from scipy.stats import spearmanr
 
 from benchmarks import Row
 from benchmarks._twins import network
-from benchmarks.peers.families import solving
+from benchmarks.peers.families import solving, weights_of
 from benchmarks.peers.judging import Judge
 from benchmarks.peers.models import WAYS, Anew, Model, model
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.image_equation import ImageEquation
+from causalcxr.radit.weights import resolve
 
 __all__ = ["main"]
 
@@ -57,18 +58,22 @@ def _bundled(guidance: float = 1.0, anew: bool = False) -> Model:
     return bound
 
 
-def _models(folder: Path) -> dict[str, partial]:
-    """Return what makes each model."""
+def _models(folder: Path) -> dict[str, tuple[partial, Path]]:
+    """Return what makes each model, and the file of its weights."""
+    phantom = resolve("phantom", 64)
     out = {
-        f"{name}, {100 * share:.0f} %": partial(model, name, folder, share)
-        for name in WAYS
+        f"{name}, {100 * share:.0f} %": (
+            partial(model, name, folder, share),
+            weights_of(way.family, share, folder),
+        )
+        for name, way in WAYS.items()
         for share in _SHARES
         if share == 1 or "guided" not in name
     }
     return out | {
-        "bundled": partial(_bundled),
-        "bundled, guided 1.5": partial(_bundled, 1.5),
-        "bundled, anew": partial(_bundled, anew=True),
+        "bundled": (partial(_bundled), phantom),
+        "bundled, guided 1.5": (partial(_bundled, 1.5), phantom),
+        "bundled, anew": (partial(_bundled, anew=True), phantom),
     }
 
 
@@ -82,7 +87,7 @@ def main(quick: bool = False) -> list[Row]:
     made = _models(folder)
     for name in list(made)[::4] if quick else made:
         try:
-            found = judge.kept(f"{name}, proxies", made[name], folder / "answers")
+            found = judge.kept(f"{name}, proxies", *made[name], folder / "answers")
         except MechanismError:  # an early flow whose solver does not converge gives no image
             continue
         rows[name] = judge.summary(name, found)

@@ -74,6 +74,25 @@ def test_given_the_bound_when_the_posterior_is_the_prior_then_only_the_image_cou
     assert net.decode(noise, c)[3].abs().max() == 0
 
 
+def test_given_black_and_white_when_the_mean_lies_beyond_then_the_bound_costs_nothing():
+    net, x = autoencoder(), torch.full((2, 1, 32, 32), -1.0)
+    x[:, :, 8:24, 8:24] = 1
+    few, g = {name: c[:2] for name, c in WOMEN.items()}, torch.Generator().manual_seed(0)
+
+    class Beyond(torch.nn.Module):
+        """An output layer that says three times what is there, with a deviation of a fifth."""
+
+        def forward(self, h):
+            return torch.cat([3 * x, torch.full_like(x, -0.6)], 1)
+
+    net.out = Beyond()
+    assert 0 <= float(elbo_loss(net, x, few, g, beta=0)) < 1e-6
+    equation = HVAEEquation(net, few)
+    u = equation.abduct((x + 1) / 2, draws(2))
+    count = sum(c * h * w for c, h, w in net.shapes)
+    assert u[:, count:].abs().max() == 0
+
+
 def test_given_ddim_when_steps_are_doubled_then_the_round_trip_halves_its_error():
     x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.25
     errors = []

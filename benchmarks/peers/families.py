@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.peers.ddim import DDIMEquation, noise_loss
-from benchmarks.peers.training import Loss, trained
+from benchmarks.peers.training import Loss, kept_at, trained
 from benchmarks.peers.unet import UNet
 from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
 from causalcxr.mechanisms.base import Columns, Equation
@@ -21,7 +22,7 @@ from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.variables import Variable
 
-__all__ = ["FAMILIES", "Family", "learned", "snapshot", "solving"]
+__all__ = ["FAMILIES", "Family", "learned", "snapshot", "solving", "weights_of"]
 
 #: (network, parents) -> the image's equation.
 Binding = Callable[[nn.Module, Columns], Equation]
@@ -68,6 +69,17 @@ def _widths(config: RadiTConfig) -> tuple[int, ...]:
     return (16, 24, 64, 144) if config.size[0] > 32 else (32, 48, 64, 128)
 
 
+def _autoencoder(beta: float) -> Family:
+    """Return the autoencoder under a weight of the divergence; channels last are quicker here."""
+
+    def made(config: RadiTConfig, variables: Sequence[Variable]) -> nn.Module:
+        net = HVAE(config, variables, (16, 32, 64, 144, 192))
+        return net.to(memory_format=torch.channels_last)
+
+    return Family(made, partial(elbo_loss, beta=beta), _adamw, HVAEEquation)
+
+
+#: By name; the autoencoder's published betas are 1 (digits), 5 (brains) and 9 (chests).
 FAMILIES: Mapping[str, Family] = {
     "RadiT": Family(
         RadiT,
@@ -75,12 +87,9 @@ FAMILIES: Mapping[str, Family] = {
         lambda net: optimisers(net, TrainConfig()),
         lambda net, parents: ImageEquation(net, parents, solving(parents)),
     ),
-    "HVAE": Family(
-        lambda config, variables: HVAE(config, variables, (16, 32, 64, 120, 152)),
-        elbo_loss,
-        _adamw,
-        HVAEEquation,
-    ),
+    "HVAE": _autoencoder(beta=1.0),
+    "HVAE, beta 5": _autoencoder(beta=5.0),
+    "HVAE, beta 9": _autoencoder(beta=9.0),
     "DDIM U-Net": Family(
         lambda config, variables: UNet(config, variables, _widths(config)),
         noise_loss,
@@ -97,7 +106,7 @@ def _fresh(family: Family, config: RadiTConfig, variables: Sequence[Variable]) -
 
 
 def _stem(name: str, folder: Path) -> Path:
-    return folder / name.lower().replace(" ", "-")
+    return folder / name.lower().replace(",", "").replace(" ", "-")
 
 
 def learned(
@@ -134,10 +143,15 @@ def learned(
     return net, {"parameters": parameters, **figures}
 
 
+def weights_of(name: str, share: float, folder: Path) -> Path:
+    """Return the file of a network's weights after a share of its training."""
+    return kept_at(_stem(name, folder), share)
+
+
 def snapshot(
     name: str, config: RadiTConfig, variables: Sequence[Variable], share: float, folder: Path
 ) -> nn.Module:
     """Return a network as it was after a share of its training."""
-    net, stem = _fresh(FAMILIES[name], config, variables), _stem(name, folder)
-    net.load_state_dict(load_file(stem.with_name(f"{stem.name}-{100 * share:.0f}.safetensors")))
+    net = _fresh(FAMILIES[name], config, variables)
+    net.load_state_dict(load_file(weights_of(name, share, folder)))
     return net.eval().requires_grad_(False)

@@ -24,6 +24,7 @@ from causalcxr.metrics import frechet, identity_kept, kernel, l1, truth_errors
 from causalcxr.metrics.axioms import composition_errors, output_change, reversibility_errors
 from causalcxr.radit.features import load_features
 from causalcxr.sources.phantom import truth
+from causalcxr.tensors import sha256
 
 __all__ = ["Judge", "Question", "pictured"]
 
@@ -125,9 +126,18 @@ class Judge:
         parts += [_long(f"composition, {k}", "null", e) for k, e in errors.items()]
         return pd.concat(parts, ignore_index=True)
 
-    def kept(self, name: str, model: Callable[[], Model], folder: Path) -> pd.DataFrame:
-        """Return the answers about a model, from a folder where they are there."""
-        told = "|".join(f"{q.name} {len(q.few)}" for q in self.questions)
+    def kept(
+        self, name: str, model: Callable[[], Model], weights: Path, folder: Path
+    ) -> pd.DataFrame:
+        """Return the answers about a model, from a folder where they are there.
+
+        Args:
+            name: The model's.
+            model: Makes it; called only where answers are not there.
+            weights: The file that it is made of.
+            folder: Where answers are kept, under a hash of weights and questions.
+        """
+        told = "|".join([sha256(weights), *(f"{q.name} {len(q.few)}" for q in self.questions)])
         place = folder / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
         if not place.exists():
             found = self.ask(model())

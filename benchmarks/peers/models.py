@@ -57,6 +57,7 @@ WAYS: Mapping[str, Way] = {
         "RadiT", lambda net, parents: ImageEquation(net, parents, solving(parents, 1.5))
     ),
     "RadiT, anew": Way("RadiT", lambda net, parents: Anew(FAMILIES["RadiT"].bind(net, parents))),
+    "HVAE, beta 9": Way("HVAE, beta 9"),
     "HVAE": Way("HVAE"),
     "DDIM U-Net": Way("DDIM U-Net"),
 }

@@ -14,7 +14,7 @@ from causalcxr.files import atomic_write
 from causalcxr.images import progress
 from causalcxr.mechanisms.base import Columns
 
-__all__ = ["SHARES", "Loss", "steps", "trained"]
+__all__ = ["SHARES", "Loss", "kept_at", "steps", "trained"]
 
 #: (network, images in [-1, 1], parents, generator) -> the loss of a batch.
 Loss = Callable[[nn.Module, Tensor, Columns, torch.Generator], Tensor]
@@ -102,7 +102,7 @@ def trained(
     """
     about = stem.with_name(stem.name + ".json")
     if about.exists():
-        net.load_state_dict(load_file(_place(stem, 1.0)))
+        net.load_state_dict(load_file(kept_at(stem, 1.0)))
         net.eval().requires_grad_(False)
         return json.loads(about.read_text())
     films, columns = taught()
@@ -116,7 +116,7 @@ def trained(
             for name, p in net.state_dict().items():
                 average[name].lerp_(p, 1 - decay)
         while due and done >= due[0]:
-            atomic_write(_place(stem, due.pop(0)), save(average))
+            atomic_write(kept_at(stem, due.pop(0)), save(average))
     net.load_state_dict(average)
     net.eval().requires_grad_(False)
     last = losses[-max(1, len(losses) // 10) :]
@@ -125,5 +125,6 @@ def trained(
     return figures
 
 
-def _place(stem: Path, share: float) -> Path:
+def kept_at(stem: Path, share: float) -> Path:
+    """Return the file of the weights after a share of the time."""
     return stem.with_name(f"{stem.name}-{100 * share:.0f}.safetensors")

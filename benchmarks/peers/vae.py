@@ -31,18 +31,18 @@ from causalcxr.variables import Variable
 __all__ = ["HVAE", "HVAEEquation", "elbo_loss"]
 
 _CHUNK = 64
-_FREE = 1 / 255  # half a grey level, in units of [-1, 1]
+_HALF = 1 / 255  # half a grey level, in units of [-1, 1]
 
 
 class _Block(nn.Module):
     """A residual bottleneck."""
 
-    def __init__(self, width: int, out: int | None = None, kernel: int = 3) -> None:
+    def __init__(self, width: int, out: int | None = None, middle: int | None = None) -> None:
         super().__init__()
-        middle = max(8, width // 2)
+        middle = middle or max(8, width // 2)
         self.a = nn.Conv2d(width, middle, 1)
-        self.b = nn.Conv2d(middle, middle, kernel, padding=kernel // 2)
-        self.c = nn.Conv2d(middle, middle, kernel, padding=kernel // 2)
+        self.b = nn.Conv2d(middle, middle, 3, padding=1)
+        self.c = nn.Conv2d(middle, middle, 3, padding=1)
         self.d = nn.Conv2d(middle, out or width, 1)
         self.skip = nn.Identity() if out is None else nn.Conv2d(width, out, 1)
         with torch.no_grad():
@@ -60,7 +60,7 @@ class _Level(nn.Module):
         super().__init__()
         self.latents = latents
         self.prior = _Block(width, 2 * latents)
-        self.posterior = _Block(3 * width, 2 * latents)
+        self.posterior = _Block(3 * width, 2 * latents, width // 2)
         self.exogenous = nn.Conv2d(latents, width, 1)  # into the stream that knows no parents
         self.image = nn.Conv2d(latents, width, 1)
         self.parents = nn.Linear(condition, width)
@@ -76,9 +76,8 @@ class _Level(nn.Module):
         mean, log = self.posterior(torch.cat([g, h, seen], 1)).chunk(2, 1)
         return mean, log.clamp(-6, 3)
 
-    def forward(self, g: Tensor, h: Tensor, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        g = self.free(g + self.exogenous(z))
-        return g, self.known(h + self.image(z) + self.parents(c)[:, :, None, None])
+    def forward(self, g: Tensor, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.free(g + self.exogenous(z)), self.known(h + self.image(z))
 
 
 class HVAE(nn.Module):
@@ -105,10 +104,13 @@ class HVAE(nn.Module):
         self.stem = nn.Conv2d(1, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_Block(w) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
-        self.levels = nn.ModuleList(_Level(w, latents, condition) for w in widths[:0:-1])
+        depths = [widths[-1], *widths[:0:-1]]  # the whole image first, then finer and finer
+        self.levels = nn.ModuleList(_Level(w, latents, condition) for w in depths)
         self.up = nn.ModuleList(
-            nn.ModuleList([nn.Conv2d(b, a, 1), nn.Conv2d(b, a, 1)])
-            for a, b in list(pairwise(widths))[:0:-1]
+            nn.ModuleList([nn.Conv2d(a, b, 1), nn.Conv2d(a, b, 1)]) for a, b in pairwise(depths)
+        )
+        self.places = nn.ParameterList(
+            torch.zeros(w, *shape[1:]) for w, shape in zip(depths, self.shapes, strict=True)
         )
         self.rise = nn.Conv2d(widths[1], widths[0], 1)
         self.last = _Block(widths[0])
@@ -121,17 +123,18 @@ class HVAE(nn.Module):
         """The latents' shapes, the coarsest first."""
         rows, columns = self.config.size
         depth = range(len(self.widths) - 1, 0, -1)
-        return [(self.levels[0].latents, rows >> k, columns >> k) for k in depth]
+        sizes = [(1, 1), *((rows >> k, columns >> k) for k in depth)]
+        return [(self.levels[0].latents, *size) for size in sizes]
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return what is seen in images (B, 1, H, W) at each resolution, the coarsest first."""
-        h, found = self.stem(x), []
+        h, found = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for k, encode in enumerate(self.encoders):
             h = encode(h)
             found.append(h)
             if k < len(self.down):
                 h = self.down[k](avg_pool2d(h, 2))
-        return found[:0:-1]
+        return [h.mean((2, 3), keepdim=True), *found[:0:-1]]
 
     def condition(self, columns: Columns, rows: int) -> Tensor:
         """Return the embedded parents, (B, condition)."""
@@ -151,15 +154,15 @@ class HVAE(nn.Module):
         Returns:
             The image's mean and log scale, the latents, and the divergence, (B,), nats.
         """
-        first, rows = self.shapes[0], len(c)
-        g = h = c.new_zeros(rows, self.widths[-1], *first[1:])
-        divergence, latents = c.new_zeros(rows), []
-        for k, level in enumerate(self.levels):
+        g = h = c.new_zeros(len(c), self.widths[-1], 1, 1)
+        divergence, latents = c.new_zeros(len(c)), []
+        for k, (level, place) in enumerate(zip(self.levels, self.places, strict=True)):
             if k:
                 g, h = (
-                    up(interpolate(x, scale_factor=2))
+                    up(interpolate(x, place.shape[1:]))
                     for up, x in zip(self.up[k - 1], (g, h), strict=True)
                 )
+            g, h = g + place, h + place + level.parents(c)[:, :, None, None]
             mean, log = level.law(g)
             if seen is not None:
                 at, spread = level.found(g, h, seen[k])
@@ -169,10 +172,10 @@ class HVAE(nn.Module):
                 mean, log = at, spread
             latent = noise[k] if z else mean + log.exp() * noise[k]
             latents.append(latent)
-            g, h = level(g, h, latent, c)
+            g, h = level(g, h, latent)
         h = self.last(self.rise(interpolate(h, scale_factor=2)))
         mean, log = self.out(h).chunk(2, 1)
-        return mean, (log - 1).clamp(-5, 1), latents, divergence
+        return mean, (log - 1).clamp(-7, 1), latents, divergence
 
 
 def _draw(shapes: list[tuple[int, int, int]], numbers: Tensor) -> list[Tensor]:
@@ -185,7 +188,9 @@ def _draw(shapes: list[tuple[int, int, int]], numbers: Tensor) -> list[Tensor]:
 def elbo_loss(
     net: HVAE, images: Tensor, columns: Columns, generator: torch.Generator, beta: float = 1.0
 ) -> Tensor:
-    """Return the negative evidence bound, nats a pixel; grey levels are cells of a Gaussian.
+    """Return the negative evidence bound, nats a pixel.
+
+    Grey levels are cells of a Gaussian, black and white the whole of its ends.
 
     Args:
         net: The autoencoder.
@@ -199,11 +204,13 @@ def elbo_loss(
     c = net.condition(columns, len(images))
     mean, log, _, divergence = net.decode(noise, c, net.features(images))
     scaled = (images - mean) * (-log).exp()
-    half = _FREE * (-log).exp()
-    mass = torch.special.ndtr(scaled + half) - torch.special.ndtr(scaled - half)
+    half = _HALF * (-log).exp()
+    above = torch.special.ndtr(scaled + half).masked_fill(images > 1 - _HALF, 1.0)
+    below = torch.special.ndtr(scaled - half).masked_fill(images < _HALF - 1, 0.0)
+    mass = above - below
     density = -(scaled.square() / 2) + (2 * half).log() - 0.9189385  # where the mass underflows
-    bits = torch.where(mass > 1e-5, mass.clamp(min=1e-5).log(), density)
-    return (beta * divergence - bits.flatten(1).sum(1)).mean() / images[0].numel()
+    nats = torch.where(mass > 1e-5, mass.clamp(min=1e-5).log(), density)
+    return (beta * divergence - nats.flatten(1).sum(1)).mean() / images[0].numel()
 
 
 class HVAEEquation(Equation):
@@ -226,7 +233,7 @@ class HVAEEquation(Equation):
             image = 2 * x[rows].float() - 1
             noise = _draw(self.net.shapes, numbers[rows])
             _, _, latents, _ = self.net.decode(noise, c, self.net.features(image))
-            mean, log, _, _ = self.net.decode(latents, c, z=True)
+            mean, log = self._law(latents, c)
             rest = (image.double() - mean.double()) / log.double().exp()
             out.append(torch.cat([z.flatten(1).double() for z in (*latents, rest)], 1))
         return torch.cat(out)
@@ -237,7 +244,7 @@ class HVAEEquation(Equation):
         count, out = sum(c * h * w for c, h, w in self.net.shapes), []
         for rows, c in self._parts(len(u)):
             latents = _draw(self.net.shapes, u[rows, :count].float())
-            mean, log, _, _ = self.net.decode(latents, c, z=True)
+            mean, log = self._law(latents, c)
             rest = u[rows, count:].view(-1, *mean.shape[1:])
             out.append((mean.double() + log.double().exp() * rest + 1) / 2)
         return torch.cat(out)
@@ -254,6 +261,14 @@ class HVAEEquation(Equation):
             parts = [*(z.flatten(1).double() for z in latents), numbers[rows, count:]]
             out.append(torch.cat(parts, 1))
         return torch.cat(out)
+
+    def _law(self, latents: list[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image's mean and log scale; black and white are the ends of the mean.
+
+        Beyond them the likelihood is flat: a mean may lie far out, and the residual with it.
+        """
+        mean, log, _, _ = self.net.decode(latents, c, z=True)
+        return mean.clamp(-1, 1), log
 
     def _parts(self, n: int) -> list[tuple[Tensor, Tensor]]:
         """Return rows and their embedded parents, some at a time."""
