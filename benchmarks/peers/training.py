@@ -116,7 +116,8 @@ def trained(
             for name, p in net.state_dict().items():
                 average[name].lerp_(p, 1 - decay)
         while due and done >= due[0]:
-            atomic_write(kept_at(stem, due.pop(0)), save(average))
+            plain = {name: p.contiguous() for name, p in average.items()}
+            atomic_write(kept_at(stem, due.pop(0)), save(plain))
     net.load_state_dict(average)
     net.eval().requires_grad_(False)
     last = losses[-max(1, len(losses) // 10) :]
