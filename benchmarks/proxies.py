@@ -68,7 +68,7 @@ def _models(folder: Path) -> dict[str, tuple[partial, Path]]:
         )
         for name, way in WAYS.items()
         for share in _SHARES
-        if share == 1 or "guided" not in name
+        if share == 1 or not {"guided", "threshold"} & set(name.split())
     }
     return out | {
         "bundled": (partial(_bundled), phantom),

@@ -20,7 +20,7 @@ __all__ = [
 NEW = "it is new"  # the reason of an equation that was not there before
 
 # What an equation does when it is asked, not what it learns: changing it makes no weights stale.
-NOT_LEARNED = frozenset({"method", "solver_steps", "guidance", "grain", "remainder"})
+NOT_LEARNED = frozenset({"method", "solver_steps", "guidance", "threshold", "grain", "remainder"})
 
 
 class Change(NamedTuple):

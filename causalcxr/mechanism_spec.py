@@ -59,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "method": ("reversible", "leapfrog", "midpoint", "heun", "euler"),
         "solver_steps": int,
         "guidance": float,
+        "threshold": float,
         "grain": float,
         "remainder": ("carry", "fade"),
     },

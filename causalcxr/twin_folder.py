@@ -142,8 +142,9 @@ def solver_of(model: SCM) -> str:
     options = model.fitted[name].mechanism.options if name in model.fitted else {}
     if "solver_steps" not in options:
         return ""
-    guided = f", guidance {options['guidance']:g}" if options["guidance"] != 1 else ""
-    return f"{_METHODS[options['method']]}, {options['solver_steps']} steps a leg{guided}"
+    asked = {"guidance": 1.0, "threshold": 0.0}  # and what asks for nothing
+    told = [f", {key} {options[key]:g}" for key, plain in asked.items() if options[key] != plain]
+    return f"{_METHODS[options['method']]}, {options['solver_steps']} steps a leg{''.join(told)}"
 
 
 def write_twins(

@@ -11,6 +11,7 @@ from causalcxr.mechanisms import build
 from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.noise import Draws, record_keys
+from causalcxr.radit.guidance import strong
 from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
@@ -85,6 +86,7 @@ WAYS |= {
     "more steps": Solving(16),
     "guided": Solving(8, guidance=2.0, guided=frozenset(["Sex", "Edema"])),
     "guided, carried": Solving(4, "midpoint", 4.0, frozenset(["Sex"])),
+    "thinned": Solving(8, guided=frozenset(["Sex", "Edema"]), threshold=0.05),
 }
 
 
@@ -151,6 +153,38 @@ def test_given_guidance_then_only_the_guided_variables_have_a_stronger_say(net):
     assert change(["Edema"], 3.0).abs().mean() > 1.5 * plain.abs().mean()
     elsewhere = change(["Sex"], 3.0)
     assert elsewhere.abs().mean() == pytest.approx(plain.abs().mean().item(), rel=0.3)
+
+
+def test_given_a_threshold_then_what_is_weak_changes_nothing_and_what_is_strong_hardly_less(net):
+    x, columns = images(), parents()
+    columns["Edema"] = torch.zeros(N).double()
+    other = columns | {"Edema": torch.ones(N).double()}
+
+    def change(threshold, guided=("Edema",)):
+        way = Solving(6, "midpoint", guided=frozenset(guided), threshold=threshold)
+        u = ImageEquation(net, columns, way).abduct(x, draws())
+        return ImageEquation(net, other, way).predict(u) - x
+
+    plain = change(0.0)
+    assert torch.equal(change(9.0, guided=()), plain)
+    assert change(9.0).abs().max() == 0
+    assert (change(1e-4) - plain).abs().max() < 0.02 * plain.abs().max()
+    sizes = [change(h).abs().mean() for h in (0.0, 0.1, 0.3)]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("threshold", [-0.01, float("nan"), float("inf")])
+def test_given_a_threshold_that_is_none_then_it_is_refused(threshold):
+    with pytest.raises(MechanismError, match=r"threshold is .*; expected 0 or more"):
+        Solving(threshold=threshold)
+
+
+def test_given_odd_sizes_then_every_pixel_belongs_to_one_place():
+    change = torch.full((2, 3, 6, 3), 0.2)
+    change[:, :, 4:] = 0.6
+    kept = strong(change, 0.3)
+    assert kept[:, :, :4].abs().max() == 0
+    assert torch.allclose(kept[:, :, 4:], torch.tensor(0.6 * (1 - 0.25)))
 
 
 def test_given_a_question_then_the_equation_guides_what_it_reaches(net):

@@ -45,10 +45,10 @@ class Family:
     bind: Binding
 
 
-def solving(parents: Columns, guidance: float = 1.0) -> Solving:
+def solving(parents: Columns, guidance: float = 1.0, threshold: float = 0.0) -> Solving:
     """Return how RadiT is asked; few records are not filled up to a large batch."""
     records = len(next(iter(parents.values())))
-    return Solving(guidance=guidance, chunk=Chunk(min(records, 12)))
+    return Solving(guidance=guidance, threshold=threshold, chunk=Chunk(min(records, 12)))
 
 
 def _radit(net: nn.Module, parents: Columns) -> Equation:
@@ -85,7 +85,7 @@ FAMILIES: Mapping[str, Family] = {
         RadiT,
         _radit_loss,
         lambda net: optimisers(net, TrainConfig()),
-        lambda net, parents: ImageEquation(net, parents, solving(parents)),
+        _radit,
     ),
     "HVAE": _autoencoder(beta=1.0),
     "HVAE, beta 5": _autoencoder(beta=5.0),

@@ -53,6 +53,10 @@ class Way:
 
 WAYS: Mapping[str, Way] = {
     "RadiT": Way("RadiT"),
+    "RadiT, threshold .03": Way(
+        "RadiT",
+        lambda net, parents: ImageEquation(net, parents, solving(parents, threshold=0.03)),
+    ),
     "RadiT, guided 1.5": Way(
         "RadiT", lambda net, parents: ImageEquation(net, parents, solving(parents, 1.5))
     ),

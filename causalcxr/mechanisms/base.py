@@ -55,7 +55,7 @@ class Equation:
     def reaching(self, names: Iterable[str]) -> "Equation":
         """Return the equation for a question about an intervention that reaches these parents.
 
-        Only guidance depends on it, which both legs of a counterfactual must share.
+        Only guidance and threshold depend on it, which both legs of a counterfactual must share.
         """
         return self
 

@@ -36,7 +36,7 @@ class ImageMechanism(Mechanism):
             bundled name or a file to start from); `steps` of training on the cohort (0 keeps the
             weights as they are, which is what is done where weights are given), `batch`, `lr`,
             `pairing` (none, ot); and how it is asked: `method`, `solver_steps`, `guidance`,
-            `grain`, `remainder`; see `Solving`.
+            `threshold`, `grain`, `remainder`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
@@ -57,6 +57,7 @@ class ImageMechanism(Mechanism):
         "method": tuple(SOLVERS),
         "solver_steps": 16,
         "guidance": 1.0,
+        "threshold": 0.0,
         "grain": 0.0625,
         "remainder": ("carry", "fade"),
     }
@@ -98,6 +99,7 @@ class ImageMechanism(Mechanism):
             o["solver_steps"],
             o["method"],
             o["guidance"],
+            threshold=o["threshold"],
             grain=o["grain"],
             remainder=o["remainder"],
             chunk=self.chunk,

@@ -13,6 +13,7 @@ way up the path; `F` takes it away again. With D the decoder and e the grain:
 The grain and the remainder r are part of the noise, so that under the same parents x' is x.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -58,19 +59,22 @@ class Solving:
         solver: One of `causalcxr.radit.solvers.SOLVERS`.
         guidance: Weight of what is guided; 1 guides nothing.
         guided: The variables that are guided.
+        threshold: What guided variables do to the velocity at a place counts from this strength
+            on, see `causalcxr.radit.guidance`; 0 counts all.
         grain: Standard deviation of the grain, in units of what flows (pixels: half their range).
         remainder: `carry` keeps what the codec lost of the factual image; `fade` keeps less of it
             where the latents change.
         chunk: Images at a time.
 
     Raises:
-        MechanismError: If there is no such solver, or steps or grain are out of range.
+        MechanismError: If there is no such solver, or steps, threshold or grain are out of range.
     """
 
     steps: int = 16
     solver: str = "reversible"
     guidance: float = 1.0
     guided: frozenset[str] = frozenset()
+    threshold: float = 0.0
     grain: float = 0.0625
     remainder: str = "carry"
     chunk: Chunk = field(default_factory=Chunk)
@@ -78,8 +82,15 @@ class Solving:
     def __post_init__(self) -> None:
         times(self.steps)
         solver(self.solver)
+        if not 0 <= self.threshold < math.inf:
+            raise MechanismError(f"threshold is {self.threshold}; expected 0 or more")
         if not 0 <= self.grain <= 1:
             raise MechanismError(f"grain is {self.grain}; expected 0 to 1")
+
+    @property
+    def asks(self) -> bool:
+        """Whether an image depends on which variables are guided."""
+        return self.guidance != 1 or self.threshold > 0
 
     @property
     def start(self) -> float:
@@ -107,7 +118,7 @@ class ImageEquation(Equation):
     Args:
         net: The velocity.
         parents: The tabular parents, each (n,).
-        solving: Solver, steps and guidance.
+        solving: Solver, steps, guidance and threshold.
         codec: What turns images into what flows, on the network's device; None for pixels.
     """
 
@@ -216,7 +227,9 @@ class ImageEquation(Equation):
         how = self.solving
 
         def solved(part: Tensor, columns: Columns) -> Tensor:
-            f = guided_velocity(self.net, columns, len(part), how.guidance, how.guided)
+            f = guided_velocity(
+                self.net, columns, len(part), how.guidance, how.guided, how.threshold
+            )
             return carry(name, f, part, grid, back=back)
 
         out = self._chunked(solved, state, state.shape[1:], self.parents)
