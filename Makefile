@@ -41,7 +41,7 @@ bench: $(STAMP)
 	$(PYTHON) -m benchmarks --resume
 
 bench-quick: $(STAMP)
-	$(PYTHON) -m benchmarks --quick --resume
+	$(PYTHON) -m benchmarks --quick --resume --jobs 2
 
 notebooks: $(STAMP)
 	$(PYTHON) notebooks/execute.py

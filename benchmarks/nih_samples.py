@@ -38,7 +38,7 @@ def main(quick: bool = False) -> list[Row]:
     graph = Graph.load("nih")
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
     learned, held = cohort.split("train"), cohort.split("val")
-    held = held.head(64) if quick else held
+    held = held.head(24) if quick else held
     made = sampled(network(trained(quick), graph=graph), held, graph)
     half = learned.images[:]
     return judged(made, held.images[:], half[::2], half, "nih", real=True)

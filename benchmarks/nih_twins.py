@@ -45,8 +45,8 @@ def main(quick: bool = False) -> list[Row]:
     model = fitted(quick)
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
     train, held = cohort.split("train"), cohort.split("val")
-    held = held.head(64) if quick else held
-    epochs = 10 if quick else 40
+    held = held.head(12) if quick else held
+    epochs = 2 if quick else 40
     reader = train_reader(train.images[:], {"male": _male(train)}, epochs)
     read = reader.read(held.images[:])["male"]
     rows: list[Row] = [

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main(quick: bool = False) -> list[Row]:
     """Return the largest difference of a null image, and images a second."""
-    n = 16 if quick else 64
+    n = 4 if quick else 64
     phantoms = Cohort.load("phantom", n=2000, seed=5)
     model = SCM(Graph.load("cxr7")).fit(phantoms, progress=False)
     few = phantoms.head(n)

@@ -69,7 +69,7 @@ def _equation(model: SCM, cohort: Cohort) -> Equation:
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each."""
-    n_train, n_test = (4000, 400) if quick else (16000, 2000)
+    n_train, n_test = (1000, 32) if quick else (16000, 2000)
     train = Cohort.load("phantom", n=n_train, seed=101)
     test = Cohort.load("phantom", n=n_test, seed=102)
     model = SCM(Graph.load("cxr7")).fit(train, seed=0, progress=False)

@@ -100,7 +100,7 @@ def _run(choice: Choice, learned: Cohort, x: Tensor, steps: int, n: int) -> dict
 
 def main(quick: bool = False) -> list[Row]:
     """Return a row a choice."""
-    records, steps, n = (256, 5, 8) if quick else (6000, 300, 32)
+    records, steps, n = (256, 3, 2) if quick else (6000, 300, 32)
     learned, table = Cohort.load("phantom", n=records, seed=103, size=32, enriched=1), []
     x = None
     for name, choice in CHOICES.items():

@@ -38,7 +38,7 @@ def _readers(cohort: Cohort, found: np.ndarray) -> dict[str, Pipeline]:
 
 def main(quick: bool = False) -> list[Row]:
     """Return a row an intervention and a way to make twins."""
-    n, learned = (8, 300) if quick else (48, 4000)
+    n, learned = (2, 300) if quick else (48, 4000)
     features, net = load_features(), network()
     known = Cohort.load("phantom", n=learned, seed=105, enriched=1)
     readers = _readers(known, vectors(features, known.images[:]))

@@ -94,7 +94,7 @@ def _round_trip(net: RadiT, cohort: Cohort) -> list[Row]:
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each."""
-    n, few = (64, 8) if quick else (1000, 16)
+    n, few = (32, 2) if quick else (1000, 16)
     net, cohort = network(), Cohort.load("phantom", n=n, seed=102)
     equation = bound(net, cohort)
     u = equation.standard(equation.abduct(films(cohort), chance(cohort)))

@@ -89,7 +89,7 @@ def judged(
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each."""
-    n, m = (64, 128) if quick else (500, 6000)
+    n, m = (24, 128) if quick else (500, 6000)
     held, other = (Cohort.load("phantom", n=n, seed=seed, enriched=1) for seed in (202, 203))
     learned = Cohort.load("phantom", n=60_000, seed=1, enriched=1).head(m)
     with stopwatch() as watch:
