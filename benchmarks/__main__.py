@@ -9,13 +9,9 @@ count for less.
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import Row, stopwatch
+from benchmarks import Row
+from benchmarks._making import commit, machine, made
 from causalcxr.files import atomic_write
 
 _HERE = Path(__file__).parent
@@ -77,31 +74,6 @@ def parsed() -> argparse.Namespace:
     if unknown := [name for name in args.names if name not in NAMES]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
     return args
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}"
-
-
-def commit() -> str:
-    """Return the commit that is checked out, with a + where files differ from it."""
-
-    def told(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=_HERE, capture_output=True, text=True)
-        return done.stdout.strip() if not done.returncode else ""
-
-    return told("rev-parse", "--short", "HEAD") + ("+" if told("status", "--porcelain") else "")
-
-
-def made(name: str, quick: bool) -> dict[str, Any]:
-    """Make a table, and tell where and when."""
-    with stopwatch() as watch:
-        rows = import_module(f"benchmarks.{name}").main(quick)
-    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
-    if hasattr(os, "getloadavg"):
-        about["load"] = round(os.getloadavg()[0], 1)
-    return {**about, "machine": machine(), "seconds": round(watch.seconds, 1), "rows": rows}
 
 
 def tables(names: list[str], quick: bool, jobs: int) -> Iterator[tuple[str, Future]]:
