@@ -26,26 +26,25 @@ def _male(cohort: Cohort) -> np.ndarray:
     return (cohort.table["Sex"] == "M").to_numpy()
 
 
-def fitted(quick: bool) -> SCM:
+def fitted(cohort: Cohort, quick: bool) -> SCM:
     """Return the model of the real patients; equations that are there and not stale are kept."""
-    folder, asked = Path("runs/nih-quick" if quick else "runs/nih"), "nih"
-    if quick:
-        graph = Graph.load("nih")
-        image = graph[graph.image]
-        options = {**image.mechanism.options, "steps": 4}
-        asked = str(folder.with_suffix(".yaml"))
-        graph.with_variable(image.replace(mechanism=MechanismSpec("radit", options))).save(asked)
-    return fit_model(asked, str(data_folder() / "nih"), folder)
+    if not quick:
+        return fit_model("nih", str(data_folder() / "nih"), Path("runs/nih"))
+    graph = Graph.load("nih")
+    image = graph[graph.image]
+    options = {**image.mechanism.options, "steps": 4}
+    graph = graph.with_variable(image.replace(mechanism=MechanismSpec("radit", options)))
+    return SCM(graph).fit(cohort)
 
 
 def main(quick: bool = False) -> list[Row]:
     """Return the figures, one row each; a note where the data are absent."""
     if not (data_folder() / "nih").is_dir():
         return [{"figure": "skipped: no NIH data", "value": ""}]
-    model = fitted(quick)
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
     train, held = cohort.split("train"), cohort.split("val")
-    held = held.head(12) if quick else held
+    train, held = (train.head(300), held.head(12)) if quick else (train, held)
+    model = fitted(train, quick)
     epochs = 2 if quick else 40
     reader = train_reader(train.images[:], {"male": _male(train)}, epochs)
     read = reader.read(held.images[:])["male"]

@@ -65,12 +65,13 @@ def _age_error(true: np.ndarray, read: np.ndarray, target: str = "") -> Row:
     return _row("mean |error| of Age, years", float(np.abs(true - read).mean()), target, beside)
 
 
-def _on_patients(reader: Reader, size: int) -> list[Row]:
+def _on_patients(reader: Reader, size: int, few: int | None) -> list[Row]:
     """Read real radiographs, as they are."""
     if not (data_folder() / "nih").is_dir():
         return [_row("NIH: skipped, no data (CAUSALCXR_DATA)", float("nan"))]
     nih = Cohort.load(data_folder() / "nih", size=size).with_images_only()
     nih = nih.select(nih.table[["Age", "Sex", "View"]].notna().all(axis=1).to_numpy())
+    nih = nih if few is None else nih.head(few)
     table, read = nih.table, reader.read(nih.images[:])
     frontal = table["View"].isin(["AP", "PA"]).to_numpy()
     against = (read["View"][:, 0] - read["View"][:, 1])[frontal]
@@ -90,7 +91,7 @@ def _on_patients(reader: Reader, size: int) -> list[Row]:
 
 def main(quick: bool = False) -> list[Row]:
     """Return what the network reads on phantoms and on real patients."""
-    n_train, n_test, size, epochs = (1000, 500, 64, 4) if quick else (8000, 4000, 128, _EPOCHS)
+    n_train, n_test, size, epochs = (256, 200, 64, 2) if quick else (8000, 4000, 128, _EPOCHS)
     train, films = filmed(n=n_train, seed=11, size=size, enriched=1)
     with stopwatch() as watch:
         reader = train_reader(films, _answers(train), epochs)
@@ -100,4 +101,4 @@ def main(quick: bool = False) -> list[Row]:
     blank, films = filmed(n=n_test // 4, seed=13, size=size, race_signal=0)
     race = _auroc(_answers(blank)["Race"], reader.read(films)["Race"])
     rows.append(_row("AUROC of Race, race_signal=0", race, "about .5", f"{len(blank)} films"))
-    return [*rows, *_on_patients(reader, size), speed]
+    return [*rows, *_on_patients(reader, size, 200 if quick else None), speed]

@@ -80,7 +80,7 @@ def _run(choice: Choice, learned: Cohort, x: Tensor, steps: int, n: int) -> dict
     config = TrainConfig(steps=steps, average=0.99, warmup=30, **choice.training)
     with stopwatch() as watch:
         train(net, lambda rows: x[rows], _columns(net, learned), config, seed=0)
-    held = Cohort.load("phantom", n=max(512, 8 * n), seed=104, size=32)
+    held = Cohort.load("phantom", n=16 * max(4, n), seed=104, size=32)
     few = held.head(512)
     columns = {name: c.float() for name, c in _columns(net, few).items()}
     with torch.no_grad():
