@@ -1,6 +1,7 @@
 """What benchmarks of image counterfactuals share: interventions, equations, errors."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from causalcxr import Cohort, Graph, do
 from causalcxr.interventions import Intervention, Shift
-from causalcxr.mechanisms.image_equation import ImageEquation, Solving
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.noise import Draws, record_keys
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import adopt_weights, resolve
@@ -39,10 +40,14 @@ def network(weights: str | Path = "phantom", resolution: int = 64, graph: Graph 
 def bound(
     net: RadiT, cohort: Cohort, solving: Solving | None = None, graph: Graph = GRAPH
 ) -> ImageEquation:
-    """Return the image's equation under the variables of some records."""
-    columns = cohort.columns(graph)
+    """Return the image's equation under the variables of some records.
+
+    Few records are not filled up to a large batch.
+    """
+    how, columns = solving or Solving(), cohort.columns(graph)
+    how = replace(how, chunk=Chunk(min(len(cohort), how.chunk.size)))
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
-    return ImageEquation(net, parents, solving)
+    return ImageEquation(net, parents, how)
 
 
 def chance(cohort: Cohort, seed: int = 0) -> Draws:
