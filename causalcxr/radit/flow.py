@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["Chance", "hide_some", "logit_normal", "velocity_loss"]
+__all__ = ["PLACE", "Chance", "hide_some", "logit_normal", "velocity_loss"]
 
 _EVERY = 4  # of so many images, the effect of one variable is looked at
-_PLACE = 4  # pixels, the side of a place that an effect leaves alone or not
+PLACE = 4  # pixels, the side of a place that a variable's effect leaves alone or not
 
 # (noise, images, columns as the network sees them) -> noise in another order.
 Pairing = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
@@ -152,7 +152,7 @@ def velocity_loss(
     loss = (v - (images - noise)).square().mean()
     if not len(under_other):
         return loss
-    place = min(_PLACE, *v.shape[-2:])
+    place = min(PLACE, *v.shape[-2:])
     squares = avg_pool2d((v[looked] - under_other).square().mean(1, keepdim=True), place)
     effects = (squares + 1e-8).sqrt().flatten(1).mean(1)
     return loss + sparse * effects.sum() * _EVERY / len(images)

@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from causalcxr.radit.flow import PLACE
 from causalcxr.radit.transformer import RadiT
 
 __all__ = ["guided_velocity", "strong"]
-
-_PLACE = 4  # pixels, the side of a place, as in the penalty of `causalcxr.radit.flow`
 
 
 def guided_velocity(
@@ -82,7 +81,7 @@ def strong(change: Tensor, threshold: float) -> Tensor:
         tensor([0.0000, 0.7500])
     """
     height, width = change.shape[2:]
-    places = (min(_PLACE, height), min(_PLACE, width))
+    places = (min(PLACE, height), min(PLACE, width))
     power = avg_pool2d(change.square().mean(1, keepdim=True), places, ceil_mode=True)
     kept = (1 - threshold**2 / power.clamp(min=1e-12)).clamp(min=0)
     return change * interpolate(kept, scale_factor=places)[..., :height, :width]
