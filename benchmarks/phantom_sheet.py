@@ -92,9 +92,9 @@ def _partners(real: pd.DataFrame, phantoms: pd.DataFrame) -> list[int]:
 def _beside_patients() -> Page:
     """Draw three rows of four pairs: phantom, patient."""
     nih = Cohort.load(data_folder() / "nih", size=_SIDE).with_images_only()
-    real = nih.select(_spread(nih))
+    real = nih.at(_spread(nih))
     pool = Cohort.load("phantom", n=30_000, seed=4, size=_SIDE)
-    made = pool.select(np.array(_partners(real.table, pool.table)))
+    made = pool.at(np.array(_partners(real.table, pool.table)))
     columns = 4
     pitch, row = 2 * _PANEL + _GAP + 0.2, _PANEL + 0.3
     width = 2 * _MARGIN + columns * pitch - 0.2

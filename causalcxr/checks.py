@@ -86,7 +86,7 @@ def check(
     chosen = positions[np.sort(np.argsort(order.uniform()[:, 0], kind="stable")[:rows])]
     columns = cohort.columns(model.graph)
     groups = pd.factorize(cohort.patients.iloc[chosen])[0]
-    part = cohort.select(chosen)
+    part = cohort.at(chosen)
     draws = Draws(record_keys(part.records), seed, draw=part.draws)
     found, untested = [], {}
     with torch.no_grad(), one_thread():

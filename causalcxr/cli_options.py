@@ -47,7 +47,13 @@ Do = Annotated[
 Hold = Annotated[
     Words, typer.Option(help="A variable that keeps its factual value; several times.")
 ]
-Where = Annotated[str, typer.Option(help="Which records, such as \"Sex == 'F' and Age > 50\".")]
+Where = Annotated[
+    str,
+    typer.Option(
+        help="Which records, such as \"sex == 'F' and age > 50\"; names match as in --do, and "
+        "missing values match nothing but `is missing`."
+    ),
+]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Limit = Annotated[
     int, typer.Option(help="At most so many records, those with an image first; 0 for all.")

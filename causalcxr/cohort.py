@@ -9,16 +9,27 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.columns import encode, frame, matches, replace
+from causalcxr.conditions import answering
 from causalcxr.errors import CohortError, nearest
 from causalcxr.graph import Graph
 from causalcxr.images import Images, as_images
-from causalcxr.rows import answering, positions, shown
+from causalcxr.rows import by_id, by_mask, by_position, shown
 from causalcxr.splits import SPLITS, check_splits, draw_splits
 
 if TYPE_CHECKING:
     from causalcxr.comparison import Comparison
 
 __all__ = ["Cohort"]
+
+
+class _ById:
+    """Take records of a cohort by their ids; see `Cohort.loc`."""
+
+    def __init__(self, cohort: "Cohort") -> None:
+        self._cohort = cohort
+
+    def __getitem__(self, ids: Any) -> "Cohort":
+        return self._cohort._take(by_id(ids, self._cohort.index))
 
 
 class Cohort:
@@ -263,17 +274,23 @@ class Cohort:
     # Rows
 
     def select(self, rows: Any) -> "Cohort":
-        """Return some of the records.
+        """Return the records for which a mask or a query is true.
+
+        Positions go to `at`, record ids to `loc`.
 
         Args:
-            rows: A boolean mask, a slice, positions (integers), a list of record ids (texts; for
-                integer ids use a
-                query), or a query such as `"Age > 60 and split == 'test'"`, which may also name
-                `record`, `patient`
-                and `split`.
+            rows: A mask or a query. A mask is True or False for each record, and missing is
+                False; a Series is aligned by its index, and a record that it lacks is not
+                selected. A query such as `"Age > 60 and split == 'test'"` compares columns with
+                numbers and quoted texts, joined by `and`, `or`, `not` and parentheses; `in
+                ['F', 'M']` and `is missing` are understood, too. Names match whatever the case
+                and with `_` for a space; `record`, `draw`, `patient` and `split` are columns.
+                A comparison with a missing value is unknown, also under `!=` and `not`, and such
+                a record is not selected.
 
         Raises:
-            CohortError: If a record is not there, or the query cannot be understood.
+            CohortError: If it is neither, the mask names other records or has another length, or
+                the query does not fit the columns.
 
         Example:
             >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=["a", "b"]))
@@ -281,13 +298,43 @@ class Cohort:
             ['b']
         """
         if isinstance(rows, str):
-            beside = {"patient": self._patients, "split": self._splits}
+            beside = {name: self.index.get_level_values(name) for name in self.index.names}
+            beside |= {"patient": self._patients, "split": self._splits}
             return self._take(answering(rows, self._table, beside))
-        return self._take(positions(rows, self.index))
+        return self._take(by_mask(rows, self.index))
+
+    def at(self, positions: Any) -> "Cohort":
+        """Return records by position: a whole number, a list of them, or a slice.
+
+        Args:
+            positions: From 0; negative ones count from the end.
+
+        Raises:
+            CohortError: If one is no position, or there is no such record.
+
+        Example:
+            >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=[10, 20]))
+            >>> cohort.at(-1).index.tolist(), cohort.at(slice(0, 1)).index.tolist()
+            ([20], [10])
+        """
+        return self._take(by_position(positions, len(self)))
+
+    @property
+    def loc(self) -> "_ById":
+        """The records by id: `cohort.loc[[10, 20]]`, in that order, a record with all its draws.
+
+        Example:
+            >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=[10, 20]))
+            >>> cohort.loc[20].index.tolist()
+            [20]
+        """
+        return _ById(self)
 
     def head(self, n: int = 5) -> "Cohort":
         """Return the first n records."""
-        return self._take(np.arange(min(max(n, 0), len(self))))
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+            raise CohortError(f"head takes a number of records from 0, not {shown(n)}")
+        return self._take(np.arange(min(n, len(self))))
 
     def with_images_only(self) -> "Cohort":
         """Return the records that have an image."""

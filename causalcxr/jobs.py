@@ -76,7 +76,7 @@ def _first(cohort: Cohort, limit: int) -> Cohort:
         raise CohortError(f"limit {limit}: ask for one record at least, or 0 for all")
     if not cohort.has_images:
         return cohort.head(limit)
-    return cohort.select(np.argsort(~cohort.images.available, kind="stable")[:limit])
+    return cohort.at(np.argsort(~cohort.images.available, kind="stable")[:limit])
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:

@@ -72,8 +72,8 @@ def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> Run
     held_out = None
     if len(held):
         rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
-        held_out = HeldOut(read(rows).cpu(), _columns(cohort.select(rows), graph, names))
-    records = cohort.select(learned)
+        held_out = HeldOut(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
+    records = cohort.at(learned)
     columns = _columns(records, graph, names)
     return RunData(records, columns, lambda rows: read(learned[rows.numpy()]), held_out)
 

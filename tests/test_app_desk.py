@@ -107,7 +107,7 @@ def test_given_a_dose_table_then_it_is_the_answer_at_each_dose(desk, cohort):
     question = asked(3, settings={"sex": "M", "Age": 1}, hold=["View"])
     table = desk.dose_table(question, "Age")
     assert table["doses"] == [f"{dose:g} year" for dose in table["values"]]
-    model, patient = desk.workbench.models["small"], cohort.select([3])
+    model, patient = desk.workbench.models["small"], cohort.at([3])
     for line in table["lines"]:
         assert any(twin != line["factual"] for twin in line["twins"])
     for k, dose in enumerate(table["values"]):
@@ -123,7 +123,7 @@ def test_given_a_dose_table_then_it_is_the_answer_at_each_dose(desk, cohort):
 def test_given_a_table_then_a_second_question_is_answered_from_memory_and_alike(desk):
     question = asked(1, settings={"Pleural Effusion": "P"})
     assert desk.answer(question) is desk.answer(question.model_copy())
-    chosen = "cx.Cohort.load('patients').select([1])"
+    chosen = "cx.Cohort.load('patients').at([1])"
     code = f"model.counterfactual({chosen}, do({{'Pleural Effusion': 'P'}}))"
     assert desk.table(question)["python"] == code
     assert ">N → P<" in desk.graph(question) or ">P<" in desk.graph(question)
@@ -270,7 +270,7 @@ def test_given_a_pair_of_phantoms_as_dicom_then_both_say_that_they_are_synthetic
 
 def test_given_a_patients_own_image_then_it_never_becomes_dicom(desk, taken):
     question, visit, _, pair = taken
-    real = patients(4).select([0]).described("somewhere")
+    real = patients(4).at([0]).described("somewhere")
     own = type(visit)(visit.model, Cohort(real.table, pair.factual[None], source="nih"))
     content = downloads.pair_dicom(own, own.ask(question.question), pair, desk.key)
     with zipfile.ZipFile(io.BytesIO(content)) as folder:

@@ -29,7 +29,7 @@ def model():
 def patient():
     cohort = patients(8)
     row = int(np.flatnonzero(cohort.table["Pleural Effusion"] == "N")[0])
-    return cohort.select([row])
+    return cohort.at([row])
 
 
 def with_options(model, **options):

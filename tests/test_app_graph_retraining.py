@@ -195,7 +195,7 @@ def test_given_a_cause_that_was_left_out_then_its_edge_gains_the_information_it_
     assert (found.split, found.records) == ("val", len(data.val))
     assert list(found.table.index) == ["Edema"]
     row = found.table.loc["Edema"]
-    part = data.cohort.select(data.val)
+    part = data.cohort.at(data.val)
     by_hand = (after.log_prob(part) - model.log_prob(part))["Edema"]
     assert row["difference"] == pytest.approx(by_hand.mean(), abs=1e-9)
     assert row["error"] == pytest.approx(by_hand.std() / np.sqrt(len(part)), rel=1e-6)

@@ -48,7 +48,7 @@ QUESTIONS = [
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.action.describe())
 def test_given_any_question_then_the_table_holds_the_twin_of_the_model(model, cohort, question):
     for row in range(len(cohort)):
-        patient = cohort.select([row])
+        patient = cohort.at([row])
         answer = Visit(model, patient).ask(question)
         twin = model.counterfactual(patient, question.action, hold=question.hold)
         for name in ("Sex", "View", "Pleural Effusion", "Site"):
@@ -58,7 +58,7 @@ def test_given_any_question_then_the_table_holds_the_twin_of_the_model(model, co
 
 
 def test_given_levels_that_can_change_then_probabilities_are_those_of_the_model(model, cohort):
-    patient, question = cohort.select([0]), Question({"Sex": "M", "Age": 30})
+    patient, question = cohort.at([0]), Question({"Sex": "M", "Age": 30})
     answer = Visit(model, patient).ask(question)
     found = model.probabilities(patient, question.action)
     for name in found.columns.get_level_values(0).unique():
@@ -69,11 +69,11 @@ def test_given_levels_that_can_change_then_probabilities_are_those_of_the_model(
 
 
 def test_given_an_effusion_that_is_set_then_it_and_what_follows_are_marked(model, cohort, healthy):
-    visit = Visit(model, cohort.select([healthy]))
+    visit = Visit(model, cohort.at([healthy]))
     marks = visit.ask(Question({"Pleural Effusion": "P"}, ("Site",))).marks
     assert marks == {"Pleural Effusion": "set", "Site": "held"}
     changed = [
-        Visit(model, cohort.select([k])).ask(Question({"Pleural Effusion": "P"})).marks.get("Site")
+        Visit(model, cohort.at([k])).ask(Question({"Pleural Effusion": "P"})).marks.get("Site")
         for k in np.flatnonzero(cohort.table["Pleural Effusion"] == "N")
     ]
     # P(B) is 0.8 with an effusion and 0.3 without: some of those who have none move.
@@ -83,7 +83,7 @@ def test_given_an_effusion_that_is_set_then_it_and_what_follows_are_marked(model
 def test_given_a_setting_then_the_image_is_another_only_where_a_parent_of_it_moved(
     model, cohort, healthy
 ):
-    visit = Visit(model, cohort.select([healthy]))
+    visit = Visit(model, cohort.at([healthy]))
     sex = str(cohort.table["Sex"].iloc[healthy])
     assert not visit.ask(Question({"Site": "B"})).films
     assert not visit.ask(Question({"Sex": sex})).films
@@ -108,7 +108,7 @@ def test_given_a_number_downstream_then_its_spread_over_draws_is_told():
     yaml = "variables: {X: {type: binary}, Y: {type: continuous, parents: [X]}}"
     model = SCM(Graph.parse(yaml)).fit(Cohort(table), progress=False)
     row = int(np.flatnonzero(x == 0)[0])
-    answer = Visit(model, Cohort(table).select([row])).ask(Question({"X": "P"}))
+    answer = Visit(model, Cohort(table).at([row])).ask(Question({"X": "P"}))
     low, high = line(answer, "Y").spread
     value = float(line(answer, "Y").twin)
     # A number's noise is known from its fact: the spread is that of the rounding alone.
@@ -120,15 +120,15 @@ def test_given_a_number_downstream_then_its_spread_over_draws_is_told():
 def test_given_a_question_then_its_line_of_python_gives_the_same_twin(model, cohort, healthy):
     question = Question({"Pleural Effusion": "P", "Age": 33}, ("View",))
     code = question.code("model", "cohort", f"[{healthy}]")
-    assert code.startswith("model.counterfactual(cohort.select([")
+    assert code.startswith("model.counterfactual(cohort.at([")
     twin = eval(code, {"model": model, "cohort": cohort, "do": do, "cx": cx})
-    answer = Visit(model, cohort.select([healthy])).ask(question)
+    answer = Visit(model, cohort.at([healthy])).ask(question)
     assert twin.table["Site"].iloc[0] == line(answer, "Site").twin
     assert twin.table["Age"].iloc[0] == 33
 
 
 def test_given_an_answer_then_json_holds_all_of_it(model, cohort):
-    answer = Visit(model, cohort.select([0])).ask(QUESTIONS[2])
+    answer = Visit(model, cohort.at([0])).ask(QUESTIONS[2])
     told = json.loads(json.dumps(answer.to_json()))
     assert told["question"]["settings"] == {"Age": 90, "View": "AP"}
     assert told["question"]["hold"] == ["Pleural Effusion"]
@@ -152,7 +152,7 @@ REFUSED = [
 @pytest.mark.parametrize(("question", "why"), REFUSED, ids=lambda each: str(each)[-20:])
 def test_given_what_cannot_be_set_then_one_line_says_why(model, cohort, question, why):
     with pytest.raises(InterventionError, match=why):
-        Visit(model, cohort.select([0])).ask(question)
+        Visit(model, cohort.at([0])).ask(question)
 
 
 def test_given_two_records_then_a_visit_asks_for_one(model, cohort):
@@ -161,7 +161,7 @@ def test_given_two_records_then_a_visit_asks_for_one(model, cohort):
 
 
 def test_given_a_discrete_answer_then_the_doubt_is_that_of_the_model(model, cohort, healthy):
-    patient = cohort.select([healthy])
+    patient = cohort.at([healthy])
     found = doubt_of(Visit(model, patient), Question({"Pleural Effusion": "P"}))
     asked = model.sensitivity(patient, do({"Pleural Effusion": "P"}), draws=100).changes
     assert set(found.couplings) == set(asked.index) == {"Site"}
@@ -173,7 +173,7 @@ def test_given_a_discrete_answer_then_the_doubt_is_that_of_the_model(model, coho
 
 
 def test_given_nothing_that_can_change_then_there_is_no_doubt(model, cohort):
-    found = doubt_of(Visit(model, cohort.select([0])), Question({"Site": "B"}))
+    found = doubt_of(Visit(model, cohort.at([0])), Question({"Site": "B"}))
     assert (found.couplings, found.warnings) == ({}, ())
 
 
@@ -181,7 +181,7 @@ def test_given_a_corner_that_training_hardly_knows_then_the_support_says_so():
     x = np.array(["P"] * 5 + ["N"] * 195)
     table = Cohort(pd.DataFrame({"X": x, "Y": ["N", "P"] * 100})).assign_splits((1.0, 0.0, 0.0))
     yaml = "variables: {X: {type: binary}, Y: {type: binary, parents: [X]}}"
-    visit = Visit(SCM(Graph.parse(yaml)).fit(table, progress=False), table.select([100]))
+    visit = Visit(SCM(Graph.parse(yaml)).fit(table, progress=False), table.at([100]))
     [warning] = doubt_of(visit, Question({"X": "P"})).warnings
     assert warning.startswith("Y: 5 training records share the twin's X; fewer than 20")
     assert doubt_of(visit, Question({"X": "N"})).warnings == ()
@@ -195,7 +195,7 @@ def test_given_bundled_weights_then_it_is_told_that_they_know_phantoms(model):
 def test_given_a_graph_with_hostile_levels_then_they_are_escaped_and_the_layout_stays(
     model, cohort, healthy
 ):
-    visit = Visit(model, cohort.select([healthy]))
+    visit = Visit(model, cohort.at([healthy]))
     svg = drawn(model.graph, visit.ask(Question({"Pleural Effusion": "P"})))
     assert HOSTILE not in svg
     assert "¤" not in svg

@@ -205,11 +205,11 @@ def test_given_the_same_seed_then_the_same_figures_in_any_order_of_rows():
     rows = np.random.default_rng(3).permutation(80)
     other = Pairs.of(
         GRAPH,
-        pairs.factual.select(rows),
-        pairs.twin.select(rows),
+        pairs.factual.at(rows),
+        pairs.twin.at(rows),
         MEN,
-        null=pairs.factual.select(rows),
-        direct=pairs.twin.select(rows),
+        null=pairs.factual.at(rows),
+        direct=pairs.twin.at(rows),
     )
     one, two = (
         audit_pairs(grey, p, label="edema", threshold=0.5, bootstrap=50).effects

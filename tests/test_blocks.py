@@ -98,7 +98,7 @@ def test_given_other_blocks_and_threads_then_every_bit_is_the_same(
 @pytest.mark.parametrize("size", [1, 7, 49, 613])
 def test_given_some_patients_in_any_order_then_every_bit_is_the_same(model, patients, size):
     rows = np.random.default_rng(size).permutation(len(patients))[:size]
-    assert all_same(answers(model, patients), answers(model, patients.select(rows)), rows)
+    assert all_same(answers(model, patients), answers(model, patients.at(rows)), rows)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_given_data_sets_as_published_then_one_store_has_each_image_at_its_recor
     there = loaded.with_images_only()
     assert set(there.table["Dataset"]) == set(levels)
     for record, dataset in there.table["Dataset"].items():
-        pixels = there.select([record]).images.grey_levels([0])[0]
+        pixels = there.loc[record].images.grey_levels([0])[0]
         assert (pixels[:, 2:10] == levels[dataset] * 257).all()
         assert not pixels[:, :2].any()
     assert [r.split("/")[-1] for r in there.index] == [ids, "202_x.png", "image-3.png"]

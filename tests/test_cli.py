@@ -113,7 +113,7 @@ def test_given_a_model_when_sampled_under_do_then_a_cohort_and_a_sheet_are_writt
 
 def test_given_every_option_then_the_twins_are_those_of_the_api(model, tmp_path, capsys):
     out = tmp_path / "twins"
-    where = "Sex == 'F' and Age > 40"
+    where = "sex == 'F' and age > 40 and pleural_effusion in ['N', 'P']"
     words = ["--do", "sex=M", "--do", "age=+5", "--hold", "cardiomegaly", "--where", where]
     options = ["--draws", 3, "--limit", 4, "--seed", 2]
     assert run("counterfactual", model, PHANTOM, *words, *options, "--out", out) == 0
@@ -165,7 +165,9 @@ def test_given_a_limit_then_records_with_an_image_come_first_and_none_is_dropped
     ("words", "told"),
     [
         (["--where", "Age > 200"], "no record is left of 80"),
-        (["--where", "Agee > 20"], "Agee"),
+        (["--where", "Agee > 20"], "no column 'Agee'; did you mean 'Age'?"),
+        (["--where", "sex == 'f'"], "no value 'f' in column 'Sex'; write 'F'"),
+        (["--where", "@pd.io.common.os.system('touch there') == 0"], "'@' cannot be read"),
         (["--split", "train"], "the cohort has no splits"),
         (["--limit", -1], "ask for one record at least"),
         (["--draws", 0], "draws are at least 1"),

@@ -165,17 +165,16 @@ def test_given_a_cohort_when_its_table_is_changed_then_it_is_not(table):
         ("record in ['d', 'a']", ["a", "d"]),
         ([True, False, True, False], ["a", "c"]),
         (pd.Series([True], index=["d"]), ["d"]),
-        ([-1, 0], ["d", "a"]),
-        (np.array([], dtype=int), []),
-        (["c", "a"], ["c", "a"]),
-        (slice(1, 3), ["b", "c"]),
+        (lambda cohort: cohort.at([-1, 0]), ["d", "a"]),
+        (lambda cohort: cohort.at(np.array([], dtype=int)), []),
+        (lambda cohort: cohort.at(slice(1, 3)), ["b", "c"]),
+        (lambda cohort: cohort.loc[["c", "a"]], ["c", "a"]),
+        (lambda cohort: cohort.head(2), ["a", "b"]),
     ],
 )
-def test_given_rows_of_any_kind_when_selected_then_everything_goes_with_them(
-    table, rows, expected
-):
+def test_given_rows_of_any_kind_when_taken_then_everything_goes_with_them(table, rows, expected):
     cohort = Cohort(table, images(), patients=[1, 1, 2, 2], splits=["train"] * 2 + ["val"] * 2)
-    chosen = cohort.select(rows)
+    chosen = rows(cohort) if callable(rows) else cohort.select(rows)
     assert chosen.index.tolist() == expected
     places = [table.index.get_loc(label) for label in expected]
     assert (chosen.images[:] == cohort.images[places]).all()
@@ -186,17 +185,18 @@ def test_given_rows_of_any_kind_when_selected_then_everything_goes_with_them(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("agee > 5", "query 'agee > 5'.*write it as in"),
-        ("age + 1", "is not a condition"),
-        ([True], "a mask of 1 values for 4"),
-        ([9], "no row at position 9"),
-        (["aa"], r"no record 'aa' \(1 not found\)"),
-        ([0, 0], "record 'a' occurs more than once"),
+        (lambda c: c.select("agee > 5"), r"query 'agee > 5': no column 'agee'.*mean 'age'\?"),
+        (lambda c: c.select("age + 1"), "write it as in"),
+        (lambda c: c.select([True]), "a mask of 1 values for 4"),
+        (lambda c: c.at([9]), "no row at position 9; the cohort has 4"),
+        (lambda c: c.at([0, 0]), "record 'a' occurs more than once"),
+        (lambda c: c.loc[["aa"]], r"no record 'aa' \(1 not found\); did you mean 'a'"),
+        (lambda c: c.head(-1), "head takes a number of records from 0, not -1"),
     ],
 )
-def test_given_rows_that_are_not_there_when_selected_then_the_error_says_so(table, rows, message):
+def test_given_rows_that_are_not_there_when_taken_then_the_error_says_so(table, rows, message):
     with pytest.raises(CohortError, match=message):
-        Cohort(table).select(rows)
+        rows(Cohort(table))
 
 
 def test_given_patients_when_split_then_order_and_subset_change_nothing():
@@ -231,7 +231,7 @@ def test_given_draws_when_repeated_then_rows_are_record_and_draw(table):
     assert many.draws.tolist()[:4] == [0, 1, 2, 0]
     assert (many.images[[0, 2]] == cohort.images[[0, 0]]).all()
     assert not cohort.compare(many).changed.to_numpy().any()
-    assert len(many.select(["b", "d"])) == 6
+    assert len(many.loc[["b", "d"]]) == 6
     with pytest.raises(CohortError, match="cannot repeat"):
         many.repeat(2)
 
@@ -258,7 +258,7 @@ def test_given_a_twin_when_compared_then_the_changes_are_counted(table):
     assert len(comparison.table) == 6
     assert "age 4" in repr(comparison)
     with pytest.raises(CohortError, match="record 'a' of the twin is not in the factual"):
-        cohort.select([1]).compare(cohort)
+        cohort.at([1]).compare(cohort)
 
 
 def test_given_a_twin_when_plotted_then_the_page_is_marked_and_captioned(table, tmp_path):

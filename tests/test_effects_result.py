@@ -75,7 +75,7 @@ def test_given_some_of_the_records_then_their_effects_are_the_same(kite):
     whole = effect(model, cohort.head(300), do(a=Categorical({"N": 0.3, "P": 0.7})), **asked)
     rows = np.random.default_rng(0).permutation(300)[:40]
     part = effect(
-        model, cohort.head(300).select(rows), do(a=Categorical({"N": 0.3, "P": 0.7})), **asked
+        model, cohort.head(300).at(rows), do(a=Categorical({"N": 0.3, "P": 0.7})), **asked
     )
     pd.testing.assert_frame_equal(part.differences, whole.differences.loc[part.active.index])
 

@@ -321,7 +321,7 @@ def test_given_the_truth_of_a_truth_then_both_interventions_hold():
     steps = truth(truth(truth(cohort, do(view="PA", sex="F")), do(cardiomegaly="P")), do(sex="M"))
     assert steps.table.equals(both.table)
     assert np.array_equal(steps.images[:], both.images[:])
-    some = truth(truth(cohort, do(view="PA", cardiomegaly="P")).select([7, 3]), do(sex="M"))
+    some = truth(truth(cohort, do(view="PA", cardiomegaly="P")).at([7, 3]), do(sex="M"))
     assert np.array_equal(some.images[:], both.images[[7, 3]])
 
 
@@ -337,7 +337,7 @@ def test_given_an_enriched_cohort_then_findings_are_frequent_and_half_of_it_is_a
     none = ~np.any([after_[name] == 1 for name in PATHOLOGIES], axis=0)
     assert np.array_equal(after_["No Finding"], none.astype(float))
     few = np.flatnonzero(same)[:5]
-    assert np.array_equal(rich.select(few).images[:], plain.select(few).images[:])
+    assert np.array_equal(rich.at(few).images[:], plain.at(few).images[:])
     with pytest.raises(CohortError, match="enriched phantom"):
         truth(rich, do(sex="M"))
 

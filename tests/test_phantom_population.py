@@ -199,7 +199,7 @@ def written():
 
 def test_given_nothing_is_done_then_a_twin_is_recorded_as_its_patient(written):
     assert truth(written, do({})).table.equals(written.table)
-    some = written.select([7, 3, 500])
+    some = written.at([7, 3, 500])
     assert truth(some, do({})).table.equals(some.table)
 
 
@@ -304,7 +304,7 @@ def test_given_12_bits_then_films_have_4096_levels_and_are_those_of_8_bits():
 def test_given_many_large_films_then_they_are_not_kept_in_memory():
     cohort = Cohort.load("phantom", n=9000, size=256)
     assert cohort.images._cache is None
-    assert np.array_equal(cohort.images[5], cohort.select([5]).images[0])
+    assert np.array_equal(cohort.images[5], cohort.at([5]).images[0])
 
 
 def test_given_a_finding_of_no_film_then_its_mask_is_refused():

@@ -85,7 +85,7 @@ def test_given_the_posterior_then_the_true_twins_are_as_often_as_it_says(observe
 def test_given_a_record_alone_then_its_posterior_draws_are_those_it_has_in_company(observed):
     action = do(age=80, sex="M")
     all_ = truth(observed, action, draws=3, seed=5).table
-    alone = truth(observed.select([17]), action, draws=3, seed=5).table
+    alone = truth(observed.at([17]), action, draws=3, seed=5).table
     assert alone.equals(all_.loc[[17]])
     other = truth(observed, action, draws=3, seed=6).table
     assert not other.equals(all_)
@@ -102,7 +102,7 @@ def test_given_true_twins_then_their_posterior_keeps_what_was_set(observed):
 def test_given_a_table_that_no_noise_explains_then_the_posterior_is_refused(observed):
     gaps = Cohort.load("phantom", n=50, size=32, missing=1)
     with pytest.raises(CohortError, match=r"record 2 has no Race \(1 records\)"):
-        truth(gaps.select([2]), do(sex="M"), draws=2)
+        truth(gaps.at([2]), do(sex="M"), draws=2)
     wrong = Cohort.load("phantom", n=5, size=32, underdiagnosis=10)
     with pytest.raises(CohortError, match="this world's labels are wrong"):
         truth(wrong, do(sex="M"), draws=2)
@@ -117,7 +117,7 @@ def test_given_true_twins_then_the_numbers_of_their_bodies_are_those_of_the_pati
     numbers = exogenous(observed)
     assert numbers.index.equals(observed.index)
     assert exogenous(truth(observed, do(sex="M", edema="P"))).equals(numbers)
-    assert exogenous(observed.select([3])).equals(numbers.iloc[[3]])
+    assert exogenous(observed.at([3])).equals(numbers.iloc[[3]])
     assert numbers.mean().abs().max() < 0.15
     assert numbers.std().between(0.9, 1.1).all()
     correlated = np.abs(np.corrcoef(numbers.T) - np.eye(numbers.shape[1]))

@@ -230,7 +230,7 @@ def test_given_a_subset_an_order_or_more_draws_then_a_record_keeps_its_draw(expe
     few = phantoms.head(300)
     all_of_them = complete_observed(expert, few, seed=1).cohort
     order = np.random.default_rng(0).permutation(300)
-    part = complete_observed(expert, few.select(order[:40]), seed=1).cohort.table
+    part = complete_observed(expert, few.at(order[:40]), seed=1).cohort.table
     pd.testing.assert_frame_equal(part, all_of_them.table.iloc[order[:40]], check_exact=True)
     many = complete_observed(expert, few, draws=3, seed=1).cohort
     first = many.table.xs(0, level="draw")
@@ -241,7 +241,7 @@ def test_given_a_subset_an_order_or_more_draws_then_a_record_keeps_its_draw(expe
 
 def test_given_a_missing_age_then_its_draws_have_the_posterior_by_enumeration(expert, phantoms):
     """Age is continuous on a lattice: 106 values, which the test can add up."""
-    row = phantoms.select([5])
+    row = phantoms.at([5])
     assert row.table["Age"].isna().all()
     ages = np.arange(106.0)
     table = pd.concat([row.table] * 106).reset_index(drop=True).assign(Age=ages)

@@ -188,7 +188,7 @@ def test_given_a_held_variable_then_its_children_see_no_change_of_it(model, coho
 
 def test_given_a_subset_then_the_answers_are_the_same_to_the_last_digits(model, cohort):
     whole = probabilities(model, cohort.head(200), do(a="n"), draws=50)
-    part = probabilities(model, cohort.select(np.arange(150, 40, -7)), do(a="n"), draws=50)
+    part = probabilities(model, cohort.at(np.arange(150, 40, -7)), do(a="n"), draws=50)
     pd.testing.assert_frame_equal(whole.loc[part.index], part, rtol=0, atol=1e-9)
 
 

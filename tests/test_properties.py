@@ -116,8 +116,8 @@ def solitude(world: World, data: st.DataObject) -> None:
             name: [value[i] for i in rows] if isinstance(value, list) else value
             for name, value in action.items()
         }
-        twins = twins_of(world, world.cohort.select(rows), part, recompute=True)
-        same(twins, whole.select(rows))
+        twins = twins_of(world, world.cohort.at(rows), part, recompute=True)
+        same(twins, whole.at(rows))
 
 
 def memory(world: World, data: st.DataObject) -> None:

@@ -154,7 +154,7 @@ def test_given_draws_and_integer_ids_then_they_come_back(tmp_path):
 
 
 def test_given_no_images_or_no_records_then_the_table_is_stored(cohort, tmp_path):
-    for some in (cohort.with_images(None), cohort.head(0), cohort.select([0, 7])):
+    for some in (cohort.with_images(None), cohort.head(0), cohort.at([0, 7])):
         loaded = Cohort.load(write(some, tmp_path / "store"))
         assert loaded.index.tolist() == some.index.tolist()
         assert not loaded.has_images
@@ -276,7 +276,7 @@ def test_given_a_folder_of_something_else_then_it_is_left_as_it_is(cohort, tmp_p
 
 def test_given_an_older_store_then_it_is_replaced_whole(cohort, tmp_path):
     write(cohort, tmp_path / "store", shard=SMALL)
-    write(cohort.select([1, 2]), tmp_path / "store", shard=SMALL)
+    write(cohort.at([1, 2]), tmp_path / "store", shard=SMALL)
     assert len(Cohort.load(tmp_path / "store")) == 2
     assert sum(name.endswith(".npy") for name in contents(tmp_path / "store")) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["store"]

@@ -106,7 +106,7 @@ def test_given_another_codec_cohort_or_form_then_the_folder_is_refused(cohort, c
     with pytest.raises(ModelError, match="another codec"):
         Latents(tmp_path, other)
     with pytest.raises(ModelError, match="another records"):
-        Latents(tmp_path, codec, cohort.select([1, 0]))
+        Latents(tmp_path, codec, cohort.at([1, 0]))
     assert contents(tmp_path) == before
     assert len(Latents(tmp_path, codec, cohort)) == 21
 

@@ -63,7 +63,7 @@ class Question:
 
     def edits(self, model: Model, rows: slice = slice(None)) -> tuple[Edit, Edit, Edit]:
         """Return what makes twins of images, what undoes it, and the null intervention."""
-        few, twins = (each.select(np.arange(len(each))[rows]) for each in (self.few, self.twins))
+        few, twins = (each.at(np.arange(len(each))[rows]) for each in (self.few, self.twins))
         before, after = (model(parents_of(each)).reaching(self.reached) for each in (few, twins))
         return edits(before, after, chance(few))
 

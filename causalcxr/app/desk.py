@@ -98,7 +98,7 @@ class Desk:
         if who.row >= len(cohort):
             raise CohortError(f"no record {who.row}; the cohort has {len(cohort):,}")
         key = (asked.model, who.cohort, who.row)
-        return self._visits.get(key, lambda: Visit(model, cohort.select([who.row])))
+        return self._visits.get(key, lambda: Visit(model, cohort.at([who.row])))
 
     def answer(self, asked: Asked) -> Answer:
         """Return what becomes of every variable; the same question is answered once."""

@@ -54,7 +54,7 @@ def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOut:
     splits = data.cohort.splits
     tested = np.flatnonzero(np.asarray(splits) == "test") if splits is not None else data.val[:0]
     split, rows = ("test", tested) if len(tested) else ("val", data.val)
-    records = data.cohort.select(rows).with_images(None)
+    records = data.cohort.at(rows).with_images(None)
     names = [n for n in after.graph.tabular if n in after.fitted and n in before.fitted]
     names = [n for n in names if after.fitted[n].hash != before.fitted[n].hash]
     columns = ["before", "after", "difference", "error", "n"]

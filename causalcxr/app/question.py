@@ -57,16 +57,16 @@ class Question:
         Args:
             model: The Python that gets the model.
             cohort: The Python that gets the cohort.
-            rows: The Python that `select` takes.
+            rows: The Python that `at` takes.
 
         Example:
             >>> Question({"Sex": "M"}, ("View",)).code("model", "patients", "[17]")
-            "model.counterfactual(patients.select([17]), do({'Sex': 'M'}), hold=['View'])"
+            "model.counterfactual(patients.at([17]), do({'Sex': 'M'}), hold=['View'])"
         """
         held = f", hold={list(self.hold)!r}" if self.hold else ""
         beyond = ", beyond_range=True" if self.beyond_range else ""
         done = f"do({dict(self.settings)!r})" if self.settings else "None"
-        return f"{model}.counterfactual({cohort}.select({rows}), {done}{held}{beyond})"
+        return f"{model}.counterfactual({cohort}.at({rows}), {done}{held}{beyond})"
 
 
 @dataclass(frozen=True)
