@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.errors import MechanismError
+from causalcxr.mechanisms.learning_rate import learning_rate
 from causalcxr.threads import one_thread
 
 if TYPE_CHECKING:
@@ -262,19 +263,12 @@ class _Steps:
         self.mechanism, self.data, self.generator = mechanism, data, generator
         self.rates, self.hide = rates, hide
         self.average = copy.deepcopy(mechanism)
-        n, rate = len(data[0]), haste * mechanism.options["lr"]
+        n, self.highest = len(data[0]), haste * mechanism.options["lr"]
         wanted = max(_SMALLEST, math.ceil(n / _STEPS))
         self.batch = max(1, min(mechanism.options["batch"], wanted))
-        steps = epochs * math.ceil(n / self.batch)
+        self.taken, self.steps = 0, epochs * math.ceil(n / self.batch)
         weights = [p for p in mechanism.parameters() if p.requires_grad]
-        self.adam = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.adam,
-            rate,
-            total_steps=max(steps, 2),
-            pct_start=0.1,
-            cycle_momentum=False,
-        )
+        self.adam = torch.optim.AdamW(weights, lr=self.highest, weight_decay=decay, fused=True)
 
     def epoch(self) -> float:
         """See every row once; return the mean loss."""
@@ -295,8 +289,9 @@ class _Steps:
     def _step(self) -> None:
         """Change the weights, some of them by less than Adam would."""
         before = [p.clone() for p in self.rates]
+        self.adam.param_groups[0]["lr"] = learning_rate(self.taken, self.steps, self.highest)
         self.adam.step()
-        self.schedule.step()
+        self.taken += 1
         for old, (p, rate) in zip(before, self.rates.items(), strict=True):
             p.copy_(torch.lerp(old, p, rate))
 
