@@ -42,11 +42,16 @@ def dataset(pixels: np.ndarray = RAMP, **attributes: object) -> Dataset:
     return made
 
 
-def lut(levels: np.ndarray, first: int = 0, bits: int = 16) -> Dataset:
-    """Return an item of a modality or VOI LUT sequence."""
+def lut(levels: np.ndarray, first: int = 0, bits: int = 16, vr: str | None = None) -> Dataset:
+    """Return an item of a modality or VOI LUT sequence; `vr` says how its first value is written.
+
+    What does not fit that VR is written with the same 16 bits: the sign is lost.
+    """
     item = Dataset()
+    vr = vr or ("US" if first >= 0 else "SS")
+    first = first % 2**16 if vr == "US" else (first % 2**16 ^ 2**15) - 2**15
     item.LUTDescriptor = [len(levels) % 2**16, first, bits]
-    item["LUTDescriptor"].VR = "US" if first >= 0 else "SS"
+    item["LUTDescriptor"].VR = vr
     item.LUTData = np.asarray(levels, dtype="<u2").tobytes()
     item["LUTData"].VR = "OW"
     return item

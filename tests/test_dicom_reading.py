@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from dicom_files import EXACT, RAMP, WINDOW, dataset, lut, refused, shades, written
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from causalcxr.sources.decoding import decode
 
@@ -134,6 +135,112 @@ def test_given_a_short_lut_then_it_is_damaged_and_a_wrong_depth_is_derived(tmp_p
     decoded = decode(written(tmp_path / "b.dcm", made))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert "depth of the VOI LUT is derived" in decoded.about["notes"][0]
+
+
+# The sign of what a table begins with, and of padding
+
+SYNTAXES = {"explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian}
+STEEP = np.arange(4096) * 16  # a modality LUT up to 65520
+# Whether pixels are signed, the modality step, and the first value that the VOI LUT maps.
+STEPS = {
+    "unsigned": (0, {}, 1000),
+    "signed": (1, {}, -1000),
+    "unsigned, rescaled below zero": (0, {"RescaleIntercept": "-2048"}, -1000),
+    "unsigned, rescaled, steep": (0, {"RescaleSlope": "8", "RescaleIntercept": "7000"}, 33000),
+    "signed, rescaled": (1, {"RescaleSlope": "0.5", "RescaleIntercept": "-900"}, -1500),
+    "signed, rescaled above zero": (1, {"RescaleIntercept": "36000"}, 35000),
+    "unsigned, modality LUT": (0, {"first": 0}, 40000),
+    "signed, modality LUT": (1, {"first": -2048}, 40000),
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("vr", ["US", "SS"])
+@pytest.mark.parametrize("name", STEPS)
+def test_given_a_voi_lut_after_any_modality_step_then_it_is_the_equivalent_window(
+    tmp_path, name, vr, syntax
+):
+    signed, step, first = STEPS[name]
+    pixels = RAMP.astype(np.int16) - 2048 if signed else RAMP
+    count = 1500  # a ramp of so many values is a window of that width
+    centre = first + count / 2
+    about = {"PixelRepresentation": signed, **{k: v for k, v in step.items() if k != "first"}}
+    made = dataset(pixels, WindowCenter=centre, WindowWidth=count, **about)
+    made.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
+    if "first" in step:
+        made.ModalityLUTSequence = [lut(STEEP, first=step["first"], vr=vr)]
+    window = decode(written(tmp_path / "window.dcm", made))
+    made.VOILUTSequence = [lut(np.rint(np.linspace(0, 65535, count)), first, vr=vr)]
+    table = decode(written(tmp_path / "table.dcm", made))
+    assert (window.about["window"][:6], table.about["window"]) == ("LINEAR", "VOI LUT")
+    assert (np.ptp(window.pixels), np.ptp(table.pixels)) == (65535, 65535)
+    # Between two whole numbers a table has no step; a window has.
+    off = 44 if step.get("RescaleSlope") == "0.5" else 1
+    assert np.abs(window.pixels.astype(int) - table.pixels.astype(int)).max() <= off
+    assert table.about["notes"] == []
+
+
+@pytest.mark.parametrize("window", [True, False])
+def test_given_a_voi_lut_that_shows_one_grey_level_then_it_is_ignored_and_told(tmp_path, window):
+    made = dataset(**(WINDOW if window else {}))
+    made.VOILUTSequence = [lut(np.linspace(0, 65535, 1000).astype(int), first=30000)]
+    decoded = decode(written(tmp_path / "a.dcm", made))
+    assert (decoded.pixels.ravel() == EXACT).all()
+    assert decoded.about["window"] == ("LINEAR 2048 4096" if window else "range 0 4095")
+    note = "a VOI LUT that shows all values as one grey level is ignored"
+    assert decoded.about["notes"] == [note]
+
+
+def test_given_a_window_beside_all_values_but_padding_then_it_is_ignored_too(tmp_path):
+    pixels = RAMP[8:16].copy()
+    pixels[0, 0] = 4000
+    about = {"PixelPaddingValue": 4000, "WindowCenter": 3000, "WindowWidth": 100}
+    decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, **about))
+    assert decoded.about["window"] == "range 513 1023"
+    assert "a window outside all values is ignored" in decoded.about["notes"]
+
+
+def test_given_a_slope_that_binary_fractions_miss_then_no_entry_of_a_table_is_skipped(tmp_path):
+    made = dataset(RescaleSlope="0.29", RescaleIntercept="0")
+    made.VOILUTSequence = [lut(np.arange(1188), bits=11)]
+    found = shades(written(tmp_path / "a.dcm", made))
+    assert found[100] == round(65535 * 29 / 2047)  # 100 * 0.29 is 28.999999999999996 here
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(("signed", "vr"), [(1, "US"), (1, "SS"), (0, "US"), (0, "SS")])
+def test_given_padding_of_the_wrong_sign_then_it_is_left_out_of_the_range(
+    tmp_path, signed, vr, syntax
+):
+    pixels = RAMP.astype(np.int16)[8:16] if signed else RAMP[8:16] + 39000
+    padding = -2048 if signed else 60000
+    pixels[0, 0] = padding
+    told = padding % 2**16 if vr == "US" else (padding % 2**16 ^ 2**15) - 2**15
+    made = dataset(pixels, PixelRepresentation=signed, BitsStored=16, PixelPaddingValue=told)
+    made["PixelPaddingValue"].VR = vr
+    made.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
+    decoded = decode(written(tmp_path / "a.dcm", made))
+    low, high = pixels.ravel()[1], pixels.max() if signed else pixels.ravel()[-1]
+    assert decoded.about["window"] == f"range {low} {high}"
+    assert "padding left out of the range" in decoded.about["notes"]
+
+
+@pytest.mark.parametrize(("value", "limit"), [(3000, 4095), (4095, 3000)])
+def test_given_a_padding_range_limit_then_all_values_up_to_it_are_left_out(tmp_path, value, limit):
+    pixels = RAMP[8:16].copy()
+    pixels[0, :5] = [3000, 3500, 4000, 4095, 3001]
+    about = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+    decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, **about))
+    assert decoded.about["window"] == "range 517 1023"
+    assert "padding left out of the range" in decoded.about["notes"]
+
+
+def test_given_padding_that_would_be_all_values_or_none_then_nothing_is_left_out(tmp_path):
+    for value, limit in ((0, 4095), (50000, 60000)):
+        about = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+        decoded = decode(written(tmp_path / "a.dcm", **about))
+        assert (decoded.pixels.ravel() == EXACT).all()
+        assert decoded.about["notes"] == []
 
 
 # Photometric and bit depth

@@ -7,6 +7,8 @@ import torch
 from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build, training
+from causalcxr.mechanisms.learning_rate import learning_rate
+from causalcxr.noise import Draws
 
 A, B = Variable("A", "continuous"), Variable("B", "binary")
 
@@ -154,3 +156,70 @@ def test_given_a_parent_that_is_often_missing_then_its_own_gaps_teach_and_no_hid
     mechanism.prepare(y, columns)
     rates = mechanism.null_rates()[mechanism.conditioner.bent.weight]
     assert rates.any(0).tolist() == [False, False, False, False, True]
+
+
+# Few records, and any number of steps
+
+
+def test_given_any_number_of_steps_then_the_rate_rises_once_and_falls_to_almost_nothing():
+    for steps in range(1, 401):
+        rates = np.array([learning_rate(step, steps, 0.5) for step in range(steps)])
+        assert ((rates > 0) & (rates <= 0.5)).all(), steps
+        top = rates.argmax()
+        assert (np.diff(rates[: top + 1]) > 0).all(), steps
+        assert (np.diff(rates[top:]) < 0).all(), steps
+        if steps > 1:
+            assert rates[-1] == pytest.approx(0.5 / 25 / 1e4), steps
+        if steps >= 20:
+            assert rates.max() > 0.97 * 0.5, steps
+
+
+def test_given_a_number_of_steps_then_the_rates_are_the_one_cycle_policy_of_torch():
+    for steps in (*range(1, 10), *range(11, 60), 1200, 4096):
+        weight = torch.nn.Parameter(torch.zeros(1))
+        adam = torch.optim.AdamW([weight], lr=0.005)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            adam, 0.005, total_steps=max(steps, 2), pct_start=0.1, cycle_momentum=False
+        )
+        for step in range(steps):
+            assert learning_rate(step, steps, 0.005) == adam.param_groups[0]["lr"], (steps, step)
+            adam.step()
+            schedule.step()
+
+
+def few_records(n, seed=0):
+    """Return a continuous child and its two parents."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=n), rng.integers(0, 2, n) * 1.0
+    y = a + b + rng.normal(size=n)
+    return torch.tensor(y), {"A": torch.tensor(a), "B": torch.tensor(b)}
+
+
+def fits(n, **options):
+    """Fit a flow to n records and return whether it gives each value back to nine digits."""
+    spec = {"kind": "flow", "bins": 4, "hidden": 4, **options}
+    child = build(Variable("Y", "continuous", parents=["A", "B"], mechanism=spec), [A, B])
+    y, columns = few_records(n)
+    history = child.fit(y, columns, seed=0)
+    noise = child(columns).abduct(y, Draws(np.arange(n, dtype=np.uint64)))
+    off = (child(columns).predict(noise) - y).abs().max().item()
+    return len(history.validation) > 1 and off < 1e-8 * y.abs().max().item()
+
+
+# With 64 rows a batch, 30 epochs and a trial of 5, ten steps come about at 75 to 145 records.
+@pytest.mark.parametrize("n", [2, 3, 5, 40, 74, 76, 100, 142, 145, 200])
+def test_given_few_records_then_a_continuous_child_is_fitted(n):
+    assert fits(n)
+
+
+@pytest.mark.parametrize(("epochs", "n"), [(1, 400), (2, 400), (5, 100), (10, 40), (30, 2)])
+def test_given_ten_steps_in_all_then_a_continuous_child_is_fitted(epochs, n):
+    assert fits(n, epochs=epochs)
+
+
+@pytest.mark.slow  # 400 numbers of records, 30 of epochs: minutes
+@pytest.mark.parametrize("transform", ["spline", "cnf"])
+def test_given_2_to_400_records_and_1_to_30_epochs_then_every_fit_works(transform):
+    failed = [n for n in range(2, 401) if not fits(n, transform=transform)]
+    failed += [(n, e) for n in (40, 100, 400) for e in range(1, 31) if not fits(n, epochs=e)]
+    assert failed == []

@@ -265,7 +265,8 @@ class _Steps:
         self.average = copy.deepcopy(mechanism)
         n, self.highest = len(data[0]), haste * mechanism.options["lr"]
         wanted = max(_SMALLEST, math.ceil(n / _STEPS))
-        self.batch = max(1, min(mechanism.options["batch"], wanted))
+        # No more than there are: the average of the weights moves by a batch's share of the rows.
+        self.batch = max(1, min(mechanism.options["batch"], wanted, n))
         self.taken, self.steps = 0, epochs * math.ceil(n / self.batch)
         weights = [p for p in mechanism.parameters() if p.requires_grad]
         self.adam = torch.optim.AdamW(weights, lr=self.highest, weight_decay=decay, fused=True)

@@ -19,6 +19,7 @@ from causalcxr.sources.decoded import ImageError
 __all__ = ["GreyChain"]
 
 _WIDEST = 2**20  # values between the lowest and the highest for which a table is made
+_SLIP = 1e-6  # 100 at a slope of 0.29 is 28.999999999999996, which means 29
 
 
 def _linear(x: np.ndarray, centre: float, width: float) -> np.ndarray:
@@ -44,6 +45,37 @@ _FUNCTIONS: dict[str, tuple[Callable[[np.ndarray, float, float], np.ndarray], fl
     "LINEAR_EXACT": (_linear_exact, 1e-12),
     "SIGMOID": (_sigmoid, 1e-12),
 }
+
+
+_Ends = tuple[float, float]  # the lowest and the highest of some values
+
+
+def _ends(values: np.ndarray) -> _Ends:
+    return float(values.min()), float(values.max())
+
+
+def _tells(x: np.ndarray, shades: np.ndarray) -> bool:
+    """Return whether values that differ differ in grey; what was written for others shows one."""
+    return np.ptp(x) == 0 or np.ptp(np.clip(shades, 0, 1)) > 0
+
+
+def _with_sign(first: int, count: int, possible: _Ends) -> int:
+    """Return a 16-bit number that stands for values, read as signed or unsigned.
+
+    Its VR, US or SS, is that of the values (PS3.3 C.11.1.1, C.11.2.1.1): SS where they can be
+    negative. Implicit VR does not tell, and files that do are often wrong, so the reading is the
+    one that meets the values at all.
+
+    Args:
+        first: The number, in either reading: a padding value, or the first that a LUT maps.
+        count: How many values begin with it.
+        possible: The lowest and the highest value that there can be.
+    """
+    unsigned = first % 2**16
+    signed = (unsigned ^ 2**15) - 2**15
+    low, high = possible
+    either = (signed, unsigned) if low < 0 else (unsigned, signed)
+    return next((n for n in either if n <= high and n + count > low), either[0])
 
 
 @dataclass
@@ -72,66 +104,94 @@ class GreyChain:
             bits: Of a stored value; files of 8 bits without a window are grey values already.
         """
         low, high = int(stored.min()), int(stored.max())
-        inverted = self._inverted()
-        span = self._span(stored, low, high, bits)
+        signed = self.header.get("PixelRepresentation") == 1
+        possible = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        known = self._without_padding(stored, low, high, possible)
         if high - low < _WIDEST:
-            table = self._grey(np.arange(low, high + 1, dtype=np.float64), span, inverted)
-            return table[stored - low]
-        return self._grey(stored.astype(np.float64).ravel(), span, inverted).reshape(stored.shape)
+            values = np.arange(low, high + 1, dtype=np.float64)
+            return self._grey(values, known, possible, bits)[stored - low]
+        values = stored.astype(np.float64).ravel()
+        return self._grey(values, known, possible, bits).reshape(stored.shape)
 
-    def _grey(self, values: np.ndarray, span: tuple[float, float], inverted: bool) -> np.ndarray:
-        x, out = self._modality(values)
-        shades = self._voi(x, span, out)
-        shades = np.clip(shades, 0, 1)
-        return np.rint(65535 * (1 - shades if inverted else shades)).astype(np.uint16)
+    def _grey(self, values: np.ndarray, known: _Ends, possible: _Ends, bits: int) -> np.ndarray:
+        """Return the grey of stored values.
 
-    def _span(self, stored: np.ndarray, low: int, high: int, bits: int) -> tuple[float, float]:
-        """Return the range of stored values that is shown where the file names none."""
-        if bits <= 8 and "ModalityLUTSequence" not in self.header:
-            signed = low < 0
-            return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-        padding = self._number("PixelPaddingValue")
-        if padding is not None and low < high and padding in (low, high):
-            inside = stored[stored != int(padding)]
-            if inside.size:
-                low, high = int(inside.min()), int(inside.max())
+        Args:
+            values: Stored values.
+            known: The lowest and highest of them that is no padding.
+            possible: The lowest and highest that so many bits can hold.
+            bits: Of a stored value.
+        """
+        x, out = self._modality(values, possible)
+        inside = (values >= known[0]) & (values <= known[1])
+        shades = self._listed(x, inside, out)
+        if shades is None:
+            shown = x[inside]
+            if bits <= 8 and "ModalityLUTSequence" not in self.header:  # grey values already
+                every = possible if known[0] < 0 else (0, 2**bits - 1)
+                shown, _ = self._modality(np.array(every, dtype=np.float64), possible)
+            elif not inside.all():
                 self._note("padding left out of the range")
-        return float(low), float(high)
+            low, high = _ends(shown)
+            self.window = f"range {low:g} {high:g}"
+            shades = (x - low) / (high - low) if high > low else np.zeros_like(x)
+        shades = np.clip(shades, 0, 1)
+        return np.rint(65535 * (1 - shades if self._inverted() else shades)).astype(np.uint16)
 
-    def _modality(self, x: np.ndarray) -> tuple[np.ndarray, float | None]:
-        """Return what the modality LUT makes of values, and the highest that a table can give."""
+    def _without_padding(
+        self, stored: np.ndarray, low: int, high: int, possible: _Ends
+    ) -> tuple[int, int]:
+        """Return the lowest and the highest stored value that is no padding."""
+        padding = self._number("PixelPaddingValue")
+        if padding is None:
+            return low, high
+        limit = self._number("PixelPaddingRangeLimit")
+        first, last = sorted(
+            _with_sign(int(end), 1, possible)
+            for end in (padding, padding if limit is None else limit)
+        )
+        if last < low or first > high:
+            return low, high
+        inside = stored[(stored < first) | (stored > last)]
+        return (int(inside.min()), int(inside.max())) if inside.size else (low, high)
+
+    def _modality(self, x: np.ndarray, possible: _Ends) -> tuple[np.ndarray, _Ends]:
+        """Return what the modality step makes of stored values, and the ends of what it can."""
         if items := self.header.get("ModalityLUTSequence"):
-            table = self._table(items[0], "modality LUT")
-            return table.of(x), table.most
+            table = self._table(items[0], "modality LUT", possible)
+            return table.of(x), (0, table.most)
         slope, intercept = self._number("RescaleSlope"), self._number("RescaleIntercept")
         if slope is None and intercept is None:
-            return x, None
+            return x, possible
         if slope == 0:
             self._note("a rescale slope of 0 is ignored")
             slope = None
-        return x * (1.0 if slope is None else slope) + (intercept or 0.0), None
+        slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+        return x * slope + intercept, _ends(np.array(possible) * slope + intercept)
 
-    def _voi(self, x: np.ndarray, span: tuple[float, float], out: float | None) -> np.ndarray:
-        """Return grey values of what the modality LUT gave: by LUT, by window, or by the range."""
+    def _listed(self, x: np.ndarray, inside: np.ndarray, out: _Ends) -> np.ndarray | None:
+        """Return the grey values that the file's VOI LUT or window gives, None without either.
+
+        Args:
+            x: What the modality step gave.
+            inside: Which of them are no padding.
+            out: The ends of what the modality step can give.
+        """
         if items := self.header.get("VOILUTSequence"):
-            table = self._table(items[0], "VOI LUT")
-            self.window = "VOI LUT"
-            return table.of(x) / table.most
-        found = self._window()
-        if found is not None:
+            table = self._table(items[0], "VOI LUT", out)
+            shades = table.of(x) / table.most
+            if _tells(x[inside], shades[inside]):
+                self.window = "VOI LUT"
+                return shades
+            self._note("a VOI LUT that shows all values as one grey level is ignored")
+        if (found := self._window()) is not None:
             name, centre, width = found
             shades = _FUNCTIONS[name][0](x, centre, width)
-            # A window that was written for other values than these shows a single grey.
-            if np.ptp(x) == 0 or np.ptp(np.clip(shades, 0, 1)) > 0:
+            if _tells(x[inside], shades[inside]):
                 self.window = f"{name} {centre:g} {width:g}"
                 return shades
             self._note("a window outside all values is ignored")
-        ends, _ = self._modality(np.array(span, dtype=np.float64))
-        low, high = float(ends.min()), float(ends.max())
-        if out is not None:
-            low, high = float(x.min()), float(x.max())
-        self.window = f"range {low:g} {high:g}"
-        return (x - low) / (high - low) if high > low else np.zeros_like(x)
+        return None
 
     def _window(self) -> tuple[str, float, float] | None:
         """Return the function, centre and width of the first window that can be used."""
@@ -177,8 +237,14 @@ class GreyChain:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _table(self, item: Dataset, what: str) -> "_Table":
-        """Read a LUT (PS3.3 C.11.1.1), whose data come as words, as bytes, or as one number."""
+    def _table(self, item: Dataset, what: str, possible: _Ends) -> "_Table":
+        """Read a LUT (PS3.3 C.11.1.1), whose data come as words, as bytes, or as one number.
+
+        Args:
+            item: Of the sequence.
+            what: For messages.
+            possible: The ends of the values that can be looked up.
+        """
         try:
             entries, first, bits = (int(value) for value in item.LUTDescriptor)
             data = item.LUTData
@@ -197,8 +263,7 @@ class GreyChain:
         if not 8 <= bits <= 16 or bits < needed:
             self._note(f"the depth of the {what} is derived from its entries")
             bits = max(8, needed)
-        if first >= 2**15 and self.header.get("PixelRepresentation") == 1:
-            first -= 2**16
+        first = _with_sign(first, entries, possible)
         return _Table(levels.astype(np.float64), first, 2.0**bits - 1)
 
     def _damaged(self, what: str, told: str) -> ImageError:
@@ -215,4 +280,5 @@ class _Table:
 
     def of(self, x: np.ndarray) -> np.ndarray:
         """Return the entries of values."""
-        return self.levels[np.clip(np.floor(x) - self.first, 0, len(self.levels) - 1).astype(int)]
+        whole = np.floor(x + _SLIP)
+        return self.levels[np.clip(whole - self.first, 0, len(self.levels) - 1).astype(int)]

@@ -30,6 +30,7 @@ _LAYOUT = (
 _SHADES = (
     "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
 )  # fmt: skip
 _OTHER = (
     "SOPClassUID", "PixelAspectRatio", "LossyImageCompression", "PixelData", "FloatPixelData",
@@ -42,7 +43,7 @@ _WANTED = [*_LAYOUT, *_SHADES, *_OTHER]
 # A picture can be shown without these; where their text is no value of theirs, it is, and told.
 _SPARE = (
     "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
-    "PixelAspectRatio", "LossyImageCompression", "SOPClassUID",
+    "PixelPaddingRangeLimit", "PixelAspectRatio", "LossyImageCompression", "SOPClassUID",
 )  # fmt: skip
 # What begins compressed pixels. pydicom gives none of them where their end is not there.
 _COMPRESSED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
