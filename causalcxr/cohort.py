@@ -12,6 +12,7 @@ from causalcxr.columns import encode, frame, matches, replace
 from causalcxr.conditions import answering
 from causalcxr.errors import CohortError, nearest
 from causalcxr.graph import Graph
+from causalcxr.ids import as_ids, check_words, missing_ids
 from causalcxr.images import Images, as_images
 from causalcxr.rows import by_id, by_mask, by_position, shown
 from causalcxr.splits import SPLITS, check_splits, draw_splits
@@ -80,6 +81,8 @@ class Cohort:
         self._table = pd.DataFrame(table).copy()
         self._table.index = _record_index(self._table.index, self._place)
         self._images = as_images(images, len(self._table))
+        # Of a file's blank cells, the words for a missing value: a graph may have such a level.
+        self._words: dict[str, np.ndarray] = {}
         given = self._aligned(patients, "patients")
         self._patients = self.records.to_series(self.index) if given is None else given
         self._patients.name = "patient"
@@ -94,12 +97,7 @@ class Cohort:
         columns: Mapping[str, np.ndarray],
         index: pd.Index | Sequence,
         images: Images | np.ndarray | None = None,
-        *,
-        patients: str | Sequence | pd.Series | None = None,
-        splits: str | Sequence | pd.Series | None = None,
-        source: str = "table",
-        origin: str | Path | None = None,
-        notes: Sequence[str] = (),
+        **kwargs: Any,
     ) -> "Cohort":
         """Return the cohort of columns as the equations give them, decoded to raw units.
 
@@ -108,11 +106,7 @@ class Cohort:
             columns: Shape (n,) each: positions of levels, or numbers; NaN is missing.
             index: The ids of the n records.
             images: As in `Cohort`.
-            patients: As in `Cohort`.
-            splits: As in `Cohort`.
-            source: As in `Cohort`.
-            origin: As in `Cohort`.
-            notes: As in `Cohort`.
+            **kwargs: As in `Cohort`.
 
         Example:
             >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
@@ -120,15 +114,7 @@ class Cohort:
             ['M']
         """
         index = index if isinstance(index, pd.Index) else pd.Index(index)
-        return cls(
-            frame(graph, columns, index),
-            images,
-            patients=patients,
-            splits=splits,
-            source=source,
-            origin=origin,
-            notes=notes,
-        )
+        return cls(frame(graph, columns, index), images, **kwargs)
 
     @staticmethod
     def load(spec: str | Path, **kwargs: Any) -> "Cohort":
@@ -219,6 +205,11 @@ class Cohort:
         """What was decided when the records were read, one line each."""
         return list(self._notes)
 
+    @property
+    def words(self) -> dict[str, np.ndarray]:
+        """By column, shape (n,), the words for a missing value that a file had; "" elsewhere."""
+        return dict(self._words)
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -241,8 +232,9 @@ class Cohort:
             CohortError: If a value is no level, not a finite number, or outside its range.
         """
         found = matches(graph, self._table.columns, self._place)
+        table = self.as_declared(graph)._table
         return {
-            name: encode(self._table[found[name]], graph.variables[name], self._place)
+            name: encode(table[found[name]], graph.variables[name], self._place)
             if name in found
             else np.full(len(self), np.nan)
             for name in graph.tabular
@@ -279,6 +271,37 @@ class Cohort:
                 if not fresh.isna().all():
                     table[variable.name] = fresh
         return self._copy(_table=table)
+
+    def remembering(self, words: Mapping[str, np.ndarray]) -> "Cohort":
+        """Return the cohort with the words that stood in cells which were read as missing.
+
+        Args:
+            words: By column, shape (n,): the word, "" where there is none.
+        """
+        kept = {name: np.asarray(each, dtype=object) for name, each in words.items() if any(each)}
+        return self._copy(_words=kept)
+
+    def as_declared(self, graph: Graph) -> "Cohort":
+        """Return the cohort with the missing cells whose word is a level in a graph filled in.
+
+        `NA` in a file is missing, unless the graph declares a level `NA`.
+
+        Example:
+            >>> cohort = Cohort(pd.DataFrame({"Race": [None]})).remembering({"Race": ["NA"]})
+            >>> graph = Graph.parse("variables: {Race: {type: binary, levels: [Asian, NA]}}")
+            >>> cohort.as_declared(graph).table["Race"].tolist()
+            ['NA']
+        """
+        table, words = self._table.copy(deep=False), dict(self._words)
+        for name in self._words:
+            levels = graph[name].levels if name in graph else ()
+            filled = np.isin(self._words[name], levels) & table[name].isna().to_numpy()
+            if filled.any():
+                cells = table[name].to_numpy(dtype=object, copy=True)
+                cells[filled] = self._words[name][filled]
+                table[name] = pd.Series(cells, index=table.index).infer_objects()
+                del words[name]
+        return self if words == self._words else self._copy(_table=table, _words=words)
 
     def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
         """Return the cohort with other images, or with none."""
@@ -419,7 +442,8 @@ class Cohort:
                     values.to_numpy()[positions], table.index, name=values.name
                 )
         images = None if self._images is None else self._images.select(positions)
-        return self._copy(_table=table, _images=images, **fields)
+        words = {name: each[positions] for name, each in self._words.items()}
+        return self._copy(_table=table, _images=images, _words=words, **fields)
 
     def _aligned(self, values: Any, what: str) -> pd.Series | None:
         """Return one value a record, from a column's name, an aligned Series or plain values."""
@@ -437,12 +461,14 @@ class Cohort:
             if not (values.index.is_unique and self.index.isin(values.index).all()):
                 raise CohortError(f"{self._place}: the index of {what} is not that of the table")
             values = values.reindex(self.index)
-        values = pd.Series(np.asarray(values), index=self.index, name=name)
-        if (empty := (values.isna() | (values == "")).to_numpy()).any():
+        values = as_ids(values).set_axis(self.index).rename(name)
+        if (empty := missing_ids(values)).any():
             raise CohortError(
                 f"{self._place}: record {shown(self.index[empty.argmax()])} has no {name} "
                 f"({empty.sum():,} records); fill it in, or leave the column out"
             )
+        if name == "patient":
+            check_words(values, self.records, self._place)
         return values
 
 

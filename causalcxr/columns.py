@@ -5,7 +5,9 @@ record, the value,
 the rule, the remedy.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from datetime import date, time, timedelta
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,12 @@ from causalcxr.errors import CohortError, GraphError, nearest
 from causalcxr.graph import Graph, Variable
 from causalcxr.rows import shown
 
-__all__ = ["decode", "encode", "frame", "matches", "replace"]
+__all__ = ["MISSING_WORDS", "decode", "encode", "frame", "matches", "replace"]
 
-_UNKNOWN = "U"  # how the harmonised tables of the field spell an unknown level
+# How spreadsheets and statistics programs write an empty cell.
+MISSING_WORDS = ("NA", "NaN", "nan")
+_UNKNOWN = (*MISSING_WORDS, "U")  # U is how the harmonised tables of the field spell it
+_DATES = (date, timedelta, time, pd.Period, np.datetime64, np.timedelta64)
 
 
 def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[str, str]:
@@ -61,11 +66,12 @@ def encode(values: pd.Series, variable: Variable, place: str = "table") -> np.nd
 
     Returns:
         Shape (n,), float64: positions of levels, or numbers; NaN where a value is missing. Empty
-        cells are missing,
-        and so is `U` where it is not a level itself.
+        cells are missing, and so are `NA`, `NaN`, `nan` and `U` where they are no levels
+        themselves.
 
     Raises:
-        CohortError: If a value is no level, not a finite number, or outside the range.
+        CohortError: If a value is no level, no finite number (dates and durations are none), or
+            outside the range.
 
     Example:
         >>> encode(pd.Series(["F", None, "M"]), Variable("Sex", "binary", levels=["F", "M"]))
@@ -148,7 +154,7 @@ def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
             continue
         if _spelled(value) in places:
             lookup[k] = places[_spelled(value)]
-        elif value != _UNKNOWN:
+        elif value not in _UNKNOWN:
             raise _unknown_level(value, values[codes == k], variable, place)
     return lookup[codes]
 
@@ -180,12 +186,16 @@ def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
         numbers = values.to_numpy(dtype=np.float64, copy=True)
     else:
         cells = values.to_numpy(dtype=object)
+        _refuse_dates(cells, values, place)
+        # Casting a complex number to a real one would drop a part of it.
+        complex_cells = np.array([isinstance(cell, complex) for cell in cells], dtype=bool)
+        _refuse(complex_cells, values, "is not a real number", "write a real number", place)
         numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(
             dtype=np.float64, na_value=np.nan
         )
         unread = np.isnan(numbers)
-        unread[unread] = ~_missing(cells[unread])
-        _refuse(unread, values, "is not a number", "write a number or leave it empty", place)
+        unread[unread] = ~(_missing(cells[unread]) | np.isin(cells[unread].astype(str), _UNKNOWN))
+        _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
     _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
     if variable.range is not None:
         low, high = variable.range
@@ -193,6 +203,27 @@ def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
         remedy = "correct it, leave it empty, or widen the range in the graph"
         _refuse((numbers < low) | (numbers > high), values, rule, remedy, place)
     return numbers
+
+
+def _refuse_dates(cells: np.ndarray, values: pd.Series, place: str) -> None:
+    """Refuse dates and durations: as numbers they would be counts of a unit that varies."""
+    dated = np.array([isinstance(cell, _DATES) and not pd.isna(cell) for cell in cells], bool)
+    if values.dtype.kind in "mM":  # a column of NaT alone is one of dates all the same
+        dated[:] = True
+    if not dated.any():
+        return
+    lasts = isinstance(cells[dated.argmax()], timedelta | np.timedelta64)
+    kind = "a duration" if lasts else "a date or time"
+    remedy = "column.dt.days / 365.25 for years" if lasts else "column.dt.year"
+    remedy = f"convert the column to numbers first, such as {remedy}"
+    _refuse(dated, values, f"is {kind}, not a number", remedy, place)
+
+
+def _remedy(unread: np.ndarray) -> str:
+    """Return what to do about cells that are not numbers."""
+    if len(unread) and re.fullmatch(r"\s*-?\d+,\d+\s*", str(unread[0])):
+        return f"write it with a decimal point: {str(unread[0]).strip().replace(',', '.')}"
+    return "write a number or leave it empty"
 
 
 def _refuse(wrong: np.ndarray, values: pd.Series, rule: str, remedy: str, place: str) -> None:

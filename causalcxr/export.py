@@ -90,7 +90,9 @@ def export(
             (place / ".key").unlink(missing_ok=True)
     except OSError as error:
         raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    return pd.read_csv(folder / "index.csv", dtype={"sha256": str})
+    return pd.read_csv(
+        folder / "index.csv", dtype=dict.fromkeys(("file", "patient", "sha256"), str)
+    )
 
 
 def _job(material: Material, options: ExportOptions, key: bytes | None) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Two models under one intervention: what an edit of one changes downstream."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import Action, action_of
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
 from causalcxr.errors import ModelError
 from causalcxr.graph_diff import declaration, declaration_changes
+from causalcxr.interventions import Intervention
 from causalcxr.recipe import recipe_changes
 
 if TYPE_CHECKING:
@@ -67,16 +67,12 @@ def compare_models(
     a: "SCM",
     b: "SCM",
     cohort: Cohort,
-    action: Action = None,
+    action: Intervention | Mapping[str, Any] | None = None,
     /,
     *,
-    hold: str | Iterable[str] = (),
-    draws: int | None = None,
-    missing: str = "keep",
     seed: int = 0,
-    recompute: bool = False,
-    beyond_range: bool = False,
-    **values: Any,
+    draws: int | None = None,
+    **options: Any,
 ) -> ModelComparison:
     """Make the twins of one cohort with two models, from the same random numbers.
 
@@ -89,13 +85,9 @@ def compare_models(
         b: Another, such as the one after it.
         cohort: Factual records; images are not compared.
         action: What is done: `do(sex="M")`.
-        hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws for each record.
-        missing: See `SCM.abduct`.
         seed: Of the posterior draws.
-        recompute: See `SCM.predict`.
-        beyond_range: See `SCM.do`.
-        **values: Names and values, as in `causalcxr.do`.
+        draws: Posterior draws a record.
+        **options: As `SCM.counterfactual` takes them, such as `sex="M"` or `hold=["view"]`.
 
     Raises:
         ModelError: If the models have no variable in common.
@@ -116,17 +108,9 @@ def compare_models(
             f"compare: the graphs {a.graph.name!r} and {b.graph.name!r} have no variable in "
             "common; compare a model with its own edit"
         )
-    asked, records = action_of(action, values, beyond_range), cohort.with_images(None)
+    records = cohort.with_images(None)
     made = [
-        model.counterfactual(
-            records,
-            asked,
-            hold=hold,
-            draws=draws,
-            missing=missing,
-            seed=seed,
-            recompute=recompute,
-        )
+        model.counterfactual(records, action, seed=seed, draws=draws, **options)
         for model in (a, b)
     ]
     twins, equations = Comparison(*made), _equations(a, b)

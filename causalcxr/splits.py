@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.errors import CohortError
+from causalcxr.ids import patient_numbers
 from causalcxr.noise import Draws, record_keys
 from causalcxr.rows import shown
 
@@ -39,8 +40,8 @@ def draw_splits(
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.shape != (3,) or not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
         raise CohortError(f"fractions {fractions} are not three shares that sum to 1")
-    codes, distinct = pd.factorize(np.asarray(patients))
-    numbers = Draws(record_keys(pd.Index(distinct)), seed, "split").uniform()[:, 0]
+    codes, distinct = patient_numbers(patients, len(patients), "splits", CohortError)
+    numbers = Draws(record_keys(distinct), seed, "split").uniform()[:, 0]
     chosen = np.searchsorted(np.cumsum(shares)[:2], numbers, side="right")
     return np.array(SPLITS, dtype=object)[chosen[codes]]
 

@@ -211,12 +211,12 @@ def test_given_groups_of_a_table_and_balancing_weights_then_groups_are_alike():
 def test_given_a_fault_then_it_is_named():
     world = World()
     for options, told in (
-        ({"patients": world.patients[:5]}, "5 patients beside 400 rows"),
+        ({"patients": world.patients[:5]}, "shape .5,. beside 400 rows"),
         ({"measures": ["auroc", "tprs"]}, "did you mean 'tpr'"),
         ({"threshold": "youden=1"}, "has no value"),
         ({"draws": 0}, "draws=0"),
         ({"seed": -1}, "seed=-1"),
-        ({"patients": [None, *world.patients[1:]]}, "patient of row 0 is missing"),
+        ({"patients": [None, *world.patients[1:]]}, "row 0 has no patient .1 of 400 rows."),
     ):
         with pytest.raises(CausalCXRError, match=told):
             world.draws(**options)

@@ -102,6 +102,20 @@ def test_given_scores_of_the_records_alone_then_an_audit_is_told_that_the_twins_
         as_classifier(pd.Series([0.1], index=["a"])).in_world("twin")
 
 
+def test_record_ids_of_a_score_table_are_texts_and_na_is_one(tmp_path):
+    file = tmp_path / "s.csv"
+    file.write_text("record,world,score\nNA,twin,0.25\nnan,twin,0.75\n1e5,twin,NA\n")
+    table = ScoreTable.read(file).in_world("twin").worlds["twin"]
+    assert table.index.tolist() == ["NA", "nan", "1e5"]
+    np.testing.assert_array_equal(table.to_numpy(), [0.25, 0.75, np.nan])
+    file.write_text("record,draw,score\na,0,0.1\na,1,0.2\n")
+    cohort = Cohort(pd.DataFrame(index=["a"])).repeat(2)
+    assert ScoreTable.read(file).scores(cohort).tolist() == [0.1, 0.2]
+    file.write_text('record,score\na,"0,3"\n')
+    with pytest.raises(ClassifierError, match=r"record 'a': score '0,3' is not a number \(1 rows"):
+        ScoreTable.read(file)
+
+
 def test_given_a_score_a_draw_then_each_row_has_its_own():
     index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["record", "draw"])
     scores = pd.Series([0.1, 0.2, 0.3, 0.4], index)

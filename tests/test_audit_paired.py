@@ -102,7 +102,7 @@ def test_given_no_effect_at_all_or_nobody_then_p_is_one_or_undefined():
             test([1.0], alternative="up")
         with pytest.raises(CausalCXRError, match="3 rows"):
             test([1.0, 2.0, 3.0], [1, 2])
-        with pytest.raises(CausalCXRError, match="patient of row 1 is missing"):
+        with pytest.raises(CausalCXRError, match="row 1 has no patient"):
             test([1.0, 2.0], ["a", None])
 
 

@@ -184,7 +184,7 @@ def test_given_headers_of_dicom_files_then_sex_and_age_come_from_them(tmp_path):
     assert read.table["Sex"].astype(object).where(read.table["Sex"].notna(), None).tolist() == [
         "M", None, None, "F",
     ]  # fmt: skip
-    assert np.array_equal(read.table["Age"], [63, np.nan, np.nan, 0], equal_nan=True)
+    assert np.array_equal(read.table["Age"], [63, np.nan, np.nan, np.nan], equal_nan=True)
 
 
 # Labels read off reports

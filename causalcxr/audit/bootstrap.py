@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from causalcxr.audit.draws import Draws
 from causalcxr.audit.groups import Groups
@@ -13,8 +12,9 @@ from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
 from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.errors import CausalCXRError
+from causalcxr.ids import patient_numbers
 
-__all__ = ["Validation", "bootstrap", "patient_counts", "patient_numbers"]
+__all__ = ["Validation", "bootstrap", "patient_counts"]
 
 Values = np.ndarray | Sequence[float]
 GroupsLike = Groups | Mapping[str, np.ndarray] | np.ndarray
@@ -155,25 +155,6 @@ def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> n
     return counts
 
 
-def patient_numbers(
-    patients: np.ndarray | Sequence[object] | None, n: int, what: str = "bootstrap"
-) -> tuple[np.ndarray, int]:
-    """Return the number of each row's patient, (n,), and how many patients there are.
-
-    Raises:
-        CausalCXRError: If there is not one known patient a row.
-    """
-    if patients is None:
-        return np.arange(n), n
-    codes, known = pd.factorize(np.asarray(patients))
-    if len(codes) != n:
-        raise CausalCXRError(f"{what}: {len(codes)} patients beside {n} rows; give one a row")
-    if (codes < 0).any():
-        row = int((codes < 0).argmax())
-        raise CausalCXRError(f"{what}: the patient of row {row} is missing; name or drop it")
-    return codes, len(known)
-
-
 @dataclass
 class _Plan:
     """What is computed in each draw.
@@ -211,7 +192,7 @@ class _Plan:
         bins: int | Sequence[float],
     ) -> "_Plan":
         scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-        units, many = patient_numbers(patients, len(labels))
+        units, known = patient_numbers(patients, len(labels), "bootstrap")
         edges = bin_edges(bins)
         rows = Ranked(scores, labels, weights=weights, units=units, edges=edges)
         ranked = {}
@@ -221,11 +202,13 @@ class _Plan:
             ranked[name] = Ranked(scores[mask], labels[mask], **parts)
         rule = ThresholdRule.read(threshold)
         if validation is None or rule.kind == "fixed":
-            return cls(rows, ranked, many, rule, None, 0)
-        its_units, its_many = patient_numbers(validation.patients, len(validation.labels))
+            return cls(rows, ranked, len(known), rule, None, 0)
+        its_units, its_known = patient_numbers(
+            validation.patients, len(validation.labels), "validation"
+        )
         its = {"weights": validation.weights, "units": its_units}
         other = Ranked(validation.scores, validation.labels, **its)
-        return cls(rows, ranked, many, rule, other, its_many)
+        return cls(rows, ranked, len(known), rule, other, len(its_known))
 
     def choose(self, names: Sequence[str] | None) -> None:
         """Set what is measured."""

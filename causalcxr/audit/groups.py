@@ -9,6 +9,7 @@ import pandas as pd
 
 from causalcxr.audit.arrays import read_labels
 from causalcxr.errors import CausalCXRError, nearest
+from causalcxr.ids import patient_numbers
 
 __all__ = [
     "AGE_EDGES",
@@ -276,11 +277,9 @@ def _counted(
     """Return the table of groups with what is in each."""
     n = len(next(iter(masks.values())))
     y = np.full(n, np.nan) if labels is None else read_labels(labels)
-    who = np.arange(n) if patients is None else pd.factorize(np.asarray(patients))[0]
-    if len(y) != n or len(who) != n:
-        raise CausalCXRError(
-            f"groups: {len(y)} labels and {len(who)} patients beside {n} rows; give one a row"
-        )
+    if len(y) != n:
+        raise CausalCXRError(f"groups: {len(y)} labels beside {n} rows; give one a row")
+    who, _ = patient_numbers(patients, n, "groups")
     found["n"] = [int(mask.sum()) for mask in masks.values()]
     found["positives"] = [int((y[mask] == 1).sum()) for mask in masks.values()]
     found["negatives"] = [int((y[mask] == 0).sum()) for mask in masks.values()]

@@ -9,9 +9,10 @@ from scipy.special import betaincinv
 from scipy.stats import binomtest, wilcoxon
 
 from causalcxr.audit.arrays import ratio
-from causalcxr.audit.bootstrap import patient_counts, patient_numbers
+from causalcxr.audit.bootstrap import patient_counts
 from causalcxr.audit.intervals import Interval, percentile
 from causalcxr.errors import CausalCXRError
+from causalcxr.ids import patient_numbers
 
 __all__ = [
     "FlipTest",
@@ -228,12 +229,12 @@ def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTes
         raise CausalCXRError(
             f"flips: {len(before)} decisions before and {len(after)} after; give pairs"
         )
-    codes, many = patient_numbers(patients, len(before), "flips")
+    codes, distinct = patient_numbers(patients, len(before), "flips")
     change = after - before
     known = ~np.isnan(change)
     change, codes = change[known], codes[known]
-    balance = np.bincount(codes, change, minlength=many)
-    flipped = np.bincount(codes, np.abs(change), minlength=many)
+    balance = np.bincount(codes, change, minlength=len(distinct))
+    flipped = np.bincount(codes, np.abs(change), minlength=len(distinct))
     up, down = int((balance > 0).sum()), int((balance < 0).sum())
     tied, present = int(((balance == 0) & (flipped > 0)).sum()), len(np.unique(codes))
     p = binomtest(up, up + down).pvalue if up + down else (1.0 if present else np.nan)

@@ -9,8 +9,10 @@ import pandas as pd
 
 from causalcxr.audit.classifier import Classifier
 from causalcxr.cohort import Cohort
-from causalcxr.errors import ClassifierError, nearest
+from causalcxr.columns import MISSING_WORDS
+from causalcxr.errors import ClassifierError, CohortError, nearest
 from causalcxr.rows import shown
+from causalcxr.sources.table import read_cells
 
 __all__ = ["ScoreTable"]
 
@@ -61,9 +63,9 @@ class ScoreTable(Classifier):
             ClassifierError: If the file cannot be read or a column is not there.
         """
         try:
-            table = pd.read_csv(path, dtype={"record": str, "world": str})
-        except (OSError, ValueError) as error:
-            raise ClassifierError(f"{path}: {error}; give a .csv of record and score") from None
+            table = read_cells(Path(path))
+        except CohortError as error:
+            raise ClassifierError(f"{error}; give a .csv of record and score") from None
         for name in ("record", column):
             if name not in table:
                 raise ClassifierError(
@@ -71,6 +73,8 @@ class ScoreTable(Classifier):
                     "and score"
                 )
         keys = ["record", "draw"] if "draw" in table else ["record"]
+        for name in (column, *keys[1:]):
+            table[name] = _numbers(table, name, path)
         if "world" not in table:
             table["world"] = "factual"
         worlds = {
@@ -104,6 +108,22 @@ class ScoreTable(Classifier):
                 f"({len(absent):,} missing); score every image"
             )
         return table.to_numpy(dtype=np.float64)[places]
+
+
+def _numbers(table: pd.DataFrame, name: str, path: str | Path) -> pd.Series:
+    """Return a column of a table of texts as numbers, missing where a cell is empty or NA."""
+    cells = table[name].str.strip()
+    cells = cells.where(~cells.isin(("", *MISSING_WORDS)))
+    numbers = pd.to_numeric(cells, errors="coerce")
+    wrong = (numbers.isna() & cells.notna()).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ClassifierError(
+            f"{path}: record {shown(table['record'].iat[row])}: {name} {shown(cells.iat[row])} is "
+            f"not a number ({wrong.sum():,} rows); write it such as 0.3, with a decimal point"
+        )
+    is_whole = numbers.notna().all() and (numbers == np.rint(numbers)).all()
+    return numbers.astype(np.int64 if name == "draw" and is_whole else np.float64)
 
 
 def _as_texts(index: pd.Index) -> pd.Index:

@@ -86,7 +86,7 @@ def cohen_kappa(
     one, two = pd.Series(first).reset_index(drop=True), pd.Series(second).reset_index(drop=True)
     if len(one) != len(two):
         raise CausalCXRError(f"kappa: {len(one)} and {len(two)} answers; give one of each a trial")
-    group = read_patients(None if clusters is None else np.asarray(clusters), len(one))
+    group = read_patients(clusters, len(one))
     both = (one.notna() & two.notna()).to_numpy()
     codes = _codes([one[both], two[both]], levels)
     k = int(codes.max(initial=0)) + 1 if levels is None else len(levels)
@@ -139,7 +139,7 @@ def fleiss_kappa(
         raise CausalCXRError(
             f"Fleiss: trial {int(missing.argmax())} has no answer of some rater; leave it out"
         )
-    group = read_patients(None if clusters is None else np.asarray(clusters), n)
+    group = read_patients(clusters, n)
     codes = np.stack(_codes([frame[name] for name in frame], None), axis=1)
     counts = np.zeros((n, int(codes.max()) + 1))
     np.add.at(counts, (np.arange(n)[:, None], codes), 1)

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from causalcxr.errors import CausalCXRError
+from causalcxr.ids import patient_numbers
 
 __all__ = ["Array", "read_images", "read_patients", "read_vectors", "row_blocks", "same_length"]
 
@@ -100,12 +101,20 @@ def read_patients(patients: Array | Sequence[object] | None, n: int) -> np.ndarr
         >>> read_patients(["b", "a", "b"], 3).tolist()
         [1, 0, 1]
     """
+    codes, distinct = patient_numbers(patients, n)
     if patients is None:
-        return np.arange(n)
-    found = np.asarray(patients)
-    if found.shape != (n,):
-        raise CausalCXRError(f"patients: shape {found.shape} beside {n} rows; give one a row")
-    return np.unique(found.astype(str) if found.dtype == object else found, return_inverse=True)[1]
+        return codes
+    # In the order of their names, so that draws of patients do not depend on the order of rows;
+    # 1 and "1" are two patients.
+    names = sorted(range(len(distinct)), key=lambda k: _order(distinct[k]))
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[names] = np.arange(len(names))
+    return rank[codes]
+
+
+def _order(patient: object) -> tuple[bool, float, str, str]:
+    number = isinstance(patient, int | float | np.number)
+    return not number, float(patient) if number else 0.0, str(patient), type(patient).__name__
 
 
 def same_length(**arrays: np.ndarray) -> int:

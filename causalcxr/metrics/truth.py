@@ -8,6 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from causalcxr.errors import CausalCXRError
+from causalcxr.ids import as_ids
 from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.inputs import Array, read_images, read_patients, same_length
 
@@ -56,7 +57,7 @@ def truth_errors(
     )
     n = same_length(true=right, twin=ours, factual=before)
     number = read_patients(patients, n)
-    person = number if patients is None else np.asarray(patients)
+    person = number if patients is None else as_ids(patients).to_numpy()
     error, change = (np.abs(each - right)[:, 0].astype(np.float64) for each in (ours, before))
     parts = {"whole": np.ones(error.shape, dtype=bool)}
     if mask is not None:

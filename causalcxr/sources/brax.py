@@ -24,6 +24,11 @@ def _column(name: str) -> Callable[[Rows], np.ndarray]:
     return lambda rows: rows.texts(name)
 
 
+def _study(rows: Rows) -> np.ndarray:
+    known = "AccessionNumber" in rows
+    return rows.texts("AccessionNumber") if known else np.full(len(rows), "", dtype=object)
+
+
 SOURCE = Source(
     name="brax",
     dataset="BRAX",
@@ -51,7 +56,7 @@ SOURCE = Source(
         # Ages are bins of five years, written as their lower ends.
         "Age": age("PatientAge", bins=5),
     },
-    findings=marked(),
+    findings=marked(study=_study),
     images=ImageFiles(_column("PngPath"), also=_column("DicomPath")),
     ids={"AccessionNumber": "study", "Manufacturer": "manufacturer"},
     facts=(("dates-fictitious", "dates are fictitious and not used"),),

@@ -18,7 +18,7 @@ from causalcxr.sources.races import one_race, race
 from causalcxr.sources.readings import age, by_file, marked, sex
 from causalcxr.sources.rows_of import Rows
 
-__all__ = ["SOURCE", "frontal_and_projection", "harmonise", "load", "recognises"]
+__all__ = ["SOURCE", "frontal_and_projection", "harmonise", "load", "recognises", "study_folder"]
 
 _ORDER = pd.Index(("AP", "PA", "LATERAL"), dtype=object)
 
@@ -51,6 +51,11 @@ def frontal_and_projection(
         return pd.Categorical.from_codes(codes, _ORDER)
 
     return read
+
+
+def study_folder(column: str) -> Callable[[Rows], np.ndarray]:
+    """Return how the study of a record is read off the folder of its image."""
+    return lambda rows: pd.Series(rows.texts(column)).str.rpartition("/")[0].to_numpy(object)
 
 
 def _patient(rows: Rows) -> np.ndarray:
@@ -92,7 +97,7 @@ SOURCE = Source(
         "Age": age("Age", adults=True, open_from=90),
         "Race": race,
     },
-    findings=marked(),
+    findings=marked(study=study_folder("Path")),
     split=by_file({"train": "train", "valid": "val"}),
     images=ImageFiles(_image, suffixes=(".png",)),
     derived={"PATIENT": _patient},

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.errors import CohortError
-from causalcxr.sources.chexpert import frontal_and_projection
+from causalcxr.sources.chexpert import frontal_and_projection, study_folder
 from causalcxr.sources.contract import Source, Table
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS
@@ -82,7 +82,7 @@ SOURCE = Source(
         "Age": age("age", adults=True, open_from=90),
         "Race": race_in("race", "chexpert_races"),
     },
-    findings=marked(),
+    findings=marked(study=study_folder("path_to_image")),
     split=split("split"),
     images=ImageFiles(_image, ("PNG", "PNG/PNG", "images", "."), (".png", ".jpg", ".dcm")),
     ids={"ethnicity": "ethnicity"},

@@ -20,7 +20,7 @@ from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import Policy
 from causalcxr.sources.reading import header_of, read_columns
-from causalcxr.sources.rows_of import Rows
+from causalcxr.sources.rows_of import EMPTY, Rows
 
 __all__ = ["Reading", "Source", "Table"]
 
@@ -237,7 +237,7 @@ class Source:
     def _identified(self, rows: Rows, policy: Policy) -> tuple[Rows, Ledger]:
         """Keep every record once, under an id of its own."""
         for what in (self.record, self.patient):
-            rows.refuse(what, rows.texts(what) == "", "has no id; give it one")
+            rows.refuse(what, rows.blank(what), "has no id; give it one")
         same = rows.frame.duplicated().to_numpy()
         ids = rows.frame[self.record].cat.codes
         differ = ids[~same].duplicated().reindex(ids.index, fill_value=False).to_numpy()
@@ -306,7 +306,7 @@ def _read(table: Table, files: Sequence[Path]) -> Rows:
 def _kept(rows: Rows, column: str, numbers: bool) -> object:
     """Return a column as it is; if asked for, as numbers where every filled cell is one."""
     codes, texts = rows.distinct(column)
-    filled = np.array([text not in ("", "NA", "NaN", "nan") for text in texts], dtype=bool)
+    filled = np.array([text.strip() not in EMPTY for text in texts], dtype=bool)
     values = pd.to_numeric(pd.Series(texts, dtype=object).where(filled), errors="coerce")
     if numbers and not (values.isna() & filled).any():
         return np.append(values.to_numpy(np.float64), np.nan)[codes]

@@ -23,7 +23,8 @@ DATASETS = (
 
 def _patient(rows: Rows) -> np.ndarray:
     """Return patients under the names of their data sets: their numbers are not unique."""
-    return rows.texts("Dataset_name") + "/" + rows.texts("PatientID")
+    named = rows.texts("Dataset_name") + "/" + rows.texts("PatientID")
+    return np.where(rows.blank("PatientID"), "", named)
 
 
 def _image(rows: Rows) -> np.ndarray:

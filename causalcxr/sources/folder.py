@@ -12,15 +12,20 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
+from causalcxr.ids import as_ids, check_kinds
 from causalcxr.images import FileImages
 from causalcxr.sources.image_files import check_format, open_images, write_images
 from causalcxr.sources.staging import taking_the_place_of
-from causalcxr.sources.table import read_cells
+from causalcxr.sources.table import missing_words, read_cells
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
 
 SCHEMA = 1
 _KIND = "causalcxr cohort"
+_DTYPES = {
+    "number": np.float64, "integer": np.int64, "unsigned": np.uint64, "boolean": bool,
+    "text": object,
+}  # fmt: skip
 _RESERVED = ("record", "draw", "patient", "split")
 
 
@@ -116,7 +121,12 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
 def _csv(cohort: Cohort) -> bytes:
     """Return the table with its ids, as a file."""
     # A carriage return in a text is quoted only if the end of a line holds one.
-    text = _beside(cohort).to_csv(index=False, lineterminator="\r\n")
+    table = _beside(cohort)
+    for name in ("record", "patient"):
+        check_kinds(table[name], cohort.origin or cohort.source)
+    for name, words in cohort.words.items():
+        table[name] = table[name].astype(object).where(words == "", words)
+    text = table.to_csv(index=False, lineterminator="\r\n")
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
@@ -138,6 +148,7 @@ def _described(cohort: Cohort, images: str | None) -> dict[str, Any]:
         "image_format": images if with_images else None,
         "image_size": list(cohort.images.size) if with_images else None,
         "types": {str(name): _type(table[name]) for name in table},
+        "missing_words": sorted(cohort.words),
         "notes": cohort.notes,
     }
 
@@ -145,10 +156,10 @@ def _described(cohort: Cohort, images: str | None) -> dict[str, Any]:
 def _beside(cohort: Cohort) -> pd.DataFrame:
     """Return the table with its ids as columns."""
     table = cohort.table
-    first = {"record": cohort.records.to_numpy()}
+    first = {"record": as_ids(cohort.records).infer_objects().to_numpy()}
     if cohort.index.nlevels > 1:
         first["draw"] = cohort.draws
-    first["patient"] = cohort.patients.to_numpy()
+    first["patient"] = cohort.patients.infer_objects().to_numpy()
     if cohort.splits is not None:
         first["split"] = cohort.splits.to_numpy()
     ids = pd.DataFrame(first, index=table.index)
@@ -162,7 +173,10 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
         raise CohortError(
             f"{file}: changed since it was saved; load the .csv itself to use it as it is"
         )
-    types = manifest["types"]
+    types, words = manifest["types"], {}
+    for name in manifest.get("missing_words", ()) if cells is not None else ():
+        words[name] = missing_words(cells[name])
+        cells[name] = cells[name].where(words[name] == "", "")
     table = pd.DataFrame(
         {name: _restored(None if cells is None else cells[name], types[name]) for name in types}
     )
@@ -176,6 +190,7 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
         origin=file,
         notes=manifest["notes"],
     )
+    cohort = cohort.remembering(words)
     return cohort.with_images(_images(path / "images", cohort.index, manifest, size))
 
 
@@ -199,12 +214,12 @@ def _type(column: pd.Series) -> str:
     if kind == "b" and not column.isna().any():
         return "boolean"
     if kind in "iu" and not column.isna().any():
-        return "integer"
+        return "unsigned" if (column > np.iinfo(np.int64).max).any() else "integer"
     return "number" if kind in "iuf" else "text"
 
 
 def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
-    dtype = {"number": np.float64, "integer": np.int64, "boolean": bool, "text": object}[kind]
+    dtype = _DTYPES[kind]
     if cells is None:
         return pd.Series([], dtype=dtype)
     values = cells.to_numpy(dtype=object, copy=True)

@@ -17,7 +17,7 @@ from causalcxr.sources.policy import ABNORMAL, BLANK, FINDINGS, UNLISTED, P
 __all__ = ["LabelMap", "bundled"]
 
 # What a word may stand for besides findings and levels.
-_ABNORMAL, _NOTHING = "abnormal", "nothing"
+_ABNORMAL, _NOTHING, _ASIDE = _OTHER = "abnormal", "nothing", "set aside"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class LabelMap:
 
     A map is a YAML file of lines such as `effusion: {is: Pleural Effusion, why: ...}`. A word may
     stand for one finding or several, for `abnormal` (something that the 14 findings have no name
-    for, which denies No Finding all the same) or for `nothing`.
+    for, which denies No Finding all the same), for `nothing`, or for `set aside` (the authors do
+    not use the image, so that no word beside it says anything).
 
     Args:
         source: What the words are those of.
@@ -52,7 +53,7 @@ class LabelMap:
 
         Args:
             path: The file.
-            targets: What words may stand for, `abnormal` and `nothing` aside.
+            targets: What words may stand for besides `abnormal`, `nothing` and `set aside`.
 
         Raises:
             CohortError: If the file is no such map, a target is not known, or a line has no
@@ -96,8 +97,8 @@ class LabelMap:
 
         Args:
             lists: The words of each of n lists.
-            silent: What a list says of findings if no word of it says anything: an empty one, or
-                one that calls the film unchanged.
+            silent: What a list says of findings if no word of it says anything: an empty one, one
+                that calls the radiograph unchanged, or one that is set aside.
 
         Returns:
             The marks by finding, shape (n,), int8: `P` or `UNLISTED`; of No Finding `P`,
@@ -108,6 +109,8 @@ class LabelMap:
         unknown = [""] * len(lists)
         for row, words in enumerate(lists):
             targets, unknown[row] = self._targets(words)
+            if self.sets_aside(words):
+                targets = set()
             for target in targets & set(marks):
                 marks[target][row] = P
             for name in marks if not targets else ():
@@ -116,6 +119,15 @@ class LabelMap:
                 ill = targets - {"Support Devices"}
                 marks["No Finding"][row] = ABNORMAL if ill else BLANK
         return marks, unknown
+
+    def sets_aside(self, words: Sequence[str]) -> bool:
+        """Return whether a list has a word by which the authors set the image aside.
+
+        Example:
+            >>> bundled("padchest_labels").sets_aside(["normal", "exclude"])
+            True
+        """
+        return any(_ASIDE in (self.of(word) or ()) for word in words)
 
     def nearest_to(self, word: str) -> str:
         """Return a hint that names the nearest word of the map, or an empty string."""
@@ -142,9 +154,11 @@ def _means(path: Path, word: Any, line: Any, targets: Sequence[str]) -> tuple[st
     if not isinstance(line, dict) or set(line) != {"is", "why"} or not line["why"]:
         raise CohortError(f"{place}: write `{{is: ..., why: ...}}`; every line has its reason")
     found = line["is"] if isinstance(line["is"], list) else [line["is"]]
-    known = (*targets, _ABNORMAL, _NOTHING)
+    known = (*targets, *_OTHER)
     if not found:
-        raise CohortError(f"{place}: `is` names nothing; write a finding, abnormal or nothing")
+        raise CohortError(
+            f"{place}: `is` names nothing; write a finding, abnormal, nothing or set aside"
+        )
     for target in found:
         if target not in known:
             hint = nearest(str(target)[:60], known) or f"; one of {', '.join(known)}"

@@ -51,7 +51,7 @@ def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
     written = as_levels(
         rows, "ViewPosition", [_VIEWS.get(text.strip().upper()) for text in texts], _ORDER
     )
-    blank = rows.texts("ViewPosition") == ""
+    blank = rows.blank("ViewPosition")
     codes = written.codes.copy()
     if "ViewCodeSequence_CodeMeaning" in rows:
         column = "ViewCodeSequence_CodeMeaning"

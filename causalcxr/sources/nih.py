@@ -65,7 +65,8 @@ def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> Mapping[str, np.nda
     healthy = marks.pop("No Finding")
     _, texts = rows.distinct(_LABELS)
     for name in OTHERS:
-        found = np.array([P if name in text.split("|") else UNLISTED for text in texts], np.int8)
+        lists = [[word.strip().lower() for word in text.split("|")] for text in texts]
+        found = np.array([P if name.lower() in words else UNLISTED for words in lists], np.int8)
         marks[name] = rows.looked_up(_LABELS, found, BLANK)
     return marks | {"No Finding": healthy}
 

@@ -5,6 +5,8 @@ References:
     Medical Image Analysis 2020), https://bimcv.cipf.es/bimcv-projects/padchest/.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import Policy
 from causalcxr.sources.readings import listed, plausible, sex, view
-from causalcxr.sources.rows_of import Rows
+from causalcxr.sources.rows_of import EMPTY, Rows
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises", "words_of"]
 
@@ -21,17 +23,25 @@ _VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "LATERAL"}
 _READ_VIEW = view("Projection", _VIEWS)
 
 
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+# In a Python list as text, line ends and unusual spaces are written as escapes: \n, \xa0, \u200b.
+_SPACE = re.compile(r"\\+(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[nrtfv])")
+
+
 def words_of(text: str) -> list[str]:
-    """Return the labels of a cell: a Python list as text, with stray spaces and locations in it.
+    r"""Return the labels of a cell: a Python list as text, with stray spaces and locations in it.
 
     Example:
         >>> words_of("['pleural effusion', ' cardiomegaly ', 'loc right', '']")
         ['pleural effusion', 'cardiomegaly']
+        >>> words_of(r"['pleural effusion\n', 'pulmonary\xa0mass']")
+        ['pleural effusion', 'pulmonary mass']
     """
-    words = [word.strip(" '\"[]") for word in text.split(",")]
-    return [
-        word for word in words if word and word != "nan" and not word.lower().startswith("loc ")
-    ]
+    quoted = [single or double for single, double in _QUOTED.findall(text)]
+    if _QUOTED.sub("", text).strip("[], \n"):  # some words stand without quotes
+        quoted = [word.strip(" '\"[]\n") for word in text.split(",")]
+    words = [" ".join(_SPACE.sub(" ", word).split()) for word in quoted]
+    return [word for word in words if word not in EMPTY and not word.lower().startswith("loc ")]
 
 
 def _age(rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray:
@@ -48,7 +58,7 @@ def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
     if "MethodProjection" not in rows:
         return values
     _, texts = rows.distinct("MethodProjection")
-    by_hand = [not text or "manual" in text.lower() for text in texts]
+    by_hand = [text.strip() in EMPTY or "manual" in text.lower() for text in texts]
     guessed = ~rows.looked_up("MethodProjection", np.array(by_hand, dtype=bool), True)
     guessed &= values.codes >= 0
     keep = policy.views_guessed == "keep"

@@ -12,8 +12,8 @@ import pandas as pd
 
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.label_maps import bundled
-from causalcxr.sources.policy import BLANK, FINDINGS, UNCERTAIN, N, P, Policy
-from causalcxr.sources.rows_of import Rows
+from causalcxr.sources.policy import BLANK, FINDINGS, UNCERTAIN, UNLISTED, N, P, Policy
+from causalcxr.sources.rows_of import EMPTY, Rows
 
 __all__ = [
     "FEMALE_MALE",
@@ -38,7 +38,7 @@ _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _NUMBER = re.compile(r"(\d{1,4})(?:\.(\d+))?([YMWD]?)")
 _BIN = re.compile(r"[\[(]?(\d{1,3})\s*(?:-|–|to|,)\s*(\d{1,3})[\])]?(?: years?)?")
 _OPEN = re.compile(r"(\d{1,3})\s*(?:or more|or older|and over|\+)|>=?\s*(\d{1,3})")
-_EMPTY = ("", "NA", "NaN", "nan", "None", "N/A")
+_DUMMY = re.compile(r"0+Y")
 
 Reading = Callable[[Rows, Policy, Ledger], np.ndarray | pd.Categorical]
 
@@ -126,7 +126,9 @@ def by_file(parts: Mapping[str, str]) -> Reading:
 class Years:
     """Read an age as completed years from the texts of a column.
 
-    Understood are `63`, `63.0`, `060Y`, `003M`, `012D`, bins (`60-64`), and `85 or more`.
+    Understood are `63`, `63.0`, `060Y`, `003M`, `012D`, bins (`60-64`), and `85 or more`. De-
+    identification writes `000Y` for an age that it removed, so it is missing; DICOM gives the age
+    of a newborn in days, weeks or months: `000D` is one.
 
     Args:
         column: The column.
@@ -159,9 +161,14 @@ class Years:
             name: rows.looked_up(self.column, table[name].to_numpy(), missing)
             for name, missing in zip(table, (np.nan, True, False, False, False), strict=True)
         }
+        dummy = np.array([bool(_DUMMY.fullmatch(text.strip())) for text in texts], dtype=bool)
+        dummy = rows.looked_up(self.column, dummy, False)
+        why = "ages written as 000Y, which stands for a removed age, are missing"
+        ledger.note("age-dummy", why, dummy)
+        columns["years"][dummy] = np.nan
         years = plausible(columns["years"], ledger, self.adults)
         known = ~np.isnan(years)
-        blank = np.isin(rows.texts(self.column), _EMPTY)
+        blank = rows.blank(self.column)
         ledger.note("age-blank", "age is not recorded", blank)
         why = "ages that cannot be read are missing"
         ledger.note("age-unread", why, columns["unread"] & ~blank)
@@ -225,13 +232,17 @@ def plausible(years: np.ndarray, ledger: Ledger, adults: bool = False) -> np.nda
 
 
 def marked(
-    columns: Mapping[str, str] | None = None, codes: Mapping[str, int] | None = None
+    columns: Mapping[str, str] | None = None,
+    codes: Mapping[str, int] | None = None,
+    study: Callable[[Rows], np.ndarray] | None = None,
 ) -> Callable[[Rows, Policy, Ledger], dict[str, np.ndarray]]:
     """Read findings from a column each, with codes as CheXpert has them: 1, 0, -1 and blank.
 
     Args:
         columns: The column of each finding; by default columns named as the findings.
         codes: What other codes say, as marks of the policy.
+        study: The study of each record, shape (n,), as texts, "" where it is not known: labels of
+            one report, so that records of one study whose labels differ are counted.
     """
     given = columns or {name: name for name in FINDINGS}
     meaning = codes or {"1": P, "0": N, "-1": UNCERTAIN}
@@ -244,6 +255,9 @@ def marked(
             marks[finding] = rows.looked_up(column, found, BLANK)
             rule = f"is no label; allowed: {', '.join(meaning)} and blank"
             rows.refuse(column, marks[finding] == _WRONG, rule)
+        if study is not None:
+            why = "labels that differ between images of one study are kept as they are written"
+            ledger.note("labels-differ", why, _differ(marks, study(rows)), "noted")
         return marks
 
     return read
@@ -252,9 +266,22 @@ def marked(
 _WRONG = 99
 
 
+def _differ(marks: Mapping[str, np.ndarray], studies: np.ndarray) -> np.ndarray:
+    """Return which records, shape (n,), have other labels than an image of the same study."""
+    pattern = np.zeros(len(studies), dtype=np.int64)
+    for mark in marks.values():
+        pattern = 8 * pattern + mark  # marks are below 8, and 14 of them fit into 64 bits
+    codes, distinct = pd.factorize(studies)
+    low = np.full(len(distinct), np.iinfo(np.int64).max)
+    high = np.full(len(distinct), -1, dtype=np.int64)
+    np.minimum.at(low, codes, pattern)
+    np.maximum.at(high, codes, pattern)
+    return (low < high)[codes] & (studies != "")
+
+
 def _mark(text: str, meaning: Mapping[str, int]) -> int:
     text = text.strip()
-    if text in _EMPTY:
+    if text in EMPTY:
         return meaning.get("", BLANK)
     return meaning.get(re.sub(r"\.0*$", "", text), _WRONG)
 
@@ -274,14 +301,24 @@ def listed(
     def read(rows: Rows, policy: Policy, ledger: Ledger) -> dict[str, np.ndarray]:
         known = bundled(words)
         _, texts = rows.distinct(column)
-        marks, unknown = known.marks([separate(text) for text in texts])
+        lists = [separate(text) for text in texts]
+        marks, unknown = known.marks(lists)
         strange = rows.looked_up(column, np.array([bool(word) for word in unknown]), False)
         first = next((word for word in unknown if word), "")
         if closed:
             rule = f"holds {first[:60]!r}, not a label of {known.source}{known.nearest_to(first)}"
             rows.refuse(column, strange, rule)
-        why = f"a word that the map of labels does not have says nothing, such as {first[:60]!r}"
+        why = (
+            f"a label that the map does not have, such as {first[:60]!r}, may be any finding: "
+            "those that are not listed beside it are missing"
+        )
         ledger.note("label-unknown", why, strange)
+        open_ended = np.array([bool(word) for word in unknown], dtype=bool)
+        for mark in marks.values():
+            mark[(mark == UNLISTED) & open_ended] = BLANK
+        aside = np.array([known.sets_aside(words) for words in lists], dtype=bool)
+        why = "the authors set the image aside, so its labels say nothing"
+        ledger.note("image-set-aside", why, rows.looked_up(column, aside, False))
         return {name: rows.looked_up(column, mark, BLANK) for name, mark in marks.items()}
 
     return read

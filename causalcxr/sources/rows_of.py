@@ -11,7 +11,10 @@ from causalcxr.errors import CohortError, nearest
 from causalcxr.rows import shown
 from causalcxr.sources.reading import line_of
 
-__all__ = ["Rows"]
+__all__ = ["EMPTY", "Rows"]
+
+# How a cell without a value is written in published tables.
+EMPTY = ("", "NA", "NaN", "nan", "None", "N/A", "null", "<NA>")
 
 
 class Rows:
@@ -82,6 +85,12 @@ class Rows:
         """Return a column as texts, shape (n,), "" where missing."""
         codes, texts = self.distinct(column)
         return np.append(texts, "")[codes]
+
+    def blank(self, column: str) -> np.ndarray:
+        """Return which cells of a column hold no value, shape (n,), boolean."""
+        _, texts = self.distinct(column)
+        empty = np.array([text.strip() in EMPTY for text in texts], dtype=bool)
+        return self.looked_up(column, empty, True)
 
     def numbers(self, column: str) -> np.ndarray:
         """Return a column as numbers, shape (n,), NaN where a text is none."""

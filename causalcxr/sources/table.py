@@ -3,20 +3,24 @@
 import csv
 import io
 import re
+from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
+from causalcxr.columns import MISSING_WORDS
 from causalcxr.errors import CohortError, nearest
 from causalcxr.images import FileImages
 
-__all__ = ["load", "read_cells", "recognises"]
+__all__ = ["load", "missing_words", "read_cells", "recognises"]
 
-# How spreadsheets and statistics programs write an empty cell.
-_EMPTY = ("", "NA", "NaN", "nan")
-_LEADING_ZERO = re.compile(r"[+-]?0\d")
+# A number as programs write one. A whole number with a bare exponent is an identifier: 12E5.
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
+_NUMBER = re.compile(r"-?(?=\.?\d)(?:0|[1-9]\d*)?(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]\d+)", re.ASCII)
+_SAFE_DIGITS = 15  # significant digits that every double keeps
 
 
 def recognises(path: Path) -> bool:
@@ -33,8 +37,9 @@ def load(
     """Read a cohort from a .csv file.
 
     Columns named `record`, `draw`, `patient` and `split`, whatever the case, hold what they say;
-    all are optional. Columns of numbers are read as numbers, unless zeros lead (`007` is a name).
-    Empty cells, `NA`, `NaN` and `nan` are missing.
+    all are optional. A column is read as numbers if each of them gives its own text back; `007`,
+    `12E5` and identifiers of more digits than a float holds stay text. Empty cells, `NA`, `NaN`
+    and `nan` are missing, unless a graph declares the word as a level of the variable.
 
     Args:
         path: The file, UTF-8.
@@ -50,11 +55,13 @@ def load(
     for column in list(cells):
         if column.lower() in ("record", "draw", "patient", "split") and column.lower() not in ids:
             ids[column.lower()] = cells.pop(column).to_numpy()
-    table = pd.DataFrame({name: _typed(cells[name]) for name in cells}, index=cells.index)
+    words = {name: missing_words(cells[name]) for name in cells}
+    typed = {name: _typed(cells[name], words[name] != "") for name in cells}
+    table = pd.DataFrame(typed, index=cells.index)
     if "record" in ids:
         _check_filled(ids["record"], path)
         table.index = _index(ids, path)
-    return Cohort(
+    cohort = Cohort(
         table,
         None if images is None else _images(Path(images), table.index, size),
         patients=ids.get("patient"),
@@ -62,6 +69,17 @@ def load(
         source="table",
         origin=path,
     )
+    return cohort.remembering(words)
+
+
+def missing_words(cells: pd.Series) -> np.ndarray:
+    """Return the word for a missing value in each cell of text, "" where there is none.
+
+    Example:
+        >>> missing_words(pd.Series(["F", "NA", ""])).tolist()
+        ['', 'NA', '']
+    """
+    return np.where(cells.isin(MISSING_WORDS), cells.to_numpy(dtype=object), "")
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -118,7 +136,7 @@ def _text(path: Path) -> str:
 
 def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool) -> None:
     """Refuse doubled headers, and rows that have not as many cells as the header."""
-    twice = [name for k, name in enumerate(header) if name in header[:k]]
+    twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
     if "" in header[:-1]:
@@ -132,19 +150,33 @@ def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool
             )
 
 
-def _typed(cells: pd.Series) -> pd.Series:
+def _typed(cells: pd.Series, worded: np.ndarray) -> pd.Series:
     """Return a column of text as numbers where every filled cell is one, else as text."""
-    empty = cells.isin(_EMPTY).to_numpy()
-    filled = cells[~empty]
+    empty = (cells == "").to_numpy() | worded
+    filled = cells[~empty].str.strip()
     values = cells.to_numpy(dtype=object, copy=True)
     values[empty] = np.nan
-    text = any(_LEADING_ZERO.match(cell) for cell in filled.unique())
-    if text or pd.to_numeric(filled, errors="coerce").isna().any():
+    texts = filled.unique()
+    one_each = all(map(_gives_its_text_back, texts)) and len(set(map(float, texts))) == len(texts)
+    if not one_each:
         return pd.Series(values, index=cells.index)
     # Python's own conversion: it is exact, where that of pandas can miss the last bit.
     numbers = values.astype(np.float64)
-    whole = not empty.any() and filled.str.fullmatch(r"[+-]?\d{1,15}").all()
+    whole = not empty.any() and all(map(_WHOLE.fullmatch, texts))
     return pd.Series(numbers.astype(np.int64) if whole else numbers, index=cells.index)
+
+
+def _gives_its_text_back(text: str) -> bool:
+    """Return whether a text is a number of which reading it as a float loses no digit."""
+    whole = _WHOLE.fullmatch(text)
+    if whole and len(text) <= _SAFE_DIGITS:
+        return True
+    if whole:
+        return abs(float(text)) < 2**53
+    if not _NUMBER.fullmatch(text):
+        return False
+    number = float(text)
+    return repr(number) == text or Decimal(repr(number)) == Decimal(text)
 
 
 def _check_filled(records: np.ndarray, path: Path) -> None:

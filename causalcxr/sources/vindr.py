@@ -8,11 +8,14 @@ References:
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from causalcxr.errors import CohortError
 from causalcxr.images import progress
+from causalcxr.rows import shown
 from causalcxr.sources.contract import Source, Table
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
@@ -29,6 +32,7 @@ LABELS = tuple(word for word in bundled("vindr_labels").words.values() if word n
 _AGE, _SEX = "PatientAge", "PatientSex"
 _HEADERS = "dicom_headers.csv"
 _DISAGREE = "readers disagree"
+_YES = ("1", "1.0")
 
 
 def _voted(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
@@ -46,7 +50,8 @@ def _voted(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
         if label not in frame:
             continue
         seen = frame[label].cat
-        yes = np.array([text.strip() in ("1", "1.0") for text in seen.categories] + [False])
+        yes = np.array([text.strip() in _YES for text in seen.categories] + [False])
+        _check_votes(seen, label)
         votes = np.bincount(images.codes, weights=yes[seen.codes], minlength=n)
         split = (votes > 0) & (votes < readers)
         disagree |= split
@@ -61,6 +66,14 @@ def _voted(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
         disagree.astype(np.int8), pd.Index(["", "yes"], dtype=object)
     )
     return pd.DataFrame(columns)
+
+
+def _check_votes(seen: Any, label: str) -> None:
+    """Refuse a cell that is neither 0 nor 1: a blank is no vote against."""
+    for code in np.unique(seen.codes[seen.codes >= 0]):
+        if seen.categories[code].strip() not in (*_YES, "0", "0.0"):
+            text = shown(seen.categories[code])
+            raise CohortError(f"vindr: column {label!r}: {text} is no label; allowed: 0, 1")
 
 
 def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> dict[str, np.ndarray]:
