@@ -6,12 +6,13 @@ the rule, the remedy.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import date, time, timedelta
 
 import numpy as np
 import pandas as pd
 
+from causalcxr.cells import present, spelled, with_levels, with_numbers
 from causalcxr.errors import CohortError, GraphError, nearest
 from causalcxr.graph import Graph, Variable
 from causalcxr.rows import shown
@@ -111,7 +112,9 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
 def replace(
     values: pd.Series, column: np.ndarray, variable: Variable, old: np.ndarray | None = None
 ) -> pd.Series:
-    """Return a column in raw units with new values; a cell that does not change is kept.
+    """Return a column in raw units with new values, in its own dtype and spelling; see `cells`.
+
+    A cell that does not change is kept.
 
     Args:
         values: The column as it is, in raw units.
@@ -128,49 +131,39 @@ def replace(
     changed = ~((old == column) | (np.isnan(old) & np.isnan(column)))
     if not changed.any():
         return values
-    if variable.is_discrete or values.dtype.kind not in "iuf":
-        cells = values.to_numpy(dtype=object, copy=True)
-        cells[changed] = decode(column[changed], variable)
-        return pd.Series(cells, index=values.index, name=values.name).infer_objects()
-    whole = values.dtype.kind in "iu" and np.all(column == np.rint(column))
-    return pd.Series(column, index=values.index, name=values.name).astype(
-        values.dtype if whole else np.float64
-    )
-
-
-def _missing(values: np.ndarray) -> np.ndarray:
-    """Return which of some values are empty cells."""
-    return pd.isna(values) | np.array([isinstance(v, str) and not v for v in values], dtype=bool)
+    if variable.is_discrete:
+        return with_levels(values, changed, old, column, variable)
+    return with_numbers(values, changed, column, variable)
 
 
 def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
     """Return positions of levels; only the few distinct values are looked at in Python."""
     codes, distinct = pd.factorize(values.to_numpy(dtype=object))
-    empty = _missing(distinct) if len(distinct) else np.zeros(0, dtype=bool)
+    empty = ~present(distinct)
     lookup = np.full(len(distinct) + 1, np.nan)  # the last one serves code -1: missing
     places = {level: float(k) for k, level in enumerate(variable.levels)}
     for k, value in enumerate(distinct):
         if empty[k]:
             continue
-        if _spelled(value) in places:
-            lookup[k] = places[_spelled(value)]
+        if (level := _level_of(value, places)) in places:
+            lookup[k] = places[level]
         elif value not in _UNKNOWN:
             raise _unknown_level(value, values[codes == k], variable, place)
     return lookup[codes]
 
 
-def _spelled(value: object) -> str:
-    """Return a value as a level would be written: 1.0, read from a column with gaps, is '1'."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+def _level_of(value: object, levels: Container[str]) -> str:
+    """Return a cell's level; True and False are 1 and 0 where those are the levels."""
+    if isinstance(value, bool | np.bool_) and str(value) not in levels:
         return str(int(value))
-    return str(value)
+    return spelled(value)
 
 
 def _unknown_level(value: object, cells: pd.Series, variable: Variable, place: str) -> CohortError:
     where = f"{place}, record {shown(cells.index[0])}: {shown(value)}"
     counted = f"({len(cells):,} record{'s' if len(cells) > 1 else ''})"
     levels = ", ".join(variable.levels)
-    if _spelled(value) == "-1":
+    if spelled(value) == "-1":
         return CohortError(
             f"{where} is a code for uncertain, not a level {counted}; "
             f"decide what it means: leave it empty, or write one of {levels}"
@@ -194,7 +187,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
             dtype=np.float64, na_value=np.nan
         )
         unread = np.isnan(numbers)
-        unread[unread] = ~(_missing(cells[unread]) | np.isin(cells[unread].astype(str), _UNKNOWN))
+        unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
     _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
     if variable.range is not None:

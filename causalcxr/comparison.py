@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from causalcxr.cells import present
 from causalcxr.errors import CohortError
 from causalcxr.rows import shown
 
@@ -150,9 +151,9 @@ def _differs(before: pd.Series, after: pd.Series) -> np.ndarray:
         b = after.to_numpy(dtype=np.float64, na_value=np.nan)
         return (a != b) & ~(np.isnan(a) & np.isnan(b))
     a, b = before.to_numpy(dtype=object), after.to_numpy(dtype=object)
-    absent_a, absent_b = pd.isna(a) | (a == ""), pd.isna(b) | (b == "")
-    differs = absent_a != absent_b
-    both = ~absent_a & ~absent_b
+    present_a, present_b = present(a), present(b)
+    differs = present_a != present_b
+    both = present_a & present_b
     differs[both] = a[both] != b[both]
     return differs
 
@@ -179,7 +180,7 @@ def _short(value: object) -> str:
     """Return a value for a caption."""
     if pd.isna(value) or value == "":
         return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _named(label: object) -> str:

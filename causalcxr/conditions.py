@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from causalcxr.cells import present, spelled
 from causalcxr.condition_syntax import (
     All,
     Anyone,
@@ -101,8 +102,8 @@ class _Values:
     def as_texts(self) -> "_Values":
         """Return the values as they are spelled: 1 and 1.0 are '1'."""
         if not self.name:
-            return _Values("texts", _spelled(self.values), True)
-        texts = np.array([_spelled(value) for value in self.values], dtype=object)
+            return _Values("texts", spelled(self.values), True)
+        texts = np.array([spelled(value) for value in self.values], dtype=object)
         return _Values("texts", texts, self.known, self.name)
 
 
@@ -153,7 +154,7 @@ class _Evaluation:
     def _missing(self, column: Operand) -> np.ndarray:
         if isinstance(column, Literal):
             refuse(self.query, f"{column.value!r} is not a column; write Age is missing")
-        return ~_known(self._column(column.name)[1].to_numpy(dtype=object))
+        return ~present(self._column(column.name)[1].to_numpy(dtype=object))
 
     def _flag(self, column: Column) -> _Answer:
         values = self._values(column)
@@ -216,7 +217,7 @@ class _Evaluation:
         if other.name:
             kinds = f"column {column.name!r} holds {column.kind}, {other.name!r} {other.kind}"
             refuse(self.query, f"{kinds}; they cannot be compared")
-        remedy = "write the number" if column.numeric else f"write '{_spelled(other.values)}'"
+        remedy = "write the number" if column.numeric else f"write '{spelled(other.values)}'"
         if column.numeric and column.kind == "truth values":
             remedy = "write True or False"
         elif column.numeric and _reads_as_number(other.values):
@@ -267,7 +268,7 @@ class _Evaluation:
         if types.is_numeric_dtype(column.dtype) and column.dtype.kind in "iufb":
             return _numbers(name, column)
         cells = column.to_numpy(dtype=object)
-        known = _known(cells)
+        known = present(cells)
         what = types.infer_dtype(cells[known], skipna=True)
         kind = _KINDS.get(what, "")
         if not kind and all(
@@ -300,13 +301,6 @@ def _numbers(name: str, column: pd.Series) -> _Values:
     return _Values("truth values" if kind == "b" else "numbers", values, known, name)
 
 
-def _known(cells: np.ndarray) -> np.ndarray:
-    """Return which cells hold something; an empty text is missing."""
-    known = ~pd.isna(cells)
-    known[known] = [not (isinstance(each, str) and not each) for each in cells[known]]
-    return known
-
-
 def _filled(cells: np.ndarray, known: np.ndarray, dtype: type) -> np.ndarray:
     values = np.zeros(len(cells), dtype=dtype)
     try:
@@ -314,13 +308,6 @@ def _filled(cells: np.ndarray, known: np.ndarray, dtype: type) -> np.ndarray:
     except OverflowError:  # whole numbers beyond 64 bits compare as Python does
         values = np.where(known, cells, 0)
     return values
-
-
-def _spelled(value: object) -> str:
-    """Return a value as a level is written: 1 and 1.0 are '1'."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _reads_as_number(text: str) -> bool:
