@@ -1,6 +1,6 @@
 """Is a training step of RadiT faster than that of a public transformer of its size?
 
-    python -m benchmarks radit_speed         (one thread; diffusers' needs causalcxr[latent])
+    python -m benchmarks radit_speed         (one thread; diffusers' needs the extra latent)
 
 Loss, gradient, AdamW and a moving average of the weights, in fp32, batches of 32 at 64 pixels. All
 have the same tokens, width, depth and heads, and the same data. They take turns, in blocks of some

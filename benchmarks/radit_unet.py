@@ -1,6 +1,6 @@
 """RadiT beside diffusers' U-Net of as many parameters, each trained for as long on one thread.
 
-    python -m benchmarks radit_unet          (10 minutes each; needs causalcxr[latent])
+    python -m benchmarks radit_unet          (10 minutes each; needs the extra latent)
 
 The same films of 32 pixels, loss, batch, variables and embedding of them, AdamW for the U-Net and
 both of RadiT's optimisers. Minutes are those of the processor, so that other work beside it takes
@@ -38,7 +38,7 @@ def main(quick: bool = False) -> list[Row]:
     try:
         import diffusers  # noqa: F401
     except ImportError:
-        return [{"network": "skipped: diffusers is not here; install causalcxr[latent]"}]
+        return [{"network": "skipped: diffusers is not here; install the extra latent"}]
     n, m, minutes = (256, 16, 0.05) if quick else (12_000, 600, 10.0)
     cohort, films = filmed(n=n, seed=105, size=_SIDE, enriched=1)
     columns = {k: torch.from_numpy(v) for k, v in cohort.columns(GRAPH).items() if k != "Image"}

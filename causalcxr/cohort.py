@@ -220,8 +220,13 @@ class Cohort:
 
     # Columns
 
-    def columns(self, graph: Graph) -> dict[str, np.ndarray]:
+    def columns(self, graph: Graph, *, beyond_range: bool = False) -> dict[str, np.ndarray]:
         """Return every tabular variable of a graph as the equations read it.
+
+        Args:
+            graph: The graph.
+            beyond_range: Whether numbers may lie outside their range. Those of twins may: an
+                intervention was allowed to set them.
 
         Returns:
             Shape (n,) each, float64: positions of levels, or numbers; NaN where missing, all NaN
@@ -234,7 +239,12 @@ class Cohort:
         found = matches(graph, self._table.columns, self._place)
         table = self.as_declared(graph)._table
         return {
-            name: encode(table[found[name]], graph.variables[name], self._place)
+            name: encode(
+                table[found[name]],
+                graph.variables[name],
+                self._place,
+                beyond_range=beyond_range,
+            )
             if name in found
             else np.full(len(self), np.nan)
             for name in graph.tabular

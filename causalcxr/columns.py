@@ -57,13 +57,16 @@ def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[st
     return found
 
 
-def encode(values: pd.Series, variable: Variable, place: str = "table") -> np.ndarray:
+def encode(
+    values: pd.Series, variable: Variable, place: str = "table", *, beyond_range: bool = False
+) -> np.ndarray:
     """Return a column as the equations read it.
 
     Args:
         values: The column in raw units, its index the records.
         variable: What the column means.
         place: What to call the table in a message.
+        beyond_range: Whether numbers may lie outside the range, as those of twins may.
 
     Returns:
         Shape (n,), float64: positions of levels, or numbers; NaN where a value is missing. Empty
@@ -81,7 +84,7 @@ def encode(values: pd.Series, variable: Variable, place: str = "table") -> np.nd
     place = f"{place}: column {values.name or variable.name!r}"
     if variable.is_discrete:
         return _positions(values, variable, place)
-    return _numbers(values, variable, place)
+    return _numbers(values, variable, place, beyond_range)
 
 
 def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
@@ -174,7 +177,7 @@ def _unknown_level(value: object, cells: pd.Series, variable: Variable, place: s
     )
 
 
-def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
+def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bool) -> np.ndarray:
     if values.dtype.kind in "iuf":
         numbers = values.to_numpy(dtype=np.float64, copy=True)
     else:
@@ -190,7 +193,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
         unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
     _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
-    if variable.range is not None:
+    if variable.range is not None and not beyond_range:
         low, high = variable.range
         rule = f"is outside the range {low:g} to {high:g} of {variable.name!r}"
         remedy = "correct it, leave it empty, or widen the range in the graph"

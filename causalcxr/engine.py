@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.errors import CausalCXRError, install
 
 __all__ = ["run"]
 
@@ -114,7 +114,7 @@ def _on_cluster(work: Callable, tasks: Iterator, shared: Any, address: str) -> I
         from distributed import Client, as_completed
     except ImportError:
         raise CausalCXRError(
-            f'cluster {address!r}: Dask is not installed; pip install "causalcxr[cluster]"'
+            f"cluster {address!r}: Dask is not installed; {install('cluster')}"
         ) from None
     try:
         client = Client(address, timeout=10)

@@ -13,6 +13,7 @@ __all__ = [
     "MechanismError",
     "ModelError",
     "StudyError",
+    "install",
     "nearest",
 ]
 
@@ -51,6 +52,16 @@ class ModelError(CausalCXRError):
 
 class StudyError(CausalCXRError):
     """A reader study that cannot be made, served or analysed as asked."""
+
+
+def install(*extras: str) -> str:
+    """Return how the packages of some extras are installed; causalcxr is on no package index.
+
+    Example:
+        >>> install("app")
+        'in the folder of causalcxr, run: pip install -e ".[app]"'
+    """
+    return f'in the folder of causalcxr, run: pip install -e ".[{",".join(extras)}]"'
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -122,7 +122,8 @@ def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worl
     """Return the worlds of the records that a question changes."""
     graph, bound = model.graph, action.bind(model.graph)
     before = cohort.columns(graph)
-    after = model.counterfactual(cohort.with_images(None), action, seed=seed).columns(graph)
+    twin = model.counterfactual(cohort.with_images(None), action, seed=seed)
+    after = twin.columns(graph, beyond_range=True)
     changed = changed_by(bound.names, before, after)
     if not changed.any():
         raise AuditError(f"evaluate: {bound.describe()} changes no record; ask others")
@@ -238,7 +239,7 @@ def _read(
         name: reader.read(world.cohort.with_images(images))
         for name, images in world.images.items()
     }
-    target = world.twin.columns(graph)
+    target = world.twin.columns(graph, beyond_range=True)
     for name in reader.models:
         answers = {
             world_name: table[name].to_numpy()

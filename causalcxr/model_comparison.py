@@ -156,7 +156,9 @@ def _size(a: "SCM", b: "SCM", records: Cohort, made: list[Cohort], name: str) ->
     graphs = (a.graph, b.graph)
     if any(name not in g.variables or g[name].is_discrete for g in graphs):
         return np.nan
-    one, two = (each.columns(g)[name] for each, g in zip(made, graphs, strict=True))
+    one, two = (
+        each.columns(g, beyond_range=True)[name] for each, g in zip(made, graphs, strict=True)
+    )
     fact = records.columns(b.graph)[name]
     gap = np.abs(two - one)
     if np.isnan(gap).all():

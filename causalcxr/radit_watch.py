@@ -12,6 +12,7 @@ import torch
 
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
+from causalcxr.errors import install
 from causalcxr.graph import Graph
 from causalcxr.mechanisms.image import ImageEquation
 from causalcxr.mechanisms.image_equation import Solving
@@ -97,8 +98,8 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             print(
-                'tensorboard is not installed (pip install "causalcxr[tensorboard]"); the log is '
-                "in train.jsonl",
+                f"tensorboard is not installed; {install('tensorboard')}; the log is in "
+                "train.jsonl",
                 file=sys.stderr,
             )
         else:

@@ -143,7 +143,7 @@ def support(
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
     noise = model.abduct(cohort.with_images(None), seed=seed)
     facts = {name: column.numpy() for name, column in noise.columns.items()}
-    twins = acted.predict(noise).columns(model.graph)
+    twins = acted.predict(noise).columns(model.graph, beyond_range=True)
     moved = {name: ~equal(facts[name], twins[name]) for name in facts}
     settled = {*(acted._action.names if acted._action else ()), *acted._held}
     columns: dict[tuple[str, str], np.ndarray] = {}

@@ -100,7 +100,7 @@ class Served:
 
     def ask(self, path, given=None, **headers):
         """Return status, headers and content of one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             body = given if given is None or isinstance(given, bytes) else json.dumps(given)
             told = {"content-type": "application/json"} if isinstance(body, str) else {}

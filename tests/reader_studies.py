@@ -90,7 +90,7 @@ class Served:
         """Return status, headers and content of one request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            body = None if given is None else json.dumps(given)
+            body = given if given is None or isinstance(given, str) else json.dumps(given)
             told = {"content-type": "application/json"} if body else {}
             connection.request("POST" if body else "GET", path, body, told | headers)
             reply = connection.getresponse()

@@ -1,18 +1,26 @@
 """The explorer's server: this machine only, one line for what is wrong, nobody waits for films."""
 
+import http.client
+import io
 import json
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 from explorers import HOSTILE, laid_out, served
+from PIL import Image
 
 from causalcxr.app.dropping import MOST
 from causalcxr.cli_app import explore
 from causalcxr.command import guarded
 
 pytest.importorskip("nicegui")
+from causalcxr.app.desk import UPLOADS
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +108,107 @@ def test_given_what_no_page_sends_then_it_is_refused(server):
     assert server.ask("/api/ask", who(settings={"Age": [1]}))[0] == 422
     assert server.ask("/api/drop", b"x")[0] == 400
     assert server.ask("/api/drop", bytes(MOST + 1), **{"x-file-name": "a.png"})[0] == 413
+
+
+BODY = '{"model": "small", "who": {"cohort": "patients", "row": 0}, "settings": %s}'
+INVALID = [
+    ("/api/ask", BODY % '{"Age": NaN}', "settings.Age: Input should be a finite number"),
+    ("/api/ask", BODY % '{"Age": -Infinity}', "settings.Age: Input should be a finite number"),
+    ("/api/ask", BODY % '{"Age": 1e999}', "settings.Age: Input should be a finite number"),
+    ("/api/ask", BODY % '{"Sex": "\\ud800"}', "a lone surrogate"),
+    ("/api/ask", BODY % '{"\\udfff": 1}', "a lone surrogate"),
+    ("/api/ask", BODY % '{}, "\\ud800": 1', "a lone surrogate"),
+    ("/api/film", BODY % '{"Age": NaN}', "settings.Age: Input should be a finite number"),
+    ("/api/download/json", BODY % '{"Sex": "\\ud800"}', "a lone surrogate"),
+    ("/api/dose", '{"asked": %s, "variable": "Age"}' % (BODY % '{"Age": NaN}'), "a finite number"),
+    ("/api/strip", '{"asked": %s, "variable": "\\ud83d"}' % (BODY % "{}"), "a lone surrogate"),
+    ("/api/patients", '{"cohort": "patients", "model": "small", "filters": {"Age": {"low": NaN}}}',
+     "filters.Age.low: Input should be a finite number"),
+    ("/api/patients", '{"cohort": "patients", "model": "small", "filters": {"Age": {"low": "x"}}}',
+     "Age: give numbers from and to"),
+    ("/api/patients", '{"cohort": "patients", "model": "small", "page": NaN}', "page: Input"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "why"), INVALID, ids=range(len(INVALID)))
+def test_given_nan_or_half_a_character_in_json_then_one_line_and_status_422(
+    server, path, body, why
+):
+    kind = {"content-type": "application/json"}
+    status, found = told(server.ask(path, body.encode(), **kind))
+    assert status == 422
+    assert why in found["error"]
+    assert "\n" not in found["error"]
+
+
+def test_given_beyond_range_then_table_doubt_graph_image_and_json_are_answered(server):
+    asked = who(settings={"Age": 150}, beyond_range=True)
+    status, table = told(server.ask("/api/ask", asked))
+    assert status == 200
+    assert next(line for line in table["lines"] if line["name"] == "Age")["twin"] == "150 year"
+    assert "beyond_range=True" in table["python"]
+    assert server.ask("/api/doubt", asked)[0] == 200
+    assert server.ask("/api/graph", asked)[0] == 200
+    last = server.ask("/api/film", asked)[2].splitlines()[-1]
+    assert json.loads(last) == {"done": True}
+    kept = told(server.ask("/api/download/json", asked))[1]
+    assert kept["provenance"]["beyond_range"] is True
+
+
+def handshake(server, path, **headers):
+    """Return the status of a websocket's handshake."""
+    asked = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }  # fmt: skip
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request("GET", path, headers=asked | headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_given_a_page_of_another_origin_then_neither_websocket_nor_request_is_answered(server):
+    socket = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    ours = f"http://127.0.0.1:{server.port}"
+    assert handshake(server, socket, Origin=ours) == 101
+    assert handshake(server, socket) == 101  # no browser
+    local = {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}
+    assert handshake(server, socket, **local) == 101
+    others = ["https://evil.example", "null", "", "http://127.0.0.1:1", "http://[::1",
+              f"http://127.0.0.1.evil.example:{server.port}"]  # fmt: skip
+    for other in others:
+        assert handshake(server, socket, Origin=other) == 403, other
+        polling = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+        assert server.ask(polling, Origin=other)[0] == 403, other
+        assert told(server.ask("/api/ask", who(), Origin=other)) == (
+            403,
+            {"error": "the request comes from a page of another site"},
+        )
+    assert server.ask("/api/ask", who(), Origin=ours)[0] == 200
+
+
+def children(process):
+    """Return how many processes a process has started that still run."""
+    listed = (task / "children" for task in Path(f"/proc/{process}/task").iterdir())
+    return sum(len(file.read_text().split()) for file in listed if file.exists())
+
+
+@pytest.mark.slow  # forty processes start one after the other
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_given_forty_uploads_at_once_then_few_decoders_run_and_all_are_answered(server):
+    content = io.BytesIO()
+    Image.fromarray(np.full((64, 64), 99, np.uint8)).save(content, "PNG")
+    drop = partial(server.ask, "/api/drop", content.getvalue(), **{"x-file-name": "a.png"})
+    before, most = children(server.process.pid), 0
+    with ThreadPoolExecutor(40) as pool:
+        replies = [pool.submit(drop) for _ in range(40)]
+        while not all(reply.done() for reply in replies):
+            most = max(most, children(server.process.pid) - before)
+            time.sleep(0.01)
+    assert [reply.result()[0] for reply in replies] == [200] * 40
+    assert 1 <= most <= UPLOADS
 
 
 def test_given_a_film_then_its_events_come_one_by_one_and_the_pair_can_be_taken(server):

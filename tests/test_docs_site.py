@@ -54,7 +54,7 @@ def built(tmp_path_factory):
     """The folder of the site, and what its making said."""
     for name in NEEDED:
         if find_spec(name) is None:
-            pytest.skip(f"{name} is not installed; pip install 'causalcxr[docs]'")
+            pytest.skip(f"{name} is not installed; pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     made = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],

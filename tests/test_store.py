@@ -300,6 +300,6 @@ def test_given_a_table_that_parquet_cannot_hold_then_one_line_and_no_trace(
 
 def test_given_no_pyarrow_then_the_remedy_is_told_before_any_work(cohort, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(CohortError, match=r'pip install "causalcxr\[store\]"'):
+    with pytest.raises(CohortError, match=r'pip install -e "\.\[store\]"'):
         write(cohort, tmp_path / "store")
     assert list(tmp_path.iterdir()) == []

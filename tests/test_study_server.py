@@ -10,7 +10,7 @@ from reader_studies import PAPER, Served, served, small_study
 
 from causalcxr.cli_study import app
 from causalcxr.command import guarded
-from causalcxr.errors import StudyError
+from causalcxr.errors import CausalCXRError, StudyError
 from causalcxr.study.answers import read_answers
 from causalcxr.study.simulate import simulate
 
@@ -153,6 +153,24 @@ def test_given_no_answer_then_it_is_refused_and_the_reader_stays_where_they_are(
     assert read_answers(folder, plan, 0) == []
 
 
+@pytest.mark.parametrize("seen", ["NaN", "Infinity", "1e999", '"\\ud800"'])
+def test_given_nan_or_half_a_character_then_one_line_and_status_422(running, seen):
+    server, folder, plan = running
+    body = f'{{"step": 0, "choice": 0, "confidence": 3, "seen_ms": {seen}}}'
+    kind = {"content-type": "application/json"}
+    status, _, content = server.ask(f"{server.paths[0]}/answer", body, **kind)
+    assert status == 422
+    assert "\n" not in json.loads(content)["error"]
+    assert read_answers(folder, plan, 0) == []
+
+
+def test_given_a_page_of_another_site_then_its_answer_is_refused(running):
+    server, folder, plan = running
+    path = f"{server.paths[0]}/answer"
+    assert server.ask(path, answer(0), Origin="https://evil.example")[0] == 403
+    assert read_answers(folder, plan, 0) == []
+
+
 def test_given_an_answer_twice_or_too_early_then_the_first_stands_and_none_is_left_out(running):
     server, folder, plan = running
     path = f"{server.paths[1]}/answer"
@@ -186,7 +204,7 @@ def test_given_another_image_or_a_taken_port_then_nothing_is_served(tmp_path, ru
 
     folder = tmp_path / "s"
     plan = small_study(folder)
-    with pytest.raises(StudyError, match="give another --port"):
+    with pytest.raises(CausalCXRError, match="give another --port"):
         serve(folder, running[0].port)
     image = folder / "images" / f"{plan.trials[0].images[0]}.png"
     image.write_bytes(image.read_bytes()[:-1] + b"\x00")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from causalcxr.app.doubt import Doubt, doubt_of
 from causalcxr.app.downloads import Pair
@@ -22,31 +22,31 @@ from causalcxr.app.question import Answer, Question, Visit, worded_value
 from causalcxr.app.workbench import Workbench
 from causalcxr.errors import CohortError
 from causalcxr.marking import synthetic
+from causalcxr.web_server import Sent
 
-__all__ = ["Asked", "Desk", "Who"]
+__all__ = ["UPLOADS", "Asked", "Desk", "Who"]
 
 _T = TypeVar("_T")
 _VISITS, _PAIRS = 256, 64
+UPLOADS = 4  # files that are read and decoded at a time
 
 
-class Who(BaseModel):
+class Who(Sent):
     """A patient: a row of a cohort, or a file that was dropped in with what is known of it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     cohort: str = ""
     row: int = Field(default=0, ge=0)
     drop: str = ""
-    facts: dict[str, str | int | float] = {}
+    facts: dict[str, str | int | float] = Field(default={})
 
 
-class Asked(BaseModel):
+class Asked(Sent):
     """A question as the browser sends it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     model: str
     who: Who
-    settings: dict[str, str | int | float] = {}
-    hold: list[str] = []
+    settings: dict[str, str | int | float] = Field(default={})
+    hold: list[str] = Field(default=[])
     beyond_range: bool = False
 
     @property
@@ -70,6 +70,8 @@ class Desk:
     def __init__(self, workbench: Workbench) -> None:
         self.workbench = workbench
         self.drops, self.darkroom = Drops(), Darkroom()
+        # Uploads wait for each other before they are read: each takes memory and a process.
+        self.uploads = asyncio.Semaphore(UPLOADS)
         self.key = secrets.token_bytes(32)
         # What takes longer than a table is done one after the other, by a thread that gives way.
         self._slow = ThreadPoolExecutor(1, "doubts", initializer=gives_way)

@@ -1,5 +1,6 @@
 """The patient's page, and what it asks for: patients, tables, images, files."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from nicegui import app as nicegui_app
 from nicegui import ui
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from causalcxr.app import downloads, streaming
 from causalcxr.app.desk import Asked, Desk
@@ -21,6 +22,7 @@ from causalcxr.app.pictures import packed
 from causalcxr.app.workbench import Workbench
 from causalcxr.errors import CausalCXRError
 from causalcxr.marking import MARK
+from causalcxr.web_server import Sent, refusal
 
 __all__ = ["register"]
 
@@ -32,20 +34,21 @@ _FILES = {
 }
 
 
-class Filtered(BaseModel):
+_SECONDS = 60  # for an upload to arrive; others wait for it
+
+
+class Filtered(Sent):
     """Which patients are looked for."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     cohort: str
     model: str
-    filters: dict[str, dict[str, str | int | float]] = {}
+    filters: dict[str, dict[str, str | int | float]] = Field(default={})
     page: int = Field(default=0, ge=0)
 
 
-class Dosed(BaseModel):
+class Dosed(Sent):
     """A question at several values of one more variable."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
     asked: Asked
     variable: str
 
@@ -69,7 +72,7 @@ def register(app: FastAPI, workbench: Workbench) -> None:
 
 def _refused(_: Request, fault: Exception) -> JSONResponse:
     """Answer what a user can put right with its one line."""
-    return JSONResponse({"error": str(fault)}, 422)
+    return refusal(str(fault))
 
 
 # Plain functions run in threads, so that whatever takes its time holds up nobody else.
@@ -128,13 +131,10 @@ def _files(app: FastAPI, desk: Desk) -> None:
     async def drop(request: Request) -> JSONResponse:
         if "x-file-name" not in request.headers:  # which no page of another site may send
             raise HTTPException(400, "give the file's name as x-file-name")
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > MOST:
-                raise HTTPException(413, f"larger than {MOST // 2**20} MB; give a smaller file")
         name = unquote(request.headers.get("x-file-name", ""))
-        found = await streaming.in_thread(desk.drops.put, bytes(content), name)
+        async with desk.uploads:
+            content = await _body(request)
+            found = await streaming.in_thread(desk.drops.put, content, name)
         told = {"token": found.token, "name": found.name, "format": found.format}
         return JSONResponse(told | {"size": list(found.pixels.shape)})
 
@@ -145,6 +145,21 @@ def _files(app: FastAPI, desk: Desk) -> None:
         name, media = _FILES[kind]
         told = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(_content(desk, kind, asked), media_type=media, headers=told)
+
+
+async def _body(request: Request) -> bytes:
+    """Return what is uploaded, of limited size and within limited time."""
+    content = bytearray()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            async for part in request.stream():
+                content += part
+                if len(content) > MOST:
+                    told = f"larger than {MOST // 2**20} MB; give a smaller file"
+                    raise HTTPException(413, told)
+    except TimeoutError:
+        raise HTTPException(408, f"not here after {_SECONDS} seconds; send it again") from None
+    return bytes(content)
 
 
 def _content(desk: Desk, kind: str, asked: Asked) -> bytes:

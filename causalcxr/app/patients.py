@@ -90,9 +90,11 @@ class Ward:
             if level not in levels:
                 raise CohortError(f"{name} has no level {level!r}; it has {', '.join(levels)}")
             return column == levels.index(level)
-        low, high = (
-            float(rule.get(end, far)) for end, far in (("low", -np.inf), ("high", np.inf))
-        )
+        ends = rule.get("low", -np.inf), rule.get("high", np.inf)
+        try:
+            low, high = (float(end) for end in ends)
+        except (ValueError, OverflowError):
+            raise CohortError(f"{name}: give numbers from and to, or a level") from None
         return (column >= low) & (column <= high)
 
 

@@ -188,7 +188,7 @@ class Visit:
             InterventionError: As `SCM.do` and `SCM.predict` do.
         """
         acted = self.model.do(question.action, hold=question.hold)
-        return acted.predict(self.noise).columns(self.model.graph)
+        return acted.predict(self.noise).columns(self.model.graph, beyond_range=True)
 
     def ask(self, question: Question, *, draws: int = DRAWS) -> Answer:
         """Return what becomes of every variable.
@@ -244,8 +244,8 @@ class Visit:
             return {}
         acted = self.model.do(question.action, hold=question.hold)
         noise = self.model.abduct(self._bare, draws=_SPREAD, seed=self.seed)
-        columns = acted.predict(noise).columns(self.model.graph)
-        known = {name: columns[name][~np.isnan(columns[name])] for name in names}
+        columns = acted.predict(noise).columns(self.model.graph, beyond_range=True)
+        known = {name: columns[name][np.isfinite(columns[name])] for name in names}
         return {
             name: tuple(float(q) for q in np.quantile(values, [0.05, 0.95]))
             for name, values in known.items()

@@ -6,22 +6,21 @@ from collections.abc import Callable
 from threading import Timer
 
 from causalcxr.app.workbench import Workbench
-from causalcxr.errors import CausalCXRError
+from causalcxr.errors import CausalCXRError, install
 
 try:
     import uvicorn
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
     from nicegui import ui
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 except ImportError as fault:
     raise CausalCXRError(
-        f"the explorer is served by NiceGUI ({fault}); run: pip install 'causalcxr[app]'"
+        f"the explorer is served by NiceGUI ({fault}); {install('app')}"
     ) from None
 
 from causalcxr.app import graph_page, patient_page
 from causalcxr.app.frame import STATIC
-from causalcxr.study.server import HOST, ICON, Headers, listening
+from causalcxr.web_server import HOST, ICON, listening, protect
 
 __all__ = ["application", "serve"]
 
@@ -66,9 +65,7 @@ def serve(
 def application(workbench: Workbench) -> FastAPI:
     """Return the web application of a workbench."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Headers)
-    # A page of another site that points its name at this machine is not answered.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    protect(app)
     app.get("/static/{name}")(_static)
     patient_page.register(app, workbench)
     graph_page.register(workbench)

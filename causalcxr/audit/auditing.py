@@ -224,7 +224,7 @@ def described(graph: Graph, *cohorts: Cohort) -> list[pd.DataFrame]:
     """Return each cohort's columns, variables of the graph by their canonical names."""
     tables = []
     for cohort in cohorts:
-        known = frame(graph, cohort.columns(graph), cohort.index)
+        known = frame(graph, cohort.columns(graph, beyond_range=True), cohort.index)
         other = cohort.table.drop(columns=[c for c in cohort.table if c in known])
         tables.append(pd.concat([known, other], axis=1))
     return tables
@@ -239,7 +239,7 @@ def _records(
     table = pd.DataFrame({"patient": factual.patients}, index=factual.index)
     table[list(by)] = described(pairs.graph, factual)[0][list(by)]
     for column, world in (("label", "factual"), ("label_twin", "twin")):
-        known = pairs.worlds[world].columns(pairs.graph)
+        known = pairs.worlds[world].columns(pairs.graph, beyond_range=True)
         table[column] = known[label] if label else np.nan
     known = scorer.in_world("factual").scores(factual.select(once))
     known = pd.Series(known, factual.records[once])

@@ -104,7 +104,7 @@ def _asked(
     """Return whether a question changes each record, flips it, and how plausible it is."""
     graph, bound = model.graph, action.bind(model.graph)
     twin = model.counterfactual(cohort, action, seed=seed)
-    before, after = cohort.columns(graph), twin.columns(graph)
+    before, after = cohort.columns(graph), twin.columns(graph, beyond_range=True)
     changed = changed_by(bound.names, before, after)
     flips = changed & ((scorer.scores(twin) >= threshold) != (scores >= threshold))
     bare = cohort.with_images(None)

@@ -97,7 +97,7 @@ def judge(
         A row a pair: the five figures (NaN where one could not be asked), `why` it is refused
         ("" if it is not) and `valid`; and a row an attribute out of reach: how it changed.
     """
-    before, after = factual.columns(graph), twin.columns(graph)
+    before, after = factual.columns(graph), twin.columns(graph, beyond_range=True)
     table = pd.DataFrame(index=twin.index)
     table["changed"] = np.any([~equal(before[n], after[n]) for n in acted], axis=0)
     table["known"] = np.all([~np.isnan(before[n]) for n in acted], axis=0)

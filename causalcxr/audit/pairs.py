@@ -267,7 +267,7 @@ def _plausibility(
     model: SCM, factual: Cohort, twin: Cohort, action: BoundIntervention
 ) -> np.ndarray:
     """Return the least P(level | parents) over what was set, the parents as they were, (n,)."""
-    graph, after = model.graph, twin.columns(model.graph)
+    graph, after = model.graph, twin.columns(model.graph, beyond_range=True)
     names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
     if not names:
         return np.full(len(factual), np.nan)

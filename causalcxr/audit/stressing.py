@@ -68,7 +68,9 @@ class _Base:
     def twins(self, action: Intervention) -> tuple[np.ndarray, np.ndarray]:
         """Return the twins' scores and labels, (n,) each."""
         made = self.model.counterfactual(self.cohort, action, seed=self.seed)
-        return self.scorer.scores(made), made.columns(self.model.graph)[self.label]
+        return self.scorer.scores(made), made.columns(self.model.graph, beyond_range=True)[
+            self.label
+        ]
 
 
 def stress(

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from causalcxr.errors import ModelError
+from causalcxr.errors import ModelError, install
 
 __all__ = ["local_model", "needed"]
 
@@ -25,12 +25,12 @@ def needed(library: str) -> ModuleType:
         '1'
         >>> needed("nowhere")
         Traceback (most recent call last):
-        causalcxr.errors.ModelError: nowhere is not installed: pip install causalcxr[latent]
+        causalcxr.errors.ModelError: nowhere is not installed; in the folder of ...
     """
     try:
         return import_module(library)
     except ModuleNotFoundError as error:
-        raise ModelError(f"{library} is not installed: pip install causalcxr[latent]") from error
+        raise ModelError(f"{library} is not installed; {install('latent')}") from error
 
 
 def local_model(library: str, name: str, folder: Path) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
 
+from causalcxr.errors import install
 from causalcxr.sources.decoded import Decoded, ImageError, Limits
 from causalcxr.sources.dicom_grey import GreyChain
 from causalcxr.sources.dicom_layout import Layout, check_frames, note_shape, read_layout
@@ -104,7 +105,7 @@ def _frame(path: Path, header: Dataset, layout: Layout) -> np.ndarray:
         told = " ".join(str(error).split())
         if "missing dependencies" in told or "plugins are available" in told:
             name = header.file_meta.TransferSyntaxUID.name
-            remedy = 'pip install "causalcxr[codecs,codecs-gpl]"'
+            remedy = install("codecs", "codecs-gpl")
             raise ImageError("codec", path, f"no decoder of {name}; {remedy}") from None
         kind = type(error).__name__
         raise ImageError("damaged", path, f"the pixels cannot be decoded ({kind})") from None

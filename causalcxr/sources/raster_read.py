@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from causalcxr.errors import install
 from causalcxr.sources.decoded import Decoded, ImageError, Limits
 
 __all__ = [
@@ -150,7 +151,7 @@ def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[
         raise ImageError(
             "codec",
             path,
-            f'a JPEG of {frame.bits} bits or without loss; pip install "causalcxr[codecs-gpl]"',
+            f"no decoder of a JPEG of {frame.bits} bits or without loss; {install('codecs-gpl')}",
         ) from None
     with _told(path):
         pixels = decode(content)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
+from causalcxr.errors import CohortError, install
 from causalcxr.files import atomic_file
 from causalcxr.rows import shown
 
@@ -30,7 +30,7 @@ def parquet() -> ModuleType:
         return importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise CohortError(
-            'a store needs pyarrow, which is not installed; pip install "causalcxr[store]"'
+            f"a store needs pyarrow, which is not installed; {install('store')}"
         ) from None
 
 

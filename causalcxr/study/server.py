@@ -5,60 +5,41 @@ whose reply says that the answer is on the disk. An answer without a reply is se
 """
 
 import hashlib
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from causalcxr.errors import StudyError
+from causalcxr.errors import StudyError, install
 from causalcxr.study.answers import only_server
 from causalcxr.study.making import IMAGES
 from causalcxr.study.plan import Plan
 from causalcxr.study.sitting import Sitting
+from causalcxr.web_server import HOST, ICON, Sent, listening, protect, refusal
 
 try:
     import uvicorn
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse, JSONResponse
     from nicegui import ui
-    from pydantic import BaseModel, ConfigDict, Field
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from pydantic import Field
 except ImportError as fault:
-    raise StudyError(
-        f"a study is served by NiceGUI ({fault}); run: pip install 'causalcxr[app]'"
-    ) from None
+    raise StudyError(f"a study is served by NiceGUI ({fault}); {install('app')}") from None
 
-__all__ = ["HOST", "ICON", "Headers", "application", "listening", "serve"]
+__all__ = ["application", "serve"]
 
-HOST = "127.0.0.1"
 _HERE = Path(__file__).parent
-ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" '
-    'fill="#171717"/><path d="M3 4h4v8H3zM9 4h4v8H9z" fill="#d0d0d0"/></svg>'
-)
 _PLAIN = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
     'content="width=device-width"><title>Reader study</title><body style="background:#171717;'
     'color:#f0f0f0;font:18px/1.5 system-ui,sans-serif;padding:2em"><main><h1 style="font-size:'
     '1.3em">Reader study</h1><p>{words}</p></main></body></html>'
 )
-# Vue compiles the component's template in the browser, which needs 'unsafe-eval'.
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self' 'unsafe-inline' "
-    "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' "
-    "data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-robots-tag": "noindex",
-}
 
 
-class Given(BaseModel):
+class Given(Sent):
     """An answer as the browser sends it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     step: int = Field(ge=0)
     choice: int = Field(ge=0, le=1)
     confidence: int = Field(ge=1, le=5)
@@ -80,7 +61,7 @@ def serve(
         tell: Gets the links of the readers, line by line.
 
     Raises:
-        StudyError: If the study is damaged or served already, or the port is taken.
+        CausalCXRError: If the study is damaged or served already, or the port is taken.
     """
     plan = Plan.load(folder)
     check_images(folder, plan)
@@ -108,26 +89,10 @@ def check_images(folder: str | Path, plan: Plan) -> None:
             raise StudyError(f"{file}: is not the image that was drawn; bring the original back")
 
 
-def listening(port: int) -> socket.socket:
-    """Return a socket that listens on this machine only."""
-    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        taken.bind((HOST, port))
-        taken.listen(128)  # who has a link already waits for the server, and is not refused
-    except (OSError, OverflowError) as fault:
-        taken.close()
-        reason = getattr(fault, "strerror", None) or fault
-        raise StudyError(f"port {port}: cannot be used ({reason}); give another --port") from None
-    return taken
-
-
 def application(sittings: Mapping[str, Sitting], names: Sequence[str] = ()) -> FastAPI:
     """Return the web application of some readers, by the token of each."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Headers)
-    # A page of another site that points its name at this machine is not answered.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost", *names])
+    protect(app, names)
     _routes(app, sittings)
     _page(sittings)
     ui.run_with(
@@ -159,7 +124,7 @@ def _routes(app: FastAPI, sittings: Mapping[str, Sitting]) -> None:
             return JSONResponse(sitting.answer(**given.model_dump()))
         except StudyError as fault:
             late = given.step != sitting.position
-            return JSONResponse({"error": str(fault)}, 409 if late else 503)
+            return refusal(str(fault), 409 if late else 503)
 
     @app.get("/r/{token}/image/{name}.png")
     def image(token: str, name: str) -> Response:
@@ -195,23 +160,3 @@ def _page(sittings: Mapping[str, Sitting]) -> None:
         ui.add_head_html(style)
         _element()(sittings[token].state(), f"/r/{token}")
         return None
-
-
-class Headers:
-    """Add headers that keep the browser from asking anybody else."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what the application sends, with the headers."""
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                more = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
-                if not any(k.lower() == b"cache-control" for k, _ in message["headers"]):
-                    more.append((b"cache-control", b"no-store"))
-                message["headers"] = [*message["headers"], *more]
-            await send(message)
-
-        await self._app(scope, receive, sending if scope["type"] == "http" else send)

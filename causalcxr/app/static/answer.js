@@ -1,5 +1,7 @@
 // The answer as a table: facts, twin, probabilities, and how much of them hangs on the coupling.
 
+import { own } from "/static/own.js";
+
 const LIKELY = 0.01; // below this a variable that did not change is left out
 const MARKS = { set: "set", held: "held", changed: "changed", same: "" };
 
@@ -26,10 +28,10 @@ export default {
                 <span v-for="chance in line.chances" :key="chance.level" class="chance">{{ chance.level }} {{ share(chance.probability) }}</span>
                 <span class="cx-note">{{ method(line) }}</span></template>
               <span v-else-if="line.spread" class="chance">90 % between {{ line.spread[0].toPrecision(3) }} and {{ line.spread[1].toPrecision(3) }}</span></td>
-            <td><template v-if="couplings[line.name]">
-                <span class="range" role="img" :aria-label="spoken(couplings[line.name])"><i :style="span(couplings[line.name])"></i>
-                  <b :style="{ left: 100 * couplings[line.name].model + '%' }"></b></span>
-                <span class="cx-note">{{ spoken(couplings[line.name]) }}</span></template>
+            <td><template v-if="coupling(line)">
+                <span class="range" role="img" :aria-label="spoken(coupling(line))"><i :style="span(coupling(line))"></i>
+                  <b :style="{ left: 100 * coupling(line).model + '%' }"></b></span>
+                <span class="cx-note">{{ spoken(coupling(line)) }}</span></template>
               <span v-else-if="line.chances.length && waiting" class="cx-note">…</span></td>
           </tr>
         </tbody>
@@ -60,6 +62,7 @@ export default {
   },
 
   methods: {
+    coupling(line) { return own(this.couplings, line.name); },
     share(p) { return p > 0 && p < 0.005 ? "< 1 %" : p < 1 && p > 0.995 ? "> 99 %" : `${Math.round(100 * p)} %`; },
     method(line) { return line.method === "exact" ? "exact" : `draws, ± ${Math.max(1, Math.round(100 * line.error))} %`; },
     span(c) {

@@ -1,6 +1,8 @@
 // Setting variables by hand: levels, sliders, and what keeps its factual value. Of a file that was
 // dropped in, the same controls tell first what is known of it.
 
+import { own } from "/static/own.js";
+
 const ROOM = 16; // characters of all levels that stand beside each other as buttons
 
 export default {
@@ -18,16 +20,16 @@ export default {
         <span class="name" :id="id(each)">{{ each.name }}</span>
         <span class="control">
           <span v-if="fits(each)" class="levels" role="group" :aria-labelledby="id(each)">
-            <button v-for="(level, k) in each.levels" :key="level" class="cx-button" :class="{ fact: codes[each.name] === k }"
-              :aria-pressed="String(chosen[each.name] === level)" :aria-label="each.name + ' ' + level + (codes[each.name] === k ? ', observed' : '')"
-              @click="tell(each, chosen[each.name] === level ? '' : level)">{{ level }}</button>
+            <button v-for="(level, k) in each.levels" :key="level" class="cx-button" :class="{ fact: own(codes, each.name) === k }"
+              :aria-pressed="String(own(chosen, each.name) === level)" :aria-label="each.name + ' ' + level + (own(codes, each.name) === k ? ', observed' : '')"
+              @click="tell(each, own(chosen, each.name) === level ? '' : level)">{{ level }}</button>
           </span>
-          <select v-else-if="each.levels.length" :aria-labelledby="id(each)" :value="chosen[each.name] ?? ''" @change="tell(each, $event.target.value)">
-            <option value="">{{ telling ? "missing" : facts[each.name] + ", observed" }}</option>
+          <select v-else-if="each.levels.length" :aria-labelledby="id(each)" :value="own(chosen, each.name) ?? ''" @change="tell(each, $event.target.value)">
+            <option value="">{{ telling ? "missing" : own(facts, each.name) + ", observed" }}</option>
             <option v-for="level in each.levels" :key="level">{{ level }}</option>
           </select>
           <span v-else class="slider">
-            <input type="range" :aria-labelledby="id(each)" :min="each.low" :max="each.high" :step="each.step" :value="number(each)"
+            <input type="range" :aria-labelledby="id(each)" :min="each.low - room(each)" :max="each.high + room(each)" :step="each.step" :value="number(each)"
               :aria-valuetext="spoken(each)" @input="tell(each, Number($event.target.value))">
             <button class="cx-button" :class="{ fact: !isSet(each) }" :aria-pressed="String(isSet(each))" @click="tell(each, '')"
               :aria-label="each.name + ' ' + spoken(each) + (isSet(each) ? ', chosen; take it back' : ', observed')">{{ short(each) }}</button>
@@ -59,10 +61,12 @@ export default {
   methods: {
     fits(each) { return each.levels.length > 0 && each.levels.join("").length <= ROOM; },
     id(each) { return `variable-${this.variables.indexOf(each)}`; },
-    isSet(each) { return each.name in this.chosen; },
+    own,
+    isSet(each) { return own(this.chosen, each.name) !== undefined; },
     isHeld(each) { return this.hold.includes(each.name); },
     holds(each) { return each.parents.length > 0 && !this.telling; },
-    value(each) { return this.chosen[each.name] ?? this.codes[each.name]; },
+    value(each) { return own(this.chosen, each.name) ?? own(this.codes, each.name); },
+    room(each) { return this.beyond && !this.telling ? each.step * Math.ceil((each.high - each.low) / each.step / 2) : 0; },
     number(each) { return this.value(each) ?? (each.low + each.high) / 2; },
     short(each) { return typeof this.value(each) === "number" ? String(Number(this.value(each).toPrecision(4))) : "missing"; },
     spoken(each) { return `${this.short(each)} ${each.unit || ""}`.trim(); },
