@@ -8,11 +8,15 @@ import signal
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
 from explorers import HOSTILE, Served, laid_out, patients
 from PIL import Image
 
+from causalcxr.cohort import Cohort
+from causalcxr.graph import Graph
 from causalcxr.marking import MARK
+from causalcxr.scm import SCM
 
 pytest.importorskip("nicegui")
 from browsers import CONTRAST, PHONE, Person, browser, playwright, shots  # noqa: F401
@@ -257,3 +261,42 @@ def test_given_a_server_that_is_killed_then_the_page_goes_on_when_it_is_back(bro
     user.sees(".answer", "do(Sex=M, Pleural Effusion=P)")
     user.sees(".films", "The twin's image is ready.")
     assert page.locator(".cx-warn", has_text="does not answer").count() == 0
+
+
+@pytest.mark.slow  # a server and a model of its own
+def test_given_variables_called_constructor_or_to_string_then_the_page_works(browser, tmp_path):
+    names = ["constructor", "toString", "valueOf"]
+    graph = Graph.parse(
+        "name: names\nvariables: {constructor: {type: binary, levels: [A, B]}, toString: {type: "
+        "binary, levels: [N, P], parents: [constructor]}, valueOf: {type: continuous, range: [0, "
+        "10], parents: [toString]}}"
+    )
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"constructor": ["A", "B"] * 100, "toString": ["N", "N", "P", "P"] * 50,
+         "valueOf": rng.uniform(1, 9, 200).round(3)}
+    )  # fmt: skip
+    SCM(graph).fit(Cohort(table), progress=False).save(tmp_path / "names")
+    table.to_csv(tmp_path / "names.csv", index_label="record")
+    server = Served(tmp_path, "names", "names.csv")
+    try:
+        user = User(browser, server)
+        assert user.page.locator(".variables .name").all_inner_texts() == names
+        assert user.page.locator(".variables li.set").count() == 0
+        observed = user.page.locator(".variables .fact").all_inner_texts()
+        assert observed == ["A", "N", str(float(f"{table['valueOf'][0]:.4g}"))]
+        user.page.get_by_label("constructor B", exact=True).click()
+        user.sees(".answer", "do(constructor=B)")
+        user.page.get_by_label("Hold toString").click()
+        user.sees(".answer", "held: toString")
+        user.page.locator(".beyond input").check()
+        slider = user.page.locator("li[data-variable=valueOf] input[type=range]")
+        slider.fill("12")
+        user.sees(".answer", "valueOf=12")
+        assert user.page.locator(".cx-warn").count() == 0
+        user.page.reload()
+        user.sees(".answer", "do(constructor=B, valueOf=12), held: toString")
+        assert not [line for line in user.said if "rror" in line]
+        user.context.close()
+    finally:
+        server.stop()

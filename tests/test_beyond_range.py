@@ -1,0 +1,49 @@
+"""Values beyond a range that were allowed: every question about the twins is answered."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalcxr as cx
+from causalcxr.audit.pairs import make_pairs
+from causalcxr.errors import CohortError
+from causalcxr.model_comparison import compare_models
+
+GRAPH = cx.Graph.parse(
+    "variables: {Age: {type: continuous, range: [0, 105], mechanism: empirical}, Edema: {type: "
+    "binary, levels: [N, P], parents: [Age]}}"
+)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(0)
+    age = rng.uniform(20, 90, 200).round()
+    return cx.Cohort(pd.DataFrame({"Age": age, "Edema": np.where(age > 55, "P", "N")}))
+
+
+@pytest.fixture(scope="module")
+def model(cohort):
+    return cx.SCM(GRAPH).fit(cohort, progress=False)
+
+
+def test_given_an_age_beyond_the_range_then_pairs_support_and_comparison_answer(model, cohort):
+    action = cx.do(age=150, beyond_range=True)
+    pairs = make_pairs(model, cohort, action)
+    assert pairs.twin.table["Age"].eq(150).all()
+    assert len(pairs) == 200
+    assert model.support_of(cohort, action)["Edema"]["flag"].all()
+    assert compare_models(model, model, cohort, action).table["differ"].max() == 0
+
+
+def test_given_such_pairs_when_saved_and_audited_then_they_are_read(model, cohort, tmp_path):
+    make_pairs(model, cohort, cx.do(age=150, beyond_range=True)).save(tmp_path / "pairs")
+    pairs = cx.audit.Pairs.load(tmp_path / "pairs")
+    scores = pd.Series(np.linspace(0.1, 0.9, 200), index=cohort.records, name="scores")
+    audited = cx.audit.audit_pairs(scores, pairs, label="Edema", bootstrap=50)
+    assert len(audited.records) == 200
+
+
+def test_given_a_value_that_nobody_allowed_then_it_is_refused(model):
+    with pytest.raises(CohortError, match="outside the range 0 to 105"):
+        model.counterfactual(cx.Cohort(pd.DataFrame({"Age": [150.0], "Edema": ["N"]})), age=60)
