@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import causalcxr as cx
 from causalcxr.audit.pairs import make_pairs
@@ -39,8 +40,10 @@ def test_given_an_age_beyond_the_range_then_pairs_support_and_comparison_answer(
 def test_given_such_pairs_when_saved_and_audited_then_they_are_read(model, cohort, tmp_path):
     make_pairs(model, cohort, cx.do(age=150, beyond_range=True)).save(tmp_path / "pairs")
     pairs = cx.audit.Pairs.load(tmp_path / "pairs")
-    scores = pd.Series(np.linspace(0.1, 0.9, 200), index=cohort.records, name="scores")
-    audited = cx.audit.audit_pairs(scores, pairs, label="Edema", bootstrap=50)
+    table = cohort.table
+    reading = LogisticRegression().fit(table[["Age"]], table["Edema"])
+    scorer = cx.audit.as_classifier(reading, target="Edema", features=["Age"])
+    audited = cx.audit.audit_pairs(scorer, pairs, bootstrap=50)
     assert len(audited.records) == 200
 
 
