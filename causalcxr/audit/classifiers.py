@@ -179,6 +179,8 @@ class FeatureClassifier(Classifier):
         self.reads_images = callable(features)
 
     def _raw(self, cohort: Cohort) -> np.ndarray:
+        if not len(cohort):  # every pair was refused; estimators want one row at least
+            return np.empty(0)
         if callable(self.features):
             x = np.asarray(self.features(cohort))
         else:
