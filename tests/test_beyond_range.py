@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 import causalcxr as cx
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import as_classifier
+from causalcxr.audit.gates import Gates
 from causalcxr.audit.pairs import Pairs, make_pairs
 from causalcxr.errors import CohortError
 from causalcxr.model_comparison import compare_models
@@ -40,7 +41,9 @@ def test_given_an_age_beyond_the_range_then_pairs_support_and_comparison_answer(
 
 
 def test_given_such_pairs_when_saved_and_audited_then_they_are_read(model, cohort, tmp_path):
-    make_pairs(model, cohort, cx.do(age=150, beyond_range=True)).save(tmp_path / "pairs")
+    action = cx.do(age=150, beyond_range=True)
+    gates = Gates(support=False)
+    make_pairs(model, cohort, action, gates=gates).save(tmp_path / "pairs")
     pairs = Pairs.load(tmp_path / "pairs")
     table = cohort.table
     reading = LogisticRegression().fit(table[["Age"]], table["Edema"])
