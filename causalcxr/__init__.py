@@ -4,11 +4,14 @@ Names are imported when they are first used (PEP 562), so that `import causalcxr
 graph can be read without loading torch.
 """
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from causalcxr import audit
+    from causalcxr.audit.auditing import audit
     from causalcxr.audit.stressing import stress
     from causalcxr.cohort import Cohort
     from causalcxr.errors import CausalCXRError
@@ -47,7 +50,6 @@ _HOMES = {
     "do": "causalcxr.interventions",
     "stress": "causalcxr.audit.stressing",
 }
-_PACKAGES = ("audit",)  # which can be called
 
 
 def __getattr__(name: str) -> Any:
@@ -56,8 +58,6 @@ def __getattr__(name: str) -> Any:
         value = import_module("importlib.metadata").version("causalcxr")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-    elif name in _PACKAGES:
-        value = import_module(f"causalcxr.{name}")
     else:
         raise AttributeError(f"module 'causalcxr' has no attribute {name!r}")
     globals()[name] = value
@@ -66,3 +66,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, whose `audit` is always the function, whatever has been imported."""
+
+    @property
+    def audit(self) -> Callable[..., Any]:
+        return import_module("causalcxr.audit.auditing").audit
+
+    @audit.setter
+    def audit(self, package: ModuleType) -> None:
+        """Ignore the package `causalcxr.audit`, which Python binds here when it imports it."""
+
+
+sys.modules[__name__].__class__ = _Package

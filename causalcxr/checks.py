@@ -78,9 +78,7 @@ def check(
         >>> list(check(model, Cohort(women), split="all").failed)
         ['Sex']
     """
-    if not model.fitted or model.stale:
-        state = f"stale: {', '.join(model.stale)}" if model.fitted else "not fitted"
-        raise ModelError(f"check: the model is {state}; call fit(cohort) first")
+    model._check_ready()
     positions, rest, where = _held_out(cohort, split)
     order = Draws(record_keys(cohort.records[positions]), seed, "check", cohort.draws[positions])
     chosen = positions[np.sort(np.argsort(order.uniform()[:, 0], kind="stable")[:rows])]

@@ -97,7 +97,12 @@ class Cohort:
         columns: Mapping[str, np.ndarray],
         index: pd.Index | Sequence,
         images: Images | np.ndarray | None = None,
-        **kwargs: Any,
+        *,
+        patients: str | Sequence | pd.Series | None = None,
+        splits: str | Sequence | pd.Series | None = None,
+        source: str = "table",
+        origin: str | Path | None = None,
+        notes: Sequence[str] = (),
     ) -> "Cohort":
         """Return the cohort of columns as the equations give them, decoded to raw units.
 
@@ -106,7 +111,11 @@ class Cohort:
             columns: Shape (n,) each: positions of levels, or numbers; NaN is missing.
             index: The ids of the n records.
             images: As in `Cohort`.
-            **kwargs: As in `Cohort`.
+            patients: As in `Cohort`.
+            splits: As in `Cohort`.
+            source: As in `Cohort`.
+            origin: As in `Cohort`.
+            notes: As in `Cohort`.
 
         Example:
             >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
@@ -114,7 +123,15 @@ class Cohort:
             ['M']
         """
         index = index if isinstance(index, pd.Index) else pd.Index(index)
-        return cls(frame(graph, columns, index), images, **kwargs)
+        return cls(
+            frame(graph, columns, index),
+            images,
+            patients=patients,
+            splits=splits,
+            source=source,
+            origin=origin,
+            notes=notes,
+        )
 
     @staticmethod
     def load(spec: str | Path, **kwargs: Any) -> "Cohort":

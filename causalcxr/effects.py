@@ -27,7 +27,7 @@ def effect(
     baseline: Intervention | Mapping[str, Any] | None = None,
     *,
     kind: str = "total",
-    mediators: Iterable[str] | None = None,
+    mediators: str | Iterable[str] | None = None,
     through: Iterable[Path] | None = None,
     draws: int | None = None,
     seed: int = 0,

@@ -19,6 +19,7 @@ from causalcxr.mechanism_spec import FrozenDict, GraphFault, MechanismSpec, brie
 from causalcxr.variables import Variable, same_name
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from networkx import DiGraph
 
@@ -52,6 +53,11 @@ class Graph:
 
     def __post_init__(self) -> None:
         given: Any = self.variables
+        if isinstance(given, str | Path):
+            raise GraphError(
+                f"Graph({brief(str(given))}): a file is read by Graph.load, text by Graph.parse; "
+                f"write Graph.load({brief(str(given))})"
+            )
         listed = tuple(given.values() if isinstance(given, Mapping) else given)
         check_names(listed, self.name)
         variables = FrozenDict({variable.name: variable for variable in listed})
@@ -318,11 +324,24 @@ class Graph:
         graph.add_nodes_from(self.variables)
         return graph
 
-    def draw(self, path: str | Path | None = None, **options: Any) -> "Figure":
-        """Draw the graph; see `causalcxr.drawing.draw`."""
+    def draw(
+        self,
+        path: str | Path | None = None,
+        values: Mapping[str, Any] | None = None,
+        changed: str | Iterable[str] = (),
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw the graph; see `causalcxr.drawing.draw`.
+
+        Args:
+            path: Also write the drawing to this file: `.png`, `.svg` or `.pdf`.
+            values: What to write under the names, such as one patient's record.
+            changed: The names to highlight, such as what an intervention changed.
+            ax: Axes to draw on; a figure of its own where left out.
+        """
         from causalcxr.drawing import draw
 
-        return draw(self, path, **options)
+        return draw(self, path, values, (changed,) if isinstance(changed, str) else changed, ax)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and self.hash == other.hash

@@ -10,7 +10,7 @@ import numpy as np
 from causalcxr.distributions import Categorical, Normal, Resample, read_distribution
 from causalcxr.errors import GraphError, InterventionError
 from causalcxr.mechanism_spec import FrozenDict, brief, nearest_to
-from causalcxr.settings import Shift, canonical, checked, evaluate, jsonable, worded
+from causalcxr.settings import Shift, Written, canonical, checked, evaluate, jsonable, worded
 from causalcxr.variables import Variable, same_name
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def do(
 ) -> Intervention:
     """Set variables by hand, whatever their causes say.
 
-    Names match whatever the case, with `_` for a space. A value is a level or a number, a
+    Names match whatever the case, with `_` for a space. A value is a level (text) or a number, a
     `Shift`, a function of the factual column (a pandas Series in raw units: numbers, or levels
     as text), one value for each record, in their order, or a distribution to draw each record's
     value from: `Normal`, `Categorical`, `Resample`.
@@ -173,6 +173,11 @@ def do(
     if mapping is not None and not isinstance(mapping, Mapping):
         text = f"do() takes names and values, do(sex='M'), not {brief(mapping)}"
         raise InterventionError(text)
+    if not isinstance(beyond_range, bool | np.bool_):
+        raise InterventionError(
+            f"beyond_range={brief(beyond_range)}: the option beyond_range is True or False; to "
+            f"set a variable of that name, write do({{'beyond_range': {brief(beyond_range)}}})"
+        )
     settings: dict[str, Any] = {}
     seen: dict[str, str] = {}
     for name, value in [*(mapping or {}).items(), *values.items()]:
@@ -217,7 +222,7 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
         if law:
             settings[name] = read_distribution(value)
         else:
-            settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else value
+            settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else Written(value)
     return do(settings, beyond_range=beyond_range)
 
 

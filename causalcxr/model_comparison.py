@@ -1,17 +1,17 @@
 """Two models under one intervention: what an edit of one changes downstream."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import Action, action_of
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
 from causalcxr.errors import ModelError
 from causalcxr.graph_diff import declaration, declaration_changes
-from causalcxr.interventions import Intervention
 from causalcxr.recipe import recipe_changes
 
 if TYPE_CHECKING:
@@ -67,12 +67,16 @@ def compare_models(
     a: "SCM",
     b: "SCM",
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any] | None = None,
+    action: Action = None,
     /,
     *,
-    seed: int = 0,
+    hold: str | Iterable[str] = (),
     draws: int | None = None,
-    **options: Any,
+    missing: str = "keep",
+    seed: int = 0,
+    recompute: bool = False,
+    beyond_range: bool = False,
+    **values: Any,
 ) -> ModelComparison:
     """Make the twins of one cohort with two models, from the same random numbers.
 
@@ -85,9 +89,13 @@ def compare_models(
         b: Another, such as the one after it.
         cohort: Factual records; images are not compared.
         action: What is done: `do(sex="M")`.
+        hold: Variables, or one, that keep their factual value.
+        draws: Posterior draws for each record.
+        missing: See `SCM.abduct`.
         seed: Of the posterior draws.
-        draws: Posterior draws a record.
-        **options: As `SCM.counterfactual` takes them, such as `sex="M"` or `hold=["view"]`.
+        recompute: See `SCM.predict`.
+        beyond_range: See `SCM.do`.
+        **values: Names and values, as in `causalcxr.do`.
 
     Raises:
         ModelError: If the models have no variable in common.
@@ -108,9 +116,17 @@ def compare_models(
             f"compare: the graphs {a.graph.name!r} and {b.graph.name!r} have no variable in "
             "common; compare a model with its own edit"
         )
-    records = cohort.with_images(None)
+    asked, records = action_of(action, values, beyond_range), cohort.with_images(None)
     made = [
-        model.counterfactual(records, action, seed=seed, draws=draws, **options)
+        model.counterfactual(
+            records,
+            asked,
+            hold=hold,
+            draws=draws,
+            missing=missing,
+            seed=seed,
+            recompute=recompute,
+        )
         for model in (a, b)
     ]
     twins, equations = Comparison(*made), _equations(a, b)

@@ -1,16 +1,16 @@
 """Counterfactual probabilities: how likely each level of each twin is, record by record."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from causalcxr.asking import Action, names_of
 from causalcxr.cohort import Cohort
 from causalcxr.enumeration import exact
 from causalcxr.errors import InterventionError, ModelError
-from causalcxr.interventions import Intervention
 from causalcxr.noise import Draws
 from causalcxr.prediction import settled
 from causalcxr.threads import one_thread
@@ -27,11 +27,11 @@ Laws = dict[str, tuple[Tensor, Tensor, str]]
 def probabilities(
     model: "SCM",
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any] | None = None,
+    action: Action = None,
     /,
     *,
-    variables: Sequence[str] | None = None,
-    hold: Iterable[str] = (),
+    variables: str | Sequence[str] | None = None,
+    hold: str | Iterable[str] = (),
     draws: int = 200,
     seed: int = 0,
     beyond_range: bool = False,
@@ -46,8 +46,8 @@ def probabilities(
         model: A fitted model, with or without interventions of its own.
         cohort: Factual records.
         action: What is done, as in `SCM.counterfactual`.
-        variables: Discrete variables; by default those that the action can change.
-        hold: Variables that keep their factual value.
+        variables: Discrete variables, or one; by default those that the action can change.
+        hold: Variables, or one, that keep their factual value.
         draws: Posterior draws a record, where they are needed.
         seed: Of the draws. A record's numbers do not depend on the other records.
         beyond_range: See `SCM.do`.
@@ -89,8 +89,8 @@ def probabilities(
 def case_of(
     model: "SCM",
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any] | None,
-    hold: Iterable[str],
+    action: Action,
+    hold: str | Iterable[str],
     beyond_range: bool,
     seed: int,
 ) -> tuple[Case, Draws]:
@@ -108,7 +108,7 @@ def case_of(
     return Case(model.graph, mechanisms, noise.columns, fixed), noise.draws
 
 
-def targets_of(case: Case, variables: Sequence[str] | None) -> list[str]:
+def targets_of(case: Case, variables: str | Sequence[str] | None) -> list[str]:
     """Return the discrete variables that are asked for, by default those that can change.
 
     Raises:
@@ -117,7 +117,7 @@ def targets_of(case: Case, variables: Sequence[str] | None) -> list[str]:
     """
     if variables is None:
         return [name for name in case.moving if case.graph[name].is_discrete]
-    found = [case.graph.find(name) for name in variables]
+    found = [case.graph.find(name) for name in names_of(variables)]
     for name in found:
         if not case.graph[name].is_discrete:
             raise InterventionError(

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from causalcxr import model_folder
+from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.cohort import Cohort
 from causalcxr.errors import GraphError, InterventionError, ModelError
 from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
 from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
-from causalcxr.interventions import BoundIntervention, Intervention, do
+from causalcxr.interventions import BoundIntervention, do
+from causalcxr.mechanism_spec import brief
 from causalcxr.mechanisms import Equation
 from causalcxr.noise import Draws, record_keys
 from causalcxr.prediction import LatentNoise, Noise, Prediction, bind, settled
@@ -51,6 +53,11 @@ class SCM(Questions):
     """
 
     def __init__(self, graph: Graph) -> None:
+        if not isinstance(graph, Graph):
+            raise ModelError(
+                f"SCM({brief(graph)}): give a Graph, such as SCM(Graph.load('cxr7')); a saved "
+                "model is read by SCM.load(folder)"
+            )
         self.graph = graph
         self.fitted: Mapping[str, Fitted] = {}
         self.support: Mapping[str, int] = {}
@@ -140,10 +147,15 @@ class SCM(Questions):
 
     def _check_ready(self) -> None:
         if not self.fitted:
-            raise ModelError("the model has not been fitted; call fit(cohort) first")
+            raise ModelError(
+                "the model has not been fitted; fit returns a new model and changes none: write "
+                "model = model.fit(cohort)"
+            )
         if self.stale:
             names = ", ".join(self.stale)
-            raise ModelError(f"stale after an edit of the graph: {names}; call fit(cohort) again")
+            raise ModelError(
+                f"stale after an edit of the graph: {names}; write model = model.fit(cohort)"
+            )
 
     # The three steps
 
@@ -169,6 +181,7 @@ class SCM(Questions):
     def _latent(self, cohort: Cohort, draws: int | None, missing: str, seed: int) -> LatentNoise:
         """Return the noise of records, found where it is asked for; see `abduct`."""
         self._check_ready()
+        check_options(self.graph, draws=draws, missing=missing, seed=seed)
         if missing == "posterior":
             from causalcxr.posterior import complete_observed  # it stands on this class
 
@@ -185,10 +198,10 @@ class SCM(Questions):
 
     def do(
         self,
-        action: Intervention | Mapping[str, Any] | None = None,
+        action: Action = None,
         /,
         *,
-        hold: Iterable[str] = (),
+        hold: str | Iterable[str] = (),
         beyond_range: bool = False,
         **values: Any,
     ) -> "SCM":
@@ -196,7 +209,7 @@ class SCM(Questions):
 
         Args:
             action: What `causalcxr.do` returned, or names and values; or write `do(sex="M")`.
-            hold: Variables that keep their factual value, though they are downstream.
+            hold: Variables, or one, that keep their factual value, though they are downstream.
             beyond_range: Allow values outside range or support; it is recorded.
             **values: Names and values, as in `causalcxr.do`.
 
@@ -204,13 +217,14 @@ class SCM(Questions):
             InterventionError: If a name or value does not fit the graph, or a variable is set
                 twice, or set and held.
         """
-        new = _merged(action, values, beyond_range).bind(self.graph)
+        check_options(self.graph, hold=hold, beyond_range=beyond_range)
+        new = action_of(action, values, beyond_range).bind(self.graph)
         before = self._action.settings if self._action else {}
         if twice := [name for name in new.names if name in before]:
             raise InterventionError(f"{new.describe()}: {twice[0]!r} is set already; keep one")
         beyond = new.beyond_range or bool(self._action and self._action.beyond_range)
         merged = do({**before, **new.settings}, beyond_range=beyond).bind(self.graph)
-        held = self._held | {self._held_name(name) for name in hold}
+        held = self._held | {self._held_name(name) for name in names_of(hold)}
         if both := sorted(held & set(merged.names)):
             raise InterventionError(f"{merged.describe()}: {both[0]!r} is both set and held")
         return self._with(_action=merged, _held=held)
@@ -240,10 +254,10 @@ class SCM(Questions):
     def counterfactual(
         self,
         cohort: Cohort,
-        action: Intervention | Mapping[str, Any] | None = None,
+        action: Action = None,
         /,
         *,
-        hold: Iterable[str] = (),
+        hold: str | Iterable[str] = (),
         draws: int | None = None,
         missing: str = "keep",
         seed: int = 0,
@@ -267,7 +281,11 @@ class SCM(Questions):
         Raises:
             CausalCXRError: As `do`, `abduct` and `predict` do.
         """
-        many = _merged(action, values, beyond_range).repeat(draws or 1)
+        check_options(
+            self.graph, hold=hold, draws=draws, missing=missing, seed=seed, recompute=recompute
+        )
+        check_options(self.graph, beyond_range=beyond_range)
+        many = action_of(action, values, beyond_range).repeat(draws or 1)
         acted = self.do(many, hold=hold)
         noise = self._latent(cohort, draws, missing, seed)
         return acted.predict(noise, recompute=recompute)
@@ -284,6 +302,7 @@ class SCM(Questions):
             InterventionError: If an intervention needs a fact: a shift, a function, a held value.
         """
         self._check_ready()
+        check_options(self.graph, seed=seed)
         if n < 1:
             raise ModelError(f"sample: n is {n}; ask for one record at least")
         index = pd.RangeIndex(n, name="record")
@@ -406,13 +425,3 @@ class SCM(Questions):
                     f"{self._action.describe()}: a sample has no factual {name!r} to start from; "
                     "set it to a value, or ask for counterfactuals"
                 )
-
-
-def _merged(
-    action: Intervention | Mapping[str, Any] | None, values: Mapping[str, Any], beyond_range: bool
-) -> Intervention:
-    """Return one intervention of what is given first and what is given by name."""
-    if isinstance(action, Intervention):
-        beyond_range = beyond_range or action.beyond_range
-        action = action.settings
-    return do(action, beyond_range=beyond_range, **values)

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from causalcxr.asking import Action
 from causalcxr.cohort import Cohort
 from causalcxr.enumeration import exact, exact_and_bounds
 from causalcxr.errors import InterventionError
 from causalcxr.files import atomic_write
-from causalcxr.interventions import Intervention
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.noise import Draws
 from causalcxr.page import Page
@@ -95,12 +95,12 @@ class Sensitivity:
 def sensitivity(
     model: "SCM",
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any] | None = None,
+    action: Action = None,
     /,
     *,
-    variables: Sequence[str] | None = None,
+    variables: str | Sequence[str] | None = None,
     vary: str = "all",
-    hold: Iterable[str] = (),
+    hold: str | Iterable[str] = (),
     draws: int = 200,
     seed: int = 0,
     beyond_range: bool = False,
@@ -123,9 +123,9 @@ def sensitivity(
         model: A fitted model, with or without interventions of its own.
         cohort: Factual records; those where the variable is missing do not count for it.
         action: What is done, as in `SCM.counterfactual`.
-        variables: Discrete variables; by default those that the action can change.
+        variables: Discrete variables, or one; by default those that the action can change.
         vary: "all" or "one".
-        hold: Variables that keep their factual value.
+        hold: Variables, or one, that keep their factual value.
         draws: Posterior draws a record, where continuous ancestors move.
         seed: Of the draws.
         beyond_range: See `SCM.do`.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Setting",
     "Shift",
+    "Written",
     "canonical",
     "checked",
     "evaluate",
@@ -50,13 +51,19 @@ class Shift:
         return f"{self.amount:+g}"
 
 
+class Written(str):
+    """A value as the command line writes it: text, of which a number may be read.
+
+    In Python a number is written as a number: there, text is no value of a continuous variable.
+    """
+
+    __slots__ = ()
+
+
 def checked(name: str, value: Any) -> Setting:
     """Refuse at once what no graph could accept, and copy columns."""
     if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
         text = f"{value} is no value to set; leave the variable out"
-        raise InterventionError(f"intervention {name!r}: {text}")
-    if isinstance(value, bool | np.bool_):
-        text = f"{value} is no level; name the level, such as 'P'"
         raise InterventionError(f"intervention {name!r}: {text}")
     if _is_scalar(value) or isinstance(value, Shift | Distribution) or callable(value):
         return value
@@ -230,6 +237,7 @@ def _called(
 
 def _code(variable: Variable, value: Any, beyond_range: bool) -> float:
     """Code the one value that all records are set to."""
+    value = _plain(value)
     code = (_position if variable.is_discrete else _number)(variable, value)
     if code is None:
         _refuse_value(variable, value, "")
@@ -244,11 +252,12 @@ def _codes(
     """Code one value for each record; `rows` are the positions of the records."""
     rows = np.arange(len(values)) if rows is None else rows
     read = _position if variable.is_discrete else _number
-    keys = [_plain(value) for value in values]
-    known = {key: read(variable, key) for key in set(keys)}  # each distinct value is read once
+    plain = [_plain(value) for value in values]
+    keys = [(type(value), value) for value in plain]  # True is 1 to a dict, and no number here
+    known = {key: read(variable, key[1]) for key in set(keys)}  # each distinct value is read once
     bad = np.array([known[key] is None for key in keys], dtype=bool)
     if bad.any():
-        _refuse_value(variable, keys[int(np.flatnonzero(bad)[0])], _where(bad, rows))
+        _refuse_value(variable, plain[int(np.flatnonzero(bad)[0])], _where(bad, rows))
     codes = np.array([known[key] for key in keys], dtype=np.float64)
     return codes if variable.is_discrete else _within(variable, codes, beyond_range, rows)
 
@@ -290,20 +299,38 @@ def _position(variable: Variable, value: Any) -> float | None:
 
 
 def _number(variable: Variable, value: Any) -> float | None:
+    if isinstance(value, bool) or (isinstance(value, str) and not isinstance(value, Written)):
+        return None
+    return _read_number(value)
+
+
+def _read_number(value: Any) -> float | None:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
 
 def _refuse_value(variable: Variable, value: Any, where: str) -> NoReturn:
-    what = "level" if variable.is_discrete else "value"
+    what, value = "level" if variable.is_discrete else "value", _plain(value)
     hint = nearest_to(value, variable.levels)
     missing = value is None or value != value or str(value) in ("<NA>", "NaT")
     if missing:
         hint = "; a function such as `lambda x: x` leaves missing values missing"
+    elif not variable.is_discrete and isinstance(value, str):
+        hint = _as_number(value)
     _refuse(variable, f"{what} {brief(value)}{where}: {_rule(variable)}{hint}")
+
+
+def _as_number(text: str) -> str:
+    """Return how a number that was given as text is written."""
+    number = None if isinstance(text, Written) else _read_number(text)
+    if number is None:
+        return ""
+    if text.strip()[:1] in "+-":
+        return f"; write Shift({number:g}) to add it to the factual value, {number:g} to set it"
+    return f"; write the number {number:g}, without quotes"
 
 
 def _refuse(variable: Variable, text: str) -> NoReturn:
@@ -332,7 +359,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str) or _is_number(value)
+    return isinstance(value, str | bool | np.bool_) or _is_number(value)
 
 
 def _name_of(function: Callable) -> str:

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.special import ndtr
 
+from causalcxr.asking import Action
 from causalcxr.cohort import Cohort
 from causalcxr.errors import InterventionError
 from causalcxr.graph import Graph
-from causalcxr.interventions import BoundIntervention, Intervention
+from causalcxr.interventions import BoundIntervention
 from causalcxr.mechanisms.encoding import ParentEncoder
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def require_support(
 def support(
     model: "SCM",
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any] | None = None,
+    action: Action = None,
     /,
     *,
-    hold: Iterable[str] = (),
+    hold: str | Iterable[str] = (),
     few: int = 20,
     seed: int = 0,
     beyond_range: bool = False,
@@ -118,7 +119,7 @@ def support(
         model: A fitted model, with or without interventions of its own.
         cohort: Factual records.
         action: What is done, as in `SCM.counterfactual`.
-        hold: Variables that keep their factual value.
+        hold: Variables, or one, that keep their factual value.
         few: Below how many records a parent configuration is flagged.
         seed: Of the twins, which are one posterior draw.
         beyond_range: See `SCM.do`.

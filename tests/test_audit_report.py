@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-import causalcxr.audit.report as report
 from causalcxr import Cohort, Graph, do
+from causalcxr.audit import report
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import FeatureClassifier
 from causalcxr.audit.pairs import Pairs

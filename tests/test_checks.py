@@ -260,9 +260,9 @@ def test_given_no_splits_then_the_validation_rows_of_the_fit_are_looked_at(model
 
 def test_given_what_cannot_be_checked_then_one_line_says_so(model):
     cohort = Cohort(population(200))
-    with pytest.raises(ModelError, match="check: the model is not fitted; call fit"):
+    with pytest.raises(ModelError, match=r"not been fitted; .* write model = model.fit"):
         check(SCM(GRAPH), cohort)
-    with pytest.raises(ModelError, match="check: the model is stale: View"):
+    with pytest.raises(ModelError, match="stale after an edit of the graph: View"):
         check(model.with_graph(GRAPH.add_edge("Sex", "View")), cohort)
     with pytest.raises(ModelError, match="none of 200 records is in the test split"):
         check(model, cohort, split="test")

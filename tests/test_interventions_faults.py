@@ -175,7 +175,8 @@ def test_given_an_override_then_the_twins_are_made_and_the_manifest_records_it(
 ):
     twins = model.counterfactual(cohort, parse(words, beyond_range=True))
     assert twins.notes[-1].endswith("beyond range")
-    by_name = dict(word.split("=") for word in words)
+    split = (word.split("=") for word in words)
+    by_name = {name: float(value) if value.isdecimal() else value for name, value in split}
     assert len(model.counterfactual(cohort, by_name, beyond_range=True)) == len(cohort)
     args = ["counterfactual", *map(str, places), "--out", str(tmp_path / "twins")]
     assert guarded(app, [*args, "--beyond-range", *(w for s in words for w in ("--do", s))]) == 0

@@ -1,13 +1,10 @@
 """The audit of a classifier: does it treat patients differently for who they are?
 
-`causalcxr.audit(...)` is the question itself, so this package can be called: Python binds a
-package to its name in the one above as soon as any module of it is imported, and would hide a
-function of that name.
+What stands here is imported from it: `from causalcxr.audit import Pairs`. The attribute `audit`
+of `causalcxr` is the function of that name, not this package; see `causalcxr/__init__.py`.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 __all__ = [
@@ -47,14 +44,6 @@ _HOMES = {
 }
 
 
-class _Audit(ModuleType):
-    """The package, which is also the question."""
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Audit a classifier; see `causalcxr.audit.auditing.audit`."""
-        return self.audit(*args, **options)
-
-
 def __getattr__(name: str) -> Any:
     """Import a public name from its home the first time that it is asked for."""
     if name not in _HOMES:
@@ -62,6 +51,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
-
-
-sys.modules[__name__].__class__ = _Audit

@@ -1,12 +1,13 @@
 """The audit: one classifier, one intervention, and every figure with its uncertainty."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.gates import Gates
@@ -22,7 +23,6 @@ from causalcxr.cohort import Cohort
 from causalcxr.columns import frame
 from causalcxr.errors import AuditError, CausalCXRError, nearest
 from causalcxr.graph import Graph
-from causalcxr.interventions import Intervention
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
@@ -35,17 +35,25 @@ def audit(
     classifier: Any,
     model: SCM,
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any],
+    action: Action = None,
+    /,
     *,
     label: str | None = None,
     by: str | Sequence[str] = (),
-    hold: Iterable[str] = (),
+    hold: str | Iterable[str] = (),
     draws: int | None = None,
-    seed: int = 0,
     reader: AttributeReader | None = None,
     gates: Gates | None = None,
     beyond_range: bool = False,
-    **options: Any,
+    threshold: ThresholdRule | float | str | None = None,
+    validation: Cohort | None = None,
+    alike: Sequence[str] = _ALIKE,
+    primaries: Sequence[str] = ("effect: all",),
+    alpha: float = 0.05,
+    measures: Sequence[str] | None = None,
+    bootstrap: int = 2000,
+    seed: int = 0,
+    **values: Any,
 ) -> Audit:
     """Audit a classifier: what is observed in groups, and what an intervention does to its scores.
 
@@ -53,22 +61,33 @@ def audit(
         classifier: What scores records, see `as_classifier`.
         model: A fitted model, which makes the twins.
         cohort: Records to audit, with images where the classifier reads them.
-        action: What is done, such as `do(sex="M")`.
+        action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
         label: The variable that the classifier predicts; by default the classifier's own target.
         by: Columns whose levels and intersections are groups.
-        hold: Variables that keep their factual value.
-        draws: Posterior draws a record; three at least tell the generator's uncertainty.
-        seed: Of all random numbers.
+        hold: Variables, or one, that keep their factual value.
+        draws: Posterior draws for each record; at least three show the generator's uncertainty.
         reader: Who reads attributes off images, for the gates; taught by other records.
         gates: Where the gates stand.
         beyond_range: See `SCM.do`.
-        **options: As `audit_pairs` takes them.
+        threshold: A rule such as "youden" (with labels, the default) or "sensitivity=.9", or a
+            number (.5 without labels).
+        validation: Other patients, on whom the rule chooses; by default the audited records.
+        alike: Columns in which groups are made alike, beside the label.
+        primaries: Hypotheses that were declared before; Holm's correction is over these alone.
+        alpha: Of the tests.
+        measures: Of the groups; all by default.
+        bootstrap: Draws of patients.
+        seed: Of all random numbers.
+        **values: Names and values, as in `causalcxr.do`.
 
     Raises:
         AuditError: If the audit cannot be done as asked.
         ClassifierError: If the classifier cannot be asked.
         CausalCXRError: As `SCM.counterfactual` does.
     """
+    check_options(model.graph, label=label, hold=hold, draws=draws, beyond_range=beyond_range)
+    check_options(model.graph, alpha=alpha, bootstrap=bootstrap, seed=seed)
+    asked = action_of(action, values, beyond_range)
     scorer = as_classifier(classifier, target=label)
     if label := label or scorer.target:
         label_of(model.graph, label)
@@ -80,15 +99,27 @@ def audit(
     pairs = make_pairs(
         model,
         cohort,
-        action,
+        asked,
         hold=hold,
         draws=draws,
         seed=seed,
-        beyond_range=beyond_range,
         reader=reader,
         gates=gates,
     )
-    return audit_pairs(scorer, pairs, label=label, by=by, seed=seed, **options)
+    return audit_pairs(
+        scorer,
+        pairs,
+        label=label,
+        by=by,
+        threshold=threshold,
+        validation=validation,
+        alike=alike,
+        primaries=primaries,
+        alpha=alpha,
+        measures=measures,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
 
 
 def audit_pairs(
@@ -209,7 +240,7 @@ def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str
         AuditError: If there is no such column.
     """
     found, table = [], cohort.table
-    for word in [by] if isinstance(by, str) else by:
+    for word in names_of(by):
         try:
             found.append(graph.find(word))
         except CausalCXRError:

@@ -194,7 +194,17 @@ class FeatureClassifier(Classifier):
         return self.estimator.predict_proba(x)[:, self.column]
 
 
-def as_classifier(thing: Any, *, target: str | None = None, **options: Any) -> Classifier:
+def as_classifier(
+    thing: Any,
+    *,
+    target: str | None = None,
+    outputs: str | None = None,
+    column: int | str | None = None,
+    features: Sequence[str] | Callable[[Cohort], np.ndarray] | None = None,
+    positive: Any = None,
+    batch: int | None = None,
+    name: str | None = None,
+) -> Classifier:
     """Return a classifier from whatever scores records.
 
     Args:
@@ -202,36 +212,75 @@ def as_classifier(thing: Any, *, target: str | None = None, **options: Any) -> C
             scikit-learn estimator (with `features=`); a model of TorchXRayVision; a path of a
             .csv, or a Series of scores.
         target: The variable that it predicts.
-        **options: As the class takes them: `outputs`, `column`, `features`, ...
+        outputs: "probability" or "logit", of functions of images.
+        column: Which of several outputs of a function of images; the column of a .csv of scores.
+        features: Of an estimator: names of columns, or a function of a cohort.
+        positive: Of an estimator: the class whose probability is meant.
+        batch: Images at a time.
+        name: What it is called in reports.
 
     Raises:
-        ClassifierError: If it is none of these, or does not fit.
+        ClassifierError: If it is none of these, or does not take what is given.
 
     Example:
         >>> as_classifier(pd.Series([0.2], index=["a"]), target="Edema")
         ScoreTable('scores' of Edema)
     """
+    given = {
+        "outputs": outputs, "column": column, "features": features, "positive": positive,
+        "batch": batch, "name": name,
+    }  # fmt: skip
+    options = {key: value for key, value in given.items() if value is not None}
+    kind, build = _kind_of(thing)
+    if extra := [key for key in options if key not in _TAKEN[kind]]:
+        taken = ", ".join(_TAKEN[kind]) or "no more options"
+        raise ClassifierError(f"{kind} takes no {extra[0]}=; it takes {taken}")
+    return build(target, options)
+
+
+_TAKEN = {
+    "a classifier that is ready": (),
+    "a Series of scores": ("name",),
+    "a .csv of scores": ("column",),
+    "a model of TorchXRayVision": ("batch",),
+    "an estimator": ("features", "positive", "name"),
+    "a function of images": ("outputs", "column", "batch", "name"),
+}
+
+
+def _kind_of(thing: Any) -> tuple[str, Callable[[str | None, dict[str, Any]], Classifier]]:
+    """Return what kind of classifier it is, and how it is built from target and options."""
     if isinstance(thing, Classifier):
-        return thing
+        return "a classifier that is ready", lambda target, options: thing
     if isinstance(thing, pd.Series):
-        return ScoreTable(thing, target=target, **options)
+        return "a Series of scores", lambda t, options: ScoreTable(thing, target=t, **options)
     if isinstance(thing, str | Path):
-        return ScoreTable.read(thing, target=target, **options)
+        return "a .csv of scores", lambda t, options: ScoreTable.read(thing, target=t, **options)
     if hasattr(thing, "pathologies"):
-        return XRVClassifier(thing, target or "", **options)
+        return (
+            "a model of TorchXRayVision",
+            lambda target, options: XRVClassifier(thing, target or "", **options),
+        )
     if hasattr(thing, "predict_proba") or hasattr(thing, "decision_function"):
-        if "features" not in options:
-            raise ClassifierError(
-                f"classifier {type(thing).__name__!r}: say features=, names of columns or a "
-                "function of a cohort, such as causalcxr.audit.image_features"
-            )
-        return FeatureClassifier(thing, target=target, **options)
+        return "an estimator", lambda target, options: _of_features(thing, target, options)
     if callable(thing):
-        return ImageClassifier(thing, target=target, **options)
+        return (
+            "a function of images",
+            lambda target, options: ImageClassifier(thing, target=target, **options),
+        )
     raise ClassifierError(
         f"{type(thing).__name__} is no classifier; give a function of images, a torch module, a "
         "scikit-learn estimator, or a .csv of scores"
     )
+
+
+def _of_features(thing: Any, target: str | None, options: dict[str, Any]) -> Classifier:
+    if "features" not in options:
+        raise ClassifierError(
+            f"classifier {type(thing).__name__!r}: say features=, names of columns or a "
+            "function of a cohort, such as causalcxr.audit.image_features"
+        )
+    return FeatureClassifier(thing, target=target, **options)
 
 
 def _is_module(thing: Any) -> bool:

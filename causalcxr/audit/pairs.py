@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.audit.gates import Gates, judge
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort import Cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
-from causalcxr.interventions import BoundIntervention, Intervention, do
+from causalcxr.interventions import BoundIntervention, Intervention
 from causalcxr.scm import SCM
 from causalcxr.support import flagged
 
@@ -166,27 +167,30 @@ class Pairs:
 def make_pairs(
     model: SCM,
     cohort: Cohort,
-    action: Intervention | Mapping[str, Any],
+    action: Action = None,
+    /,
     *,
-    hold: Iterable[str] = (),
+    hold: str | Iterable[str] = (),
     draws: int | None = None,
     seed: int = 0,
     beyond_range: bool = False,
     reader: AttributeReader | None = None,
     gates: Gates | None = None,
+    **values: Any,
 ) -> Pairs:
     """Return twins and null twins of a cohort, each pair judged.
 
     Args:
         model: A fitted model.
         cohort: Factual records, with or without images.
-        action: What is done.
-        hold: Variables that keep their factual value.
-        draws: Posterior draws a record, by which generator uncertainty is told; 3 at least.
+        action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+        hold: Variables, or one, that keep their factual value.
+        draws: Posterior draws for each record; at least three show the generator's uncertainty.
         seed: Of the draws.
         beyond_range: See `SCM.do`.
         reader: Who reads attributes off images: taught by other records, see `AttributeReader`.
         gates: Where the gates stand.
+        **values: Names and values, as in `causalcxr.do`.
 
     Raises:
         CausalCXRError: As `SCM.counterfactual` does.
@@ -194,10 +198,11 @@ def make_pairs(
     Example:
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
         >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
-        >>> make_pairs(SCM(graph).fit(cohort), cohort, do(sex="M"))
+        >>> make_pairs(SCM(graph).fit(cohort), cohort, sex="M")
         Pairs(do(Sex=M): 20 of 40 believed)
     """
-    action = action if isinstance(action, Intervention) else do(action, beyond_range=beyond_range)
+    check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
+    action = action_of(action, values, beyond_range)
     made = make_worlds(model, cohort, action, hold=hold, draws=draws, seed=seed)
     return Pairs.of(
         model.graph,
@@ -233,12 +238,12 @@ def make_worlds(
     cohort: Cohort,
     action: Intervention,
     *,
-    hold: Iterable[str] = (),
+    hold: str | Iterable[str] = (),
     draws: int | None = None,
     seed: int = 0,
 ) -> Worlds:
     """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
-    graph, hold, many = model.graph, tuple(hold), action.repeat(draws or 1)
+    graph, hold, many = model.graph, names_of(hold), action.repeat(draws or 1)
     bound = action.bind(graph)
     noise = model.abduct(cohort, draws=draws, seed=seed)
     below = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +12,9 @@ from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
 from causalcxr.files import atomic_write, holds_others
+
+if TYPE_CHECKING:
+    from causalcxr.audit.stress_result import Stress
 
 __all__ = ["Audit"]
 
@@ -146,18 +149,29 @@ class Audit:
             {"about": dict(self.about), "summary": self.summary(), **found}, indent=1
         )
 
-    def to_html(self, path: str | Path, **options: Any) -> Path:
-        """Write one page that needs nothing else; see `causalcxr.audit.report`."""
+    def to_html(
+        self, path: str | Path, *, stress: "Stress | None" = None, patients: int = 6
+    ) -> Path:
+        """Write one page that needs nothing else; see `causalcxr.audit.report`.
+
+        Args:
+            path: The page, `.html`.
+            stress: A stress test of the same classifier.
+            patients: How many patients' radiographs are shown whose score moved most.
+        """
         from causalcxr.audit.report import write_report
 
-        return write_report(self, Path(path), **options)
+        return write_report(self, Path(path), stress=stress, patients=patients)
 
-    def save(self, folder: str | Path, **options: Any) -> Path:
+    def save(
+        self, folder: str | Path, *, stress: "Stress | None" = None, patients: int = 6
+    ) -> Path:
         """Write the report, `audit.json` and every table as .csv to a new or an audit's folder.
 
         Args:
             folder: Where.
-            **options: As `to_html` takes them, such as `stress=`.
+            stress: A stress test of the same classifier, for the report.
+            patients: How many patients' radiographs the report shows whose score moved most.
 
         Raises:
             AuditError: If the folder holds something else.
@@ -168,7 +182,7 @@ class Audit:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             atomic_write(folder / f"{name}.csv", _inert(table).to_csv(index=False))
-        self.to_html(folder / "report.html", **options)
+        self.to_html(folder / "report.html", stress=stress, patients=patients)
         return atomic_write(folder / "audit.json", self.to_json()).parent
 
     def __repr__(self) -> str:

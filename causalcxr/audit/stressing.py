@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import check_options
 from causalcxr.audit.auditing import by_names, described, label_of, validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
@@ -118,6 +119,7 @@ def stress(
         AuditError: If it cannot be done as asked.
         CausalCXRError: As `SCM.counterfactual` does.
     """
+    check_options(model.graph, label=label, bootstrap=bootstrap, seed=seed)
     base = _based(
         classifier, model, cohort, label, threshold, validation, tuple(measures), bootstrap, seed
     )

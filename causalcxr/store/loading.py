@@ -1,7 +1,6 @@
 """Batches of a cohort for torch: shuffled, shared out over ranks, and taken up again anywhere."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +139,11 @@ class Batches:
         graph: See `CohortDataset`.
         readers: Processes that read ahead; with 0 this one reads.
         pin: Whether batches are put where a GPU can fetch them by itself.
-        **options: Of `Order`: rank, ranks, seed, shuffle, whole.
+        rank: See `Order`.
+        ranks: See `Order`.
+        seed: See `Order`.
+        shuffle: See `Order`.
+        whole: See `Order`.
 
     Example:
         >>> batches = Batches(Cohort.load("phantom", n=7, size=32), batch=2, seed=1)
@@ -159,12 +162,18 @@ class Batches:
         graph: Graph | None = None,
         readers: int = 0,
         pin: bool = False,
-        **options: Any,
+        rank: int = 0,
+        ranks: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+        whole: bool = True,
     ) -> None:
         dataset = CohortDataset(cohort, graph)
         # Clients of object storages have threads, which a forked process would be without.
         forked = not getattr(dataset.images, "remote", False)
-        self.order = Order(len(dataset), batch, **options)
+        self.order = Order(
+            len(dataset), batch, rank=rank, ranks=ranks, seed=seed, shuffle=shuffle, whole=whole
+        )
         self._loader = DataLoader(
             dataset,
             batch_sampler=self.order,
