@@ -24,6 +24,7 @@ from causalcxr.cli_options import (
     Limit,
     Model,
     Out,
+    Overwrite,
     Seed,
     Spec,
     Split,
@@ -69,11 +70,12 @@ def sample(
     n: Annotated[int, typer.Option(help="Number of records.")] = 24,
     do: Do = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw new records, images included, and write them as a cohort."""
     from causalcxr.jobs import sample_model
 
-    sample_model(model, n, do or [], out, seed=seed)
+    sample_model(model, n, do or [], out, seed=seed, overwrite=overwrite)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.cli_options import Cluster, Out, Seed, Spec, Workers
+from causalcxr.cli_options import Cluster, Out, Overwrite, Seed, Spec, Workers
 
 __all__ = ["app"]
 
@@ -31,6 +31,7 @@ def phantom(
         int | None,
         typer.Option(help="Of a film's grey levels, 8 or 12; by default 8, of DICOM 12."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw patients from the phantom and write table, images and manifest.
 
@@ -43,7 +44,8 @@ def phantom(
     asked = {
         "n": n, "seed": seed, "size": size, "graph": graph, "missing": int(missing), "bits": bits,
     }  # fmt: skip
-    made = save(Cohort.load("phantom", **asked), out, format, {"source": "phantom", **asked})
+    drawn = Cohort.load("phantom", **asked)
+    made = save(drawn, out, format, {"source": "phantom", **asked}, overwrite=overwrite)
     print(f"{made}: {n:,} phantoms")
 
 
@@ -61,12 +63,11 @@ def show(
 
 
 @app.command()
-def save(cohort: Spec, out: Out) -> None:
+def save(cohort: Spec, out: Out, overwrite: Overwrite = False) -> None:
     """Read a cohort from anywhere and write it as a folder of its own."""
-    from causalcxr.jobs import load_cohort
+    from causalcxr.jobs import save_cohort
 
-    loaded = load_cohort(cohort)
-    print(f"{loaded.save(out)}: {loaded}")
+    save_cohort(cohort, out, overwrite=overwrite)
 
 
 @app.command()
@@ -80,6 +81,7 @@ def build(
     ] = None,
     workers: Workers = 1,
     cluster: Cluster = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Harmonise sources and write their records and images as one store.
 
@@ -88,7 +90,7 @@ def build(
     from causalcxr.store.building import build as build_store
     from causalcxr.store.layout import QUARANTINE, opened
 
-    folder = build_store(spec, output=out, workers=workers, cluster=cluster)
+    folder = build_store(spec, output=out, workers=workers, cluster=cluster, overwrite=overwrite)
     made = opened(folder)
     print(f"{folder}: {made['records']:,} records, {made['images']:,} images")
     if quarantined := made["quarantined"]["images"]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.cli_cohort import Out
+from causalcxr.cli_options import Out, Overwrite
 
 __all__ = ["export"]
 
@@ -40,6 +40,7 @@ def export(
     checked: Annotated[
         bool, typer.Option("--checked", help="A person found no writing in the pixels.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write synthetic images as DICOM or marked PNG, with provenance and without identifiers.
 
@@ -48,5 +49,6 @@ def export(
     from causalcxr.export import ExportOptions
     from causalcxr.export import export as write
 
-    index = write(source, out, ExportOptions(format, key, link, sources, checked))
+    options = ExportOptions(format, key, link, sources, checked)
+    index = write(source, out, options, overwrite=overwrite)
     print(f"{out}: {len(index):,} synthetic images of {index['patient'].nunique():,} patients")

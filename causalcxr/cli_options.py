@@ -13,6 +13,7 @@ __all__ = [
     "Limit",
     "Model",
     "Out",
+    "Overwrite",
     "Seed",
     "Spec",
     "Split",
@@ -35,6 +36,9 @@ Spec = Annotated[
 Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace another result that OUT holds.")
+]
 Do = Annotated[
     Words,
     typer.Option(

@@ -150,18 +150,22 @@ class Cohort:
         # sources.
         return import_module("causalcxr.sources").load(spec, **kwargs)
 
-    def save(self, folder: str | Path, images: str | None = "png") -> Path:
+    def save(
+        self, folder: str | Path, images: str | None = "png", *, overwrite: bool = False
+    ) -> Path:
         """Write the cohort to a folder, whole or not at all.
 
         Args:
-            folder: A new or empty folder, or one that holds a saved cohort, which is replaced.
+            folder: A new or empty folder.
             images: "png" for 16-bit greyscale PNGs, "dicom" for 12-bit DICOM files of synthetic
                 images, None for the table alone.
+            overwrite: Replace a saved cohort that the folder holds.
 
         Raises:
             CohortError: If the folder holds anything else, or cannot be written.
         """
-        return import_module("causalcxr.sources.folder").save(self, folder, images)
+        save = import_module("causalcxr.sources.folder").save
+        return save(self, folder, images, overwrite=overwrite)
 
     # What it holds
 

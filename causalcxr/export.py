@@ -23,10 +23,10 @@ from causalcxr.errors import CohortError
 from causalcxr.export_picture import marked_png
 from causalcxr.export_provenance import OLDEST, Provenance, Pseudonyms, SyntheticImage
 from causalcxr.export_source import Material, read_material
-from causalcxr.files import atomic_write, read_text
+from causalcxr.files import atomic_write, settle
 from causalcxr.images import progress
 from causalcxr.marking import MARK
-from causalcxr.sources.staging import settle, taking_the_place_of
+from causalcxr.result_folder import Draft, ResultFolder
 
 __all__ = ["ExportOptions", "export", "no_older"]
 
@@ -59,14 +59,19 @@ class ExportOptions:
 
 
 def export(
-    source: str | Path, folder: str | Path, options: ExportOptions = ExportOptions()
+    source: str | Path,
+    folder: str | Path,
+    options: ExportOptions = ExportOptions(),
+    *,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
     """Write the synthetic images of a folder for others; patients' images stay where they are.
 
     Args:
         source: A folder of twins, or of a saved cohort of phantoms or samples.
-        folder: A new or empty folder, or one of an earlier export, which is replaced.
+        folder: A new or empty folder.
         options: How.
+        overwrite: Replace another export that the folder holds.
 
     Returns:
         The index that was written, one row an image.
@@ -83,13 +88,9 @@ def export(
     material = read_material(source, options.sources)
     given = None if options.key is None else _key(options.key)
     job = _job(material, options, given)
-    try:
-        with taking_the_place_of(folder, _is_export, job) as place:
-            if not (place / "manifest.json").exists():
-                _fill(place, material, options, given)
-            (place / ".key").unlink(missing_ok=True)
-    except OSError as error:
-        raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    with ResultFolder(folder, _KIND, "an export", job, overwrite).writing() as draft:
+        if not draft.complete:
+            _fill(draft, material, options, given)
     return pd.read_csv(
         folder / "index.csv", dtype=dict.fromkeys(("file", "patient", "sha256"), str)
     )
@@ -118,17 +119,10 @@ def _key(file: Path) -> bytes:
     return key
 
 
-def _is_export(folder: Path) -> bool:
-    try:
-        manifest = json.loads(read_text(folder / "manifest.json", error=CohortError))
-    except (CohortError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("kind") == _KIND
-
-
-def _fill(place: Path, material: Material, options: ExportOptions, given: bytes | None) -> None:
+def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes | None) -> None:
     """Write images, sidecars, index and manifest; the manifest, last, says that all is there."""
-    kept = place / ".key"
+    place = draft.place
+    kept = place.parent / "key"  # beside what is exported, and forgotten with the unfinished work
     if given is None and not kept.exists():
         atomic_write(kept, secrets.token_bytes(32))
         kept.chmod(0o600)
@@ -138,8 +132,6 @@ def _fill(place: Path, material: Material, options: ExportOptions, given: bytes 
     if len(set(names)) < len(names):
         raise CohortError("two images got the same name; give another key")
     (place / "images").mkdir(exist_ok=True)
-    for left in place.rglob(".*.tmp"):  # of a file that was being written at an interruption
-        left.unlink()
     desk = _Desk(place / "images", material, options.format)
     rows = []
     for start in progress(range(0, len(records), _BATCH), "Exporting images"):
@@ -148,8 +140,7 @@ def _fill(place: Path, material: Material, options: ExportOptions, given: bytes 
     atomic_write(place / "index.csv", index.to_csv(index=False, lineterminator="\n"))
     if options.link is not None:
         atomic_write(options.link, _linked(material, records).to_csv(index=False))
-    manifest = {
-        "kind": _KIND,
+    about = {
         "mark": MARK,
         "format": options.format,
         "images": len(index),
@@ -158,7 +149,7 @@ def _fill(place: Path, material: Material, options: ExportOptions, given: bytes 
         "ages": f"{OLDEST} stands for {OLDEST} and above",
         "provenance": material.provenance.to_json(),
     }
-    atomic_write(place / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    draft.finish(about)
 
 
 def _records(

@@ -3,13 +3,25 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from causalcxr.errors import CausalCXRError
 
-__all__ = ["atomic_file", "atomic_write", "holds_others", "read_text", "sync_folder"]
+__all__ = [
+    "atomic_file",
+    "atomic_write",
+    "holds_others",
+    "read_text",
+    "remove_litter",
+    "settle",
+    "sync_all",
+    "sync_folder",
+    "sync_one",
+]
+
+_SYNCED_ALONE = 64  # files; more of them are brought to the disk by one call for all
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
@@ -132,3 +144,38 @@ def holds_others(folder: Path, marker: str) -> bool:
         False
     """
     return folder.exists() and any(folder.iterdir()) and not (folder / marker).is_file()
+
+
+def remove_litter(folder: Path) -> None:
+    """Remove the temporary files that a kill has left anywhere in a folder."""
+    for left in folder.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def settle(files: Iterable[Path]) -> None:
+    """Bring files to the disk, so that a name given to them later is never that of half a file."""
+    files = list(files)
+    # Thousands of images one by one are thousands of commits of the journal; one call is one.
+    if hasattr(os, "sync") and len(files) > _SYNCED_ALONE:
+        os.sync()
+        return
+    for file in files:
+        sync_one(file)
+
+
+def sync_all(folder: Path) -> None:
+    """Force every file of a folder, and the folder itself, to the disk; failures are raised."""
+    entries = [*folder.rglob("*"), folder]
+    settle(entries)
+    if len(entries) > _SYNCED_ALONE:  # the one call for all reports no failure
+        for entry in entries:
+            sync_one(entry)
+
+
+def sync_one(path: Path) -> None:
+    """Force a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,5 +1,6 @@
 """Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
 
+import hashlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from causalcxr.errors import CohortError
+from causalcxr.result_digests import file_digest
 
 __all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resized", "write_png"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
+_BATCH = 64
 _SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
 
 
@@ -56,6 +59,19 @@ class Images(ABC):
     def forget(self) -> None:
         """Let go of images that were computed and kept, where any are: they can be made again."""
         return
+
+    def fingerprint(self) -> str:
+        """Return what tells these images from others, SHA-256.
+
+        Here it is that of their pixels; images that are computed or read give what determines
+        them instead.
+        """
+        digest = hashlib.sha256(repr(self.size).encode() + self._available.tobytes())
+        rows = np.flatnonzero(self._available)
+        for start in range(0, len(rows), _BATCH):
+            # Selected first: what computes images keeps them, and these are not needed again.
+            digest.update(self.select(rows[start : start + _BATCH])[:].tobytes())
+        return digest.hexdigest()
 
     @abstractmethod
     def _pixels(self, row: int) -> np.ndarray:
@@ -154,6 +170,8 @@ class FileImages(Images):
         size: Height and width to resize to (antialiased); by default the size of the first file,
             which every other
             file must then have.
+        digests: The SHA-256 that each file must have, None where it is not known. A file is
+            checked whenever it is read.
 
     Example:
         >>> images = FileImages([None, None], size=(64, 64))
@@ -162,12 +180,15 @@ class FileImages(Images):
     """
 
     def __init__(
-        self, paths: Sequence[Path | str | None], size: tuple[int, int] | None = None
+        self,
+        paths: Sequence[Path | str | None],
+        size: tuple[int, int] | None = None,
+        digests: Sequence[str | None] | None = None,
     ) -> None:
         paths = list(paths)
         super().__init__(np.array([path is not None for path in paths], dtype=bool))
-        self._paths = np.empty(len(paths), dtype=object)
-        self._paths[:] = paths
+        self._paths, self._digests = (np.empty(len(paths), dtype=object) for _ in range(2))
+        self._paths[:], self._digests[:] = paths, digests
         self._given = None if size is None else (int(size[0]), int(size[1]))
         self._native: tuple[int, int] | None = None
 
@@ -193,9 +214,19 @@ class FileImages(Images):
 
     def select(self, rows: Rows) -> "FileImages":
         """Return the images of some of the records, still unread."""
-        chosen = FileImages(self._paths[self._positions(rows)], self._given)
+        rows = self._positions(rows)
+        chosen = type(self)(self._paths[rows], self._given, self._digests[rows])
         chosen._native = self._native
         return chosen
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the files' names, with the digests, or the sizes and dates."""
+        digest = hashlib.sha256(repr((type(self).__name__, self._given)).encode())
+        for path, known in zip(self._paths, self._digests, strict=True):
+            about = None if path is None else known or _stamp(Path(path))
+            name = None if path is None else Path(path).name if known else Path(path).absolute()
+            digest.update(f"{name}\0{about}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def in_memory(self) -> ArrayImages:
         """Read every file once and keep its integers: the same floats, without the disk."""
@@ -208,8 +239,17 @@ class FileImages(Images):
             array[row] = p.astype(np.uint16) * 257 if wide and p.dtype == np.uint8 else p
         return ArrayImages(array, self._available)
 
+    def _checked(self, row: int) -> Path:
+        """Return the file of a record, once it is the one that was written."""
+        path, known = Path(self._paths[row]), self._digests[row]
+        if known is not None and path.is_file() and file_digest(path) != known:
+            raise CohortError(
+                f"{path}: changed since it was written; restore it, or write the folder again"
+            )
+        return path
+
     def _pixels(self, row: int) -> np.ndarray:
-        path = Path(self._paths[row])
+        path = self._checked(row)
         decoded = _decoding().decode(path)
         pixels = decoded.pixels
         if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
@@ -223,6 +263,15 @@ class FileImages(Images):
                 f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
             )
         return resized(pixels, self.size)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return size and date of a file, None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 def _decoding() -> ModuleType:

@@ -16,12 +16,14 @@ from causalcxr import model_folder
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import CohortError, InterventionError
+from causalcxr.fingerprints import fingerprint
 from causalcxr.fitting import learned_again
 from causalcxr.graph import Graph
 from causalcxr.graph_diff import NEW
 from causalcxr.interventions import Intervention, parse
 from causalcxr.marking import synthetic
 from causalcxr.scm import SCM
+from causalcxr.sources.folder import save
 from causalcxr.tensors import load_tensors
 from causalcxr.twin_folder import TwinJob, TwinResult, write_twins
 
@@ -32,6 +34,7 @@ __all__ = [
     "load_cohort",
     "parse_spec",
     "sample_model",
+    "save_cohort",
     "show_changes",
     "show_cohort",
 ]
@@ -177,26 +180,56 @@ def _tell_foreign_weights(model: SCM, cohort: Cohort) -> None:
         )
 
 
-def sample_model(model: Path, n: int, do: Sequence[str], out: Path, *, seed: int = 0) -> None:
+def sample_model(
+    model: Path, n: int, do: Sequence[str], out: Path, *, seed: int = 0, overwrite: bool = False
+) -> None:
     """Draw records from a model and write them as a cohort, with a sheet of the first images.
 
     Args:
         model: A fitted model's folder.
         n: Number of records.
         do: Interventions, `NAME=VALUE` each.
-        out: A new folder, or one of a cohort, which is replaced.
+        out: A new folder.
         seed: Another seed, other records.
+        overwrite: Replace another cohort that the folder holds.
 
     Raises:
         CausalCXRError: As `SCM.sample` and `Cohort.save` do.
     """
-    action = parse(do)
-    drawn = SCM.load(model).do(action).sample(n, seed=seed)
-    drawn.save(out)
-    if drawn.has_images:
-        _draw(drawn, out / "samples.png")
+    loaded, action = SCM.load(model), parse(do)
+    asked = {
+        "source": "model",
+        "n": n,
+        "seed": seed,
+        "intervention": action.bind(loaded.graph).to_json(),
+        "graph_hash": loaded.graph.hash,
+        "mechanisms": {name: fitted.hash for name, fitted in loaded.fitted.items()},
+    }
+    drawn = loaded.do(action).sample(n, seed=seed)
+
+    def sheet(place: Path) -> None:
+        if drawn.has_images:
+            _draw(drawn, place / "samples.png")
+
+    save(drawn, out, asked=asked, overwrite=overwrite, beside=sheet)
     show_cohort(drawn)
     print(f"{out}: {drawn}")
+
+
+def save_cohort(cohort: str, out: Path, *, overwrite: bool = False) -> None:
+    """Read a cohort and write it as a folder of its own.
+
+    Args:
+        cohort: The cohort as the command line names it.
+        out: A new folder.
+        overwrite: Replace another cohort that it holds.
+
+    Raises:
+        CohortError: As `load_cohort` and `Cohort.save` do.
+    """
+    loaded = load_cohort(cohort)
+    asked = {"source": loaded.source, "fingerprint": fingerprint(loaded)}
+    print(f"{save(loaded, out, asked=asked, overwrite=overwrite)}: {loaded}")
 
 
 def show_cohort(cohort: Cohort, out: Path | None = None) -> None:

@@ -195,7 +195,7 @@ def test_given_a_killed_build_when_given_again_then_it_ends_as_if_it_had_not_bee
     assert not out.exists()
     notes = out.parent / ".store.unfinished/notes"
     kept = {note: note.stat().st_mtime_ns for note in notes.glob("*.json")}
-    shards = notes.parent / "cohort/images"
+    shards = notes.parent / "result/images"
     written = {file: file.stat().st_ino for file in shards.glob("[0-9]*.npy")}
     assert 3 <= len(kept) < 6
     assert len(written) >= len(kept)
@@ -243,6 +243,7 @@ def test_given_a_complete_store_when_built_again_then_nothing_is_done(home, whol
 def test_given_another_build_s_unfinished_work_then_it_is_refused(home, tmp_path, capsys):
     out = tmp_path / "store"
     interrupted(home / "spec.yaml", out, after=1)
+    (tmp_path / ".store.lock").unlink()
     before = contents(tmp_path)
     (home / "other.yaml").write_text("output: store\nsize: 8\nsources: [{path: saved}]\n")
     assert run("build", home / "other.yaml", "--out", out) == 2

@@ -12,12 +12,12 @@ import pydicom
 import pytest
 from PIL import Image
 
-from causalcxr import Cohort
+from causalcxr import Cohort, result_folder
 from causalcxr.cli import app
 from causalcxr.command import guarded
 from causalcxr.errors import CohortError
 from causalcxr.marking import MARK
-from causalcxr.sources import staging
+from causalcxr.result_folder import ResultFolder
 
 SMALL = ("--n", 200, "--size", 32, "--seed", 5)
 RUN = "from causalcxr.cli import main; main()"
@@ -38,7 +38,7 @@ def unfinished(folder: Path) -> Path:
 def interrupted(folder: Path, *words: object, after: int) -> None:
     """Run a command and kill it, as `kill -9` does, once some images are written."""
     command = [sys.executable, "-c", RUN, "cohort", "phantom", "--out", folder, *words]
-    images = unfinished(folder) / "cohort/images"
+    images = unfinished(folder) / "result/images"
     with subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE) as job:
         while job.poll() is None and (not images.is_dir() or len(list(images.iterdir())) < after):
             time.sleep(0.005)
@@ -64,7 +64,7 @@ def test_given_a_command_then_png_table_and_manifest_are_written_and_nothing_els
     found = contents(folder)
     images = sorted(name for name in found if name.startswith("images/"))
     assert images == [f"images/{k}.png" for k in range(9)]
-    assert set(found) - set(images) == {"cohort.csv", "manifest.json"}
+    assert set(found) - set(images) == {"cohort.csv", "manifest.json", "SHA256SUMS"}
     assert [p.name for p in folder.parent.iterdir()] == ["patients"]
     manifest = json.loads(found["manifest.json"])
     assert manifest["made_from"] == {
@@ -107,11 +107,11 @@ def test_given_a_killed_command_when_given_again_then_the_folder_is_the_same_to_
     words = (*SMALL, "--format", "dicom")
     interrupted(folder, *words, after=80)
     assert not folder.exists()
-    images = unfinished(folder) / "cohort/images"
+    images = unfinished(folder) / "result/images"
     made = {file: file.stat().st_mtime_ns for file in images.glob("*.dcm")}
     assert 0 < len(made) < 200
     with pytest.raises(CohortError, match="no source can read this"):
-        Cohort.load(unfinished(folder) / "cohort")
+        Cohort.load(unfinished(folder) / "result")
     (images / ".0.dcm.half.tmp").write_bytes(b"half a file")
     assert run("phantom", "--out", folder, *words) == 0
     assert contents(folder) == contents(whole)
@@ -125,7 +125,11 @@ def test_given_unfinished_work_when_anything_else_is_asked_then_it_is_refused(
 ):
     folder = tmp_path / "patients"
     words = ("phantom", "--out", folder, "--n", 9, "--size", 32)
-    monkeypatch.setattr(staging, "_sync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def dies(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(result_folder, "sync_all", dies)
     assert run(*words) == 130
     monkeypatch.undo()
     before = contents(tmp_path)
@@ -139,8 +143,8 @@ def test_given_unfinished_work_when_anything_else_is_asked_then_it_is_refused(
         assert run(*other) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1
-        assert "has unfinished work here (source phantom, n 9, seed 0" in told
-        assert f"or delete {unfinished(folder)}" in told
+        assert "has unfinished work here" in told
+        assert "--overwrite" in told
     assert contents(tmp_path) == before
     assert run(*words) == 0
     assert len(Cohort.load(folder)) == 9
@@ -148,12 +152,9 @@ def test_given_unfinished_work_when_anything_else_is_asked_then_it_is_refused(
 
 def test_given_a_folder_that_another_process_writes_then_it_is_refused(tmp_path, capsys):
     folder = tmp_path / "patients"
-    with staging.taking_the_place_of(folder, lambda _: False, {"made_from": {}}):
-        other = ("phantom", "--out", folder, "--n", 9, "--size", 32)
-        unfinished(folder).joinpath("cohort").rmdir()  # as it is before the first file
-        assert run(*other) == 2
+    with ResultFolder(folder, "causalcxr cohort", "a cohort").writing():
+        assert run("phantom", "--out", folder, "--n", 9, "--size", 32) == 2
         assert "another process is writing it at this moment" in capsys.readouterr().err
-        unfinished(folder).joinpath("cohort").mkdir()
 
 
 def test_given_an_older_cohort_when_written_over_then_none_of_it_stays_even_after_a_kill(
@@ -166,15 +167,15 @@ def test_given_an_older_cohort_when_written_over_then_none_of_it_stays_even_afte
 
     def dies(self, target):
         calls.append(self)
-        if len(calls) == 2:  # the old one has left its place, the new one has not taken it
+        if len(calls) == 3:  # the old one has left its place, the new one has not taken it
             raise KeyboardInterrupt
         return real(self, target)
 
     monkeypatch.setattr(Path, "rename", dies)
-    assert run(*words, "--n", 9) == 130
+    assert run(*words, "--n", 9, "--overwrite") == 130
     monkeypatch.undo()
     assert len(Cohort.load(unfinished(folder) / "old")) == 12
-    assert run(*words, "--n", 9) == 0
+    assert run(*words, "--n", 9, "--overwrite") == 0
     assert len(Cohort.load(folder)) == 9
     assert len(list((folder / "images").iterdir())) == 9
     assert [p.name for p in tmp_path.iterdir()] == ["patients"]
@@ -236,8 +237,8 @@ def test_given_patients_then_their_images_are_not_written_as_dicom(tmp_path):
     with Image.open(real / "images/0.png") as image:
         assert "Comment" not in image.text
     twins = Cohort(films.table, films.images, source="nih, counterfactual")
-    loaded = Cohort.load(twins.save(tmp_path / "c", images="dicom"))
+    loaded = Cohort.load(twins.save(tmp_path / "c", images="dicom", overwrite=True))
     assert np.abs(loaded.images[:] - films.images[:]).max() <= 0.5001 / 4095
     (tmp_path / "c/images/1.dcm").write_bytes(b"damaged")
-    with pytest.raises(CohortError, match=r"1\.dcm: damaged, or no DICOM image"):
+    with pytest.raises(CohortError, match=r"1\.dcm: changed since it was written"):
         loaded.images[:]

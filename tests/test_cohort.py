@@ -297,7 +297,7 @@ def test_given_a_cohort_when_saved_and_loaded_then_it_is_the_same(table, tmp_pat
     for name in ("age", "Weight", "flag"):
         assert loaded.table[name].equals(cohort.table[name])
     assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == [
-        "cohort.csv", "images", "manifest.json",
+        "SHA256SUMS", "cohort.csv", "images", "manifest.json",
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
@@ -311,7 +311,7 @@ def test_given_records_without_images_when_saved_then_they_still_have_none(table
     assert loaded.images.available.tolist() == [True, False, True, False]
     assert loaded.with_images_only().images[:].shape == (2, 1, 4, 4)
     assert json.loads((tmp_path / "c/manifest.json").read_text())["images"] == 2
-    Cohort(table).head(0).save(tmp_path / "c")
+    Cohort(table).head(0).save(tmp_path / "c", overwrite=True)
     assert len(Cohort.load(tmp_path / "c")) == 0
     assert not Cohort.load(tmp_path / "c").has_images
 
@@ -332,8 +332,8 @@ def test_given_a_failure_while_saving_then_the_old_cohort_stays_whole(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CohortError, match="cannot be written: No space left on device"):
-        Cohort(table, images()).save(tmp_path / "c")
+    with pytest.raises(CohortError, match=r"cannot be written \(No space left on device\)"):
+        Cohort(table, images()).save(tmp_path / "c", overwrite=True)
     monkeypatch.undo()
     assert not Cohort.load(tmp_path / "c").has_images
     assert [p.name for p in tmp_path.iterdir()] == ["c"]

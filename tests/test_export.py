@@ -86,7 +86,7 @@ def test_given_twins_then_only_they_are_exported_each_with_a_sidecar(twins, tmp_
     images = {name for name in found if name.endswith(".dcm")}
     assert len(images) == len(index) == 16
     assert set(found) == images | {n.replace(".dcm", ".json") for n in images} | {
-        "index.csv", "manifest.json",
+        "index.csv", "manifest.json", "SHA256SUMS",
     }  # fmt: skip
     assert index["patient"].nunique() == 4
     assert sorted(index.groupby("patient").size()) == [4] * 4
@@ -272,7 +272,7 @@ def test_given_a_folder_of_something_else_then_it_is_left_alone(twins, tmp_path)
 
 def test_given_a_kill_then_the_same_command_goes_on_with_the_same_identifiers(tmp_path):
     Cohort.load("phantom", n=300, seed=1, size=32).save(tmp_path / "phantoms")
-    out, images = tmp_path / "out", tmp_path / ".out.unfinished/cohort/images"
+    out, images = tmp_path / "out", tmp_path / ".out.unfinished/result/images"
     code = "from causalcxr.cli import main; main()"
     words = ["export", str(tmp_path / "phantoms"), "--out", str(out)]
     with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE) as job:

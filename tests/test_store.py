@@ -11,7 +11,7 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph, Variable
 from causalcxr.errors import CohortError
-from causalcxr.images import ArrayImages
+from causalcxr.images import ArrayImages, FileImages
 from causalcxr.sources import stored
 from causalcxr.store.reading import Store, check
 from causalcxr.store.writing import write
@@ -77,6 +77,7 @@ def test_given_a_cohort_when_stored_then_every_cell_and_every_grey_level_comes_b
 
 def test_given_a_store_then_its_files_are_plain_arrays_and_plain_parquet(cohort, folder):
     assert sorted(contents(folder)) == [
+        "SHA256SUMS",
         "images/00000.npy",
         "images/00001.npy",
         "images/00002.npy",
@@ -155,7 +156,7 @@ def test_given_draws_and_integer_ids_then_they_come_back(tmp_path):
 
 def test_given_no_images_or_no_records_then_the_table_is_stored(cohort, tmp_path):
     for some in (cohort.with_images(None), cohort.head(0), cohort.at([0, 7])):
-        loaded = Cohort.load(write(some, tmp_path / "store"))
+        loaded = Cohort.load(write(some, tmp_path / "store", overwrite=True))
         assert loaded.index.tolist() == some.index.tolist()
         assert not loaded.has_images
 
@@ -249,6 +250,7 @@ def test_given_damaged_images_then_they_are_listed_and_the_others_stored(tmp_pat
     table = pd.DataFrame({"Age": np.arange(9)}, index=[f"={k}" for k in range(9)])
     saved = Cohort(table, films).save(tmp_path / "saved")
     whole = Cohort.load(saved)
+    whole = whole.with_images(FileImages(whole.images.paths))  # as files of anybody's
     files = sorted((saved / "images").iterdir())
     files[2].write_bytes(files[2].read_bytes()[:60])
     files[5].write_bytes(b"GIF89a")
@@ -276,7 +278,9 @@ def test_given_a_folder_of_something_else_then_it_is_left_as_it_is(cohort, tmp_p
 
 def test_given_an_older_store_then_it_is_replaced_whole(cohort, tmp_path):
     write(cohort, tmp_path / "store", shard=SMALL)
-    write(cohort.at([1, 2]), tmp_path / "store", shard=SMALL)
+    with pytest.raises(CohortError, match="holds a store already; give another folder, or --over"):
+        write(cohort.at([1, 2]), tmp_path / "store", shard=SMALL)
+    write(cohort.at([1, 2]), tmp_path / "store", shard=SMALL, overwrite=True)
     assert len(Cohort.load(tmp_path / "store")) == 2
     assert sum(name.endswith(".npy") for name in contents(tmp_path / "store")) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["store"]

@@ -24,7 +24,7 @@ from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEn
 
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
-from causalcxr.images import ArrayImages, FileImages, Rows, resized
+from causalcxr.images import ArrayImages, FileImages, resized
 from causalcxr.marking import MARK
 
 __all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dicom"]
@@ -188,18 +188,12 @@ class DicomImages(FileImages):
     Args:
         paths: One file a record; None for a record without an image.
         size: Height and width to resize to (antialiased).
+        digests: As in `FileImages`.
 
     Example:
         >>> DicomImages([None, None], size=(64, 64)).size
         (64, 64)
     """
-
-    def __init__(self, paths: list[Path | None], size: tuple[int, int]) -> None:
-        super().__init__(paths, size)
-
-    def select(self, rows: Rows) -> "DicomImages":
-        """Return the images of some of the records, still unread."""
-        return DicomImages(self._paths[self._positions(rows)], self.size)
 
     def in_memory(self) -> ArrayImages:
         """Read every file once and keep its grey values, as floats: the same numbers."""
@@ -209,7 +203,7 @@ class DicomImages(FileImages):
         return ArrayImages(array, self.available)
 
     def _pixels(self, row: int) -> np.ndarray:
-        levels = read_dicom(self._paths[row])
+        levels = read_dicom(self._checked(row))
         pixels = levels.astype(np.float32) / np.float32(_MOST)
         return pixels if pixels.shape == self.size else resized(pixels, self.size)
 

@@ -1,9 +1,7 @@
 """A cohort in a folder: `cohort.csv`, `images/`, `manifest.json`; whole or not at all."""
 
 import hashlib
-import json
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,9 @@ from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.ids import as_ids, check_kinds
 from causalcxr.images import FileImages
+from causalcxr.result_digests import Digests, manifest_of
+from causalcxr.result_folder import ResultFolder
 from causalcxr.sources.image_files import check_format, open_images, write_images
-from causalcxr.sources.staging import taking_the_place_of
 from causalcxr.sources.table import missing_words, read_cells
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
@@ -31,7 +30,7 @@ _RESERVED = ("record", "draw", "patient", "split")
 
 def recognises(path: Path) -> bool:
     """Return whether a path is a folder that `save` wrote."""
-    return _read_manifest(path) is not None
+    return manifest_of(path, _KIND) is not None
 
 
 def save(
@@ -39,11 +38,11 @@ def save(
     folder: str | Path,
     images: str | None = "png",
     asked: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    beside: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a cohort to a folder; see `Cohort.save`.
-
-    Everything is written to a hidden folder beside it, forced to the disk, and then takes its
-    place.
+    """Write a cohort to a folder; see `Cohort.save` and `ResultFolder`.
 
     Args:
         cohort: The records.
@@ -51,8 +50,10 @@ def save(
         images: "png": 16 bits, round(65535 x), from which 8 or 12 bits come back exactly when
             rounded. "dicom": 12 bits, for synthetic images. None: the table alone.
         asked: What the cohort was made from, as JSON: its source and settings. The manifest
-            records it, and an interrupted save is taken up again where the same is asked; without
-            it, what is not finished is removed.
+            records it, an interrupted save is resumed where the same is asked, and a complete
+            one is kept; without it, nothing is.
+        overwrite: Replace another saved cohort.
+        beside: Writes more files into the folder that it is given.
 
     Raises:
         CohortError: If the folder is not ours to take, or the cohort cannot be written so.
@@ -73,23 +74,24 @@ def save(
     folder, content = Path(folder), _csv(cohort)
     digest = hashlib.sha256(content).hexdigest()
     made = {"source": cohort.source, "table_sha256": digest} if asked is None else dict(asked)
-    manifest = {
-        "kind": _KIND,
-        "schema": SCHEMA,
-        **_described(cohort, images),
-        "made_from": made,
-        "table_sha256": digest,
-    }
-    job = None if asked is None else {**manifest, "version": version("causalcxr")}
-    try:
-        with taking_the_place_of(folder, recognises, job) as place:
-            (place / "cohort.csv").write_bytes(content)
-            if manifest["images"]:
-                write_images(cohort, place / "images", images, made)
-            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            (place / "manifest.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CohortError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    described = _described(cohort, images)
+    identity = None
+    if asked is not None:
+        few = ("source", "records", "image_format", "image_size", "notes")
+        told = {name: described[name] for name in few}
+        identity = {"made_from": made, **told, "table_sha256": digest}
+    result = ResultFolder(folder, _KIND, "a cohort", identity, overwrite)
+    with result.writing() as draft:
+        if draft.complete:
+            return folder
+        (draft.place / "cohort.csv").write_bytes(content)
+        digests = {}
+        if described["images"]:
+            digests = write_images(cohort, draft.place / "images", images, made)
+        if beside is not None:
+            beside(draft.place)
+        about = {"schema": SCHEMA, **described, "made_from": made, "table_sha256": digest}
+        draft.finish(about, {f"images/{name}": sha256 for name, sha256 in digests.items()})
     return folder
 
 
@@ -104,7 +106,7 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
         CohortError: If anything in the folder is not as it was written.
     """
     path = Path(path)
-    manifest = _read_manifest(path)
+    manifest = manifest_of(path, _KIND)
     if manifest is None:
         raise CohortError(f"{path}: not a cohort's folder; it has no manifest.json of one")
     if manifest.get("schema") != SCHEMA:
@@ -173,6 +175,7 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
         raise CohortError(
             f"{file}: changed since it was saved; load the .csv itself to use it as it is"
         )
+    digests = Digests(path, manifest)
     types, words = manifest["types"], {}
     for name in manifest.get("missing_words", ()) if cells is not None else ():
         words[name] = missing_words(cells[name])
@@ -191,17 +194,21 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
         notes=manifest["notes"],
     )
     cohort = cohort.remembering(words)
-    return cohort.with_images(_images(path / "images", cohort.index, manifest, size))
+    return cohort.with_images(_images(path / "images", cohort.index, manifest, size, digests))
 
 
 def _images(
-    folder: Path, index: pd.Index, manifest: dict, size: tuple[int, int] | None
+    folder: Path,
+    index: pd.Index,
+    manifest: dict,
+    size: tuple[int, int] | None,
+    digests: Digests,
 ) -> FileImages | None:
     if not manifest["images"]:
         return None
     # Cohorts that an earlier version saved say nothing: they are PNGs.
     name = manifest.get("image_format", "png")
-    images = open_images(folder, index, name, size or tuple(manifest["image_size"]))
+    images = open_images(folder, index, name, size or tuple(manifest["image_size"]), digests)
     found = images.available.sum()
     if found != manifest["images"]:
         raise CohortError(f"{folder}: {found} images, the manifest has {manifest['images']}")
@@ -228,15 +235,6 @@ def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
     if kind in ("number", "text"):
         values[values == ""] = np.nan
     return pd.Series(values).infer_objects() if kind == "text" else pd.Series(values.astype(dtype))
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a cohort's folder, or None if it is something else."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return manifest if isinstance(manifest, dict) and manifest.get("kind") == _KIND else None
 
 
 def _digest(file: Path) -> str:

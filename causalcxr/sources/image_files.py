@@ -12,9 +12,9 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
+from causalcxr.files import remove_litter, settle
 from causalcxr.images import FileImages, progress, write_png
 from causalcxr.marking import MARK, synthetic
-from causalcxr.sources.staging import settle
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
@@ -38,7 +38,9 @@ def check_format(cohort: Cohort, name: str) -> None:
         )
 
 
-def write_images(cohort: Cohort, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+def write_images(
+    cohort: Cohort, folder: Path, name: str, settings: Mapping[str, Any]
+) -> dict[str, str]:
     """Write the images that are not there yet.
 
     Args:
@@ -46,10 +48,13 @@ def write_images(cohort: Cohort, folder: Path, name: str, settings: Mapping[str,
         folder: Where; what is in it is of the very same cohort.
         name: One of `FORMATS`.
         settings: What the images were made from, as JSON; DICOM files tell it.
+
+    Returns:
+        The SHA-256 of each file that was written now.
     """
     folder.mkdir(exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # of a file that was being written at an interruption
-        left.unlink()
+    remove_litter(folder)
+    digests: dict[str, str] = {}
     present = {file.name for file in folder.iterdir()}
     images, names = cohort.images, _file_names(cohort.index, FORMATS[name])
     todo = images.available & [name not in present for name in names]
@@ -62,7 +67,10 @@ def write_images(cohort: Cohort, folder: Path, name: str, settings: Mapping[str,
         if len(part):
             # Selected first: what computes images keeps them, and these are not needed again.
             pixels = zip(part, images.select(part)[:], strict=True)
-            _write_batch(folder, {names[row]: encode(row, image[0]) for row, image in pixels})
+            contents = {names[row]: encode(row, image[0]) for row, image in pixels}
+            digests |= {k: hashlib.sha256(v).hexdigest() for k, v in contents.items()}
+            _write_batch(folder, contents)
+    return digests
 
 
 def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -75,7 +83,13 @@ def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
         temporary.replace(file)
 
 
-def open_images(folder: Path, index: pd.Index, name: str, size: tuple[int, int]) -> FileImages:
+def open_images(
+    folder: Path,
+    index: pd.Index,
+    name: str,
+    size: tuple[int, int],
+    digests: Mapping[str, str],
+) -> FileImages:
     """Return the images that `write_images` wrote, unread.
 
     Args:
@@ -83,11 +97,13 @@ def open_images(folder: Path, index: pd.Index, name: str, size: tuple[int, int])
         index: The ids of the records.
         name: One of `FORMATS`.
         size: Height and width to which they are resized where they have others.
+        digests: The SHA-256 of files by their path in the cohort, as far as they are known.
     """
     present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     names = _file_names(index, FORMATS[name])
     paths = [folder / name if name in present else None for name in names]
-    return _READERS[name](paths, size)
+    known = [digests.get(f"images/{name}") for name in names]
+    return _READERS[name](paths, size, known)
 
 
 def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
@@ -114,10 +130,12 @@ def _dicom_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
     return encode
 
 
-def _dicom_reader(paths: list[Path | None], size: tuple[int, int]) -> FileImages:
+def _dicom_reader(
+    paths: list[Path | None], size: tuple[int, int], digests: list[str | None]
+) -> FileImages:
     from causalcxr.sources.dicom_file import DicomImages
 
-    return DicomImages(paths, size)
+    return DicomImages(paths, size, digests)
 
 
 _ENCODERS = {"png": _png_encoder, "dicom": _dicom_encoder}

@@ -53,6 +53,7 @@ def build(
     output: str | Path | None = None,
     workers: int = 1,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Build the store that a file asks for; an interrupted call goes on where it stopped.
 
@@ -64,6 +65,7 @@ def build(
         output: Where to write, instead of the file's own `output`.
         workers: Processes; see `engine.run`, also for scripts that ask for more than one.
         cluster: The address of a Dask scheduler; see `engine.run`.
+        overwrite: Replace another store that the folder holds.
 
     Returns:
         The folder of the store.
@@ -75,7 +77,9 @@ def build(
     spec, home = Spec.load(file), Path(file).parent
     plan = planned(spec, home)
     folder = home / spec.output if output is None else Path(output)
-    return carry_out(plan, folder, workers=workers, cluster=cluster, shard=spec.shard)
+    return carry_out(
+        plan, folder, workers=workers, cluster=cluster, shard=spec.shard, overwrite=overwrite
+    )
 
 
 def planned(spec: Spec, home: Path) -> Plan:

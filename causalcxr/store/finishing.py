@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -14,9 +13,10 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.files import atomic_write
+from causalcxr.result_folder import Draft
 from causalcxr.store.index import SHARD, SLOT, write_index
-from causalcxr.store.layout import INDEX, KIND, MANIFEST, QUARANTINE, SCHEMA, digest_of
-from causalcxr.store.plan import Plan, sha256_of
+from causalcxr.store.layout import INDEX, QUARANTINE, SCHEMA, digest_of
+from causalcxr.store.plan import Plan
 
 __all__ = ["finish"]
 
@@ -25,21 +25,20 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would begin to
 
 
 def finish(
-    place: Path,
+    draft: Draft,
     notes: Iterable[tuple[np.ndarray, dict[str, Any]]],
     plan: Plan,
     table: pd.DataFrame,
-    job: dict[str, Any] | None,
 ) -> None:
     """Write what belongs to a store besides its shards: table, quarantine, report, manifest.
 
     Args:
-        place: The folder, with all of its shards.
+        draft: The folder, with all of its shards.
         notes: Of each shard, in order, the rows that it was to hold, and the note on it.
         plan: What is stored.
         table: Its records as `table_of` gives them.
-        job: See `job_of`; None if the plan does not say what it is made from.
     """
+    place = draft.place
     numbers = np.full(len(table), -1, dtype=np.int32)
     slots = numbers.copy()
     shards, faults = [], []
@@ -55,15 +54,11 @@ def finish(
     reasons = dict(sorted(Counter(entry["reason"] for entry in listed).items()))
     if plan.report is not None:
         plan.report(place, reasons)
-    manifest = _manifest(place, plan, shards, listed, reasons)
-    manifest["job_sha256"] = None if job is None else sha256_of(job)
-    atomic_write(place / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    # What is not named in the manifest does not belong to the store.
-    for left in (place / "images").glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    about = _about(place, plan, shards, listed, reasons)
+    draft.finish(about, {shard["file"]: shard["sha256"] for shard in shards})
 
 
-def _manifest(
+def _about(
     place: Path,
     plan: Plan,
     shards: list[dict[str, Any]],
@@ -71,7 +66,6 @@ def _manifest(
     reasons: dict[str, int],
 ) -> dict[str, Any]:
     return {
-        "kind": KIND,
         "schema": SCHEMA,
         "source": plan.cohort.source,
         "records": len(plan.cohort),

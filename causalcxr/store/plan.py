@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
 from causalcxr.store.films import Films
-from causalcxr.store.layout import KIND, SCHEMA, opened
+from causalcxr.store.layout import KIND, SCHEMA
 
-__all__ = ["Plan", "is_there", "job_of", "sha256_of"]
+__all__ = ["Plan", "job_of"]
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,6 @@ def job_of(plan: Plan, table: pd.DataFrame, each: int) -> dict[str, Any]:
         "images_a_shard": each,
     }
     return json.loads(json.dumps(job))  # as it is when read again
-
-
-def is_there(folder: Path, job: dict[str, Any]) -> bool:
-    """Return whether a folder holds the very store that a job would make."""
-    try:
-        return opened(folder).get("job_sha256") == sha256_of(job)
-    except CohortError:
-        return False
-
-
-def sha256_of(job: dict[str, Any]) -> str:
-    """Return the SHA-256 of a job, which the manifest of its store keeps."""
-    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.images import Images, Rows, progress, resized
+from causalcxr.result_digests import Digests
 from causalcxr.store.index import SHARD, SLOT, read_index
 from causalcxr.store.layout import INDEX, MANIFEST, digest_of, opened, parsed, shard_name
 from causalcxr.store.shards import RemoteShards, Shards, shards_at
@@ -31,6 +32,7 @@ class Store(Images):
         numbers: The shard of each record's image, shape (n,); -1 for a record without one.
         slots: The place of each image in its shard, shape (n,).
         size: Height and width to which images are resized; by default as they are stored.
+        content: What tells the content of the shards from others, SHA-256.
 
     Example:
         >>> import tempfile
@@ -48,12 +50,14 @@ class Store(Images):
         numbers: np.ndarray,
         slots: np.ndarray,
         size: tuple[int, int] | None = None,
+        content: str = "",
     ) -> None:
         numbers = np.asarray(numbers, dtype=np.int64)
         super().__init__(numbers >= 0)
         self._shards, self._numbers = shards, numbers
         self._slots = np.asarray(slots, dtype=np.int64)
         self._given = None if size in (None, shards.size) else size
+        self._content = content
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,7 +72,14 @@ class Store(Images):
     def select(self, rows: Rows) -> "Store":
         """Return the images of some of the records, still unread."""
         chosen = self._positions(rows)
-        return Store(self._shards, self._numbers[chosen], self._slots[chosen], self._given)
+        return Store(
+            self._shards, self._numbers[chosen], self._slots[chosen], self._given, self._content
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the shards' digests and of the images' places in them."""
+        words = f"{self._content or self._shards.folder}\0{self.size}\0".encode()
+        return hashlib.sha256(words + self._numbers.tobytes() + self._slots.tobytes()).hexdigest()
 
     def grey_levels(self, rows: Rows) -> np.ndarray:
         """Return images as they are stored: shape (k, H, W), uint16.
@@ -143,7 +154,7 @@ def check(folder: str | Path) -> Iterable[str]:
     """
     folder = Path(folder)
     manifest = opened(folder)
-    wanted = {INDEX: manifest["index"]["sha256"]}
+    wanted = dict(Digests(folder, manifest)) | {INDEX: manifest["index"]["sha256"]}
     wanted |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
     for name in progress(sorted(wanted), "Checking files"):
         try:
@@ -186,7 +197,8 @@ def _images(
         )
     height, width = manifest["image_size"]
     shards = shards_at(folder, (int(height), int(width)))
-    return Store(shards, numbers, table[SLOT].to_numpy(), size)
+    content = hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode())
+    return Store(shards, numbers, table[SLOT].to_numpy(), size, content.hexdigest())
 
 
 def _content(folder: str, name: str) -> bytes:

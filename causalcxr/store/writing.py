@@ -15,13 +15,12 @@ from causalcxr.engine import run
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.images import progress
-from causalcxr.sources.staging import taking_the_place_of
+from causalcxr.result_folder import ResultFolder
 from causalcxr.store.films import CohortFilms, Fault, Films
 from causalcxr.store.finishing import finish
 from causalcxr.store.index import parquet, table_of
-from causalcxr.store.layout import shard_name
-from causalcxr.store.plan import Plan, is_there, job_of
-from causalcxr.store.reading import recognises
+from causalcxr.store.layout import KIND, shard_name
+from causalcxr.store.plan import Plan, job_of
 from causalcxr.store.shards import write_shard
 
 __all__ = ["carry_out", "write"]
@@ -72,12 +71,13 @@ def write(
     workers: int = 1,
     cluster: str | None = None,
     shard: float = _SHARD,
+    overwrite: bool = False,
 ) -> Path:
     """Write a cohort as a store.
 
     Args:
         cohort: The records; images are read, or computed, shard by shard.
-        folder: A new or empty folder, or one that holds a store, which is replaced.
+        folder: A new or empty folder.
         size: The side, or height and width, to which images are fitted; by default as they are.
         asked: What the cohort was made from, as JSON: its source and settings. With it an
             interrupted call goes on where it stopped, where the same is asked; without it, what
@@ -85,6 +85,7 @@ def write(
         workers: Processes; see `engine.run`, also for scripts that ask for more than one.
         cluster: The address of a Dask scheduler; see `engine.run`.
         shard: Mebibytes of pixels in a file, about.
+        overwrite: Replace another store that the folder holds.
 
     Returns:
         The folder.
@@ -107,7 +108,9 @@ def write(
         given or ((0, 0) if images is None else images.size),
         None if asked is None else {"source": cohort.source, **asked},
     )
-    return carry_out(plan, folder, workers=workers, cluster=cluster, shard=shard)
+    return carry_out(
+        plan, folder, workers=workers, cluster=cluster, shard=shard, overwrite=overwrite
+    )
 
 
 def carry_out(
@@ -117,32 +120,25 @@ def carry_out(
     workers: int = 1,
     cluster: str | None = None,
     shard: float = _SHARD,
+    overwrite: bool = False,
 ) -> Path:
     """Write what is planned; see `write`. How it is shared out changes no byte of the store."""
     parquet()  # missed now rather than after hours
     folder, table = Path(folder), table_of(plan.cohort)
     each = max(1, min(_MOST, int(shard * 2**20) // max(1, 2 * plan.size[0] * plan.size[1])))
     job = None if plan.made_from is None else job_of(plan, table, each)
-    if job is not None and is_there(folder, job):
-        return folder
-    try:
-        with taking_the_place_of(folder, recognises, job) as place:
-            desk = _Desk(place, place.parent / "notes", plan.size)
-            _prepare(desk)
-            parts = _parts(plan, each)
-            _write_shards(desk, plan, parts, workers, cluster)
-            finish(place, _notes(desk, parts), plan, table, job)
-    except OSError as error:
-        raise CohortError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    # A store may be too large to be read only to see that nothing is to be done.
+    result = ResultFolder(folder, KIND, "a store", job, overwrite, thorough=False)
+    with result.writing() as draft:
+        if draft.complete:
+            return folder
+        desk = _Desk(draft.place, draft.place.parent / "notes", plan.size)
+        for each_folder in (desk.place / "images", desk.notes):
+            each_folder.mkdir(exist_ok=True)
+        parts = _parts(plan, each)
+        _write_shards(desk, plan, parts, workers, cluster)
+        finish(draft, _notes(desk, parts), plan, table)
     return folder
-
-
-def _prepare(desk: _Desk) -> None:
-    """Make the folders, and clear away what a killed process was about to write."""
-    for folder in (desk.place / "images", desk.notes):
-        folder.mkdir(exist_ok=True)
-        for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
 
 
 def _parts(plan: Plan, each: int) -> list[_Part]:

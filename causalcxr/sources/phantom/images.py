@@ -1,5 +1,6 @@
 """The films of phantoms: computed when they are asked for, and kept."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -74,6 +75,21 @@ class PhantomImages(Images):
             chosen._done = self._done[rows]
             chosen._cache[chosen._done] = self._cache[rows[chosen._done]]
         return chosen
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the equations' settings, the variables and the noise."""
+        settings = (self._size, self.bits, self.world, self.draws.seed, self.draws.stream)
+        digest = hashlib.sha256(repr(settings).encode())
+        arrays = {"keys": self.draws.keys, "draw": np.asarray(self.draws.draw)}
+        for kind, each in (
+            ("", arrays),
+            ("column", self.columns),
+            ("fixed", self.fixed),
+            ("told", self.told),
+        ):
+            for name in sorted(each):
+                digest.update(f"{kind}\0{name}\0".encode() + each[name].tobytes())
+        return digest.hexdigest()
 
     def of(
         self,
