@@ -16,6 +16,7 @@ from causalcxr.cells import present, spelled, with_levels, with_numbers
 from causalcxr.errors import CohortError, GraphError, nearest
 from causalcxr.graph import Graph, Variable
 from causalcxr.rows import shown
+from causalcxr.variables import LARGEST
 
 __all__ = ["MISSING_WORDS", "decode", "encode", "frame", "matches", "replace"]
 
@@ -193,6 +194,8 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
         unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
     _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
+    rule = f"is too large: numbers reach {LARGEST:g} in size"
+    _refuse(np.abs(numbers) > LARGEST, values, rule, "correct it, or use another unit", place)
     if variable.range is not None and not beyond_range:
         low, high = variable.range
         rule = f"is outside the range {low:g} to {high:g} of {variable.name!r}"

@@ -11,7 +11,7 @@ import numpy as np
 from causalcxr.distributions import Categorical, Distribution, Normal, Resample
 from causalcxr.errors import InterventionError
 from causalcxr.mechanism_spec import brief, nearest_to
-from causalcxr.variables import Variable
+from causalcxr.variables import LARGEST, Variable
 
 if TYPE_CHECKING:
     from causalcxr.noise import Draws
@@ -266,9 +266,15 @@ def _within(
     variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None
 ) -> np.ndarray:
     """Round numbers to the variable's lattice and keep them to its range; NaN passes."""
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        first = values[np.flatnonzero(too_large)[0]]
+        where = "" if rows is None else _where(too_large, rows)
+        text = f"value {first:g}{where} is too large: numbers reach {LARGEST:g} in size"
+        _refuse(variable, f"{text}; correct it, or use another unit")
     values = _on_lattice(values, variable.resolution)
     low, high = (-np.inf, np.inf) if beyond_range or not variable.range else variable.range
-    outside = (values < low) | (values > high) | np.isinf(values)
+    outside = (values < low) | (values > high)
     if outside.any():
         first = values[np.flatnonzero(outside)[0]]
         where = "" if rows is None else _where(outside, rows)

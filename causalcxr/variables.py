@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from causalcxr.mechanism_spec import KINDS, GraphFault, MechanismSpec, brief, nearest_to
 
-__all__ = ["TYPES", "Variable", "same_name"]
+__all__ = ["LARGEST", "TYPES", "Variable", "same_name"]
 
 TYPES = tuple(KINDS)
+LARGEST = 1e100  # in size, of any number: its square and its cube are still finite
 _FIELD_RULES = {
     "name": "a name is text",
     "type": "the types are " + ", ".join(TYPES),
@@ -168,11 +169,20 @@ def _check_continuous(variable: Variable) -> None:
         for field in ("unit", "range", "resolution"):
             if getattr(variable, field) is not None:
                 raise GraphFault((field,), f"only a continuous variable has a {field}; remove it")
-    elif variable.range and not variable.range[0] < variable.range[1]:
+        return
+    if variable.range and not variable.range[0] < variable.range[1]:
         low, high = variable.range
         raise GraphFault(
             ("range",), f"range [{low:g}, {high:g}]: the lowest must be below the highest"
         )
+    numbers = {"range": variable.range or (), "resolution": (variable.resolution or 1.0,)}
+    for field, values in numbers.items():
+        for value in values:
+            if abs(value) > LARGEST or (field == "resolution" and value < 1 / LARGEST):
+                text = (
+                    f"{field} {value:g}: numbers are from {1 / LARGEST:g} to {LARGEST:g} in size"
+                )
+                raise GraphFault((field,), f"{text}; use another unit")
 
 
 def _check_levels(variable: Variable) -> None:

@@ -198,7 +198,7 @@ class FlowEquation(Equation):
                 u[rows] = truncated_normal(*push_cell(bound, ends), v[rows])
             else:
                 u[rows] = bound(ends[0])
-        return u.masked_fill_(missing, torch.nan)
+        return self._finite(u, missing)
 
     @torch.no_grad()
     def predict(self, u: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class FlowEquation(Equation):
         for rows in chunks(len(u)):
             z = self._bind(rows).inverse(u[rows])
             x[rows] = self.mechanism.rounding(self.mechanism.quantile.inverse(z))
-        return x.masked_fill_(missing, torch.nan)
+        return self._finite(x, missing)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ N(0, 1), shape (n,)."""
@@ -230,6 +230,20 @@ class FlowEquation(Equation):
     def _bind(self, rows: slice) -> Any:
         context = self.context
         return self.mechanism.kernel.bind(context if len(context) == 1 else context[rows])
+
+    def _finite(self, values: Tensor, missing: Tensor) -> Tensor:
+        """Return values, NaN where they are missing; refuse those that have overflowed.
+
+        Raises:
+            MechanismError: If a value is infinite or undefined.
+        """
+        lost = ~values.isfinite() & ~missing
+        if lost.any():
+            raise MechanismError(
+                f"variable {self.mechanism.variable.name!r}: {int(lost.sum())} of {len(values)} "
+                f"values are not finite; it or its parents are too far from what training had"
+            )
+        return values.masked_fill_(missing, torch.nan)
 
     def _filled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return x with its gaps filled by a harmless value, and where they were."""

@@ -56,7 +56,7 @@ class PairEquation(FlowEquation):
         for rows in chunks(len(u)):
             z = self._bind(rows).carry_back(u[rows])
             x[rows] = self.mechanism.rounding(self.mechanism.quantile.inverse(z))
-        return x.masked_fill_(missing.any(1), torch.nan)
+        return self._finite(x, missing.any(1))
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ N(0, 1), twice, shape (n, 2)."""

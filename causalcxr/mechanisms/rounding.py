@@ -5,11 +5,14 @@ import math
 import torch
 from torch import Tensor
 
+from causalcxr.errors import MechanismError
 from causalcxr.graph import Variable
+from causalcxr.variables import LARGEST
 
 __all__ = ["Rounding"]
 
 _DIGITS = 9
+_MOST = 300  # ten to a higher power is infinite
 
 
 class Rounding(torch.nn.Module):
@@ -26,16 +29,28 @@ class Rounding(torch.nn.Module):
 
     def __init__(self, variable: Variable) -> None:
         super().__init__()
+        self.name = variable.name
         self.resolution = variable.resolution
         self.range = variable.range or (-math.inf, math.inf)
         digits = _DIGITS if self.resolution is None else _decimals(self.resolution)
         self.register_buffer("digits", torch.tensor(digits))
 
     def fit(self, x: Tensor) -> None:
-        """Read the scale off the training values, shape (n,); a lattice has its own."""
-        if self.resolution is None:
-            scale = x.std(correction=0).item() or x.abs().max().item() or 1.0
-            self.digits.fill_(_DIGITS - math.ceil(math.log10(scale)))
+        """Read the scale off the training values, shape (n,); a lattice has its own.
+
+        Raises:
+            MechanismError: If values differ, but by less than can be worked with.
+        """
+        if self.resolution is not None:
+            return
+        spread = (x.max() - x.min()).item()
+        if 0 < spread < 1 / LARGEST:
+            raise MechanismError(
+                f"variable {self.name!r}: all values that it is learned from are within "
+                f"{spread:g} of each other, less than {1 / LARGEST:g}; use another unit"
+            )
+        scale = x.std(correction=0).item() or x.abs().max().item() or 1.0
+        self.digits.fill_(min(_DIGITS - math.ceil(math.log10(scale)), _MOST))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the nearest number that the variable can be, of the shape of x."""
@@ -89,5 +104,6 @@ def _decimals(number: float) -> int:
 def _decimal(x: Tensor, digits: int) -> Tensor:
     """Round to decimals; dividing by a power of ten gives the double nearest to the decimal."""
     if digits >= 0:
-        return torch.round(x * 10.0**digits) / 10.0**digits
+        shifted = x * 10.0**digits
+        return torch.where(shifted.isinf(), x, torch.round(shifted) / 10.0**digits)
     return torch.round(x / 10.0**-digits) * 10.0**-digits
