@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import aligned
 from causalcxr.columns import encode, frame, matches, replace
 from causalcxr.conditions import answering
 from causalcxr.errors import CohortError, nearest
@@ -486,12 +487,10 @@ class Cohort:
                 hint = nearest(values, map(str, self._table.columns))
                 raise CohortError(f"{self._place}: no column {values!r} of {what}{hint}")
             values = self._table.pop(values)
+        if isinstance(values, pd.Series):
+            values = aligned(values, self.index, f"{self._place}: {what}", error=CohortError)
         if len(values) != len(self):
             raise CohortError(f"{self._place}: {len(values)} {what} for {len(self)} records")
-        if isinstance(values, pd.Series) and not values.index.equals(self.index):
-            if not (values.index.is_unique and self.index.isin(values.index).all()):
-                raise CohortError(f"{self._place}: the index of {what} is not that of the table")
-            values = values.reindex(self.index)
         values = as_ids(values).set_axis(self.index).rename(name)
         if (empty := missing_ids(values)).any():
             raise CohortError(

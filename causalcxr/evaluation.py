@@ -120,6 +120,7 @@ def evaluate(
 
 def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worlds:
     """Return the worlds of the records that a question changes."""
+    action = action.among(cohort.index)
     graph, bound = model.graph, action.bind(model.graph)
     before = cohort.columns(graph)
     twin = model.counterfactual(cohort.with_images(None), action, seed=seed)
@@ -128,6 +129,7 @@ def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worl
     if not changed.any():
         raise AuditError(f"evaluate: {bound.describe()} changes no record; ask others")
     some = cohort.select(changed)
+    action = action.among(some.index)
     twin = model.counterfactual(some, action, seed=seed)
     images = {
         "factual": some.images[:],
@@ -180,7 +182,7 @@ def _axioms(
     there = world.twin.head(cycled)
 
     def forth(images: np.ndarray) -> np.ndarray:
-        action = Intervention(world.action.settings, world.action.beyond_range)
+        action = Intervention(world.action.settings, world.action.beyond_range).among(few.index)
         return model.counterfactual(few.with_images(images), action, seed=seed).images[:]
 
     def back(images: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from causalcxr.settings import Shift, Written, canonical, checked, evaluate, jso
 from causalcxr.variables import Variable, same_name
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from causalcxr.graph import Graph
     from causalcxr.noise import Draws
 
@@ -73,7 +75,8 @@ class Intervention:
     def repeat(self, draws: int) -> "Intervention":
         """Return the intervention for records of which each stands there `draws` times in a row.
 
-        Only values given for each record change; see `Cohort.repeat`.
+        Only values given in the order of the records change; a Series is aligned by record. See
+        `Cohort.repeat`.
 
         Example:
             >>> do(age=[40, 50], sex="M").repeat(2).settings["age"].tolist()
@@ -84,6 +87,22 @@ class Intervention:
             if isinstance(value, np.ndarray):
                 settings[name] = np.repeat(value, draws)
                 settings[name].flags.writeable = False
+        return replace(self, settings=FrozenDict(settings))
+
+    def among(self, index: "pd.Index") -> "Intervention":
+        """Return the intervention for some of the records: a Series keeps their values alone.
+
+        Example:
+            >>> import pandas as pd
+            >>> ages = pd.Series([40, 50], index=["a", "b"])
+            >>> do(age=ages).among(pd.Index(["b"])).settings["age"].to_dict()
+            {'b': 50}
+        """
+        settings = dict(self.settings)
+        for name, value in settings.items():
+            if hasattr(value, "loc"):
+                records = index if value.index.nlevels == index.nlevels else index.unique(0)
+                settings[name] = value[value.index.isin(records)]
         return replace(self, settings=FrozenDict(settings))
 
     def __bool__(self) -> bool:
@@ -111,7 +130,10 @@ class BoundIntervention(Intervention):
         return tuple(self.settings)
 
     def values(
-        self, factual: Mapping[str, np.ndarray], draws: "Draws | None" = None
+        self,
+        factual: Mapping[str, np.ndarray],
+        draws: "Draws | None" = None,
+        index: "pd.Index | None" = None,
     ) -> dict[str, np.ndarray]:
         """Return the value that every record is set to.
 
@@ -124,6 +146,7 @@ class BoundIntervention(Intervention):
                 NaN where missing.
             draws: The random numbers of the n records, which a distribution needs; what it draws
                 for a record depends on seed, record, draw and variable alone.
+            index: The ids of the n records, or (record, draw), by which a Series is aligned.
 
         Returns:
             For each variable that is set, shape (n,), float64, coded as `factual` is.
@@ -142,7 +165,7 @@ class BoundIntervention(Intervention):
         for name, value in self.settings.items():
             observed = np.asarray(factual.get(name, np.full(count, np.nan)), dtype=np.float64)
             variable = self.variables[name]
-            codes[name] = evaluate(variable, value, observed, self.beyond_range, draws)
+            codes[name] = evaluate(variable, value, observed, self.beyond_range, draws, index)
         return codes
 
 
@@ -152,9 +175,10 @@ def do(
     """Set variables by hand, whatever their causes say.
 
     Names match whatever the case, with `_` for a space. A value is a level (text) or a number, a
-    `Shift`, a function of the factual column (a pandas Series in raw units: numbers, or levels
-    as text), one value for each record, in their order, or a distribution to draw each record's
-    value from: `Normal`, `Categorical`, `Resample`.
+    `Shift`, a function of the factual column (a pandas Series by record in raw units: numbers, or
+    levels as text), one value for each record, or a distribution to draw each record's value from:
+    `Normal`, `Categorical`, `Resample`. A list or an array holds values in the order of the
+    records; a Series belongs to the records by its index, whatever its order.
 
     Args:
         mapping: Names and values, for names that are no Python words.

@@ -126,7 +126,7 @@ def settled(
         return values
     nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
     factual = {name: noise.columns.get(name, nobody).numpy() for name in action.names}
-    chosen = action.values(factual, noise.draws)
+    chosen = action.values(factual, noise.draws, noise.index)
     require_support(graph, support, action, chosen, factual)
     return values | {name: torch.from_numpy(value) for name, value in chosen.items()}
 

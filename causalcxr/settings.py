@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import pandas as pd
 
+from causalcxr.alignment import aligned
 from causalcxr.distributions import Categorical, Distribution, Normal, Resample
 from causalcxr.errors import InterventionError
 from causalcxr.mechanism_spec import brief, nearest_to
@@ -28,7 +30,8 @@ __all__ = [
     "worded",
 ]
 
-# A level, a number, a Shift, a function of the column, a column of values, or a Distribution.
+# A level, a number, a Shift, a function of the column, a column of values in order, a Series of
+# values by record, or a Distribution.
 Setting = Any
 
 
@@ -74,6 +77,8 @@ def checked(name: str, value: Any) -> Setting:
     if column.ndim != 1:
         text = f"{brief(value)} is no level, number, shift, function or column"
         raise InterventionError(f"intervention {name!r}: {text}")
+    if isinstance(value, pd.Series):
+        return pd.Series(column, index=value.index)
     column.flags.writeable = False  # what happens to the caller's array changes nothing here
     return column
 
@@ -110,6 +115,7 @@ def evaluate(
     observed: np.ndarray,
     beyond_range: bool,
     draws: "Draws | None" = None,
+    index: pd.Index | None = None,
 ) -> np.ndarray:
     """Return the code that every record is set to.
 
@@ -119,6 +125,7 @@ def evaluate(
         observed: The factual codes, shape (n,), NaN where missing.
         beyond_range: Whether numbers outside the range are allowed.
         draws: The random numbers of the n records, which a distribution needs.
+        index: The ids of the n records, by which a Series is aligned.
 
     Raises:
         InterventionError: If a value does not fit, with the number of records and the first.
@@ -128,13 +135,23 @@ def evaluate(
     if isinstance(value, Shift):
         return _within(variable, observed + value.amount, beyond_range, np.arange(len(observed)))
     if callable(value):
-        return _called(variable, value, observed, beyond_range)
+        return _called(variable, value, observed, beyond_range, index)
+    if isinstance(value, pd.Series):
+        if index is None:
+            _refuse(variable, "the ids of the records are unknown here; give values in order")
+        return _codes(variable, _by_id(variable, value, index), beyond_range)
     if _is_scalar(value):
         return np.full(len(observed), _code(variable, value, beyond_range))
     if len(value) != len(observed):
         text = f"{len(value)} values for {len(observed)} records; give one for each"
         _refuse(variable, text)
     return _codes(variable, value, beyond_range)
+
+
+def _by_id(variable: Variable, values: pd.Series, index: pd.Index) -> np.ndarray:
+    """Return the values of records, by their ids."""
+    what = f"intervention on {variable.name!r}: Series"
+    return aligned(values, index, what, error=InterventionError).to_numpy(dtype=object)
 
 
 def worded(name: str, value: Setting) -> str:
@@ -160,7 +177,10 @@ def jsonable(value: Setting) -> Any:
         return {"function": _name_of(value)}
     if _is_scalar(value):
         return _plain(value)
-    content = "\n".join(str(_plain(item)) for item in value)
+    by_id = isinstance(value, pd.Series)
+    lines = value.items() if by_id else enumerate(value)
+    texts = [f"{key}\t{_plain(item)}" if by_id else str(_plain(item)) for key, item in lines]
+    content = "\n".join(texts)
     return {"records": len(value), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
@@ -205,24 +225,33 @@ def _drawn(
 
 
 def _called(
-    variable: Variable, function: Callable, observed: np.ndarray, beyond_range: bool
+    variable: Variable,
+    function: Callable,
+    observed: np.ndarray,
+    beyond_range: bool,
+    index: pd.Index | None,
 ) -> np.ndarray:
-    """Apply a function to the column as a person reads it, and code what it returns."""
-    import pandas as pd
+    """Apply a function to the column as a person reads it, and code what it returns.
 
+    The column is a Series by record. A Series that comes back is aligned by its index; anything
+    else is in the order of the records.
+    """
     missing = np.isnan(observed)
     column: Any = observed.copy()
     if variable.is_discrete:
         column = np.full(len(observed), None, dtype=object)
         column[~missing] = np.array(variable.levels, dtype=object)[observed[~missing].astype(int)]
     try:
-        result = function(pd.Series(column, name=variable.name))
+        result = function(pd.Series(column, index=index, name=variable.name))
     except Exception as fault:  # whatever a user's function may raise
         what = " ".join(f"{type(fault).__name__}: {fault}".split())[:120]
         raise InterventionError(
             f"intervention on {variable.name!r}: the function failed ({what}); it is given the "
             f"column of {len(observed)} records and returns one value for each"
         ) from fault
+    if isinstance(result, pd.Series):
+        known = pd.RangeIndex(len(observed)) if index is None else index
+        result = _by_id(variable, result, known)
     if _is_scalar(result):
         result = np.full(len(observed), result, dtype=object)
     result = np.asarray(result, dtype=object)

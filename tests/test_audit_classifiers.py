@@ -92,7 +92,7 @@ def test_given_a_table_of_scores_then_records_and_worlds_are_found_whatever_thei
     assert scorer.in_world("twin").scores(cohort).tolist() == [0.3, 0.1]
     assert scorer.in_world("null") is None
     with pytest.raises(
-        ClassifierError, match=r"s.csv: no factual score of record 7 \(1 missing\)"
+        ClassifierError, match=r"s.csv: factual scores: no value for record '7' \(1 of 1"
     ):
         scorer.scores(Cohort(pd.DataFrame(index=[7])))
 

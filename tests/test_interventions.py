@@ -96,8 +96,11 @@ def test_given_a_function_that_returns_one_value_when_evaluated_then_known_recor
 
 def test_given_a_column_when_evaluated_then_each_record_has_its_own_value():
     assert evaluated(do(sex=["M", "f", "M"]), Sex=[0, 0, NAN]) == [1.0, 0.0, 1.0]
-    series = pd.Series([40, 50], index=["b", "a"])
-    assert evaluated(do(age=series), Age=[1, 2]) == [40.0, 50.0]
+    bound = do(age=pd.Series([40, 50], index=["b", "a"])).bind(GRAPH)
+    given = {"Age": np.array([1.0, 2.0])}
+    assert bound.values(given, index=pd.Index(["a", "b"]))["Age"].tolist() == [50.0, 40.0]
+    with pytest.raises(InterventionError, match="the ids of the records are unknown here"):
+        bound.values(given)
 
 
 def test_given_a_column_when_the_caller_changes_it_later_then_the_intervention_does_not():
@@ -157,7 +160,10 @@ LATE = {
         r"'Sex': level 'Fx' \(3 of 3 records, the first at position 0\): the levels are F, M",
     ),
     "function that fails": (do(age=lambda a: a["x"]), r"the function failed \(KeyError: 'x'\)"),
-    "function of another shape": (do(age=lambda a: a[:2]), r"returned shape \(2,\) for 3 records"),
+    "function of another shape": (
+        do(age=lambda a: [1, 2]),
+        r"returned shape \(2,\) for 3 records",
+    ),
     "column of another length": (do(age=[1, 2]), r"2 values for 3 records; give one for each"),
 }
 

@@ -99,7 +99,7 @@ def audit(
     pairs = make_pairs(
         model,
         cohort,
-        asked,
+        asked.among(cohort.index),
         hold=hold,
         draws=draws,
         seed=seed,

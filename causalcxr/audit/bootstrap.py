@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from causalcxr.alignment import in_order, rows_by_id
 from causalcxr.audit.draws import Draws
 from causalcxr.audit.groups import Groups
 from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
@@ -38,7 +39,14 @@ class Validation:
     patients: np.ndarray | Sequence[object] | None = None
     weights: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        names = [each.name for each in fields(self)]
+        ordered = in_order(**{name: getattr(self, name) for name in names})
+        for name, column in zip(names, ordered, strict=True):
+            object.__setattr__(self, name, column)
 
+
+@rows_by_id("scores", "labels", "groups", "patients", "weights")
 def bootstrap(
     scores: Values,
     labels: Values,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import aligned
 from causalcxr.audit.classifier import Classifier, checked_scores
 from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort import Cohort
@@ -182,7 +183,11 @@ class FeatureClassifier(Classifier):
         if not len(cohort):  # every pair was refused; estimators want one row at least
             return np.empty(0)
         if callable(self.features):
-            x = np.asarray(self.features(cohort))
+            x = self.features(cohort)
+            if isinstance(x, pd.DataFrame):
+                what = f"classifier {self.name!r}: features"
+                x = aligned(x, cohort.index, what, more=True, error=ClassifierError)
+            x = np.asarray(x)
         else:
             table = cohort.table
             if absent := [name for name in self.features if name not in table]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.tallies import Ranked
 from causalcxr.errors import CausalCXRError
@@ -14,6 +15,7 @@ __all__ = ["bin_edges", "quantile_edges", "reliability", "roc_curve"]
 Values = np.ndarray | Sequence[float]
 
 
+@rows_by_id("scores", "labels", "weights")
 def roc_curve(
     scores: Values, labels: Values, *, weights: np.ndarray | None = None
 ) -> pd.DataFrame:
@@ -38,6 +40,7 @@ def roc_curve(
     return pd.DataFrame({"threshold": np.concatenate([[np.inf], seen[1:]]), **rates})
 
 
+@rows_by_id("scores", "labels", "weights")
 def reliability(
     scores: Values,
     labels: Values,

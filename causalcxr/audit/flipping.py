@@ -102,6 +102,7 @@ def _asked(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return whether a question changes each record, flips it, and how plausible it is."""
+    action = action.among(cohort.index)
     graph, bound = model.graph, action.bind(model.graph)
     twin = model.counterfactual(cohort, action, seed=seed)
     before, after = cohort.columns(graph), twin.columns(graph, beyond_range=True)

@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import read_labels
 from causalcxr.errors import CausalCXRError, nearest
 from causalcxr.ids import patient_numbers
@@ -49,6 +50,7 @@ class Groups:
         return list(self.masks)
 
 
+@rows_by_id("table", "labels", "patients")
 def find_groups(
     table: pd.DataFrame,
     by: str | Sequence[str],
@@ -154,6 +156,7 @@ class Balance:
     left_out: int
 
 
+@rows_by_id("table", "labels")
 def balance(
     table: pd.DataFrame,
     group: str,

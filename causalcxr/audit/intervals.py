@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio, read_labels, read_scores
 from causalcxr.errors import CausalCXRError
 
@@ -185,6 +186,7 @@ class AurocTest:
     high: float
 
 
+@rows_by_id("scores", "labels")
 def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
     r"""Return areas under ROC curves of the same records, and their covariance.
 
@@ -230,6 +232,7 @@ def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
     return areas, covariance
 
 
+@rows_by_id("scores", "labels")
 def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Interval:
     """Return DeLong's interval of an area, symmetric on the logit scale so that it stays inside.
 
@@ -245,6 +248,7 @@ def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Inter
     return Interval(bounds[0], bounds[1], level, np.zeros((), dtype=int))
 
 
+@rows_by_id("first", "second", "labels")
 def compare_paired(
     first: Values, second: Values, labels: Values, level: float = 0.95
 ) -> AurocTest:

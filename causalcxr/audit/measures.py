@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.curves import bin_edges, quantile_edges, reliability, roc_curve
 from causalcxr.audit.tallies import Ranked, Tally
@@ -81,6 +82,7 @@ class Measure:
         return measured(scores, labels, measures=[self.name], **asked)[self.name]
 
 
+@rows_by_id("scores", "labels", "weights")
 def measured(
     scores: Values,
     labels: Values,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.bootstrap import Validation, bootstrap
 from causalcxr.audit.curves import reliability, roc_curve
 from causalcxr.audit.draws import Draws
@@ -45,6 +46,7 @@ class Observed:
     reliability: Mapping[str, pd.DataFrame]
 
 
+@rows_by_id("table", "scores", "labels", "patients")
 def observe(
     scores: np.ndarray,
     labels: np.ndarray,

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import betaincinv
 from scipy.stats import binomtest, wilcoxon
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.bootstrap import patient_counts
 from causalcxr.audit.intervals import Interval, percentile
@@ -99,6 +100,7 @@ class MeanDraws:
         return percentile(self.draws, level)
 
 
+@rows_by_id("effects", "patients")
 def patient_means(effects: Values, patients: Patients = None) -> np.ndarray:
     """Return each patient's mean effect, NaN where none is known, in the order of appearance.
 
@@ -116,6 +118,7 @@ def patient_means(effects: Values, patients: Patients = None) -> np.ndarray:
     return means.to_numpy().reshape(-1, *effects.shape[1:])
 
 
+@rows_by_id("effects", "patients")
 def sign_flip(
     effects: Values,
     patients: Patients = None,
@@ -170,6 +173,7 @@ def sign_flip(
     return PairedTest(float(means.mean()), p, len(means), exact, method)
 
 
+@rows_by_id("effects", "patients")
 def signed_rank(
     effects: Values, patients: Patients = None, *, alternative: str = "two-sided"
 ) -> PairedTest:
@@ -202,6 +206,7 @@ def signed_rank(
     return PairedTest(float(means.mean()), p, len(means), exact, method)
 
 
+@rows_by_id("before", "after", "patients")
 def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTest:
     """Test that decisions flip as often from 0 to 1 as from 1 to 0, exactly.
 
@@ -246,6 +251,7 @@ def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTes
     return FlipTest(up, down, tied, present, *counts, float(p), *share)
 
 
+@rows_by_id("effects", "patients")
 def bootstrap_mean(
     effects: Values, patients: Patients = None, *, draws: int = 2000, seed: int = 0
 ) -> MeanDraws:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import aligned
 from causalcxr.audit.classifier import Classifier
 from causalcxr.cohort import Cohort
 from causalcxr.columns import MISSING_WORDS
@@ -96,18 +97,11 @@ class ScoreTable(Classifier):
         return other
 
     def _raw(self, cohort: Cohort) -> np.ndarray:
-        table, index = self.worlds[self.world], cohort.index
-        if index.nlevels == 2 and table.index.nlevels == 1:
-            index = cohort.records
-        known, asked = _as_texts(table.index), _as_texts(index)
-        places = known.get_indexer(asked)
-        if (places < 0).any():
-            absent = index[places < 0]
-            raise ClassifierError(
-                f"{self.origin}: no {self.world} score of record {shown(absent[0])} "
-                f"({len(absent):,} missing); score every image"
-            )
-        return table.to_numpy(dtype=np.float64)[places]
+        table = self.worlds[self.world]
+        table = table.set_axis(_as_texts(table.index))
+        what = f"{self.origin}: {self.world} scores"
+        found = aligned(table, _as_texts(cohort.index), what, more=True, error=ClassifierError)
+        return found.to_numpy()
 
 
 def _numbers(table: pd.DataFrame, name: str, path: str | Path) -> pd.Series:

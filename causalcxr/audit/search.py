@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.groups import ALL, find_groups
 from causalcxr.audit.measures import MEASURES, find_measures
@@ -17,6 +18,7 @@ from causalcxr.errors import AuditError
 __all__ = ["worst_groups"]
 
 
+@rows_by_id("table", "scores", "labels", "patients")
 def worst_groups(
     scores: np.ndarray,
     labels: np.ndarray,

@@ -68,6 +68,7 @@ class _Base:
 
     def twins(self, action: Intervention) -> tuple[np.ndarray, np.ndarray]:
         """Return the twins' scores and labels, (n,) each."""
+        action = action.among(self.cohort.index)
         made = self.model.counterfactual(self.cohort, action, seed=self.seed)
         return self.scorer.scores(made), made.columns(self.model.graph, beyond_range=True)[
             self.label

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio, read_labels, read_scores, read_weights
 from causalcxr.errors import CausalCXRError
 
@@ -88,6 +89,7 @@ class Ranked:
         array([3.])
     """
 
+    @rows_by_id("scores", "labels", "weights", "units")
     def __init__(
         self,
         scores: np.ndarray | Sequence[float],

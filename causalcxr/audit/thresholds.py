@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.audit.tallies import Ranked
 from causalcxr.errors import CausalCXRError, nearest
 
@@ -90,6 +91,7 @@ class ThresholdRule:
             "fpr": f"false positive rate at most {self.value}",
         }[self.kind]
 
+    @rows_by_id("scores", "labels", "weights")
     def of(
         self,
         scores: np.ndarray | Sequence[float],

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.errors import CausalCXRError
 from causalcxr.metrics.bootstrap import percentile, resampled
 from causalcxr.metrics.inputs import read_patients
@@ -42,6 +43,7 @@ class Agreement:
     clusters: int
 
 
+@rows_by_id("first", "second", "clusters")
 def cohen_kappa(
     first: Answers,
     second: Answers,
@@ -100,6 +102,7 @@ def cohen_kappa(
     )
 
 
+@rows_by_id("ratings", "clusters")
 def fleiss_kappa(
     ratings: pd.DataFrame | np.ndarray,
     *,

@@ -13,6 +13,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.errors import CausalCXRError
 from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.inputs import Array, read_images, same_length
@@ -92,6 +93,7 @@ def reversibility_errors(
     return distance(first, now)
 
 
+@rows_by_id("predicted", "target")
 def target_errors(predicted: Array, target: Array) -> np.ndarray:
     """Return how far a predictor's outputs are from what was asked for, (n,); NaN if not known.
 
@@ -126,6 +128,7 @@ def target_errors(predicted: Array, target: Array) -> np.ndarray:
     return np.where(missing, np.nan, outputs.argmax(1) != asked)
 
 
+@rows_by_id("predicted", "target", "patients", "copy", "oracle")
 def effectiveness(
     predicted: Outputs,
     target: Outputs,
@@ -182,6 +185,7 @@ def effectiveness(
     return pd.DataFrame(rows)
 
 
+@rows_by_id("before", "after")
 def output_change(before: Array, after: Array) -> np.ndarray:
     """Return how far a predictor's outputs moved, (n,).
 
@@ -200,6 +204,7 @@ def output_change(before: Array, after: Array) -> np.ndarray:
     return apart.sum(1) / 2 if apart.ndim == 2 else apart
 
 
+@rows_by_id("factual", "twin", "null", "patients")
 def amplification(
     factual: Outputs,
     twin: Outputs,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_patients
 
@@ -74,6 +75,7 @@ def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@rows_by_id("values", "patients")
 def mean_interval(
     values: Array,
     patients: Array | Sequence[object] | None = None,
@@ -120,6 +122,7 @@ def mean_interval(
     return Interval(value, *ends, n, count)
 
 
+@rows_by_id("figures", "patients")
 def summary(
     figures: Mapping[str, Array],
     patients: Array | Sequence[object] | None = None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from causalcxr.alignment import rows_by_id
 from causalcxr.errors import CausalCXRError
 from causalcxr.metrics.centred import distances
 from causalcxr.metrics.inputs import (
@@ -19,6 +20,7 @@ from causalcxr.metrics.neighbours import neighbours
 __all__ = ["identity_kept", "latent_divergence"]
 
 
+@rows_by_id("factual", "twin", "patients")
 def identity_kept(
     factual: Array, twin: Array, patients: Array | Sequence[object] | None = None
 ) -> np.ndarray:

@@ -202,9 +202,9 @@ def truth(
     graph, world = _graph(films.world.graph), films.world
     bound = intervention.bind(graph)
     numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
-    fixed = films.fixed | bound.values(films.columns, numbers)
+    fixed = films.fixed | bound.values(films.columns, numbers, cohort.index)
     seen = record(world, films.columns, films.draws, films.told)
-    set_to = bound.values(seen, numbers)
+    set_to = bound.values(seen, numbers, cohort.index)
     told = films.told | {name: ~np.isnan(value) for name, value in set_to.items()}
     columns = population(world).predict(sample_noise(films.draws), fixed)
     twins = cohort.with_columns(graph, record(world, columns, films.draws, told))
@@ -224,7 +224,7 @@ def _posterior(
     many = cohort.with_images(None).repeat(draws)
     observed = {name: np.repeat(c, draws) for name, c in _complete(cohort, graph).items()}
     numbers = Draws(record_keys(many.records), seed, draw=many.draws)
-    values = intervention.repeat(draws).bind(graph).values(observed, numbers)
+    values = intervention.repeat(draws).bind(graph).values(observed, numbers, many.index)
     noise = equations.abduct(observed, numbers)
     set_before = {name: observed[name] for name in films.fixed}
     _check_possible(many, {name: u for name, u in noise.items() if name not in set_before})
