@@ -12,6 +12,7 @@ from causalcxr import goodness
 from causalcxr.check_page import Panel
 from causalcxr.check_result import Check
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import ModelError
 from causalcxr.goodness import Finding
 from causalcxr.mechanisms import Equation, build
@@ -32,7 +33,7 @@ _FEWEST = 50  # records; below, a test says nothing
 
 def check(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     *,
     split: str | None = None,
     rows: int = 20_000,
@@ -79,6 +80,7 @@ def check(
         ['Sex']
     """
     model._check_ready()
+    cohort = as_cohort(cohort)
     positions, rest, where = _held_out(cohort, split)
     order = Draws(record_keys(cohort.records[positions]), seed, "check", cohort.draws[positions])
     chosen = positions[np.sort(np.argsort(order.uniform()[:, 0], kind="stable")[:rows])]

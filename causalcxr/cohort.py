@@ -442,7 +442,7 @@ class Cohort:
         )
         return self._take(np.repeat(np.arange(len(self)), draws), index)
 
-    def compare(self, other: "Cohort") -> "Comparison":
+    def compare(self, other: "Cohort | pd.DataFrame") -> "Comparison":
         """Set the cohort (factual) beside its twin (counterfactual), record by record.
 
         Args:

@@ -15,7 +15,7 @@ from causalcxr.rows import shown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from causalcxr.cohort import Cohort
+    from causalcxr.cohort_input import Records
 
 __all__ = ["Comparison"]
 
@@ -40,7 +40,10 @@ class Comparison:
         ['+10.0', 'F -> M: 1']
     """
 
-    def __init__(self, factual: "Cohort", counterfactual: "Cohort") -> None:
+    def __init__(self, factual: "Records", counterfactual: "Records") -> None:
+        from causalcxr.cohort_input import as_cohort  # it stands on Cohort, which compares
+
+        factual, counterfactual = as_cohort(factual), as_cohort(counterfactual)
         if not counterfactual.index.equals(factual.index):
             known = factual.index
             labels = counterfactual.index if known.nlevels == 2 else counterfactual.records

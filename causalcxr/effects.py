@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records
 from causalcxr.edge_paths import Edge, Path, read_edges, recanting_witnesses
 from causalcxr.effect_result import Effect, features
 from causalcxr.errors import GraphError, InterventionError, nearest
@@ -22,7 +23,7 @@ KINDS = ("total", "direct", "indirect")
 
 def effect(
     model: SCM,
-    cohort: Cohort,
+    cohort: Records,
     action: Intervention | Mapping[str, Any],
     baseline: Intervention | Mapping[str, Any] | None = None,
     *,
@@ -65,7 +66,7 @@ def effect(
         kind: "total", "direct" or "indirect".
         mediators: Variables downstream of the action, for direct and indirect effects.
         through: Edges (tail, head) and paths, for a path-specific effect.
-        draws: Posterior draws for each record.
+        draws: Posterior draws for each record; the index is (record, draw) unless it is None.
         seed: Of the posterior draws, and of distributions that values are drawn from: action and
             baseline use the same random numbers.
         recompute: Compute every value anew, also where no cause changed: a floor for solvers.

@@ -15,6 +15,7 @@ import pandas as pd
 from causalcxr.audit.gates import changed_by
 from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError, CohortError
 from causalcxr.evaluation_result import Evaluation
 from causalcxr.interventions import BoundIntervention, Intervention, do
@@ -56,7 +57,7 @@ class _Worlds:
 
 def evaluate(
     model: SCM,
-    cohort: Cohort,
+    cohort: Records,
     actions: Iterable[Intervention | Mapping[str, Any]],
     *,
     reader: AttributeReader | None = None,
@@ -86,6 +87,7 @@ def evaluate(
         AuditError: If there are no images, or a question changes no record.
         CausalCXRError: As `SCM.counterfactual` does.
     """
+    cohort = as_cohort(cohort)
     if model.graph.image is None or not cohort.has_images:
         raise AuditError("evaluate: neither model nor cohort may be without images")
     cohort, rows, worlds = cohort.with_images_only(), [], []

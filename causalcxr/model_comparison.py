@@ -9,6 +9,7 @@ import pandas as pd
 
 from causalcxr.asking import Action, action_of
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.comparison import Comparison
 from causalcxr.errors import ModelError
 from causalcxr.graph_diff import declaration, declaration_changes
@@ -66,7 +67,7 @@ class ModelComparison:
 def compare_models(
     a: "SCM",
     b: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -90,7 +91,7 @@ def compare_models(
         cohort: Factual records; images are not compared.
         action: What is done: `do(sex="M")`.
         hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws for each record.
+        draws: Posterior draws for each record; the index is (record, draw) unless it is None.
         missing: See `SCM.abduct`.
         seed: Of the posterior draws.
         recompute: See `SCM.predict`.
@@ -116,7 +117,7 @@ def compare_models(
             f"compare: the graphs {a.graph.name!r} and {b.graph.name!r} have no variable in "
             "common; compare a model with its own edit"
         )
-    asked, records = action_of(action, values, beyond_range), cohort.with_images(None)
+    asked, records = action_of(action, values, beyond_range), as_cohort(cohort).with_images(None)
     made = [
         model.counterfactual(
             records,

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.mechanisms import Equation
@@ -65,7 +66,7 @@ class Completion:
 
 def abduct_observed(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     *,
     draws: int | None = None,
     seed: int = 0,
@@ -109,7 +110,7 @@ def abduct_observed(
 
 def complete_observed(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     *,
     draws: int | None = None,
     seed: int = 0,
@@ -139,6 +140,7 @@ def complete_observed(
             f"posterior: states is {states} and particles is {particles}; give at least one "
             "state, and as particles a power of two such as 1024"
         )
+    cohort = as_cohort(cohort)
     repeated = cohort if draws is None else cohort.repeat(draws)
     search = _Search(model, cohort, repeated, seed)
     with torch.no_grad(), one_thread():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.asking import Action, names_of
-from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.enumeration import exact
 from causalcxr.errors import InterventionError, ModelError
 from causalcxr.noise import Draws
@@ -26,7 +26,7 @@ Laws = dict[str, tuple[Tensor, Tensor, str]]
 
 def probabilities(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -73,6 +73,7 @@ def probabilities(
         >>> found.iloc[1].tolist()
         [1.0, 0.0]
     """
+    cohort = as_cohort(cohort)
     case, numbers = case_of(model, cohort, action, hold, beyond_range, seed)
     laws = laws_of(case, targets_of(case, variables), numbers, draws)
     levels = [(name, level) for name in laws for level in model.graph[name].levels]
@@ -88,7 +89,7 @@ def probabilities(
 
 def case_of(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     action: Action,
     hold: str | Iterable[str],
     beyond_range: bool,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from causalcxr.asking import Action, action_of, check_options
-from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records
 
 if TYPE_CHECKING:
     from causalcxr.check_result import Check
@@ -22,12 +22,13 @@ __all__ = ["Questions"]
 class Questions:
     """The questions, as methods of `SCM`. The modules stand on the model: imported when asked.
 
-    Each takes what is done as `do(sex="M")`, or by name: `model.effect(cohort, sex="M")`.
+    Each takes records as a Cohort or as a DataFrame, and what is done as `do(sex="M")` or by name:
+    `model.effect(cohort, sex="M")`.
     """
 
     def effect(
         self,
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         baseline: Action = None,
@@ -52,7 +53,7 @@ class Questions:
             mediators: Variables downstream of the action, for direct and indirect effects.
             through: Edges (tail, head) and paths, for a path-specific effect.
             hold: Variables, or one, that keep their factual value under action and baseline.
-            draws: Posterior draws for each record.
+            draws: Posterior draws for each record; the index is (record, draw) unless it is None.
             seed: Of the posterior draws.
             recompute: Compute every value anew, also where no cause changed.
             beyond_range: See `SCM.do`.
@@ -81,7 +82,7 @@ class Questions:
 
     def probabilities(
         self,
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         *,
@@ -133,7 +134,7 @@ class Questions:
 
     def sensitivity(
         self,
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         *,
@@ -180,7 +181,7 @@ class Questions:
 
     def support_of(
         self,
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         *,
@@ -214,7 +215,7 @@ class Questions:
 
     def check(
         self,
-        cohort: Cohort,
+        cohort: Records,
         /,
         *,
         split: str | None = None,
@@ -245,7 +246,7 @@ class Questions:
     def compare(
         self,
         other: "Questions",
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         *,
@@ -264,7 +265,7 @@ class Questions:
             cohort: Factual records; images are not compared.
             action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables, or one, that keep their factual value.
-            draws: Posterior draws for each record.
+            draws: Posterior draws for each record; the index is (record, draw) unless it is None.
             missing: See `SCM.abduct`.
             seed: Of the posterior draws.
             recompute: See `SCM.predict`.

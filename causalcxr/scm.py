@@ -12,6 +12,7 @@ from torch import Tensor
 from causalcxr import model_folder
 from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import GraphError, InterventionError, ModelError
 from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
 from causalcxr.fitting_progress import FitProgress
@@ -75,7 +76,7 @@ class SCM(Questions):
 
     def fit(
         self,
-        cohort: Cohort,
+        cohort: Records,
         *,
         seed: int = 0,
         progress: bool | None = None,
@@ -84,8 +85,8 @@ class SCM(Questions):
         """Learn every equation that is stale; keep the others.
 
         Args:
-            cohort: Rows of its "train" split teach, rows of "val" stop early; without splits they
-                are drawn by patient.
+            cohort: A Cohort, or a DataFrame as `Cohort` takes it. Rows of its "train" split teach,
+                rows of "val" stop early; without splits they are drawn by patient.
             seed: Of weights and batches. The order of the rows does not matter.
             progress: Show a bar; by default on a terminal only.
             folder: Where long fits keep checkpoints, to be taken up again.
@@ -98,6 +99,7 @@ class SCM(Questions):
             ModelError: If no record is there to learn from, or the images are of another size.
             MechanismError: If a loss stops being finite.
         """
+        cohort = as_cohort(cohort)
         data = TrainingData.of(cohort, self.graph)
         fitted: dict[str, Fitted] = {}
         with FitProgress(self.graph.order, show=progress) as bar:
@@ -160,13 +162,14 @@ class SCM(Questions):
     # The three steps
 
     def abduct(
-        self, cohort: Cohort, *, draws: int | None = None, missing: str = "keep", seed: int = 0
+        self, cohort: Records, *, draws: int | None = None, missing: str = "keep", seed: int = 0
     ) -> Noise:
         """Return the noise that explains each record: a draw of its exact posterior.
 
         Args:
-            cohort: Factual records.
-            draws: Posterior draws for each record, told apart by the index level "draw".
+            cohort: Factual records: a Cohort, or a DataFrame as `Cohort` takes it.
+            draws: Posterior draws for each record, told apart by the index level "draw", which is
+                there for draws=1, too. None is that one draw under the index of the records.
             missing: What becomes of missing values. "keep": they stay missing. "posterior": they
                 are drawn together with the noise, given all that is observed, see
                 `posterior.abduct_observed`.
@@ -178,8 +181,9 @@ class SCM(Questions):
         """
         return self._latent(cohort, draws, missing, seed).abducted()
 
-    def _latent(self, cohort: Cohort, draws: int | None, missing: str, seed: int) -> LatentNoise:
+    def _latent(self, cohort: Records, draws: int | None, missing: str, seed: int) -> LatentNoise:
         """Return the noise of records, found where it is asked for; see `abduct`."""
+        cohort = as_cohort(cohort)
         self._check_ready()
         check_options(self.graph, draws=draws, missing=missing, seed=seed)
         if missing == "posterior":
@@ -253,7 +257,7 @@ class SCM(Questions):
 
     def counterfactual(
         self,
-        cohort: Cohort,
+        cohort: Records,
         action: Action = None,
         /,
         *,
@@ -268,10 +272,11 @@ class SCM(Questions):
         """Return the twins of a cohort: abduct, act, predict.
 
         Args:
-            cohort: Factual records, with or without images.
+            cohort: Factual records, with or without images: a Cohort, or a DataFrame as `Cohort`
+                takes it.
             action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables that keep their factual value.
-            draws: Posterior draws for each record, told apart by the index level "draw".
+            draws: See `abduct`: the twins' index is (record, draw), unless it is None.
             missing: See `abduct`.
             seed: Of the posterior draws.
             recompute: See `predict`.
@@ -314,7 +319,7 @@ class SCM(Questions):
         }
         return self.predict(Noise(values, None, {}, draws, index, self._hashes))
 
-    def log_prob(self, cohort: Cohort) -> pd.DataFrame:
+    def log_prob(self, cohort: Records) -> pd.DataFrame:
         """Return the log-density or log-mass of every value given its parents, NaN where missing.
 
         Raises:
@@ -322,6 +327,7 @@ class SCM(Questions):
             ModelError: If the model is not fitted, or stale.
         """
         self._check_ready()
+        cohort = as_cohort(cohort)
         columns = self._columns(cohort)
 
         def block(rows: np.ndarray | slice) -> dict[str, Tensor]:

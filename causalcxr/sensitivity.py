@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.asking import Action
-from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.enumeration import exact, exact_and_bounds
 from causalcxr.errors import InterventionError
 from causalcxr.files import atomic_write
@@ -94,7 +94,7 @@ class Sensitivity:
 
 def sensitivity(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -145,6 +145,7 @@ def sensitivity(
     """
     if vary not in _VARIED:
         raise InterventionError(f"sensitivity: vary={vary!r}; it is one of {list(_VARIED)}")
+    cohort = as_cohort(cohort)
     case, numbers = case_of(model, cohort, action, hold, beyond_range, seed)
     targets = targets_of(case, variables)
     if still := [name for name in targets if name not in case.moving]:

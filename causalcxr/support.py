@@ -10,7 +10,7 @@ import torch
 from scipy.special import ndtr
 
 from causalcxr.asking import Action
-from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention
@@ -91,7 +91,7 @@ def require_support(
 
 def support(
     model: "SCM",
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -142,6 +142,7 @@ def support(
         [60.0, 30.0, 0.0]
     """
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
+    cohort = as_cohort(cohort)
     noise = model.abduct(cohort.with_images(None), seed=seed)
     facts = {name: column.numpy() for name, column in noise.columns.items()}
     twins = acted.predict(noise).columns(model.graph, beyond_range=True)

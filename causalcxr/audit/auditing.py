@@ -20,6 +20,7 @@ from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.result import Audit
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.columns import frame
 from causalcxr.errors import AuditError, CausalCXRError, nearest
 from causalcxr.graph import Graph
@@ -34,7 +35,7 @@ _ALIKE = ("Age",)
 def audit(
     classifier: Any,
     model: SCM,
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -46,7 +47,7 @@ def audit(
     gates: Gates | None = None,
     beyond_range: bool = False,
     threshold: ThresholdRule | float | str | None = None,
-    validation: Cohort | None = None,
+    validation: Records | None = None,
     alike: Sequence[str] = _ALIKE,
     primaries: Sequence[str] = ("effect: all",),
     alpha: float = 0.05,
@@ -60,7 +61,7 @@ def audit(
     Args:
         classifier: What scores records, see `as_classifier`.
         model: A fitted model, which makes the twins.
-        cohort: Records to audit, with images where the classifier reads them.
+        cohort: A Cohort or a DataFrame of records, with images where the classifier reads them.
         action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
         label: The variable that the classifier predicts; by default the classifier's own target.
         by: Columns whose levels and intersections are groups.
@@ -91,6 +92,7 @@ def audit(
     scorer = as_classifier(classifier, target=label)
     if label := label or scorer.target:
         label_of(model.graph, label)
+    cohort = as_cohort(cohort)
     by_names(model.graph, cohort, by)
     if scorer.reads_images and not cohort.has_images:
         raise AuditError(f"the cohort has no images, which {scorer.name!r} reads")
@@ -129,7 +131,7 @@ def audit_pairs(
     label: str | None = None,
     by: str | Sequence[str] = (),
     threshold: ThresholdRule | float | str | None = None,
-    validation: Cohort | None = None,
+    validation: Records | None = None,
     alike: Sequence[str] = _ALIKE,
     primaries: Sequence[str] = ("effect: all",),
     alpha: float = 0.05,
@@ -291,7 +293,7 @@ def _records(
 
 
 def validated(
-    scorer: Classifier, graph: Graph, label: str | None, cohort: Cohort | None
+    scorer: Classifier, graph: Graph, label: str | None, cohort: Records | None
 ) -> Validation | None:
     """Return scores and labels of the patients on whom a threshold is chosen, where there are any.
 
@@ -300,6 +302,7 @@ def validated(
     """
     if cohort is None or label is None:
         return None
+    cohort = as_cohort(cohort)
     cohort = cohort.with_images_only() if scorer.reads_images else cohort
     if not len(cohort):
         raise AuditError("validation: no record with an image")

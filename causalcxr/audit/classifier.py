@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import ClassifierError
 
 __all__ = ["Classifier", "checked_scores"]
@@ -39,13 +40,14 @@ class Classifier(ABC):
             )
         self.name, self.target, self.outputs = name, target, outputs
 
-    def scores(self, cohort: Cohort) -> np.ndarray:
+    def scores(self, cohort: Records) -> np.ndarray:
         """Return the probability of each record, (n,), float64.
 
         Raises:
             ClassifierError: If what it returns are no probabilities, one a record.
             CohortError: If it reads images and a record has none.
         """
+        cohort = as_cohort(cohort)
         raw = self._raw(cohort)
         if self.outputs == "logit":
             raw = expit(np.asarray(raw, dtype=np.float64))

@@ -12,6 +12,7 @@ from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.audit.gates import Gates, judge
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention
@@ -47,12 +48,12 @@ class Pairs:
     def of(
         cls,
         graph: Graph,
-        factual: Cohort,
-        twin: Cohort,
+        factual: Records,
+        twin: Records,
         action: Intervention,
         *,
-        null: Cohort | None = None,
-        direct: Cohort | None = None,
+        null: Records | None = None,
+        direct: Records | None = None,
         reader: AttributeReader | None = None,
         gates: Gates | None = None,
         flags: np.ndarray | None = None,
@@ -78,7 +79,8 @@ class Pairs:
             AuditError: If the rows are not those of the records.
         """
         made = {"factual": factual, "twin": twin, "null": null, "direct": direct}
-        worlds = {name: cohort for name, cohort in made.items() if cohort is not None}
+        worlds = {name: as_cohort(cohort) for name, cohort in made.items() if cohort is not None}
+        factual, twin, null = worlds["factual"], worlds["twin"], worlds.get("null")
         for name, cohort in worlds.items():
             if not cohort.index.equals(factual.index):
                 raise AuditError(f"pairs: the rows of {name} are not those of the records")
@@ -166,7 +168,7 @@ class Pairs:
 
 def make_pairs(
     model: SCM,
-    cohort: Cohort,
+    cohort: Records,
     action: Action = None,
     /,
     *,
@@ -203,7 +205,7 @@ def make_pairs(
     """
     check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
     action = action_of(action, values, beyond_range)
-    made = make_worlds(model, cohort, action, hold=hold, draws=draws, seed=seed)
+    made = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
     return Pairs.of(
         model.graph,
         action=action,

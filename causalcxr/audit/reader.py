@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.images import progress
@@ -64,7 +65,7 @@ class AttributeReader:
     @classmethod
     def fit(
         cls,
-        cohort: Cohort,
+        cohort: Records,
         graph: Graph,
         names: Iterable[str] | None = None,
         *,
@@ -81,6 +82,7 @@ class AttributeReader:
         Raises:
             AuditError: If nothing can be learned.
         """
+        cohort = as_cohort(cohort)
         x, columns, models, levels, quality = features(cohort), cohort.columns(graph), {}, {}, {}
         patients = pd.factorize(cohort.patients)[0]
         for name in [graph.find(n) for n in names] if names is not None else graph.tabular:
@@ -109,12 +111,13 @@ class AttributeReader:
             )
         return cls(models, levels, pd.Series(quality, name="quality"), features)
 
-    def read(self, cohort: Cohort) -> pd.DataFrame:
+    def read(self, cohort: Records) -> pd.DataFrame:
         """Return what it reads: P(level) for levels, the value for numbers.
 
         Returns:
             One row a record; columns (variable, level), the level "" for numbers.
         """
+        cohort = as_cohort(cohort)
         x = self.features(cohort)
         columns: dict[tuple[str, str], np.ndarray] = {}
         for name, model in self.models.items():

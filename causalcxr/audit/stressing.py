@@ -19,6 +19,7 @@ from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stress_result import Stress
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.interventions import Intervention, do
 from causalcxr.model_folder import versions
@@ -78,7 +79,7 @@ class _Base:
 def stress(
     classifier: Any,
     model: SCM,
-    cohort: Cohort,
+    cohort: Records,
     *,
     label: str | None = None,
     shifts: Iterable[Shift] = (),
@@ -88,7 +89,7 @@ def stress(
     interventions: Iterable[Intervention | Mapping[str, Any]] = (),
     by: str | Sequence[str] = (),
     threshold: ThresholdRule | float | str = "youden",
-    validation: Cohort | None = None,
+    validation: Records | None = None,
     measures: Sequence[str] = _MEASURES,
     bootstrap: int = 2000,
     seed: int = 0,
@@ -101,7 +102,7 @@ def stress(
     Args:
         classifier: What scores records, see `as_classifier`.
         model: A fitted model, for interventions.
-        cohort: Records, with images where the classifier reads them.
+        cohort: A Cohort or a DataFrame of records, with images where the classifier reads them.
         label: The variable that it predicts; by default the classifier's own target.
         shifts: See `causalcxr.audit.shifts`.
         dose: A variable and its values: dose-response under do(variable = value).
@@ -121,6 +122,7 @@ def stress(
         CausalCXRError: As `SCM.counterfactual` does.
     """
     check_options(model.graph, label=label, bootstrap=bootstrap, seed=seed)
+    cohort = as_cohort(cohort)
     base = _based(
         classifier, model, cohort, label, threshold, validation, tuple(measures), bootstrap, seed
     )
@@ -179,7 +181,7 @@ def _based(
     cohort: Cohort,
     label: str | None,
     threshold: ThresholdRule | float | str,
-    validation: Cohort | None,
+    validation: Records | None,
     measures: tuple[str, ...],
     draws: int,
     seed: int,

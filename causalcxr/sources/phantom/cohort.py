@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import CohortError
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention
@@ -135,7 +136,7 @@ def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarra
     return {name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)}
 
 
-def exogenous(cohort: Cohort) -> pd.DataFrame:
+def exogenous(cohort: Records) -> pd.DataFrame:
     """Return the exogenous numbers of the bodies, one column each by name, (n, k).
 
     They are standard normal, within three deviations, and a twin has those of its patient.
@@ -150,6 +151,7 @@ def exogenous(cohort: Cohort) -> pd.DataFrame:
         >>> bool(exogenous(load(n=4))["heart size"].between(-3, 3).all())
         True
     """
+    cohort = as_cohort(cohort)
     if not isinstance(cohort.images, PhantomImages):
         raise CohortError(
             f"exogenous: the images come from {cohort.source!r}; only phantoms know their noise"
@@ -160,7 +162,7 @@ def exogenous(cohort: Cohort) -> pd.DataFrame:
 
 
 def truth(
-    cohort: Cohort, intervention: Intervention, *, draws: int | None = None, seed: int = 0
+    cohort: Records, intervention: Intervention, *, draws: int | None = None, seed: int = 0
 ) -> Cohort:
     """Return the true twins of phantoms under an intervention.
 
@@ -192,6 +194,7 @@ def truth(
         >>> len(many), many.index.names, set(many.table["Sex"])
         (12, FrozenList(['record', 'draw']), {'M'})
     """
+    cohort = as_cohort(cohort)
     films = cohort.images
     if not isinstance(films, PhantomImages) or cohort.source == _ENRICHED:
         raise CohortError(
