@@ -1,6 +1,7 @@
 """The command line: verbs, no logic. Every error of the user's is one line and exit status 2."""
 
 import sys
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated
 
@@ -30,18 +31,38 @@ from causalcxr.cli_options import (
     Split,
     Where,
     Workers,
+    graph_names,
 )
 from causalcxr.command import guarded
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Counterfactual chest radiographs from an expert causal graph. Synthetic images, not for "
-    "clinical use.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"causalcxr {installed('causalcxr')}")
+        raise typer.Exit
+
+
+@app.callback()
+def causalcxr(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Counterfactual chest radiographs from an expert causal graph.
+
+    Synthetic images, not for clinical use.
+    """
+
+
 app.add_typer(cli_graph.app, name="graph")
 app.add_typer(cli_cohort.app, name="cohort")
 app.command("export")(cli_export.export)
@@ -52,7 +73,12 @@ app.command("app")(cli_app.explore)
 
 @app.command()
 def fit(
-    graph: Annotated[str, typer.Argument(help="A YAML file, or a bundled graph such as cxr7.")],
+    graph: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or a bundled graph such as cxr7.", autocompletion=graph_names
+        ),
+    ],
     cohort: Spec,
     out: Out,
     seed: Seed = 0,

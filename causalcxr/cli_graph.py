@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from causalcxr.cli_options import graph_names
 from causalcxr.graph import Graph, Variable
 
 __all__ = ["app"]
@@ -16,13 +17,19 @@ app = typer.Typer(help="Check, show and compare causal graphs.", no_args_is_help
 
 _GRAPH = "A YAML file, or the name of a bundled graph such as cxr7."
 _MODEL = f"{_GRAPH[:-1]}, or the folder of a model."
-GraphOrModel = Annotated[str, typer.Argument(help=_MODEL, show_default=False)]
-GraphPath = Annotated[str, typer.Argument(help=_GRAPH, show_default=False)]
+GraphOrModel = Annotated[
+    str, typer.Argument(help=_MODEL, show_default=False, autocompletion=graph_names)
+]
+GraphPath = Annotated[
+    str, typer.Argument(help=_GRAPH, show_default=False, autocompletion=graph_names)
+]
 
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="GRAPH...", help=_GRAPH)],
+    files: Annotated[
+        list[str], typer.Argument(metavar="GRAPH...", help=_GRAPH, autocompletion=graph_names)
+    ],
 ) -> None:
     """Read graphs and say that they are sound, or where they are not."""
     for file in files:

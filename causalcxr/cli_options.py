@@ -20,15 +20,33 @@ __all__ = [
     "Where",
     "Words",
     "Workers",
+    "cohort_names",
+    "graph_names",
 ]
 
 Words = list[str] | None
+
+
+def graph_names(begun: str) -> list[str]:
+    """Return the bundled graphs whose name begins so; where there is none, files are completed."""
+    from causalcxr.bundled import bundled_graphs
+
+    return [name for name in sorted(bundled_graphs()) if name.startswith(begun)]
+
+
+def cohort_names(begun: str) -> list[str]:
+    """Return the sources whose name begins so; where there is none, files are completed."""
+    from causalcxr.sources import NAMED
+
+    return [name for name in NAMED if name.startswith(begun)]
+
 
 Spec = Annotated[
     str,
     typer.Argument(
         metavar="COHORT",
         show_default=False,
+        autocompletion=cohort_names,
         help="phantom, a saved cohort, a folder as NIH publishes it, or a .csv; options after a "
         "colon: phantom:n=500,seed=1",
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalcxr import graph_edits, graph_yaml
+from causalcxr.bundled import bundled_graph
 from causalcxr.errors import GraphError
 from causalcxr.files import atomic_write, read_text
 from causalcxr.graph_diff import NOT_LEARNED, GraphDiff, compare
@@ -81,7 +82,7 @@ class Graph:
             19
         """
         bare = isinstance(path, str) and re.fullmatch(r"[A-Za-z0-9_-]+", path)
-        file = _bundled(path) if bare else Path(path)
+        file = bundled_graph(path) if bare else Path(path)
         text = read_text(file, error=GraphError)
         return cls._from_text(text, file.name if bare else str(path), file.stem)
 
@@ -363,14 +364,3 @@ class Graph:
 def _digest(content: list) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _bundled(name: str) -> Path:
-    """Find a graph of the package: beside the modules in a wheel, else in the repository."""
-    here = Path(__file__).parent
-    folders = [here / "graphs", here.parent / "graphs"]
-    found = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
-    if name not in found:
-        hint = nearest_to(name, found) or f" (bundled: {', '.join(sorted(found))})"
-        raise GraphError(f"no bundled graph {brief(name)}{hint}; or give a path ending in .yaml")
-    return found[name]

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import causalcxr as cx
 
@@ -239,10 +241,16 @@ def test_given_the_readme_then_it_has_one_picture_two_commands_and_five_lines():
 
 
 @pytest.mark.slow
-def test_given_the_five_lines_of_the_readme_when_run_then_they_run():
-    names = {}
-    exec(FIVE, names)
-    assert len(names["women"]) > 900
+def test_given_the_five_lines_of_the_readme_when_run_as_a_script_then_a_picture_is_on_the_disk(
+    tmp_path,
+):
+    (tmp_path / "five.py").write_text(FIVE, encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "five.py"], cwd=tmp_path, env=env, check=True)
+    assert done.returncode == 0
+    with Image.open(tmp_path / "men.png") as picture:
+        assert min(picture.size) > 300
+        assert np.asarray(picture.convert("L")).std() > 10
 
 
 def test_given_a_table_and_a_graph_when_the_page_is_followed_then_it_answers(
