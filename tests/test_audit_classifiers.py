@@ -131,7 +131,7 @@ def test_given_a_score_a_draw_then_each_row_has_its_own():
         ([0.1, float("inf")], "the score at position 1 is inf"),
         ([0.1], r"shape \(1,\) for 2 records"),
         ([[0.1, 0.2], [0.3, 0.4]], r"shape \(2, 2\) for 2 records; .* column="),
-        (["a", "b"], "no numbers"),
+        (["a", "b"], "the score at position 0 is the text 'a'; return numbers"),
     ],
 )
 def test_given_no_probabilities_then_the_fault_is_named(scores, message):

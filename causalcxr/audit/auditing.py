@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import Action, action_of, check_options, names_of
+from causalcxr.asking import Action, action_of, check_options
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.gates import Gates
 from causalcxr.audit.groups import find_groups
 from causalcxr.audit.hypotheses import hypotheses
 from causalcxr.audit.individual import EffectFrame, effect_table, flip_matrix, flip_table
+from causalcxr.audit.named import by_names, described, label_of
 from causalcxr.audit.observed import Observed, observe
 from causalcxr.audit.pairs import Pairs, make_pairs
 from causalcxr.audit.reader import AttributeReader
@@ -21,13 +22,12 @@ from causalcxr.audit.result import Audit
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
-from causalcxr.columns import frame
-from causalcxr.errors import AuditError, CausalCXRError, nearest
+from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
-__all__ = ["audit", "audit_pairs", "by_names", "described", "label_of", "validated"]
+__all__ = ["audit", "audit_pairs", "validated"]
 
 _ALIKE = ("Age",)
 
@@ -216,51 +216,6 @@ def audit_pairs(
             **pairs.about,
         },
     )
-
-
-def label_of(graph: Graph, label: str) -> str:
-    """Return the canonical name of the variable that is predicted: one with two levels.
-
-    Raises:
-        AuditError: If it is no such variable.
-    """
-    try:
-        name = graph.find(label)
-    except CausalCXRError:
-        raise AuditError(
-            f"label {label!r}: no such variable{nearest(label, graph.tabular)}"
-        ) from None
-    if len(graph[name].levels) != 2:
-        raise AuditError(f"label {name!r} has {len(graph[name].levels)} levels; expected two")
-    return name
-
-
-def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of groups, by their canonical names where the graph has them.
-
-    Raises:
-        AuditError: If there is no such column.
-    """
-    found, table = [], cohort.table
-    for word in names_of(by):
-        try:
-            found.append(graph.find(word))
-        except CausalCXRError:
-            if word not in table:
-                hint = nearest(word, [*graph.tabular, *table.columns])
-                raise AuditError(f"groups by {word!r}: no such column{hint}") from None
-            found.append(word)
-    return tuple(dict.fromkeys(found))
-
-
-def described(graph: Graph, *cohorts: Cohort) -> list[pd.DataFrame]:
-    """Return each cohort's columns, variables of the graph by their canonical names."""
-    tables = []
-    for cohort in cohorts:
-        known = frame(graph, cohort.columns(graph, beyond_range=True), cohort.index)
-        other = cohort.table.drop(columns=[c for c in cohort.table if c in known])
-        tables.append(pd.concat([known, other], axis=1))
-    return tables
 
 
 def _records(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from causalcxr.audit.outputs import as_numbers
 from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import ClassifierError
@@ -50,7 +51,7 @@ class Classifier(ABC):
         cohort = as_cohort(cohort)
         raw = self._raw(cohort)
         if self.outputs == "logit":
-            raw = expit(np.asarray(raw, dtype=np.float64))
+            raw = expit(as_numbers(raw, self.name))
         return checked_scores(raw, len(cohort), self.name)
 
     def in_world(self, world: str) -> "Classifier | None":
@@ -87,10 +88,7 @@ def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
         causalcxr.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
 probabilities from 0 to 1; where these are logits, say outputs='logit'
     """
-    try:
-        values = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ClassifierError(f"classifier {name!r}: scores are no numbers") from None
+    values = as_numbers(scores, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n,):

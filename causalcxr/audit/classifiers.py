@@ -13,6 +13,7 @@ import pandas as pd
 
 from causalcxr.alignment import aligned
 from causalcxr.audit.classifier import Classifier, checked_scores
+from causalcxr.audit.outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ClassifierError, nearest
@@ -38,7 +39,8 @@ class ImageClassifier(Classifier):
 
     Args:
         function: (B, 1, H, W) float32 between 0 and 1, an array or, for a torch module, a tensor
-            where its weights are -> (B,) or (B, k).
+            where its weights are -> (B,) or (B, k), in any precision; or a mapping or tuple that
+            holds it, see `outputs.one_array`.
         column: Which of k outputs.
         batch: Images at a time.
         name: What it is called; by default the function's own name.
@@ -73,26 +75,39 @@ class ImageClassifier(Classifier):
             )
         starts = range(0, len(cohort), self.batch)
         parts = [
-            self._column(self._answer(self._prepared(cohort.images[k : k + self.batch])))
+            self._scored(cohort.images[k : k + self.batch])
             for k in progress(starts, f"Scoring {len(cohort):,} images")
         ]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def _scored(self, images: np.ndarray) -> np.ndarray:
+        """Return the scores of a batch, one an image."""
+        answer = one_array(self._answer(self._prepared(images)), self.outputs, self.name)
+        found = self._column(answer)
+        if found.ndim == 0 or len(found) != len(images):
+            raise ClassifierError(
+                f"classifier {self.name!r}: scores have shape {found.shape} for {len(images)} "
+                "images; return one an image"
+            )
+        return found
 
     def _prepared(self, images: np.ndarray) -> np.ndarray:
         """Return images as the function wants them."""
         return images
 
-    def _answer(self, images: np.ndarray) -> np.ndarray:
+    def _answer(self, images: np.ndarray) -> Any:
         if not _is_module(self.function):
-            return _array(self.function(images))
+            return self.function(images)
         import torch
 
-        weights = next(iter(self.function.parameters()), torch.zeros(()))
-        was, x = self.function.training, torch.from_numpy(images).to(weights)
+        # Of quantised networks some weights are whole numbers, which no image is.
+        weights = (p for p in self.function.parameters() if p.is_floating_point())
+        was = self.function.training
+        x = torch.from_numpy(images).to(next(weights, torch.zeros(())))
         self.function.eval()
         try:
             with torch.no_grad():
-                return _array(self.function(x))
+                return self.function(x)
         finally:
             self.function.train(was)
 
@@ -293,7 +308,3 @@ def _is_module(thing: Any) -> bool:
 
     torch = sys.modules.get("torch")  # a torch module cannot be here before torch is
     return torch is not None and isinstance(thing, torch.nn.Module)
-
-
-def _array(answer: Any) -> np.ndarray:
-    return answer.detach().cpu().numpy() if hasattr(answer, "detach") else np.asarray(answer)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.auditing import described
 from causalcxr.audit.classifiers import Classifier
 from causalcxr.audit.gates import changed_by
 from causalcxr.audit.groups import find_groups
+from causalcxr.audit.named import described
 from causalcxr.cohort import Cohort
 from causalcxr.interventions import Intervention, do
 from causalcxr.scm import SCM

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from causalcxr.alignment import rows_by_id
 from causalcxr.audit.arrays import read_labels
+from causalcxr.audit.levels import AGE_EDGES, UNKNOWN, levels_of
 from causalcxr.errors import CausalCXRError, nearest
 from causalcxr.ids import patient_numbers
 
@@ -23,9 +24,10 @@ __all__ = [
     "levels_of",
 ]
 
-ALL, UNKNOWN = "all", "unknown"
-AGE_EDGES = (0.0, 18.0, 40.0, 60.0, 80.0, np.inf)
-_MANY = 12  # distinct numbers that are still levels
+ALL = "all"
+_MOST_GROUPS = 1000
+# Columns of the table of groups, which a column of that name would replace.
+_RESERVED = ("columns", "n", "positives", "negatives", "patients", "few", "group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,8 @@ def find_groups(
         few: Positives and negatives below which a group is flagged.
 
     Raises:
-        CausalCXRError: If a column is missing or has numbers without edges.
+        CausalCXRError: If a column is missing, has numbers without edges or too many levels, is
+            called as a column of the table of groups is, or two groups have the same name.
 
     Example:
         >>> table = pd.DataFrame({"Sex": ["F", "M", None], "Age": [5, 17, 90]})
@@ -83,53 +86,32 @@ def find_groups(
         {'all': 3, 'Sex=F': 1, 'Sex=M': 1, 'Sex=unknown': 1, 'Age=0-18': 2, 'Age=80+': 1}
     """
     by = _columns(table, by)
+    if taken := [name for name in by if name in _RESERVED]:
+        raise CausalCXRError(
+            f"groups: a column called {taken[0]!r} is part of the result; rename it, as in "
+            f"table.rename(columns={{{taken[0]!r}: 'my {taken[0]}'}})"
+        )
     levels = {name: levels_of(table[name], (edges or {}).get(name)) for name in by}
     masks = {ALL: np.ones(len(table), dtype=bool)}
     rows: list[dict[str, object]] = [{"columns": 0}]
     for size in range(1, min(depth or len(by), len(by)) + 1):
         for names in combinations(by, size):
             for label, cell, mask in _cells(names, levels):
+                if label in masks:
+                    raise CausalCXRError(
+                        f"groups: two groups are called {label!r}; rename a level or a column of "
+                        f"{', '.join(map(repr, by))}"
+                    )
+                if len(masks) > _MOST_GROUPS:
+                    raise CausalCXRError(
+                        f"groups: more than {_MOST_GROUPS:,} groups by {', '.join(map(str, by))}; "
+                        "give fewer columns, or columns of fewer levels"
+                    )
                 masks[label] = mask
                 rows.append({"columns": size} | cell)
     found = pd.DataFrame(rows, index=pd.Index(list(masks), name="group"))
     found = found.reindex(columns=["columns", *by]).fillna(dict.fromkeys(by, ""))
     return Groups(masks, _counted(found, masks, labels, patients, few), by)
-
-
-def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Categorical:
-    """Return the level of each row, with "unknown" where it is missing, as ordered levels.
-
-    Args:
-        column: Words, truth values, or numbers.
-        edges: Edges of bins, if numbers; those of Age are known.
-
-    Raises:
-        CausalCXRError: If edges do not rise or do not hold a value, or there are too many levels.
-
-    Example:
-        >>> list(levels_of(pd.Series([3.0, 18.0, None], name="Age")))
-        ['0-18', '18-40', 'unknown']
-    """
-    name = str(column.name)
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if edges is None and numeric and name.casefold() == "age":
-        edges = AGE_EDGES
-    if edges is not None:
-        return _binned(column, name, np.asarray(edges, dtype=float))
-    if numeric and column.nunique() > _MANY:
-        raise CausalCXRError(
-            f"groups: column {name!r} has {column.nunique()} different numbers; give "
-            f"edges={{{name!r}: [...]}}"
-        )
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        order = [str(level) for level in column.cat.categories]
-    else:
-        order = [str(level) for level in sorted(column.dropna().unique(), key=_sortable)]
-    missing = column.isna().to_numpy()
-    words = np.where(missing, UNKNOWN, column.astype(object).map(str, na_action="ignore"))
-    present = set(words)
-    order = [level for level in dict.fromkeys(order) if level in present - {UNKNOWN}]
-    return pd.Categorical(words, categories=order + [UNKNOWN] * (UNKNOWN in present))
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,32 +272,3 @@ def _counted(
     rare = found[["positives", "negatives"]].min(axis=1) < few
     found["few"] = rare & (labels is not None)
     return found
-
-
-def _binned(column: pd.Series, name: str, edges: np.ndarray) -> pd.Categorical:
-    """Return the bin of each number: `0-18` holds 0 and not 18, `80+` has no upper edge."""
-    if len(edges) < 2 or not (np.diff(edges) > 0).all():
-        raise CausalCXRError(f"groups: edges {list(edges)} of {name!r} do not rise; sort them")
-    values = pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan)
-    outside = (values < edges[0]) | (values >= edges[-1])
-    if outside.any():
-        row = int(outside.argmax())
-        raise CausalCXRError(
-            f"groups: row {row}: {name}={values[row]:g} lies outside the edges "
-            f"{edges[0]:g} to {edges[-1]:g}; widen them or correct it"
-        )
-    names = [f"{a:g}+" if b == np.inf else f"{a:g}-{b:g}" for a, b in pairwise(edges)]
-    codes = np.searchsorted(edges, values, side="right") - 1
-    missing = np.isnan(values)
-    codes = np.where(missing, len(names), codes)
-    kept = np.unique(codes)
-    order = [*names, UNKNOWN]
-    return pd.Categorical(
-        np.array(order, dtype=object)[codes], categories=[order[code] for code in kept]
-    )
-
-
-def _sortable(level: object) -> tuple[bool, object]:
-    """Return a key that sorts numbers by value and before words."""
-    number = isinstance(level, int | float | np.number)
-    return not number, float(level) if number else str(level)

@@ -49,6 +49,14 @@ class ScoreTable(Classifier):
                 raise ClassifierError(
                     f"{origin}: record {shown(twice)} has two scores ({world}); keep one"
                 )
+            texts = [isinstance(score, str) for score in table]
+            if any(texts):
+                row = texts.index(True)
+                raise ClassifierError(
+                    f"{origin}: the score {shown(table.iloc[row])} of record "
+                    f"{shown(table.index[row])} is text ({sum(texts):,} of {len(texts):,}); give "
+                    "numbers, such as 0.3"
+                )
         self.worlds, self.world = worlds, "factual"
 
     @classmethod

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.asking import check_options
-from causalcxr.audit.auditing import by_names, described, label_of, validated
+from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.draws import Draws
 from causalcxr.audit.flipping import smallest_flips
+from causalcxr.audit.named import by_names, described, label_of
 from causalcxr.audit.paired import bootstrap_mean
 from causalcxr.audit.search import worst_groups
 from causalcxr.audit.shifts import Acted, Reweighted, Shift

@@ -1,0 +1,104 @@
+"""What a classifier of images returns: one array of numbers, found in whatever holds it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from causalcxr.errors import ClassifierError
+
+__all__ = ["as_numbers", "one_array"]
+
+# The entry that is meant where a classifier returns several, by what its outputs are.
+_ENTRIES = {"logit": ("logits", "logit"), "probability": ("probabilities", "probability", "probs")}
+
+
+def one_array(answer: Any, outputs: str, name: str) -> np.ndarray:
+    """Return the array of a classifier's answer: a tensor, an array, or what holds one of them.
+
+    A mapping or a tuple may hold one array, or several of which one has the name that `outputs`
+    asks for: `logits` or `probabilities`.
+
+    Args:
+        answer: What the classifier returned for a batch.
+        outputs: "probability" or "logit".
+        name: The classifier's name, for messages.
+
+    Raises:
+        ClassifierError: If there is no array, or it is not clear which one is meant.
+
+    Example:
+        >>> one_array({"logits": np.zeros(2), "hidden": np.ones((2, 8))}, "logit", "net").tolist()
+        [0.0, 0.0]
+    """
+    if isinstance(answer, Mapping):
+        return _entry({str(k): v for k, v in answer.items() if _is_array(v)}, outputs, name)
+    if isinstance(answer, list | tuple) and any(_is_array(each) and each.ndim for each in answer):
+        parts = [each for each in answer if _is_array(each)]
+        if len(parts) != 1:
+            raise ClassifierError(
+                f"classifier {name!r}: it returns {len(parts)} arrays; return one, as in "
+                "lambda images: net(images)[0]"
+            )
+        return _plain(parts[0])
+    return _plain(answer) if _is_array(answer) else as_numbers(answer, name)
+
+
+def as_numbers(values: Any, name: str) -> np.ndarray:
+    """Return values as float64, refusing text and whatever else is no number.
+
+    Raises:
+        ClassifierError: If a value is text, or they are no numbers.
+
+    Example:
+        >>> as_numbers(["0,3"], "net")
+        Traceback (most recent call last):
+        causalcxr.errors.ClassifierError: classifier 'net': the score at position 0 is the text \
+'0,3'; return numbers, such as 0.3
+    """
+    cells = np.asarray(values)
+    if cells.dtype.kind in "OUST":
+        texts = [isinstance(each, str | bytes) for each in cells.astype(object).ravel()]
+        if any(texts):
+            row = texts.index(True)
+            raise ClassifierError(
+                f"classifier {name!r}: the score at position {row} is the text "
+                f"{str(cells.ravel()[row])!r}; return numbers, such as 0.3"
+            )
+    try:
+        if values is None:
+            raise TypeError
+        return cells.astype(np.float64)
+    except (TypeError, ValueError):
+        kind = type(values).__name__
+        raise ClassifierError(
+            f"classifier {name!r}: scores are no numbers but {kind}; return an array or a tensor"
+        ) from None
+
+
+def _entry(arrays: Mapping[str, Any], outputs: str, name: str) -> np.ndarray:
+    """Return the one array of a mapping, or that of the name that is meant."""
+    meant = [key for key in arrays if key.lower() in _ENTRIES[outputs]]
+    other = next(kind for kind in _ENTRIES if kind != outputs)
+    if not meant and len(arrays) == 1 and next(iter(arrays)).lower() not in _ENTRIES[other]:
+        meant = list(arrays)
+    if len(meant) != 1:
+        has = ", ".join(map(repr, arrays)) or "no array"
+        swapped = any(key.lower() in _ENTRIES[other] for key in arrays)
+        hint = f"say outputs={other!r}" if swapped else "return one, as in lambda x: net(x)['out']"
+        raise ClassifierError(
+            f"classifier {name!r}: it returns a mapping of {has}, and outputs={outputs!r}; {hint}"
+        )
+    return _plain(arrays[meant[0]])
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "detach")
+
+
+def _plain(array: Any) -> np.ndarray:
+    """Return a tensor or an array as numpy; bfloat16, which numpy lacks, as float32."""
+    if not hasattr(array, "detach"):
+        return array
+    tensor = array.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
