@@ -20,7 +20,6 @@ from causalcxr.audit.pairs import Pairs, make_pairs
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.result import Audit
 from causalcxr.audit.thresholds import ThresholdRule
-from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
