@@ -22,7 +22,7 @@ from pandas.api import types
 
 from causalcxr.variables import Variable
 
-__all__ = ["present", "spelled", "with_levels", "with_numbers"]
+__all__ = ["kind_of", "present", "spelled", "with_levels", "with_numbers"]
 
 _TRUTHS = {"True": True, "False": False, "1": True, "0": False}
 
@@ -69,7 +69,7 @@ def with_levels(
         >>> with_levels(pd.Series([1, 1], dtype="int8"), changed, old, new, sick).tolist()
         [0, 1]
     """
-    kind = _kind(values)
+    kind = kind_of(values)
     cells = np.array([*(_level(each, kind) for each in variable.levels), np.nan], dtype=object)
     known = np.flatnonzero(~np.isnan(old))
     for code, row in zip(*np.unique(old[known], return_index=True), strict=True):
@@ -96,7 +96,7 @@ def with_numbers(
         [71, 47]
     """
     numbers = np.asarray(new, dtype=np.float64)[changed]
-    kind = _kind(values)
+    kind = kind_of(values)
     if kind == "string":
         cells: Sequence = [np.nan if math.isnan(each) else spelled(each) for each in numbers]
     elif kind == "boolean" and (np.isin(numbers, (0, 1)) | np.isnan(numbers)).all():
@@ -110,8 +110,13 @@ def with_numbers(
     return _written(values, changed, written, variable.range)
 
 
-def _kind(values: pd.Series) -> str:
-    """Return what a column's cells are, as pandas calls it; that of its dtype if all are empty."""
+def kind_of(values: pd.Series) -> str:
+    """Return what a column's cells are, as pandas calls it; that of its dtype if all are empty.
+
+    Example:
+        >>> kind_of(pd.Series([1, None], dtype=object))
+        'integer'
+    """
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         dtype, values = dtype.categories.dtype, pd.Series(dtype.categories)
@@ -159,7 +164,7 @@ def _written(
     else:
         array = _extended(values, changed, cells, range)
     written = pd.Series(array, index=values.index, name=values.name, dtype=array.dtype)
-    return written.infer_objects() if _kind(values) == "empty" else written
+    return written.infer_objects() if kind_of(values) == "empty" else written
 
 
 def _categorical(values: pd.Series, changed: np.ndarray, cells: np.ndarray) -> pd.Categorical:

@@ -96,6 +96,11 @@ class Images(ABC):
 
     def _positions(self, rows: Rows) -> np.ndarray:
         """Return positions between 0 and n - 1 for anything that selects rows."""
+        if hasattr(rows, "reindex"):  # a pandas Series or DataFrame
+            raise CohortError(
+                "images have no record ids to align a Series by; write "
+                "cohort.select(mask).images, or mask.to_numpy() if the order is the same"
+            )
         everything = np.arange(len(self))
         rows = np.asarray(rows) if not isinstance(rows, slice | int) else rows
         if isinstance(rows, np.ndarray) and rows.size == 0 and rows.dtype != bool:

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -149,3 +150,9 @@ def test_given_an_array_when_the_images_are_read_then_it_cannot_be_written_throu
     assert images[0].max() == 0
     with pytest.raises(ValueError, match="read-only"):
         images.available[0] = False
+
+
+def test_given_a_series_as_a_mask_of_images_then_it_is_refused_as_they_have_no_ids():
+    images = ArrayImages(np.zeros((2, 4, 4), dtype=np.uint8))
+    with pytest.raises(CohortError, match=r"write cohort.select\(mask\).images"):
+        images.select(pd.Series([True, False], index=["b", "a"]))

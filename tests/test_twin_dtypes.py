@@ -139,6 +139,26 @@ def test_given_a_level_with_leading_zeros_then_it_is_never_taken_for_a_number():
     assert written.tolist() == [1, "01"]
 
 
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_given_a_saved_cohort_then_its_levels_compare_as_before(kind, gaps, tmp_path):
+    values = COLUMNS[kind].iloc[:6].copy()
+    if gaps:
+        values = values.reindex([*range(6), 6])
+    cohort = Cohort(pd.DataFrame({"Z": values}))
+    loaded = Cohort.load(cohort.save(tmp_path / "cohort"))
+    one = values.iloc[int(np.flatnonzero(BITS == 1)[0])]
+    assert ((loaded.table["Z"] == one) == (cohort.table["Z"] == one).fillna(False)).all()
+    assert not cohort.compare(loaded).changed.to_numpy().any()
+
+
+@pytest.mark.parametrize("kind", ["Int64", "int64[pyarrow]", "object"])
+def test_given_long_whole_numbers_with_gaps_when_saved_then_no_digit_is_lost(kind, tmp_path):
+    long = pd.Series([2**53 + 1, None, 5], dtype=kind)
+    loaded = Cohort.load(Cohort(pd.DataFrame({"Z": long})).save(tmp_path / "cohort"))
+    assert loaded.table["Z"].dropna().astype(int).tolist() == [2**53 + 1, 5]
+
+
 # Numbers
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.cells import kind_of
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.ids import as_ids, check_kinds
@@ -25,6 +26,7 @@ _DTYPES = {
     "number": np.float64, "integer": np.int64, "unsigned": np.uint64, "boolean": bool,
     "text": object,
 }  # fmt: skip
+_EXACT = 2**53
 _RESERVED = ("record", "draw", "patient", "split")
 
 
@@ -217,12 +219,18 @@ def _images(
 
 def _type(column: pd.Series) -> str:
     """Return how a column's text is to be read again."""
-    kind = column.dtype.kind
-    if kind == "b" and not column.isna().any():
+    kind, gaps = kind_of(column), bool(column.isna().any())
+    if kind == "boolean":
         return "boolean"
-    if kind in "iu" and not column.isna().any():
-        return "unsigned" if (column > np.iinfo(np.int64).max).any() else "integer"
-    return "number" if kind in "iuf" else "text"
+    if kind == "integer":
+        cells = column.dropna().to_numpy(dtype=object)
+        low, high = (min(cells), max(cells)) if len(cells) else (0, 0)
+        if gaps:  # floats have 53 bits
+            return "number" if max(-low, high) <= _EXACT else "text"
+        if low >= np.iinfo(np.int64).min and high <= np.iinfo(np.int64).max:
+            return "integer"
+        return "unsigned" if low >= 0 and high <= np.iinfo(np.uint64).max else "text"
+    return "number" if kind in ("floating", "mixed-integer-float") else "text"
 
 
 def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
@@ -231,7 +239,9 @@ def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
         return pd.Series([], dtype=dtype)
     values = cells.to_numpy(dtype=object, copy=True)
     if kind == "boolean":
-        return pd.Series(values == "True")
+        known = values != ""
+        truths = values == "True"
+        return pd.Series(truths if known.all() else np.where(known, truths.astype(object), np.nan))
     if kind in ("number", "text"):
         values[values == ""] = np.nan
     return pd.Series(values).infer_objects() if kind == "text" else pd.Series(values.astype(dtype))
