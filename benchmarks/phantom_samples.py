@@ -53,7 +53,8 @@ def _agreement(model: SCM, train: Cohort, test: Cohort) -> list[Row]:
     equation = _equation(model, test)
     with stopwatch() as watch:
         u = equation.sample_noise(Draws(record_keys(test.records), 7, "samples"))
-        sampled = test.with_images(equation.predict(u).clamp(0, 1).float().numpy())
+        films = equation.predict(u).clamp(0, 1).float().numpy()
+        sampled = test.with_images(test.images.with_pixels(films))
     true, made = _aurocs(reader, test), _aurocs(reader, sampled)
     rows = [
         _row(f"AUROC of {name} on samples", made[name], f">= {target}", f"true {true[name]:.3f}")

@@ -1,5 +1,6 @@
 """`causalcxr export`: synthetic images for others."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -52,3 +53,5 @@ def export(
     options = ExportOptions(format, key, link, sources, checked)
     index = write(source, out, options, overwrite=overwrite)
     print(f"{out}: {len(index):,} synthetic images of {index['patient'].nunique():,} patients")
+    for line in json.loads((out / "manifest.json").read_text(encoding="utf-8"))["not_exported"]:
+        print(line)

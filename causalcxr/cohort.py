@@ -43,7 +43,7 @@ class Cohort:
             whatever the case and with `_` for a space; other columns are kept. The index holds the
             records' ids.
         images: `Images`, or an array (n, 1, H, W) or (n, H, W) of uint8, uint16 or floats between
-            0 and 1.
+            0 and 1, which is taken for radiographs of patients; see `ArrayImages` for others.
         patients: The patient of each record: values, or the name of a column, which is then taken
             out of the table.
             By default each record is a patient.
@@ -336,8 +336,13 @@ class Cohort:
         return self if words == self._words else self._copy(_table=table, _words=words)
 
     def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
-        """Return the cohort with other images, or with none."""
-        return self._copy(_images=as_images(images, len(self)))
+        """Return the cohort with other images, or with none.
+
+        Raises:
+            CohortError: If an array takes the place of synthetic images: it does not say whether
+                it is synthetic too. Give `images.with_pixels(array)` or `ArrayImages`.
+        """
+        return self._copy(_images=as_images(images, len(self), self._images))
 
     def described(self, source: str, *notes: str) -> "Cohort":
         """Return the cohort with another word for where it comes from, and more notes."""

@@ -120,12 +120,14 @@ class Comparison:
         from causalcxr.contact_sheet import pairs
 
         rows = self._rows_to_show(n)
+        factual, twin = (c.images.select(rows) for c in (self.factual, self.counterfactual))
         return pairs(
-            self.factual.images[rows],
-            self.counterfactual.images[rows],
+            factual[:],
+            twin[:],
             [_named(self.factual.index[row]) for row in rows],
             path,
             changes=[self.changes(row) or "nothing changed" for row in rows],
+            synthetic=(factual.synthetic, twin.synthetic),
         )
 
     def _rows_to_show(self, n: int) -> np.ndarray:

@@ -32,6 +32,7 @@ def pairs(
     path: str | Path | None = None,
     *,
     changes: Sequence[str] | None = None,
+    synthetic: tuple[Sequence[bool], Sequence[bool]] | None = None,
 ) -> Figure:
     """Draw factual | twin | difference for n records on one page.
 
@@ -45,6 +46,8 @@ def pairs(
         records: What to call each record, shape (n,).
         path: A file to write the picture to, PNG.
         changes: What changed in each record, shown under its name.
+        synthetic: Which factual images and which twins to mark as synthetic, one each; by default
+            every twin. The page says so at its head where any of them is.
 
     Raises:
         CohortError: If there is nothing to draw, or the shapes differ.
@@ -58,12 +61,13 @@ def pairs(
     difference = twin - factual
     scale = max(float(np.quantile(np.abs(difference), 0.999)), 0.02)
     columns = min(3, ceil(len(factual) / 4))
+    made = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
     page = _Page(len(factual), columns, 3, factual.shape[1:], caption=0.42, header=0.62)
-    _draw_header(page, columns)
+    _draw_header(page, columns, marked=bool(np.any(made)))
     for k, record in enumerate(records):
         page.caption(k, str(record), "" if changes is None else str(changes[k]))
-        page.show(k, 0, factual[k])
-        page.show(k, 1, twin[k], marked=True)
+        page.show(k, 0, factual[k], marked=bool(made[0][k]))
+        page.show(k, 1, twin[k], marked=bool(made[1][k]))
         page.show(k, 2, difference[k], cmap="RdBu_r", vmin=-scale, vmax=scale)
     page.colour_bar(scale)
     return page.finished(path)
@@ -100,7 +104,7 @@ def contact_sheet(
     page = _Page(len(images), columns, 1, images.shape[1:], caption=0.34, header=0.34)
     for k, caption in enumerate(captions):
         page.caption(k, "", str(caption))
-        page.show(k, 0, images[k], marked=marks[k])
+        page.show(k, 0, images[k], marked=bool(marks[k]))
     if any(marks):
         page.write(page.left, page.height - 0.2, MARK, color=_RED, weight="bold", size=7)
     return page.finished(path)
@@ -185,18 +189,12 @@ class _Page:
         return self.figure
 
 
-def _draw_header(page: _Page, columns: int) -> None:
+def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:
     """Say once what the page shows, and above each column which panel is which."""
     page.write(page.left, page.height - 0.27, "Counterfactual radiographs", weight="bold", size=9)
-    page.write(
-        page.width - page.left,
-        page.height - 0.27,
-        MARK,
-        color=_RED,
-        weight="bold",
-        size=7,
-        ha="right",
-    )
+    if marked:
+        place = (page.width - page.left, page.height - 0.27)
+        page.write(*place, MARK, color=_RED, weight="bold", size=7, ha="right")
     for column in range(columns):
         x, _ = page.corner(column)
         for panel, name in enumerate(("factual", "counterfactual twin", "difference")):

@@ -18,6 +18,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError, CohortError
 from causalcxr.evaluation_result import Evaluation
+from causalcxr.images import ArrayImages
 from causalcxr.interventions import BoundIntervention, Intervention, do
 from causalcxr.metrics.axioms import (
     composition_errors,
@@ -53,6 +54,11 @@ class _Worlds:
     @property
     def patients(self) -> np.ndarray:
         return self.cohort.patients.to_numpy()
+
+    def shown(self, name: str) -> Cohort:
+        """Return the records with the images of one world."""
+        made = self.cohort.images.synthetic | (name != "factual")
+        return self.cohort.with_images(ArrayImages(self.images[name], synthetic=made))
 
 
 def evaluate(
@@ -177,7 +183,7 @@ def _axioms(
     people, seed = few.patients.to_numpy(), options["seed"]
 
     def null(images: np.ndarray) -> np.ndarray:
-        noise = model.abduct(few.with_images(images), seed=seed)
+        noise = model.abduct(few.with_images(few.images.with_pixels(images)), seed=seed)
         return model.predict(noise, recompute=True).images[:]
 
     facts = {name: few.table[_column(few, name)].tolist() for name in world.action.names}
@@ -185,10 +191,12 @@ def _axioms(
 
     def forth(images: np.ndarray) -> np.ndarray:
         action = Intervention(world.action.settings, world.action.beyond_range).among(few.index)
-        return model.counterfactual(few.with_images(images), action, seed=seed).images[:]
+        start = few.with_images(few.images.with_pixels(images))
+        return model.counterfactual(start, action, seed=seed).images[:]
 
     def back(images: np.ndarray) -> np.ndarray:
-        return model.counterfactual(there.with_images(images), do(facts), seed=seed).images[:]
+        start = there.with_images(there.images.with_pixels(images))
+        return model.counterfactual(start, do(facts), seed=seed).images[:]
 
     x = few.images[:]
     rows = [
@@ -239,10 +247,7 @@ def _read(
 ) -> list[dict[str, object]]:
     """Return effectiveness on what was set, and amplification of what is out of reach."""
     graph, rows = model.graph, []
-    read = {
-        name: reader.read(world.cohort.with_images(images))
-        for name, images in world.images.items()
-    }
+    read = {name: reader.read(world.shown(name)) for name in world.images}
     target = world.twin.columns(graph, beyond_range=True)
     for name in reader.models:
         answers = {
@@ -292,10 +297,7 @@ def _read(
 
 def _realism(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, object]]:
     """Return identity by features, and distances to the records' and the true twins' images."""
-    vectors = {
-        name: image_features(world.cohort.with_images(images))
-        for name, images in world.images.items()
-    }
+    vectors = {name: image_features(world.shown(name)) for name in world.images}
     people = world.patients
     rows = []
     if len(people) > 1:

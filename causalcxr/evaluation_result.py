@@ -45,14 +45,18 @@ class Evaluation:
         """Draw records, twins, and true twins where they are known."""
         cohort, twin, true = self.pictures[question]
         some = slice(0, _SHOWN)
-        rows = [cohort.images[some], twin.images[some].clip(0, 1)]
+        shown = [cohort.images.select(some), twin.images.select(some)]
+        rows = [images[:].clip(0, 1) for images in shown]
+        marks = [images.synthetic for images in shown]
         words = ["factual", "twin"]
         if true is not None:
             rows.append(true[some])
+            marks.append(np.ones(len(rows[0]), dtype=bool))
             words.append("true twin")
         stacked = np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
         captions = [f"{word}, {name}" for name in cohort.records[some] for word in words]
-        return contact_sheet(stacked, captions, columns=len(words) * 2, path=path)
+        made = np.stack(marks, 1).ravel()
+        return contact_sheet(stacked, captions, len(words) * 2, path, synthetic=made)
 
     def figure(self) -> "Figure":
         """Draw every measure between its copy and its oracle, a panel an axiom."""

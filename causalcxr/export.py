@@ -78,7 +78,9 @@ def export(
 
     Raises:
         CohortError: If the source holds no synthetic images or was changed, an option does not
-            fit, or the folder holds something else or cannot be written.
+            fit, or the folder holds something else or cannot be written. Where some of the images
+            are patients' own, the others are exported, and `not_exported` in the manifest counts
+            them.
     """
     if options.format not in _SUFFIXES:
         raise CohortError(f"format {options.format!r} is not known; give dicom or png")
@@ -147,6 +149,7 @@ def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes
         "patients": int(index["patient"].nunique()),
         "index_sha256": hashlib.sha256((place / "index.csv").read_bytes()).hexdigest(),
         "ages": f"{OLDEST} stands for {OLDEST} and above",
+        "not_exported": list(material.refused),
         "provenance": material.provenance.to_json(),
     }
     draft.finish(about)
@@ -173,6 +176,7 @@ def _records(
                 changed=material.changed[row],
                 checked=checked or material.drawn,
                 source=material.sources.get(record),
+                largest=None if material.largest is None else round(material.largest[row], 5),
             ),
         )
 

@@ -133,6 +133,7 @@ class SyntheticImage:
         changed: Which variables the intervention changed.
         checked: Whether a person found no writing burned into the pixels.
         source: SOP class and instance of the image it was made from, where the link is allowed.
+        largest: The largest change of a pixel from the patient's radiograph, between 0 and 1.
     """
 
     name: str
@@ -145,6 +146,7 @@ class SyntheticImage:
     changed: tuple[str, ...] = ()
     checked: bool = False
     source: tuple[str, str] | None = None
+    largest: float | None = None
 
     def sidecar(self, about: Provenance, file: Mapping[str, Any]) -> str:
         """Return the text of the file beside the image.
@@ -163,6 +165,7 @@ class SyntheticImage:
             "number": self.number,
             "variables": {name: _plain(value) for name, value in self.values.items()},
             "changed": list(self.changed),
+            "largest_change": self.largest,
             "burned_in_annotation": "none found" if self.checked else "not checked",
             "source_instance": None if self.source is None else self.source[1],
             "provenance": about.to_json(),

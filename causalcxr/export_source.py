@@ -17,7 +17,8 @@ from causalcxr.errors import CohortError, nearest
 from causalcxr.export_provenance import Provenance
 from causalcxr.files import read_text
 from causalcxr.graph import Graph
-from causalcxr.marking import synthetic
+from causalcxr.images import progress
+from causalcxr.marking import hardly_differs
 from causalcxr.sources import folder as saved_cohort
 from causalcxr.sources.decoding import Limits, decode
 from causalcxr.sources.table import read_cells
@@ -26,6 +27,14 @@ __all__ = ["Material", "read_material"]
 
 _TWINS = "causalcxr twins"
 _TWIN = " (counterfactual)"
+# Sources of computed images, in the words of version 0.1.0, which recorded nothing else.
+_COMPUTED = ("phantom", "enriched phantom", "model")
+_EQUAL = "{n:,} of {of:,} twins equal their own radiograph, they are not exported as synthetic"
+_NEAR = (
+    "{n:,} of {of:,} twins are within one grey level of 8 bits of their own radiograph in every "
+    "pixel, they are not exported as synthetic"
+)
+_OWN = "{n:,} of {of:,} images are patients' own, they are not exported as synthetic"
 _LINK = ("record", "sop_class_uid", "sop_instance_uid")
 
 
@@ -45,6 +54,9 @@ class Material:
         drawn: Whether the images are of phantoms, so that no writing can be in them. Of samples
             from a model nobody knows: what it learned from may have had some.
         sources: Record -> SOP class and instance UID, where the link is allowed.
+        largest: The largest change of a pixel from the patient's radiograph, between 0 and 1, one
+            a row; None where there is no radiograph.
+        refused: What of the source is not exported, and why, one line each.
     """
 
     table: pd.DataFrame
@@ -56,6 +68,8 @@ class Material:
     digest: str
     drawn: bool
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    largest: Sequence[float] | None = None
+    refused: tuple[str, ...] = ()
 
 
 def read_material(source: str | Path, links: Path | None = None) -> Material:
@@ -79,7 +93,8 @@ def read_material(source: str | Path, links: Path | None = None) -> Material:
             "counterfactual`, `sample` or `cohort` wrote"
         )
     if not material.keys:
-        raise CohortError(f"{source}: no synthetic images; make the twins of records with images")
+        told = "; ".join(material.refused) or "make the twins of records with images"
+        raise CohortError(f"{source}: no synthetic images; {told}")
     if links is None:
         return material
     found = _links(links, {record for record, _, _ in material.keys})
@@ -108,6 +123,11 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
         if "twin image" not in cells:
             cells["twin image"] = ""
         cells = cells[cells["twin image"] != ""].reset_index(drop=True)
+        compared = _compared(folder, cells, _knows(manifest))
+        refused = _told(compared)
+        keep = [pair.exported for pair in compared]
+        largest = [pair.largest for pair in compared if pair.exported]
+        cells = cells[keep].reset_index(drop=True)
         draws = cells["draw"].astype(int) if "draw" in cells else np.zeros(len(cells), int)
         keys = list(zip(cells["record"], cells["patient"], map(int, draws), strict=True))
         table = pd.DataFrame({name: cells[name + _TWIN].replace("", np.nan) for name in variables})
@@ -126,8 +146,68 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
     def pixels(row: int) -> np.ndarray:
         return decode(folder / paths[row], limits).pixels
 
-    drawn = str(manifest.get("source", "")).startswith("phantom")
-    return Material(table, keys, variables, changed, pixels, provenance, digest, drawn)
+    return Material(
+        table,
+        keys,
+        variables,
+        changed,
+        pixels,
+        provenance,
+        digest,
+        drawn=manifest.get("drawn") is True,
+        largest=largest,
+        refused=refused,
+    )
+
+
+def _knows(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the marks of a folder are true: version 0.1.0 took them from the source."""
+    return "own_images" in manifest or manifest.get("source") in _COMPUTED
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A twin beside its patient's radiograph.
+
+    Args:
+        largest: The largest change of a pixel, between 0 and 1.
+        own: Whether the twin is a radiograph of the patient: it is not marked as synthetic, or is
+            equal in every pixel to one that is not.
+        near: Whether it is within one grey level of 8 bits of it in every pixel.
+    """
+
+    largest: float
+    own: bool
+    near: bool
+
+    @property
+    def exported(self) -> bool:
+        return not (self.own or self.near)
+
+
+def _compared(folder: Path, cells: pd.DataFrame, marks_are_true: bool) -> list[_Compared]:
+    """Compare each twin with the radiograph that it was made from, as both were written."""
+    limits, found = Limits(root=folder), []
+    pairs = list(zip(cells["factual image"], cells["twin image"], strict=True))
+    for factual, twin in progress(pairs, "Comparing twins with radiographs"):
+        before, after = (decode(folder / name, limits) for name in (factual, twin))
+        if before.pixels.shape != after.pixels.shape:
+            raise CohortError(f"{folder / twin}: of another size than {factual}; make twins again")
+        change = np.abs(after.pixels.astype(np.int32) - before.pixels.astype(np.int32))
+        real = not (before.about["synthetic"] and marks_are_true)
+        own = not after.about["synthetic"] or (real and not change.any())
+        near = real and hardly_differs(after.pixels, before.pixels)
+        found.append(_Compared(float(change.max()) / 65535, own, near))
+    return found
+
+
+def _told(compared: Sequence[_Compared]) -> tuple[str, ...]:
+    """Return how many twins are not exported, and why."""
+    counts = {
+        _EQUAL: sum(pair.own for pair in compared),
+        _NEAR: sum(pair.near and not pair.own for pair in compared),
+    }
+    return tuple(words.format(n=n, of=len(compared)) for words, n in counts.items() if n)
 
 
 def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, ...]]:
@@ -158,14 +238,22 @@ def _counterfactual(manifest: Mapping[str, Any]) -> Provenance:
 
 def _saved(folder: Path) -> Material:
     """Return a saved cohort whose images are synthetic."""
-    cohort = Cohort.load(folder)
-    if not synthetic(cohort):
-        raise CohortError(
-            f"{folder}: its images come from {cohort.source!r}; only synthetic ones are exported"
-        )
+    cohort = Cohort.load(folder).with_images_only()
     manifest = json.loads(read_text(folder / "manifest.json", 10**8, CohortError))
+    synthetic = np.zeros(0, bool) if cohort.images is None else cohort.images.synthetic
+    if len(cohort) and not synthetic.any():
+        raise CohortError(
+            f"{folder}: its images are patients' own; only synthetic ones are exported"
+        )
+    if "synthetic" not in manifest and cohort.source.split(",")[0] not in _COMPUTED:
+        raise CohortError(
+            f"{folder}: version 0.1.0 did not record which of its twins are patients' own "
+            "radiographs; make and save them again"
+        )
+    own = int((~synthetic).sum())
+    refused = (_OWN.format(n=own, of=len(cohort)),) if own else ()
+    cohort = cohort.select(synthetic)
     made = {k: v for k, v in manifest["made_from"].items() if k != "table_sha256"}
-    cohort = cohort.with_images_only()
     known = Graph.load("cxr7").tabular
     table = cohort.table
     variables = [name for name in table if name in known]
@@ -188,7 +276,8 @@ def _saved(folder: Path) -> Material:
         pixels,
         told,
         manifest["table_sha256"],
-        drawn=cohort.source.startswith("phantom"),
+        drawn=manifest.get("drawn") is True,
+        refused=refused,
     )
 
 

@@ -7,21 +7,21 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from causalcxr.errors import CohortError
 from causalcxr.result_digests import file_digest
 
-__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resized", "write_png"]
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resized"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
 _BATCH = 64
 _SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
+_UNKNOWN = -1  # whether an image is synthetic is found out when somebody asks
 
 
 class Images(ABC):
@@ -29,11 +29,21 @@ class Images(ABC):
 
     `images[rows]` takes a position, a slice, positions or a boolean mask, and always returns (k,
     1, H, W) float32.
+
+    Args:
+        available: Which records have an image, shape (n,).
+        synthetic: Which images were computed, one answer for all or one each; None where this is
+            found out when it is asked for, by `_find_synthetic`.
     """
 
-    def __init__(self, available: np.ndarray) -> None:
+    def __init__(
+        self, available: np.ndarray, synthetic: bool | Sequence[bool] | np.ndarray | None = False
+    ) -> None:
         self._available = np.array(available, dtype=bool)
         self._available.flags.writeable = False
+        self._computed = np.full(len(self._available), _UNKNOWN, dtype=np.int8)
+        if synthetic is not None:
+            self._computed[:] = _one_each(synthetic, len(self._available))
 
     def __len__(self) -> int:
         return len(self._available)
@@ -42,6 +52,43 @@ class Images(ABC):
     def available(self) -> np.ndarray:
         """Which records have an image, shape (n,), read-only."""
         return self._available
+
+    @property
+    def synthetic(self) -> np.ndarray:
+        """Which images were computed, shape (n,), read-only; False where a record has none.
+
+        An image that a model gives back as it was, in every pixel, is still the patient's own.
+        Where the files or the pixels must tell, this reads or computes all of them: ask
+        `images.select(rows).synthetic` for a few.
+        """
+        rows, found = np.flatnonzero(self._available), np.zeros(len(self), dtype=bool)
+        found[rows] = self._synthetic_at(rows)
+        found.flags.writeable = False
+        return found
+
+    def _synthetic_at(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of some images were computed, (k,), without asking about the others."""
+        unknown = np.unique(rows[self._computed[rows] == _UNKNOWN])
+        if len(unknown):
+            self._computed[unknown] = self._find_synthetic(unknown)
+        return self._computed[rows] == 1
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of some images were computed, (k,) bool, where it is not known before."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which images are synthetic")
+
+    def with_pixels(self, array: np.ndarray) -> "ArrayImages":
+        """Return other grey values for the same records, as synthetic as these images are.
+
+        Args:
+            array: Shape (n, 1, H, W) or (n, H, W), as `ArrayImages` takes it.
+        """
+        return ArrayImages(array, self._available, self.synthetic)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether images were drawn from nothing, so that no writing is in them: of phantoms."""
+        return False
 
     @property
     @abstractmethod
@@ -117,6 +164,8 @@ class ArrayImages(Images):
     Args:
         array: Shape (n, 1, H, W) or (n, H, W): uint8, uint16, or floats between 0 and 1.
         available: Which records have an image, shape (n,); all of them if not given.
+        synthetic: Which images were computed, one answer for all or one each. Radiographs of
+            patients are not; synthetic images must say so, to be marked wherever they are written.
 
     Example:
         >>> images = ArrayImages(np.array([[[0, 255], [51, 102]]], dtype=np.uint8))
@@ -124,7 +173,12 @@ class ArrayImages(Images):
         ((1, 1, 2, 2), 0.20000000298023224)
     """
 
-    def __init__(self, array: np.ndarray, available: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        array: np.ndarray,
+        available: np.ndarray | None = None,
+        synthetic: bool | Sequence[bool] | np.ndarray = False,
+    ) -> None:
         array = np.asarray(array)
         if array.ndim == 4 and array.shape[1] == 1:
             array = array[:, 0]
@@ -132,9 +186,10 @@ class ArrayImages(Images):
             raise CohortError(
                 f"images have shape {array.shape}; expected (n, 1, H, W) or (n, H, W)"
             )
-        super().__init__(np.ones(len(array), bool) if available is None else available)
-        if len(self._available) != len(array):
-            raise CohortError(f"{len(array)} images, but availability of {len(self._available)}")
+        available = np.ones(len(array), bool) if available is None else available
+        if len(available) != len(array):
+            raise CohortError(f"{len(array)} images, but availability of {len(available)}")
+        super().__init__(available, synthetic)
         _check_values(array, self._available)
         self._array = array.view()
         self._array.flags.writeable = False
@@ -154,7 +209,7 @@ class ArrayImages(Images):
         """Return the images of some of the records; the array is shared, not copied."""
         chosen = object.__new__(ArrayImages)
         positions = self._positions(rows)
-        Images.__init__(chosen, self._available[positions])
+        Images.__init__(chosen, self._available[positions], self.synthetic[positions])
         chosen._array, chosen._rows = self._array, self._rows[positions]
         return chosen
 
@@ -170,6 +225,9 @@ class FileImages(Images):
     name's ending. Files are read in this process: for files that nobody has vouched for, make a
     store of them first, which reads them in processes with limits on time and memory.
 
+    A file tells whether it is synthetic: a PNG by our mark in its text, a DICOM file by its
+    attribute SyntheticData. What a file says is never overruled.
+
     Args:
         paths: One file a record; None for a record without an image.
         size: Height and width to resize to (antialiased); by default the size of the first file,
@@ -177,6 +235,8 @@ class FileImages(Images):
             file must then have.
         digests: The SHA-256 that each file must have, None where it is not known. A file is
             checked whenever it is read.
+        synthetic: Which images are known to be synthetic, whatever their files say: one answer
+            for all or one each.
 
     Example:
         >>> images = FileImages([None, None], size=(64, 64))
@@ -189,9 +249,11 @@ class FileImages(Images):
         paths: Sequence[Path | str | None],
         size: tuple[int, int] | None = None,
         digests: Sequence[str | None] | None = None,
+        synthetic: bool | Sequence[bool] | np.ndarray = False,
     ) -> None:
         paths = list(paths)
-        super().__init__(np.array([path is not None for path in paths], dtype=bool))
+        super().__init__(np.array([path is not None for path in paths], dtype=bool), None)
+        self._computed[_one_each(synthetic, len(paths))] = 1  # the files may say so of others
         self._paths, self._digests = (np.empty(len(paths), dtype=object) for _ in range(2))
         self._paths[:], self._digests[:] = paths, digests
         self._given = None if size is None else (int(size[0]), int(size[1]))
@@ -213,6 +275,11 @@ class FileImages(Images):
         return self._paths.copy()
 
     @property
+    def declared_synthetic(self) -> np.ndarray:
+        """Which images are known to be synthetic before their files are asked, shape (n,)."""
+        return self._available & (self._computed == 1)
+
+    @property
     def size_given(self) -> tuple[int, int] | None:
         """The size to which all are resized, if one was given."""
         return self._given
@@ -221,7 +288,7 @@ class FileImages(Images):
         """Return the images of some of the records, still unread."""
         rows = self._positions(rows)
         chosen = type(self)(self._paths[rows], self._given, self._digests[rows])
-        chosen._native = self._native
+        chosen._native, chosen._computed = self._native, self._computed[rows]
         return chosen
 
     def fingerprint(self) -> str:
@@ -242,7 +309,10 @@ class FileImages(Images):
         for row, p in pixels.items():
             # 65535 = 257 x 255, so an 8-bit grey level has an exact 16-bit counterpart.
             array[row] = p.astype(np.uint16) * 257 if wide and p.dtype == np.uint8 else p
-        return ArrayImages(array, self._available)
+        return ArrayImages(array, self._available, self.synthetic)
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        return np.array([_says_synthetic(self._paths[row]) for row in rows], dtype=bool)
 
     def _checked(self, row: int) -> Path:
         """Return the file of a record, once it is the one that was written."""
@@ -256,6 +326,8 @@ class FileImages(Images):
     def _pixels(self, row: int) -> np.ndarray:
         path = self._checked(row)
         decoded = _decoding().decode(path)
+        if self._computed[row] == _UNKNOWN:
+            self._computed[row] = decoded.about["synthetic"]
         pixels = decoded.pixels
         if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
             pixels = (pixels // 257).astype(np.uint8)  # the levels as they are in the file
@@ -285,20 +357,37 @@ def _decoding() -> ModuleType:
     return import_module("causalcxr.sources.decoding")
 
 
-def write_png(path: Path | BinaryIO, image: np.ndarray, comment: str = "") -> None:
-    """Write an image (H, W) between 0 and 1 as a 16-bit greyscale PNG, with a text if given."""
-    levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
-    about = PngInfo()
-    if comment:
-        about.add_text("Comment", comment)
-    Image.fromarray(levels).save(path, format="PNG", pnginfo=about)
+def _says_synthetic(path: Path | str) -> bool:
+    try:
+        return _decoding().says_synthetic(path)
+    except CohortError:  # a file that cannot be read is not written either: its pixels raise
+        return False
 
 
-def as_images(images: "Images | np.ndarray | None", n: int) -> Images | None:
-    """Return images as `Images`, checked to be those of n records."""
+def as_images(
+    images: "Images | np.ndarray | None", n: int, replaced: Images | None = None
+) -> Images | None:
+    """Return images as `Images`, checked to be those of n records.
+
+    Args:
+        images: `Images`; or an array, which holds radiographs of patients.
+        n: Number of records.
+        replaced: The images whose place they take.
+
+    Raises:
+        CohortError: If their number is another; or if an array takes the place of synthetic
+            images, so that nobody can tell whether it is synthetic.
+    """
     if images is None:
         return None
-    images = images if isinstance(images, Images) else ArrayImages(np.asarray(images))
+    if not isinstance(images, Images):
+        images = np.asarray(images)
+        if replaced is not None and (made := replaced.synthetic.sum()):
+            raise CohortError(
+                f"{made:,} of the images to replace are synthetic, and an array does not say that "
+                "it is; give images.with_pixels(array), or ArrayImages(array, synthetic=...)"
+            )
+        images = ArrayImages(images)
     if len(images) != n:
         raise CohortError(f"{len(images)} images for {n} records; give one image a record")
     return images
@@ -313,6 +402,17 @@ def progress(items: Iterable, description: str) -> Iterable:
     from rich.progress import track
 
     return track(items, description, console=Console(stderr=True), transient=True)
+
+
+def _one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
+    """Return one answer a record, whether its image is synthetic, from one for all or one each."""
+    given = np.asarray(synthetic)
+    if (given.size and given.dtype != bool) or given.shape not in ((), (n,)):
+        raise CohortError(
+            f"synthetic= is {given.dtype} of shape {given.shape}; give True or False, or one of "
+            f"them for each of the {n} images"
+        )
+    return np.broadcast_to(given.astype(bool), n)
 
 
 def _to_float(pixels: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ from causalcxr.fitting import learned_again
 from causalcxr.graph import Graph
 from causalcxr.graph_diff import NEW
 from causalcxr.interventions import Intervention, parse
-from causalcxr.marking import synthetic
 from causalcxr.scm import SCM
 from causalcxr.sources.folder import save
 from causalcxr.tensors import load_tensors
@@ -270,7 +269,7 @@ def _draw(cohort: Cohort, out: Path) -> None:
     shown = cohort.with_images_only().head(_SHOWN)
     names = [str(record) for record in shown.records]
     try:
-        contact_sheet(shown.images[:], names, path=out, synthetic=synthetic(cohort))
+        contact_sheet(shown.images[:], names, path=out, synthetic=shown.images.synthetic)
     except OSError as error:
         raise CohortError(f"{out}: cannot be written ({error.strerror or error})") from None
 

@@ -1,19 +1,113 @@
-"""What is synthetic is marked as such, wherever it is written or drawn."""
+"""The mark of synthetic images: its words, PNG files that have it, and what needs none."""
 
-from causalcxr.cohort import Cohort
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["MARK", "synthetic"]
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+__all__ = ["MARK", "hardly_differs", "same_when_written", "says_synthetic", "write_png"]
 
 MARK = "SYNTHETIC - NOT FOR CLINICAL USE"
+_TEXTS = (b"tEXt", b"iTXt", b"zTXt")
+_LONGEST = 65536  # bytes of a text that is searched for the mark
+_LEVEL = 257  # one grey level of 8 bits, in 16 bits
+_WRITTEN = (2**16 - 1, 2**12 - 1)  # the largest grey level of PNG and of DICOM files that we write
 
 
-def synthetic(cohort: Cohort) -> bool:
-    """Return whether a cohort's images were computed, so that they must be marked as such.
+def write_png(path: Path | BinaryIO, image: np.ndarray, *, synthetic: bool) -> None:
+    """Write an image (H, W) between 0 and 1 as a 16-bit greyscale PNG.
+
+    Args:
+        path: The file.
+        image: Grey values.
+        synthetic: Whether it was computed, which the file then says in its text.
+    """
+    levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
+    about = PngInfo()
+    if synthetic:
+        about.add_text("Comment", MARK)
+    Image.fromarray(levels).save(path, format="PNG", pnginfo=about)
+
+
+def says_synthetic(file: BinaryIO) -> bool:
+    """Return whether a PNG has the mark in one of its texts; its pixels are not read.
+
+    Args:
+        file: The content of the file, which is read from the place where it stands.
 
     Example:
-        >>> import pandas as pd
-        >>> synthetic(Cohort(pd.DataFrame({"Age": [61]}), source="nih, counterfactual"))
-        True
+        >>> import io
+        >>> says_synthetic(io.BytesIO(b"no PNG at all"))
+        False
     """
-    source = cohort.source
-    return "phantom" in source or source.startswith("model") or source.endswith("counterfactual")
+    file.seek(8, 1)  # the signature
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in _TEXTS and MARK.encode() in _text(kind, file.read(min(length, _LONGEST))):
+            return True
+        # Texts may also come after the pixels: a program that writes the file again may move them.
+        file.seek(max(length - _LONGEST, 0) + 4 if kind in _TEXTS else length + 4, 1)
+    return False
+
+
+def _text(kind: bytes, data: bytes) -> bytes:
+    """Return the content of a text, inflated where it is compressed, as far as it goes."""
+    _, _, rest = data.partition(b"\0")
+    if kind == b"zTXt":
+        return _inflated(rest[1:])
+    if kind == b"iTXt" and rest[:1] == b"\1":
+        return _inflated(rest[2:].split(b"\0", 2)[-1])
+    return rest
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, _LONGEST)
+    except zlib.error:
+        return b""
+
+
+def same_when_written(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return which images are equal in every pixel once they are written as PNG or as DICOM.
+
+    Args:
+        images: Shape (n, 1, H, W), between 0 and 1.
+        others: The same shape.
+
+    Returns:
+        Shape (n,), bool: equal when rounded to 16 bits or when rounded to 12.
+
+    Example:
+        >>> images = np.full((1, 1, 2, 2), 0.5)
+        >>> same_when_written(images, images + 1e-6), same_when_written(images, images + 0.001)
+        (array([ True]), array([False]))
+    """
+    same = np.zeros(len(images), dtype=bool)
+    for most in _WRITTEN:
+        levels, other = (np.rint(each.astype(np.float64) * most) for each in (images, others))
+        same |= (levels == other).all(axis=(1, 2, 3))
+    return same
+
+
+def hardly_differs(image: np.ndarray, source: np.ndarray) -> bool:
+    """Return whether an image is within one grey level of 8 bits of its source in every pixel.
+
+    Screens show no more than 8 bits, and most public radiographs have no more: such an image is
+    its source, for whoever looks at it or rounds it.
+
+    Args:
+        image: Shape (H, W), uint16.
+        source: Shape (H, W), uint16.
+
+    Example:
+        >>> source = np.zeros((2, 2), np.uint16)
+        >>> hardly_differs(source + np.uint16(257), source), hardly_differs(source + 258, source)
+        (True, False)
+    """
+    if image.shape != source.shape:
+        return False
+    return int(np.abs(image.astype(np.int64) - source.astype(np.int64)).max()) <= _LEVEL

@@ -18,6 +18,8 @@ class ModelImages(Images):
         compute: Row numbers (k,) -> images (k, 1, H, W); values outside [0, 1] are clipped.
         available: Which records have an image, shape (n,).
         size: Height and width in pixels.
+        own: Row numbers (k,) -> which of the images are the patients' own radiographs, (k,) bool,
+            so that they are not synthetic; None where there are no patients.
     """
 
     def __init__(
@@ -25,8 +27,10 @@ class ModelImages(Images):
         compute: Callable[[np.ndarray], np.ndarray],
         available: np.ndarray,
         size: tuple[int, int],
+        own: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        super().__init__(available)
+        super().__init__(available, True if own is None else None)
+        self._own = own
         self._compute, self._size = compute, size
         self._kept: dict[int, np.ndarray] = {}
         self._source: ModelImages | None = None
@@ -39,8 +43,13 @@ class ModelImages(Images):
     def select(self, rows: object) -> "ModelImages":
         """Return some of the images, still not computed; what has been computed is shared."""
         rows = self._positions(rows)
-        chosen = ModelImages(lambda some: self[rows[some]], self._available[rows], self._size)
-        chosen._source = self
+        chosen = ModelImages(
+            lambda some: self[rows[some]],
+            self._available[rows],
+            self._size,
+            lambda some: ~self._synthetic_at(rows[some]),
+        )
+        chosen._source, chosen._computed = self, self._computed[rows]
         return chosen
 
     def forget(self) -> None:
@@ -48,6 +57,9 @@ class ModelImages(Images):
         self._kept.clear()
         if self._source is not None:
             self._source.forget()
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        return ~self._own(rows)
 
     def _pixels(self, row: int) -> np.ndarray:
         return self._kept[row]

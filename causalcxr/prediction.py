@@ -13,6 +13,7 @@ from causalcxr.edge_paths import Edge
 from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention
+from causalcxr.marking import same_when_written
 from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.model_images import ModelImages
 from causalcxr.noise import Draws
@@ -23,6 +24,7 @@ __all__ = ["LatentNoise", "Noise", "Prediction", "bind", "settled"]
 
 _EVERY = slice(None)
 _TWIN = ", counterfactual"
+_COMPARED = 64  # images at a time that are compared with the patients' own
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,23 @@ class Prediction(_World):
                 f"are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
             )
         moved = self._moved(name).numpy() | self.recompute
-        return ModelImages(lambda rows: self._twins(name, rows, moved), films.available, size)
+        images = ModelImages(
+            lambda rows: self._twins(name, rows, moved),
+            films.available,
+            size,
+            lambda rows: self._own(images, rows, moved),
+        )
+        return images
+
+    def _own(self, images: ModelImages, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Return which images are the patients' own: real, and unchanged when written, (k,)."""
+        films = self.noise.cohort.images
+        own = ~films.select(rows).synthetic
+        todo = np.flatnonzero(own & moved[rows])
+        for start in range(0, len(todo), _COMPARED):
+            part = todo[start : start + _COMPARED]
+            own[part] = same_when_written(images[rows[part]], films[rows[part]])
+        return own
 
     def _at_facts(self, name: str, rows: np.ndarray) -> Equation:
         """Return an equation bound to the factual values of its parents, in some rows."""

@@ -22,9 +22,9 @@ from causalcxr.comparison import Comparison
 from causalcxr.engine import run
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
-from causalcxr.images import progress, write_png
+from causalcxr.images import FileImages, progress
 from causalcxr.interventions import Intervention
-from causalcxr.marking import MARK, synthetic
+from causalcxr.marking import MARK, write_png
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
 
@@ -178,14 +178,32 @@ def write_twins(
         if names is not None:
             studio = _Studio(job, names, folder, compared)
             files |= _write_pictures(studio, workers, cluster)
+        own = _own_images(folder, names)
         changed = _changed(compared)
-        _finish(about, changed, folder)
+        _finish({**about, "own_images": own, "drawn": _drawn(compared)}, changed, folder)
     except OSError as error:
         raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
     files["manifest.json"] = "graph, intervention, seeds, versions"
     # What the drawing of missing values has to say; the records' own notes are known.
     notes = compared.factual.notes[len(job.cohort.notes) :]
+    if own:
+        notes.append(
+            f"{own:,} of {names['twin'].notna().sum():,} twins' images equal the patient's own "
+            "radiograph; they are not marked as synthetic"
+        )
     return TwinResult(compared, changed, files, tuple(notes))
+
+
+def _own_images(folder: Path, names: pd.DataFrame | None) -> int:
+    """Return how many images of twins are the patients' own, so that they have no mark."""
+    if names is None:
+        return 0
+    return int((~FileImages([folder / name for name in names["twin"].dropna()]).synthetic).sum())
+
+
+def _drawn(compared: Comparison) -> bool:
+    images = compared.factual.images
+    return images is not None and images.drawn
 
 
 def _changed(compared: Comparison) -> dict[str, dict[str, Any]]:
@@ -293,17 +311,17 @@ def _write_batch(studio: _Studio, rows: np.ndarray) -> None:
     compared = studio.compared
     sides = {"factual": compared.factual, "twin": compared.counterfactual}
     for side, cohort in sides.items():
-        marked = synthetic(cohort)
-        for name, image in zip(chosen[side], cohort.images[rows], strict=True):
-            _write_png(studio.folder / name, image[0], marked=marked)
+        some = cohort.images.select(rows)
+        for name, image, made in zip(chosen[side], some[:], some.synthetic, strict=True):
+            _write_png(studio.folder / name, image[0], synthetic=bool(made))
         if studio.frugal:
             cohort.images.forget()
 
 
-def _write_png(path: Path, image: np.ndarray, *, marked: bool) -> None:
+def _write_png(path: Path, image: np.ndarray, *, synthetic: bool) -> None:
     """Write a 16-bit PNG; a synthetic one says so in its text."""
     temporary = path.with_suffix(".tmp")
-    write_png(temporary, image, MARK if marked else "")
+    write_png(temporary, image, synthetic=synthetic)
     temporary.replace(path)
 
 

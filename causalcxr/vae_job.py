@@ -170,7 +170,8 @@ def _sheet(codec: Autoencoder, cohort: Cohort, path: Path) -> None:
     made = codec.decode(codec.encode(films)).clamp(-1, 1)
     both = torch.stack([films, made], 1).flatten(0, 1)
     captions = [word for name in few.records for word in (str(name), "reconstruction")]
-    contact_sheet(((both + 1) / 2).numpy(), captions, columns=6, path=path)
+    marks = [mark for made in few.images.synthetic for mark in (made, True)]
+    contact_sheet(((both + 1) / 2).numpy(), captions, columns=6, path=path, synthetic=marks)
 
 
 def _write(config: VAEConfig, codec: Autoencoder, held_out: Cohort, about: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.graph import Graph
+from causalcxr.images import ArrayImages
 from causalcxr.splits import draw_splits
 
 GRAPH = Graph.parse("""
@@ -264,7 +265,8 @@ def test_given_a_twin_when_compared_then_the_changes_are_counted(table):
 def test_given_a_twin_when_plotted_then_the_page_is_marked_and_captioned(table, tmp_path):
     cohort = Cohort(table, images(), patients=[1, 1, 2, 2])
     columns = cohort.columns(GRAPH) | {"Sex": np.array([1.0, NAN, 1.0, NAN])}
-    twin = cohort.with_columns(GRAPH, columns).with_images(images()[::-1].copy())
+    computed = ArrayImages(images()[::-1].copy(), synthetic=True)
+    twin = cohort.with_columns(GRAPH, columns).with_images(computed)
     figure = cohort.compare(twin).plot(2, tmp_path / "pairs.png")
     said = [text.get_text() for text in figure.texts]
     assert "Sex F→M" in said

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from changing_images import with_effects
 from PIL import Image
 from pydicom.uid import ComputedRadiographyImageStorage, SecondaryCaptureImageStorage
 
@@ -60,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def twins(tmp_path_factory) -> Path:
     """Twins of eight records with ids as NIH gives them, two a patient, the oldest of 97 years."""
     phantoms = Cohort.load("phantom", n=60, seed=0, size=32)
-    model = SCM(GRAPH).fit(phantoms)
+    model = with_effects(SCM(GRAPH).fit(phantoms))
     table = phantoms.table.head(8).set_axis(RECORDS)
     table["Age"] = [97.0, 61.0, 44.0, 23.0, 5.0, 70.0, 38.0, 52.0]
     table["StudyDate"] = "20190317"

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from changing_images import with_effects
 from PIL import Image
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do, twin_folder
 from causalcxr.errors import CohortError, InterventionError
-from causalcxr.marking import MARK, synthetic
+from causalcxr.marking import MARK
 from causalcxr.twin_folder import TwinJob, write_twins
 
 RADIT = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
@@ -32,7 +33,7 @@ def cohort() -> Cohort:
 
 @pytest.fixture(scope="module")
 def model(cohort) -> SCM:
-    return SCM(GRAPH).fit(cohort)
+    return with_effects(SCM(GRAPH).fit(cohort))
 
 
 @pytest.fixture
@@ -97,12 +98,19 @@ def test_given_a_job_then_images_are_16_bit_and_synthetic_ones_say_so(job, model
 
 def test_given_real_patients_then_only_the_twin_is_marked(model, cohort, tmp_path):
     real = Cohort(cohort.table.head(3), cohort.images[:3], source="nih")
-    assert [synthetic(c) for c in (real, cohort, model.sample(1))] == [False, True, True]
-    assert synthetic(model.counterfactual(real, sex="M"))
-    write_twins(TwinJob(model, real, do(sex="M")), tmp_path / "twins")
-    for path in (tmp_path / "twins" / "images").iterdir():
-        with Image.open(path) as image:
-            assert ("Comment" in image.text) == path.stem.endswith("twin")
+    told = [c.images.synthetic.tolist() for c in (real, cohort.head(2), model.sample(1))]
+    assert told == [[False] * 3, [True] * 2, [True]]
+    result = write_twins(TwinJob(model, real, do(sex="M")), tmp_path / "twins")
+    written = pd.read_csv(tmp_path / "twins/twins.csv")
+    women = (real.table["Sex"] == "F").tolist()
+    assert set(women) == {True, False}  # a man is his own twin, and his image stays his own
+    for side, marked in (("factual image", [False] * 3), ("twin image", women)):
+        for name, mark in zip(written[side], marked, strict=True):
+            with Image.open(tmp_path / "twins" / name) as image:
+                assert ("Comment" in image.text) == mark
+    own = 3 - sum(women)
+    assert json.loads((tmp_path / "twins/manifest.json").read_text())["own_images"] == own
+    assert result.notes[-1].startswith(f"{own} of 3 twins' images equal the patient's own")
 
 
 @pytest.mark.parametrize(
@@ -119,11 +127,11 @@ def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
     whole = write_twins(job, tmp_path / "whole")
     folder, real, calls = tmp_path / "twins", twin_folder._write_png, []
 
-    def dies(path, image, *, marked):
+    def dies(path, image, *, synthetic):
         calls.append(path)
         if len(calls) == 17:
             raise KeyboardInterrupt
-        real(path, image, marked=marked)
+        real(path, image, synthetic=synthetic)
 
     monkeypatch.setattr(twin_folder, "_write_png", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -212,7 +220,7 @@ def test_given_what_is_refused_or_a_file_for_a_folder_then_one_line_and_no_trace
 
 
 def test_given_a_full_disk_then_one_line_and_the_job_can_go_on(job, tmp_path, monkeypatch):
-    def full(path, image, *, marked):
+    def full(path, image, *, synthetic):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(twin_folder, "_write_png", full)
@@ -234,15 +242,6 @@ def test_given_draws_and_odd_ids_then_each_row_has_files_of_its_own(model, cohor
     assert files.is_unique
     assert all((tmp_path / "twins" / name).is_file() for name in files)
     assert len(list((tmp_path / "twins" / "images").iterdir())) == 12
-
-
-@pytest.mark.parametrize(
-    ("source", "computed"),
-    [("phantom", True), ("enriched phantom", True), ("model", True), ("nih", False)],
-)
-def test_given_where_images_come_from_then_what_was_computed_is_marked(source, computed):
-    records = Cohort(pd.DataFrame({"Age": [61.0]}), source=source)
-    assert twin_folder.synthetic(records) is computed
 
 
 def same_but_the_date(one: Path, two: Path) -> bool:

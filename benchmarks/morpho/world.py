@@ -51,7 +51,7 @@ class StrokeImages(Images):
         draws: Draws,
         fixed: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        super().__init__(np.ones(len(draws), dtype=bool))
+        super().__init__(np.ones(len(draws), dtype=bool), synthetic=True)
         self.columns, self.draws, self.fixed = dict(columns), draws, dict(fixed or {})
 
     @property

@@ -114,7 +114,7 @@ class Judge:
                 Question(name, few, truth(few, action), frozenset(bound.names), names)
             )
         known, grey = filmed(n=taught, seed=105, size=64, enriched=1)
-        known = known.with_images(grey[:, None].astype(np.float32) / 255)
+        known = known.with_images(known.images.with_pixels(grey))
         return cls(questions, AttributeReader.fit(known, GRAPH, _READ), cycles)
 
     def ask(self, model: Model) -> pd.DataFrame:
@@ -180,7 +180,7 @@ class Judge:
             part = errors[errors.region == region]
             parts.append(_long(region, name, part.part / part.change))
         before, after = (
-            self.reader.read(question.few.with_images(x.astype(np.float32)))
+            self.reader.read(question.few.with_images(question.few.images.with_pixels(x)))
             for x in (question.factual, images)
         )
         moved = []

@@ -21,7 +21,6 @@ from causalcxr.app.pictures import grey
 from causalcxr.app.question import Answer, Question, Visit, worded_value
 from causalcxr.app.workbench import Workbench
 from causalcxr.errors import CohortError
-from causalcxr.marking import synthetic
 from causalcxr.web_server import Sent
 
 __all__ = ["UPLOADS", "Asked", "Desk", "Who"]
@@ -141,7 +140,7 @@ class Desk:
                 for n in visit.model.graph.tabular
             },
             "image": known,
-            "synthetic": synthetic(visit.patient),
+            "synthetic": visit.synthetic,
             "source": visit.patient.source,
         }
 

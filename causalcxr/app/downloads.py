@@ -13,10 +13,11 @@ import numpy as np
 from causalcxr.app.doubt import Doubt
 from causalcxr.app.pictures import pair_png
 from causalcxr.app.question import Answer, Visit
+from causalcxr.errors import CohortError
 from causalcxr.export import no_older
 from causalcxr.export_dicom import secondary_capture
 from causalcxr.export_provenance import Provenance, Pseudonyms, SyntheticImage
-from causalcxr.marking import MARK, synthetic
+from causalcxr.marking import MARK, hardly_differs
 from causalcxr.model_folder import versions
 from causalcxr.twin_folder import solver_of
 
@@ -30,9 +31,14 @@ class Pair:
     factual: np.ndarray
     twin: np.ndarray
 
-    def png(self, about: Provenance) -> bytes:
-        """Return both as one picture, marked."""
-        return pair_png(self.factual, self.twin, about.derivation)
+    def png(self, about: Provenance, *, synthetic: bool = True) -> bytes:
+        """Return both as one picture, marked where one of them is synthetic."""
+        return pair_png(self.factual, self.twin, about.derivation, synthetic=synthetic)
+
+    @property
+    def same(self) -> bool:
+        """Whether both are equal in every pixel."""
+        return bool((self.factual == self.twin).all())
 
 
 def provenance_of(visit: Visit, answer: Answer) -> Provenance:
@@ -80,20 +86,30 @@ def python_text(code: str) -> bytes:
 def pair_dicom(visit: Visit, answer: Answer, pair: Pair, key: bytes) -> bytes:
     """Return the twin as DICOM in a .zip, and the factual image where it is synthetic, too.
 
-    A patient's own image is never written: its header would be made up.
+    A patient's own image is never written: its header would be made up. Nor is a twin that is the
+    patient's own image, or within one grey level of 8 bits of it in every pixel.
 
     Args:
         visit: The patient and the model.
         answer: What was asked.
         pair: Both images.
         key: Secret random bytes, of which the new identifiers are made.
+
+    Raises:
+        CohortError: If the twin is, or looks like, the patient's own image.
     """
+    if not visit.synthetic and hardly_differs(pair.twin, pair.factual):
+        told = "equals" if pair.same else "is within one grey level of 8 bits of"
+        raise CohortError(
+            f"the twin {told} the patient's own radiograph, it is not exported as synthetic; ask "
+            "what changes the image"
+        )
     about, ids = provenance_of(visit, answer), Pseudonyms(key)
     facts = {line.name: line.factual for line in answer.lines}
     twin = {line.name: line.twin for line in answer.lines}
     changed = tuple(line.name for line in answer.lines if line.factual != line.twin)
     made = {"twin": (pair.twin, _image(visit, ids, twin, changed, about), about)}
-    if synthetic(visit.patient):
+    if visit.synthetic:
         source = Provenance("sample", others={"source": "synthetic cohort"})
         made["factual"] = (pair.factual, _image(visit, ids, facts, (), source), source)
     content = io.BytesIO()
@@ -126,7 +142,7 @@ def _image(
         number=1,
         values={name: no_older(name, value) for name, value in values.items()},
         changed=changed,
-        checked=visit.patient.source.startswith("phantom"),
+        checked=visit.patient.images.drawn,
     )
 
 

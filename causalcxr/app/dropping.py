@@ -13,7 +13,8 @@ import pandas as pd
 from causalcxr.app.kept import Kept
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
-from causalcxr.sources.decoding import ImageError, Limits, decode_many, fitted
+from causalcxr.images import ArrayImages
+from causalcxr.sources.decoding import Decoded, ImageError, Limits, decode_many, fitted
 
 __all__ = ["MOST", "Drop", "Drops"]
 
@@ -32,12 +33,14 @@ class Drop:
         name: The file's name, for people to read; no path is ever made of it.
         format: PNG, JPEG or DICOM.
         pixels: Shape (H, W), uint16.
+        synthetic: Whether the file says that its image is.
     """
 
     token: str
     name: str
     format: str
     pixels: np.ndarray
+    synthetic: bool = False
 
     @property
     def record(self) -> str:
@@ -53,7 +56,8 @@ class Drop:
         """
         table = pd.DataFrame([dict(facts)], index=[self.record])
         pixels = self.pixels if size is None else fitted(self.pixels, size)
-        return Cohort(table, pixels[None], source="a file that was dropped in")
+        images = ArrayImages(pixels[None], synthetic=self.synthetic)
+        return Cohort(table, images, source="a file that was dropped in")
 
 
 class Drops:
@@ -71,8 +75,9 @@ class Drops:
         name = _readable(name)
         if len(content) > MOST:
             raise CohortError(f"{name}: larger than {MOST // 2**20} MB; give a smaller file")
-        pixels, kind = _decoded(content, name)
-        drop = Drop(secrets.token_hex(8), name, kind, _smaller(pixels))
+        found = _decoded(content, name)
+        about, pixels = found.about, _smaller(found.pixels)
+        drop = Drop(secrets.token_hex(8), name, about["format"], pixels, about["synthetic"])
         self._kept.put(drop.token, drop)
         return drop
 
@@ -83,7 +88,7 @@ class Drops:
         return found
 
 
-def _decoded(content: bytes, name: str) -> tuple[np.ndarray, str]:
+def _decoded(content: bytes, name: str) -> Decoded:
     limits = Limits(pixels=_PIXELS, bytes=MOST, seconds=20.0, memory=2**30)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
@@ -91,7 +96,7 @@ def _decoded(content: bytes, name: str) -> tuple[np.ndarray, str]:
         [found] = decode_many([path], workers=1, limits=limits)
     if isinstance(found, ImageError):
         raise CohortError(f"{name}: {found.told}")
-    return found.pixels, str(found.about["format"])
+    return found
 
 
 def _smaller(pixels: np.ndarray) -> np.ndarray:

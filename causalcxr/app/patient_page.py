@@ -172,7 +172,8 @@ def _content(desk: Desk, kind: str, asked: Asked) -> bytes:
         return downloads.answer_json(visit, answer, desk.doubt(asked), code)
     pair = desk.pair(asked)
     if kind == "png":
-        return pair.png(downloads.provenance_of(visit, answer))
+        made = visit.synthetic or not pair.same
+        return pair.png(downloads.provenance_of(visit, answer), synthetic=made)
     return downloads.pair_dicom(visit, answer, pair, desk.key)
 
 

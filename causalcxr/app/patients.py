@@ -10,7 +10,6 @@ from causalcxr.app.question import worded_value
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.graph import Graph
-from causalcxr.marking import synthetic
 from causalcxr.variables import Variable
 
 __all__ = ["Ward", "controls", "doses"]
@@ -36,7 +35,6 @@ class Ward:
         self.columns = cohort.columns(graph)
         images = cohort.images
         self._seen = np.zeros(len(cohort), bool) if images is None else images.available
-        self.synthetic = synthetic(cohort)
 
     def page(self, filters: Mapping[str, Mapping[str, Any]], number: int = 0) -> dict[str, Any]:
         """Return one page of the records that pass all filters, those with an image first.
@@ -67,7 +65,8 @@ class Ward:
         """
         if not (0 <= row < len(self.cohort) and self._seen[row]):
             raise CohortError("this record has no image")
-        return thumbnail(grey(self.cohort.images[row]), synthetic=self.synthetic)
+        image = self.cohort.images.select([row])
+        return thumbnail(grey(image[0]), synthetic=bool(image.synthetic[0]))
 
     def _item(self, row: int) -> dict[str, Any]:
         told = [self._word(name, row) for name in self.graph.tabular[:_CAPTION]]

@@ -46,19 +46,24 @@ def thumbnail(pixels: np.ndarray, *, synthetic: bool) -> bytes:
     return content.getvalue()
 
 
-def pair_png(factual: np.ndarray, twin: np.ndarray, derivation: str) -> bytes:
+def pair_png(
+    factual: np.ndarray, twin: np.ndarray, derivation: str, *, synthetic: bool = True
+) -> bytes:
     """Return factual and twin side by side as one 16-bit PNG, with the mark below both.
 
     Args:
         factual: Shape (H, W), uint16.
         twin: The same shape.
         derivation: How the twin was made, a text inside the file.
+        synthetic: Whether one of them is; a patient's own radiograph beside itself has no mark.
     """
     gap = np.zeros((len(factual), _GAP), np.uint16)
-    about = PngInfo()
-    about.add_text("Comment", MARK)
-    about.add_itxt("Description", derivation)
+    pair, about = np.hstack([factual, gap, twin]), PngInfo()
+    if synthetic:
+        about.add_text("Comment", MARK)
+        about.add_itxt("Description", derivation)
+        pair = marked(pair)
     content = io.BytesIO()
-    picture = Image.fromarray(marked(np.hstack([factual, gap, twin])))
+    picture = Image.fromarray(pair)
     picture.save(content, format="PNG", pnginfo=about)
     return content.getvalue()

@@ -173,6 +173,12 @@ class Visit:
         return self.model.abduct(self._bare, seed=self.seed)
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the record's image was computed; False where it has none."""
+        images = self.patient.images
+        return images is not None and bool(images.synthetic[0])
+
+    @property
     def facts(self) -> dict[str, str]:
         """Every variable's factual value in words."""
         columns = self.noise.columns

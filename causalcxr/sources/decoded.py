@@ -85,7 +85,8 @@ class Decoded:
             loses none up to 16 bits. (Of 8 bits it is 257 g, of which `pixels // 257` is g.)
         bits: The depth of the file's grey levels.
         about: Harmless facts. Always `format`, `rows`, `columns`, `bits` and `notes`, a list of
-            what had to be decided; of DICOM also `photometric`, `window`, `transfer_syntax`.
+            what had to be decided, and `synthetic`, whether the file says that it is; of DICOM
+            also `photometric`, `window`, `transfer_syntax`.
     """
 
     pixels: np.ndarray

@@ -6,18 +6,21 @@ A name's ending says what somebody believed. The first bytes say what the file i
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from causalcxr import marking
 from causalcxr.errors import CohortError
 from causalcxr.sources.decoded import REASONS, Decoded, ImageError, Limits
 from causalcxr.sources.raster_read import decode_jpeg, decode_png, png_header
 
 __all__ = [
     "REASONS", "Decoded", "ImageError", "Limits", "decode", "decode_many", "fitted", "measured",
-    "sniffed",
+    "says_synthetic", "sniffed",
 ]  # fmt: skip
 
 # A pipe must not hold the reader up (POSIX), and bytes must come as they are (Windows).
@@ -147,6 +150,30 @@ def measured(path: str | Path, limits: Limits = Limits()) -> tuple[int, int]:  #
     return decode(path, limits).pixels.shape
 
 
+def says_synthetic(path: str | Path, limits: Limits = Limits()) -> bool:  # noqa: B008
+    """Return whether a file says that its image is synthetic; no pixel is decoded.
+
+    A PNG says so by our mark in its text, a DICOM file by SyntheticData (0008,001C).
+
+    Raises:
+        ImageError: If it cannot be read, or is a DICOM file whose header is damaged.
+    """
+    path = Path(path)
+    with _opened(path, limits) as file:
+        kind = sniffed(file.read(_HEAD))
+        file.seek(0)
+        if kind == "PNG":
+            return marking.says_synthetic(file)
+    if kind not in ("DICOM", ""):  # a data set without preamble shows in the whole file only
+        return False
+    content = _content(path, limits)
+    if sniffed(content) != "DICOM":
+        return False
+    from causalcxr.sources.dicom_parse import is_synthetic, parsed
+
+    return is_synthetic(parsed(path, content, limits, []))
+
+
 def sniffed(content: bytes) -> str:
     """Return the format of a file by its first bytes: PNG, JPEG, DICOM, another, or "".
 
@@ -177,8 +204,9 @@ def _begins_like_dicom(content: bytes) -> bool:
     return int.from_bytes(content[2:4], order) <= 0x0300 and length <= min(len(content), 2**16)
 
 
-def _content(path: Path, limits: Limits) -> bytes:
-    """Return a file's bytes, none of them before its kind and size are known."""
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
+    """Open a file whose kind and size are checked, and name what is wrong with it in one line."""
     try:
         if limits.root is not None and not path.resolve().is_relative_to(limits.root.resolve()):
             raise ImageError("outside", path, f"leads out of {limits.root}; give a file inside it")
@@ -189,7 +217,7 @@ def _content(path: Path, limits: Limits) -> bytes:
             if about.st_size > limits.bytes:
                 told = f"{about.st_size:,} bytes; more than {limits.bytes:,} are refused"
                 raise ImageError("large", path, told)
-            content = file.read(about.st_size)  # a larger number would be allocated at once
+            yield file
     except ImageError:
         raise
     except FileNotFoundError:
@@ -197,6 +225,13 @@ def _content(path: Path, limits: Limits) -> bytes:
     except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links
         told = getattr(error, "strerror", None) or "no valid path"
         raise ImageError("unreadable", path, f"cannot be read: {told}") from None
+
+
+def _content(path: Path, limits: Limits) -> bytes:
+    """Return a file's bytes, none of them before its kind and size are known."""
+    with _opened(path, limits) as file:
+        # A larger number would be allocated at once.
+        content = file.read(os.fstat(file.fileno()).st_size)
     if not content:
         raise ImageError("empty", path, "the file is empty; copy it again")
     return content

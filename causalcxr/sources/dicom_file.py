@@ -65,6 +65,8 @@ class DicomAbout:
             no attribute in DICOM, is left out.
         maker: What made it, in a word: the given name of the patient who never was.
         number: Of the image in its series.
+        drawn: Whether the image was drawn from nothing, so that no writing can be in it. Where it
+            was not, nobody has looked, and Burned In Annotation is left out.
 
     Example:
         >>> DicomAbout("7", {"source": "phantom", "seed": 0}).derivation
@@ -76,6 +78,7 @@ class DicomAbout:
     values: Mapping[str, Any] = field(default_factory=dict)
     maker: str = "phantom"
     number: int = 1
+    drawn: bool = False
 
     def uid(self, what: str) -> UID:
         """Return the UID of the study, the series or the instance, the same at any time."""
@@ -195,12 +198,20 @@ class DicomImages(FileImages):
         (64, 64)
     """
 
+    def __init__(
+        self,
+        paths: Sequence[Path | str | None],
+        size: tuple[int, int] | None = None,
+        digests: Sequence[str | None] | None = None,
+    ) -> None:
+        super().__init__(paths, size, digests, synthetic=True)  # `read_dicom` refuses others
+
     def in_memory(self) -> ArrayImages:
         """Read every file once and keep its grey values, as floats: the same numbers."""
         array = np.zeros((len(self), *self.size), dtype=np.float32)
         for row in np.flatnonzero(self.available):
             array[row] = self[row][0, 0]
-        return ArrayImages(array, self.available)
+        return ArrayImages(array, self.available, self.synthetic)
 
     def _pixels(self, row: int) -> np.ndarray:
         levels = read_dicom(self._checked(row))
@@ -300,7 +311,7 @@ def _image(about: DicomAbout) -> dict[str, Any]:
         "ImageType": ["DERIVED", "SECONDARY"],
         "InstanceNumber": str(about.number),
         "PatientOrientation": "",
-        "BurnedInAnnotation": "NO",
+        **({"BurnedInAnnotation": "NO"} if about.drawn else {}),
         "LossyImageCompression": "00",
         "DerivationDescription": about.derivation[:1024],
         "ImageComments": MARK,

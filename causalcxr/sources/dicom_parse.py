@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from causalcxr.sources.decoded import ImageError, Limits
 
-__all__ = ["parsed"]
+__all__ = ["is_synthetic", "parsed"]
 
 _LAYOUT = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
@@ -33,8 +33,8 @@ _SHADES = (
     "PixelPaddingRangeLimit",
 )  # fmt: skip
 _OTHER = (
-    "SOPClassUID", "PixelAspectRatio", "LossyImageCompression", "PixelData", "FloatPixelData",
-    "DoubleFloatPixelData", "RedPaletteColorLookupTableDescriptor",
+    "SOPClassUID", "SyntheticData", "PixelAspectRatio", "LossyImageCompression", "PixelData",
+    "FloatPixelData", "DoubleFloatPixelData", "RedPaletteColorLookupTableDescriptor",
     "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
     "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
@@ -44,6 +44,7 @@ _WANTED = [*_LAYOUT, *_SHADES, *_OTHER]
 _SPARE = (
     "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "PixelAspectRatio", "LossyImageCompression", "SOPClassUID",
+    "SyntheticData",
 )  # fmt: skip
 # What begins compressed pixels. pydicom gives none of them where their end is not there.
 _COMPRESSED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
@@ -74,6 +75,11 @@ def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Data
         notes.append("no preamble: read as a DICOM data set from its first byte")
     _settle_syntax(path, header, notes)
     return header
+
+
+def is_synthetic(header: Dataset) -> bool:
+    """Return whether a file says that its image was computed (0008,001C)."""
+    return str(header.get("SyntheticData") or "").strip().upper() == "YES"
 
 
 def _parse_values(header: Dataset, notes: list[str]) -> None:

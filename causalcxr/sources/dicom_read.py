@@ -12,7 +12,7 @@ from causalcxr.errors import install
 from causalcxr.sources.decoded import Decoded, ImageError, Limits
 from causalcxr.sources.dicom_grey import GreyChain
 from causalcxr.sources.dicom_layout import Layout, check_frames, note_shape, read_layout
-from causalcxr.sources.dicom_parse import parsed
+from causalcxr.sources.dicom_parse import is_synthetic, parsed
 from causalcxr.sources.raster_read import COLOUR, luminance
 
 __all__ = ["decode_dicom"]
@@ -62,7 +62,8 @@ def _decoded(path: Path, content: bytes, limits: Limits) -> Decoded:
         "format": "DICOM", "rows": layout.rows, "columns": layout.columns, "bits": layout.stored,
         "photometric": layout.photometric, "window": window,
         "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
-        "lossy": str(header.get("LossyImageCompression") or "") == "01", "notes": notes,
+        "lossy": str(header.get("LossyImageCompression") or "") == "01",
+        "synthetic": is_synthetic(header), "notes": notes,
     }  # fmt: skip
     return Decoded(np.ascontiguousarray(pixels), layout.stored, about)
 

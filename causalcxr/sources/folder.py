@@ -16,6 +16,7 @@ from causalcxr.images import FileImages
 from causalcxr.result_digests import Digests, manifest_of
 from causalcxr.result_folder import ResultFolder
 from causalcxr.sources.image_files import check_format, open_images, write_images
+from causalcxr.sources.provenance import compact, recorded
 from causalcxr.sources.table import missing_words, read_cells
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
@@ -62,7 +63,9 @@ def save(
 
     Example:
         >>> import tempfile
-        >>> cohort = Cohort(pd.DataFrame({"Age": [61]}), np.eye(2)[None], source="model")
+        >>> from causalcxr.images import ArrayImages
+        >>> images = ArrayImages(np.eye(2)[None], synthetic=True)
+        >>> cohort = Cohort(pd.DataFrame({"Age": [61]}), images, source="model")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save(cohort, f"{folder}/c", "dicom", asked={"source": "model", "n": 1})
         ...     load(path).images[0].tolist()
@@ -90,6 +93,8 @@ def save(
         digests = {}
         if described["images"]:
             digests = write_images(cohort, draft.place / "images", images, made)
+            described["synthetic"] = _as_written(draft.place / "images", cohort, images)
+            described["drawn"] = cohort.images.drawn
         if beside is not None:
             beside(draft.place)
         about = {"schema": SCHEMA, **described, "made_from": made, "table_sha256": digest}
@@ -120,6 +125,12 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
         return _read(path, manifest, (size, size) if isinstance(size, int) else size)
     except (KeyError, TypeError, AttributeError) as error:
         raise CohortError(f"{path / 'manifest.json'}: damaged: {error!r}; save again") from None
+
+
+def _as_written(folder: Path, cohort: Cohort, name: str) -> bool | list[int]:
+    """Return which images say that they are synthetic, as the manifest keeps it."""
+    images = open_images(folder, cohort.index, name, cohort.images.size)
+    return compact(images.synthetic, images.available)
 
 
 def _csv(cohort: Cohort) -> bytes:
@@ -210,7 +221,8 @@ def _images(
         return None
     # Cohorts that an earlier version saved say nothing: they are PNGs.
     name = manifest.get("image_format", "png")
-    images = open_images(folder, index, name, size or tuple(manifest["image_size"]), digests)
+    made, side = recorded(manifest, len(index)), size or tuple(manifest["image_size"])
+    images = open_images(folder, index, name, side, digests, made)
     found = images.available.sum()
     if found != manifest["images"]:
         raise CohortError(f"{folder}: {found} images, the manifest has {manifest['images']}")

@@ -13,8 +13,8 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.files import remove_litter, settle
-from causalcxr.images import FileImages, progress, write_png
-from causalcxr.marking import MARK, synthetic
+from causalcxr.images import FileImages, progress
+from causalcxr.marking import write_png
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
@@ -22,7 +22,8 @@ _BATCH = 64  # images at a time, at most
 _PIXELS = 2**20  # at a time, at most: 64 images of 128 pixels, 16 of 256
 FORMATS = {"png": ".png", "dicom": ".dcm"}
 
-_Encode = Callable[[int, np.ndarray], bytes]  # row, image (H, W) -> the content of its file
+# Row, image (H, W), whether it is synthetic -> the content of its file.
+_Encode = Callable[[int, np.ndarray, bool], bytes]
 
 
 def check_format(cohort: Cohort, name: str) -> None:
@@ -31,11 +32,14 @@ def check_format(cohort: Cohort, name: str) -> None:
         raise CohortError(
             f"images={name!r} is not known; use 'png' or 'dicom', or None for the table alone"
         )
-    if name == "dicom" and not synthetic(cohort):
-        raise CohortError(
-            f"the images come from {cohort.source!r}; only synthetic ones are written as DICOM, "
-            "which says so in every file; use 'png'"
-        )
+    if name == "dicom" and cohort.images is not None:
+        images = cohort.images
+        if real := int((images.available & ~images.synthetic).sum()):
+            raise CohortError(
+                f"{real:,} of {images.available.sum():,} images are patients' own; only synthetic "
+                "ones are written as DICOM, which says so in every file; use 'png', or "
+                "cohort.select(cohort.images.synthetic)"
+            )
 
 
 def write_images(
@@ -66,8 +70,9 @@ def write_images(
         part = part[todo[part]]
         if len(part):
             # Selected first: what computes images keeps them, and these are not needed again.
-            pixels = zip(part, images.select(part)[:], strict=True)
-            contents = {names[row]: encode(row, image[0]) for row, image in pixels}
+            some = images.select(part)
+            each = zip(part, some[:], some.synthetic, strict=True)
+            contents = {names[row]: encode(row, image[0], bool(made)) for row, image, made in each}
             digests |= {k: hashlib.sha256(v).hexdigest() for k, v in contents.items()}
             _write_batch(folder, contents)
     return digests
@@ -89,6 +94,7 @@ def open_images(
     name: str,
     size: tuple[int, int],
     digests: Mapping[str, str],
+    synthetic: bool | np.ndarray = False,
 ) -> FileImages:
     """Return the images that `write_images` wrote, unread.
 
@@ -98,20 +104,19 @@ def open_images(
         name: One of `FORMATS`.
         size: Height and width to which they are resized where they have others.
         digests: The SHA-256 of files by their path in the cohort, as far as they are known.
+        synthetic: Which of them are known to be synthetic; their files may say so of others.
     """
     present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     names = _file_names(index, FORMATS[name])
     paths = [folder / name if name in present else None for name in names]
     known = [digests.get(f"images/{name}") for name in names]
-    return _READERS[name](paths, size, known)
+    return _READERS[name](paths, size, known, synthetic)
 
 
 def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
-    comment = MARK if synthetic(cohort) else ""
-
-    def encode(row: int, image: np.ndarray) -> bytes:
+    def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
         content = io.BytesIO()
-        write_png(content, image, comment)
+        write_png(content, image, synthetic=synthetic)
         return content.getvalue()
 
     return encode
@@ -121,21 +126,29 @@ def _dicom_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
     # pydicom takes a moment to import, and most cohorts are PNGs.
     from causalcxr.sources.dicom_file import DicomAbout, dicom_bytes
 
-    table, index, source = cohort.table, cohort.index, cohort.source
+    table, index = cohort.table, cohort.index
+    maker = {"maker": cohort.source, "drawn": cohort.images.drawn}
 
-    def encode(row: int, image: np.ndarray) -> bytes:
+    def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
+        if not synthetic:
+            raise CohortError(
+                f"record {index[row]}: a patient's own image is not written as DICOM"
+            )
         values = {str(name): table[name].iat[row] for name in table}
-        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, maker=source))
+        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, **maker))
 
     return encode
 
 
 def _dicom_reader(
-    paths: list[Path | None], size: tuple[int, int], digests: list[str | None]
+    paths: list[Path | None],
+    size: tuple[int, int],
+    digests: list[str | None],
+    synthetic: bool | np.ndarray,
 ) -> FileImages:
     from causalcxr.sources.dicom_file import DicomImages
 
-    return DicomImages(paths, size, digests)
+    return DicomImages(paths, size, digests)  # only files that say they are synthetic are read
 
 
 _ENCODERS = {"png": _png_encoder, "dicom": _dicom_encoder}

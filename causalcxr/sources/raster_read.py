@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from causalcxr.errors import install
+from causalcxr.marking import says_synthetic
 from causalcxr.sources.decoded import Decoded, ImageError, Limits
 
 __all__ = [
@@ -30,6 +31,7 @@ COLOUR = "colour turned to luminance (ITU-R 601)"
 _DEEP_COLOUR = "16-bit colour or alpha read with 8 bits"
 _TURNED = "turned as its EXIF orientation says"
 _ORIENTATION = 0x0112  # a tag of EXIF
+_JPEG = {"format": "JPEG", "synthetic": False}  # none that we write, so that none has the mark
 _PNG_COLOURS = (2, 3, 6)  # RGB, palette, RGBA; 0 and 4 are grey, without and with alpha
 # What Pillow raises on damaged bytes, seen or possible: a reader of EXIF computes with them.
 _DAMAGE = (
@@ -122,7 +124,8 @@ def decode_png(path: Path, content: bytes, limits: Limits) -> Decoded:
         deep = image.mode in ("I;16", "I;16B", "I")
         pixels = np.asarray(image) if deep else np.asarray(image.convert("L"))
     bits = min(depth, 16 if deep else 8) if kind != 3 else 8
-    return _decoded(pixels, 16 if deep else 8, bits, {"format": "PNG"}, notes)
+    about = {"format": "PNG", "synthetic": says_synthetic(io.BytesIO(content))}
+    return _decoded(pixels, 16 if deep else 8, bits, about, notes)
 
 
 def decode_jpeg(path: Path, content: bytes, limits: Limits) -> Decoded:
@@ -140,7 +143,7 @@ def decode_jpeg(path: Path, content: bytes, limits: Limits) -> Decoded:
             upright = ImageOps.exif_transpose(image)
             notes.append(_TURNED)
         pixels = np.asarray(upright.convert("L"))
-    return _decoded(pixels, 8, 8, {"format": "JPEG"}, notes)
+    return _decoded(pixels, 8, 8, _JPEG, notes)
 
 
 def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[str]) -> Decoded:
@@ -158,7 +161,7 @@ def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[
     if pixels.shape[:2] != (frame.rows, frame.columns):
         raise ImageError("damaged", path, "the picture is not of the size that its header claims")
     pixels = luminance(pixels) if pixels.ndim == 3 else pixels
-    return _decoded(pixels, frame.bits, frame.bits, {"format": "JPEG"}, notes)
+    return _decoded(pixels, frame.bits, frame.bits, _JPEG, notes)
 
 
 def _decoded(

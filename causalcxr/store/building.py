@@ -163,7 +163,8 @@ def _piece_of(cohort: Cohort, told: str, spec: Spec, root: Path) -> _Piece:
     if images is None:
         return _Piece(rows, FileFilms([None] * len(cohort)), None)
     if isinstance(images, FileImages):
-        films = FileFilms(images.paths, _limits(spec.limits), root)
+        limits, known = _limits(spec.limits), images.declared_synthetic
+        films = FileFilms(images.paths, limits, root, known)
         return _Piece(rows, films, images.size_given)
     return _Piece(rows, CohortFilms(images, told), images.size)
 

@@ -12,7 +12,7 @@ from causalcxr.errors import CohortError
 from causalcxr.images import Images
 from causalcxr.sources.decoding import Decoded, ImageError, Limits, decode_many, fitted
 
-__all__ = ["CohortFilms", "Fault", "FileFilms", "Films"]
+__all__ = ["CohortFilms", "Fault", "FileFilms", "Film", "Films"]
 
 _BATCH = 64
 # Reasons that a busy machine can give as well as the file itself; such a file gets a second try.
@@ -34,6 +34,19 @@ class Fault:
     told: str
 
 
+@dataclass(frozen=True)
+class Film:
+    """An image that was read.
+
+    Args:
+        pixels: Shape (H, W), uint16.
+        synthetic: Whether it was computed.
+    """
+
+    pixels: np.ndarray
+    synthetic: bool
+
+
 class Films(ABC):
     """Images that are to be stored; light enough to travel to another process."""
 
@@ -49,8 +62,8 @@ class Films(ABC):
         """Return some of them."""
 
     @abstractmethod
-    def read(self, size: tuple[int, int]) -> Iterator[np.ndarray | Fault]:
-        """Yield each of them in its turn: shape `size`, uint16, or why it could not be read."""
+    def read(self, size: tuple[int, int]) -> Iterator[Film | Fault]:
+        """Yield each of them in its turn, of shape `size`, or why it could not be read."""
 
 
 class FileFilms(Films):
@@ -60,6 +73,8 @@ class FileFilms(Films):
         paths: One a record; None for a record without one.
         limits: On what a file may take.
         root: The folder that their names are told from.
+        synthetic: Which of them are known to be synthetic, shape (n,); the files may say so of
+            others.
     """
 
     def __init__(
@@ -67,32 +82,34 @@ class FileFilms(Films):
         paths: Sequence[Path | str | None],
         limits: Limits | None = None,
         root: Path | None = None,
+        synthetic: np.ndarray | None = None,
     ) -> None:
         self._paths, self._limits, self._root = paths, limits or Limits(), root
+        self._synthetic = np.zeros(len(paths), dtype=bool) if synthetic is None else synthetic
         known = getattr(paths, "available", None)
         self.available = np.array([p is not None for p in paths] if known is None else known, bool)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of their paths."""
+        """The SHA-256 of their paths, and of what is known to be synthetic."""
         names = "\0".join(str(path or "") for path in self._paths)
+        names += f"\0{np.flatnonzero(self._synthetic).tolist()}" if self._synthetic.any() else ""
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
     def part(self, rows: np.ndarray) -> "FileFilms":
         """Return some of them, as texts: a sequence may be of more than travels easily."""
         chosen = [self._paths[row] for row in rows]
-        return FileFilms(
-            [None if path is None else str(path) for path in chosen], self._limits, self._root
-        )
+        paths = [None if path is None else str(path) for path in chosen]
+        return FileFilms(paths, self._limits, self._root, self._synthetic[rows])
 
-    def read(self, size: tuple[int, int]) -> Iterator[np.ndarray | Fault]:
+    def read(self, size: tuple[int, int]) -> Iterator[Film | Fault]:
         """Decode every file and fit it to the size, its proportions kept; see `Films.read`."""
         found = decode_many(self._paths, 1, self._limits, size)
-        for path, result in zip(self._paths, found, strict=True):
+        for path, known, result in zip(self._paths, self._synthetic, found, strict=True):
             if isinstance(result, ImageError) and result.reason in _PASSING:
                 result = next(iter(decode_many([path], 1, self._limits, size)))
             if isinstance(result, Decoded):
-                yield result.pixels
+                yield Film(result.pixels, bool(known or result.about["synthetic"]))
             else:
                 name = str(path).removeprefix("" if self._root is None else f"{self._root}/")
                 yield Fault(result.reason, name, result.told)
@@ -120,21 +137,25 @@ class CohortFilms(Films):
         """Return some of them."""
         return CohortFilms(self.images.select(rows))
 
-    def read(self, size: tuple[int, int]) -> Iterator[np.ndarray | Fault]:
+    def read(self, size: tuple[int, int]) -> Iterator[Film | Fault]:
         """Read them a few at a time; see `Films.read`."""
         for start in range(0, len(self.images), _BATCH):
             some = self.images.select(slice(start, start + _BATCH))
             try:
-                films = some[:][:, 0]
+                yield from _films(some, size)
             except CohortError:
                 # One of them: each for itself, so that it costs no other its place.
-                films = [_alone(some, row) for row in range(len(some))]
-            yield from (film if isinstance(film, Fault) else _levels(film, size) for film in films)
+                yield from (_alone(some, row, size) for row in range(len(some)))
 
 
-def _alone(images: Images, row: int) -> np.ndarray | Fault:
+def _films(images: Images, size: tuple[int, int]) -> list[Film]:
+    pixels = [_levels(film, size) for film in images[:][:, 0]]
+    return [Film(*each) for each in zip(pixels, images.synthetic.tolist(), strict=True)]
+
+
+def _alone(images: Images, row: int, size: tuple[int, int]) -> Film | Fault:
     try:
-        return images.select([row])[:][0, 0]
+        return _films(images.select([row]), size)[0]
     except CohortError as error:
         file, colon, told = str(error).partition(": ")
         told = told if colon else str(error)

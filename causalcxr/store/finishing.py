@@ -14,7 +14,7 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.files import atomic_write
 from causalcxr.result_folder import Draft
-from causalcxr.store.index import SHARD, SLOT, write_index
+from causalcxr.store.index import SHARD, SLOT, SYNTHETIC, write_index
 from causalcxr.store.layout import INDEX, QUARANTINE, SCHEMA, digest_of
 from causalcxr.store.plan import Plan
 
@@ -40,15 +40,17 @@ def finish(
     """
     place = draft.place
     numbers = np.full(len(table), -1, dtype=np.int32)
-    slots = numbers.copy()
+    slots, synthetic = numbers.copy(), np.zeros(len(table), dtype=bool)
     shards, faults = [], []
     for number, (rows, note) in enumerate(notes):
         wrong = [fault["offset"] for fault in note["faults"]]
         good = np.delete(rows, wrong)
         numbers[good], slots[good] = number, np.arange(len(good))
+        synthetic[good[note["synthetic"]]] = True
         faults += [(int(rows[fault["offset"]]), fault) for fault in note["faults"]]
         shards.append({name: note[name] for name in ("file", "images", "sha256")})
-    write_index(place / INDEX, table.assign(**{SHARD: numbers, SLOT: slots}))
+    places = {SHARD: numbers, SLOT: slots, SYNTHETIC: synthetic}
+    write_index(place / INDEX, table.assign(**places))
     listed = _quarantine(plan.cohort, faults)
     atomic_write(place / QUARANTINE, _csv(listed))
     reasons = dict(sorted(Counter(entry["reason"] for entry in listed).items()))

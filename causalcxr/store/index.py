@@ -13,10 +13,11 @@ from causalcxr.errors import CohortError, install
 from causalcxr.files import atomic_file
 from causalcxr.rows import shown
 
-__all__ = ["SHARD", "SLOT", "parquet", "read_index", "table_of", "write_index"]
+__all__ = ["SHARD", "SLOT", "SYNTHETIC", "parquet", "read_index", "table_of", "write_index"]
 
 SHARD, SLOT = "image shard", "image slot"  # -1 where a record has no image
-_RESERVED = ("record", "draw", "patient", "split", SHARD, SLOT)
+SYNTHETIC = "image synthetic"  # whether the image was computed
+_RESERVED = ("record", "draw", "patient", "split", SHARD, SLOT, SYNTHETIC)
 _ROWS = 2**17  # of a group, so that a reader may take some columns of some rows
 
 

@@ -12,7 +12,8 @@ from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.images import Images, Rows, progress, resized
 from causalcxr.result_digests import Digests
-from causalcxr.store.index import SHARD, SLOT, read_index
+from causalcxr.sources.provenance import recorded
+from causalcxr.store.index import SHARD, SLOT, SYNTHETIC, read_index
 from causalcxr.store.layout import INDEX, MANIFEST, digest_of, opened, parsed, shard_name
 from causalcxr.store.shards import RemoteShards, Shards, shards_at
 
@@ -33,6 +34,7 @@ class Store(Images):
         slots: The place of each image in its shard, shape (n,).
         size: Height and width to which images are resized; by default as they are stored.
         content: What tells the content of the shards from others, SHA-256.
+        synthetic: Which images were computed, one answer for all or one each.
 
     Example:
         >>> import tempfile
@@ -51,9 +53,10 @@ class Store(Images):
         slots: np.ndarray,
         size: tuple[int, int] | None = None,
         content: str = "",
+        synthetic: bool | np.ndarray = False,
     ) -> None:
         numbers = np.asarray(numbers, dtype=np.int64)
-        super().__init__(numbers >= 0)
+        super().__init__(numbers >= 0, synthetic)
         self._shards, self._numbers = shards, numbers
         self._slots = np.asarray(slots, dtype=np.int64)
         self._given = None if size in (None, shards.size) else size
@@ -72,8 +75,9 @@ class Store(Images):
     def select(self, rows: Rows) -> "Store":
         """Return the images of some of the records, still unread."""
         chosen = self._positions(rows)
+        places = self._numbers[chosen], self._slots[chosen]
         return Store(
-            self._shards, self._numbers[chosen], self._slots[chosen], self._given, self._content
+            self._shards, *places, self._given, self._content, self.synthetic[chosen]
         )
 
     def fingerprint(self) -> str:
@@ -173,7 +177,7 @@ def _cohort(folder: str, manifest: dict[str, Any], size: tuple[int, int] | None)
     keys = [name for name in ("record", "draw") if name in table]
     table.index = pd.MultiIndex.from_frame(table[keys]) if keys[1:] else pd.Index(table["record"])
     return Cohort(
-        table.drop(columns=[*keys, SHARD, SLOT]),
+        table.drop(columns=[*keys, SHARD, SLOT, SYNTHETIC], errors="ignore"),
         images,
         patients="patient",
         splits="split" if "split" in table else None,
@@ -198,7 +202,11 @@ def _images(
     height, width = manifest["image_size"]
     shards = shards_at(folder, (int(height), int(width)))
     content = hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode())
-    return Store(shards, numbers, table[SLOT].to_numpy(), size, content.hexdigest())
+    # A store that version 0.1.0 wrote has no such column: its manifest must tell.
+    known = (
+        table[SYNTHETIC].to_numpy(bool) if SYNTHETIC in table else recorded(manifest, len(table))
+    )
+    return Store(shards, numbers, table[SLOT].to_numpy(), size, content.hexdigest(), known)
 
 
 def _content(folder: str, name: str) -> bytes:

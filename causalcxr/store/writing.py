@@ -16,7 +16,7 @@ from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.images import progress
 from causalcxr.result_folder import ResultFolder
-from causalcxr.store.films import CohortFilms, Fault, Films
+from causalcxr.store.films import CohortFilms, Fault, Film, Films
 from causalcxr.store.finishing import finish
 from causalcxr.store.index import parquet, table_of
 from causalcxr.store.layout import KIND, shard_name
@@ -189,27 +189,31 @@ def _write_task(desk: _Desk, task: _Task) -> int:
         raise CohortError(f"{desk.notes}: not there; workers must see the folder of the store")
     found = task.films.read(desk.size)
     for number, count in zip(task.numbers, task.counts, strict=True):
-        pixels, faults = _filled(found, count, desk.size)
+        pixels, synthetic, faults = _filled(found, count, desk.size)
         name = shard_name(number)
         digest = write_shard(desk.place / name, pixels)
-        note = {"file": name, "images": len(pixels), "sha256": digest, "faults": faults}
+        note = {
+            "file": name, "images": len(pixels), "sha256": digest, "faults": faults,
+            "synthetic": synthetic,
+        }  # fmt: skip
         atomic_write(desk.note(number), json.dumps(note))
     return sum(task.counts)
 
 
 def _filled(
-    found: Iterator[np.ndarray | Fault], count: int, size: tuple[int, int]
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return the next images side by side, and which of the next could not be read."""
-    pixels, faults = np.empty((count, *size), dtype=np.uint16), []
+    found: Iterator[Film | Fault], count: int, size: tuple[int, int]
+) -> tuple[np.ndarray, list[int], list[dict[str, Any]]]:
+    """Return the next images side by side, which are synthetic, and which could not be read."""
+    pixels, synthetic, faults = np.empty((count, *size), dtype=np.uint16), [], []
     good = 0
     for offset, result in enumerate(islice(found, count)):
         if isinstance(result, Fault):
             faults.append({"offset": offset, **asdict(result)})
         else:
-            pixels[good] = result
+            pixels[good] = result.pixels
+            synthetic += [good] if result.synthetic else []
             good += 1
-    return pixels[:good], faults
+    return pixels[:good], synthetic, faults
 
 
 def _notes(desk: _Desk, parts: list[_Part]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:

@@ -14,7 +14,6 @@ from PIL import Image
 from causalcxr.audit.report.words import number, shortened
 from causalcxr.comparison import Comparison
 from causalcxr.export_picture import marked
-from causalcxr.marking import synthetic
 
 if TYPE_CHECKING:
     from causalcxr.audit.result import Audit
@@ -77,12 +76,13 @@ def grid(audit: "Audit", patients: int) -> Grid | None:
     if not len(most):
         return None
     rows = np.concatenate([most, usual])
-    before = np.stack([_small(i[0]) for i in factual.images[rows]])
-    after = np.stack([_small(i[0]) for i in twin.images[rows]])
+    sides = [cohort.images.select(rows) for cohort in (factual, twin)]
+    before, after = (np.stack([_small(i[0]) for i in images[:]]) for images in sides)
+    made = list(zip(*(images.synthetic.tolist() for images in sides), strict=True))
     scale = max(float(np.quantile(np.abs(after - before), 0.999)), _LEAST)
     told = Comparison(factual, twin)
     trios = [
-        _trio(audit, row, told.changes(row), before[k], after[k], scale)
+        _trio(audit, row, told.changes(row), (before[k], after[k]), made[k], scale)
         for k, row in enumerate(rows)
     ]
     ramp = _coloured(np.linspace(-scale, scale, 256)[None].repeat(12, axis=0), scale)
@@ -110,8 +110,15 @@ def _chosen(audit: "Audit", patients: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _trio(
-    audit: "Audit", row: int, changes: str, before: np.ndarray, after: np.ndarray, scale: float
+    audit: "Audit",
+    row: int,
+    changes: str,
+    images: tuple[np.ndarray, np.ndarray],
+    synthetic: tuple[bool, bool],
+    scale: float,
 ) -> Trio:
+    """Return a record, its twin and their difference; `synthetic` says which of both are."""
+    before, after = images
     label, scores = audit.pairs.factual.index[row], audit.records.iloc[row]
     name = f"{label[0]} · draw {label[1]}" if isinstance(label, tuple) else str(label)
     difference = after - before
@@ -121,19 +128,20 @@ def _trio(
         f"{number(np.abs(difference).mean(), 4)}"
     )
     changed = f", in which changed: {changes}" if changes else ""
+    kind = "Synthetic twin" if synthetic[1] else "Unchanged twin"
     pictures = (
         Picture(
-            _grey(before, synthetic(audit.pairs.factual)),
+            _grey(before, synthetic[0]),
             "record",
             f"Radiograph of record {name}; score {number(scores['factual'])}",
         ),
         Picture(
-            _grey(after, True),
+            _grey(after, synthetic[1]),
             "twin",
-            f"Synthetic twin of {name} under {audit.about['words']}{changed}; score "
+            f"{kind} of {name} under {audit.about['words']}{changed}; score "
             f"{number(scores['twin'])}",
         ),
-        Picture(_red_and_blue(difference, scale), "difference", told),
+        Picture(_red_and_blue(difference, scale, any(synthetic)), "difference", told),
     )
     return Trio(shortened(name, 60), changes, scores["factual"], scores["twin"], pictures)
 
@@ -154,9 +162,11 @@ def _grey(image: np.ndarray, made: bool) -> str:
     return _png((whole if made else whole[: _enlarged(levels).shape[0]]) // 257)
 
 
-def _red_and_blue(difference: np.ndarray, scale: float) -> str:
-    """Return a difference of images, with the mark below it."""
+def _red_and_blue(difference: np.ndarray, scale: float, made: bool) -> str:
+    """Return a difference of images, with the mark below it where one of them is synthetic."""
     picture = _coloured(_enlarged(difference), scale)
+    if not made:
+        return _png(picture)
     strip = marked(np.zeros(difference.shape, dtype=np.uint16))[len(picture) :] // 257
     return _png(np.vstack([picture, np.repeat(strip[..., None], 3, axis=2)]))
 

@@ -27,7 +27,6 @@ from causalcxr.sources.phantom.world import World
 __all__ = ["exogenous", "load", "recognises", "truth"]
 
 _SWITCHES = ("enriched", "missing", "race_signal")
-_ENRICHED = "enriched phantom"
 
 
 @lru_cache(maxsize=2)
@@ -118,13 +117,14 @@ def _drawn(
         columns = equations.predict(noise, _tossed(columns, draws))
     if copies > 1:
         columns = {name: column[index // copies * copies] for name, column in columns.items()}
-    films = PhantomImages(columns, draws, size, world=world, bits=bits)
+    other = enriched or copies > 1
+    films = PhantomImages(columns, draws, size, world=world, bits=bits, enriched=other)
     return Cohort.from_columns(
         _graph(world.graph),
         record(world, columns, draws),
         index,
         images=films,
-        source=_ENRICHED if enriched or copies > 1 else "phantom",
+        source="enriched phantom" if other else "phantom",
         notes=world.described(),
     )
 
@@ -196,7 +196,7 @@ def truth(
     """
     cohort = as_cohort(cohort)
     films = cohort.images
-    if not isinstance(films, PhantomImages) or cohort.source == _ENRICHED:
+    if not isinstance(films, PhantomImages) or films.enriched:
         raise CohortError(
             f"truth: the images come from {cohort.source!r}; only phantoms know their noise"
         )

@@ -36,6 +36,8 @@ class PhantomImages(Images):
         told: Where the value that each was set to is known, (n,) bool each; by default everywhere.
         world: Which equations hold and what is written down.
         bits: Of a grey level, 8 or 12.
+        enriched: Whether the columns are not what the equations give of the draws, so that the
+            images have no true twins.
     """
 
     def __init__(
@@ -48,15 +50,22 @@ class PhantomImages(Images):
         told: Mapping[str, np.ndarray] | None = None,
         world: World | None = None,
         bits: int = 8,
+        enriched: bool = False,
     ) -> None:
-        super().__init__(np.ones(len(draws), dtype=bool))
+        super().__init__(np.ones(len(draws), dtype=bool), synthetic=True)
         self.columns, self.draws, self.fixed = dict(columns), draws, dict(fixed or {})
         everywhere = np.ones(len(draws), dtype=bool)
         self.told = dict.fromkeys(self.fixed, everywhere) | dict(told or {})
         self.world, self.bits, self._size = world or World(), bits, size
+        self.enriched = enriched
         few = len(draws) * size**2 * np.dtype(BITS[bits]).itemsize <= _MOST_CACHED
         self._cache = np.empty((len(draws), size, size), BITS[bits]) if few else None
         self._done = np.zeros(len(draws), dtype=bool)
+
+    @property
+    def drawn(self) -> bool:
+        """Phantoms are drawn from nothing."""
+        return True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,7 +109,9 @@ class PhantomImages(Images):
     ) -> "PhantomImages":
         """Return films of the same kind, size and world for other variables."""
         draws = self.draws if draws is None else draws
-        kind = {"told": told, "world": self.world, "bits": self.bits}
+        kind = {
+            "told": told, "world": self.world, "bits": self.bits, "enriched": self.enriched,
+        }  # fmt: skip
         return PhantomImages(columns, draws, self._size, fixed, **kind)
 
     def _pixels(self, row: int) -> np.ndarray:

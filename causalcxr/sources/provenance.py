@@ -1,0 +1,63 @@
+"""Which images of a saved cohort or store are synthetic, as its manifest keeps it.
+
+Files of images say so themselves as well; what a file says is never overruled.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["compact", "recorded"]
+
+_FIELD = "synthetic"
+
+
+def compact(synthetic: np.ndarray, available: np.ndarray) -> bool | list[int]:
+    """Return which images are synthetic as JSON: one answer for all, else positions.
+
+    Args:
+        synthetic: Shape (n,), bool.
+        available: Which records have an image, shape (n,).
+
+    Example:
+        >>> everywhere = np.ones(3, dtype=bool)
+        >>> compact(everywhere, everywhere), compact(np.array([False, True, False]), everywhere)
+        (True, [1])
+    """
+    made = synthetic & available
+    if not made.any():
+        return False
+    return True if (made == available).all() else np.flatnonzero(made).tolist()
+
+
+def recorded(manifest: Mapping[str, Any], n: int) -> np.ndarray:
+    """Return which images a manifest records as synthetic, shape (n,), bool.
+
+    Args:
+        manifest: Of a saved cohort or a store. Version 0.1.0 recorded the source alone, and took
+            images for synthetic where its words said so.
+        n: Number of records.
+
+    Raises:
+        KeyError: If the manifest is damaged.
+        TypeError: Likewise.
+
+    Example:
+        >>> recorded({"source": "nih, counterfactual"}, 2), recorded({"synthetic": [1]}, 2)
+        (array([ True,  True]), array([False,  True]))
+    """
+    told: bool | Sequence[int] = manifest.get(_FIELD, None)
+    if told is None:
+        told = _by_source(manifest["source"])
+    found = np.full(n, told is True)
+    if not isinstance(told, bool):
+        rows = np.array(told, dtype=np.int64)
+        if ((rows < 0) | (rows >= n)).any():
+            raise KeyError(_FIELD)
+        found[rows] = True
+    return found
+
+
+def _by_source(source: str) -> bool:
+    return "phantom" in source or source.startswith("model") or source.endswith("counterfactual")
