@@ -134,7 +134,9 @@ def paired() -> Pairs:
     drawn = Cohort.load("phantom", n=110, size=32, seed=1)
     taught, cohort = drawn.select(np.arange(110) < 45), drawn.select(np.arange(110) >= 45)
     twins = truth(cohort, action)
-    taught, cohort, twins = (c.with_images(c.images[:]) for c in (taught, cohort, twins))
+    taught, cohort, twins = (
+        c.with_images(c.images.with_pixels(c.images[:])) for c in (taught, cohort, twins)
+    )
     reader = AttributeReader.fit(taught, graph, ["Sex", "Age"], features=blocks)
     return Pairs.of(graph, cohort, twins, action, null=cohort, direct=twins, reader=reader)
 

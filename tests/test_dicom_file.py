@@ -19,6 +19,7 @@ ABOUT = DicomAbout(
     "7",
     {"source": "phantom", "n": 10, "seed": 3},
     {"Sex": "F", "Age": 61, "View": "LATERAL", "Edema": "P", "Race": "Black"},
+    drawn=True,
 )
 # What PS3.3 asks of the modules of a Computed Radiography image: these have a value ...
 TYPE_1 = [

@@ -142,7 +142,7 @@ def test_given_two_interventions_one_on_the_other_then_both_hold(digits):
 
 
 def test_given_images_of_elsewhere_then_there_is_no_truth(digits):
-    copied = digits.with_images(digits.images[:])
+    copied = digits.with_images(digits.images.with_pixels(digits.images[:]))
     with pytest.raises(CohortError, match="only morpho's digits know their noise"):
         truth(copied, do(digit="1"))
 

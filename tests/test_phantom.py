@@ -345,7 +345,7 @@ def test_given_an_enriched_cohort_then_findings_are_frequent_and_half_of_it_is_a
 def test_given_images_of_another_kind_then_the_truth_is_refused():
     cohort = Cohort.load("phantom", n=2)
     with pytest.raises(CohortError, match="only phantoms know their noise"):
-        truth(cohort.with_images(cohort.images[:]), do(sex="M"))
+        truth(cohort.with_images(cohort.images.with_pixels(cohort.images[:])), do(sex="M"))
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"size": 31}, {"size": 513}])

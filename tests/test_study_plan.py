@@ -127,20 +127,20 @@ def test_given_many_images_a_patient_then_one_is_shown_at_most(tmp_path):
 def constant(cohort):
     films = np.array(cohort.images[:])
     films[:] = 0.5
-    return cohort.with_images(films)
+    return cohort.with_images(cohort.images.with_pixels(films))
 
 
 def overlapping():
     real, other = pool(30, 1), pool(30, 2)
     films = np.array(other.images[:])
     films[::3] = np.array(real.images[:])[::3]
-    return real, other.with_images(films)
+    return real, other.with_images(other.images.with_pixels(films))
 
 
 def doubled(cohort):
     films = np.array(cohort.images[:])
     films[:] = films[:1]
-    return cohort.with_images(films)
+    return cohort.with_images(cohort.images.with_pixels(films))
 
 
 def without_view(cohort):

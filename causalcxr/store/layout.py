@@ -27,8 +27,7 @@ __all__ = [
 ]
 
 KIND = "causalcxr store"
-SCHEMA = 2
-_READ = (1, 2)  # 1 did not record which images are synthetic
+SCHEMA = 1
 MANIFEST, INDEX, QUARANTINE = "manifest.json", "index.parquet", "quarantine.csv"
 HEADER = 128  # bytes before the first pixel of a shard
 _NEEDED = ("source", "records", "images", "image_size", "shards", "index", "notes")
@@ -66,9 +65,9 @@ def parsed(content: bytes, folder: str) -> dict[str, Any]:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise CohortError(f"{folder}: not a store; it has no {MANIFEST} of one")
-    if manifest.get("schema") not in _READ:
+    if manifest.get("schema") != SCHEMA:
         raise CohortError(
-            f"{place}: schema {manifest.get('schema')!r}; this version reads 1 and 2; update "
+            f"{place}: schema {manifest.get('schema')!r}; this version reads {SCHEMA}; update "
             "causalcxr or build the store again"
         )
     if absent := [name for name in _NEEDED if name not in manifest]:

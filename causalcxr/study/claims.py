@@ -28,6 +28,12 @@ def limits(found: Analysis) -> list[str]:
         "That a reader cannot tell an image from a real one does not make it medically right, nor "
         "faithful to the patient it was made for.",
     ]
+    told += [
+        f"No image of the {name} pool is {name} by its own mark; they stand in for {name} ones."
+        for name, pool in pools.items()
+        if "marked_synthetic" in pool
+        and pool["marked_synthetic"] == (pool["images"] if name == "real" else 0)
+    ]
     if plan.match:
         told.append(
             f"The pools were matched by {', '.join(plan.match)} alone. Where they differ in "

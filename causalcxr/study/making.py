@@ -218,6 +218,7 @@ def _about(real: Cohort, synthetic: Cohort, drawn: Drawn) -> dict[str, object]:
             "origin": Path(cohort.origin).name if cohort.origin else "",
             "records": len(cohort),
             "images": int(cohort.images.available.sum()),
+            "marked_synthetic": int(cohort.images.synthetic.sum()),
             "compared": compared,
         }
         for name, cohort, compared in zip(

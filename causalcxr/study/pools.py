@@ -127,12 +127,24 @@ def _candidates(
     table = cohort.table
     keys = pd.DataFrame({column: _column(table, column, name) for column in match})
     keys.index = pd.RangeIndex(len(table))
-    usable = np.flatnonzero(cohort.images.available & keys.notna().all(axis=1).to_numpy())
+    kind = _of_its_kind(cohort, name)
+    usable = np.flatnonzero(kind & keys.notna().all(axis=1).to_numpy())
     order = rng.permutation(usable)
     patients = cohort.patients.to_numpy()[order]
     order = order[~pd.Series(patients).duplicated().to_numpy()]
     texts = keys.iloc[order].astype(str)
     return pd.Series([json.dumps(row) for row in texts.to_numpy().tolist()], order, dtype=object)
+
+
+def _of_its_kind(cohort: Cohort, name: str) -> np.ndarray:
+    """Return the images that a pool may give, (n,): of one that holds both kinds, its own kind.
+
+    A pool of twins may hold patients' own radiographs, where nothing changed. A pool all of the
+    other kind stands in for its own, as phantoms do for real images in a rehearsal.
+    """
+    images = cohort.images
+    own = images.available & (images.synthetic == (name == "synthetic"))
+    return own if own.any() else images.available
 
 
 def _column(table: pd.DataFrame, name: str, pool: str) -> pd.Series:
