@@ -114,6 +114,8 @@ class Images(ABC):
         them instead.
         """
         digest = hashlib.sha256(repr(self.size).encode() + self._available.tobytes())
+        if self.synthetic.any():
+            digest.update(self.synthetic.tobytes())
         rows = np.flatnonzero(self._available)
         for start in range(0, len(rows), _BATCH):
             # Selected first: what computes images keeps them, and these are not needed again.

@@ -13,7 +13,7 @@ import pandas as pd
 import pydicom
 import pytest
 from changing_images import with_effects
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -81,7 +81,7 @@ def is_marked(file: Path) -> bool:
 
 def chosen(cohort, seed, model, folder):
     rng = np.random.default_rng(seed)
-    return cohort.select(np.sort(rng.choice(len(cohort), rng.integers(1, len(cohort) + 1), False)))
+    return cohort.at(np.sort(rng.choice(len(cohort), rng.integers(1, len(cohort) + 1), False)))
 
 
 def repeated(cohort, seed, model, folder):
@@ -143,7 +143,7 @@ def with_itself(cohort, seed, model, folder):
     again = cohort.table.set_axis([f"{record}#{seed}" for record in cohort.records])
     table = pd.concat([cohort.table.set_axis(cohort.records.astype(str)), again])
     pixels, made = (np.concatenate([x, x]) for x in (cohort.images[:], cohort.images.synthetic))
-    return Cohort(table, ArrayImages(pixels, synthetic=made)).select(table.index.drop_duplicates())
+    return Cohort(table, ArrayImages(pixels, synthetic=made)).loc[table.index.drop_duplicates()]
 
 
 STEPS = [
@@ -158,7 +158,7 @@ def truth_of(cohort: Cohort, kind: str) -> list[bool]:
     return [bool(known[int(str(record).partition("#")[0])]) for record in cohort.records]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     kind=st.sampled_from(["real", "synthetic", "mixed"]),
     chain=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 99)), max_size=6),
@@ -305,7 +305,7 @@ def test_given_files_of_both_kinds_when_a_store_is_built_then_it_knows_each(tmp_
     (folder / "spec.yaml").write_text(spec + "images}}\n")
     store = Cohort.load(build(folder / "spec.yaml"))
     assert store.images.synthetic.tolist() == MIXED.tolist()
-    assert store.select([1, 0]).images.synthetic.tolist() == [False, True]
+    assert store.at([1, 0]).images.synthetic.tolist() == [False, True]
     assert "image synthetic" not in store.table
 
 
@@ -320,7 +320,7 @@ def test_given_twins_then_an_image_that_nothing_changed_is_the_patients_own(mode
     assert model.counterfactual(PHANTOMS, sex="M").images.synthetic.all()
     mixed = model.counterfactual(some("mixed"), sex="M")
     assert mixed.images.synthetic.tolist() == (women | MIXED).tolist()
-    assert mixed.select([2, 0]).images.synthetic.tolist() == (women | MIXED)[[2, 0]].tolist()
+    assert mixed.at([2, 0]).images.synthetic.tolist() == (women | MIXED)[[2, 0]].tolist()
     assert model.sample(2).images.synthetic.all()
 
 
@@ -465,8 +465,8 @@ def test_given_a_saved_cohort_of_both_kinds_then_only_its_synthetic_images_are_e
 
 
 def asked(model: SCM, patients: Cohort, row: int) -> tuple[Visit, object, downloads.Pair]:
-    visit = Visit(model, patients.select([row]))
-    twin = model.counterfactual(patients.select([row]), sex="M")
+    visit = Visit(model, patients.at([row]))
+    twin = model.counterfactual(patients.at([row]), sex="M")
     pair = downloads.Pair(grey(visit.patient.images[0]), grey(twin.images[0]))
     return visit, visit.ask(Question({"Sex": "M"})), pair
 

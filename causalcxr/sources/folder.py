@@ -129,7 +129,7 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
 
 def _as_written(folder: Path, cohort: Cohort, name: str) -> bool | list[int]:
     """Return which images say that they are synthetic, as the manifest keeps it."""
-    images = open_images(folder, cohort.index, name, cohort.images.size)
+    images = open_images(folder, cohort.index, name, cohort.images.size, {})
     return compact(images.synthetic, images.available)
 
 

@@ -76,9 +76,7 @@ class Store(Images):
         """Return the images of some of the records, still unread."""
         chosen = self._positions(rows)
         places = self._numbers[chosen], self._slots[chosen]
-        return Store(
-            self._shards, *places, self._given, self._content, self.synthetic[chosen]
-        )
+        return Store(self._shards, *places, self._given, self._content, self.synthetic[chosen])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the shards' digests and of the images' places in them."""
