@@ -22,6 +22,7 @@ from causalcxr.mechanisms.transport import heights
 
 __all__ = [
     "COUPLINGS",
+    "MOST_TRANSPORTED",
     "extreme_mean",
     "gumbel",
     "independent",
@@ -33,7 +34,10 @@ __all__ = [
 _REACH = 8.0  # the winning value is outside (-8, 8) once in 1e15
 _S_NODES, _S_WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(96))
 _W_NODES, _W_WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(24))
+_CROSSED = 2**24  # pairs of levels that `gumbel` holds at once, over its rows
 _NUMBERS = 2**20  # that one step of the quadrature may hold
+#: Levels up to which `transport` is asked: its time is their square, a third of a second a row.
+MOST_TRANSPORTED = 50
 
 
 def monotone(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
@@ -90,6 +94,11 @@ def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
         >>> [round(x, 3) for x in gumbel(p, q, torch.tensor([0]))[0].tolist()]
         [0.5, 0.115, 0.385]
     """
+    size = max(1, _CROSSED // p.shape[1] ** 2)
+    if len(p) > size:
+        parts = zip(*(t.split(size) for t in torch.broadcast_tensors(p, q)), strict=True)
+        levels = level.split(size)
+        return torch.cat([gumbel(*part, at) for part, at in zip(parts, levels, strict=True)])
     ratio = q / p
     ordered, order = ratio.sort(1)
     mass = torch.maximum(q[:, None, :], p[:, None, :] * ordered[:, :, None]).sum(2)

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.mechanisms import Mechanism
 from causalcxr.mechanisms.derived import DerivedMechanism
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.noise import Draws
 from causalcxr.prediction import bind
-from causalcxr.transitions import COUPLINGS, upper_bounds
+from causalcxr.transitions import COUPLINGS, MOST_TRANSPORTED, upper_bounds
 
 __all__ = ["Case", "drawn", "levels_of", "values_of"]
 
 _AT_ONCE = 2**16  # rows (record, draw) drawn at once
+_MANY = 128  # levels; where a variable has more, fewer rows are
 _DECIDED = ("rule", "unlearned")  # couplings in which the twin's parents decide what is missing
 
 
@@ -121,6 +123,9 @@ class Case:
 
         Returns:
             Shape (m, `states(name)`).
+
+        Raises:
+            ModelError: If the coupling is ot and there are more than 50 levels.
         """
         x, kind = self.factual[name][rows], self.coupling(name)
         level, count = x.nan_to_num().long(), self.states(name)
@@ -140,6 +145,12 @@ class Case:
             state = twin.nan_to_num(nan=count - 1).long()
             law = one_hot(state, count).double()
         else:
+            if kind == "ot" and count > MOST_TRANSPORTED:
+                raise ModelError(
+                    f"variable {name!r}: the coupling ot can be summed for at most "
+                    f"{MOST_TRANSPORTED} levels and it has {count}; use coupling: gumbel, merge "
+                    f"levels, or ask counterfactual(draws=...)"
+                )
             p, q = before.log_probs.exp()[rows], equation.log_probs.exp()
             law = (upper_bounds if kind == "any" else COUPLINGS[kind])(p, q, level)
         return torch.where((stands | x.isnan() & (kind not in _DECIDED))[:, None], kept, law)
@@ -165,7 +176,8 @@ def drawn(
     targets = list(targets)
     needed = {name for target in targets for name in case.lineage(target)}
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in targets}
-    size = max(1, _AT_ONCE // count)
+    widest = max((case.states(name) for name in needed if case.coupling(name)), default=1)
+    size = max(1, _AT_ONCE * _MANY // (count * max(_MANY, widest)))
     for start in range(0, max(len(case), 1), size):
         rows = slice(start, start + size)
         part = case.rows(rows)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import causalcxr.enumeration
-from causalcxr import SCM, Cohort, Graph, Shift, do
+from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.errors import InterventionError, ModelError
 from causalcxr.prediction import bind
 from causalcxr.probabilities import probabilities
-from causalcxr.transitions import gumbel, monotone
+from causalcxr.transitions import MOST_TRANSPORTED, gumbel, monotone
 
 YAML = """
 name: chain
@@ -208,3 +208,46 @@ def test_given_a_number_or_too_few_draws_then_one_line_says_what_to_do(model, co
     with pytest.raises(ModelError, match="draws=1: at least 2"):
         probabilities(model, cohort, do(a="p"), draws=1)
     assert probabilities(model, cohort.head(3), do(w=Shift(1))).attrs["method"] == {"E": "exact"}
+
+
+# Many levels
+
+
+def regions(count, coupling, n=240):
+    """Return a model in which a region of many levels depends on A, and its records."""
+    levels = [f"r{k}" for k in range(count)]
+    mechanism = {"kind": "discrete", "coupling": coupling, "epochs": 1, "hidden": 2}
+    region = Variable("Region", "categorical", levels=levels, parents=["A"], mechanism=mechanism)
+    rng = np.random.default_rng(0)
+    a = rng.choice(["n", "p"], n)
+    table = pd.DataFrame({"A": a, "Region": rng.choice(levels, n)})
+    graph = Graph([Variable("A", "binary", levels=("n", "p")), region])
+    return SCM(graph).fit(Cohort(table)), Cohort(table)
+
+
+def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the_remedy():
+    model, cohort = regions(500, "ot")
+    message = "'Region': the coupling ot can be summed for at most 50 levels and it has 500; use"
+    for ask in (model.probabilities, model.sensitivity):
+        with pytest.raises(ModelError, match=message):
+            ask(cohort, a="p")
+    few = cohort.select(np.arange(8))
+    twins = model.counterfactual(few, a="p")  # which the message names, and which ends
+    same = few.table["A"] == "p"
+    assert (twins.table["Region"] == few.table["Region"])[same].all()
+
+
+def test_given_sensitivity_then_transport_is_not_tried_for_levels_beyond_its_limit():
+    model, cohort = regions(MOST_TRANSPORTED + 1, "gumbel", n=120)
+    with pytest.raises(ModelError, match="at most 50 levels and it has 51"):
+        model.sensitivity(cohort, a="p")
+
+
+def test_given_a_gumbel_coupling_of_500_levels_then_rows_are_worked_on_a_few_at_a_time():
+    model, cohort = regions(500, "gumbel")
+    found = model.probabilities(cohort, a="p")
+    assert np.allclose(found.sum(axis=1), 1.0)
+    p, q = (torch.rand(300, 500, dtype=torch.float64).softmax(1) for _ in range(2))
+    level = torch.arange(300)
+    alone = torch.cat([gumbel(*(t[k : k + 1] for t in (p, q, level))) for k in (0, 150, 299)])
+    assert torch.equal(gumbel(p, q, level)[[0, 150, 299]], alone)

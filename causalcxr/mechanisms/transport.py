@@ -28,6 +28,7 @@ _EDGES = torch.arange(-_REACH, _REACH, dtype=torch.float64)
 _GRID = (_EDGES[:, None] + 0.5 + _NODES).flatten()
 _GRID_WEIGHTS = _WEIGHTS.repeat(len(_EDGES))
 _ROWS = 1024  # laws at a time: the working set stays small
+_NUMBERS = 2**26  # that one of its tensors may hold, where there are many levels
 _STEPS = 50  # Newton needs about five
 _CLOSE = 1e-10  # the logarithm of every mass is right to this
 _REFINE = 10  # steps of Newton: eight leave 1e-13
@@ -60,7 +61,7 @@ def masses(b: Tensor) -> Tensor:
         >>> masses(torch.zeros(1, 4, dtype=torch.float64))[0].round(decimals=9).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    return torch.cat([_moments(rows)[0] for rows in b.split(_ROWS)])
+    return torch.cat([_moments(rows)[0] for rows in b.split(_rows_of(b.shape[1]))])
 
 
 @torch.no_grad()
@@ -83,14 +84,20 @@ def draw_winner(b: Tensor, level: Tensor, v: Tensor) -> Tensor:
     """
     keyed = torch.cat((b, level[:, None].double()), 1)
     panels = _once_each(keyed, lambda rows: _panels(rows[:, :-1], rows[:, -1:].long()))
-    parts = zip(*(t.split(_ROWS) for t in (b, level, v, panels)), strict=True)
+    size = _rows_of(b.shape[1])
+    parts = zip(*(t.split(size) for t in (b, level, v, panels)), strict=True)
     return torch.cat([_invert(*part) for part in parts])
 
 
 def _once_each(rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """Compute something of each row, of equal rows once."""
     distinct, place = torch.unique(rows, dim=0, return_inverse=True)
-    return torch.cat([compute(part) for part in distinct.split(_ROWS)])[place]
+    return torch.cat([compute(part) for part in distinct.split(_rows_of(rows.shape[1]))])[place]
+
+
+def _rows_of(levels: int) -> int:
+    """Return how many laws of so many levels are worked on at a time."""
+    return max(1, min(_ROWS, _NUMBERS // (levels * max(levels, len(_GRID)))))
 
 
 def _solve(log_probs: Tensor) -> Tensor:
