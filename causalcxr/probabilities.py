@@ -103,7 +103,7 @@ def case_of(
         CohortError, InterventionError, ModelError: As `SCM.do` and `SCM.abduct` do.
     """
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
-    noise = model.abduct(cohort, seed=seed)
+    noise = model._latent(cohort, None, "keep", seed)  # no noise is needed here, only the facts
     fixed = settled(model.graph, model.support, acted._action, acted._held, noise)
     mechanisms = {name: fitted.mechanism for name, fitted in model.fitted.items()}
     return Case(model.graph, mechanisms, noise.columns, fixed), noise.draws

@@ -231,10 +231,14 @@ def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the
     for ask in (model.probabilities, model.sensitivity):
         with pytest.raises(ModelError, match=message):
             ask(cohort, a="p")
-    few = cohort.select(np.arange(8))
-    twins = model.counterfactual(few, a="p")  # which the message names, and which ends
-    same = few.table["A"] == "p"
-    assert (twins.table["Region"] == few.table["Region"])[same].all()
+
+
+def test_given_transport_beyond_the_limit_then_counterfactuals_answer_as_the_message_says():
+    model, cohort = regions(MOST_TRANSPORTED + 10, "ot", n=60)
+    twins = model.counterfactual(cohort, a="p", draws=2).table["Region"].unstack()
+    facts, same = cohort.table["Region"], cohort.table["A"] == "p"
+    assert (twins[same].eq(facts[same], axis=0)).all(axis=None)
+    assert twins.notna().all(axis=None)
 
 
 def test_given_sensitivity_then_transport_is_not_tried_for_levels_beyond_its_limit():
