@@ -1,8 +1,7 @@
 """Answers on the screen: one table each, with what must be said beside it."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ __all__ = [
     "show_effect",
     "show_probabilities",
     "show_sensitivity",
-    "waiting",
 ]
 
 _WIDE = 1000  # characters of a line in a file or a pipe: tables take what they need
@@ -35,21 +33,6 @@ def console() -> Console:
     """Return a console that breaks no line of what a file or a pipe gets."""
     screen = sys.stdout.isatty()
     return Console(width=None if screen else _WIDE, soft_wrap=not screen)
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on a terminal, and nowhere else, that something goes on and for how long it has."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    # rich's bars are slow to import; only a person at a terminal pays for them.
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        bar.add_task(what, total=None)
-        yield
 
 
 def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing changes") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalcxr.answer_screen import console, show, waiting
+from causalcxr.answer_screen import console, show
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.pairs import make_worlds
@@ -24,6 +24,7 @@ from causalcxr.evaluation import evaluate
 from causalcxr.files import holds_others
 from causalcxr.interventions import parse
 from causalcxr.jobs import Selection, load_cohort
+from causalcxr.progress import Progress
 from causalcxr.scm import SCM
 
 __all__ = [
@@ -58,7 +59,7 @@ def pairs_job(
     action, fitted = parse(do, beyond_range=beyond_range), SCM.load(model)
     action.bind(fitted.graph)
     cohort = records.load()
-    with waiting("Teaching a reader of attributes"):
+    with Progress("Teaching a reader of attributes"):
         taught = _taught(reader, fitted)
     if cohort.has_images:
         cohort = cohort.with_images_only()
@@ -104,7 +105,7 @@ def audit_job(
     scorer = load_classifier(classifier, target=label or None, outputs=outputs)
     given = load_cohort(validation) if validation else None
     options: dict[str, Any] = {} if primaries is None else {"primaries": tuple(primaries)}
-    with waiting("Auditing"):
+    with Progress("Auditing"):
         found = audit_pairs(
             scorer,
             made,
@@ -206,7 +207,7 @@ def stress_job(
     shifts, dose = strains.shifts(fitted), strains.doses()
     flips = [parse([word]) for word in strains.flip]
     scorer = load_classifier(classifier, target=label, outputs=outputs)
-    with waiting("Testing under stress"):
+    with Progress("Testing under stress"):
         found = stress(
             scorer,
             fitted,
@@ -252,7 +253,7 @@ def evaluate_job(
     except ValueError:
         raise AuditError(f"cycles {cycles!r}: write whole numbers, such as 1,10") from None
     fitted, actions = SCM.load(model), [parse([word]) for word in do]
-    with waiting("Evaluating"):
+    with Progress("Evaluating"):
         taught = _taught(reader, fitted)
         found = evaluate(
             fitted,

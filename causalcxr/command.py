@@ -39,7 +39,7 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
         done = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
     except CausalCXRError as error:
         return _refused(str(error))
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

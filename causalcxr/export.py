@@ -24,8 +24,8 @@ from causalcxr.export_picture import marked_png
 from causalcxr.export_provenance import OLDEST, Provenance, Pseudonyms, SyntheticImage
 from causalcxr.export_source import Material, read_material
 from causalcxr.files import atomic_write, settle
-from causalcxr.images import progress
 from causalcxr.marking import MARK
+from causalcxr.progress import progress
 from causalcxr.result_folder import Draft, ResultFolder
 
 __all__ = ["ExportOptions", "export", "no_older"]
@@ -136,7 +136,7 @@ def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes
     (place / "images").mkdir(exist_ok=True)
     desk = _Desk(place / "images", material, options.format)
     rows = []
-    for start in progress(range(0, len(records), _BATCH), "Exporting images"):
+    for start in progress(range(0, len(records), _BATCH), "Exporting", "images"):
         rows += desk.write(records[start : start + _BATCH])
     index = pd.DataFrame(rows)
     atomic_write(place / "index.csv", index.to_csv(index=False, lineterminator="\n"))

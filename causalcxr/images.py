@@ -1,9 +1,8 @@
 """Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
 
 import hashlib
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from causalcxr.errors import CohortError
+from causalcxr.progress import progress
 from causalcxr.result_digests import file_digest
 
-__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "progress", "resized"]
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "resized"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
@@ -135,7 +135,7 @@ class Images(ABC):
                 f"{len(positions)} asked for); use cohort.with_images_only() first"
             )
         out = np.empty((len(positions), 1, *self.size), dtype=np.float32)
-        for k, row in enumerate(positions):
+        for k, row in enumerate(progress(positions, "Reading", "images")):
             out[k, 0] = _to_float(self._pixels(row))
         return out
 
@@ -305,7 +305,7 @@ class FileImages(Images):
     def in_memory(self) -> ArrayImages:
         """Read every file once and keep its integers: the same floats, without the disk."""
         rows = np.flatnonzero(self._available)
-        pixels = {row: self._pixels(row) for row in progress(rows, "Reading images")}
+        pixels = {row: self._pixels(row) for row in progress(rows, "Reading", "images")}
         wide = any(p.dtype == np.uint16 for p in pixels.values())
         array = np.zeros((len(self), *self.size), dtype=np.uint16 if wide else np.uint8)
         for row, p in pixels.items():
@@ -393,17 +393,6 @@ def as_images(
     if len(images) != n:
         raise CohortError(f"{len(images)} images for {n} records; give one image a record")
     return images
-
-
-def progress(items: Iterable, description: str) -> Iterable:
-    """Show a progress bar on a terminal's standard error, and nothing anywhere else."""
-    if not sys.stderr.isatty():
-        return items
-    # rich is slow to import; only a person at a terminal pays for it.
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, description, console=Console(stderr=True), transient=True)
 
 
 def _one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from causalcxr.images import Images, progress
+from causalcxr.images import Images
+from causalcxr.progress import progress
 
 __all__ = ["ModelImages"]
 
@@ -69,7 +70,7 @@ class ModelImages(Images):
         wanted = np.unique(rows[self._available[rows]])
         todo = [row for row in wanted if row not in self._kept]
         starts = range(0, len(todo), _BATCH)
-        for start in progress(starts, "images") if len(starts) > 1 else starts:
+        for start in progress(starts, "Making", "images"):
             part = np.array(todo[start : start + _BATCH])
             images = np.clip(self._compute(part), 0, 1).astype(np.float32)
             self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))

@@ -23,15 +23,11 @@ from typing import TypeVar
 
 from causalcxr.progress_screens import Count, Screen, screen
 
-__all__ = ["Interrupted", "Progress", "progress", "resumable", "resuming"]
+__all__ = ["Progress", "progress", "resumable", "resuming"]
 
 _T = TypeVar("_T")
 _HOME = os.getpid()
 _TICK = 0.2  # seconds between two looks
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in work that can be resumed; the text says what is kept."""
 
 
 class Progress:
@@ -82,6 +78,15 @@ class Progress:
         """Count what was just done."""
         self._count.done += more
         self._count.note = note
+
+    def resume(self, done: int) -> None:
+        """Say that so much was done before: the time left is told by what comes from now on."""
+        self._count.done = self._count.before = done
+        self._count.begun = time.monotonic()
+
+    def trained(self, k: int, of: int, loss: float) -> None:
+        """Say how far a training is: steps or epochs of how many, and the loss."""
+        self.to(k, of, f"loss {loss:.4f}")
 
     def to(self, done: int, total: int | None = None, note: str = "") -> None:
         """Say how much is done now, of how much."""
@@ -138,20 +143,22 @@ def resuming(there: int, total: int, unit: str) -> None:
 
 @contextmanager
 def resumable(kept: str) -> Iterator[None]:
-    """Say what is kept where work inside is interrupted by Ctrl-C.
+    """Say how to resume, where the work inside is interrupted by Ctrl-C.
 
     Args:
         kept: What is kept, such as "the images so far are in out".
 
     Raises:
-        Interrupted: Instead of `KeyboardInterrupt`.
+        KeyboardInterrupt: As inside.
     """
     try:
         yield
-    except Interrupted:
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "explained", False):
+            stop.explained = True  # for the work around this one
+            told = f"interrupted: {kept}; run the same command again to resume"
+            print(f"\n{told}", file=sys.stderr, flush=True)
         raise
-    except KeyboardInterrupt:
-        raise Interrupted(kept) from None
 
 
 class _Board:

@@ -209,7 +209,7 @@ def _bars(file: TextIO) -> Any:
     # What goes to standard output must not end on the terminal where that is a file.
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=24),
         TextColumn("{task.fields[numbers]}", markup=False),
         console=Console(file=file),
         transient=True,

@@ -19,12 +19,12 @@ from causalcxr.answer_screen import (
     show_effect,
     show_probabilities,
     show_sensitivity,
-    waiting,
 )
 from causalcxr.cohort import Cohort
 from causalcxr.errors import InterventionError
 from causalcxr.interventions import Intervention, parse
 from causalcxr.jobs import Selection
+from causalcxr.progress import Progress
 from causalcxr.scm import SCM
 
 __all__ = [
@@ -136,7 +136,7 @@ def check_job(asked: Asked, *, split: str = "", rows: int = 20_000, alpha: float
         CausalCXRError: As `Asked.load` and `SCM.check` do.
     """
     model, cohort = asked.load(drawn=True)
-    with waiting("Tests"):
+    with Progress("Tests"):
         found = model.check(cohort, split=split or None, rows=rows, alpha=alpha, seed=asked.seed)
     show_check(found)
     about = {
@@ -179,7 +179,7 @@ def effect_job(
         raise InterventionError("effect: --direct and --indirect are two questions; ask one")
     against = parse(baseline, beyond_range=asked.beyond_range) if baseline else None
     model, cohort = asked.load(action, drawn=True)
-    with waiting("Twins"):
+    with Progress("Twins"):
         found = model.do(hold=asked.hold).effect(
             cohort,
             action,
@@ -208,7 +208,7 @@ def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -
     """
     action = asked.action("probabilities")
     model, cohort = asked.load(action, drawn=False)
-    with waiting("Probabilities"):
+    with Progress("Probabilities"):
         found = model.probabilities(
             cohort,
             action,
@@ -239,7 +239,7 @@ def sensitivity_job(
     """
     action = asked.action("sensitivity")
     model, cohort = asked.load(action, drawn=True)
-    with waiting("Couplings"):
+    with Progress("Couplings"):
         found = model.sensitivity(
             cohort,
             action,
@@ -270,7 +270,7 @@ def compare_job(asked: Asked, other: Path) -> None:
     second = SCM.load(other)
     model, cohort = asked.load(action, drawn=False)
     draws = None if asked.draws == 1 else asked.draws
-    with waiting("Twins"):
+    with Progress("Twins"):
         found = model.compare(
             second, cohort, action, hold=asked.hold, draws=draws, seed=asked.seed
         )

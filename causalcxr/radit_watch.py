@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pandas as pd
 import torch
@@ -17,6 +16,7 @@ from causalcxr.graph import Graph
 from causalcxr.mechanisms.image import ImageEquation
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.noise import Draws, record_keys
+from causalcxr.progress import Progress
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.transformer import RadiT
@@ -118,30 +118,25 @@ class Board:
 
 
 class RunBar:
-    """A bar with loss, images per second and what is left; without a terminal a line a minute.
+    """Show how far a training is: steps, time left, loss, images per second.
 
     Args:
         batch: Images a step.
-        show: Whether to show it; by default on a terminal only.
+        show: Whether to show it; by default where a person looks.
     """
 
     def __init__(self, batch: int, *, show: bool | None = None) -> None:
-        self._batch, self._bar, self._spoken = batch, None, time.monotonic()
-        self._last: tuple[int, float] | None = None  # a run that goes on begins anywhere
-        if show or (show is None and sys.stderr.isatty()):
-            self._bar = _bar()
+        self._batch, self._count = batch, Progress("RadiT", unit="steps", show=show)
+        self._last: tuple[int, float] | None = None  # a run that is resumed begins anywhere
 
     def __enter__(self) -> "RunBar":
-        if self._bar:
-            self._bar.start()
-            self._task = self._bar.add_task("RadiT", total=None, note="first steps")
+        self._count.__enter__()
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._count.__exit__(kind, error, trace)
 
     def step(self, k: int, of: int, loss: float) -> float:
         """Tell how far the run is; return images per second since the last call, or 0."""
@@ -150,32 +145,13 @@ class RunBar:
             before, then = self._last
             speed = self._batch * (k - before) / max(1e-9, now - then)
             note += f", {speed:,.0f} images/s"
+        else:
+            self._count.resume(k)
         self._last = (k, now)
-        if self._bar:
-            self._bar.update(self._task, completed=k, total=of, note=note)
-        elif now - self._spoken > 60:
-            self._spoken = now
-            if speed:
-                note += f", {(of - k) * self._batch / speed / 60:,.0f} min left"
-            print(f"step {k:,} of {of:,}, {note}", file=sys.stderr, flush=True)
+        self._count.to(k, of, note)
         return speed
 
-
-def _bar() -> Any:
-    # rich is slow to import; only a person at a terminal pays for it.
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    note = TextColumn("{task.fields[note]}")
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Elapsed(),
-        Remaining(),
-        note,
-        console=Console(stderr=True),
-        transient=True,
-    )
+    @property
+    def words(self) -> str:
+        """How far it is, in words."""
+        return self._count.words

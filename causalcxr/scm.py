@@ -15,13 +15,13 @@ from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import GraphError, InterventionError, ModelError
 from causalcxr.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
-from causalcxr.fitting_progress import FitProgress
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, do
 from causalcxr.mechanism_spec import brief
 from causalcxr.mechanisms import Equation
 from causalcxr.noise import Draws, record_keys
 from causalcxr.prediction import LatentNoise, Noise, Prediction, bind, settled
+from causalcxr.progress import Progress
 from causalcxr.questions import Questions
 from causalcxr.settings import needs_fact
 from causalcxr.support import count_support
@@ -88,7 +88,7 @@ class SCM(Questions):
             cohort: A Cohort, or a DataFrame as `Cohort` takes it. Rows of its "train" split teach,
                 rows of "val" stop early; without splits they are drawn by patient.
             seed: Of weights and batches. The order of the rows does not matter.
-            progress: Show a bar; by default on a terminal only.
+            progress: Show how far it is; by default where it takes longer than two seconds.
             folder: Where long fits keep checkpoints, to be taken up again.
 
         Returns:
@@ -102,21 +102,22 @@ class SCM(Questions):
         cohort = as_cohort(cohort)
         data = TrainingData.of(cohort, self.graph)
         fitted: dict[str, Fitted] = {}
-        with FitProgress(self.graph.order, show=progress) as bar:
+        with Progress("Fitting", len(self.graph), "equations", show=progress) as equations:
             for name in self.graph.order:
                 known = self.fitted.get(name)
-                learned = fit_one(
-                    self.graph,
-                    name,
-                    data,
-                    known,
-                    seed=seed,
-                    folder=Path(folder) if folder else None,
-                    progress=bar.step,
-                )
+                with Progress(name, show=progress) as training:
+                    learned = fit_one(
+                        self.graph,
+                        name,
+                        data,
+                        known,
+                        seed=seed,
+                        folder=Path(folder) if folder else None,
+                        progress=training.trained,
+                    )
                 if learned is not None:
                     fitted[name] = learned
-                bar.done(name, known=learned is not None and learned is known)
+                equations.add()
         return self._with(
             fitted=fitted,
             support=count_support(self.graph, data.rows(data.train)),

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalcxr.progress import progress
+
 __all__ = ["BUNDLE", "filled", "one_thread", "over_rows"]
 
 _K = TypeVar("_K", bound=Hashable)
@@ -75,11 +77,12 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
 
     with one_thread():
         if threads == 1:
-            parts = [block(start) for start in starts]
+            parts = [block(start) for start in progress(starts, "Computing", "records")]
         else:
             alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
             with ThreadPoolExecutor(threads, **alone) as pool:
-                parts = list(pool.map(block, starts))
+                done = pool.map(block, starts)
+                parts = list(progress(done, "Computing", "records", total=n, each=size))
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 

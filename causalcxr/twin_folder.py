@@ -22,10 +22,11 @@ from causalcxr.comparison import Comparison
 from causalcxr.engine import run
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
-from causalcxr.images import FileImages, progress
+from causalcxr.images import FileImages
 from causalcxr.interventions import Intervention
 from causalcxr.marking import MARK, write_png
 from causalcxr.model_folder import versions
+from causalcxr.progress import progress, resuming
 from causalcxr.scm import SCM
 
 __all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
@@ -292,9 +293,12 @@ def _write_pictures(studio: _Studio, workers: int, cluster: str | None) -> dict[
     rows = np.flatnonzero(names["factual"].notna())
     studio.threads = max(1, studio.threads // workers)
     batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    written = sum((folder / name).exists() for name in names["twin"].iloc[rows])
+    resuming(written, len(rows), "twins")
     # Closed whatever happens, so that no worker writes after this process has given up.
     with closing(run(_write_batch, batches, studio, workers=workers, cluster=cluster)) as done:
-        for _ in progress(batches, "Twins") if len(batches) > 1 else batches:
+        starts = range(0, len(rows), _BATCH)
+        for _ in progress(starts, "Making twins", "images"):
             next(done)
     studio.compared.plot(studio.job.pairs, folder / "pairs.png")
     return {

@@ -8,6 +8,8 @@ import torch
 
 import causalcxr as cx
 
+os.environ.setdefault("CAUSALCXR_PROGRESS", "off")  # machines that are busy say nothing either
+
 torch.set_num_threads(1)
 
 

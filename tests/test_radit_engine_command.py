@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,18 +117,19 @@ def test_given_a_store_then_it_is_trained_on_as_the_cohort_that_it_was_made_of(t
 
 
 def test_given_a_bar_then_it_tells_loss_speed_and_what_is_left(capsys, monkeypatch):
-    clock = iter([0.0, 100.0, 170.0, 230.0])
-    monkeypatch.setattr("causalcxr.radit_watch.time.monotonic", lambda: next(clock))
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with RunBar(8, show=False) as bar:
-        speeds = [bar.step(k, 1000, 0.5) for k in (500, 570, 690)]
+        speeds, words = [], []
+        for now[0], k in ((100.0, 500), (170.0, 570), (230.0, 690)):
+            speeds.append(bar.step(k, 1000, 0.5))
+            words.append(bar.words)
     assert speeds == [0.0, 8.0, 16.0]
-    assert capsys.readouterr().err.splitlines() == [
-        "step 500 of 1,000, loss 0.5000",
-        "step 570 of 1,000, loss 0.5000, 8 images/s, 7 min left",
+    assert words == [
+        "RadiT: 500 of 1,000 steps (50%), loss 0.5000",
+        "RadiT: 570 of 1,000 steps (57%), 7:10 left, loss 0.5000, 8 images/s",
+        "RadiT: 690 of 1,000 steps (69%), 3:32 left, loss 0.5000, 16 images/s",
     ]
-    monkeypatch.undo()
-    with RunBar(8, show=True) as bar:
-        bar.step(1, 2, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from causalcxr.audit.outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ClassifierError, nearest
-from causalcxr.images import progress, resized
+from causalcxr.images import resized
+from causalcxr.progress import progress
 
 __all__ = [
     "Classifier",
@@ -76,7 +77,7 @@ class ImageClassifier(Classifier):
         starts = range(0, len(cohort), self.batch)
         parts = [
             self._scored(cohort.images[k : k + self.batch])
-            for k in progress(starts, f"Scoring {len(cohort):,} images")
+            for k in progress(starts, "Scoring", "images")
         ]
         return np.concatenate(parts) if parts else np.empty(0)
 

@@ -19,8 +19,8 @@ from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
-from causalcxr.images import progress
 from causalcxr.metrics.extract import feature_batches
+from causalcxr.progress import progress
 
 __all__ = ["AttributeReader", "image_features"]
 
@@ -41,7 +41,7 @@ def image_features(cohort: Cohort) -> np.ndarray:
     if not len(cohort):
         return np.empty((0, 192))
     batches = feature_batches(cohort.images, batch=_BATCH)
-    shown = progress(batches, f"Reading {len(cohort):,} images")
+    shown = progress(batches, "Reading", "images", total=len(cohort), each=_BATCH)
     return np.concatenate(list(shown)).astype(np.float64)
 
 

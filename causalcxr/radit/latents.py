@@ -22,7 +22,7 @@ from torch import Tensor
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError, ModelError
 from causalcxr.files import atomic_write, read_text
-from causalcxr.images import progress
+from causalcxr.progress import progress
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.weights import content_hash
 from causalcxr.tensors import sha256
@@ -182,7 +182,7 @@ def cache_latents(
     work = _Work(codec.eval(), cohort, Path(folder), batch, shard, dtype, device)
     about = _begun(work)
     starts = range(sum(s["rows"] for s in about["shards"]), len(cohort), shard)
-    for start in progress(starts, f"Encoding {len(cohort):,} images"):
+    for start in progress(starts, "Encoding", "images"):
         name = f"latents-{start // shard:05d}.npy"
         content = BytesIO()
         np.save(content, latents := work.encoded(start), allow_pickle=False)

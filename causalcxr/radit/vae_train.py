@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from causalcxr.errors import MechanismError, ModelError
-from causalcxr.images import progress
+from causalcxr.progress import progress, resuming
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.batches import EPOCHS, Order
@@ -226,7 +226,9 @@ def _loop(
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint)
     history, recent, saved = [], [], begun
-    for step in progress(range(run.step, config.steps), "Training the autoencoder"):
+    resuming(run.step, config.steps, "steps")
+    steps = range(run.step, config.steps)
+    for step in progress(steps, "Training the autoencoder", "steps", done=run.step):
         if time.monotonic() > until:
             break
         recent.append(run.advance(images(order.rows(step)).to(run.device), perceptual))

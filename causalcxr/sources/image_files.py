@@ -13,8 +13,9 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
 from causalcxr.files import remove_litter, settle
-from causalcxr.images import FileImages, progress
+from causalcxr.images import FileImages
 from causalcxr.marking import write_png
+from causalcxr.progress import progress, resuming
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
@@ -65,7 +66,8 @@ def write_images(
     encode = _ENCODERS[name](cohort, settings)
     rows = np.flatnonzero(images.available)
     few = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
-    for start in progress(range(0, len(rows), few), "Writing images"):
+    resuming(len(rows) - int(todo.sum()), len(rows), "images")
+    for start in progress(range(0, len(rows), few), "Writing", "images"):
         part = rows[start : start + few]
         part = part[todo[part]]
         if len(part):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.images import progress
+from causalcxr.progress import progress
 from causalcxr.sources.harmonised import ImagePaths, Ledger
 from causalcxr.sources.rows_of import Rows
 
@@ -59,7 +59,7 @@ class ImageFiles:
             unsafe |= np.array([_climbs(text) for text in directories], dtype=bool)[codes]
             for root in roots:
                 listings = _Listings(root)
-                asked = progress(range(len(directories)), f"Looking into {root.name}")
+                asked = progress(range(len(directories)), f"Looking into {root.name}", "folders")
                 present = [k for k in asked if listings.of(directories[k])]
                 if present:
                     wanted = (within < 0) & ~unsafe & np.isin(codes, present) & (base != "")

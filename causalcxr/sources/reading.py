@@ -24,7 +24,7 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 
 from causalcxr.errors import CohortError, nearest
-from causalcxr.images import progress
+from causalcxr.progress import progress
 
 __all__ = ["as_texts", "header_of", "line_of", "read_columns", "read_json", "read_json_lines"]
 

@@ -25,7 +25,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from causalcxr.files import read_text
-from causalcxr.images import progress
+from causalcxr.progress import progress
 from causalcxr.sources.policy import BLANK, FINDINGS, PATHOLOGIES, UNCERTAIN, N, P
 
 __all__ = ["label_report", "label_reports"]
@@ -130,7 +130,7 @@ def label_reports(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     for part in parts[1:]:
         whole = whole + "\n\n" + part
     codes, texts = pd.factorize(whole)
-    read = [label_report(text) for text in progress(texts, "Reading reports")]
+    read = [label_report(text) for text in progress(texts, "Reading", "reports")]
     found = np.array([[marks[name] for name in FINDINGS] for marks in read], dtype=np.int8)
     return {name: found[codes, k] for k, name in enumerate(FINDINGS)}
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.errors import CohortError
-from causalcxr.images import progress
+from causalcxr.progress import progress
 from causalcxr.rows import shown
 from causalcxr.sources.contract import Source, Table
 from causalcxr.sources.harmonised import Ledger
@@ -115,7 +115,9 @@ def read_headers(folder: str | Path, names: Sequence[str]) -> pd.DataFrame:
     safe = [".." not in name and (folder / name).is_file() for name in names]
     with ThreadPoolExecutor() as pool:
         files = [folder / name if there else None for name, there in zip(names, safe, strict=True)]
-        found = list(progress(pool.map(_attributes, files), "Reading DICOM headers"))
+        found = list(
+            progress(pool.map(_attributes, files), "Reading", "headers", total=len(files))
+        )
     table = pd.DataFrame(found, columns=[_SEX, _AGE], dtype=object)
     table.insert(0, "image_id", [Path(name).stem for name in names])
     return table

@@ -10,7 +10,8 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError
-from causalcxr.images import Images, Rows, progress, resized
+from causalcxr.images import Images, Rows, resized
+from causalcxr.progress import progress
 from causalcxr.result_digests import Digests
 from causalcxr.sources.provenance import recorded
 from causalcxr.store.index import SHARD, SLOT, SYNTHETIC, read_index
@@ -158,7 +159,7 @@ def check(folder: str | Path) -> Iterable[str]:
     manifest = opened(folder)
     wanted = dict(Digests(folder, manifest)) | {INDEX: manifest["index"]["sha256"]}
     wanted |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
-    for name in progress(sorted(wanted), "Checking files"):
+    for name in progress(sorted(wanted), "Checking", "files"):
         try:
             if digest_of(folder / name) != wanted[name]:
                 yield f"{folder / name}: changed since it was written"

@@ -14,7 +14,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.engine import run
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
-from causalcxr.images import progress
+from causalcxr.progress import Progress, progress, resuming
 from causalcxr.result_folder import ResultFolder
 from causalcxr.store.films import CohortFilms, Fault, Film, Films
 from causalcxr.store.finishing import finish
@@ -171,6 +171,7 @@ def _write_shards(
     desk: _Desk, plan: Plan, parts: list[_Part], workers: int, cluster: str | None
 ) -> None:
     left = [part for part in parts if not desk.note(part.number).exists()]
+    resuming(len(parts) - len(left), len(parts), "shards")
     several = _CLUSTER if cluster is not None else workers
     # Each task starts its readers anew, so alone there are as few tasks as may be.
     shares = 1 if several == 1 else _SHARES * several
@@ -178,9 +179,12 @@ def _write_shards(
     # A task holds the paths of its files: it is made when it is wanted, not for all at once.
     tasks = (_task(plan, some) for some in groups)
     # Closed whatever happens, so that no worker writes after this process has given up.
-    with closing(run(_write_task, tasks, desk, workers=workers, cluster=cluster)) as done:
-        for _ in progress(groups, "Writing shards"):
+    count = Progress("Writing", len(parts), "shards", done=len(parts) - len(left))
+    working = run(_write_task, tasks, desk, workers=workers, cluster=cluster)
+    with closing(working) as done, count:
+        for some in groups:
             next(done)
+            count.add(len(some))
 
 
 def _write_task(desk: _Desk, task: _Task) -> int:
@@ -218,5 +222,5 @@ def _filled(
 
 def _notes(desk: _Desk, parts: list[_Part]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield what was written: the rows of each shard, and the note on it."""
-    for part in progress(parts, "Reading notes"):
+    for part in progress(parts, "Reading notes", "shards"):
         yield part.rows, json.loads(desk.note(part.number).read_text(encoding="utf-8"))
