@@ -9,7 +9,7 @@ import numpy as np
 import causalcxr
 from causalcxr import Cohort
 from causalcxr.files import atomic_write
-from causalcxr.images import progress
+from causalcxr.progress import progress
 
 __all__ = ["filmed"]
 

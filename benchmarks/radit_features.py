@@ -20,7 +20,7 @@ from benchmarks._films import filmed
 from benchmarks._twins import GRAPH
 from causalcxr import Cohort
 from causalcxr.files import atomic_write
-from causalcxr.images import progress
+from causalcxr.progress import progress
 from causalcxr.radit.features import Features, save_features
 from causalcxr.tensors import sha256
 

@@ -171,7 +171,7 @@ def test_given_ctrl_c_then_status_130_and_one_line_says_how_to_resume(capsys):
     app = typer.Typer()
 
     @app.command()
-    def work(inside: bool) -> None:
+    def work(inside: bool = False) -> None:
         with resumable("outer"):
             if not inside:
                 signal.raise_signal(signal.SIGINT)

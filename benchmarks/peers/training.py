@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from causalcxr.files import atomic_write
-from causalcxr.images import progress
 from causalcxr.mechanisms.base import Columns
+from causalcxr.progress import progress
 
 __all__ = ["SHARES", "Loss", "kept_at", "steps", "trained"]
 
