@@ -17,8 +17,8 @@ from causalcxr.errors import CohortError, nearest
 from causalcxr.export_provenance import Provenance
 from causalcxr.files import read_text
 from causalcxr.graph import Graph
-from causalcxr.images import progress
 from causalcxr.marking import hardly_differs
+from causalcxr.progress import progress
 from causalcxr.sources import folder as saved_cohort
 from causalcxr.sources.decoding import Limits, decode
 from causalcxr.sources.table import read_cells
