@@ -96,6 +96,9 @@ def with_numbers(
         [71, 47]
     """
     numbers = np.asarray(new, dtype=np.float64)[changed]
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
+        array = _plain_numbers(values.to_numpy(), changed, numbers, variable.range)
+        return pd.Series(array, index=values.index, name=values.name)
     kind = kind_of(values)
     if kind == "string":
         cells: Sequence = [np.nan if math.isnan(each) else spelled(each) for each in numbers]
@@ -177,6 +180,24 @@ def _categorical(values: pd.Series, changed: np.ndarray, cells: np.ndarray) -> p
     return pd.Categorical.from_codes(codes, categories=categories, ordered=values.cat.ordered)
 
 
+def _plain_numbers(
+    values: np.ndarray,
+    changed: np.ndarray,
+    numbers: np.ndarray,
+    range: tuple[float, float] | None,
+) -> np.ndarray:
+    """Return a numpy column of numbers with some of them replaced."""
+    dtypes = [values.dtype]
+    if values.dtype.kind in "iu":
+        whole = (numbers == np.rint(numbers)).all()  # missing is not
+        dtypes = [values.dtype, np.dtype(np.int64)] if whole else []
+    dtypes.append(np.dtype(np.float64))
+    dtype = next(each for each in dtypes if _fits(numbers, each, range))
+    array = values.astype(dtype, copy=True)
+    array[changed] = numbers.astype(dtype)
+    return array
+
+
 def _plain(
     values: np.ndarray,
     changed: np.ndarray,
@@ -218,7 +239,7 @@ def _fits(cells: np.ndarray, dtype: np.dtype, range: tuple[float, float] | None)
     cells = cells[~pd.isna(cells)]
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return all(info.min <= each <= info.max for each in cells)
+        return not len(cells) or (info.min <= int(cells.min()) and int(cells.max()) <= info.max)
     if dtype == np.float64 or dtype.kind == "b":
         return True
     with np.errstate(over="ignore"):

@@ -79,7 +79,7 @@ class Cohort:
         self._source = str(source)
         self._origin = None if origin is None else str(origin)
         self._notes = tuple(notes)
-        self._table = pd.DataFrame(table).copy()
+        self._table = _as_table(table)
         self._table.index = _record_index(self._table.index, self._place)
         self._images = as_images(images, len(self._table))
         # Of a file's blank cells, the words for a missing value: a graph may have such a level.
@@ -505,6 +505,28 @@ class Cohort:
         if name == "patient":
             check_words(values, self.records, self._place)
         return values
+
+
+def _as_table(table: Any) -> pd.DataFrame:
+    """Return a copy of a table, or of what pandas makes one of: columns by name, a list of rows.
+
+    Raises:
+        CohortError: If it is anything else, such as the path of a file.
+    """
+    if isinstance(table, str | Path):
+        raise CohortError(
+            f"a Cohort is made of a table; to read {shown(str(table))}, write Cohort.load(path)"
+        )
+    if not isinstance(table, pd.DataFrame | Mapping | list):
+        raise CohortError(
+            f"a Cohort is made of a pandas DataFrame, not {type(table).__name__}; give one with a "
+            "column for each variable"
+        )
+    try:
+        return pd.DataFrame(table).copy()
+    except (ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0][:80]
+        raise CohortError(f"a Cohort is made of a pandas DataFrame: {reason}") from None
 
 
 def _record_index(index: pd.Index, place: str) -> pd.Index:

@@ -16,6 +16,7 @@ from causalcxr.audit.gates import changed_by
 from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
+from causalcxr.columns import decode
 from causalcxr.errors import AuditError, CohortError
 from causalcxr.evaluation_result import Evaluation
 from causalcxr.images import ArrayImages
@@ -186,7 +187,9 @@ def _axioms(
         noise = model.abduct(few.with_images(few.images.with_pixels(images)), seed=seed)
         return model.predict(noise, recompute=True).images[:]
 
-    facts = {name: few.table[_column(few, name)].tolist() for name in world.action.names}
+    columns = few.columns(model.graph)  # as levels: a table may spell them as 1 or True
+    acted = [model.graph.find(name) for name in world.action.names]
+    facts = {name: decode(columns[name], model.graph[name]).tolist() for name in acted}
     there = world.twin.head(cycled)
 
     def forth(images: np.ndarray) -> np.ndarray:
@@ -215,12 +218,6 @@ def _axioms(
     error = reversibility_errors(x, forth, back)
     kept = {"copy": 0.0, "oracle": 0.0, "patients": people}
     return [*rows, _row(world, "reversibility", "L1 there and back", error, options, **kept)]
-
-
-def _column(cohort: Cohort, name: str) -> str:
-    """Return the column of the table that is a variable of the graph."""
-    same = [c for c in cohort.table if str(c).lower().replace("_", " ") == name.lower()]
-    return same[0] if same else name
 
 
 def _similarity(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, object]]:

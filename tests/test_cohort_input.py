@@ -115,6 +115,23 @@ def test_given_records_that_are_no_cohort_then_the_message_says_how_to_make_one(
         as_cohort(records)
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("clinic.csv", r"to read 'clinic.csv', write Cohort.load\(path\)"),
+        (Path("clinic.csv"), r"write Cohort.load\(path\)"),
+        (pd.Series([1]), "not Series; give one with a column for each variable"),
+        (np.zeros((2, 2)), "not ndarray"),
+        (Cohort(pd.DataFrame({"A": ["N"]})), "not Cohort"),
+        (None, "not NoneType"),
+        ({"A": 1}, "a Cohort is made of a pandas DataFrame"),
+    ],
+)
+def test_given_no_table_then_no_cohort_is_made_of_it(table, message):
+    with pytest.raises(CohortError, match=message):
+        Cohort(table)
+
+
 def test_given_one_draw_or_none_then_the_values_are_equal_and_the_index_says_which(model, table):
     table = table.copy()
     table.loc[::7, "B"] = None

@@ -212,6 +212,17 @@ def test_given_a_missing_view_then_the_record_is_not_used(tmp_path):
         make_study(real, pool(30, 2), tmp_path / "s", trials=10)
 
 
+def test_given_whole_numbers_in_one_pool_and_floats_in_the_other_then_equal_ones_match(tmp_path):
+    codes = {"AP": 1, "PA": 2, "LATERAL": 3}
+    pools = []
+    for seed, dtype in ((1, "Int64"), (2, float)):
+        drawn = pool(30, seed)
+        table = drawn.table.assign(View=drawn.table["View"].map(codes).astype(dtype))
+        pools.append(Cohort(table, np.array(drawn.images[:])))
+    plan = make_study(*pools, tmp_path / "s", trials=10)
+    assert {trial.strata["View"] for trial in plan.trials} <= {"1", "2", "3"}
+
+
 def test_given_a_saved_plan_when_loaded_then_it_is_the_same_and_only_its_owner_reads_it(pairs):
     folder, plan = pairs
     again = Plan.load(folder)

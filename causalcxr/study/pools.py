@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
+from causalcxr.cells import spelled
 from causalcxr.cohort import Cohort
 from causalcxr.errors import StudyError, nearest
 from causalcxr.images import resized
@@ -132,7 +133,7 @@ def _candidates(
     order = rng.permutation(usable)
     patients = cohort.patients.to_numpy()[order]
     order = order[~pd.Series(patients).duplicated().to_numpy()]
-    texts = keys.iloc[order].astype(str)
+    texts = keys.iloc[order].map(spelled)  # 1 in one pool is 1.0 in the other
     return pd.Series([json.dumps(row) for row in texts.to_numpy().tolist()], order, dtype=object)
 
 
@@ -148,8 +149,8 @@ def _of_its_kind(cohort: Cohort, name: str) -> np.ndarray:
 
 
 def _column(table: pd.DataFrame, name: str, pool: str) -> pd.Series:
-    spelled = {str(c).lower().replace("_", " "): c for c in table.columns}
-    found = spelled.get(name.lower().replace("_", " "))
+    by_name = {str(c).lower().replace("_", " "): c for c in table.columns}
+    found = by_name.get(name.lower().replace("_", " "))
     if found is None:
         hint = nearest(name, map(str, table.columns)) or "; --match '' matches by nothing"
         raise StudyError(f"{pool} pool: no column {name!r} to match by{hint}")
