@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from causalcxr import Cohort
 from causalcxr.audit.classifiers import (
     FeatureClassifier,
+    ImageClassifier,
     ScoreTable,
     XRVClassifier,
     as_classifier,
@@ -162,3 +163,49 @@ def test_given_what_cannot_be_asked_then_the_remedy_is_told(tmp_path):
     twice = pd.Series([0.1, 0.2], index=["a", "a"])
     with pytest.raises(ClassifierError, match="record 'a' has two scores"):
         as_classifier(twice)
+
+
+# Threads
+
+
+class Wide(torch.nn.Module):
+    """A network whose sums depend on how many threads share them, and that can refuse copies."""
+
+    def __init__(self, copied=True):
+        super().__init__()
+        torch.manual_seed(0)
+        conv, norm = torch.nn.Conv2d(1, 64, 7, 2, 3), torch.nn.BatchNorm2d(128)
+        self.body = torch.nn.Sequential(conv, torch.nn.Conv2d(64, 128, 3, padding=1), norm)
+        self.head = torch.nn.Sequential(torch.nn.Linear(128, 1024), torch.nn.Linear(1024, 1))
+        self.copied = copied
+
+    def __deepcopy__(self, memo):
+        if not self.copied:
+            raise TypeError("no copies")
+        found = Wide()
+        found.body, found.head = self.body, self.head
+        return found.train(self.training)
+
+    def forward(self, x):
+        assert not self.training
+        return self.head(self.body(x).mean((2, 3))).sigmoid()[:, 0]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_given_one_two_or_three_threads_then_a_network_gives_the_same_scores_bit_for_bit(copied):
+    images = np.random.default_rng(0).random((90, 1, 32, 32)).astype(np.float32)
+    cohort = Cohort(pd.DataFrame({"A": range(90)}), images)
+    network, before = Wide(copied), torch.get_num_threads()
+    classifier = ImageClassifier(network, batch=20)
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(classifier.scores(cohort))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.ptp(found[0]) > 0
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+    assert network.training  # as it was

@@ -75,15 +75,25 @@ class ImageClassifier(Classifier):
                 "images, or audit a classifier of features"
             )
         starts = range(0, len(cohort), self.batch)
-        parts = [
-            self._scored(cohort.images[k : k + self.batch])
-            for k in progress(starts, "Scoring", "images")
-        ]
+        batches = (
+            cohort.images[k : k + self.batch] for k in progress(starts, "Scoring", "images")
+        )
+        if _is_module(self.function):
+            from causalcxr.threads import asked_in_order
+
+            was = self.function.training
+            self.function.eval()
+            try:
+                parts = list(asked_in_order(self.function, self._scored, batches))
+            finally:
+                self.function.train(was)
+        else:
+            parts = [self._scored(self.function, images) for images in batches]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def _scored(self, images: np.ndarray) -> np.ndarray:
+    def _scored(self, function: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:
         """Return the scores of a batch, one an image."""
-        answer = one_array(self._answer(self._prepared(images)), self.outputs, self.name)
+        answer = one_array(self._answer(function, self._prepared(images)), self.outputs, self.name)
         found = self._column(answer)
         if found.ndim == 0 or len(found) != len(images):
             raise ClassifierError(
@@ -96,21 +106,16 @@ class ImageClassifier(Classifier):
         """Return images as the function wants them."""
         return images
 
-    def _answer(self, images: np.ndarray) -> Any:
-        if not _is_module(self.function):
-            return self.function(images)
+    def _answer(self, function: Callable[[Any], Any], images: np.ndarray) -> Any:
+        if not _is_module(function):
+            return function(images)
         import torch
 
         # Of quantised networks some weights are whole numbers, which no image is.
-        weights = (p for p in self.function.parameters() if p.is_floating_point())
-        was = self.function.training
+        weights = (p for p in function.parameters() if p.is_floating_point())
         x = torch.from_numpy(images).to(next(weights, torch.zeros(())))
-        self.function.eval()
-        try:
-            with torch.no_grad():
-                return self.function(x)
-        finally:
-            self.function.train(was)
+        with torch.no_grad():
+            return function(x)
 
     def _column(self, answer: np.ndarray) -> np.ndarray:
         if self.column is None or answer.ndim == 1:

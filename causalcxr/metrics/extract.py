@@ -12,6 +12,7 @@ from causalcxr.errors import CausalCXRError, nearest
 from causalcxr.images import Images, as_images
 from causalcxr.metrics.inputs import row_blocks
 from causalcxr.radit.features import load_features
+from causalcxr.threads import asked_in_order
 
 __all__ = ["PREPROCESSING", "Extractor", "chexgenbench", "extract", "feature_batches"]
 
@@ -61,7 +62,7 @@ def feature_batches(
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Iterator[np.ndarray]:
-    """Yield the features of images, (b, d) float32, of which one batch is held at a time.
+    """Yield the features of images, (b, d) float32, of which one batch a thread is held at a time.
 
     Args:
         images: Every record must have one. An array has shape (n, 1, H, W) or (n, H, W).
@@ -135,9 +136,17 @@ def _batches(
     progress: Progress | None,
     device: str,
 ) -> Iterator[np.ndarray]:
-    for rows in row_blocks(len(images), batch):
-        with torch.no_grad():
-            found = encoder(seen(torch.from_numpy(images[rows]).to(device)))
+    @torch.no_grad()
+    def ask(encoder: Extractor, pixels: np.ndarray) -> Tensor:
+        return encoder(seen(torch.from_numpy(pixels).to(device)))
+
+    blocks = list(row_blocks(len(images), batch))
+    pixels = (images[rows] for rows in blocks)
+    if isinstance(encoder, nn.Module):
+        answers = asked_in_order(encoder, ask, pixels)
+    else:
+        answers = (ask(encoder, part) for part in pixels)
+    for rows, found in zip(blocks, answers, strict=True):
         count = rows.stop - rows.start
         if found.ndim != 2 or len(found) != count:
             raise CausalCXRError(
