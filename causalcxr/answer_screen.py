@@ -87,7 +87,7 @@ def show_check(found: Check) -> None:
             }
         )
     lines.sort(key=lambda line: line["equation"] not in failed)
-    show(str(found).splitlines()[0], lines, "no equation could be tested")
+    show(found.heading, lines, "no equation could be tested")
     for name, why in found.untested.items():
         print(f"not tested: {name}: {why}")
 

@@ -122,7 +122,7 @@ def audit_job(
         "Effects on the score",
         _lines(found.effects[["group", "kind", "mean", "low", "high", "p"]]),
     )
-    for sentence in found.summary():
+    for sentence in found.sentences:
         console().print(sentence, markup=False, highlight=False)
     console().print(
         f"{out / 'report.html'}: the report; tables and audit.json beside it", markup=False

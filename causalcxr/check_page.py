@@ -8,7 +8,6 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.special import ndtri
 from scipy.stats import binom
 
@@ -45,7 +44,7 @@ def page(
     panels: Mapping[str, tuple[Panel, Sequence[str]]],
     title: str,
     path: str | Path | None = None,
-) -> Figure:
+) -> Page:
     """Draw two panels an equation: the histogram of ranks, and calibration or quantiles.
 
     Args:

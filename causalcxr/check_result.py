@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,16 @@ import pandas as pd
 from causalcxr.check_page import Panel, page
 from causalcxr.goodness import benjamini_hochberg
 from causalcxr.mechanism_spec import FrozenDict
+from causalcxr.result import Shown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from causalcxr.page import Page
 
 __all__ = ["Check"]
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Shown):
     """What the tests of a model's equations found; see `causalcxr.checks.check`.
 
     Args:
@@ -94,7 +95,7 @@ class Check:
         bad = self._tests[self._tests["failed"]].sort_values(["q", "effect"], kind="stable")
         return {name: tuple(part["told"]) for name, part in bad.groupby("variable", sort=False)}
 
-    def plot(self, path: str | Path | None = None) -> "Figure":
+    def plot(self, path: str | Path | None = None) -> "Page":
         """Draw every equation on one page: ranks, and calibration or quantiles.
 
         Args:
@@ -102,13 +103,51 @@ class Check:
         """
         failed = self.failed
         panels = {name: (panel, failed.get(name, ())) for name, panel in self._panels.items()}
-        return page(panels, str(self).splitlines()[0], path)
+        return page(panels, self.heading, path)
 
-    def __str__(self) -> str:
-        names = self._tests["variable"].nunique()
-        failed = self.failed
-        head = f"{len(failed)} of {names} equations fail on {self.rows:,} records ({self.where})"
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tests and the likelihood, as they are written."""
+        return {"tests": self.table, "likelihood": self.likelihood}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was asked, for a manifest."""
+        return {
+            "records": self.rows,
+            "split": self.where,
+            "alpha": self.alpha,
+            "least": self.least,
+            "untested": dict(self.untested),
+        }
+
+    @property
+    def heading(self) -> str:
+        """How many equations fail of those that could be tested, and under which rule."""
+        tested = self._tests["variable"].nunique()
+        records = f"{self.rows:,} records ({self.where})"
+        if not tested:
+            return f"not tested: none of {len(self.untested)} equations, on {records}"
+        left = f", {len(self.untested)} not tested," if self.untested else ""
         rule = f"{self.family} tests, false discovery rate {self.alpha:g}, least {self.least:g}"
-        lines = [f"{head}; {rule}"]
-        lines += [f"  {name}: {'; '.join(why)}" for name, why in failed.items()]
-        return "\n".join(lines)
+        return f"{len(self.failed)} of {tested} equations fail{left} on {records}; {rule}"
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row an equation: its `verdict`, and `why` it fails or was not tested."""
+        failed, rows = self.failed, {}
+        for name, part in self._tests.groupby("variable", sort=False):
+            worst = part.sort_values(["q", "effect"], ascending=[True, False]).iloc[0]
+            verdict, why = ("fails", "; ".join(failed[name])) if name in failed else ("ok", "")
+            rows[name] = (verdict, int(worst["n"]), worst["effect"], worst["q"], why)
+        rows |= {
+            name: ("not tested", 0, np.nan, np.nan, why) for name, why in self.untested.items()
+        }
+        columns = ["verdict", "records", "effect", "q", "why"]
+        table = pd.DataFrame(rows.values(), index=pd.Index(rows, name="variable"), columns=columns)
+        order = {"fails": 0, "ok": 1, "not tested": 2}
+        return table.sort_values("verdict", key=lambda v: v.map(order), kind="stable")
+
+    def _printed(self) -> pd.DataFrame:
+        """Return the equations that fail or were not tested."""
+        summary = self.summary()
+        return summary[summary["verdict"] != "ok"]

@@ -101,7 +101,9 @@ def check(
             subject = _Subject(model.graph[name], mechanism, parents, own)
             usable = subject.observe(columns[name][chosen], groups)
             if usable < _FEWEST:
-                untested[name] = f"{usable} of {len(chosen):,} records have a value and a law"
+                untested[name] = (
+                    f"{usable} of {len(chosen):,} records can be tested; {_FEWEST} are needed"
+                )
                 continue
             found.append(subject.report(columns[name][rest]))
     return Check.of(found, untested, len(chosen), where, alpha=alpha, least=least)

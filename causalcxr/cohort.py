@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.alignment import aligned
-from causalcxr.columns import encode, frame, matches, replace
+from causalcxr.columns import encode, frame, matches, replace, worded_column
 from causalcxr.conditions import answering
 from causalcxr.errors import CohortError, nearest
 from causalcxr.graph import Graph
 from causalcxr.ids import as_ids, check_words, missing_ids
 from causalcxr.images import Images, as_images
+from causalcxr.result import Shown
 from causalcxr.rows import by_id, by_mask, by_position, shown
 from causalcxr.splits import SPLITS, check_splits, draw_splits
 
 if TYPE_CHECKING:
     from causalcxr.comparison import Comparison
+    from causalcxr.page import Page
 
 __all__ = ["Cohort"]
 
@@ -34,7 +36,7 @@ class _ById:
         return self._cohort._take(by_id(ids, self._cohort.index))
 
 
-class Cohort:
+class Cohort(Shown):
     """Hold records and their radiographs; nothing changes it, every method returns another.
 
     Args:
@@ -239,6 +241,46 @@ class Cohort:
         images = f"{self._images.available.sum():,} images" if self.has_images else "no images"
         counts = f"{len(self):,} records of {self._patients.nunique():,} patients"
         return f"Cohort({counts}, {images}, from {self.source})"
+
+    # What it shows
+
+    @property
+    def heading(self) -> str:
+        """How many records, patients and images, and from where."""
+        return repr(self)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a column: how many values are `known` and `missing`, and `what` they are.
+
+        Of numbers that is their mean and standard deviation, of levels their shares.
+        """
+        rows = [
+            (int(column.notna().sum()), int(column.isna().sum()), worded_column(column))
+            for _, column in self._table.items()
+        ]
+        index = pd.Index([str(name) for name in self._table.columns], name="column")
+        return pd.DataFrame(rows, index=index, columns=["known", "missing", "what"])
+
+    def plot(self, n: int = 24, path: str | Path | None = None) -> "Page":
+        """Draw the first n images, synthetic ones marked; without images, what is known.
+
+        Args:
+            n: How many images.
+            path: A file to write the picture to, PNG.
+        """
+        if self.has_images:
+            from causalcxr.contact_sheet import contact_sheet
+            from causalcxr.marking import synthetic
+
+            some = self.with_images_only().head(n)
+            names = [str(name) for name in some.index]
+            return contact_sheet(some.images[:], names, path=path, synthetic=synthetic(some))
+        from causalcxr.bar_page import bars
+
+        names = [str(name) for name in self._table.columns]
+        share = self._table.notna().mean()
+        label = "share of records with a value"
+        return bars(names, share, title=self.heading, label=label, path=path)
 
     # Columns
 

@@ -18,12 +18,33 @@ from causalcxr.graph import Graph, Variable
 from causalcxr.rows import shown
 from causalcxr.variables import LARGEST
 
-__all__ = ["MISSING_WORDS", "decode", "encode", "frame", "matches", "replace"]
+__all__ = ["MISSING_WORDS", "decode", "encode", "frame", "matches", "replace", "worded_column"]
 
 # How spreadsheets and statistics programs write an empty cell.
 MISSING_WORDS = ("NA", "NaN", "nan")
+_LISTED = 6  # levels whose shares are listed
 _UNKNOWN = (*MISSING_WORDS, "U")  # U is how the harmonised tables of the field spell it
 _DATES = (date, timedelta, time, pd.Period, np.datetime64, np.timedelta64)
+
+
+def worded_column(column: pd.Series) -> str:
+    """Return what a column holds, in words: a mean, or the shares of its levels.
+
+    Example:
+        >>> worded_column(pd.Series(["F", "M", "F", None])), worded_column(pd.Series([60.0, 50]))
+        ('F 67 %, M 33 %', 'mean 55, sd 7.071')
+    """
+    known = column.dropna()
+    if not len(known):
+        return "nothing"
+    if pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known):
+        values = known.to_numpy(dtype=np.float64)
+        spread = f", sd {values.std(ddof=1):.4g}" if len(values) > 1 else ""
+        return f"mean {values.mean():.4g}{spread}"
+    shares = known.astype(str).value_counts(normalize=True, sort=True)
+    if len(shares) > _LISTED:
+        return f"{len(shares):,} different values"
+    return ", ".join(f"{level} {100 * share:.0f} %" for level, share in shares.items())
 
 
 def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[str, str]:

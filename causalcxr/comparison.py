@@ -10,17 +10,17 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from causalcxr.cells import present
 from causalcxr.errors import CohortError
+from causalcxr.result import Shown
 from causalcxr.rows import shown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from causalcxr.cohort_input import Records
+    from causalcxr.page import Page
 
 __all__ = ["Comparison"]
 
 
-class Comparison:
+class Comparison(Shown):
     """Tell what differs between records and their twins; missing beside missing is the same.
 
     Args:
@@ -107,16 +107,37 @@ class Comparison:
             for name in names
         )
 
-    def plot(self, n: int = 8, path: str | Path | None = None) -> "Figure":
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The values that changed, and how many by variable, as they are written."""
+        return {"changes": self.table, "summary": self.summary()}
+
+    @property
+    def heading(self) -> str:
+        """How many records, and how many values changed."""
+        counts = self.changed.sum()
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        return f"{len(self):,} records; changed: {told or 'nothing'}"
+
+    def plot(self, n: int = 8, path: str | Path | None = None) -> "Page":
         """Draw factual, twin and difference of n records, those in which something changed first.
+
+        Without images on both sides, draw in what share of the records each variable changed.
 
         Args:
             n: How many records.
             path: A file to write the picture to.
 
         Raises:
-            CohortError: If no record has an image on both sides.
+            CohortError: If n is below 1, or no record has an image on both sides.
         """
+        if not (self.factual.has_images and self.counterfactual.has_images):
+            from causalcxr.bar_page import bars
+
+            share = self.changed.mean()
+            label = "share of records in which it changed"
+            names = [str(name) for name in share.index]
+            return bars(names, share, title=self.heading, label=label, path=path)
         from causalcxr.contact_sheet import pairs
 
         rows = self._rows_to_show(n)
@@ -132,8 +153,6 @@ class Comparison:
 
     def _rows_to_show(self, n: int) -> np.ndarray:
         sides = (self.factual.images, self.counterfactual.images)
-        if any(images is None for images in sides):
-            raise CohortError("both cohorts need images to be drawn; compare .table instead")
         both = np.flatnonzero(sides[0].available & sides[1].available)
         if not len(both) or n < 1:
             raise CohortError("no record has an image on both sides; nothing to draw")
@@ -144,9 +163,7 @@ class Comparison:
         return len(self.factual)
 
     def __repr__(self) -> str:
-        counts = self.changed.sum()
-        told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-        return f"Comparison({len(self):,} records; changed: {told or 'nothing'})"
+        return f"Comparison({self.heading})"
 
 
 def _differs(before: pd.Series, after: pd.Series) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from causalcxr.errors import CohortError
@@ -33,7 +32,7 @@ def pairs(
     *,
     changes: Sequence[str] | None = None,
     synthetic: tuple[Sequence[bool], Sequence[bool]] | None = None,
-) -> Figure:
+) -> Page:
     """Draw factual | twin | difference for n records on one page.
 
     Differences are twin minus factual on one symmetric scale for the whole page: red where the
@@ -80,7 +79,7 @@ def contact_sheet(
     path: str | Path | None = None,
     *,
     synthetic: bool | Sequence[bool] = True,
-) -> Figure:
+) -> Page:
     """Draw n radiographs in a grid, a caption above each.
 
     Args:
@@ -182,7 +181,7 @@ class _Page:
         note = "difference: red where the twin is brighter"
         self.write(self.left, 0.23, note, color=_GREY, size=6)
 
-    def finished(self, path: str | Path | None) -> Figure:
+    def finished(self, path: str | Path | None) -> Page:
         """Return the figure, written to a file if one is given."""
         if path is not None:
             atomic_write(path, self.figure.png())

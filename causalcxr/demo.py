@@ -55,7 +55,7 @@ def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
 
     graph = Graph.load("cxr7")
     patients = Cohort.load("phantom", n=n, seed=seed)
-    say(f"{patients}")
+    say(f"{patients!r}")
     model = SCM(graph).fit(patients, seed=seed)
     model.save(out / "model")
     graph.draw(out / "graph.png")

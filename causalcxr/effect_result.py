@@ -13,12 +13,13 @@ from causalcxr.effect_page import page
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.page import Page
+from causalcxr.result import Shown
 
 __all__ = ["Effect", "clustered_mean", "features"]
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
+class Effect(Shown):
     """The twins of each record under an action and under its baseline, and their difference.
 
     Args:
@@ -76,6 +77,28 @@ class Effect:
             rows.append((name, level, int(known.sum()), *mean, change, se, share, share_se))
         columns = ["variable", "level", "n", "baseline", "active"]
         return pd.DataFrame(rows, columns=[*columns, "change", "se", "changed", "changed_se"])
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The effect, and the differences record by record, as they are written."""
+        return {"effect": self.table, "record by record": self.differences}
+
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        return self.words
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a number and level that changes in some record.
+
+        The first of two levels is left out, as it says one less the other.
+        """
+        table = self.table
+        first = ~table.duplicated("variable")
+        two = table.groupby("variable")["level"].transform("size") == 2
+        kept = table[(table["changed"] > 0) & ~(first & two & (table["level"] != ""))]
+        columns = ["n", "baseline", "active", "change", "se", "changed"]
+        return kept.set_index(["variable", "level"])[columns]
 
     def plot(self, path: str | Path | None = None) -> Page:
         """Draw the change of every level's probability that changes, with 95 % intervals.

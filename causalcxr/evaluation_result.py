@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from causalcxr.bar_page import written
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write, holds_others
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from causalcxr.page import Page
+from causalcxr.result import Shown
 
 __all__ = ["Evaluation"]
 
@@ -23,7 +23,7 @@ _SHOWN = 6  # patients a question
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Shown):
     """Hold how sound a model's counterfactual images are.
 
     Args:
@@ -36,12 +36,23 @@ class Evaluation:
     pictures: Mapping[str, tuple[Cohort, Cohort, np.ndarray | None]]
     about: Mapping[str, Any]
 
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        asked = ", ".join(self.pictures)
+        return f"evaluation of {self.about['model']} under {asked}: {len(self.table)} measures"
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a question and measure, beside copy and oracle."""
+        columns = ["value", "low", "high", "copy", "oracle"]
+        return self.table.set_index(["question", "axiom", "measure"])[columns]
+
     def of(self, measure: str, question: str | None = None) -> pd.DataFrame:
         """Return the rows of a measure."""
         rows = self.table["measure"] == measure
         return self.table[rows & ((self.table["question"] == question) | (question is None))]
 
-    def sheet(self, question: str, path: str | Path | None = None) -> "Figure":
+    def sheet(self, question: str, path: str | Path | None = None) -> Page:
         """Draw records, twins, and true twins where they are known."""
         cohort, twin, true = self.pictures[question]
         some = slice(0, _SHOWN)
@@ -58,13 +69,15 @@ class Evaluation:
         made = np.stack(marks, 1).ravel()
         return contact_sheet(stacked, captions, len(words) * 2, path, synthetic=made)
 
-    def figure(self) -> "Figure":
-        """Draw every measure between its copy and its oracle, a panel an axiom."""
-        from matplotlib.figure import Figure
+    def plot(self, path: str | Path | None = None) -> Page:
+        """Draw every measure between its copy and its oracle, a panel an axiom.
 
+        Args:
+            path: A file to write the picture to, PNG.
+        """
         axioms = list(dict.fromkeys(self.table["axiom"]))
         sizes = [len(self.table[self.table["axiom"] == name]) for name in axioms]
-        figure = Figure(figsize=(9, 0.9 * len(axioms) + 0.26 * sum(sizes)), layout="constrained")
+        figure = Page(figsize=(9, 0.9 * len(axioms) + 0.26 * sum(sizes)), layout="constrained")
         panels = figure.subplots(
             len(axioms), 1, height_ratios=[n + 1.5 for n in sizes], squeeze=False
         )
@@ -79,7 +92,7 @@ class Evaluation:
             axes.invert_yaxis()
             axes.set_title(name, loc="left", fontsize=10)
         panels[0, 0].legend(fontsize=8)
-        return figure
+        return written(figure, path)
 
     def save(self, folder: str | Path) -> Path:
         """Write `evaluation.csv`, `evaluation.png`, a sheet a question, and `evaluation.json`.
@@ -93,7 +106,7 @@ class Evaluation:
             raise AuditError(f"{folder}: is not empty and holds no evaluation; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "evaluation.csv", self.table.to_csv(index=False))
-        self.figure().savefig(folder / "evaluation.png", dpi=120)
+        self.plot(folder / "evaluation.png")
         for k, question in enumerate(self.pictures, 1):
             self.sheet(question, folder / f"pairs-{k}.png")
         rows = json.loads(self.table.to_json(orient="records"))

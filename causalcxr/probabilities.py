@@ -13,6 +13,7 @@ from causalcxr.enumeration import exact
 from causalcxr.errors import InterventionError, ModelError
 from causalcxr.noise import Draws
 from causalcxr.prediction import settled
+from causalcxr.probabilities_result import Probabilities
 from causalcxr.threads import one_thread
 from causalcxr.twin_laws import Case, drawn
 
@@ -35,7 +36,7 @@ def probabilities(
     draws: int = 200,
     seed: int = 0,
     beyond_range: bool = False,
-) -> pd.DataFrame:
+) -> Probabilities:
     """Return P(twin = level | all that is observed of the record) for discrete variables.
 
     A variable whose moving ancestors are discrete and have at most 4,096 joint states is
@@ -53,25 +54,24 @@ def probabilities(
         beyond_range: See `SCM.do`.
 
     Returns:
-        Columns (variable, level), one row a record. NaN where the twin is missing for certain;
-        else a row's levels sum to one less the probability that the twin is missing. `attrs` tells
-        how: "method" is "exact" or "draws" for each variable, "standard_error" the largest of
-        each variable over records and levels (0 where exact), "draws" their number.
+        Its `table` has the columns (variable, level), one row a record; `method` is "exact" or
+        "draws" for each variable, `standard_error` the largest of each variable over records and
+        levels (0 where exact).
 
     Raises:
         CohortError, InterventionError, ModelError: As `SCM.do` and `SCM.abduct` do.
         InterventionError: If a variable has no levels.
 
     Example:
-        >>> from causalcxr import SCM, Graph
+        >>> from causalcxr import SCM, Cohort, Graph
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
         >>> found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), {"sex": "M"})
-        >>> found.columns.tolist(), found.attrs["method"]
-        ([('Edema', 'N'), ('Edema', 'P')], {'Edema': 'exact'})
-        >>> found.iloc[1].tolist()
-        [1.0, 0.0]
+        >>> found
+        Probabilities(do(Sex=M); 100 rows of Edema)
+        >>> found.table.iloc[1].tolist(), dict(found.method)
+        ([1.0, 0.0], {'Edema': 'exact'})
     """
     cohort = as_cohort(cohort)
     case, numbers = case_of(model, cohort, action, hold, beyond_range, seed)
@@ -81,10 +81,10 @@ def probabilities(
     table = pd.DataFrame(torch.cat(values, 1).double().numpy(), index=cohort.index)
     labels = tuple(zip(*levels, strict=True)) or ((), ())
     table.columns = pd.MultiIndex.from_arrays(labels, names=["variable", "level"])
-    table.attrs["method"] = {name: method for name, (_, _, method) in laws.items()}
-    table.attrs["standard_error"] = {name: _largest(error) for name, (_, error, _) in laws.items()}
-    table.attrs["draws"] = draws
-    return table
+    methods = {name: method for name, (_, _, method) in laws.items()}
+    errors = {name: _largest(error) for name, (_, error, _) in laws.items()}
+    words = model.do(action, hold=hold, beyond_range=beyond_range)._told()
+    return Probabilities(words, methods, errors, draws, table)
 
 
 def case_of(

@@ -24,6 +24,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.errors import InterventionError
 from causalcxr.interventions import Intervention, parse
 from causalcxr.jobs import Selection
+from causalcxr.probabilities_result import Probabilities
 from causalcxr.progress import Progress
 from causalcxr.scm import SCM
 
@@ -221,7 +222,7 @@ def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -
     title = f"{bound.describe()}, {len(cohort):,} records: mean probability of each level"
     show_probabilities(means, title, model.graph)
     about = {"action": bound.to_json(), "draws": asked.draws, "records": len(cohort)}
-    asked.write("probabilities", model, {"probabilities": found, "means": means}, about)
+    asked.write("probabilities", model, {"probabilities": found.table, "means": means}, about)
 
 
 def sensitivity_job(
@@ -292,11 +293,11 @@ def _path(text: str) -> tuple[str | EllipsisType, ...]:
     return tuple(... if word == "..." else word for word in words)
 
 
-def _means(found: pd.DataFrame, model: SCM, cohort: Cohort) -> pd.DataFrame:
+def _means(found: Probabilities, model: SCM, cohort: Cohort) -> pd.DataFrame:
     """Return, for each level, its share among the facts and its mean probability."""
     facts = cohort.columns(model.graph)
     lines = []
-    for name, level in found.columns:
+    for name, level in found.table.columns:
         fact = facts[name][~np.isnan(facts[name])]
         position = model.graph[name].levels.index(level)
         lines.append(
@@ -306,8 +307,8 @@ def _means(found: pd.DataFrame, model: SCM, cohort: Cohort) -> pd.DataFrame:
                 "factual": float((fact == position).mean()) if len(fact) else np.nan,
                 "probability": float(found[name, level].mean()),
                 "records": int(found[name, level].notna().sum()),
-                "method": found.attrs["method"][name],
-                "largest standard error": found.attrs["standard_error"][name],
+                "method": found.method[name],
+                "largest standard error": found.standard_error[name],
             }
         )
     return pd.DataFrame(lines)

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from causalcxr.asking import Action, action_of, check_options
 from causalcxr.cohort_input import Records
 
@@ -13,8 +11,10 @@ if TYPE_CHECKING:
     from causalcxr.edge_paths import Path
     from causalcxr.effect_result import Effect
     from causalcxr.model_comparison import ModelComparison
+    from causalcxr.probabilities_result import Probabilities
     from causalcxr.pyro_program import PyroProgram
     from causalcxr.sensitivity import Sensitivity
+    from causalcxr.support_result import Support
 
 __all__ = ["Questions"]
 
@@ -92,7 +92,7 @@ class Questions:
         seed: int = 0,
         beyond_range: bool = False,
         **values: Any,
-    ) -> pd.DataFrame:
+    ) -> "Probabilities":
         """Return P(twin = level | the record), exact where few states allow; see `probabilities`.
 
         Args:
@@ -110,12 +110,13 @@ class Questions:
             InterventionError: If a variable has no levels.
 
         Example:
-            >>> from causalcxr import SCM, Graph
+            >>> import pandas as pd
+            >>> from causalcxr import SCM, Cohort, Graph
             >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
             >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
             >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
             >>> model = SCM(graph).fit(Cohort(table))
-            >>> model.probabilities(Cohort(table), sex="M").iloc[1].tolist()
+            >>> model.probabilities(Cohort(table), sex="M").table.iloc[1].tolist()
             [1.0, 0.0]
         """
         from causalcxr.probabilities import probabilities
@@ -190,7 +191,7 @@ class Questions:
         seed: int = 0,
         beyond_range: bool = False,
         **values: Any,
-    ) -> pd.DataFrame:
+    ) -> "Support":
         """Return how much training data stands behind each record's twin; see `support`.
 
         Args:

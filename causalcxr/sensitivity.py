@@ -19,6 +19,7 @@ from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.noise import Draws
 from causalcxr.page import Page
 from causalcxr.probabilities import case_of, targets_of
+from causalcxr.result import Shown
 from causalcxr.threads import one_thread
 from causalcxr.transitions import COUPLINGS
 from causalcxr.twin_laws import Case, drawn
@@ -37,7 +38,7 @@ _BAR, _INK, _GREY, _ACCENT = "#DCE8F4", "#1a1a1a", "#6a6a6a", "#b3261e"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sensitivity:
+class Sensitivity(Shown):
     """What each coupling answers, and what any coupling at all must answer.
 
     Args:
@@ -68,6 +69,20 @@ class Sensitivity:
         """The rows of `table` that tell how probable any change is, one a variable."""
         rows = self._table.index.get_level_values("outcome") == "change"
         return self._table[rows].droplevel("outcome").drop(columns="factual")
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was asked, for a manifest."""
+        return {"action": self.action, "vary": self.vary, "draws": self.draws}
+
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        return f"{self.action}: mean probability of change under each coupling"
+
+    def summary(self) -> pd.DataFrame:
+        """Return the mean probability of change of each variable; see `changes`."""
+        return self.changes.drop(columns=["width", "relative_width"])
 
     def plot(self, path: str | Path | None = None) -> Page:
         """Draw, for each variable, the bounds of the probability of change and every coupling.
@@ -135,7 +150,7 @@ def sensitivity(
         InterventionError: If a variable cannot change, or `vary` is another word.
 
     Example:
-        >>> from causalcxr import SCM, Graph
+        >>> from causalcxr import SCM, Cohort, Graph
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})

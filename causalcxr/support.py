@@ -15,11 +15,12 @@ from causalcxr.errors import InterventionError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention
 from causalcxr.mechanisms.encoding import ParentEncoder
+from causalcxr.support_result import Support
 
 if TYPE_CHECKING:
     from causalcxr.scm import SCM
 
-__all__ = ["count_support", "equal", "flagged", "require_support", "support"]
+__all__ = ["count_support", "equal", "require_support", "support"]
 
 _MEASURES = ("records", "beyond")
 
@@ -99,7 +100,7 @@ def support(
     few: int = 20,
     seed: int = 0,
     beyond_range: bool = False,
-) -> pd.DataFrame:
+) -> Support:
     """Return, for each record, how much training data its equations have where they are asked.
 
     An equation is asked under the factual parents of a record, and under those of its twin. For
@@ -125,14 +126,14 @@ def support(
         beyond_range: See `SCM.do`.
 
     Returns:
-        Columns (variable, measure), one row a record; `attrs["exact"]` tells of which variables
-        `records` are counts rather than upper bounds.
+        Its `table` has the columns (variable, measure), one row a record; `exact` says of which
+        variables `records` are counts rather than upper bounds.
 
     Raises:
         CohortError, InterventionError, ModelError: As `SCM.counterfactual` does.
 
     Example:
-        >>> from causalcxr import SCM
+        >>> from causalcxr import SCM, Cohort
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "F", "M"] * 30, "Edema": ["N", "P"] * 45})
@@ -168,8 +169,7 @@ def support(
     table = pd.DataFrame(dict(enumerate(columns.values())), index=cohort.index)
     if index is not None:
         table.columns = index
-    table.attrs["exact"] = exact
-    return table
+    return Support(acted._told(), few, exact, table)
 
 
 def _same_levels(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -206,12 +206,6 @@ def _further_out(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> n
             z = score(column.nan_to_num()).numpy()
             share.append(np.where(column.isnan().numpy(), np.nan, ndtr(-np.abs(z))))
     return np.fmin.reduce(share) * fitted.rows
-
-
-def flagged(table: pd.DataFrame) -> np.ndarray:
-    """Return which records' twins rest on a flagged equation, (n,), of what `support` returned."""
-    flags = [table[column].to_numpy(bool) for column in table if column[1] == "flag"]
-    return np.any(flags, axis=0) if flags else np.zeros(len(table), dtype=bool)
 
 
 def equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:

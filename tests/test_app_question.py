@@ -61,7 +61,7 @@ def test_given_levels_that_can_change_then_probabilities_are_those_of_the_model(
     patient, question = cohort.at([0]), Question({"Sex": "M", "Age": 30})
     answer = Visit(model, patient).ask(question)
     found = model.probabilities(patient, question.action)
-    for name in found.columns.get_level_values(0).unique():
+    for name in found.table.columns.get_level_values(0).unique():
         told = {each.level: each.probability for each in line(answer, name).chances}
         assert told == pytest.approx(found[name].iloc[0].to_dict(), abs=1e-12)
         assert line(answer, name).method == "exact"

@@ -265,7 +265,7 @@ def test_given_a_constant_classifier_and_groups_of_one_class_then_both_are_named
             threshold=0.5,
             bootstrap=50,
         )
-    said = " ".join(found.summary())
+    said = " ".join(found.sentences)
     assert "gives every record the same score, 0.3" in said
     assert "Group Ward=north is all positive" in said
     auroc = found.observed.table.set_index(["group", "measure"])["estimate"]

@@ -295,7 +295,7 @@ def test_given_a_reader_then_amplification_and_gates_are_told(whole, page):
 
 def test_given_an_audit_then_the_summary_seeds_and_hashes_stand_in_the_page(whole, page):
     text = page.text
-    for sentence in whole.summary():
+    for sentence in whole.sentences:
         assert re.sub(r"(?<=\s)-(?=\d)", "−", sentence) in text
     for value in (whole.about["graph_hash"], whole.about["versions"]["numpy"], "not for clinical"):
         assert value in text

@@ -248,7 +248,7 @@ def test_given_missing_values_then_they_are_left_out_and_a_missing_cause_is_a_le
     assert rows.loc[("Weight", "noise"), "n"] == N
     assert "Weight" not in found.failed
     assert set(found.untested) == {"Edema", "Healthy"}
-    assert found.untested["Edema"] == f"0 of {N:,} records have a value and a law"
+    assert found.untested["Edema"] == f"0 of {N:,} records can be tested; 50 are needed"
 
 
 def test_given_no_splits_then_the_validation_rows_of_the_fit_are_looked_at(model):

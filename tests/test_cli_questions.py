@@ -164,7 +164,7 @@ def test_given_records_then_their_probabilities_are_those_of_the_api(
     assert run("probabilities", *asked, *WOMEN, "--variable", "edema", "--out", out) == 0
     model, women = api(folder)
     table = pd.read_csv(out, index_col="record")
-    same = model.probabilities(women, do(sex="M"), variables=["Edema"])
+    same = model.probabilities(women, do(sex="M"), variables=["Edema"]).table
     assert table.columns.tolist() == ["Edema=N", "Edema=P"]
     assert np.allclose(table, same, rtol=0, atol=1e-12)
     well = (women.table["Edema"] == "N").to_numpy()

@@ -75,7 +75,7 @@ def test_given_a_chain_of_discrete_parents_then_the_answer_is_the_sum_over_every
     model, cohort
 ):
     found = probabilities(model, cohort.head(60), do(a="p"))
-    assert found.attrs["method"]["D"] == found.attrs["method"]["Any"] == "exact"
+    assert found.method["D"] == found.method["Any"] == "exact"
     facts = cohort.head(60).columns(model.graph)
     rows = [r for r in range(60) if facts["A"][r] == 0 and not np.isnan(facts["B"][r])]
     rows = [r for r in rows if not np.isnan(facts["D"][r])][:12]
@@ -98,14 +98,14 @@ def test_given_posterior_draws_of_the_model_then_their_frequencies_are_the_proba
 ):
     few, draws = cohort.head(40), 2000
     found = probabilities(model, few, do(a="p"), draws=300, seed=4)
-    assert found.attrs["method"] == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
+    assert found.method == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
     twins = model.counterfactual(few, do(a="p"), draws=draws, seed=1).table
     for name in "BCDE":
         for level in model.graph[name].levels:
             seen = (twins[name] == level).groupby("record", sort=False).mean()
             known = found[name, level].notna().to_numpy()
             gap = (seen.to_numpy() - found[name, level].to_numpy())[known]
-            error = found.attrs["standard_error"][name]
+            error = found.standard_error[name]
             assert np.abs(gap).max() < 4.5 * (0.25 / draws + error**2) ** 0.5
             assert known.sum() == twins[name].notna().sum() / draws
 
@@ -134,10 +134,10 @@ def test_given_more_states_than_allowed_then_draws_agree_with_the_enumeration(
     known = probabilities(model, few, do(a="p"), variables=["B", "C", "D"])
     monkeypatch.setattr(causalcxr.enumeration, "MOST_STATES", 1)
     found = probabilities(model, few, do(a="p"), variables=["B", "C", "D"], draws=800)
-    assert found.attrs["method"] == {"B": "exact", "C": "draws", "D": "draws"}
+    assert found.method == {"B": "exact", "C": "draws", "D": "draws"}
     pd.testing.assert_frame_equal(found["B"], known["B"])
     for name in "CD":
-        error = found.attrs["standard_error"][name]
+        error = found.standard_error[name]
         gap = (found[name] - known[name]).abs().to_numpy()
         assert 0 < np.nanmax(gap) < 4.5 * error
         # The closed last step makes them steadier than counts of draws.
@@ -164,7 +164,7 @@ def test_given_a_rule_that_may_become_undecided_then_what_lacks_from_one_is_miss
     table = pd.DataFrame({"S": ["n"] * 120 + ["p"] * 120, "Y": ["n", "p"] * 120, "X": x})
     table["Any"] = np.where((table["X"] == "p") | (table["Y"] == "p"), "p", "n")
     table.loc[0, "Y"] = None
-    found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), do(s="p")).iloc[0]
+    found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), do(s="p")).table.iloc[0]
     assert 0.2 < found["X", "p"] < 0.5
     assert found["Any"].tolist() == pytest.approx([0.0, found["X", "p"]])
 
@@ -173,7 +173,7 @@ def test_given_what_is_observed_is_set_then_every_record_keeps_its_levels_for_ce
     model, cohort
 ):
     found = probabilities(model, cohort, do(a=lambda a: a), variables=["B", "E", "A"])
-    assert set(found.attrs["method"].values()) == {"exact"}
+    assert set(found.method.values()) == {"exact"}
     for name in ("B", "E", "A"):
         known = cohort.table[name].notna()
         assert (found[name][known].max(axis=1) == 1.0).all()
@@ -182,20 +182,20 @@ def test_given_what_is_observed_is_set_then_every_record_keeps_its_levels_for_ce
 
 def test_given_a_held_variable_then_its_children_see_no_change_of_it(model, cohort):
     found = probabilities(model, cohort.head(50), do(a="p"), hold=["B", "C"], draws=20)
-    assert "D" not in found.columns.get_level_values("variable")
-    assert found.attrs["method"] == {"E": "draws", "Any": "exact"}
+    assert "D" not in found.table.columns.get_level_values("variable")
+    assert found.method == {"E": "draws", "Any": "exact"}
 
 
 def test_given_a_subset_then_the_answers_are_the_same_to_the_last_digits(model, cohort):
     whole = probabilities(model, cohort.head(200), do(a="n"), draws=50)
     part = probabilities(model, cohort.at(np.arange(150, 40, -7)), do(a="n"), draws=50)
-    pd.testing.assert_frame_equal(whole.loc[part.index], part, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(whole.table.loc[part.table.index], part.table, rtol=0, atol=1e-9)
 
 
 def test_given_the_expert_graph_then_no_finding_is_exact_beneath_twelve_findings(expert, phantoms):
     few = phantoms.head(60)
     found = probabilities(expert, few, do(sex="M"))
-    assert set(found.attrs["method"].values()) == {"exact"}
+    assert set(found.method.values()) == {"exact"}
     twins = expert.counterfactual(few, do(sex="M"), draws=400).table
     seen = (twins["No Finding"] == "P").groupby("record", sort=False).mean().to_numpy()
     want = found["No Finding", "P"].fillna(0).to_numpy()
@@ -207,7 +207,7 @@ def test_given_a_number_or_too_few_draws_then_one_line_says_what_to_do(model, co
         probabilities(model, cohort, do(a="p"), variables=["w"])
     with pytest.raises(ModelError, match="draws=1: at least 2"):
         probabilities(model, cohort, do(a="p"), draws=1)
-    assert probabilities(model, cohort.head(3), do(w=Shift(1))).attrs["method"] == {"E": "exact"}
+    assert probabilities(model, cohort.head(3), do(w=Shift(1))).method == {"E": "exact"}
 
 
 # Many levels
@@ -250,7 +250,7 @@ def test_given_sensitivity_then_transport_is_not_tried_for_levels_beyond_its_lim
 def test_given_a_gumbel_coupling_of_500_levels_then_rows_are_worked_on_a_few_at_a_time():
     model, cohort = regions(500, "gumbel")
     found = model.probabilities(cohort, a="p")
-    assert np.allclose(found.sum(axis=1), 1.0)
+    assert np.allclose(found.table.sum(axis=1), 1.0)
     p, q = (torch.rand(300, 500, dtype=torch.float64).softmax(1) for _ in range(2))
     level = torch.arange(300)
     alone = torch.cat([gumbel(*(t[k : k + 1] for t in (p, q, level))) for k in (0, 150, 299)])

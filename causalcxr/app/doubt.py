@@ -70,17 +70,17 @@ def _couplings(visit: Visit, question: Question, draws: int) -> dict[str, dict]:
 def _warnings(visit: Visit, question: Question) -> list[str]:
     """Return a sentence for each equation that is asked where training had little to say."""
     patient, graph = visit.patient.with_images(None), visit.model.graph
-    table = visit.model.support_of(
+    found = visit.model.support_of(
         patient, question.action, hold=question.hold, few=_FEW, seed=visit.seed
     )
     told = []
-    for name in dict.fromkeys(table.columns.get_level_values(0)) if table.shape[1] else ():
-        row = table[name].iloc[0]
+    for name in found.exact:
+        row = found[name].iloc[0]
         if not row["flag"] or graph[name].mechanism.kind == "derived":  # a rule learns nothing
             continue
         parents = [p for p in graph.parents(name) if graph[p].is_discrete]
         if row["records_twin"] < _FEW:
-            exact = table.attrs["exact"][name]
+            exact = found.exact[name]
             n = f"{'' if exact else 'at most '}{int(row['records_twin']):,}"
             told.append(
                 f"{name}: {n} training records share the twin's {', '.join(parents)}; fewer than "

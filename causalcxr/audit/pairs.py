@@ -17,7 +17,6 @@ from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention
 from causalcxr.scm import SCM
-from causalcxr.support import flagged
 
 __all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
 
@@ -267,7 +266,7 @@ def make_worlds(
         "trained_on": model.trained_on,
     }
     likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
-    return Worlds(worlds, np.repeat(flagged(flags), draws or 1), likely, about)
+    return Worlds(worlds, np.repeat(flags.flagged, draws or 1), likely, about)
 
 
 def _plausibility(

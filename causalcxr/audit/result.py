@@ -12,9 +12,11 @@ from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
 from causalcxr.files import atomic_write, holds_others
+from causalcxr.result import Shown
 
 if TYPE_CHECKING:
     from causalcxr.audit.stress_result import Stress
+    from causalcxr.page import Page
 
 __all__ = ["Audit"]
 
@@ -25,7 +27,7 @@ _CAUTION = (
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Shown):
     """Hold what an audit found.
 
     Args:
@@ -107,8 +109,44 @@ class Audit:
             }
         return found
 
-    def summary(self) -> list[str]:
-        """Return what was found, in sentences that claim no more than the design allows."""
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a group and kind of effect; see `individual.effect_table`."""
+        return self.effects.copy()
+
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        about = self.about
+        return f"{about['classifier']} under {about['words']}: effects on its score, all pairs"
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a kind of effect, over all pairs: `mean` with its interval, `pairs`."""
+        rows = self.effects[self.effects["group"] == "all"].set_index("kind")
+        return rows[["mean", "low", "high", "pairs"]]
+
+    def plot(self, path: str | Path | None = None) -> "Page":
+        """Draw the total effect on the score in each group, with its interval.
+
+        Args:
+            path: A file to write the picture to, PNG.
+        """
+        from causalcxr.bar_page import bars
+
+        rows = self.effects[self.effects["kind"] == "total"]
+        return bars(
+            rows["group"].tolist(),
+            rows["mean"],
+            title=f"{self.about['classifier']} under {self.about['words']}",
+            label="mean change of the score",
+            low=rows["low"],
+            high=rows["high"],
+            path=path,
+        )
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, in sentences that claim no more than the design allows."""
         about, rows = self.about, self.effects.set_index(["group", "kind"])
         total, n = rows.loc[("all", "total")], self.pairs.flow
         said = [
@@ -146,7 +184,7 @@ class Audit:
         left = {k: t for k, t in self.tables.items() if k not in ("records", "gates")}
         found = {name: json.loads(t.to_json(orient="records")) for name, t in left.items()}
         return json.dumps(
-            {"about": dict(self.about), "summary": self.summary(), **found}, indent=1
+            {"about": dict(self.about), "summary": self.sentences, **found}, indent=1
         )
 
     def to_html(

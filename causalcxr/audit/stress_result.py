@@ -4,20 +4,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from causalcxr.bar_page import written
 from causalcxr.files import atomic_write
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from causalcxr.page import Page
+from causalcxr.result import Shown
 
 __all__ = ["Stress"]
 
 
 @dataclass(frozen=True, eq=False)
-class Stress:
+class Stress(Shown):
     """Hold how a classifier fares where the population differs.
 
     Args:
@@ -41,6 +41,26 @@ class Stress:
     about: Mapping[str, Any]
 
     @property
+    def table(self) -> pd.DataFrame:
+        """The figures under each shift; without shifts, the first table that is there."""
+        return next(iter(self.tables.values()), self.shifts).copy()
+
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        about, n = self.about, self.shifts["shift"].nunique()
+        return (
+            f"{about['classifier']} of {about['label']}: {n} shifts, {about['records']:,} records"
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a shift and measure, or what else was asked."""
+        if not len(self.shifts):
+            return self.table
+        columns = ["base", "estimate", "low", "high", "change"]
+        return self.shifts.set_index(["shift", "measure"])[columns]
+
+    @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table that is there, by name."""
         found = {
@@ -62,16 +82,19 @@ class Stress:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             atomic_write(folder / f"{name}.csv", table.to_csv(index=False))
-        self.figure().savefig(folder / "stress.png", dpi=120)
+        self.plot(folder / "stress.png")
         return atomic_write(folder / "stress.json", self.to_json()).parent
 
-    def figure(self, measure: str = "auroc") -> "Figure":
-        """Draw one measure under each shift, and the dose-response where there is one."""
-        from matplotlib.figure import Figure
+    def plot(self, path: str | Path | None = None, *, measure: str = "auroc") -> Page:
+        """Draw one measure under each shift, and the dose-response where there is one.
 
+        Args:
+            path: A file to write the picture to, PNG.
+            measure: Which measure.
+        """
         table = self.shifts[self.shifts["measure"] == measure]
         columns = 1 if self.dose is None else 2
-        figure = Figure(figsize=(6.4 * columns, 1.6 + 0.35 * len(table)), layout="constrained")
+        figure = Page(figsize=(6.4 * columns, 1.6 + 0.35 * len(table)), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         for row, shift in enumerate(table.itertuples()):
             axes[0].plot([shift.low, shift.high], [row, row], color="#1f5a94")
@@ -89,7 +112,7 @@ class Stress:
             axes[1].plot(self.dose["value"], self.dose["label_share"], "s--", label="label share")
             axes[1].set_xlabel(f"do({self.about['dose']})")
             axes[1].legend()
-        return figure
+        return written(figure, path)
 
     def __repr__(self) -> str:
-        return f"Stress({self.about['classifier']}: {self.shifts['shift'].nunique()} shifts)"
+        return f"Stress({self.heading})"

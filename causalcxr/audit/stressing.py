@@ -25,7 +25,6 @@ from causalcxr.errors import AuditError
 from causalcxr.interventions import Intervention, do
 from causalcxr.model_folder import versions
 from causalcxr.scm import SCM
-from causalcxr.support import flagged
 
 __all__ = ["stress"]
 
@@ -253,7 +252,7 @@ def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
                 "value": value,
                 "positive": float((scores >= base.threshold).mean()),
                 "label_share": float(np.nanmean(labels)),
-                "unsupported": float(flagged(flags).mean()),
+                "unsupported": float(flags.flagged.mean()),
             }
         )
     found = bootstrap_mean(np.stack(columns, 1), base.patients, draws=base.draws, seed=base.seed)

@@ -83,7 +83,7 @@ def _told(audit: "Audit", stress: Any, patients: int) -> dict[str, Any]:
     return {
         "title": told_part.title(audit),
         "mark": "Synthetic images" if images else "Synthetic records",
-        "said": [_HYPHEN.sub("−", sentence) for sentence in audit.summary()],
+        "said": [_HYPHEN.sub("−", sentence) for sentence in audit.sentences],
         "figures": told_part.key_figures(audit),
         "limited": list(told_part.limits(audit)),
         "flow": pairs_part.flow(audit),
