@@ -270,11 +270,11 @@ class Cohort(Shown):
         """
         if self.has_images:
             from causalcxr.contact_sheet import contact_sheet
-            from causalcxr.marking import synthetic
 
             some = self.with_images_only().head(n)
             names = [str(name) for name in some.index]
-            return contact_sheet(some.images[:], names, path=path, synthetic=synthetic(some))
+            marks = some.images.synthetic.tolist()
+            return contact_sheet(some.images[:], names, path=path, synthetic=marks)
         from causalcxr.bar_page import bars
 
         names = [str(name) for name in self._table.columns]
