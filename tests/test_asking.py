@@ -132,7 +132,7 @@ def test_given_hold_then_the_effect_has_it_on_both_sides(model, cohort):
 
 def test_given_variables_as_text_then_it_is_one_name(model, cohort):
     found = model.probabilities(cohort, sex="M", variables="Effusion")
-    assert set(found.columns.get_level_values(0)) == {"Effusion"}
+    assert set(found.table.columns.get_level_values(0)) == {"Effusion"}
     assert list(model.sensitivity(cohort, sex="M", variables="Effusion").changes.index) == [
         "Effusion"
     ]
