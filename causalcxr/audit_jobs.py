@@ -15,15 +15,16 @@ from causalcxr.answer_screen import console, show
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.pairs import make_worlds
-from causalcxr.audit.pairs_folder import load_pairs, write_pairs
+from causalcxr.audit.pairs_folder import load_pairs, pairs_result, write_pairs
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stressing import stress
 from causalcxr.errors import AuditError, ClassifierError, InterventionError
 from causalcxr.evaluation import evaluate
 from causalcxr.files import holds_others
+from causalcxr.fingerprints import fingerprint
 from causalcxr.interventions import parse
-from causalcxr.jobs import Selection, load_cohort
+from causalcxr.jobs import Selection, identity_of, load_cohort
 from causalcxr.progress import Progress
 from causalcxr.scm import SCM
 
@@ -48,6 +49,7 @@ def pairs_job(
     reader: str = "",
     beyond_range: bool = False,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Make pairs, judge them, and write a folder.
 
@@ -59,14 +61,27 @@ def pairs_job(
     action, fitted = parse(do, beyond_range=beyond_range), SCM.load(model)
     action.bind(fitted.graph)
     cohort = records.load()
+    teachers = load_cohort(reader).with_images_only() if reader else None
+    identity = {
+        "action": action.bind(fitted.graph).to_json(),
+        "hold": sorted(fitted.graph.find(name) for name in hold),
+        "draws": draws,
+        "seed": seed,
+        "model": identity_of(fitted),
+        "cohort": fingerprint(cohort),
+        "reader": None if teachers is None else fingerprint(teachers),
+    }
+    pairs_result(out, identity, overwrite=overwrite).check()
     with Progress("Teaching a reader of attributes"):
-        taught = _taught(reader, fitted)
+        taught = None if teachers is None else AttributeReader.fit(teachers, fitted.graph)
     if cohort.has_images:
         cohort = cohort.with_images_only()
     made = make_worlds(
         fitted, cohort, action, hold=hold, draws=draws if draws != 1 else None, seed=seed
     )
-    pairs = write_pairs(made, fitted.graph, action, out, reader=taught)
+    pairs = write_pairs(
+        made, fitted.graph, action, out, reader=taught, identity=identity, overwrite=overwrite
+    )
     if taught is not None:
         quality = taught.quality
         show(

@@ -126,6 +126,7 @@ def counterfactual(
     seed: Seed = 0,
     workers: Workers = 1,
     cluster: Cluster = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
     from causalcxr.jobs import Selection, counterfactual_job
@@ -142,6 +143,7 @@ def counterfactual(
         beyond_range=beyond_range,
         workers=workers,
         cluster=cluster,
+        overwrite=overwrite,
     )
 
 

@@ -12,6 +12,7 @@ from causalcxr.cli_options import (
     Limit,
     Model,
     Out,
+    Overwrite,
     Seed,
     Spec,
     Split,
@@ -64,6 +65,7 @@ def pairs(
     reader: Reader = "",
     beyond_range: BeyondRange = False,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make factual, twin and null images of a cohort, and judge each pair."""
     from causalcxr.audit_jobs import pairs_job
@@ -80,6 +82,7 @@ def pairs(
         reader=reader,
         beyond_range=beyond_range,
         seed=seed,
+        overwrite=overwrite,
     )
 
 

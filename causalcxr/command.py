@@ -1,6 +1,8 @@
 """Running a command line: one line for an error, and the status that scripts rely on."""
 
+import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -10,12 +12,20 @@ from causalcxr.errors import CausalCXRError
 
 __all__ = ["guarded"]
 
+_HINTS = {
+    errno.ENOSPC: "; make room, then give the same command again",
+    errno.EMFILE: "; raise the limit with `ulimit -n`, then give the same command again",
+}
+# torch has no error of its own for a processor without memory left.
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+
 
 def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | None = None) -> int:
     """Run a command line and return its exit status.
 
-    An error of ours becomes one line on standard error, without a traceback. Anything else that
-    is raised is a bug of ours and keeps its traceback.
+    An error of ours becomes one line on standard error, without a traceback, and so do the faults
+    of a machine: a full disk, a folder that is read-only, too many open files, no memory left.
+    Anything else that is raised is a bug of ours and keeps its traceback.
 
     Args:
         app: The commands.
@@ -44,6 +54,11 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, OSError, RuntimeError) as error:
+        told = _fault_of_the_machine(error)
+        if not told:
+            raise
+        return _refused(told)
     except Exception as error:
         # The parser's own errors, of words that are no command or option. Typer does not export
         # their class; they are known by what they offer.
@@ -57,6 +72,20 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
             return 2
         return _refused(told.rstrip(".") + hint)
     return done if isinstance(done, int) else 0
+
+
+def _fault_of_the_machine(error: BaseException) -> str:
+    """Return what to tell of a fault of disk or memory, nothing where it is another error."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        hint = _HINTS.get(error.errno, "")
+        return f"{place}{error.strerror}{hint}"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return (
+            "not enough memory; ask for fewer records (--limit), smaller images or batches, or "
+            "fewer workers"
+        )
+    return ""
 
 
 def _refused(text: str) -> int:

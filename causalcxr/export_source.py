@@ -19,6 +19,7 @@ from causalcxr.files import read_text
 from causalcxr.graph import Graph
 from causalcxr.marking import hardly_differs
 from causalcxr.progress import progress
+from causalcxr.result_digests import Digests, file_digest
 from causalcxr.sources import folder as saved_cohort
 from causalcxr.sources.decoding import Limits, decode
 from causalcxr.sources.table import read_cells
@@ -50,7 +51,7 @@ class Material:
             patient's, and stays behind.
         pixels: Row -> shape (H, W), uint16.
         provenance: How they were made.
-        digest: SHA-256 of the source's table and manifest.
+        digest: SHA-256 of the source's manifest.
         drawn: Whether the images are of phantoms, so that no writing can be in them. Of samples
             from a model nobody knows: what it learned from may have had some.
         sources: Record -> SOP class and instance UID, where the link is allowed.
@@ -112,8 +113,9 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
     """Return the twins of a folder that `write_twins` wrote, not their patients."""
     file = folder / "twins.csv"
+    digests = Digests(folder, manifest)
     cells = read_cells(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = file_digest(file)
     try:
         if digest != manifest["twins_sha256"]:
             raise CohortError(f"{file}: changed since it was written; make the twins again")
@@ -123,7 +125,7 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
         if "twin image" not in cells:
             cells["twin image"] = ""
         cells = cells[cells["twin image"] != ""].reset_index(drop=True)
-        compared = _compared(folder, cells, _knows(manifest))
+        compared = _compared(folder, cells, digests, _knows(manifest))
         refused = _told(compared)
         keep = [pair.exported for pair in compared]
         largest = [pair.largest for pair in compared if pair.exported]
@@ -144,8 +146,10 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
     limits = Limits(root=folder)
 
     def pixels(row: int) -> np.ndarray:
+        digests.check(paths[row])
         return decode(folder / paths[row], limits).pixels
 
+    digest = file_digest(folder / "manifest.json")  # which holds that of the list of files
     return Material(
         table,
         keys,
@@ -185,11 +189,15 @@ class _Compared:
         return not (self.own or self.near)
 
 
-def _compared(folder: Path, cells: pd.DataFrame, marks_are_true: bool) -> list[_Compared]:
+def _compared(
+    folder: Path, cells: pd.DataFrame, digests: Digests, marks_are_true: bool
+) -> list[_Compared]:
     """Compare each twin with the radiograph that it was made from, as both were written."""
     limits, found = Limits(root=folder), []
     pairs = list(zip(cells["factual image"], cells["twin image"], strict=True))
     for factual, twin in progress(pairs, "Comparing twins with radiographs"):
+        digests.check(factual)
+        digests.check(twin)
         before, after = (decode(folder / name, limits) for name in (factual, twin))
         if before.pixels.shape != after.pixels.shape:
             raise CohortError(f"{folder / twin}: of another size than {factual}; make twins again")
@@ -275,7 +283,7 @@ def _saved(folder: Path) -> Material:
         [()] * len(keys),
         pixels,
         told,
-        manifest["table_sha256"],
+        file_digest(folder / "manifest.json"),
         drawn=manifest.get("drawn") is True,
         refused=refused,
     )

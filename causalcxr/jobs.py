@@ -30,6 +30,7 @@ __all__ = [
     "Selection",
     "counterfactual_job",
     "fit_model",
+    "identity_of",
     "load_cohort",
     "parse_spec",
     "sample_model",
@@ -143,13 +144,13 @@ def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
         CausalCXRError: As `SCM.fit`, `SCM.load` and `SCM.save` do.
     """
     asked = Graph.load(graph)
-    model_folder.check_target(out)
-    present = (out / "manifest.json").exists()
-    model = SCM.load(out).with_graph(asked) if present else SCM(asked)
-    records = load_cohort(cohort)
-    fitted = model.fit(records, seed=seed, folder=out / "training")
-    fitted.save(out)
-    shutil.rmtree(out / "training", ignore_errors=True)
+    with model_folder.writing(out):
+        present = (out / "manifest.json").exists()
+        model = SCM.load(out).with_graph(asked) if present else SCM(asked)
+        records = load_cohort(cohort)
+        fitted = model.fit(records, seed=seed, folder=out / "training")
+        model_folder.write(fitted, out)
+        shutil.rmtree(out / "training", ignore_errors=True)
     learned = learned_again(model.fitted, fitted.fitted)
     kept = [n for n in fitted.fitted if n not in learned]
     told = f"; kept {', '.join(kept)}" if kept else ""
@@ -201,8 +202,7 @@ def sample_model(
         "n": n,
         "seed": seed,
         "intervention": action.bind(loaded.graph).to_json(),
-        "graph_hash": loaded.graph.hash,
-        "mechanisms": {name: fitted.hash for name, fitted in loaded.fitted.items()},
+        **identity_of(loaded),
     }
     drawn = loaded.do(action).sample(n, seed=seed)
 
@@ -213,6 +213,15 @@ def sample_model(
     save(drawn, out, asked=asked, overwrite=overwrite, beside=sheet)
     show_cohort(drawn)
     print(f"{out}: {drawn}")
+
+
+def identity_of(model: SCM) -> dict[str, Any]:
+    """Return what tells a fitted model from others: its graph's hash, and each equation's."""
+    return {
+        "graph": model.graph.name,
+        "graph_hash": model.graph.hash,
+        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
+    }
 
 
 def save_cohort(cohort: str, out: Path, *, overwrite: bool = False) -> None:
@@ -287,6 +296,7 @@ def counterfactual_job(
     beyond_range: bool = False,
     workers: int = 1,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Make twins with a saved model and write them; say what changed and where everything is.
 
@@ -294,7 +304,7 @@ def counterfactual_job(
         model: A fitted model's folder.
         records: Which records.
         do: Interventions, `NAME=VALUE` each.
-        out: A new folder, or one of twins; a job that was killed goes on there.
+        out: A new folder; a job that was killed is resumed there.
         hold: Variables that keep their factual value.
         draws: Posterior draws a record.
         missing: What becomes of missing values: "keep" or "posterior".
@@ -302,6 +312,7 @@ def counterfactual_job(
         beyond_range: Allow values outside range or support; recorded.
         workers: Processes that make images; see `engine.run`.
         cluster: The address of a Dask scheduler, whose workers make them instead.
+        overwrite: Replace other twins that the folder holds.
 
     Raises:
         CausalCXRError: As `SCM.load`, `Cohort.load` and `write_twins` do.
@@ -314,7 +325,8 @@ def counterfactual_job(
     loaded = SCM.load(model)
     loaded.do(action, hold=hold)  # refused before a cohort is read
     job = TwinJob(loaded, records.load(), action, tuple(hold), draws, missing, seed)
-    show_changes(write_twins(job, out, workers=workers, cluster=cluster), action, out)
+    result = write_twins(job, out, workers=workers, cluster=cluster, overwrite=overwrite)
+    show_changes(result, action, out)
 
 
 def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:

@@ -9,26 +9,41 @@ import hashlib
 import json
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalcxr.errors import CausalCXRError, ModelError
-from causalcxr.files import atomic_write
+from causalcxr.files import atomic_write, remove_litter
 from causalcxr.fitting import REVISION, Fitted
 from causalcxr.graph import Graph
+from causalcxr.locks import exclusive
 from causalcxr.mechanisms import build
 from causalcxr.recipe import recipe_changes
+from causalcxr.result_folder import cannot_write
 from causalcxr.tensors import load_tensors, pack_tensors, sha256
 
 if TYPE_CHECKING:
     from causalcxr.scm import SCM
 
-__all__ = ["SCHEMA", "check_target", "difference", "load", "save", "saved_graph", "versions"]
+__all__ = [
+    "SCHEMA",
+    "check_target",
+    "difference",
+    "load",
+    "save",
+    "saved_graph",
+    "versions",
+    "write",
+    "writing",
+]
 
 SCHEMA = 1
 
 _KIND = "causalcxr model"
+_LITTER = re.compile(r"\.(manifest\.json|graph\.yaml|train\.jsonl)\..*\.tmp")
 _RECORDED = ("equation", "hash", "seed", "rows", "losses")
 _LATER = ("reason", "recipe")  # recorded too; models saved by earlier versions lack them
 
@@ -53,17 +68,43 @@ def check_target(folder: Path) -> None:
         raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
     if "manifest.json" in held:
         _manifest(folder)
-    elif held - {"mechanisms", "training"}:
+    elif {name for name in held if not _LITTER.fullmatch(name)} - {"mechanisms", "training"}:
         raise ModelError(f"{folder}: not empty and not a model; choose another folder")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold a model's folder, so that no other process writes it, and clear away old litter.
+
+    Raises:
+        ModelError: If the folder holds something else, cannot be written, or is in use.
+    """
+    check_target(folder)
+    path = folder.absolute()
+    busy = f"{folder}: another process is writing this model at this moment; wait for its end"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.parent / f".{path.name}.lock", ModelError(busy)):
+            check_target(folder)
+            _clear(folder)
+            yield
+    except OSError as fault:
+        raise cannot_write(folder, fault, ModelError) from None
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files that a kill has left."""
+    for left in folder.glob(".*.tmp") if folder.is_dir() else ():
+        if _LITTER.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+    for part in ("mechanisms", "training"):
+        remove_litter(folder / part)
 
 
 def save(model: "SCM", folder: Path) -> Path:
     """Write a model; see `SCM.save`."""
-    check_target(folder)
-    try:
-        _write(model, folder)
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    with writing(folder):
+        write(model, folder)
     return folder
 
 
@@ -140,7 +181,8 @@ def _damaged(folder: Path, error: Exception) -> ModelError:
     return ModelError(f"{folder / 'manifest.json'}: {text}")
 
 
-def _write(model: "SCM", folder: Path) -> None:
+def write(model: "SCM", folder: Path) -> None:
+    """Write a model to a folder that `writing` holds."""
     weights = folder / "mechanisms"
     paths = {name: _write_weights(weights, name, f) for name, f in model.fitted.items()}
     manifest = {

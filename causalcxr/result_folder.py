@@ -94,7 +94,7 @@ class ResultFolder:
         error: The class of the errors to raise.
         recognises: Whether a folder without a manifest of this kind is one of an older version.
         thorough: Whether a result counts as complete only once every byte of it has been read.
-        tell: Gets one line where a run is resumed or has nothing to do.
+        tell: Gets one line where there is nothing to do.
 
     Example:
         >>> import tempfile
@@ -166,9 +166,6 @@ class ResultFolder:
         """Give the folder to fill, and put it in its place."""
         place = self.hidden / "result"
         resumed = self._prepare(place)
-        if resumed:
-            n = sum(1 for file in place.rglob("*") if file.is_file())
-            self.tell(f"{self.path}: resumes, {n:,} files of an interrupted run are kept")
         base = {"kind": self.kind}
         if self.identity is not None:
             base["identity"] = self._identity()

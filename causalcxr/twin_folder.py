@@ -1,12 +1,8 @@
-"""Twins in a folder: pairs to look at, a table, images, a manifest.
-
-A job that was killed goes on where it stopped: the manifest comes last, and until then `.job.json`
-says whose unfinished work a folder holds.
-"""
+"""Twins in a folder: pairs to look at, a table, images, a manifest; see `ResultFolder`."""
 
 import hashlib
-import json
-import shutil
+import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,13 +16,14 @@ import torch
 from causalcxr.cohort import Cohort
 from causalcxr.comparison import Comparison
 from causalcxr.engine import run
-from causalcxr.errors import CohortError
-from causalcxr.files import atomic_write
+from causalcxr.files import atomic_write, settle
+from causalcxr.fingerprints import fingerprint
 from causalcxr.images import FileImages
 from causalcxr.interventions import Intervention
 from causalcxr.marking import MARK, write_png
 from causalcxr.model_folder import versions
 from causalcxr.progress import progress, resuming
+from causalcxr.result_folder import ResultFolder
 from causalcxr.scm import SCM
 
 __all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
@@ -34,7 +31,6 @@ __all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
 _KIND = "causalcxr twins"
 _BATCH = 64  # also the share of one task: batches are the same however they are shared out
 _KEPT = 2**28  # bytes of twins' images that a job may hold; those of larger ones are let go
-_OURS = ("pairs.png", "twins.csv", "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -103,6 +99,7 @@ class TwinJob:
             "records": len(self.cohort),
             "with_images": self.with_images,
             "source": self.cohort.source,
+            "cohort": fingerprint(self.cohort),
             "graph": graph.name,
             "graph_hash": graph.hash,
             "coupling": {n: o["coupling"] for n, o in mechanisms.items() if "coupling" in o},
@@ -149,7 +146,13 @@ def solver_of(model: SCM) -> str:
 
 
 def write_twins(
-    job: TwinJob, folder: Path, *, workers: int = 1, cluster: str | None = None
+    job: TwinJob,
+    folder: Path,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    overwrite: bool = False,
+    beside: Callable[[Path, Comparison], object] | None = None,
 ) -> TwinResult:
     """Make twins and write `pairs.png`, `twins.csv`, `images/` and `manifest.json`.
 
@@ -157,10 +160,11 @@ def write_twins(
 
     Args:
         job: Which twins.
-        folder: A new or empty folder, one of earlier twins, which are replaced, or an unfinished
-            one of this very job, which is taken up again.
+        folder: A new or empty folder; an interrupted job is resumed in it. See `ResultFolder`.
         workers: Processes that make images, which share this one's threads; see `engine.run`.
         cluster: The address of a Dask scheduler whose workers make them; see `engine.run`.
+        overwrite: Replace other twins that the folder holds.
+        beside: Writes more files into the folder that it is given, of these records and twins.
 
     Raises:
         CohortError: If the folder holds something else, or cannot be written.
@@ -171,20 +175,20 @@ def write_twins(
     drawn = job.drawn(compared)
     table = _table(compared, names, drawn).to_csv(lineterminator="\n")
     about = {**job.describe(), "twins_sha256": hashlib.sha256(table.encode()).hexdigest()}
-    try:
-        _claim(about, folder)
-        atomic_write(folder / "twins.csv", table)
-        told = ", those drawn named" if drawn is not None else ""
-        files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values{told}"}
-        if names is not None:
-            studio = _Studio(job, names, folder, compared)
-            files |= _write_pictures(studio, workers, cluster)
-        own = _own_images(folder, names)
-        changed = _changed(compared)
-        _finish({**about, "own_images": own, "drawn": _drawn(compared)}, changed, folder)
-    except OSError as error:
-        raise CohortError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    files["manifest.json"] = "graph, intervention, seeds, versions"
+    changed = _changed(compared)
+    result = ResultFolder(
+        folder, _KIND, "twins", {**about, "pairs": job.pairs}, overwrite, recognises=_is_unfinished
+    )
+    with result.writing() as draft:
+        if not draft.complete:
+            atomic_write(draft.place / "twins.csv", table)
+            if names is not None:
+                _write_pictures(_Studio(job, names, draft.place, compared), workers, cluster)
+            if beside is not None:
+                beside(draft.place, compared)
+            marks = {"own_images": _own_images(draft.place, names), "drawn": _drawn(compared)}
+            draft.finish({**_manifest(about), **marks, "changed": changed})
+    own = _own_images(folder, names)
     # What the drawing of missing values has to say; the records' own notes are known.
     notes = compared.factual.notes[len(job.cohort.notes) :]
     if own:
@@ -192,7 +196,30 @@ def write_twins(
             f"{own:,} of {names['twin'].notna().sum():,} twins' images equal the patient's own "
             "radiograph; they are not marked as synthetic"
         )
-    return TwinResult(compared, changed, files, tuple(notes))
+    return TwinResult(compared, changed, _files(compared, names, drawn), tuple(notes))
+
+
+def _files(
+    compared: Comparison, names: pd.DataFrame | None, drawn: pd.Series | None
+) -> dict[str, str]:
+    """Return what a folder of twins holds, with a few words about each."""
+    told = ", those drawn named" if drawn is not None else ""
+    files = {"twins.csv": f"{len(compared):,} rows: factual and counterfactual values{told}"}
+    if names is not None:
+        n = int(names["factual"].notna().sum())
+        files["pairs.png"] = "factual | twin | difference"
+        files["images"] = f"{n:,} factual and twin radiographs, 16-bit PNG"
+    return files | {"manifest.json": "graph, intervention, seeds, versions"}
+
+
+def _manifest(about: dict[str, Any]) -> dict[str, Any]:
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"mark": MARK, "date": date, **about, "versions": versions()}
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Return whether version 0.1.0 was killed while it wrote twins to a folder."""
+    return (folder / ".job.json").is_file()
 
 
 def _own_images(folder: Path, names: pd.DataFrame | None) -> int:
@@ -210,42 +237,6 @@ def _drawn(compared: Comparison) -> bool:
 def _changed(compared: Comparison) -> dict[str, dict[str, Any]]:
     rows = compared.summary().query("changed > 0").iterrows()
     return {name: {"changed": int(row.changed), "what": row.what} for name, row in rows}
-
-
-def _finish(about: dict[str, Any], changed: dict[str, Any], folder: Path) -> None:
-    """Write the manifest, which says that all is there."""
-    manifest = {
-        "kind": _KIND,
-        "mark": MARK,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **about,
-        "versions": versions(),
-        "changed": changed,
-    }
-    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    (folder / ".job.json").unlink()
-
-
-def _claim(about: dict[str, Any], folder: Path) -> None:
-    """Take a folder: a new one, one of twins, or the unfinished one of this very job."""
-    ticket, unfinished = json.dumps(about, sort_keys=True), folder / ".job.json"
-    if unfinished.exists():
-        if unfinished.read_text(encoding="utf-8") == ticket:
-            return
-    elif folder.exists() and any(folder.iterdir()) and not _holds_twins(folder):
-        raise CohortError(f"{folder}: holds something else than twins; give another folder")
-    atomic_write(unfinished, ticket)
-    for name in _OURS:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "images", ignore_errors=True)
-
-
-def _holds_twins(folder: Path) -> bool:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("kind") == _KIND
 
 
 def _image_names(job: TwinJob, compared: Comparison) -> pd.DataFrame | None:
@@ -286,7 +277,7 @@ class _Studio:
         return self._compared
 
 
-def _write_pictures(studio: _Studio, workers: int, cluster: str | None) -> dict[str, str]:
+def _write_pictures(studio: _Studio, workers: int, cluster: str | None) -> None:
     """Write factual and twin of each record that gets images, and a page of pairs."""
     folder, names = studio.folder, studio.names
     (folder / "images").mkdir(exist_ok=True)
@@ -301,10 +292,6 @@ def _write_pictures(studio: _Studio, workers: int, cluster: str | None) -> dict[
         for _ in progress(starts, "Making twins", "images"):
             next(done)
     studio.compared.plot(studio.job.pairs, folder / "pairs.png")
-    return {
-        "pairs.png": "factual | twin | difference",
-        "images": f"{len(rows):,} factual and twin radiographs, 16-bit PNG",
-    }
 
 
 def _write_batch(studio: _Studio, rows: np.ndarray) -> None:
@@ -316,17 +303,25 @@ def _write_batch(studio: _Studio, rows: np.ndarray) -> None:
     sides = {"factual": compared.factual, "twin": compared.counterfactual}
     for side, cohort in sides.items():
         some = cohort.images.select(rows)
-        for name, image, made in zip(chosen[side], some[:], some.synthetic, strict=True):
-            _write_png(studio.folder / name, image[0], synthetic=bool(made))
+        files = [studio.folder / name for name in chosen[side]]
+        for file, image, made in zip(files, some[:], some.synthetic, strict=True):
+            _write_png(_temporary(file), image[0], synthetic=bool(made))
+        # An image gets its name once its bytes are on the disk.
+        settle(map(_temporary, files))
+        for file in files:
+            _temporary(file).replace(file)
         if studio.frugal:
             cohort.images.forget()
 
 
+def _temporary(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}.tmp")
+
+
 def _write_png(path: Path, image: np.ndarray, *, synthetic: bool) -> None:
     """Write a 16-bit PNG; a synthetic one says so in its text."""
-    temporary = path.with_suffix(".tmp")
-    write_png(temporary, image, synthetic=synthetic)
-    temporary.replace(path)
+    with path.open("wb") as file:
+        write_png(file, image, synthetic=synthetic)
 
 
 def _table(

@@ -190,12 +190,15 @@ def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_pa
 
     monkeypatch.setattr(Cohort, "load", staticmethod(dies))
     with pytest.raises(KeyboardInterrupt):
-        write_pairs(made, TABULAR, MEN, folder)
+        write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
     monkeypatch.setattr(Cohort, "load", staticmethod(real))
     with pytest.raises(AuditError, match="holds no complete pairs"):
         load_pairs(folder)
-    before = (folder / "twin" / "cohort.csv").stat().st_mtime_ns
-    pairs = write_pairs(made, TABULAR, MEN, folder)
+    unfinished = tmp_path / ".p.unfinished" / "result"
+    before = (unfinished / "twin" / "cohort.csv").stat().st_mtime_ns
+    with pytest.raises(AuditError, match=r"unfinished work here \(cohort a, not b\)"):
+        write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "b"})
+    pairs = write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
     assert (folder / "twin" / "cohort.csv").stat().st_mtime_ns == before
     assert load_pairs(folder).valid.sum() == pairs.valid.sum()
     assert load_pairs(folder).factual.index.nlevels == 2
@@ -212,7 +215,7 @@ def test_given_wrong_pairs_then_the_fault_is_named(tmp_path):
     with pytest.raises(AuditError, match=r"round_trip is -1; expected 0 or more"):
         Gates(round_trip=-1)
     (tmp_path / "x").write_text("mine", encoding="utf-8")
-    with pytest.raises(AuditError, match="is not empty and holds no pairs"):
+    with pytest.raises(AuditError, match="holds something else than pairs"):
         Pairs.of(GRAPH, cohort, as_men(cohort), MEN).save(tmp_path)
     assert (tmp_path / "x").read_text(encoding="utf-8") == "mine"
     with pytest.raises(AuditError, match="a reader learns nothing from 10 records"):

@@ -75,7 +75,9 @@ def test_given_answers_then_another_process_finds_each_in_its_file(study):
     assert AnswerFile(folder, plan, 0).position == 5
     assert read_answers(folder, plan, 1) == []
     lines = answer_path(folder, 0).read_text().splitlines()
-    assert json.loads(lines[0]) == {"plan": plan.digest, "reader": 0}
+    head = json.loads(lines[0])
+    assert len(head.pop("check")) == 16
+    assert head == {"plan": plan.digest, "reader": 0}
     assert json.loads(lines[3])["step"] == 2
     assert json.loads(lines[3])["at"].endswith("+00:00")
 
@@ -115,8 +117,35 @@ def test_given_rubbish_at_the_end_then_it_is_cut_off_and_in_the_middle_refused(s
     with pytest.raises(StudyError, match="step 1, expected 0"):
         read_answers(folder, plan, 0)
     path.write_bytes(lines[0] + lines[1].replace(b'"confidence":1', b'"confidence":9') + lines[2])
-    with pytest.raises(StudyError, match="confidence 9: give 1 to 5"):
+    with pytest.raises(StudyError, match=r"jsonl:2: was changed since it was written"):
         read_answers(folder, plan, 0)
+
+
+def test_given_a_changed_line_then_its_checksum_names_it_even_at_the_end(study):
+    folder, plan = study
+    fill(folder, plan, 3)
+    path = answer_path(folder, 0)
+    content = path.read_bytes()
+    for old, new in ((b'"choice":0', b'"choice":1'), (b'"choice":1', b'"choice":0')):
+        at = content.rfind(old)
+        if at < 0:
+            continue
+        line = content[:at].count(b"\n") + 1
+        path.write_bytes(content[:at] + new + content[at + len(old) :])
+        with pytest.raises(StudyError, match=rf"jsonl:{line}: was changed since it was written"):
+            AnswerFile(folder, plan, 0)
+
+
+def test_given_a_log_without_checksums_then_it_is_read_and_continued(study):
+    folder, plan = study
+    kept = fill(folder, plan, 2)
+    path = answer_path(folder, 0)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    old = [{k: v for k, v in row.items() if k != "check"} for row in rows]
+    path.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in old))
+    assert AnswerFile(folder, plan, 0).answers == kept
+    AnswerFile(folder, plan, 0).record(given(2))
+    assert len(read_answers(folder, plan, 0)) == 3
 
 
 def test_given_the_answers_of_another_plan_or_reader_then_they_are_refused(study, tmp_path):

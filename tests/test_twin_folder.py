@@ -49,7 +49,7 @@ def test_given_a_job_then_table_pairs_images_and_manifest_are_written(job, tmp_p
     result = write_twins(job, tmp_path / "twins")
     found = contents(tmp_path / "twins")
     images = {name for name in found if name.startswith("images/")}
-    assert set(found) - images == {"twins.csv", "pairs.png", "manifest.json"}
+    assert set(found) - images == {"twins.csv", "pairs.png", "manifest.json", "SHA256SUMS"}
     assert set(result.files) == {"twins.csv", "pairs.png", "images", "manifest.json"}
     assert len(images) == 24
     manifest = json.loads(found["manifest.json"])
@@ -117,7 +117,7 @@ def test_given_real_patients_then_only_the_twin_is_marked(model, cohort, tmp_pat
     "lost",
     [
         "some images",
-        pytest.param("everything but the ticket", marks=pytest.mark.slow),
+        pytest.param("everything but the job", marks=pytest.mark.slow),
         pytest.param("nothing", marks=pytest.mark.slow),
     ],
 )
@@ -136,11 +136,11 @@ def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
     monkeypatch.setattr(twin_folder, "_write_png", dies)
     with pytest.raises(KeyboardInterrupt):
         write_twins(job, folder)
-    assert (folder / ".job.json").exists()
-    assert not (folder / "manifest.json").exists()
+    assert not folder.exists()
     monkeypatch.undo()
-    for path in sorted((folder / "images").iterdir()) if lost != "nothing" else ():
-        if lost == "everything but the ticket" or path.stem.endswith("twin"):
+    images = tmp_path / ".twins.unfinished" / "result" / "images"
+    for path in sorted(images.iterdir()) if lost != "nothing" else ():
+        if lost == "everything but the job" or path.stem.endswith("twin"):
             path.unlink()
     again = write_twins(job, folder)
     assert again.changed == whole.changed
@@ -153,9 +153,11 @@ def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
 
 def killed_before_the_end(job, folder, monkeypatch):
     """Run a job that dies when all images are written and the manifest is not."""
-    monkeypatch.setattr(
-        twin_folder, "_finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(twin_folder, "_manifest", dies)
     with pytest.raises(KeyboardInterrupt):
         write_twins(job, folder)
     monkeypatch.undo()
@@ -168,10 +170,10 @@ def test_given_a_killed_job_after_all_images_then_none_is_computed_again(
     killed_before_the_end(job, folder, monkeypatch)
     monkeypatch.setattr(twin_folder, "_write_png", lambda *a, **k: pytest.fail("written again"))
     write_twins(job, folder)
-    assert not (folder / ".job.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["twins"]
 
 
-def test_given_the_unfinished_folder_of_another_job_then_it_starts_anew(
+def test_given_the_unfinished_work_of_another_job_then_it_is_refused_or_starts_anew(
     job, model, cohort, tmp_path, monkeypatch
 ):
     folder = tmp_path / "twins"
@@ -179,7 +181,9 @@ def test_given_the_unfinished_folder_of_another_job_then_it_starts_anew(
     table = job.cohort.table  # the same records with another value
     table["Cardiomegaly"] = "P"
     other = TwinJob(model, Cohort(table, job.cohort.images, source="phantom"), job.action, seed=1)
-    write_twins(other, folder)
+    with pytest.raises(CohortError, match=r"unfinished work here \(another cohort; .*--overwrite"):
+        write_twins(other, folder)
+    write_twins(other, folder, overwrite=True)
     write_twins(other, tmp_path / "fresh")
     one, two = contents(tmp_path / "fresh"), contents(folder)
     for found in (one, two):
@@ -193,12 +197,16 @@ def test_given_earlier_twins_then_they_are_replaced_and_nothing_of_them_stays(
     folder = tmp_path / "twins"
     write_twins(job, folder)
     few = TwinJob(model, job.cohort.head(2), do(sex="F"), with_images=1)
-    write_twins(few, folder)
+    with pytest.raises(CohortError, match=r"holds twins already \(.*or --overwrite"):
+        write_twins(few, folder)
+    assert len(list((folder / "images").iterdir())) == 24
+    write_twins(few, folder, overwrite=True)
     assert len(list((folder / "images").iterdir())) == 2
     assert len(pd.read_csv(folder / "twins.csv")) == 2
     table_only = TwinJob(model, job.cohort.head(2).with_images(None), do(sex="F"))
-    assert set(write_twins(table_only, folder).files) == {"twins.csv", "manifest.json"}
-    assert set(contents(folder)) == {"twins.csv", "manifest.json"}
+    files = write_twins(table_only, folder, overwrite=True).files
+    assert set(files) == {"twins.csv", "manifest.json"}
+    assert set(contents(folder)) == {"twins.csv", "manifest.json", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize("other", ["notes.txt", "manifest.json"])
@@ -215,7 +223,7 @@ def test_given_what_is_refused_or_a_file_for_a_folder_then_one_line_and_no_trace
         write_twins(refused, tmp_path / "twins")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(CohortError, match=r"cannot be written \(Not a directory\)$"):
+    with pytest.raises(CohortError, match="holds something else than twins"):
         write_twins(job, tmp_path / "file")
 
 

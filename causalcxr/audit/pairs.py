@@ -151,11 +151,11 @@ class Pairs:
     def __repr__(self) -> str:
         return f"Pairs({self.about['words']}: {self.valid.sum():,} of {len(self):,} believed)"
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the pairs to a folder; see `causalcxr.audit.pairs_folder`."""
         from causalcxr.audit.pairs_folder import save_pairs
 
-        return save_pairs(self, Path(folder))
+        return save_pairs(self, Path(folder), overwrite=overwrite)
 
     @staticmethod
     def load(folder: str | Path) -> "Pairs":

@@ -4,11 +4,12 @@
     pairs.csv, amplification.csv    the verdict of each pair; what changes out of reach
     graph.yaml, manifest.json       what the columns mean; what was asked
 
-A job that was killed goes on with the image where it stopped.
+A job that was killed is resumed with the image where it stopped; see `ResultFolder`.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention
+from causalcxr.result_digests import Digests
+from causalcxr.result_folder import Draft, ResultFolder
 
-__all__ = ["SCHEMA", "load_pairs", "save_pairs", "write_pairs"]
+__all__ = ["SCHEMA", "load_pairs", "pairs_result", "save_pairs", "write_pairs"]
 
 SCHEMA = 1
 _KIND = "causalcxr pairs"
@@ -39,6 +42,8 @@ def write_pairs(
     *,
     reader: AttributeReader | None = None,
     gates: Gates | None = None,
+    identity: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> Pairs:
     """Compute and write the worlds, then judge what was written, and return it.
 
@@ -46,38 +51,64 @@ def write_pairs(
         made: The worlds, images not yet computed.
         graph: What the columns mean.
         action: What is done.
-        folder: A new one, or one of the same job that was interrupted.
+        folder: A new one; see `ResultFolder`.
         reader: Who reads attributes off images.
         gates: Where the gates stand.
+        identity: What determines the pairs, besides the action and what the worlds tell: the
+            cohort's fingerprint and the reader's. Without it, nothing is resumed.
+        overwrite: Replace other pairs that the folder holds.
 
     Raises:
         AuditError: If the folder holds something else.
         CohortError: If a world cannot be written.
     """
-    _write_worlds(folder, made.worlds, dict(made.about) | action.bind(graph).to_json())
-    pairs = Pairs.of(
-        graph,
-        action=action,
-        **{name: Cohort.load(folder / name) for name in made.worlds},
-        reader=reader,
-        gates=gates,
-        flags=made.flags,
-        plausibility=made.plausibility,
-        about=made.about,
+    with pairs_result(folder, identity, overwrite=overwrite).writing() as draft:
+        if draft.complete:
+            return load_pairs(folder)
+        _write_worlds(draft.place, made.worlds, {**made.about, **action.bind(graph).to_json()})
+        pairs = Pairs.of(
+            graph,
+            action=action,
+            **{name: Cohort.load(draft.place / name) for name in made.worlds},
+            reader=reader,
+            gates=gates,
+            flags=made.flags,
+            plausibility=made.plausibility,
+            about=made.about,
+        )
+        _write_rest(pairs, draft)
+    # Their images have moved with the folder.
+    return replace(pairs, worlds={name: Cohort.load(folder / name) for name in made.worlds})
+
+
+def pairs_result(
+    folder: Path, identity: Mapping[str, Any] | None, *, overwrite: bool
+) -> ResultFolder:
+    """Return the folder that pairs are written to; its `check` refuses a place in time."""
+
+    def unfinished(path: Path) -> bool:  # by version 0.1.0
+        return (path / ".pairs").is_file()
+
+    return ResultFolder(
+        folder, _KIND, "pairs", identity, overwrite, AuditError, recognises=unfinished
     )
-    _write_rest(pairs, folder)
-    return pairs
 
 
-def save_pairs(pairs: Pairs, folder: Path) -> Path:
+def save_pairs(pairs: Pairs, folder: Path, *, overwrite: bool = False) -> Path:
     """Write pairs that have been judged.
 
+    Args:
+        pairs: The pairs.
+        folder: A new one.
+        overwrite: Replace other pairs that it holds.
+
     Raises:
         AuditError: If the folder holds something else.
         CohortError: If a world cannot be written.
     """
-    _write_worlds(folder, pairs.worlds, dict(pairs.about))
-    _write_rest(pairs, folder)
+    with pairs_result(folder, None, overwrite=overwrite).writing() as draft:
+        _write_worlds(draft.place, pairs.worlds, pairs.about)
+        _write_rest(pairs, draft)
     return folder
 
 
@@ -91,6 +122,11 @@ def load_pairs(folder: Path) -> Pairs:
         about = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         if (about.pop("kind"), about.pop("schema")) != (_KIND, SCHEMA):
             raise AuditError(f"{folder}: holds no pairs of version {SCHEMA}; write them again")
+        digests = Digests(folder, about, AuditError)
+        about = {k: v for k, v in about.items() if k not in ("identity", "files_sha256")}
+        for name in digests:
+            if "/" not in name:  # each world is verified when it is loaded
+                digests.check(name)
         worlds = {name: Cohort.load(folder / name) for name in about.pop("worlds")}
         gates = pd.read_csv(
             folder / "pairs.csv", dtype={"why": str, **dict.fromkeys(GATES, float)}
@@ -108,45 +144,21 @@ def load_pairs(folder: Path) -> Pairs:
     return Pairs(graph, worlds, gates, spread, about)
 
 
-def _write_worlds(folder: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
-    """Write each world, whole or not at all; one that is there already, of the same job, stays."""
-    save = import_module("causalcxr.sources.folder").save
-    manifest = folder / _MANIFEST
-    ours = not folder.exists() or _kind(manifest) == _KIND or (folder / ".pairs").is_file()
-    if not ours and any(folder.iterdir()):
-        raise AuditError(f"{folder}: is not empty and holds no pairs; give a new folder")
-    manifest.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / ".pairs", "")
+def _write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
+    """Write each world, whole or not at all; one that an interrupted job has written stays."""
+    module = import_module("causalcxr.sources.folder")
+    told = json.loads(json.dumps(about))
     for name, cohort in worlds.items():
-        asked = json.loads(json.dumps({"world": name, **about}))
-        if _made_from(folder / name / _MANIFEST) != asked:
-            save(cohort, folder / name, "png" if cohort.has_images else None, asked)
+        if not module.recognises(place / name):
+            images = "png" if cohort.has_images else None
+            module.save(cohort, place / name, images, {"world": name, **told})
 
 
-def _write_rest(pairs: Pairs, folder: Path) -> None:
-    spread = pairs.amplification
+def _write_rest(pairs: Pairs, draft: Draft) -> None:
+    place, spread = draft.place, pairs.amplification
     if not spread.shape[1]:
         spread = pd.DataFrame(columns=["variable", "level", "mean", "absolute", "se", "patients"])
-    about = {"kind": _KIND, "schema": SCHEMA, "worlds": list(pairs.worlds), **pairs.about}
-    atomic_write(folder / "pairs.csv", pairs.gates.to_csv())
-    atomic_write(folder / "amplification.csv", spread.to_csv(index=False))
-    atomic_write(folder / "graph.yaml", pairs.graph.to_yaml())
-    atomic_write(folder / _MANIFEST, json.dumps(about, indent=1))
-    (folder / ".pairs").unlink(missing_ok=True)
-
-
-def _kind(manifest: Path) -> str | None:
-    return _read(manifest).get("kind")
-
-
-def _made_from(manifest: Path) -> Any:
-    return _read(manifest).get("made_from")
-
-
-def _read(manifest: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    atomic_write(place / "pairs.csv", pairs.gates.to_csv())
+    atomic_write(place / "amplification.csv", spread.to_csv(index=False))
+    atomic_write(place / "graph.yaml", pairs.graph.to_yaml())
+    draft.finish({"schema": SCHEMA, "worlds": list(pairs.worlds), **pairs.about})

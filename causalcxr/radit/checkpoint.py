@@ -8,7 +8,6 @@ tensors that are spread over processes are put together on the way.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from causalcxr.errors import ModelError
-from causalcxr.files import atomic_file
+from causalcxr.files import atomic_file, remove_litter
+from causalcxr.locks import exclusive
 from causalcxr.radit.parallel import spread, whole
-
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks; there two runs at once are not noticed
-    fcntl = None
 
 __all__ = ["NotFinite", "Part", "alone", "read_checkpoint", "write_checkpoint"]
 
@@ -149,26 +144,14 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         ModelError: If another process trains there at this moment.
     """
+    refusal = ModelError(
+        f"{folder}: another process is training here at this moment; wait for its end, or write "
+        "elsewhere"
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY) if fcntl else None
-    try:
-        if handle is not None:
-            _lock(folder, handle)
+    with exclusive(folder / ".lock", refusal):
+        remove_litter(folder)
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(folder: Path, handle: int) -> None:
-    """Lock a folder; the system lets go of it when the process ends, however it ends."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ModelError(
-            f"{folder}: another process is training here at this moment; wait for its end, or "
-            "write elsewhere"
-        ) from None
 
 
 def _flat(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, str]]:

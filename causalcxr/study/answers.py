@@ -1,6 +1,7 @@
 """Answers: one line each in a file of its reader, on the disk before it is acknowledged."""
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -13,15 +14,12 @@ from typing import Any
 
 from causalcxr.errors import StudyError
 from causalcxr.files import sync_folder
+from causalcxr.locks import exclusive
 from causalcxr.study.plan import Plan
-
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks; there two servers at once are not noticed
-    fcntl = None
 
 __all__ = ["Answer", "AnswerFile", "answer_path", "only_server", "read_answers"]
 
+_CHECK = "check"  # the name of a line's checksum
 _CONFIDENCES = range(1, 6)
 _LONGEST = 10 * 365 * 86_400_000.0  # milliseconds; more is no time that anybody took
 
@@ -51,9 +49,10 @@ class Answer:
 class AnswerFile:
     """Append the answers of one reader, and know from the file alone how far they are.
 
-    The first line says to which plan and reader the file belongs. A line is whole or it is not
-    there: what a kill left of a last line is cut off before anything is appended. Only the server
-    that holds the study's lock may write, see `only_server`.
+    The first line says to which plan and reader the file belongs. Each line ends with the
+    first 16 digits of its own SHA-256; lines of version 0.1.0 have none. A line is whole or it is
+    not there: what a kill left of a last line is cut off before anything is appended. Only the
+    server that holds the study's lock may write, see `only_server`.
 
     Args:
         folder: The study.
@@ -132,14 +131,8 @@ def only_server(folder: str | Path) -> Iterator[None]:
     Raises:
         StudyError: If another process serves the study.
     """
-    with (Path(folder) / "lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"{folder}: another process serves this study; stop it, or use it"
-                ) from None
+    refusal = StudyError(f"{folder}: another process serves this study; stop it, or use it")
+    with exclusive(Path(folder) / "lock", refusal, keep=True):
         yield
 
 
@@ -155,6 +148,10 @@ def _read(path: Path, plan: Plan, number: int) -> tuple[list[Answer], int]:
     for place, line in enumerate(lines, start=1):
         try:
             rows.append(_row(line))
+        except _Changed:
+            raise StudyError(
+                f"{path}:{place}: was changed since it was written; bring back a copy"
+            ) from None
         except ValueError:
             if place < len(lines) or torn:
                 raise StudyError(f"{path}:{place}: is damaged; bring back a copy") from None
@@ -172,11 +169,26 @@ def _read(path: Path, plan: Plan, number: int) -> tuple[list[Answer], int]:
     return answers, len(content) - len(torn)
 
 
+class _Changed(Exception):
+    """A line is not what its checksum says."""
+
+
 def _row(line: bytes) -> dict[str, Any]:
     row = json.loads(line)
     if not isinstance(row, dict):
         raise ValueError
+    if _CHECK in row and row.pop(_CHECK) != _checksum(row):
+        raise _Changed
     return row
+
+
+def _checksum(row: dict[str, Any]) -> str:
+    """Return the first 16 digits of the SHA-256 of a line without its checksum."""
+    return hashlib.sha256(_packed(row)).hexdigest()[:16]
+
+
+def _packed(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 def _head(plan: Plan, number: int) -> dict[str, Any]:
@@ -204,7 +216,7 @@ def _check(answer: Answer) -> Answer:
 def _append(handle: int, row: dict[str, Any]) -> None:
     """Write one line and force it to the disk; take back what could be written of it if not."""
     before = os.fstat(handle).st_size
-    line = (json.dumps(row, separators=(",", ":")) + "\n").encode()
+    line = _packed({**row, _CHECK: _checksum(row)}) + b"\n"
     try:
         if os.write(handle, line) != len(line):
             raise OSError("the disk is full")
