@@ -187,9 +187,9 @@ def _described(before: pd.Series, after: pd.Series, changed: np.ndarray) -> tupl
         a, b = before.to_numpy(dtype=object)[known], after.to_numpy(dtype=object)[known]
         shift = float(np.mean(b.astype(float) - a.astype(float))) if known.any() else np.nan
         return shift, f"{shift:+.1f}" if changed.any() and known.any() else ""
-    moves = pd.DataFrame(
-        {"a": before[changed].map(_short, na_action=None), "b": after[changed].map(_short)}
-    )
+    # As objects: categories would count changes that did not happen.
+    before, after = (side[changed].astype(object) for side in (before, after))
+    moves = pd.DataFrame({"a": before.map(_short), "b": after.map(_short)})
     counts = moves.value_counts()
     return np.nan, ", ".join(f"{a} -> {b}: {count:,}" for (a, b), count in counts.items())
 

@@ -133,6 +133,16 @@ def test_given_truth_values_then_they_are_the_levels_0_and_1_or_true_and_false()
     assert encode(flags, Variable("Z", "binary", levels=["False", "True"])).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("kind", [*TEXTS, "category of text", "dictionary[pyarrow]"])
+def test_given_texts_of_any_dtype_when_compared_then_only_what_happened_is_counted(kind):
+    facts = COLUMNS[kind].iloc[:6].reset_index(drop=True)
+    twins = replace(facts, np.where(np.arange(6) == 0, NAN, 1.0), LEVELS)
+    compared = Cohort(pd.DataFrame({"Z": facts})).compare(Cohort(pd.DataFrame({"Z": twins})))
+    told = dict(each.rsplit(": ", 1) for each in compared.summary().loc["Z", "what"].split(", "))
+    zeros = int((BITS[1:6] == 0).sum())
+    assert told == {f"{BITS[0]} -> missing": "1", "0 -> 1": str(zeros)}
+
+
 def test_given_a_level_with_leading_zeros_then_it_is_never_taken_for_a_number():
     site = Variable("Site", "binary", levels=["1", "01"])
     written = replace(pd.Series([1, 1]), np.array([0.0, 1.0]), site)
