@@ -25,7 +25,7 @@ from causalcxr.files import holds_others
 from causalcxr.fingerprints import fingerprint
 from causalcxr.interventions import parse
 from causalcxr.jobs import Selection, identity_of, load_cohort
-from causalcxr.progress import Progress
+from causalcxr.progress import Progress, resumable
 from causalcxr.scm import SCM
 
 __all__ = [
@@ -79,9 +79,10 @@ def pairs_job(
     made = make_worlds(
         fitted, cohort, action, hold=hold, draws=draws if draws != 1 else None, seed=seed
     )
-    pairs = write_pairs(
-        made, fitted.graph, action, out, reader=taught, identity=identity, overwrite=overwrite
-    )
+    with resumable(f"the images so far are in {out}"):
+        pairs = write_pairs(
+            made, fitted.graph, action, out, reader=taught, identity=identity, overwrite=overwrite
+        )
     if taught is not None:
         quality = taught.quality
         show(
@@ -89,6 +90,8 @@ def pairs_job(
             [{"attribute": n, "quality": f"{q:.3f}"} for n, q in quality.items()],
         )
     show(f"Pairs under {action.describe()}", _lines(pairs.flow))
+    if pairs.unchanged and cohort.has_images:
+        console().print(f"{pairs.unchanged:,} unchanged: no image was made of their twins")
     if taught is None and cohort.has_images:
         console().print(
             "No reader, so nobody looked whether twins show what was set; give --reader COHORT."

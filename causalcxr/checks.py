@@ -18,6 +18,7 @@ from causalcxr.goodness import Finding
 from causalcxr.mechanisms import Equation, build
 from causalcxr.noise import Draws, record_keys
 from causalcxr.prediction import bind
+from causalcxr.progress import progress
 from causalcxr.splits import SPLITS, draw_splits
 from causalcxr.threads import one_thread
 from causalcxr.variables import Variable
@@ -90,7 +91,7 @@ def check(
     draws = Draws(record_keys(part.records), seed, draw=part.draws)
     found, untested = [], {}
     with torch.no_grad(), one_thread():
-        for name in model.graph.tabular:
+        for name in progress(model.graph.tabular, "Testing", "equations"):
             if name not in model.fitted:
                 untested[name] = "training never observed it"
                 continue

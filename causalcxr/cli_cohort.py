@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from causalcxr.cli_options import Cluster, Out, Overwrite, Seed, Spec, Workers
+from causalcxr.progress import resumable
 
 __all__ = ["app"]
 
@@ -45,7 +46,8 @@ def phantom(
         "n": n, "seed": seed, "size": size, "graph": graph, "missing": int(missing), "bits": bits,
     }  # fmt: skip
     drawn = Cohort.load("phantom", **asked)
-    made = save(drawn, out, format, {"source": "phantom", **asked}, overwrite=overwrite)
+    with resumable(f"the images so far are beside {out}"):
+        made = save(drawn, out, format, {"source": "phantom", **asked}, overwrite=overwrite)
     print(f"{made}: {n:,} phantoms")
 
 
@@ -90,7 +92,10 @@ def build(
     from causalcxr.store.building import build as build_store
     from causalcxr.store.layout import QUARANTINE, opened
 
-    folder = build_store(spec, output=out, workers=workers, cluster=cluster, overwrite=overwrite)
+    with resumable("the shards so far are beside the store"):
+        folder = build_store(
+            spec, output=out, workers=workers, cluster=cluster, overwrite=overwrite
+        )
     made = opened(folder)
     print(f"{folder}: {made['records']:,} records, {made['images']:,} images")
     if quarantined := made["quarantined"]["images"]:

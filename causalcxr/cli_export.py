@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from causalcxr.cli_options import Out, Overwrite
+from causalcxr.progress import resumable
 
 __all__ = ["export"]
 
@@ -51,7 +52,8 @@ def export(
     from causalcxr.export import export as write
 
     options = ExportOptions(format, key, link, sources, checked)
-    index = write(source, out, options, overwrite=overwrite)
+    with resumable(f"the images so far are beside {out}"):
+        index = write(source, out, options, overwrite=overwrite)
     print(f"{out}: {len(index):,} synthetic images of {index['patient'].nunique():,} patients")
     for line in json.loads((out / "manifest.json").read_text(encoding="utf-8"))["not_exported"]:
         print(line)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from causalcxr.cli_options import Out, Spec
+from causalcxr.progress import resumable
 
 __all__ = ["app"]
 
@@ -31,7 +32,8 @@ def train(config: Config, changes: Changes = None) -> None:
     from causalcxr.radit_job import train_weights
 
     asked = read_config(config, RunConfig, changes or [])
-    print(train_weights(asked, _command()))
+    with resumable("training goes on from its last checkpoint"):
+        print(train_weights(asked, _command()))
 
 
 @app.command("vae")
@@ -41,7 +43,9 @@ def vae(config: Config, changes: Changes = None) -> None:
     from causalcxr.vae_config import VAEConfig
     from causalcxr.vae_job import train_autoencoder
 
-    print(train_autoencoder(read_config(config, VAEConfig, changes or []), _command()))
+    asked = read_config(config, VAEConfig, changes or [])
+    with resumable("training goes on from its last checkpoint"):
+        print(train_autoencoder(asked, _command()))
 
 
 @app.command("encode")
@@ -59,9 +63,10 @@ def encode(
     """Encode a cohort's images once and keep the latents; interrupted, it goes on."""
     from causalcxr.vae_job import encode_cohort
 
-    latents = encode_cohort(
-        codec, cohort, out, batch=batch, shard=shard, dtype=dtype, device=device
-    )
+    with resumable(f"the latents so far are in {out}"):
+        latents = encode_cohort(
+            codec, cohort, out, batch=batch, shard=shard, dtype=dtype, device=device
+        )
     print(f"{latents.folder}: {latents}")
 
 

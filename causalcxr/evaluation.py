@@ -33,6 +33,7 @@ from causalcxr.metrics.minimality import identity_kept
 from causalcxr.metrics.similarity import SIMILARITIES
 from causalcxr.metrics.truth import truth_errors, truth_table
 from causalcxr.model_folder import versions
+from causalcxr.progress import progress
 from causalcxr.scm import SCM
 from causalcxr.sources.phantom import truth
 
@@ -99,7 +100,7 @@ def evaluate(
         raise AuditError("evaluate: neither model nor cohort may be without images")
     cohort, rows, worlds = cohort.with_images_only(), [], []
     options = {"draws": draws, "seed": seed}
-    for given in actions:
+    for given in progress(actions, "Evaluating", "questions"):
         action = given if isinstance(given, Intervention) else do(given)
         world = _asked(model, cohort, action, seed)
         worlds.append(world)

@@ -21,6 +21,7 @@ from causalcxr.fitting import learned_again
 from causalcxr.graph import Graph
 from causalcxr.graph_diff import NEW
 from causalcxr.interventions import Intervention, parse
+from causalcxr.progress import resumable
 from causalcxr.scm import SCM
 from causalcxr.sources.folder import save
 from causalcxr.tensors import load_tensors
@@ -144,7 +145,8 @@ def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:
         CausalCXRError: As `SCM.fit`, `SCM.load` and `SCM.save` do.
     """
     asked = Graph.load(graph)
-    with model_folder.writing(out):
+    kept = f"a long training goes on from its last checkpoint in {out}"
+    with model_folder.writing(out), resumable(kept):
         present = (out / "manifest.json").exists()
         model = SCM.load(out).with_graph(asked) if present else SCM(asked)
         records = load_cohort(cohort)
@@ -325,7 +327,8 @@ def counterfactual_job(
     loaded = SCM.load(model)
     loaded.do(action, hold=hold)  # refused before a cohort is read
     job = TwinJob(loaded, records.load(), action, tuple(hold), draws, missing, seed)
-    result = write_twins(job, out, workers=workers, cluster=cluster, overwrite=overwrite)
+    with resumable(f"the twins so far are in {out}"):
+        result = write_twins(job, out, workers=workers, cluster=cluster, overwrite=overwrite)
     show_changes(result, action, out)
 
 

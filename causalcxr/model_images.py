@@ -53,6 +53,21 @@ class ModelImages(Images):
         chosen._source, chosen._computed = self, self._computed[rows]
         return chosen
 
+    def only(self, rows: np.ndarray) -> "ModelImages":
+        """Return the images of the same records, of which only some have one.
+
+        Args:
+            rows: Which, shape (n,) bool.
+        """
+        chosen = ModelImages(
+            lambda some: self[some],
+            self._available & rows,
+            self._size,
+            lambda some: ~self._synthetic_at(some),
+        )
+        chosen._source, chosen._computed = self, self._computed
+        return chosen
+
     def forget(self) -> None:
         """Let go of what was computed, here and where it came from."""
         self._kept.clear()

@@ -31,6 +31,7 @@ from causalcxr.missing_blocks import Blocks, split_missing
 from causalcxr.noise import Draws, record_keys
 from causalcxr.particles import RotatedDraws
 from causalcxr.prediction import Noise, bind
+from causalcxr.progress import progress
 from causalcxr.rows import shown
 from causalcxr.threads import one_thread
 
@@ -230,7 +231,7 @@ class _Search:
         """Draw some blocks' values among `size` completions each, and return their ESS, (b,)."""
         np.maximum.at(self.size, blocks.rows, size)
         ess, step = np.empty(len(blocks)), max(1, _ROWS // size)
-        for start in range(0, len(blocks), step):
+        for start in progress(range(0, len(blocks), step), "Drawing missing values", "records"):
             some = blocks.take(slice(start, start + step))
             columns, log_weights = self._weigh(some, size, exact)
             weights = torch.softmax(log_weights, 1)

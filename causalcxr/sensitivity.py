@@ -19,6 +19,7 @@ from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.noise import Draws
 from causalcxr.page import Page
 from causalcxr.probabilities import case_of, targets_of
+from causalcxr.progress import progress
 from causalcxr.result import Shown
 from causalcxr.threads import one_thread
 from causalcxr.transitions import COUPLINGS
@@ -174,7 +175,7 @@ def sensitivity(
         else [([name], [name] if name in coupled else []) for name in targets]
     )
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for names, exchanged in groups:
+    for names, exchanged in progress(groups, "Exchanging couplings", "variables"):
         answers = _answers(case, names, exchanged, numbers, draws)
         for name in names:
             rows |= _rows(case, name, *answers[name])

@@ -2,12 +2,15 @@
 
 import json
 
+import explorers
 import numpy as np
 import pandas as pd
 import pytest
 from audit_worlds import GRAPH, TABULAR, as_men, features, people
 
 from causalcxr import SCM, Cohort, do
+from causalcxr.audit.auditing import audit_pairs
+from causalcxr.audit.classifiers import as_classifier
 from causalcxr.audit.gates import Gates
 from causalcxr.audit.pairs import Pairs, make_pairs, make_worlds
 from causalcxr.audit.pairs_folder import load_pairs, write_pairs
@@ -176,6 +179,27 @@ def test_given_a_folder_then_what_is_read_is_what_was_written(tmp_path, reader):
     for name, world in pairs.worlds.items():
         assert (again.worlds[name].table == world.table).all().all()
         assert np.abs(again.worlds[name].images[:] - world.images[:]).max() < 1e-5
+
+
+@pytest.mark.slow  # fits a model, and makes images
+def test_given_records_left_unchanged_then_no_image_is_made_of_them_and_they_are_counted(
+    tmp_path, monkeypatch
+):
+    model, cohort = explorers.fitted(), explorers.patients(8)
+    women = (cohort.table["Sex"] == "F").to_numpy()
+    assert 0 < women.sum() < 8
+    worlds = make_worlds(model, cohort, MEN)
+    pairs = write_pairs(worlds, model.graph, MEN, tmp_path / "pairs")
+    for name in ("twin", "null", "direct"):
+        assert (pairs.worlds[name].images.available == women).all()
+        assert len(list((tmp_path / "pairs" / name / "images").iterdir())) == women.sum()
+    assert pairs.factual.images.available.all()
+    assert pairs.unchanged == (~women).sum()
+    assert set(pairs.gates["why"][~women]) == {"unchanged"}
+    assert pairs.gates["round_trip"].notna().to_numpy().tolist() == women.tolist()
+    scorer = as_classifier(lambda images: images.mean((1, 2, 3)), target="Pleural Effusion")
+    audited = audit_pairs(scorer, load_pairs(tmp_path / "pairs"), bootstrap=20)
+    assert audited.records["twin"].notna().sum() == pairs.valid.sum()
 
 
 def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.errors import CausalCXRError
 from causalcxr.ids import patient_numbers
+from causalcxr.progress import Progress
 
 __all__ = ["Validation", "bootstrap", "patient_counts"]
 
@@ -125,10 +126,12 @@ def bootstrap(
         return len(part)
 
     done = 0
-    for finished in _each(work, parts, threads):
-        done += finished
-        if progress is not None:
-            progress(done)
+    with Progress("Bootstrap", draws, "draws") as count:
+        for finished in _each(work, parts, threads):
+            done += finished
+            count.add(finished)
+            if progress is not None:
+                progress(done)
     whole, limit = plan.whole()
     return Draws(
         groups=tuple(plan.ranked),

@@ -103,7 +103,8 @@ def judge(
     table["known"] = np.all([~np.isnan(before[n]) for n in acted], axis=0)
     unseen, spread = np.zeros(len(twin), dtype=bool), pd.DataFrame()
     if reader is not None and twin.has_images:
-        first, second = reader.read(factual), reader.read(twin)
+        first = reader.read(factual)
+        second = _read_twins(reader, twin, first)
         table["effectiveness"], unseen = _effectiveness(
             gates, graph, (before, after), (first, second), acted
         )
@@ -155,6 +156,15 @@ def amplification(
     return pd.DataFrame(rows, columns=names)
 
 
+def _read_twins(reader: AttributeReader, twin: Cohort, before: pd.DataFrame) -> pd.DataFrame:
+    """Return what the reader sees in twins; one without an image is its record, unchanged."""
+    rows = np.flatnonzero(twin.images.available)
+    found = before.copy()
+    if len(rows):
+        found.iloc[rows] = reader.read(twin.at(rows)).to_numpy()
+    return found
+
+
 def _effectiveness(
     gates: Gates,
     graph: Graph,
@@ -196,9 +206,10 @@ def _drift(
 
 def _round_trip(factual: Cohort, null: Cohort) -> np.ndarray:
     """Return the mean absolute difference of each image and its null twin, (n,)."""
-    out = np.empty(len(factual))
-    for k in range(0, len(factual), _BATCH):
-        part = slice(k, k + _BATCH)
+    out = np.full(len(factual), np.nan)
+    rows = np.flatnonzero(null.images.available & factual.images.available)
+    for k in range(0, len(rows), _BATCH):
+        part = rows[k : k + _BATCH]
         out[part] = np.abs(null.images[part] - factual.images[part]).mean((1, 2, 3))
     return out
 

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.asking import Action, action_of, check_options, names_of
-from causalcxr.audit.gates import Gates, judge
+from causalcxr.audit.gates import Gates, changed_by, judge
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.graph import Graph
 from causalcxr.interventions import BoundIntervention, Intervention
+from causalcxr.model_images import ModelImages
 from causalcxr.scm import SCM
 
 __all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
 
 WORLDS = ("factual", "twin", "null", "direct")
+_TWO = WORLDS[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,11 @@ class Pairs:
     def valid(self) -> np.ndarray:
         """Which pairs are believed, (n,)."""
         return self.gates["valid"].to_numpy()
+
+    @property
+    def unchanged(self) -> int:
+        """How many rows have already what the intervention sets, so that nothing changes."""
+        return int((self.gates["known"] & ~self.gates["changed"]).sum())
 
     @property
     def flow(self) -> pd.DataFrame:
@@ -256,6 +263,8 @@ def make_worlds(
     }
     if below:
         worlds["direct"] = model.do(many, hold=sorted(stay)).predict(noise)
+    changed = changed_by(bound.names, *(worlds[w].columns(graph, beyond_range=True) for w in _TWO))
+    worlds |= {name: _of_changed(worlds[name], changed) for name in worlds if name != "factual"}
     flags = model.support_of(
         cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
     )
@@ -267,6 +276,15 @@ def make_worlds(
     }
     likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
     return Worlds(worlds, np.repeat(flags.flagged, draws or 1), likely, about)
+
+
+def _of_changed(world: Cohort, changed: np.ndarray) -> Cohort:
+    """Return a world without the images of the records that the intervention leaves unchanged.
+
+    Their pairs are refused whatever the images show, so none is made.
+    """
+    images = world.images
+    return world.with_images(images.only(changed)) if isinstance(images, ModelImages) else world
 
 
 def _plausibility(

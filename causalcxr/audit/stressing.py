@@ -24,6 +24,7 @@ from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
 from causalcxr.interventions import Intervention, do
 from causalcxr.model_folder import versions
+from causalcxr.progress import progress
 from causalcxr.scm import SCM
 
 __all__ = ["stress"]
@@ -210,7 +211,7 @@ def _shifted(base: _Base, shifts: Sequence[Shift]) -> pd.DataFrame:
     """Return a row a shift and measure."""
     before, rows = base.figures(base.scores, base.labels), []
     positive = base.model.graph[base.label].levels[-1]
-    for shift in shifts:
+    for shift in progress(shifts, "Shifting the population", "shifts"):
         n = float(len(base.scores))
         if isinstance(shift, Reweighted):
             weights = shift.weights(base.table, base.labels, positive)
@@ -241,7 +242,7 @@ def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
     """Return the dose-response."""
     columns, rows = [], []
     graph = base.model.graph
-    for value in values:
+    for value in progress(values, f"Doses of {name}", "values"):
         action = do({name: value})
         scores, labels = base.twins(action)
         flags = base.model.support_of(base.cohort, action, seed=base.seed)

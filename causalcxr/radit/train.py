@@ -15,6 +15,7 @@ from torch import Tensor
 
 from causalcxr.errors import MechanismError
 from causalcxr.files import atomic_write
+from causalcxr.progress import resuming
 from causalcxr.radit.batches import Order, ahead
 from causalcxr.radit.checkpoint import alone
 from causalcxr.radit.optimisers import rate
@@ -82,6 +83,8 @@ def train(
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
         order, same_order = (Order(_length(columns), config.batch, seed) for _ in range(2))
+        if world.leads:
+            resuming(run.step, config.steps, "steps")
         rows_of_steps = _rows(order, world.rows(order.batch), run.step)
         with closing(ahead(rows_of_steps, images, config.ahead)) as batches:
             while run.step < config.steps and not clock.over():
