@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.model_folder import versions
+from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Answer", "check_place", "write_answer"]
 
@@ -128,7 +129,7 @@ def _csv(table: pd.DataFrame) -> str:
     """Return a table as text, (variable, level) as one heading; nothing is lost to rounding."""
     if table.columns.nlevels > 1:
         table = table.set_axis([_heading(*pair) for pair in table.columns], axis=1)
-    return table.to_csv(lineterminator="\n", index=table.index.names != [None])
+    return csv_text(table, index=table.index.names != [None])
 
 
 def _heading(variable: str, level: str) -> str:

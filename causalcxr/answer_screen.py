@@ -15,6 +15,7 @@ from causalcxr.effect_result import Effect
 from causalcxr.graph import Graph
 from causalcxr.model_comparison import ModelComparison
 from causalcxr.sensitivity import Sensitivity
+from causalcxr.terminal import visible
 
 __all__ = [
     "console",
@@ -55,8 +56,8 @@ def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing
         table.add_column(heading, justify="right" if figures else "left", overflow="fold")
     for line in lines:
         # Text, not markup: a level such as [bold] must be shown as it is.
-        table.add_row(*(Text(_worded(value)) for value in line.values()))
-    print(title)
+        table.add_row(*(Text(visible(_worded(value))) for value in line.values()))
+    print(visible(title))
     if not lines:
         print(f"  {nothing}")
         return

@@ -4,8 +4,9 @@
 column keeps its dtype wherever the new values fit into it:
 
 - A level is spelled as the column's cells spell it: 1 in a column of integers, True in one of
-  truth values, "1" in one of texts. A level that no such cell can spell ("unknown" among
-  integers) is written as its text, and the column becomes one of objects.
+  truth values, "1" in one of texts, its code where the column writes the codes of the graph. A
+  level that no such cell can spell ("unknown" among integers) is written as its text, and the
+  column becomes one of objects.
 - A Categorical gains the categories that it lacks, behind its own.
 - Whole numbers become floats where a new value is not whole, or is missing and the dtype has no
   missing value (int64; bool becomes object). Floats that do not fit become float64.
@@ -69,12 +70,16 @@ def with_levels(
         >>> with_levels(pd.Series([1, 1], dtype="int8"), changed, old, new, sick).tolist()
         [0, 1]
     """
-    kind = kind_of(values)
-    cells = np.array([*(_level(each, kind) for each in variable.levels), np.nan], dtype=object)
     known = np.flatnonzero(~np.isnan(old))
-    for code, row in zip(*np.unique(old[known], return_index=True), strict=True):
-        cell = values.iloc[known[row]]  # as the facts spell it
-        cells[int(code)] = cell.item() if isinstance(cell, np.generic) else cell
+    places, rows = np.unique(old[known], return_index=True)
+    facts = {int(k): values.iloc[known[row]] for k, row in zip(places, rows, strict=True)}
+    # A column that writes codes gets codes for the levels that none of its facts has.
+    coded = any(_code_text(cell, variable) is not None for cell in facts.values())
+    names = [variable.code_of(level) if coded else level for level in variable.levels]
+    kind = kind_of(values)
+    cells = np.array([*(_level(each, kind) for each in names), np.nan], dtype=object)
+    for k, cell in facts.items():
+        cells[k] = cell.item() if isinstance(cell, np.generic) else cell  # as the facts spell it
     positions = np.where(np.isnan(new), len(variable.levels), new).astype(np.int64)
     return _written(values, changed, cells[positions[changed]])
 
@@ -134,6 +139,14 @@ def kind_of(values: pd.Series) -> str:
         return "string"
     cells = values.to_numpy(dtype=object)
     return types.infer_dtype(cells[present(cells)])  # "empty" where there is none
+
+
+def _code_text(cell: object, variable: Variable) -> str | None:
+    """Return the code that a cell is, None if it is a level itself."""
+    texts = [spelled(cell)]
+    if isinstance(cell, bool | np.bool_):
+        texts.append(str(int(cell)))
+    return next((t for t in texts if t in variable.codes and t not in variable.levels), None)
 
 
 def _level(level: str, kind: str) -> object:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from causalcxr.cli_options import graph_names
 from causalcxr.graph import Graph, Variable
+from causalcxr.terminal import visible
 
 __all__ = ["app"]
 
@@ -88,7 +89,7 @@ def _graph(place: str) -> Graph:
 
 def _table(graph: Graph) -> Table:
     title = f"{graph.name}: {len(graph)} variables, {len(graph.edges)} edges"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(visible(title)), title_justify="left", box=None, pad_edge=False)
     for heading in ("level", "variable", "type", "values", "parents", "mechanism"):
         table.add_column(heading, overflow="fold")
     layers = graph.layers

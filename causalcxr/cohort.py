@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.alignment import aligned
-from causalcxr.columns import encode, frame, matches, replace, worded_column
+from causalcxr.columns import encode, frame, matches, no_column, replace, worded_column
 from causalcxr.conditions import answering
 from causalcxr.errors import CohortError, nearest
 from causalcxr.graph import Graph
@@ -298,9 +298,12 @@ class Cohort(Shown):
             no such column.
 
         Raises:
-            CohortError: If a value is no level, not a finite number, or outside its range.
+            CohortError: If a value is no level, not a finite number, or outside its range, or no
+                column is a variable.
         """
         found = matches(graph, self._table.columns, self._place)
+        if not found and graph.tabular and len(self._table.columns):
+            raise no_column(graph, self._table.columns, self._place)
         table = self.as_declared(graph)._table
         return {
             name: encode(
@@ -368,8 +371,8 @@ class Cohort(Shown):
         """
         table, words = self._table.copy(deep=False), dict(self._words)
         for name in self._words:
-            levels = graph[name].levels if name in graph else ()
-            filled = np.isin(self._words[name], levels) & table[name].isna().to_numpy()
+            known = (*graph[name].levels, *graph[name].codes) if name in graph else ()
+            filled = np.isin(self._words[name], known) & table[name].isna().to_numpy()
             if filled.any():
                 cells = table[name].to_numpy(dtype=object, copy=True)
                 cells[filled] = self._words[name][filled]

@@ -6,19 +6,29 @@ the rule, the remedy.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 
 import numpy as np
 import pandas as pd
 
 from causalcxr.cells import present, spelled, with_levels, with_numbers
-from causalcxr.errors import CohortError, GraphError, nearest
+from causalcxr.errors import CohortError, nearest
 from causalcxr.graph import Graph, Variable
+from causalcxr.graph_yaml import flow
 from causalcxr.rows import shown
 from causalcxr.variables import LARGEST
 
-__all__ = ["MISSING_WORDS", "decode", "encode", "frame", "matches", "replace", "worded_column"]
+__all__ = [
+    "MISSING_WORDS",
+    "decode",
+    "encode",
+    "frame",
+    "matches",
+    "no_column",
+    "replace",
+    "worded_column",
+]
 
 # How spreadsheets and statistics programs write an empty cell.
 MISSING_WORDS = ("NA", "NaN", "nan")
@@ -65,10 +75,9 @@ def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[st
     """
     found: dict[str, str] = {}
     for name in names:
-        try:
-            variable = graph.find(name)
-        except GraphError:
+        if name not in graph:
             continue
+        variable = graph.find(name)
         if variable in found:
             raise CohortError(
                 f"{place}: columns {found[variable]!r} and {name!r} both are the variable "
@@ -77,6 +86,22 @@ def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[st
         if variable in graph.tabular:
             found[variable] = name
     return found
+
+
+def no_column(graph: Graph, names: Iterable[str], place: str) -> CohortError:
+    """Return the error for a table of which no column is a variable of a graph."""
+    names = [str(name) for name in names]
+    close = [nearest(name, graph.tabular) for name in names[:100]]
+    hint = next(filter(None, close), "")
+    return CohortError(
+        f"{place}: no column is a variable of graph {graph.name!r}; the table has "
+        f"{_listed(names)}; the graph has {_listed(graph.tabular)}; rename the columns{hint}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown_names = ", ".join(name[:30] for name in names[:6])
+    return f"{shown_names} and {len(names) - 6:,} more" if len(names) > 6 else shown_names
 
 
 def encode(
@@ -170,21 +195,24 @@ def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
     for k, value in enumerate(distinct):
         if empty[k]:
             continue
-        if (level := _level_of(value, places)) in places:
+        if (level := _level_of(value, variable)) is not None:
             lookup[k] = places[level]
         elif value not in _UNKNOWN:
-            raise _unknown_level(value, values[codes == k], variable, place)
+            raise _unknown_level(value, values[codes == k], variable, place, distinct)
     return lookup[codes]
 
 
-def _level_of(value: object, levels: Container[str]) -> str:
-    """Return a cell's level; True and False are 1 and 0 where those are the levels."""
-    if isinstance(value, bool | np.bool_) and str(value) not in levels:
-        return str(int(value))
-    return spelled(value)
+def _level_of(value: object, variable: Variable) -> str | None:
+    """Return the level of a cell; True and False are 1 and 0 where those are levels or codes."""
+    level = variable.level_of(spelled(value))
+    if level is None and isinstance(value, bool | np.bool_):
+        return variable.level_of(str(int(value)))
+    return level
 
 
-def _unknown_level(value: object, cells: pd.Series, variable: Variable, place: str) -> CohortError:
+def _unknown_level(
+    value: object, cells: pd.Series, variable: Variable, place: str, distinct: np.ndarray
+) -> CohortError:
     where = f"{place}, record {shown(cells.index[0])}: {shown(value)}"
     counted = f"({len(cells):,} record{'s' if len(cells) > 1 else ''})"
     levels = ", ".join(variable.levels)
@@ -193,10 +221,17 @@ def _unknown_level(value: object, cells: pd.Series, variable: Variable, place: s
             f"{where} is a code for uncertain, not a level {counted}; "
             f"decide what it means: leave it empty, or write one of {levels}"
         )
-    return CohortError(
-        f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, "
-        f"or empty where it is not known{nearest(str(value)[:80], variable.levels)}"
-    )
+    told = f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, or empty"
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        # True and False are 1 and 0 here, as YAML's readers do not agree on them.
+        filled = distinct[present(distinct)]
+        texts = {str(int(v)) if isinstance(v, bool | np.bool_) else spelled(v) for v in filled}
+        written = sorted(text for text in texts if variable.level_of(text) is None)
+        pairs = zip(written, variable.levels, strict=False)
+        codes = ", ".join(f"{text}: {flow(level)}" for text, level in pairs)
+        return CohortError(f"{told}; if these are codes, the graph can say so: codes: {{{codes}}}")
+    hint = nearest(str(value)[:80], variable.levels)
+    return CohortError(f"{told} where it is not known{hint}")
 
 
 def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bool) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from causalcxr.errors import CausalCXRError
+from causalcxr.terminal import visible, visible_streams
 
 __all__ = ["guarded"]
 
@@ -44,6 +45,11 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
         hello
         0
     """
+    with visible_streams():
+        return _run(app, args, name)
+
+
+def _run(app: typer.Typer, args: Sequence[str] | None, name: str | None) -> int:
     try:
         words = None if args is None else list(args)
         done = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
@@ -89,5 +95,5 @@ def _fault_of_the_machine(error: BaseException) -> str:
 
 
 def _refused(text: str) -> int:
-    print("error:", " ".join(text.split()), file=sys.stderr)
+    print("error:", visible(" ".join(text.split())), file=sys.stderr)
     return 2

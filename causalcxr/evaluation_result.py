@@ -16,6 +16,7 @@ from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write, holds_others
 from causalcxr.page import Page
 from causalcxr.result import Shown
+from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Evaluation"]
 
@@ -105,7 +106,7 @@ class Evaluation(Shown):
         if holds_others(folder, told.name):
             raise AuditError(f"{folder}: is not empty and holds no evaluation; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / "evaluation.csv", self.table.to_csv(index=False))
+        atomic_write(folder / "evaluation.csv", csv_text(self.table, index=False))
         self.plot(folder / "evaluation.png")
         for k, question in enumerate(self.pictures, 1):
             self.sheet(question, folder / f"pairs-{k}.png")

@@ -27,6 +27,7 @@ from causalcxr.files import atomic_write, settle
 from causalcxr.marking import MARK
 from causalcxr.progress import progress
 from causalcxr.result_folder import Draft, ResultFolder
+from causalcxr.spreadsheet import csv_text, unmarked_table
 
 __all__ = ["ExportOptions", "export", "no_older"]
 
@@ -93,9 +94,8 @@ def export(
     with ResultFolder(folder, _KIND, "an export", job, overwrite).writing() as draft:
         if not draft.complete:
             _fill(draft, material, options, given)
-    return pd.read_csv(
-        folder / "index.csv", dtype=dict.fromkeys(("file", "patient", "sha256"), str)
-    )
+    texts = dict.fromkeys(("file", "patient", "sha256"), str)
+    return unmarked_table(pd.read_csv(folder / "index.csv", dtype=texts))
 
 
 def _job(material: Material, options: ExportOptions, key: bytes | None) -> dict[str, Any]:
@@ -139,9 +139,9 @@ def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes
     for start in progress(range(0, len(records), _BATCH), "Exporting", "images"):
         rows += desk.write(records[start : start + _BATCH])
     index = pd.DataFrame(rows)
-    atomic_write(place / "index.csv", index.to_csv(index=False, lineterminator="\n"))
+    atomic_write(place / "index.csv", csv_text(index, index=False))
     if options.link is not None:
-        atomic_write(options.link, _linked(material, records).to_csv(index=False))
+        atomic_write(options.link, csv_text(_linked(material, records), index=False))
     about = {
         "mark": MARK,
         "format": options.format,

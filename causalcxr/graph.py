@@ -302,6 +302,7 @@ class Graph:
         parents come about does not enter, so an edit upstream leaves it as it is.
         """
         content = self[name].content
+        content.pop("codes", None)  # how a table is read, not what is learned
         for option in NOT_LEARNED:
             content["mechanism"].pop(option, None)
         return _digest([content, *(self[parent].domain for parent in self[name].parents)])

@@ -138,7 +138,7 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> l
     return [
         f"{name}{key} {_shown(before.get(key))} -> {_shown(after.get(key))}"
         for key in after
-        if key not in ("parents", "mechanism") and before.get(key) != after[key]
+        if key not in ("codes", "parents", "mechanism") and before.get(key) != after[key]
     ]
 
 
@@ -159,13 +159,15 @@ def _changes(before: "Graph", after: "Graph", name: str) -> list[Change]:
         str(graph.variables[name].mechanism) for graph in (before, after)
     )
     return [
-        Change(name, field, old[field], new[field])
-        for field in old
-        if field != "parents" and old[field] != new[field]
+        Change(name, field, old.get(field), new.get(field))
+        for field in dict.fromkeys([*old, *new])
+        if field != "parents" and old.get(field) != new.get(field)
     ]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(each)}' for key, each in value.items())}}}"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

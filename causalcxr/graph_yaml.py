@@ -84,6 +84,9 @@ def telling_lines(text: str, source: str) -> Iterator[None]:
         raise _located(fault, text, source) from None
     except RecursionError:
         raise GraphError(f"{source}: nested too deeply") from None
+    except _Anchored as fault:
+        line = fault.problem_mark.line + 1
+        raise GraphError(f"{source}:{line}: {fault.problem}") from None
     except MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         line = mark.line + 1 if mark else 1
@@ -102,19 +105,45 @@ def write(name: str, variables: Mapping[str, Variable]) -> str:
 
 
 def compose(text: str) -> Node:
-    """Parse YAML to nodes, which know their place in the text."""
+    """Parse YAML to nodes, which know their place in the text; aliases are refused.
+
+    An alias is the same node again: whoever walks through the nodes would meet it as often as it
+    is named, and ten lines of aliases of aliases are a billion values. Here each node is met once.
+    """
     root = YAML(typ="safe", pure=True).compose(text)
     if root is None:
         raise GraphFault((), "the file is empty; a graph has name, schema and variables")
+    anchored = [node for node in _nodes(root) if node.anchor is not None]
+    if anchored:
+        first = min(anchored, key=lambda node: node.start_mark.index)
+        problem = f"anchor or alias {first.anchor!r}: write the value out instead"
+        raise _Anchored(problem=problem, problem_mark=first.start_mark)
     return root
+
+
+class _Anchored(MarkedYAMLError):
+    """A part of a YAML file that has a name, or stands there by its name."""
+
+
+def _nodes(root: Node) -> Iterator[Node]:
+    """Yield every node once, however often an alias names it."""
+    seen, ahead = {id(root)}, [root]
+    while ahead:
+        node = ahead.pop()
+        yield node
+        if isinstance(node, ScalarNode):
+            continue
+        for item in node.value:
+            for each in item if isinstance(item, tuple) else (item,):
+                if id(each) not in seen:
+                    seen.add(id(each))
+                    ahead.append(each)
 
 
 def plain(node: Node, place: Place = ()) -> Any:
     """Turn a node into plain Python, refusing what YAML readers do not agree upon."""
     if len(place) > _DEPTH:
         raise GraphFault(place, "nested too deeply")
-    if node.anchor is not None:
-        raise GraphFault(place, f"anchor or alias {node.anchor!r}: write the value out instead")
     if isinstance(node, ScalarNode):
         return _scalar(node, place)
     if str(node.tag) not in (f"{_TAG}map", f"{_TAG}seq"):
@@ -124,6 +153,8 @@ def plain(node: Node, place: Place = ()) -> Any:
     content: dict[str, Any] = {}
     for key_node, value in node.value:
         key = plain(key_node, place) if isinstance(key_node, ScalarNode) else key_node
+        if isinstance(key, int) and place[-1:] == ("codes",):  # the codes of tables are numbers
+            key = str(key)
         if not isinstance(key, str):
             shown = brief(key) if not isinstance(key, Node) else "a list or map"
             raise GraphFault(place, f"key {shown} is not text; quote it")
@@ -273,10 +304,11 @@ def entry(
 
 def _fields_of(variable: Variable, defaults: Mapping[str, MechanismSpec]) -> dict[str, Any]:
     fields: dict[str, Any] = {"type": variable.type}
-    for field in ("unit", "range", "resolution", "levels", "parents", "description"):
+    for field in ("unit", "range", "resolution", "levels", "codes", "parents", "description"):
         value = getattr(variable, field)
-        if value not in (None, ()):
-            fields[field] = list(value) if isinstance(value, tuple) else value
+        if value not in (None, (), {}):
+            kind = {tuple: list}.get(type(value), dict if isinstance(value, Mapping) else None)
+            fields[field] = kind(value) if kind else value
     usual = defaults.get(variable.type) or MechanismSpec(KINDS[variable.type][0])
     if variable.mechanism != usual.of(variable.type):
         fields["mechanism"] = variable.mechanism.to_dict()

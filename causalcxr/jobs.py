@@ -25,6 +25,7 @@ from causalcxr.progress import resumable
 from causalcxr.scm import SCM
 from causalcxr.sources.folder import save
 from causalcxr.tensors import load_tensors
+from causalcxr.terminal import visible
 from causalcxr.twin_folder import TwinJob, TwinResult, write_twins
 
 __all__ = [
@@ -248,15 +249,17 @@ def show_cohort(cohort: Cohort, out: Path | None = None) -> None:
     Raises:
         CohortError: If it has no images to draw.
     """
-    table = Table(title=repr(cohort), title_justify="left", box=None, pad_edge=False)
+    title = Text(visible(repr(cohort)))  # Text, not markup: a source may be called [bold]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("column", "missing", "values"):
         table.add_column(heading)
     for name, column in cohort.table.items():
         missing = f"{column.isna().sum():,}"
-        table.add_row(Text(str(name)), missing, Text(_summary(column.dropna())))
+        values = visible(_summary(column.dropna()))
+        table.add_row(Text(visible(str(name))), missing, Text(values))
     Console().print(table)
     for note in cohort.notes:
-        print(note)
+        print(visible(note))
     if out is not None:
         _draw(cohort, out)
         print(f"drawn to {out}")
@@ -341,7 +344,8 @@ def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
         out: The folder it was written to.
     """
     n = len(result.compared)
-    table = Table(title=f"{n:,} twins under {action.describe()}", title_justify="left", box=None)
+    title = Text(visible(f"{n:,} twins under {action.describe()}"))
+    table = Table(title=title, title_justify="left", box=None)
     for heading in ("variable", "changed", "what"):
         table.add_column(heading, justify="right" if heading == "changed" else "left")
     for name, row in result.changed.items():
@@ -349,7 +353,7 @@ def show_changes(result: TwinResult, action: Intervention, out: Path) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     for note in result.notes:
-        console.print(Text(note))
+        console.print(Text(visible(note)))
     for file, about in result.files.items():
-        console.print(Text(f"  {out / file}", style="bold"), Text(about))
+        console.print(Text(visible(f"  {out / file}"), style="bold"), Text(about))
     sys.stdout.flush()

@@ -11,6 +11,7 @@ import pandas as pd
 from causalcxr.errors import CausalCXRError, CohortError
 from causalcxr.files import atomic_write
 from causalcxr.result_folder import ResultFolder, cannot_write
+from causalcxr.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from causalcxr.page import Page
@@ -129,7 +130,7 @@ def _csv(table: pd.DataFrame) -> str:
     if table.columns.nlevels > 1:
         names = [f"{name}={level}" if level else str(name) for name, level in table.columns]
         table = table.set_axis(names, axis=1)
-    return table.to_csv(lineterminator="\n", index=table.index.names != [None])
+    return csv_text(table, index=table.index.names != [None])
 
 
 def _left_out(summary: pd.DataFrame) -> list[str]:

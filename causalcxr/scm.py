@@ -118,6 +118,12 @@ class SCM(Questions):
                 if learned is not None:
                     fitted[name] = learned
                 equations.add()
+        if not fitted:
+            names = ", ".join(list(self.graph.variables)[:6])
+            raise ModelError(
+                f"fit: nothing to learn: {cohort.origin or cohort.source} has no value of any "
+                f"variable of graph {self.graph.name!r} ({names}); look at it with cohort show"
+            )
         return self._with(
             fitted=fitted,
             support=count_support(self.graph, data.rows(data.train)),

@@ -327,14 +327,16 @@ def _position(variable: Variable, value: Any) -> float | None:
     text = f"{value:g}" if _is_number(value) else value
     if not isinstance(text, str):
         return None
-    if text in variable.levels:
-        return float(variable.levels.index(text))
+    if (level := variable.level_of(text)) is not None:  # itself, or by its code
+        return float(variable.levels.index(level))
     lowered = [level.lower() for level in variable.levels]
     return float(lowered.index(text.lower())) if lowered.count(text.lower()) == 1 else None
 
 
 def _number(variable: Variable, value: Any) -> float | None:
     if isinstance(value, bool) or (isinstance(value, str) and not isinstance(value, Written)):
+        return None
+    if isinstance(value, np.datetime64 | np.timedelta64):  # float() would count its nanoseconds
         return None
     return _read_number(value)
 
@@ -385,6 +387,8 @@ def _where(bad: np.ndarray, rows: np.ndarray) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a value that can be looked up and written, whatever a user put into a column."""
+    if isinstance(value, np.datetime64 | np.timedelta64):  # its item may be nanoseconds
+        return str(value)
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, str | int | float | None) else str(value)
 

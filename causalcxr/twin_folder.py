@@ -18,6 +18,7 @@ from causalcxr.comparison import Comparison
 from causalcxr.engine import run
 from causalcxr.files import atomic_write, settle
 from causalcxr.fingerprints import fingerprint
+from causalcxr.ids import check_kinds
 from causalcxr.images import FileImages
 from causalcxr.interventions import Intervention
 from causalcxr.marking import MARK, write_png
@@ -25,6 +26,7 @@ from causalcxr.model_folder import versions
 from causalcxr.progress import progress, resuming
 from causalcxr.result_folder import ResultFolder
 from causalcxr.scm import SCM
+from causalcxr.spreadsheet import csv_text
 
 __all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
 
@@ -170,10 +172,12 @@ def write_twins(
         CohortError: If the folder holds something else, or cannot be written.
         CausalCXRError: As `SCM.counterfactual` does.
     """
+    for ids in (pd.Series(job.cohort.records, name="record"), job.cohort.patients):
+        check_kinds(ids.infer_objects(), job.cohort.origin or job.cohort.source)
     compared = job.compare()
     names = _image_names(job, compared)
     drawn = job.drawn(compared)
-    table = _table(compared, names, drawn).to_csv(lineterminator="\n")
+    table = csv_text(_table(compared, names, drawn))
     about = {**job.describe(), "twins_sha256": hashlib.sha256(table.encode()).hexdigest()}
     changed = _changed(compared)
     result = ResultFolder(

@@ -1,11 +1,19 @@
 """Variables: which values a node can take, its parents, and the kind of its equation."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
-from causalcxr.mechanism_spec import KINDS, GraphFault, MechanismSpec, brief, nearest_to
+from causalcxr.mechanism_spec import (
+    KINDS,
+    FrozenDict,
+    GraphFault,
+    MechanismSpec,
+    brief,
+    nearest_to,
+)
 
 __all__ = ["LARGEST", "TYPES", "Variable", "same_name"]
 
@@ -18,6 +26,7 @@ _FIELD_RULES = {
     "range": "a range is two finite numbers, [lowest, highest]",
     "resolution": "a resolution is a positive number, the step on which values are recorded",
     "levels": 'levels are a list of texts: quote what is not, ["0", "1"]',
+    "codes": "codes are a map from what tables hold to levels, {0: N, 1: P}",
     "parents": "parents are a list of names",
     "mechanism": "a mechanism is a word or a map with its kind, {kind: flow}",
     "description": "a description is text",
@@ -39,6 +48,8 @@ class Variable(BaseModel):
         range: The lowest and highest value of a continuous variable.
         resolution: The lattice on which a continuous variable is recorded: 1 for whole years.
         levels: The texts that a discrete variable can be; a binary one has N and P unless named.
+        codes: How tables write the levels where they have codes: {"0": "N", "1": "P"}. It says how
+            a table is read and its twins are written; no equation depends on it.
         parents: The names of the direct causes.
         mechanism: The kind of its equation; the built-in choice of its type where left out.
         description: A remark for readers; no part of the graph's content.
@@ -60,6 +71,7 @@ class Variable(BaseModel):
     range: tuple[_Number, _Number] | None = None
     resolution: Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)] | None = None
     levels: tuple[StrictStr, ...] = ()
+    codes: Mapping[StrictStr, StrictStr] = FrozenDict()
     parents: tuple[StrictStr, ...] = ()
     mechanism: MechanismSpec
     description: StrictStr | None = None
@@ -69,10 +81,13 @@ class Variable(BaseModel):
             fields["mechanism"] = _mechanism(type, fields.get("mechanism"))
             if type == "binary":
                 fields.setdefault("levels", ("N", "P"))
+            if isinstance(fields.get("codes"), Mapping):
+                fields["codes"] = {_code(key): level for key, level in fields["codes"].items()}
             super().__init__(name=name, type=type, **fields)
             _check_name(self.name)
             _check_continuous(self)
             _check_levels(self)
+            _check_codes(self)
             _check_parents(self)
             _check_texts(self)
         except ValidationError as error:
@@ -81,6 +96,7 @@ class Variable(BaseModel):
             raise GraphFault(("variables", name, *fault.place), str(fault)) from None
         # Frozen: this is the one place where a field is set, before anybody sees the variable.
         self.__dict__["parents"] = tuple(sorted(self.parents))
+        self.__dict__["codes"] = FrozenDict(self.codes)
 
     @property
     def is_discrete(self) -> bool:
@@ -106,12 +122,32 @@ class Variable(BaseModel):
 
     @property
     def content(self) -> dict[str, Any]:
-        """The domain, the parents and the mechanism: what enters a graph's hash."""
+        """The domain, codes if any, the parents and the mechanism: what enters a graph's hash."""
         return {
             **self.domain,
+            **({"codes": dict(self.codes)} if self.codes else {}),
             "parents": list(self.parents),
             "mechanism": self.mechanism.to_dict(),
         }
+
+    def level_of(self, text: str) -> str | None:
+        """Return the level that a table's text stands for: itself, or by its code; or None.
+
+        Example:
+            >>> edema = Variable("Edema", "binary", codes={0: "N", 1: "P"})
+            >>> edema.level_of("1"), edema.level_of("P"), edema.level_of("2")
+            ('P', 'P', None)
+        """
+        return text if text in self.levels else self.codes.get(text)
+
+    def code_of(self, level: str) -> str:
+        """Return the code of a level, the first if it has several; itself if it has none.
+
+        Example:
+            >>> Variable("Edema", "binary", codes={0: "N", 1: "P"}).code_of("P")
+            '1'
+        """
+        return next((code for code, each in self.codes.items() if each == level), level)
 
     def replace(self, **fields: Any) -> "Variable":
         """Return a copy with some fields changed, checked again.
@@ -131,6 +167,13 @@ def same_name(name: str) -> str:
         True
     """
     return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+
+
+def _code(key: Any) -> Any:
+    """Return a code as text: whole numbers may be written as they are."""
+    if isinstance(key, int | float) and not isinstance(key, bool) and float(key).is_integer():
+        return str(int(key))
+    return key
 
 
 def _mechanism(type: Any, value: Any) -> MechanismSpec | None:
@@ -212,6 +255,20 @@ def _check_levels(variable: Variable) -> None:
             )
 
 
+def _check_codes(variable: Variable) -> None:
+    for code, level in variable.codes.items():
+        place = ("codes", code)
+        if level not in variable.levels:
+            known = ", ".join(variable.levels) or f"none, as it is {variable.type}"
+            hint = nearest_to(level, variable.levels) or f" (levels: {known})"
+            raise GraphFault(place, f"code {brief(code)}: {brief(level)} is not a level{hint}")
+        if code in variable.levels and code != level:
+            raise GraphFault(place, f"code {brief(code)} is a level itself; remove the code")
+        if not code or code != code.strip() or len(code) > 64:
+            text = "must be 1 to 64 characters without spaces at its ends"
+            raise GraphFault(place, f"code {brief(code)} {text}")
+
+
 def _check_parents(variable: Variable) -> None:
     for position, parent in enumerate(variable.parents):
         place = ("parents", position)
@@ -222,7 +279,7 @@ def _check_parents(variable: Variable) -> None:
 
 
 def _check_texts(variable: Variable) -> None:
-    texts = [*variable.levels, variable.unit or "", (variable.description or "")]
+    texts = [*variable.levels, *variable.codes, variable.unit or "", (variable.description or "")]
     for text in texts:
         if not all(character.isprintable() or character in "\n\t" for character in text):
             raise GraphFault((), f"{brief(text)} has characters that cannot be printed")

@@ -1,16 +1,19 @@
 """What a .csv and a DataFrame become: identifiers, words for missing values, dates, saving."""
 
 from datetime import date, time, timedelta
+from time import monotonic
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalcxr import Cohort, Graph
-from causalcxr.columns import encode
-from causalcxr.errors import CausalCXRError, CohortError
+from causalcxr import SCM, Cohort, Graph
+from causalcxr.columns import encode, matches
+from causalcxr.errors import CausalCXRError, CohortError, ModelError
 from causalcxr.ids import patient_numbers
 from causalcxr.metrics.inputs import read_patients
+from causalcxr.sources.reading import read_columns
+from causalcxr.sources.table import read_cells
 from causalcxr.splits import draw_splits
 
 GRAPH = Graph.parse(
@@ -231,3 +234,45 @@ def test_complex_numbers_and_decimal_commas_are_refused_with_the_remedy():
         encode(pd.Series([1 + 2j, 3]), GRAPH["Age"])
     with pytest.raises(CohortError, match=r"'61,5' is not a number .*decimal point: 61.5"):
         encode(pd.Series(["61,5"]), GRAPH["Age"])
+
+
+# Files of another kind
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        (("record;Age;Race", "a;61;White"), "semicolons"),
+        (("record;Age;Race", "a;61,5;White"), "semicolons"),
+        (("record\tAge\tRace", "a\t61\tWhite"), "tabs"),
+        (("record|Age|Race", "a|61|White"), "vertical bars"),
+    ],
+)
+def test_another_separator_is_named_with_the_remedy(tmp_path, lines, named):
+    with pytest.raises(CohortError, match=rf"t\.csv:1: cells are separated by {named}; save it"):
+        load(tmp_path, *lines)
+    with pytest.raises(CohortError, match=f"cells are separated by {named}"):
+        read_columns(tmp_path / "t.csv", ["record"])
+
+
+def test_a_table_without_a_column_of_the_graph_is_named_where_it_is_asked(tmp_path):
+    cohort = load(tmp_path, "record,Agge,Place", "a,61,x", "b,47,y")
+    told = (
+        r"no column is a variable of graph 'graph'; the table has Agge, Place; the graph has Age"
+    )
+    for ask in (lambda: SCM(GRAPH).fit(cohort), lambda: cohort.columns(GRAPH)):
+        with pytest.raises(CohortError, match=told + ", .*did you mean 'Age'"):
+            ask()
+    blank = load(tmp_path, "record,Age,Race", "a,,", "b,,")
+    with pytest.raises(ModelError, match=r"fit: nothing to learn: .*t.csv has no value of any"):
+        SCM(GRAPH).fit(blank)
+
+
+def test_a_hundred_thousand_columns_take_linear_time(tmp_path):
+    names = [f"c{k}" for k in range(100_000)]
+    (tmp_path / "t.csv").write_text(f"Age,{','.join(names)}\n61{',1' * len(names)}\n")
+    start = monotonic()
+    cells = read_cells(tmp_path / "t.csv")
+    read_columns(tmp_path / "t.csv", ["Age"])
+    assert matches(GRAPH, cells) == {"Age": "Age"}
+    assert monotonic() - start < 15  # quadratic, it is minutes; linear, about a second

@@ -91,8 +91,11 @@ def test_given_words_then_findings_are_there_and_the_others_not_listed():
         ("source: a\nlabels: {x: {is: Edema}}", "'x': write .* every line has its reason"),
         ("source: a\nlabels: []", "`labels` holds no lines"),
         ("labels: {}", "has `source` and `labels`, nothing else"),
-        ("source: [", "not a map of labels"),
-        ("source: a\nlabels: {x: {is: Edema, why: y}, x: {is: Edema, why: z}}", "not a map"),
+        ("source: [", r"map\.yaml:1: not valid YAML"),
+        (
+            "source: a\nlabels: {x: {is: Edema, why: y}, x: {is: Edema, why: z}}",
+            "duplicate key 'x'",
+        ),
     ],
 )
 def test_given_a_map_that_is_none_then_it_is_named(tmp_path, text, message):

@@ -156,7 +156,7 @@ def test_given_any_text_in_cells_and_ids_when_saved_then_it_comes_back(tmp_path,
     ids = [f"{k}{row[0]}" for k, row in enumerate(rows)]
     table = pd.DataFrame({"x": [row[1] for row in rows]}, index=ids)
     cohort = Cohort(table, np.arange(len(ids), dtype=np.uint8)[:, None, None])
-    loaded = Cohort.load(cohort.save(tmp_path / "any"))
+    loaded = Cohort.load(cohort.save(tmp_path / "any", overwrite=True))
     assert loaded.index.tolist() == ids
     assert not cohort.compare(loaded).changed.to_numpy().any()
     assert (loaded.images[:] == cohort.images[:]).all()

@@ -26,6 +26,7 @@ from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention
 from causalcxr.result_digests import Digests
 from causalcxr.result_folder import Draft, ResultFolder
+from causalcxr.spreadsheet import csv_text, unmarked_table
 
 __all__ = ["SCHEMA", "load_pairs", "pairs_result", "save_pairs", "write_pairs"]
 
@@ -133,7 +134,7 @@ def load_pairs(folder: Path) -> Pairs:
         )
         gates = gates[["changed", "known", *GATES, "why", "valid"]].fillna({"why": ""})
         gates.index = worlds["factual"].index
-        spread = pd.read_csv(folder / "amplification.csv", keep_default_na=False)
+        spread = unmarked_table(pd.read_csv(folder / "amplification.csv", keep_default_na=False))
         graph = Graph.load(folder / "graph.yaml")
     except AuditError:
         raise
@@ -158,7 +159,7 @@ def _write_rest(pairs: Pairs, draft: Draft) -> None:
     place, spread = draft.place, pairs.amplification
     if not spread.shape[1]:
         spread = pd.DataFrame(columns=["variable", "level", "mean", "absolute", "se", "patients"])
-    atomic_write(place / "pairs.csv", pairs.gates.to_csv())
-    atomic_write(place / "amplification.csv", spread.to_csv(index=False))
+    atomic_write(place / "pairs.csv", csv_text(pairs.gates))
+    atomic_write(place / "amplification.csv", csv_text(spread, index=False))
     atomic_write(place / "graph.yaml", pairs.graph.to_yaml())
     draft.finish({"schema": SCHEMA, "worlds": list(pairs.worlds), **pairs.about})

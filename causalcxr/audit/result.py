@@ -13,6 +13,7 @@ from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
 from causalcxr.files import atomic_write, holds_others
 from causalcxr.result import Shown
+from causalcxr.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from causalcxr.audit.stress_result import Stress
@@ -219,7 +220,7 @@ class Audit(Shown):
             raise AuditError(f"{folder}: is not empty and holds no audit; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            atomic_write(folder / f"{name}.csv", _inert(table).to_csv(index=False))
+            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
         self.to_html(folder / "report.html", stress=stress, patients=patients)
         return atomic_write(folder / "audit.json", self.to_json()).parent
 
@@ -230,14 +231,3 @@ class Audit(Shown):
             f"{total['mean']:+.3f} [{total['low']:+.3f}, {total['high']:+.3f}], "
             f"{total['pairs']:,} pairs)"
         )
-
-
-def _inert(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which no text is a formula to a spreadsheet."""
-
-    def quoted(value: Any) -> Any:
-        risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-        return f"'{value}" if risky else value
-
-    texts = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
-    return table.assign(**{c: table[c].map(quoted) for c in texts})

@@ -12,6 +12,7 @@ from causalcxr.bar_page import written
 from causalcxr.files import atomic_write
 from causalcxr.page import Page
 from causalcxr.result import Shown
+from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Stress"]
 
@@ -81,7 +82,7 @@ class Stress(Shown):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            atomic_write(folder / f"{name}.csv", table.to_csv(index=False))
+            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
         self.plot(folder / "stress.png")
         return atomic_write(folder / "stress.json", self.to_json()).parent
 

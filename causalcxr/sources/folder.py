@@ -18,6 +18,7 @@ from causalcxr.result_folder import ResultFolder
 from causalcxr.sources.image_files import check_format, open_images, write_images
 from causalcxr.sources.provenance import compact, recorded
 from causalcxr.sources.table import missing_words, read_cells
+from causalcxr.spreadsheet import csv_text
 
 __all__ = ["SCHEMA", "load", "recognises", "save"]
 
@@ -141,7 +142,7 @@ def _csv(cohort: Cohort) -> bytes:
         check_kinds(table[name], cohort.origin or cohort.source)
     for name, words in cohort.words.items():
         table[name] = table[name].astype(object).where(words == "", words)
-    text = table.to_csv(index=False, lineterminator="\r\n")
+    text = csv_text(table, index=False, end="\r\n")
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
@@ -183,7 +184,7 @@ def _beside(cohort: Cohort) -> pd.DataFrame:
 
 def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
     file = path / "cohort.csv"
-    cells = read_cells(file) if manifest["records"] else None
+    cells = read_cells(file, exact=True) if manifest["records"] else None
     if _digest(file) != manifest["table_sha256"]:
         raise CohortError(
             f"{file}: changed since it was saved; load the .csv itself to use it as it is"
@@ -191,7 +192,7 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
     digests = Digests(path, manifest)
     types, words = manifest["types"], {}
     for name in manifest.get("missing_words", ()) if cells is not None else ():
-        words[name] = missing_words(cells[name])
+        words[name] = missing_words(cells[name].to_numpy(dtype=object))
         cells[name] = cells[name].where(words[name] == "", "")
     table = pd.DataFrame(
         {name: _restored(None if cells is None else cells[name], types[name]) for name in types}

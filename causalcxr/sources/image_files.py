@@ -16,6 +16,7 @@ from causalcxr.files import remove_litter, settle
 from causalcxr.images import FileImages
 from causalcxr.marking import write_png
 from causalcxr.progress import progress, resuming
+from causalcxr.sources.listing import names_within
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
@@ -108,7 +109,7 @@ def open_images(
         digests: The SHA-256 of files by their path in the cohort, as far as they are known.
         synthetic: Which of them are known to be synthetic; their files may say so of others.
     """
-    present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    present = names_within(folder, folder)
     names = _file_names(index, FORMATS[name])
     paths = [folder / name if name in present else None for name in names]
     known = [digests.get(f"images/{name}") for name in names]

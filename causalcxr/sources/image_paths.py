@@ -1,6 +1,5 @@
 """Where the images of a source are: names from its table, matched with what its folders hold."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from causalcxr.progress import progress
 from causalcxr.sources.harmonised import ImagePaths, Ledger
+from causalcxr.sources.listing import leads_out, names_within
 from causalcxr.sources.rows_of import Rows
 
 __all__ = ["ImageFiles"]
@@ -50,6 +50,10 @@ class ImageFiles:
         chosen, places = np.full(len(rows), "", dtype=object), []
         unsafe = np.zeros(len(rows), dtype=bool)
         roots = [root for pattern in self.folders for root in _matching(folder, pattern)]
+        for root in [each for each in roots if _linked_away(each, folder)]:
+            roots.remove(root)
+            why = f"{root.name} is a link that leads out of {folder}, so its images are not used"
+            ledger.fact("images-linked-away", why)
         for name in (self.name, self.also):
             if name is None:
                 continue
@@ -107,7 +111,6 @@ class _Listings:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._real = os.path.realpath(root)
         self._names: dict[str, dict[str, bool]] = {}
 
     def of(self, directory: str) -> dict[str, bool]:
@@ -115,21 +118,15 @@ class _Listings:
         if directory not in self._names:
             parent, _, last = directory.rpartition("/")
             there = not directory or self.of(parent).get(last, False)
-            self._names[directory] = self._listed(directory) if there else {}
+            names = names_within(self.root / directory, self.root) if there else {}
+            self._names[directory] = names
         return self._names[directory]
 
-    def _listed(self, directory: str) -> dict[str, bool]:
-        try:
-            with os.scandir(self.root / directory) as entries:
-                return {e.name: e.is_dir() for e in entries if not self._leads_out(e)}
-        except OSError:
-            return {}
 
-    def _leads_out(self, entry: os.DirEntry) -> bool:
-        if not entry.is_symlink():
-            return False
-        real = os.path.realpath(entry.path)
-        return os.path.commonpath([real, self._real]) != self._real
+def _linked_away(root: Path, folder: Path) -> bool:
+    """Return whether a folder of images is a link to somewhere else, or lies behind one."""
+    within = root != folder / ".."  # the source itself says that images lie beside its folder
+    return within and leads_out(root, folder)
 
 
 def _climbs(directory: str) -> bool:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from causalcxr.errors import CohortError, nearest
+from causalcxr.errors import CohortError, GraphError, nearest
 from causalcxr.files import read_text
+from causalcxr.graph_yaml import compose, plain, telling_lines
 from causalcxr.sources.policy import ABNORMAL, BLANK, FINDINGS, UNLISTED, P
 
 __all__ = ["LabelMap", "bundled"]
@@ -60,11 +59,12 @@ class LabelMap:
                 reason.
         """
         path = Path(path)
+        text = read_text(path, error=CohortError)
         try:
-            given = YAML(typ="safe", pure=True).load(read_text(path, error=CohortError))
-        except (YAMLError, ValueError, TypeError, RecursionError) as error:
-            told = str(getattr(error, "problem", None) or error).split("\n")[0]
-            raise CohortError(f"{path}: not a map of labels: {told}") from None
+            with telling_lines(text, str(path)):
+                given = plain(compose(text))
+        except GraphError as error:  # the reader of graphs' YAML reads this YAML too
+            raise CohortError(str(error)) from None
         if not isinstance(given, dict) or set(given) != {"source", "labels"}:
             raise CohortError(f"{path}: a map of labels has `source` and `labels`, nothing else")
         lines = given["labels"]

@@ -21,6 +21,7 @@ from causalcxr.sources.contract import Source, Table
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.label_maps import bundled
+from causalcxr.sources.listing import leads_out, names_within
 from causalcxr.sources.policy import BLANK, UNLISTED, P, Policy
 from causalcxr.sources.reading import read_columns
 from causalcxr.sources.readings import age, levels, listed, sex
@@ -56,7 +57,10 @@ def load(path: str | Path | None = None, *, size: int | None = 64, unlisted: str
     if unlisted not in ("N", "U"):
         raise CohortError(f"unlisted={unlisted!r}; a finding not listed is 'N' or 'U' (missing)")
     read = harmonise(_default() if path is None else path, Policy(unlisted=unlisted))
-    return read.cohort(images=_images(Path(read.origin).parent, read.table.index, size))
+    folder = Path(read.origin).parent
+    images, told = _images(folder, read.table.index, size)
+    cohort = read.cohort(images=images)
+    return cohort.described(cohort.source, *told)
 
 
 def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> Mapping[str, np.ndarray]:
@@ -216,19 +220,28 @@ def _patients_tested(
     return test
 
 
-def _images(folder: Path, index: pd.Index, size: int | None) -> FileImages | None:
-    """Find each record's file: the asked size first, then larger ones, then the originals."""
+def _images(
+    folder: Path, index: pd.Index, size: int | None
+) -> tuple[FileImages | None, list[str]]:
+    """Find each record's file: the asked size first, then larger ones, then the originals.
+
+    Returns:
+        The images, and a note on each folder that is not used as it leads out of NIH's.
+    """
     sized = {int(p.name[7:]): p for p in folder.glob("images_*") if _is_sized(p)}
     order = [sized[side] for side in sorted(sized) if size is None or side >= size]
     order += sorted([*folder.glob("images"), *folder.glob("images_0??/images")])
+    away = [place for place in order if leads_out(place, folder)]
+    told = [f"{p.relative_to(folder)} is a link out of {folder}: not used" for p in away]
+    order = [place for place in order if place not in away]
     order = order[-1:] if size is None else order
     paths: dict[str, Path] = {}
     for place in reversed(order):
-        paths.update((name, place / name) for name in os.listdir(place))
+        paths.update((name, place / name) for name in names_within(place, folder))
     found = [paths.get(record) for record in index]
     if not any(found):
-        return None
-    return FileImages(found, None if size is None else (size, size))
+        return None, told
+    return FileImages(found, None if size is None else (size, size)), told
 
 
 def _is_sized(path: Path) -> bool:

@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -25,6 +26,7 @@ from pandas.api.types import union_categoricals
 
 from causalcxr.errors import CohortError, nearest
 from causalcxr.progress import progress
+from causalcxr.sources.table import check_separator
 
 __all__ = ["as_texts", "header_of", "line_of", "read_columns", "read_json", "read_json_lines"]
 
@@ -203,9 +205,10 @@ def _columns(
 def _places(
     header: list[str], path: Path, columns: Sequence[str], optional: Sequence[str]
 ) -> dict[str, int]:
-    twice = [name for k, name in enumerate(header) if name and name in header[:k]]
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
+    check_separator(path, header)
     for name in columns:
         if name not in header:
             hint = nearest(name, header) or f"; it has {', '.join(header)[:200]}"

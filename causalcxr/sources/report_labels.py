@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
 from causalcxr.files import read_text
+from causalcxr.graph_yaml import compose, plain
 from causalcxr.progress import progress
 from causalcxr.sources.policy import BLANK, FINDINGS, PATHOLOGIES, UNCERTAIN, N, P
 
@@ -82,7 +82,7 @@ _RANK = {BLANK: 0, N: 1, UNCERTAIN: 2, P: 3}
 def _mentions() -> dict[str, re.Pattern]:
     """Return how each finding is mentioned."""
     text = read_text(Path(__file__).parent / "report_mentions.yaml")
-    phrases = YAML(typ="safe", pure=True).load(text)
+    phrases = plain(compose(text))
     return {
         name: re.compile(rf"(?<![\w-])(?:{'|'.join(found)})") for name, found in phrases.items()
     }

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from causalcxr.cohort import Cohort
 from causalcxr.columns import MISSING_WORDS
 from causalcxr.errors import CohortError, nearest
 from causalcxr.images import FileImages
+from causalcxr.sources.listing import names_within
+from causalcxr.spreadsheet import unmarked
 
-__all__ = ["load", "missing_words", "read_cells", "recognises"]
+__all__ = ["check_separator", "load", "missing_words", "read_cells", "recognises"]
 
 # A number as programs write one. A whole number with a bare exponent is an identifier: 12E5.
 _WHOLE = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"-?(?=\.?\d)(?:0|[1-9]\d*)?(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]\d+)", re.ASCII)
+_SEPARATORS = {"semicolons": ";", "tabs": "\t", "vertical bars": "|"}
 _SAFE_DIGITS = 15  # significant digits that every double keeps
 
 
@@ -43,7 +47,8 @@ def load(
 
     Args:
         path: The file, UTF-8.
-        images: A folder that holds `<record>` or `<record>.png` for some of the records.
+        images: A folder that holds `<record>` or `<record>.png` for some of the records; links
+            that lead out of it are not followed.
         size: The side, or height and width, to which images are resized.
 
     Raises:
@@ -55,9 +60,10 @@ def load(
     for column in list(cells):
         if column.lower() in ("record", "draw", "patient", "split") and column.lower() not in ids:
             ids[column.lower()] = cells.pop(column).to_numpy()
-    words = {name: missing_words(cells[name]) for name in cells}
-    typed = {name: _typed(cells[name], words[name] != "") for name in cells}
-    table = pd.DataFrame(typed, index=cells.index)
+    columns = dict(zip(cells, cells.to_numpy(dtype=object).T, strict=True))
+    words = {name: missing_words(column) for name, column in columns.items()}
+    table = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
+    table.index = cells.index
     if "record" in ids:
         _check_filled(ids["record"], path)
         table.index = _index(ids, path)
@@ -72,18 +78,27 @@ def load(
     return cohort.remembering(words)
 
 
-def missing_words(cells: pd.Series) -> np.ndarray:
+def missing_words(cells: np.ndarray) -> np.ndarray:
     """Return the word for a missing value in each cell of text, "" where there is none.
 
     Example:
-        >>> missing_words(pd.Series(["F", "NA", ""])).tolist()
+        >>> missing_words(np.array(["F", "NA", ""], dtype=object)).tolist()
         ['', 'NA', '']
     """
-    return np.where(cells.isin(MISSING_WORDS), cells.to_numpy(dtype=object), "")
+    words = np.full(len(cells), "", dtype=object)
+    if not set(MISSING_WORDS).isdisjoint(cells):
+        words[:] = [cell if cell in MISSING_WORDS else "" for cell in cells]
+    return words
 
 
-def read_cells(path: Path) -> pd.DataFrame:
+def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
     """Return the cells of a .csv file as text, one row a record.
+
+    The apostrophe that keeps a spreadsheet from reading a text as a formula is taken off.
+
+    Args:
+        path: The file.
+        exact: Keep spaces around the headings.
 
     Raises:
         CohortError: If the file is missing, empty, compressed, not UTF-8, ragged or cut short.
@@ -102,7 +117,10 @@ def read_cells(path: Path) -> pd.DataFrame:
         raise CohortError(f"{path}:{reader.line_num}: {remedy}") from None
     if not rows:
         raise CohortError(f"{path}: the file is empty")
-    header = [name.strip() for name in rows[0]]
+    if "'" in text:
+        rows = [[unmarked(cell) for cell in row] for row in rows]
+    header = rows[0] if exact else [name.strip() for name in rows[0]]
+    check_separator(path, header)
     _check_rows(path, header, rows, lines, ends=text.endswith(("\n", "\r")))
     if len(rows) == 1:
         raise CohortError(f"{path}: the file has a header but no records")
@@ -110,6 +128,21 @@ def read_cells(path: Path) -> pd.DataFrame:
     # A comma at the end of every line, as some releases have, makes a column without a name.
     unnamed = [name for name in cells if not name and (cells[name] == "").all()]
     return cells.drop(columns=unnamed)
+
+
+def check_separator(path: Path, header: Sequence[str]) -> None:
+    """Refuse a file whose cells are not separated by commas, told by its header.
+
+    Raises:
+        CohortError: With the separator, and how to write the file anew.
+    """
+    found = [word for word, sign in _SEPARATORS.items() if len(header) == 1 and sign in header[0]]
+    if found:
+        sign = _SEPARATORS[found[0]]
+        raise CohortError(
+            f"{path}:1: cells are separated by {found[0]}; save it with commas and 1.5, not 1,5, "
+            f"or: pandas.read_csv(path, sep={sign!r}, decimal=',').to_csv(new, index=False)"
+        )
 
 
 def _text(path: Path) -> str:
@@ -150,20 +183,21 @@ def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool
             )
 
 
-def _typed(cells: pd.Series, worded: np.ndarray) -> pd.Series:
+def _typed(cells: np.ndarray) -> np.ndarray:
     """Return a column of text as numbers where every filled cell is one, else as text."""
-    empty = (cells == "").to_numpy() | worded
-    filled = cells[~empty].str.strip()
-    values = cells.to_numpy(dtype=object, copy=True)
-    values[empty] = np.nan
-    texts = filled.unique()
-    one_each = all(map(_gives_its_text_back, texts)) and len(set(map(float, texts))) == len(texts)
+    empty = {"", *MISSING_WORDS}
+    texts = {text: text.strip() for text in set(cells) - empty}
+    distinct = set(texts.values())
+    one_each = all(map(_gives_its_text_back, distinct)) and len(set(map(float, distinct))) == len(
+        distinct
+    )
     if not one_each:
-        return pd.Series(values, index=cells.index)
+        return np.array([np.nan if cell in empty else cell for cell in cells], dtype=object)
+    whole = empty.isdisjoint(cells) and all(map(_WHOLE.fullmatch, distinct))
     # Python's own conversion: it is exact, where that of pandas can miss the last bit.
-    numbers = values.astype(np.float64)
-    whole = not empty.any() and all(map(_WHOLE.fullmatch, texts))
-    return pd.Series(numbers.astype(np.int64) if whole else numbers, index=cells.index)
+    numbers = {text: int(text) if whole else float(text) for text in texts}
+    dtype = np.int64 if whole else np.float64
+    return np.array([numbers.get(cell, np.nan) for cell in cells], dtype=dtype)
 
 
 def _gives_its_text_back(text: str) -> bool:
@@ -195,10 +229,10 @@ def _index(ids: dict[str, np.ndarray], path: Path) -> pd.Index:
 
 
 def _images(folder: Path, index: pd.Index, size: int | tuple[int, int] | None) -> FileImages:
-    """Find the records' images; only names that the folder itself lists are ever opened."""
+    """Find the records' images; only what the folder itself holds is ever opened, no link out."""
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder of images")
-    names = {file.name for file in folder.iterdir()}
+    names = names_within(folder, folder)
     records = [str(record) for record in index.get_level_values(0)]
     found = [next((n for n in (r, f"{r}.png") if n in names), None) for r in records]
     if not any(found):

@@ -1,7 +1,5 @@
 """The last step of a store: its table, what could not be read, and the manifest."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -14,6 +12,7 @@ import pandas as pd
 from causalcxr.cohort import Cohort
 from causalcxr.files import atomic_write
 from causalcxr.result_folder import Draft
+from causalcxr.spreadsheet import csv_text
 from causalcxr.store.index import SHARD, SLOT, SYNTHETIC, write_index
 from causalcxr.store.layout import INDEX, QUARANTINE, SCHEMA, digest_of
 from causalcxr.store.plan import Plan
@@ -21,7 +20,6 @@ from causalcxr.store.plan import Plan
 __all__ = ["finish"]
 
 _LISTED = 1000  # quarantined images that the manifest names; the .csv names all
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would begin to calculate
 
 
 def finish(
@@ -103,11 +101,5 @@ def _quarantine(cohort: Cohort, faults: list[tuple[int, dict]]) -> list[dict[str
 
 
 def _csv(listed: list[dict[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ("record", "reason", "file", "told"))
-    writer.writeheader()
-    for entry in listed:
-        # A spreadsheet takes an apostrophe for the sign of a text, and shows the rest.
-        safe = {k: f"'{v}" if v.startswith(_FORMULA) else v for k, v in entry.items()}
-        writer.writerow(safe)
-    return text.getvalue()
+    table = pd.DataFrame(listed, columns=["record", "reason", "file", "told"])
+    return csv_text(table, index=False, end="\r\n")

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from causalcxr.errors import StudyError
 from causalcxr.files import atomic_write, read_text
+from causalcxr.spreadsheet import csv_text
 from causalcxr.study.analyse import Analysis
 from causalcxr.study.claims import claims, limits
 from causalcxr.study.report_plots import figures
@@ -33,7 +34,7 @@ def write_report(found: Analysis, folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         for name, table in found.tables.items():
-            atomic_write(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
         return atomic_write(folder / "report.html", page(found))
     except OSError as fault:
         raise StudyError(f"{folder}: cannot be written ({fault.strerror or fault})") from None
