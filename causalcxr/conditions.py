@@ -255,12 +255,12 @@ class _Evaluation:
             refuse(self.query, f"no column {name!r}{hint}")
         label = self.columns[found[0]]
         if label in self.table:
-            column = self.table[label]
-            if isinstance(column, pd.DataFrame):
-                refuse(self.query, f"{column.shape[1]} columns are called {found[0]!r}; keep one")
-            return found[0], column
+            alike = [str(each) == found[0] for each in self.table]  # 1 and "1" among them
+            if sum(alike) > 1:
+                refuse(self.query, f"{sum(alike)} columns are called {found[0]!r}; keep one")
+            return found[0], self.table[label]
         if self.beside[label] is None:
-            refuse(self.query, f"the cohort has no {label}; give it {label}s first")
+            refuse(self.query, f"the cohort has no {label}s; use assign_splits() first")
         return found[0], pd.Series(self.beside[label])
 
     def _in_kind(self, name: str, column: pd.Series) -> _Values:

@@ -110,6 +110,13 @@ def test_given_several_columns_of_one_spelling_when_asked_then_the_exact_one_or_
         cohort.select("AGE > 50")
 
 
+@pytest.mark.parametrize("columns", [["A", "A"], [1, "1"]])
+def test_given_columns_of_one_name_when_asked_then_none_is_chosen(columns):
+    cohort = Cohort(pd.DataFrame([[1, 2], [2, 1]], columns=columns))
+    with pytest.raises(CohortError, match=f"2 columns are called '{columns[1]}'; keep one"):
+        cohort.select(f"`{columns[1]}` == 1")
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -126,7 +133,7 @@ def test_given_several_columns_of_one_spelling_when_asked_then_the_exact_one_or_
         ("lists == 1", "holds neither numbers nor texts"),
         ("zed == 1", "no column 'zed'; the columns are"),
         ("sax == 'F'", "no column 'sax'; did you mean 'Sex'"),
-        ("split == 'val'", "the cohort has no split"),
+        ("split == 'val'", r"the cohort has no splits; use assign_splits\(\) first"),
         ("Z = 1", "write == to compare"),
         ("1 == 1", "has no column"),
         ("Z ==", "a value is expected, not 'the end'"),
@@ -196,6 +203,43 @@ def test_given_long_whole_numbers_when_compared_then_no_digit_is_lost():
 def test_given_any_text_then_it_is_a_condition_or_one_line_says_why_not(text):
     with contextlib.suppress(CohortError):  # no other error may come
         parse_condition(text)
+
+
+TERMS = st.one_of(
+    st.builds(
+        "Age {} {}".format,
+        st.sampled_from(["==", "!=", "<", "<=", ">", ">="]),
+        st.integers(0, 9),
+    ),
+    st.builds("Sex {} '{}'".format, st.sampled_from(["==", "!="]), st.sampled_from("FM")),
+    st.builds("Age {} [{}, 3]".format, st.sampled_from(["in", "not in"]), st.integers(0, 9)),
+    st.just("2 <= Age < 7"),
+)
+CONDITIONS = st.recursive(
+    TERMS,
+    lambda inner: st.one_of(
+        st.builds("({} and {})".format, inner, inner),
+        st.builds("({} or {})".format, inner, inner),
+        st.builds("{} & {}".format, TERMS, TERMS),
+        st.builds("{} | {}".format, TERMS, TERMS),
+        st.builds("not ({})".format, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@given(CONDITIONS)
+@settings(max_examples=100, deadline=None)
+def test_given_no_missing_value_then_a_condition_selects_what_pandas_does(query):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "Age": random.integers(0, 10, 50),
+            "Sex": pd.Series(random.choice(["F", "M"], 50), dtype=object),
+        }
+    )
+    expected = np.flatnonzero(table.eval(query, engine="python"))
+    assert chosen(Cohort(table), query) == expected.tolist()
 
 
 # Masks
