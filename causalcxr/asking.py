@@ -12,7 +12,7 @@ from causalcxr.mechanism_spec import brief, nearest_to
 if TYPE_CHECKING:
     from causalcxr.graph import Graph
 
-__all__ = ["Action", "action_of", "check_options", "names_of"]
+__all__ = ["Action", "action_of", "actions_of", "check_options", "names_of"]
 
 Action = Intervention | Mapping[str, Any] | None
 
@@ -38,6 +38,19 @@ def action_of(
         beyond_range = beyond_range or action.beyond_range
         action = action.settings
     return do(action, beyond_range=beyond_range, **(values or {}))
+
+
+def actions_of(
+    actions: Intervention | Mapping[str, Any] | Iterable[Intervention | Mapping[str, Any]],
+) -> list[Intervention]:
+    """Return several interventions as a list; one alone is a list of one.
+
+    Example:
+        >>> [str(each) for each in actions_of(do(sex="M"))], len(actions_of([{"age": 60}] * 2))
+        (['do(sex=M)'], 2)
+    """
+    given = [actions] if isinstance(actions, Intervention | Mapping) else list(actions)
+    return [action_of(action) for action in given]
 
 
 def names_of(names: str | Iterable[str]) -> tuple[str, ...]:

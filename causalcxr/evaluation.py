@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import actions_of
 from causalcxr.audit.gates import changed_by
 from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.cohort import Cohort
@@ -66,7 +67,7 @@ class _Worlds:
 def evaluate(
     model: SCM,
     cohort: Records,
-    actions: Iterable[Intervention | Mapping[str, Any]],
+    actions: Intervention | Mapping[str, Any] | Iterable[Intervention | Mapping[str, Any]],
     *,
     reader: AttributeReader | None = None,
     cycles: Sequence[int] = (1, 10),
@@ -79,7 +80,7 @@ def evaluate(
     Args:
         model: A fitted model with an image.
         cohort: Records with images that it was not trained on.
-        actions: The questions; each is asked of the records that it changes.
+        actions: The questions, or one; each is asked of the records that it changes.
         reader: Who reads attributes off images, for effectiveness and amplification; taught by
             other records.
         cycles: Null interventions on each other, for composition.
@@ -100,8 +101,7 @@ def evaluate(
         raise AuditError("evaluate: neither model nor cohort may be without images")
     cohort, rows, worlds = cohort.with_images_only(), [], []
     options = {"draws": draws, "seed": seed}
-    for given in progress(actions, "Evaluating", "questions"):
-        action = given if isinstance(given, Intervention) else do(given)
+    for action in progress(actions_of(actions), "Evaluating", "questions"):
         world = _asked(model, cohort, action, seed)
         worlds.append(world)
         rows += _axioms(model, world, cycles, cycled, options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,17 @@ from causalcxr.comparison import Comparison
 from causalcxr.errors import ModelError
 from causalcxr.graph_diff import declaration, declaration_changes
 from causalcxr.recipe import recipe_changes
+from causalcxr.result import Shown
 
 if TYPE_CHECKING:
+    from causalcxr.page import Page
     from causalcxr.scm import SCM
 
 __all__ = ["ModelComparison", "compare_models"]
 
 
 @dataclass(frozen=True)
-class ModelComparison:
+class ModelComparison(Shown):
     """What differs between the twins that two models make of the same records.
 
     Args:
@@ -55,8 +58,31 @@ class ModelComparison:
         rows = self._table[self._table["differ"] > 0]
         return tuple(rows.sort_values("differ", ascending=False, kind="stable").index)
 
+    @property
+    def heading(self) -> str:
+        """What was asked, in one line."""
+        return f"{len(self.twins):,} twins of two models under {self.action}"
+
+    def summary(self) -> pd.DataFrame:
+        """Return the variables on which the twins or the equations differ."""
+        differ = ~self._table["equation"].isin(["same", "none"]) | (self._table["differ"] > 0)
+        columns = ["equation", "changed_before", "changed_after", "differ", "what", "why"]
+        return self._table.loc[differ, columns]
+
+    def plot(self, path: str | Path | None = None) -> "Page":
+        """Draw the share of twins that the models disagree on, by variable.
+
+        Args:
+            path: A file to write the picture to, PNG.
+        """
+        from causalcxr.bar_page import bars
+
+        share = self._table["differ"]
+        label = "share of twins that differ between the models"
+        return bars(list(share.index), share, title=self.heading, label=label, path=path)
+
     def __str__(self) -> str:
-        lines = [f"{len(self.twins):,} twins of two models under {self.action}"]
+        lines = [self.heading]
         lines += [f"  equation of {name}: {why}" for name, why in self.equations.items()]
         for name in self.affected:
             row = self._table.loc[name]

@@ -135,7 +135,14 @@ class SCM(Questions):
         """Return the model on an edited graph; `fit` then learns what the edit made stale.
 
         What is no part of the new graph is forgotten, and so is every intervention.
+
+        Raises:
+            ModelError: If it is not a graph.
         """
+        if not isinstance(graph, Graph):
+            raise ModelError(
+                f"with_graph({brief(graph)}): give a Graph, such as Graph.load('file.yaml')"
+            )
         fitted = {n: adapted(f, graph, n) for n, f in self.fitted.items() if n in graph.variables}
         unseen = self.unseen & frozenset(graph.variables)
         return self._with(

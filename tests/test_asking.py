@@ -9,8 +9,11 @@ import pytest
 import causalcxr as cx
 from causalcxr import SCM, Cohort, Graph, Shift, do
 from causalcxr import audit as audit_function
+from causalcxr.asking import actions_of
 from causalcxr.audit import audit_pairs, make_pairs
 from causalcxr.audit import stress as stress_function
+from causalcxr.audit.classifiers import FeatureClassifier
+from causalcxr.audit.shifts import severity
 from causalcxr.effects import effect
 from causalcxr.errors import GraphError, InterventionError, ModelError
 from causalcxr.interventions import parse
@@ -247,3 +250,28 @@ def test_given_audit_and_stress_then_they_are_functions_whose_parameters_help_sh
 
     assert causalcxr.audit is cx.audit
     assert inspect.isfunction(causalcxr.audit)
+
+
+def test_given_one_name_as_text_then_no_list_of_names_is_read_by_letter(cohort):
+    class Never:
+        classes_ = (0, 1)
+
+        def predict_proba(self, x: pd.DataFrame) -> np.ndarray:
+            return np.column_stack([x["Age"] * 0 + 1, x["Age"] * 0])
+
+    assert FeatureClassifier(Never(), "Age").scores(cohort).tolist() == [0.0] * 120
+    assert severity(1, "Effusion").findings == ("Effusion",)
+
+
+def test_given_one_question_then_it_need_not_be_a_list():
+    assert [str(each) for each in actions_of(do(sex="M"))] == ["do(sex=M)"]
+    assert [str(each) for each in actions_of({"sex": "M"})] == ["do(sex=M)"]
+    assert [str(each) for each in actions_of([{"sex": "M"}, do(age=60)])] == [
+        "do(sex=M)",
+        "do(age=60)",
+    ]
+
+
+def test_given_a_file_in_place_of_a_graph_then_with_graph_says_how_it_is_read(model):
+    with pytest.raises(ModelError, match=r"give a Graph, such as Graph.load\('file.yaml'\)"):
+        model.with_graph("cxr7.yaml")

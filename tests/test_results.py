@@ -1,4 +1,4 @@
-"""One protocol for results: table, summary, plot, save, text, HTML; the same for all ten."""
+"""One protocol for results: table, summary, plot, save, text, HTML; the same for all of them."""
 
 import importlib
 import inspect
@@ -72,13 +72,16 @@ def results(cohort) -> dict[str, object]:
             lambda x: x.mean((1, 2, 3)), pairs, label="Edema", by="View", bootstrap=20
         ),
         "Stress": stress(scorer, model, cohort, shifts=[prevalence("Edema", 0.5)], bootstrap=20),
+        "ModelComparison": model.compare(
+            model.with_graph(model.graph.remove_edge("Sex", "Edema")).fit(cohort), cohort, men
+        ),
         "Evaluation": Evaluation(pd.DataFrame(figures), {}, about),
     }
 
 
 NAMES = (
     "Cohort", "Comparison", "Effect", "Check", "Probabilities", "Sensitivity", "Support", "Audit",
-    "Stress", "Evaluation",
+    "Stress", "Evaluation", "ModelComparison",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import Action, action_of, check_options
+from causalcxr.asking import Action, action_of, check_options, names_of
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.gates import Gates
@@ -47,10 +47,10 @@ def audit(
     beyond_range: bool = False,
     threshold: ThresholdRule | float | str | None = None,
     validation: Records | None = None,
-    alike: Sequence[str] = _ALIKE,
-    primaries: Sequence[str] = ("effect: all",),
+    alike: str | Sequence[str] = _ALIKE,
+    primaries: str | Sequence[str] = ("effect: all",),
     alpha: float = 0.05,
-    measures: Sequence[str] | None = None,
+    measures: str | Sequence[str] | None = None,
     bootstrap: int = 2000,
     seed: int = 0,
     **values: Any,
@@ -131,10 +131,10 @@ def audit_pairs(
     by: str | Sequence[str] = (),
     threshold: ThresholdRule | float | str | None = None,
     validation: Records | None = None,
-    alike: Sequence[str] = _ALIKE,
-    primaries: Sequence[str] = ("effect: all",),
+    alike: str | Sequence[str] = _ALIKE,
+    primaries: str | Sequence[str] = ("effect: all",),
     alpha: float = 0.05,
-    measures: Sequence[str] | None = None,
+    measures: str | Sequence[str] | None = None,
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> Audit:
@@ -165,6 +165,7 @@ def audit_pairs(
     graph, label = pairs.graph, label or scorer.target
     name = label_of(graph, label) if label else None
     names = by_names(graph, pairs.factual, by)
+    alike, primaries = names_of(alike), names_of(primaries)
     rule = ThresholdRule.read(threshold if threshold is not None else "youden" if name else 0.5)
     records = _records(scorer, pairs, name, names)
     once = records[pairs.factual.draws == 0]

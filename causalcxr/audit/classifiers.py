@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.alignment import aligned
+from causalcxr.asking import names_of
 from causalcxr.audit.classifier import Classifier, checked_scores
 from causalcxr.audit.outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
@@ -177,7 +178,7 @@ class FeatureClassifier(Classifier):
     def __init__(
         self,
         estimator: Any,
-        features: Sequence[str] | Callable[[Cohort], np.ndarray],
+        features: str | Sequence[str] | Callable[[Cohort], np.ndarray],
         *,
         positive: Any = None,
         name: str | None = None,
@@ -197,7 +198,8 @@ class FeatureClassifier(Classifier):
                 f"classifier {self.name!r} knows the classes {classes}, not {positive!r}"
             )
         self.column = len(classes) - 1 if positive is None else classes.index(positive)
-        self.estimator, self.features = estimator, features
+        self.estimator = estimator
+        self.features = features if callable(features) else names_of(features)
         self.reads_images = callable(features)
 
     def _raw(self, cohort: Cohort) -> np.ndarray:
@@ -226,7 +228,7 @@ def as_classifier(
     target: str | None = None,
     outputs: str | None = None,
     column: int | str | None = None,
-    features: Sequence[str] | Callable[[Cohort], np.ndarray] | None = None,
+    features: str | Sequence[str] | Callable[[Cohort], np.ndarray] | None = None,
     positive: Any = None,
     batch: int | None = None,
     name: str | None = None,

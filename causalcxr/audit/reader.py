@@ -15,6 +15,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from causalcxr.asking import names_of
 from causalcxr.cohort import Cohort
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.errors import AuditError
@@ -67,7 +68,7 @@ class AttributeReader:
         cls,
         cohort: Records,
         graph: Graph,
-        names: Iterable[str] | None = None,
+        names: str | Iterable[str] | None = None,
         *,
         features: Callable[[Cohort], np.ndarray] = image_features,
     ) -> "AttributeReader":
@@ -85,7 +86,9 @@ class AttributeReader:
         cohort = as_cohort(cohort)
         x, columns, models, levels, quality = features(cohort), cohort.columns(graph), {}, {}, {}
         patients = pd.factorize(cohort.patients)[0]
-        for name in [graph.find(n) for n in names] if names is not None else graph.tabular:
+        for name in (
+            [graph.find(n) for n in names_of(names)] if names is not None else graph.tabular
+        ):
             known, variable = ~np.isnan(columns[name]), graph[name]
             y = columns[name][known]
             if variable.is_discrete:

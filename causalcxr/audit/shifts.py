@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.asking import names_of
 from causalcxr.audit.groups import UNKNOWN, levels_of
 from causalcxr.errors import AuditError, nearest
 from causalcxr.interventions import Intervention, do
@@ -164,11 +165,11 @@ def acquisition(action: Mapping[str, Any] | None = None, /, **values: Any) -> Ac
     return Acted(made.describe(), made)
 
 
-def severity(tilt: float, findings: Iterable[str]) -> Reweighted:
+def severity(tilt: float, findings: str | Iterable[str]) -> Reweighted:
     """Return the population in which patients have more findings (or fewer, if tilt is below 0).
 
     Example:
         >>> severity(0.5, ["Edema", "Pneumonia"]).name
         'e^0.5 for each positive finding'
     """
-    return Reweighted(f"e^{tilt:g} for each positive finding", {}, tilt, tuple(findings))
+    return Reweighted(f"e^{tilt:g} for each positive finding", {}, tilt, names_of(findings))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import check_options
+from causalcxr.asking import actions_of, check_options, names_of
 from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
@@ -83,15 +83,17 @@ def stress(
     cohort: Records,
     *,
     label: str | None = None,
-    shifts: Iterable[Shift] = (),
+    shifts: Shift | Iterable[Shift] = (),
     dose: tuple[str, Sequence[float]] | None = None,
     search: str | Sequence[str] = (),
     search_measure: str = "auroc",
-    interventions: Iterable[Intervention | Mapping[str, Any]] = (),
+    interventions: (
+        Intervention | Mapping[str, Any] | Iterable[Intervention | Mapping[str, Any]]
+    ) = (),
     by: str | Sequence[str] = (),
     threshold: ThresholdRule | float | str = "youden",
     validation: Records | None = None,
-    measures: Sequence[str] = _MEASURES,
+    measures: str | Sequence[str] = _MEASURES,
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> Stress:
@@ -105,7 +107,7 @@ def stress(
         model: A fitted model, for interventions.
         cohort: A Cohort or a DataFrame of records, with images where the classifier reads them.
         label: The variable that it predicts; by default the classifier's own target.
-        shifts: See `causalcxr.audit.shifts`.
+        shifts: One or several, see `causalcxr.audit.shifts`.
         dose: A variable and its values: dose-response under do(variable = value).
         search: Columns among whose levels and pairs of levels the worst subgroup is looked for.
         search_measure: What is worst there.
@@ -125,9 +127,18 @@ def stress(
     check_options(model.graph, label=label, bootstrap=bootstrap, seed=seed)
     cohort = as_cohort(cohort)
     base = _based(
-        classifier, model, cohort, label, threshold, validation, tuple(measures), bootstrap, seed
+        classifier,
+        model,
+        cohort,
+        label,
+        threshold,
+        validation,
+        names_of(measures),
+        bootstrap,
+        seed,
     )
-    shifts, interventions = list(shifts), list(interventions)
+    shifts = [shifts] if isinstance(shifts, Shift) else list(shifts)
+    interventions = actions_of(interventions)
     asks = dose is not None or interventions or any(isinstance(s, Acted) for s in shifts)
     if asks and not base.scorer.scores_any:
         raise AuditError(
