@@ -85,7 +85,7 @@ def test_given_part_of_a_cohort_then_its_digits_are_those_of_the_whole():
     whole, part = load(n=30, seed=1), load(n=12, seed=1)
     rows = np.array([7, 2])
     assert (whole.images[:12] == part.images[:]).all()
-    assert (whole.select(rows).images[:] == whole.images[rows]).all()
+    assert (whole.at(rows).images[:] == whole.images[rows]).all()
     assert whole.images[3].shape == (1, 1, 32, 32)
     assert (load(n=12, seed=2).images[:] != part.images[:]).any((1, 2, 3)).all()
 

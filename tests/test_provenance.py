@@ -177,6 +177,7 @@ def test_given_any_chain_then_real_images_stay_real_and_synthetic_ones_are_marke
         end = cohort.described("phantom", "model, counterfactual").save(Path(name) / "end")
         loaded = Cohort.load(end)
         assert [is_marked(Path(path)) for path in loaded.images.paths] == truth
+        assert Cohort.load(end, size=16).images.synthetic.tolist() == truth
         out = Path(name) / "out"
         if any(truth):
             assert len(export(end, out)) == sum(truth)

@@ -47,6 +47,7 @@ export default {
 
   computed: {
     shownTwin() { return this.twin || this.preview; },
+    made() { return this.synthetic || !this.same; }, // else the twin is the patient's own radiograph
     sides() {
       const b = this.view.blend;
       const blend = b === 1 ? "Twin" : b === 0 ? "Factual" : "Blend";
@@ -55,7 +56,7 @@ export default {
         { id: "a", title: "Factual", note: this.synthetic ? "synthetic" : "", shown: this.factual, empty: this.missing,
           alt: this.factual ? "Factual radiograph" : "No factual radiograph" },
         { id: "b", title: blend, note, shown: this.factual && this.shownTwin, empty: this.factual ? "set something" : this.missing,
-          alt: this.twin ? `${blend} radiograph, synthetic` : "No twin yet" },
+          alt: this.twin ? `${blend} radiograph, ${this.made ? "synthetic" : "the patient's own"}` : "No twin yet" },
         { id: "c", title: "Difference", note: this.twin ? "twin − factual" : "", shown: this.factual && this.shownTwin,
           empty: this.factual ? "" : this.missing, alt: this.twin ? "Difference, twin minus factual" : "No difference yet" },
       ];
@@ -89,8 +90,8 @@ export default {
       if (factual && pens.a) paint(pens.a, windowed(factual, view.level, view.width), this.smooth, this.synthetic ? this.mark : "");
       if (!factual || !shownTwin || factual.values.length !== shownTwin.values.length) return;
       const middle = blended(factual, shownTwin, view.blend);
-      if (pens.b) paint(pens.b, windowed(middle, view.level, view.width), this.smooth, this.mark);
-      if (pens.c) paint(pens.c, difference(factual, shownTwin, view.gain), this.smooth, this.mark);
+      if (pens.b) paint(pens.b, windowed(middle, view.level, view.width), this.smooth, this.made ? this.mark : "");
+      if (pens.c) paint(pens.c, difference(factual, shownTwin, view.gain), this.smooth, this.made ? this.mark : "");
     },
     grab(event) {
       event.target.setPointerCapture(event.pointerId);
