@@ -12,6 +12,7 @@ from causalcxr.app.filming import Darkroom, Take, films
 from causalcxr.app.question import Question, Visit
 from causalcxr.errors import CohortError, ModelError
 from causalcxr.graph import Graph
+from causalcxr.images import ArrayImages
 from causalcxr.scm import SCM
 from causalcxr.threads import one_thread
 
@@ -131,7 +132,7 @@ def test_given_a_model_that_does_not_converge_then_who_waits_is_told(model, pati
 def test_given_no_image_or_no_equation_of_one_then_one_line_says_so(model, patient):
     with pytest.raises(CohortError, match="this record has no image"):
         list(films(Visit(model, patient.with_images(None)), [SICK]))
-    small = patient.with_images(np.zeros((1, 32, 32), np.uint8))
+    small = patient.with_images(ArrayImages(np.zeros((1, 32, 32), np.uint8)))
     with pytest.raises(ModelError, match="32 x 32 pixels, the model's are 64 x 64"):
         list(films(Visit(model, small), [SICK]))
     graph = model.graph.without_variable("Image")

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import tempfile
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,14 @@ MIXED = np.array([True, False, False, True, False, True])
 
 
 @pytest.fixture(scope="module")
-def model() -> SCM:
-    return with_effects(SCM(GRAPH).fit(Cohort.load("phantom", n=20, seed=0, size=SIDE)))
+def idle() -> SCM:
+    """A model that learned so little that its twins equal their radiographs when written."""
+    return SCM(GRAPH).fit(Cohort.load("phantom", n=20, seed=0, size=SIDE))
+
+
+@pytest.fixture(scope="module")
+def model(idle) -> SCM:
+    return with_effects(deepcopy(idle))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +165,7 @@ def truth_of(cohort: Cohort, kind: str) -> list[bool]:
     return [bool(known[int(str(record).partition("#")[0])]) for record in cohort.records]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     kind=st.sampled_from(["real", "synthetic", "mixed"]),
     chain=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 99)), max_size=6),
@@ -332,19 +339,22 @@ def test_given_null_twins_that_were_computed_then_pixels_tell_that_they_are_the_
     assert not null.images.synthetic.any()
 
 
-def test_given_a_model_that_changes_nothing_that_can_be_written_then_twins_stay_real(patients):
-    idle = SCM(GRAPH).fit(Cohort.load("phantom", n=20, seed=0, size=SIDE))
+def test_given_a_model_that_changes_nothing_that_can_be_written_then_twins_stay_real(
+    idle, patients
+):
     twins = idle.counterfactual(patients, sex="M")
     assert (twins.images[:] != patients.images[:]).any()
     assert not twins.images.synthetic.any()
 
 
 def test_given_pairs_in_a_folder_then_each_world_says_what_is_synthetic(model, patients, tmp_path):
-    women = (patients.table["Sex"] == "F").tolist()
-    make_pairs(model, patients, do(sex="M")).save(tmp_path / "pairs")
+    few = patients.head(3)
+    women = (few.table["Sex"] == "F").tolist()
+    assert set(women) == {True, False}
+    make_pairs(model, few, do(sex="M")).save(tmp_path / "pairs")
     pairs = Pairs.load(tmp_path / "pairs")
     told = {name: c.images.synthetic.tolist() for name, c in pairs.worlds.items()}
-    assert told == {"factual": [False] * 6, "twin": women, "null": [False] * 6}
+    assert told == {"factual": [False] * 3, "twin": women, "null": [False] * 3}
     marks = [is_marked(file) for file in sorted((tmp_path / "pairs/twin/images").iterdir())]
     assert marks == women
 
@@ -379,8 +389,12 @@ def folder(written, tmp_path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "twins"))
 
 
-def names(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "twins.csv")
+def pairs_without_digests(folder: Path) -> np.ndarray:
+    """Return the names of radiographs and twins, whose files may be changed as in old folders."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files_sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return pd.read_csv(folder / "twins.csv")[["factual image", "twin image"]].to_numpy()
 
 
 def test_given_twins_that_equal_their_radiograph_then_they_are_counted_and_not_exported(
@@ -402,7 +416,7 @@ def test_given_twins_that_equal_their_radiograph_then_they_are_counted_and_not_e
 def test_given_a_radiograph_that_pretends_to_be_a_twin_then_its_pixels_give_it_away(
     folder, patients, tmp_path
 ):
-    for factual, twin in names(folder)[["factual image", "twin image"]].to_numpy():
+    for factual, twin in pairs_without_digests(folder):
         about = PngInfo()
         about.add_text("Comment", MARK)
         Image.open(folder / factual).save(folder / twin, pnginfo=about)
@@ -415,7 +429,7 @@ def test_given_a_radiograph_that_pretends_to_be_a_twin_then_its_pixels_give_it_a
 def test_given_twins_within_one_grey_level_of_8_bits_then_they_are_not_exported(
     folder, tmp_path, level, exported
 ):
-    for factual, twin in names(folder)[["factual image", "twin image"]].to_numpy():
+    for factual, twin in pairs_without_digests(folder):
         about = PngInfo()
         about.add_text("Comment", MARK)
         pixels = np.asarray(Image.open(folder / factual)).astype(np.int64)

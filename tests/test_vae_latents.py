@@ -8,6 +8,7 @@ import torch
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError, MechanismError, ModelError
+from causalcxr.images import ArrayImages
 from causalcxr.radit.latents import Latents, cache_latents
 from causalcxr.radit.vae import RadVAEConfig
 from causalcxr.radit.vae_weights import rad_vae
@@ -165,7 +166,7 @@ def test_given_what_cannot_be_encoded_then_it_is_refused_and_nothing_is_written(
     with pytest.raises(ModelError, match="dtype 'int8'"):
         cache_latents(codec, cohort, out, dtype="int8")
     with pytest.raises(MechanismError, match="sides that divide by 4"):
-        cache_latents(codec, cohort.with_images(np.zeros((21, 30, 32))), out)
+        cache_latents(codec, cohort.with_images(ArrayImages(np.zeros((21, 30, 32)))), out)
     wild = rad_vae(SHAPE)
     wild.spread.fill_(1e-9)
     with pytest.raises(ModelError, match=r"latents of record .* are not finite as float16"):
