@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)
 
 demo: $(STAMP)
-	.venv/bin/causalcxr demo --out demo
+	.venv/bin/causalcxr demo --out demo --overwrite
 
 # A worker for each processor, one thread each: products are small.
 test: $(STAMP)

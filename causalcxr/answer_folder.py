@@ -1,9 +1,9 @@
 """Answers on the disk: a table, a picture, or a folder with both and a manifest."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
+from causalcxr.locks import exclusive
 from causalcxr.model_folder import versions
+from causalcxr.result_folder import ResultFolder, cannot_write, content_identity
 from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Answer", "check_place", "write_answer"]
@@ -61,16 +63,17 @@ def check_place(out: Path, *, drawn: bool) -> None:
             raise CohortError(f"{out}: this is a folder; give the name of a file")
     elif out.is_file() or out.suffix in (".html", ".json", ".pdf", ".svg"):
         raise CohortError(f"{out}: no such format; give {allowed}")
-    elif out.exists() and any(out.iterdir()) and _files_of(out) is None:
-        raise CohortError(f"{out}: holds something else than an answer; give another folder")
+    else:
+        _folder(out).check_foreign()
 
 
-def write_answer(answer: Answer, out: Path) -> dict[Path, str]:
+def write_answer(answer: Answer, out: Path, *, overwrite: bool = False) -> dict[Path, str]:
     """Write an answer; of a folder the manifest comes last, and says that all is there.
 
     Args:
         answer: What to write.
         out: See `check_place`.
+        overwrite: Replace another answer that is there.
 
     Returns:
         What was written, with a few words about each.
@@ -79,50 +82,63 @@ def write_answer(answer: Answer, out: Path) -> dict[Path, str]:
         CohortError: If the place will not do, or cannot be written.
     """
     check_place(out, drawn=answer.page is not None)
+    if out.suffix == ".csv":
+        (name, table), *_ = answer.tables.items()
+        return {_write_file(out, _csv(table).encode(), overwrite): f"{len(table):,} rows: {name}"}
+    if out.suffix == ".png":
+        return {_write_file(out, answer.page.png(), overwrite): "picture"}
+    return _write_folder(answer, out, overwrite)
+
+
+def _write_file(out: Path, content: bytes, overwrite: bool) -> Path:
+    """Write a file, unless it is there; another one is replaced only if asked."""
+    busy = CohortError(f"{out}: another process is writing it at this moment; wait for its end")
+    path = out.absolute()
     try:
-        if out.suffix == ".csv":
-            (name, table), *_ = answer.tables.items()
-            return {atomic_write(out, _csv(table)): f"{len(table):,} rows: {name}"}
-        if out.suffix == ".png":
-            return {atomic_write(out, answer.page.png()): "picture"}
-        return _write_folder(answer, out)
-    except OSError as error:
-        raise CohortError(f"{out}: cannot be written ({error.strerror or error})") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.parent / f".{path.name}.lock", busy):
+            for left in path.parent.glob(f".{escape(path.name[:60])}.*.tmp"):
+                left.unlink(missing_ok=True)
+            if path.exists() and path.read_bytes() == content:
+                return out
+            if path.exists() and not overwrite:
+                raise CohortError(
+                    f"{out}: exists already, with other content; give another name, or --overwrite"
+                )
+            return atomic_write(out, content)
+    except OSError as fault:
+        raise cannot_write(out, fault) from None
 
 
-def _write_folder(answer: Answer, folder: Path) -> dict[Path, str]:
-    for name in _files_of(folder) or ():
-        (folder / name).unlink(missing_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    files = {}
-    for name, table in answer.tables.items():
-        path = folder / f"{name.replace(' ', '-')}.csv"
-        files[atomic_write(path, _csv(table))] = f"{len(table):,} rows"
-    if answer.page is not None:
-        path = folder / f"{answer.question}.png"
-        files[atomic_write(path, answer.page.png())] = "picture"
-    manifest = {
-        "kind": _KIND,
-        "question": answer.question,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "asked": dict(answer.about),
-        "files": [path.name for path in files],
-        "versions": versions(),
+def _folder(out: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:
+    return ResultFolder(out, _KIND, "an answer", identity, overwrite)
+
+
+def _write_folder(answer: Answer, folder: Path, overwrite: bool) -> dict[Path, str]:
+    texts = {f"{n.replace(' ', '-')}.csv": _csv(table) for n, table in answer.tables.items()}
+    files = {
+        name: f"{len(t):,} rows" for name, t in zip(texts, answer.tables.values(), strict=True)
     }
-    path = folder / "manifest.json"
-    files[atomic_write(path, json.dumps(manifest, indent=1) + "\n")] = "what was asked of what"
-    return files
-
-
-def _files_of(folder: Path) -> list[str] | None:
-    """Return the files of an earlier answer, None where there is none."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    ours = isinstance(manifest, dict) and manifest.get("kind") == _KIND
-    # A manifest that was tampered with must not delete what lies elsewhere.
-    return [Path(name).name for name in manifest.get("files", [])] if ours else None
+    if answer.page is not None:
+        files[f"{answer.question}.png"] = "picture"
+    content = content_identity([*texts, *texts.values()])
+    identity = {"question": answer.question, **answer.about, **content}
+    with _folder(folder, identity, overwrite).writing() as draft:
+        if not draft.complete:
+            for name, text in texts.items():
+                atomic_write(draft.place / name, text)
+            if answer.page is not None:
+                atomic_write(draft.place / f"{answer.question}.png", answer.page.png())
+            about = {
+                "question": answer.question,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "asked": dict(answer.about),
+                "files": list(files),
+                "versions": versions(),
+            }
+            draft.finish(about)
+    files["manifest.json"] = "what was asked of what"
+    return {folder / name: words for name, words in files.items()}
 
 
 def _csv(table: pd.DataFrame) -> str:

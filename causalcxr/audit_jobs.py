@@ -17,11 +17,13 @@ from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.pairs import make_worlds
 from causalcxr.audit.pairs_folder import load_pairs, pairs_result, write_pairs
 from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.result import audit_folder
 from causalcxr.audit.shifts import Acted, Reweighted, Shift
+from causalcxr.audit.stress_result import stress_folder
 from causalcxr.audit.stressing import stress
 from causalcxr.errors import AuditError, ClassifierError, InterventionError
 from causalcxr.evaluation import evaluate
-from causalcxr.files import holds_others
+from causalcxr.evaluation_result import evaluation_folder
 from causalcxr.fingerprints import fingerprint
 from causalcxr.interventions import parse
 from causalcxr.jobs import Selection, identity_of, load_cohort
@@ -112,13 +114,14 @@ def audit_job(
     outputs: str = "probability",
     bootstrap: int = 2000,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Audit a classifier on saved pairs, and write a folder with the report.
 
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
-    _check_place(out, "audit.json", "audit")
+    audit_folder(out).check_foreign()
     made = load_pairs(pairs)
     scorer = load_classifier(classifier, target=label or None, outputs=outputs)
     given = load_cohort(validation) if validation else None
@@ -135,7 +138,7 @@ def audit_job(
             seed=seed,
             **options,
         )
-        found.save(out)
+        found.save(out, overwrite=overwrite)
     show(
         "Effects on the score",
         _lines(found.effects[["group", "kind", "mean", "low", "high", "p"]]),
@@ -214,13 +217,14 @@ def stress_job(
     outputs: str = "probability",
     bootstrap: int = 2000,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Put a classifier under stress, and write tables and a picture.
 
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
-    _check_place(out, "stress.json", "stress test")
+    stress_folder(out).check_foreign()
     fitted = SCM.load(model)
     shifts, dose = strains.shifts(fitted), strains.doses()
     flips = [parse([word]) for word in strains.flip]
@@ -241,7 +245,7 @@ def stress_job(
             bootstrap=bootstrap,
             seed=seed,
         )
-        found.save(out)
+        found.save(out, overwrite=overwrite)
     for name, table in found.tables.items():
         show(name, _lines(table))
     console().print(
@@ -259,13 +263,14 @@ def evaluate_job(
     cycles: str = "1,10",
     bootstrap: int = 2000,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Evaluate a model's counterfactual images, and write a table and pictures.
 
     Raises:
         CausalCXRError: If anything asked for cannot be had.
     """
-    _check_place(out, "evaluation.json", "evaluation")
+    evaluation_folder(out).check_foreign()
     try:
         asked = tuple(int(word) for word in cycles.split(","))
     except ValueError:
@@ -282,15 +287,9 @@ def evaluate_job(
             draws=bootstrap,
             seed=seed,
         )
-        found.save(out)
+        found.save(out, overwrite=overwrite)
     show("Axioms, realism, truth", _lines(found.table))
     console().print(f"{out}: evaluation.csv, evaluation.png, a sheet a question", markup=False)
-
-
-def _check_place(out: Path, file: str, what: str) -> None:
-    """Refuse a folder that holds something else, before anything is computed."""
-    if holds_others(out, file):
-        raise AuditError(f"{out}: is not empty and holds no {what}; give a new folder")
 
 
 def _taught(reader: str, model: SCM) -> AttributeReader | None:

@@ -157,11 +157,12 @@ def demo(
     n: Annotated[int, typer.Option(help="Number of phantoms.")] = 2000,
     images: Annotated[int, typer.Option(help="Twins with images; 0 for all.")] = 0,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """From an expert graph to twins: phantoms, fit, do(sex=M), do(pleural_effusion=P)."""
     from causalcxr.demo import run
 
-    run(out, n=n, images=images, seed=seed)
+    run(out, n=n, images=images, seed=seed, overwrite=overwrite)
 
 
 def main() -> None:

@@ -100,6 +100,7 @@ def audit(
     outputs: Outputs = "probability",
     bootstrap: Bootstrap = 2000,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Audit a classifier on pairs: a report to read, tables as .csv, all of it as JSON."""
     from causalcxr.audit_jobs import audit_job
@@ -116,6 +117,7 @@ def audit(
         outputs=outputs,
         bootstrap=bootstrap,
         seed=seed,
+        overwrite=overwrite,
     )
 
 
@@ -156,6 +158,7 @@ def stress(
     outputs: Outputs = "probability",
     bootstrap: Bootstrap = 2000,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Tell how a classifier fares where the population differs."""
     from causalcxr.audit_jobs import Strains, stress_job
@@ -174,6 +177,7 @@ def stress(
         outputs=outputs,
         bootstrap=bootstrap,
         seed=seed,
+        overwrite=overwrite,
     )
 
 
@@ -193,6 +197,7 @@ def evaluate(
     ] = "1,10",
     bootstrap: Bootstrap = 2000,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Tell how sound a model's counterfactual images are: axioms, realism, truth where known."""
     from causalcxr.audit_jobs import evaluate_job
@@ -207,6 +212,7 @@ def evaluate(
         cycles=cycles,
         bootstrap=bootstrap,
         seed=seed,
+        overwrite=overwrite,
     )
 
 

@@ -11,6 +11,7 @@ from causalcxr.cli_options import (
     Hold,
     Limit,
     Model,
+    Overwrite,
     Seed,
     Spec,
     Split,
@@ -46,11 +47,12 @@ def check(
     alpha: Annotated[float, typer.Option(help="The false discovery rate.")] = 0.01,
     out: Drawing = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> int:
     """Test every equation on held-out records; exit status 1 where one fails, else 0."""
     from causalcxr.question_jobs import Asked, Selection, check_job
 
-    asked = Asked(model, Selection(cohort, where), out=out, seed=seed)
+    asked = Asked(model, Selection(cohort, where), out=out, seed=seed, overwrite=overwrite)
     return check_job(asked, split=split, rows=rows, alpha=alpha)
 
 
@@ -88,12 +90,13 @@ def effect(
     beyond_range: BeyondRange = False,
     out: Drawing = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what an action changes: in total, directly, by mediators, or along some paths."""
     from causalcxr.question_jobs import Asked, Selection, effect_job
 
     records = Selection(cohort, where, split, limit)
-    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed)
+    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed, overwrite)
     effect_job(
         asked,
         baseline=baseline or [],
@@ -117,12 +120,13 @@ def probabilities(
     beyond_range: BeyondRange = False,
     out: Answer = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say how probable each level of each twin is, record by record; exact where it can be."""
     from causalcxr.question_jobs import Asked, Selection, probabilities_job
 
     records = Selection(cohort, where, split, limit)
-    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed)
+    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed, overwrite)
     probabilities_job(asked, variables=variable)
 
 
@@ -145,12 +149,13 @@ def sensitivity(
     beyond_range: BeyondRange = False,
     out: Drawing = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say how much of a discrete answer is data, and how much is the coupling that was assumed."""
     from causalcxr.question_jobs import Asked, Selection, sensitivity_job
 
     records = Selection(cohort, where, split, limit)
-    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed)
+    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed, overwrite)
     sensitivity_job(asked, variables=variable, vary=vary)
 
 
@@ -169,12 +174,13 @@ def compare(
     beyond_range: BeyondRange = False,
     out: Answer = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say how the twins of two models differ, and which equations are the reason."""
     from causalcxr.question_jobs import Asked, Selection, compare_job
 
     records = Selection(cohort, where, split, limit)
-    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed)
+    asked = Asked(model, records, do or [], hold or [], draws, beyond_range, out, seed, overwrite)
     compare_job(asked, other)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
+from causalcxr.comparison import Comparison
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention, do
 from causalcxr.jobs import show_changes
+from causalcxr.result_folder import ResultFolder
 from causalcxr.scm import SCM
 from causalcxr.sources.phantom import truth
 from causalcxr.twin_folder import TwinJob, write_twins
@@ -34,20 +35,36 @@ def image_error(factual: Cohort, twins: Cohort, action: Intervention) -> dict[st
     return {"twin_to_truth": error, "factual_to_truth": copied, "ratio": error / copied}
 
 
-def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
+def run(
+    out: Path, *, n: int = 2000, images: int = 0, seed: int = 0, overwrite: bool = False
+) -> None:
     """Draw phantoms, fit the equations, make the twins, write everything, say where it is.
 
     Args:
-        out: The folder to write to: new, or of an earlier demo.
+        out: The folder to write to; see `ResultFolder`.
         n: Number of phantoms.
         images: Twins with images; 0 for all.
         seed: Of the phantoms, the fit and the abduction.
+        overwrite: Replace another demo that the folder holds.
 
     Raises:
         CohortError: If the folder holds something else.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "model").exists():
-        raise CohortError(f"{out}: not empty and no earlier demo; give another folder with --out")
+
+    def older(path: Path) -> bool:
+        return (path / "model" / "manifest.json").is_file()
+
+    identity = {"n": n, "images": images, "seed": seed}
+    result = ResultFolder(out, "causalcxr demo", "a demo", identity, overwrite, recognises=older)
+    with result.writing() as draft:
+        if draft.complete:
+            return
+        _write(draft.place, out, n, images, seed)
+        draft.finish({})
+
+
+def _write(place: Path, out: Path, n: int, images: int, seed: int) -> None:
+    """Write the demo to a place that will be `out`."""
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -57,28 +74,32 @@ def run(out: Path, *, n: int = 2000, images: int = 0, seed: int = 0) -> None:
     patients = Cohort.load("phantom", n=n, seed=seed)
     say(f"{patients!r}")
     model = SCM(graph).fit(patients, seed=seed)
-    model.save(out / "model")
-    graph.draw(out / "graph.png")
+    model.save(place / "model")
+    graph.draw(place / "graph.png")
     say(f"{len(graph.tabular)} equations fitted; the image equation is the bundled RadiT")
     women = patients.select("Sex == 'F'")
     dry = patients.select("`Pleural Effusion` == 'N' and View != 'LATERAL'").head(12)
-    _twins(
-        TwinJob(model, women, do(sex="M"), seed=seed, with_images=images or None), out / "do-sex-M"
-    )
+    job = TwinJob(model, women, do(sex="M"), seed=seed, with_images=images or None)
+    _twins(job, place, out, "do-sex-M")
     say("the women had they been men: done")
-    _twins(TwinJob(model, dry, do(pleural_effusion="P"), seed=seed), out / "do-pleural-effusion-P")
+    job = TwinJob(model, dry, do(pleural_effusion="P"), seed=seed)
+    _twins(job, place, out, "do-pleural-effusion-P")
     print(f"  {out / 'graph.png'} the expert graph\n  {out / 'model'} the fitted model")
     say("done. Synthetic images, not for clinical use.")
 
 
-def _twins(job: TwinJob, folder: Path) -> None:
+def _twins(job: TwinJob, place: Path, out: Path, name: str) -> None:
     """Write the twins of a job, and how far their images are from the phantom's true twins."""
-    result = write_twins(job, folder)
-    show_changes(result, job.action, folder)
     few = min(_TRUTH, len(job.cohort), job.with_images or len(job.cohort))
-    pairs = (result.compared.factual.head(few), result.compared.counterfactual.head(few))
-    score = image_error(*pairs, job.action)
-    atomic_write(folder / "truth.json", json.dumps({"patients": few, **score}, indent=1) + "\n")
+
+    def compare(folder: Path, compared: Comparison) -> None:
+        pairs = (compared.factual.head(few), compared.counterfactual.head(few))
+        score = {"patients": few, **image_error(*pairs, job.action)}
+        atomic_write(folder / "truth.json", json.dumps(score, indent=1) + "\n")
+
+    result = write_twins(job, place / name, beside=compare)
+    show_changes(result, job.action, out / name)
+    score = json.loads((place / name / "truth.json").read_text(encoding="utf-8"))
     print(
         f"  against the true twins of {few} phantoms: mean absolute error "
         f"{score['twin_to_truth']:.4f}; a copy of the factual image has "

@@ -1,7 +1,7 @@
 """The result of an evaluation: a table, a drawing of it, and pictures of pairs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from causalcxr.bar_page import written
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import AuditError
-from causalcxr.files import atomic_write, holds_others
+from causalcxr.files import atomic_write
 from causalcxr.page import Page
 from causalcxr.result import Shown
+from causalcxr.result_folder import ResultFolder, content_identity
 from causalcxr.spreadsheet import csv_text
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "evaluation_folder"]
 
 _SHOWN = 6  # patients a question
 
@@ -95,25 +96,42 @@ class Evaluation(Shown):
         panels[0, 0].legend(fontsize=8)
         return written(figure, path)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write `evaluation.csv`, `evaluation.png`, a sheet a question, and `evaluation.json`.
+
+        Args:
+            folder: A new or empty folder.
+            overwrite: Replace another evaluation that the folder holds.
 
         Raises:
             AuditError: If the folder holds something else.
         """
-        folder = Path(folder)
-        told = folder / "evaluation.json"
-        if holds_others(folder, told.name):
-            raise AuditError(f"{folder}: is not empty and holds no evaluation; give a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / "evaluation.csv", csv_text(self.table, index=False))
-        self.plot(folder / "evaluation.png")
-        for k, question in enumerate(self.pictures, 1):
-            self.sheet(question, folder / f"pairs-{k}.png")
         rows = json.loads(self.table.to_json(orient="records"))
-        return atomic_write(
-            told, json.dumps({"about": dict(self.about), "rows": rows}, indent=1)
-        ).parent
+        about = json.dumps({"about": dict(self.about), "rows": rows}, indent=1)
+        with evaluation_folder(folder, [about], overwrite=overwrite).writing() as draft:
+            if not draft.complete:
+                atomic_write(draft.place / "evaluation.csv", csv_text(self.table, index=False))
+                self.plot(draft.place / "evaluation.png")
+                for k, question in enumerate(self.pictures, 1):
+                    self.sheet(question, draft.place / f"pairs-{k}.png")
+                atomic_write(draft.place / "evaluation.json", about)
+                draft.finish({})
+        return Path(folder)
 
     def __repr__(self) -> str:
         return f"Evaluation({len(self.pictures)} questions, {len(self.table)} measures)"
+
+
+def evaluation_folder(
+    folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
+) -> ResultFolder:
+    """Return the folder that an evaluation is written to; its tables identify it."""
+
+    def older(path: Path) -> bool:
+        return (path / "evaluation.json").is_file()
+
+    identity = content_identity(content)
+    return ResultFolder(
+        Path(folder), "causalcxr evaluation", "an evaluation", identity, overwrite, AuditError,
+        older,
+    )  # fmt: skip

@@ -22,6 +22,7 @@ from causalcxr.answer_screen import (
 )
 from causalcxr.cohort import Cohort
 from causalcxr.errors import InterventionError
+from causalcxr.fingerprints import fingerprint
 from causalcxr.interventions import Intervention, parse
 from causalcxr.jobs import Selection
 from causalcxr.probabilities_result import Probabilities
@@ -52,6 +53,7 @@ class Asked:
         beyond_range: Allow values outside range or support; recorded.
         out: Where the answer goes beside the screen: a .csv, a .png, or a folder.
         seed: Of the posterior draws.
+        overwrite: Replace another answer at `out`.
     """
 
     model: Path
@@ -62,6 +64,7 @@ class Asked:
     beyond_range: bool = False
     out: Path | None = None
     seed: int = 0
+    overwrite: bool = False
 
     def action(self, verb: str) -> Intervention:
         """Return what is done.
@@ -96,6 +99,7 @@ class Asked:
         self,
         question: str,
         model: SCM,
+        cohort: Cohort,
         tables: Mapping[str, pd.DataFrame],
         about: Mapping[str, Any],
         page: Figure | None = None,
@@ -106,6 +110,7 @@ class Asked:
         options = {name: model.graph[name].mechanism.options for name in model.graph.tabular}
         asked = {
             "cohort": self.records.cohort,
+            "fingerprint": fingerprint(cohort),
             "where": self.records.where,
             "split": self.records.split,
             "limit": self.records.limit,
@@ -117,7 +122,10 @@ class Asked:
             "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
             **about,
         }
-        for path, what in write_answer(Answer(question, tables, asked, page), self.out).items():
+        answer = write_answer(
+            Answer(question, tables, asked, page), self.out, overwrite=self.overwrite
+        )
+        for path, what in answer.items():
             console().print(Text(f"  {path}", style="bold"), Text(what))
 
 
@@ -149,7 +157,7 @@ def check_job(asked: Asked, *, split: str = "", rows: int = 20_000, alpha: float
         "untested": dict(found.untested),
     }
     tables = {"tests": found.table, "likelihood": found.likelihood}
-    asked.write("check", model, tables, about, found.plot() if asked.out else None)
+    asked.write("check", model, cohort, tables, about, found.plot() if asked.out else None)
     return 1 if found.failed else 0
 
 
@@ -194,7 +202,7 @@ def effect_job(
     show_effect(found, model.graph)
     tables = {"effect": found.table, "record by record": found.differences}
     page = found.plot() if asked.out else None
-    asked.write("effect", model, tables, {**found.about, "records": len(cohort)}, page)
+    asked.write("effect", model, cohort, tables, {**found.about, "records": len(cohort)}, page)
 
 
 def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -> None:
@@ -222,7 +230,9 @@ def probabilities_job(asked: Asked, *, variables: Sequence[str] | None = None) -
     title = f"{bound.describe()}, {len(cohort):,} records: mean probability of each level"
     show_probabilities(means, title, model.graph)
     about = {"action": bound.to_json(), "draws": asked.draws, "records": len(cohort)}
-    asked.write("probabilities", model, {"probabilities": found.table, "means": means}, about)
+    asked.write(
+        "probabilities", model, cohort, {"probabilities": found.table, "means": means}, about
+    )
 
 
 def sensitivity_job(
@@ -254,7 +264,7 @@ def sensitivity_job(
     told = action.bind(model.graph).to_json()
     about = {"action": told, "vary": vary, "draws": asked.draws, "records": len(cohort)}
     page = found.plot() if asked.out else None
-    asked.write("sensitivity", model, {"sensitivity": found.table}, about, page)
+    asked.write("sensitivity", model, cohort, {"sensitivity": found.table}, about, page)
 
 
 def compare_job(asked: Asked, other: Path) -> None:
@@ -284,7 +294,7 @@ def compare_job(asked: Asked, other: Path) -> None:
         "second_graph_hash": second.graph.hash,
         "second_mechanisms": {name: fitted.hash for name, fitted in second.fitted.items()},
     }
-    asked.write("compare", model, {"comparison": found.table}, about)
+    asked.write("compare", model, cohort, {"comparison": found.table}, about)
 
 
 def _path(text: str) -> tuple[str | EllipsisType, ...]:

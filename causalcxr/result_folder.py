@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,7 +36,7 @@ from causalcxr.result_digests import (
     read_json,
 )
 
-__all__ = ["Draft", "ResultFolder", "cannot_write"]
+__all__ = ["Draft", "ResultFolder", "cannot_write", "content_identity"]
 
 
 @dataclass
@@ -123,6 +123,23 @@ class ResultFolder:
         """The folder beside the result in which it is made."""
         path = self.path.absolute()
         return path.parent / f".{path.name}.unfinished"
+
+    def is_same(self) -> bool:
+        """Return whether the folder holds a result with this identity."""
+        manifest = manifest_of(self.path, self.kind)
+        return (
+            self.identity is not None
+            and manifest is not None
+            and manifest.get("identity") == self._identity()
+        )
+
+    def check_foreign(self) -> None:
+        """Refuse a place that holds something else, where the identity is not known yet.
+
+        Raises:
+            CausalCXRError: Naming the place.
+        """
+        self._check_place(self.path, before_lock=True)
 
     def check(self) -> None:
         """Refuse a place that the result cannot be written to, before it is computed.
@@ -224,12 +241,9 @@ class ResultFolder:
 
     def _is_complete(self) -> bool:
         """Return whether the very result is there, every byte of it."""
-        if self.identity is None:
+        if not self.is_same():
             return False
-        manifest = manifest_of(self.path, self.kind)
-        if manifest is None or manifest.get("identity") != self._identity():
-            return False
-        digests = Digests(self.path, manifest, self.error)
+        digests = Digests(self.path, manifest_of(self.path, self.kind) or {}, self.error)
         damaged = digests.damaged() if self.thorough else digests.missing()
         if damaged and not self.overwrite:
             raise self.error(
@@ -253,10 +267,12 @@ class ResultFolder:
             raise self.error(
                 f"{self.path}: holds something else than {self.words}; give another folder"
             )
-        same = self.identity is not None and (manifest or {}).get("identity") == self._identity()
-        if same or self.overwrite or before_lock:
+        if self.overwrite or before_lock:
             return
-        told = self._told((manifest or {}).get("identity"))
+        held = (manifest or {}).get("identity")
+        if self.identity is not None and held == self._identity():
+            return
+        told = self._told(held)
         raise self.error(
             f"{self.path}: holds {self.words} already{told}; give another folder, or --overwrite "
             "(overwrite=True) to replace it"
@@ -317,3 +333,16 @@ def _difference(key: str, held: Any, asked: Any) -> str:
     if max(len(json.dumps(held)), len(json.dumps(asked))) > 60:
         return f"another {key}"
     return f"{key} {held}, not {asked}"
+
+
+def content_identity(content: Sequence[str]) -> dict[str, Any]:
+    """Return the identity of a result that its own content determines: its SHA-256.
+
+    Example:
+        >>> content_identity(["a", "b"]) == content_identity(["ab"])
+        False
+    """
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return {"content": digest.hexdigest()}

@@ -59,7 +59,7 @@ def test_given_pairs_and_a_classifier_then_the_report_and_every_table_are_writte
     assert len(records) == 120
     status, _ = run(
         capsys, "audit", place / "pairs", f"{place / 'mine.py'}:odds", "--outputs", "logit",
-        "--bootstrap", 20, "--out", out,
+        "--bootstrap", 20, "--out", out, "--overwrite",
     )  # fmt: skip
     assert status == 0
 
@@ -144,7 +144,7 @@ def test_given_a_folder_of_other_things_then_nothing_in_it_is_touched(place, cap
         "--out", tmp_path,
     )  # fmt: skip
     assert status == 2
-    assert "is not empty and holds no audit" in told
+    assert "holds something else than an audit" in told
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 

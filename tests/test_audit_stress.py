@@ -255,8 +255,10 @@ def test_given_a_stress_test_then_its_tables_and_picture_are_written(cohort, mod
     )
     found.save(tmp_path / "s")
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [
+        "SHA256SUMS",
         "dose.csv",
         "flips.csv",
+        "manifest.json",
         "shifts.csv",
         "stress.json",
         "stress.png",

@@ -249,9 +249,16 @@ def test_given_a_folder_of_an_answer_then_it_is_replaced_and_any_other_is_refuse
 ):
     out = tmp_path / "answer"
     assert run("effect", *asked, *WOMEN, "--out", out) == 0
-    assert run("sensitivity", *asked, *WOMEN, "--variable", "edema", "--out", out) == 0
+    words = ("sensitivity", *asked, *WOMEN, "--variable", "edema", "--out", out)
+    before = (out / "manifest.json").read_bytes()
+    assert run(*words) == 2
+    assert "holds an answer already" in capsys.readouterr().err
+    assert run("effect", *asked, *WOMEN, "--out", out) == 0
+    assert (out / "manifest.json").read_bytes() == before
+    assert "complete already, nothing to do" in capsys.readouterr().err
+    assert run(*words, "--overwrite") == 0
     assert {p.name for p in out.iterdir()} == {
-        "sensitivity.csv", "sensitivity.png", "manifest.json",
+        "sensitivity.csv", "sensitivity.png", "manifest.json", "SHA256SUMS",
     }  # fmt: skip
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")

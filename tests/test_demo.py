@@ -31,6 +31,7 @@ def test_given_a_small_demo_then_everything_promised_is_there(tmp_path, capsys):
             "images",
             "manifest.json",
             "truth.json",
+            "SHA256SUMS",
         }
         assert str(folder / "pairs.png") in told
         manifest = json.loads((folder / "manifest.json").read_text())

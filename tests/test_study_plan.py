@@ -250,8 +250,9 @@ def test_given_a_changed_or_missing_plan_then_it_is_refused(tmp_path):
 
 def test_given_a_folder_that_holds_something_then_it_stays_as_it_is(tmp_path):
     first = small_study(tmp_path / "s")
+    assert small_study(tmp_path / "s").digest == first.digest  # complete: nothing to do
     with pytest.raises(StudyError, match="holds something already"):
-        small_study(tmp_path / "s")
+        small_study(tmp_path / "s", seed=1)
     assert Plan.load(tmp_path / "s").digest == first.digest
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StudyError, match="cannot be written"):

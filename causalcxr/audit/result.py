@@ -1,7 +1,7 @@
 """The result of an audit: tables that nothing changes, and how they are written."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,16 @@ import pandas as pd
 from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
-from causalcxr.files import atomic_write, holds_others
+from causalcxr.files import atomic_write
 from causalcxr.result import Shown
+from causalcxr.result_folder import ResultFolder, content_identity
 from causalcxr.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from causalcxr.audit.stress_result import Stress
     from causalcxr.page import Page
 
-__all__ = ["Audit"]
+__all__ = ["Audit", "audit_folder"]
 
 _CAUTION = (
     "Effects are those of a generative model and its causal graph, which data cannot prove; "
@@ -203,26 +204,35 @@ class Audit(Shown):
         return write_report(self, Path(path), stress=stress, patients=patients)
 
     def save(
-        self, folder: str | Path, *, stress: "Stress | None" = None, patients: int = 6
+        self,
+        folder: str | Path,
+        *,
+        stress: "Stress | None" = None,
+        patients: int = 6,
+        overwrite: bool = False,
     ) -> Path:
-        """Write the report, `audit.json` and every table as .csv to a new or an audit's folder.
+        """Write the report, `audit.json` and every table as .csv to a folder.
 
         Args:
-            folder: Where.
+            folder: A new or empty folder.
             stress: A stress test of the same classifier, for the report.
             patients: How many patients' radiographs the report shows whose score moved most.
+            overwrite: Replace another audit that the folder holds.
 
         Raises:
             AuditError: If the folder holds something else.
         """
-        folder = Path(folder)
-        if holds_others(folder, "audit.json"):
-            raise AuditError(f"{folder}: is not empty and holds no audit; give a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in self.tables.items():
-            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
-        self.to_html(folder / "report.html", stress=stress, patients=patients)
-        return atomic_write(folder / "audit.json", self.to_json()).parent
+        about = self.to_json()
+        shown = "" if stress is None else stress.to_json()
+        content = [about, shown, str(patients), self.records.to_csv(), self.pairs.gates.to_csv()]
+        with audit_folder(folder, content, overwrite=overwrite).writing() as draft:
+            if not draft.complete:
+                for name, table in self.tables.items():
+                    atomic_write(draft.place / f"{name}.csv", csv_text(table, index=False))
+                self.to_html(draft.place / "report.html", stress=stress, patients=patients)
+                atomic_write(draft.place / "audit.json", about)
+                draft.finish({})
+        return Path(folder)
 
     def __repr__(self) -> str:
         total = self.effects.iloc[0]
@@ -231,3 +241,17 @@ class Audit(Shown):
             f"{total['mean']:+.3f} [{total['low']:+.3f}, {total['high']:+.3f}], "
             f"{total['pairs']:,} pairs)"
         )
+
+
+def audit_folder(
+    folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
+) -> ResultFolder:
+    """Return the folder that an audit is written to; the content of its tables identifies it."""
+
+    def older(path: Path) -> bool:
+        return (path / "audit.json").is_file()
+
+    identity = content_identity(content)
+    return ResultFolder(
+        Path(folder), "causalcxr audit", "an audit", identity, overwrite, AuditError, older
+    )

@@ -1,7 +1,7 @@
 """The result of a stress test."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 
 from causalcxr.bar_page import written
+from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.page import Page
 from causalcxr.result import Shown
+from causalcxr.result_folder import ResultFolder, content_identity
 from causalcxr.spreadsheet import csv_text
 
-__all__ = ["Stress"]
+__all__ = ["Stress", "stress_folder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +79,25 @@ class Stress(Shown):
         tables = {k: json.loads(t.to_json(orient="records")) for k, t in self.tables.items()}
         return json.dumps({"about": dict(self.about), **tables}, indent=1)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write every table as .csv, a picture, and `stress.json`, which is last."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in self.tables.items():
-            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
-        self.plot(folder / "stress.png")
-        return atomic_write(folder / "stress.json", self.to_json()).parent
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write every table as .csv, a picture, and `stress.json`.
+
+        Args:
+            folder: A new or empty folder.
+            overwrite: Replace another stress test that the folder holds.
+
+        Raises:
+            AuditError: If the folder holds something else.
+        """
+        about = self.to_json()
+        with stress_folder(folder, [about], overwrite=overwrite).writing() as draft:
+            if not draft.complete:
+                for name, table in self.tables.items():
+                    atomic_write(draft.place / f"{name}.csv", csv_text(table, index=False))
+                self.plot(draft.place / "stress.png")
+                atomic_write(draft.place / "stress.json", about)
+                draft.finish({})
+        return Path(folder)
 
     def plot(self, path: str | Path | None = None, *, measure: str = "auroc") -> Page:
         """Draw one measure under each shift, and the dose-response where there is one.
@@ -117,3 +130,17 @@ class Stress(Shown):
 
     def __repr__(self) -> str:
         return f"Stress({self.heading})"
+
+
+def stress_folder(
+    folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
+) -> ResultFolder:
+    """Return the folder that a stress test is written to; its tables identify it."""
+
+    def older(path: Path) -> bool:
+        return (path / "stress.json").is_file()
+
+    identity = content_identity(content)
+    return ResultFolder(
+        Path(folder), "causalcxr stress", "a stress test", identity, overwrite, AuditError, older
+    )

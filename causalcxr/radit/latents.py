@@ -21,7 +21,8 @@ from torch import Tensor
 
 from causalcxr.cohort import Cohort
 from causalcxr.errors import CohortError, ModelError
-from causalcxr.files import atomic_write, read_text
+from causalcxr.files import atomic_write, read_text, remove_litter
+from causalcxr.locks import exclusive
 from causalcxr.progress import progress
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.weights import content_hash
@@ -180,7 +181,17 @@ def cache_latents(
         )
     device = next(codec.parameters()).device
     work = _Work(codec.eval(), cohort, Path(folder), batch, shard, dtype, device)
-    about = _begun(work)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    busy = ModelError(f"{folder}: another process is encoding here; wait for its end")
+    with exclusive(work.folder / ".lock", busy):
+        remove_litter(work.folder)
+        _encode(work)
+    return Latents(work.folder, codec, cohort)
+
+
+def _encode(work: _Work) -> None:
+    """Encode the shards that are not there yet."""
+    about, cohort, shard = _begun(work), work.cohort, work.shard
     starts = range(sum(s["rows"] for s in about["shards"]), len(cohort), shard)
     for start in progress(starts, "Encoding", "images"):
         name = f"latents-{start // shard:05d}.npy"
@@ -192,7 +203,6 @@ def cache_latents(
         _tell(work.folder, about)
     about["complete"] = True
     _tell(work.folder, about)
-    return Latents(work.folder, codec, cohort)
 
 
 def _begun(work: _Work) -> dict[str, Any]:

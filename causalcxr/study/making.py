@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import os
 import secrets
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +16,8 @@ from PIL import Image
 from causalcxr.cohort import Cohort
 from causalcxr.errors import StudyError, nearest
 from causalcxr.files import atomic_write
+from causalcxr.fingerprints import fingerprint
+from causalcxr.result_folder import ResultFolder
 from causalcxr.study.plan import KINDS, PLAN, Plan, Reader, Trial
 from causalcxr.study.pools import Drawn, draw_pairs
 
@@ -68,10 +68,16 @@ def make_study(
     Raises:
         StudyError: If the study cannot be drawn as asked, or the folder holds something.
     """
-    out = Path(out)
-    _check(out, kind, trials, presentations)
     names = reader_names(readers)
     title = _word("title", title)
+    identity = {
+        "real": fingerprint(real), "synthetic": fingerprint(synthetic), "kind": kind,
+        "trials": trials, "readers": names, "presentations": presentations, "seed": seed,
+        "match": list(match), "size": size, "smooth": smooth, "leave_out": leave_out,
+        "title": title,
+    }  # fmt: skip
+    result = ResultFolder(Path(out), "causalcxr study", "a study", identity, error=StudyError)
+    _check(result, kind, trials, presentations)
     rng = np.random.default_rng([seed, 0])
     pairs = trials if kind == "2afc" else trials // 2
     drawn = draw_pairs(real, synthetic, pairs, rng, match=match, size=size, leave_out=leave_out)
@@ -96,8 +102,7 @@ def make_study(
         {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
         _about(real, synthetic, drawn),
     )
-    _write(out, plan, files)
-    return plan
+    return _write(result, plan, files)
 
 
 def reader_names(readers: int | Sequence[str]) -> list[str]:
@@ -117,7 +122,7 @@ def reader_names(readers: int | Sequence[str]) -> list[str]:
     return names
 
 
-def _check(out: Path, kind: str, trials: int, presentations: int) -> None:
+def _check(result: ResultFolder, kind: str, trials: int, presentations: int) -> None:
     if kind not in KINDS:
         hint = nearest(kind, KINDS)
         raise StudyError(f"kind {kind!r} is none of {', '.join(KINDS)}{hint}")
@@ -125,7 +130,9 @@ def _check(out: Path, kind: str, trials: int, presentations: int) -> None:
     _within("presentations", presentations)
     if kind == "single" and trials % 2:
         raise StudyError(f"trials {trials}: half of single images are real; give an even number")
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+    out = result.path
+    free = not out.is_symlink() and (not out.exists() or (out.is_dir() and not any(out.iterdir())))
+    if not free and not result.is_same():
         raise StudyError(f"{out}: holds something already; give a new folder for the study")
 
 
@@ -229,22 +236,18 @@ def _about(real: Cohort, synthetic: Cohort, drawn: Drawn) -> dict[str, object]:
     return {"version": version("causalcxr"), "made": made, "pools": pools}
 
 
-def _write(out: Path, plan: Plan, files: dict[str, bytes]) -> None:
-    """Fill a folder beside the place, and let it take the place in one step."""
-    out = out.resolve()
-    desk = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        desk = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+def _write(result: ResultFolder, plan: Plan, files: dict[str, bytes]) -> Plan:
+    """Write a study, whole or not at all, and return the plan that is there at the end."""
+    with result.writing() as draft:
+        if draft.complete:
+            return Plan.load(result.path)
+        place = draft.place
+        # What a kill has left belongs to images of other names: they are secret, and drawn anew.
+        shutil.rmtree(place / IMAGES, ignore_errors=True)
         for name in sorted(files):  # in the order of random names: times of files tell nothing
-            atomic_write(desk / IMAGES / f"{name}.png", files[name])
-        (desk / "answers").mkdir()
-        atomic_write(desk / PLAN, plan.to_json())
-        (desk / PLAN).chmod(0o600)  # it holds the truth and the links
-        desk.chmod(0o755)
-        os.replace(desk, out)
-    except OSError as fault:
-        raise StudyError(f"{out}: cannot be written ({fault.strerror or fault})") from None
-    finally:
-        if desk is not None:
-            shutil.rmtree(desk, ignore_errors=True)
+            atomic_write(place / IMAGES / f"{name}.png", files[name])
+        (place / "answers").mkdir(exist_ok=True)
+        atomic_write(place / PLAN, plan.to_json())
+        (place / PLAN).chmod(0o600)  # it holds the truth and the links
+        draft.finish({})
+    return plan
