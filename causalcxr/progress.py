@@ -118,6 +118,9 @@ def progress(
         >>> list(progress(range(0, 100, 40), "Reading", "images"))
         [0, 40, 80]
     """
+    if isinstance(items, Sized) and len(items) < 2:  # a count that cannot move tells nothing
+        yield from items
+        return
     if isinstance(items, range):
         each, known = each or items.step, items.stop - items.start
     else:

@@ -24,6 +24,7 @@ from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.interventions import Intervention
+from causalcxr.progress import progress
 from causalcxr.result_digests import Digests
 from causalcxr.result_folder import Draft, ResultFolder
 from causalcxr.spreadsheet import csv_text, unmarked_table
@@ -149,7 +150,7 @@ def _write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str,
     """Write each world, whole or not at all; one that an interrupted job has written stays."""
     module = import_module("causalcxr.sources.folder")
     told = json.loads(json.dumps(about))
-    for name, cohort in worlds.items():
+    for name, cohort in progress(list(worlds.items()), "Making pairs", "worlds"):
         if not module.recognises(place / name):
             images = "png" if cohort.has_images else None
             module.save(cohort, place / name, images, {"world": name, **told})

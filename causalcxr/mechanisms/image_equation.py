@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.noise import Draws
+from causalcxr.progress import Progress
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import carry, on_lattice, solver, times
@@ -207,14 +208,18 @@ class ImageEquation(Equation):
         """Return the latents of images, on the lattice."""
         if isinstance(self.codec, Pixels):
             return x
-        encoded = self._chunked(lambda part: self.codec.encode(part.float()), x, self.latent)
+        encoded = self._chunked(
+            "Encoding", lambda part: self.codec.encode(part.float()), x, self.latent
+        )
         return on_lattice(encoded)
 
     def _decoded(self, z: Tensor) -> Tensor:
         """Return the images of latents, on the lattice."""
         if isinstance(self.codec, Pixels):  # nothing is lost, not even bits
             return z
-        decoded = self._chunked(lambda part: self.codec.decode(part.float()), z, self.image)
+        decoded = self._chunked(
+            "Decoding", lambda part: self.codec.decode(part.float()), z, self.image
+        )
         return on_lattice(decoded)
 
     def _solve(self, state: Tensor, *, back: bool) -> Tensor:
@@ -232,7 +237,8 @@ class ImageEquation(Equation):
             )
             return carry(name, f, part, grid, back=back)
 
-        out = self._chunked(solved, state, state.shape[1:], self.parents)
+        what = "Images to noise" if back else "Noise to images"
+        out = self._chunked(what, solved, state, state.shape[1:], self.parents)
         wild = ~(out.abs() < _WILD).flatten(1).all(1)
         if solver(name).twin:
             wild |= (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt() > _APART
@@ -246,6 +252,7 @@ class ImageEquation(Equation):
     @torch.no_grad()
     def _chunked(
         self,
+        what: str,
         work: Callable[..., Tensor],
         x: Tensor,
         shape: Iterable[int],
@@ -254,23 +261,25 @@ class ImageEquation(Equation):
         """Apply work to full batches of rows, where the network is, and bring the results home."""
         device, start = next(self.net.parameters()).device, 0
         out = torch.empty(len(x), *shape, dtype=torch.float64)
-        while start < len(x):
-            size = self.solving.chunk.size
-            rows = torch.arange(start, min(start + size, len(x)))
-            filled = torch.cat([rows, rows[:1].expand(size - len(rows))])
-            given = (
-                []
-                if columns is None
-                else [{name: c[filled].float().to(device) for name, c in columns.items()}]
-            )
-            half = torch.autocast(device.type, torch.bfloat16, enabled=self.solving.chunk.half)
-            try:
-                with half:
-                    out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                self.solving.chunk.size = size // 2
-                continue
-            start += len(rows)
+        with Progress(what, len(x), "images") as count:
+            while start < len(x):
+                size = self.solving.chunk.size
+                rows = torch.arange(start, min(start + size, len(x)))
+                filled = torch.cat([rows, rows[:1].expand(size - len(rows))])
+                given = (
+                    []
+                    if columns is None
+                    else [{name: c[filled].float().to(device) for name, c in columns.items()}]
+                )
+                half = torch.autocast(device.type, torch.bfloat16, enabled=self.solving.chunk.half)
+                try:
+                    with half:
+                        out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
+                except torch.OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    self.solving.chunk.size = size // 2
+                    continue
+                start += len(rows)
+                count.add(len(rows))
         return out

@@ -144,19 +144,17 @@ export default {
     // What the server says
 
     stop() { if (this.going) this.going.abort(); clearTimeout(this.resting); clearTimeout(this.retry); },
-    async meet() { // another patient, another model, or other facts
-      this.stop();
-      this.toAddress();
+    meet() { // another patient, another model, or other facts
+      this.met = false;
       Object.assign(this, { factual: null, twin: null, preview: null, missing: "…", table: null, doubt: null, status: "",
         progress: null, error: "" });
-      const going = (this.going = new AbortController());
-      await this.attempt(going, async () => {
-        this.patient = await ask("/api/patient", this.asked, going.signal);
-        this.missing = this.patient.image ? "…" : "no image";
-        const film = this.patient.image && this.model.image ? ask("/api/factual", this.asked, going.signal) : null;
-        if (film) this.factual = greys(await film);
-        this.changed();
-      });
+      return this.changed();
+    },
+    async greet(signal) { // who it is; a question that comes meanwhile begins with it anew
+      this.patient = await ask("/api/patient", this.asked, signal);
+      this.missing = this.patient.image ? "…" : "no image";
+      if (this.patient.image && this.model.image) this.factual = greys(await ask("/api/factual", this.asked, signal));
+      this.met = true;
     },
     async changed() {
       this.stop();
@@ -164,6 +162,7 @@ export default {
       const going = (this.going = new AbortController());
       this.waiting = true;
       await this.attempt(going, async () => {
+        if (!this.met) await this.greet(going.signal);
         const table = await ask("/api/ask", this.asked, going.signal);
         Object.assign(this, { table, error: "", doubt: null, twin: null, preview: null, progress: null, status: "" });
         this.same = !table.films;
