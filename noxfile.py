@@ -20,9 +20,9 @@ TABLES = (
     "alignment", "asking", "audit_groups", "audit_inputs", "beyond_range", "cohort",
     "cohort_input", "cohort_report", "conditions", "csv_reading", "effects_result",
     "extreme_numbers", "fuzz_tables", "interventions", "interventions_faults", "nih",
-    "old_folders", "probabilities", "provenance", "scm", "source_faults", "source_golden",
-    "source_parts", "source_policy", "source_readings", "sources_faults", "store",
-    "twin_dtypes", "twin_folder",
+    "old_folders", "probabilities", "provenance", "scm", "small_cohorts",
+    "source_faults", "source_golden", "source_parts", "source_policy", "source_readings",
+    "sources_faults", "store", "twin_dtypes", "twin_folder",
 )  # fmt: skip
 
 
