@@ -222,7 +222,7 @@ class Cohort(CohortRows, Shown):
     @property
     def words(self) -> dict[str, np.ndarray]:
         """By column, shape (n,), the words for a missing value that a file had; "" elsewhere."""
-        return dict(self._words)
+        return {name: each for name, each in self._words.items() if name in self._table}
 
     def __len__(self) -> int:
         return len(self._table)
@@ -359,8 +359,8 @@ class Cohort(CohortRows, Shown):
             >>> cohort.as_declared(graph).table["Race"].tolist()
             ['NA']
         """
-        table, words = self._table.copy(deep=False), dict(self._words)
-        for name in self._words:
+        table, words = self._table.copy(deep=False), self.words
+        for name in self.words:
             known = (*graph[name].levels, *graph[name].codes) if name in graph else ()
             filled = np.isin(self._words[name], known) & table[name].isna().to_numpy()
             if filled.any():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from time import monotonic
 import numpy as np
 import pandas as pd
 import pytest
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -80,13 +82,32 @@ def test_on_a_screen_colours_and_progress_pass_and_nothing_else():
     assert not steers(redirected.getvalue())
 
 
-def test_streams_come_back_and_servers_log_to_the_guarded_ones():
+def test_streams_come_back_after_a_command():
     before = sys.stdout, sys.stderr
     with visible_streams():
         assert isinstance(sys.stderr, VisibleStream)
         assert sys.stdout.encoding == before[0].encoding
         sys.stderr.writelines(["a\n"])
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_the_log_of_a_server_writes_out_what_steers_a_terminal(capsys):
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    try:
+        with visible_streams():
+            uvicorn.Config(app=None)  # sets up the log, as a server that is started does
+            logging.getLogger("uvicorn.error").error("no such page: %s", EVIL)
+            told = ("127.0.0.1:1", "GET", f"/{EVIL}", "1.1", 404)
+            logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *told)
+    finally:
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+    shown = capsys.readouterr()
+    assert "no such page" in shown.err
+    assert "GET" in shown.out
+    assert not steers(shown.out + shown.err)
 
 
 # Spreadsheets
