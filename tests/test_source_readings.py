@@ -177,3 +177,17 @@ def test_patients_without_an_id_are_refused_in_published_tables(tmp_path, name, 
     (folder / file).write_text(text.replace(old, old.replace(word, blank), 1))
     with pytest.raises(CohortError, match=r"has no id; give it one \(1 record\)"):
         sources.harmonise(folder)
+
+
+@pytest.mark.parametrize("blank", ["", "nan", "None", "N/A"])
+def test_a_report_that_is_missing_is_no_report_without_findings(tmp_path, blank):
+    study = {"PatientSex": "F", "PatientAge": "060Y", "ImageViewPosition": ["PA"]}
+    studies = {
+        f"p{k}_1": {**study, "ImagePath": [f"../deid_png/{k}.png"], "Findings": text} | rest
+        for k, (text, rest) in enumerate(
+            [(blank, {"Impression": blank}), ("Clear lungs.", {"Impression": blank})]
+        )
+    }
+    write(tmp_path / "metadata/train_metadata_view_position.json", json.dumps(studies))
+    found, _ = told(tmp_path, labels="reports")
+    assert values(found, "No Finding") == [None, "P"]

@@ -73,7 +73,9 @@ def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> dict[str, np.ndarra
         ledger.fact("labels-none", "the source has no labels; decide labels: reports, or a file")
         return {}
     if policy.labels == "reports":
-        texts = [rows.texts(name) for name in ("Impression", "Findings") if name in rows]
+        parts = [name for name in ("Impression", "Findings") if name in rows]
+        # A section that reads "nan" says nothing, and is no report without findings.
+        texts = [np.where(rows.blank(name), "", rows.texts(name)) for name in parts]
         ledger.fact("labels-rules", "labels are read off the reports by rules; they are fallible")
         return label_reports(texts)
     file = Path(policy.labels)
