@@ -224,7 +224,7 @@ class Audit(Shown):
         """
         about = self.to_json()
         shown = "" if stress is None else stress.to_json()
-        content = [about, shown, str(patients), self.records.to_csv(), self.pairs.gates.to_csv()]
+        content = [about, shown, str(patients), csv_text(self.records), csv_text(self.pairs.gates)]
         with audit_folder(folder, content, overwrite=overwrite).writing() as draft:
             if not draft.complete:
                 for name, table in self.tables.items():
