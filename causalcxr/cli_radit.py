@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.cli_options import Out, Spec
+from causalcxr.cli_options import Out, Overwrite, Spec
 from causalcxr.progress import resumable
 
 __all__ = ["app"]
@@ -26,18 +26,18 @@ Changes = Annotated[
 
 
 @app.command("train")
-def train(config: Config, changes: Changes = None) -> None:
+def train(config: Config, changes: Changes = None, overwrite: Overwrite = False) -> None:
     """Train RadiT on a cohort's images; an interrupted run goes on where it stopped."""
     from causalcxr.radit_config import RunConfig, read_config
     from causalcxr.radit_job import train_weights
 
     asked = read_config(config, RunConfig, changes or [])
     with resumable("training goes on from its last checkpoint"):
-        print(train_weights(asked, _command()))
+        print(train_weights(asked, _command(), overwrite=overwrite))
 
 
 @app.command("vae")
-def vae(config: Config, changes: Changes = None) -> None:
+def vae(config: Config, changes: Changes = None, overwrite: Overwrite = False) -> None:
     """Train an autoencoder of images; an interrupted run goes on where it stopped."""
     from causalcxr.radit_config import read_config
     from causalcxr.vae_config import VAEConfig
@@ -45,7 +45,7 @@ def vae(config: Config, changes: Changes = None) -> None:
 
     asked = read_config(config, VAEConfig, changes or [])
     with resumable("training goes on from its last checkpoint"):
-        print(train_autoencoder(asked, _command()))
+        print(train_autoencoder(asked, _command(), overwrite=overwrite))
 
 
 @app.command("encode")

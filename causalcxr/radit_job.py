@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from causalcxr.radit_config import RunConfig
 from causalcxr.radit_data import RunData, load_data, network_of, read_codec
 from causalcxr.radit_watch import Board, RunBar, held_out_loss, samples
 from causalcxr.tensors import device_of, load_tensors, sha256
+from causalcxr.training_place import training_place
 
 __all__ = ["train_weights"]
 
@@ -57,13 +59,20 @@ class _Run:
         return self.out.with_suffix(".training")
 
 
-def train_weights(config: RunConfig, command: str = "", *, show: bool | None = None) -> Path:
+def train_weights(
+    config: RunConfig,
+    command: str = "",
+    *,
+    show: bool | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Train, and write weights, card and samples.
 
     Args:
         config: What to do; a run that was interrupted is taken up again by the same call.
         command: The words that a person typed, for the card.
         show: Show progress; by default on a terminal only.
+        overwrite: Replace weights of another run, and train anew.
 
     Returns:
         The weights. After `minutes` they are those of the steps done so far, as the card says.
@@ -81,9 +90,11 @@ def train_weights(config: RunConfig, command: str = "", *, show: bool | None = N
         net = network_of(config, graph, codec)
         data = load_data(config, graph, codec, device)
         run = _Run(config, graph, codec, net, data, device, world)
-        losses = _train(run, show)
-        if world.leads:
-            _write(run, losses, {"command": command}, begun)
+        place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
+        with place if world.leads else nullcontext():
+            losses = _train(run, show)
+            if world.leads:
+                _write(run, losses, {"command": command}, begun)
     return run.out
 
 

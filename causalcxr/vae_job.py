@@ -33,6 +33,7 @@ from causalcxr.radit.vae_quality import quality
 from causalcxr.radit.vae_train import train_vae
 from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
 from causalcxr.tensors import device_of, load_tensors, sha256
+from causalcxr.training_place import training_place
 from causalcxr.vae_config import FluxSpec, PerceptualSpec, VAEConfig
 
 __all__ = ["encode_cohort", "train_autoencoder"]
@@ -41,7 +42,7 @@ _SHEET = 12  # images on the sheet, each beside its reconstruction
 _HELD_OUT = 512  # images over which losses are told, at most
 
 
-def train_autoencoder(config: VAEConfig, command: str = "") -> Path:
+def train_autoencoder(config: VAEConfig, command: str = "", *, overwrite: bool = False) -> Path:
     """Train, and write weights, card and sheet.
 
     The held-out images are those of the splits val and test, or of a tenth of the patients where
@@ -50,6 +51,7 @@ def train_autoencoder(config: VAEConfig, command: str = "") -> Path:
     Args:
         config: What to do; a run that was interrupted is taken up again by the same call.
         command: The words that a person typed, for the card.
+        overwrite: Replace weights of another run, and train anew.
 
     Returns:
         The weights. After `minutes` they are those of the steps done so far, as the card says.
@@ -59,6 +61,13 @@ def train_autoencoder(config: VAEConfig, command: str = "") -> Path:
         ModelError: If the model, the features or the device are not to be had.
         MechanismError: If a loss is not finite.
     """
+    out = Path(config.out)
+    with training_place(out, "checkpoint.safetensors", overwrite=overwrite):
+        return _trained(config, command)
+
+
+def _trained(config: VAEConfig, command: str) -> Path:
+    """Train in a place that is held, and write weights, card and sheet."""
     begun, device, out = time.monotonic(), device_of(config.device), Path(config.out)
     codec, adapters = _model(config)
     learned, held_out = _parts(load_cohort(config.cohort), config.seed)
