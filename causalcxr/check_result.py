@@ -143,7 +143,8 @@ class Check(Shown):
             name: ("not tested", 0, np.nan, np.nan, why) for name, why in self.untested.items()
         }
         columns = ["verdict", "records", "effect", "q", "why"]
-        table = pd.DataFrame(rows.values(), index=pd.Index(rows, name="variable"), columns=columns)
+        index = pd.Index(rows, name="variable")
+        table = pd.DataFrame(list(rows.values()), index=index, columns=columns)
         order = {"fails": 0, "ok": 1, "not tested": 2}
         return table.sort_values("verdict", key=lambda v: v.map(order), kind="stable")
 
