@@ -51,5 +51,5 @@ def test_given_a_folder_of_something_else_then_the_demo_refuses(tmp_path, capsys
     (tmp_path / "notes.txt").write_text("mine")
     assert guarded(app, ["demo", "--n", "60", "--out", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "not empty and no earlier demo" in line
+    assert "holds something else than a demo" in line
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
