@@ -154,7 +154,7 @@ def _accuracy(rows: pd.DataFrame) -> dict[str, float]:
         "seconds_median": quartiles[0.5],
         "seconds_q1": quartiles[0.25],
         "seconds_q3": quartiles[0.75],
-        "server_seconds_median": rows["server_seconds"].median(),
+        "server_seconds_median": rows["server_seconds"].dropna().median(),
     }
 
 
