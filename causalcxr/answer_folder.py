@@ -14,7 +14,8 @@ from causalcxr.errors import CohortError
 from causalcxr.files import atomic_write
 from causalcxr.locks import exclusive
 from causalcxr.model_folder import versions
-from causalcxr.result_folder import ResultFolder, cannot_write, content_identity
+from causalcxr.result_digests import content_identity
+from causalcxr.result_folder import ResultFolder, cannot_write
 from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Answer", "check_place", "write_answer"]
@@ -73,7 +74,7 @@ def write_answer(answer: Answer, out: Path, *, overwrite: bool = False) -> dict[
     Args:
         answer: What to write.
         out: See `check_place`.
-        overwrite: Replace another answer that is there.
+        overwrite: Replace the answer that is there, even the same one.
 
     Returns:
         What was written, with a few words about each.

@@ -130,13 +130,14 @@ def report(
         list[str] | None,
         typer.Option(help="A decision of the policy, such as uncertain=u_zeros; may be repeated."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what harmonising a data set does to its rows: report.html and report.json."""
-    from causalcxr.cohort_report import write_report
+    from causalcxr.cohort_report import save_report
     from causalcxr.sources import harmonise
     from causalcxr.sources.policy import Policy
 
     decisions = dict(text.partition("=")[::2] for text in decide or ())
     harmonised = harmonise(path, Policy.parse(decisions))
-    page = write_report(harmonised, out)
+    page = save_report(harmonised, out, overwrite=overwrite)
     print(f"{page}: {harmonised.rows_in:,} rows in, {len(harmonised):,} rows out")

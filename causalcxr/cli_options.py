@@ -55,7 +55,8 @@ Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_def
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace another result that OUT holds.")
+    bool,
+    typer.Option("--overwrite", help="Replace the result that OUT holds, even the same one."),
 ]
 Do = Annotated[
     Words,

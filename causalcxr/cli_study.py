@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.cli_options import Out, Seed
+from causalcxr.cli_options import Out, Overwrite, Seed
 
 __all__ = ["app"]
 
@@ -98,14 +98,20 @@ def analyse(
     folder: Study,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write; by default DIR/analysis.", show_default=False),
+        typer.Option(
+            help="Where to write; by default DIR/analysis, which each analysis replaces.",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write report.html and tables (.csv) of the answers so far."""
     from causalcxr.study.analyse import analyse as analyse_study
     from causalcxr.study.report import write_report
 
     found = analyse_study(folder, seed=seed)
-    page = write_report(found, out or folder / "analysis")
+    # The study's own analysis is that of the answers so far, so that it is always replaced.
+    place = folder / "analysis" if out is None else out
+    page = write_report(found, place, overwrite=overwrite or out is None)
     print(f"{page}: {len(found.responses):,} of {found.expected:,} answers")

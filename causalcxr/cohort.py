@@ -152,7 +152,7 @@ class Cohort(CohortRows, Shown):
             folder: A new or empty folder.
             images: "png" for 16-bit greyscale PNGs, "dicom" for 12-bit DICOM files of synthetic
                 images, None for the table alone.
-            overwrite: Replace a saved cohort that the folder holds.
+            overwrite: Replace the saved cohort that the folder holds.
 
         Raises:
             CohortError: If the folder holds anything else, or cannot be written.

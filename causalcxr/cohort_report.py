@@ -13,12 +13,15 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from causalcxr.files import atomic_write, read_text
+from causalcxr.result_digests import content_identity, read_json
+from causalcxr.result_folder import ResultFolder
 from causalcxr.sources.harmonised import Harmonised, Rule
 from causalcxr.sources.policy import FINDINGS
 
-__all__ = ["facts", "write_report"]
+__all__ = ["facts", "save_report", "write_report"]
 
 SCHEMA = 1
+_KIND = "causalcxr cohort report"
 _VARIABLES = ("Age", "Sex", "Race", "View", *FINDINGS)
 _GROUPS = ("Dataset", "Sex", "Race", "View", "Age")
 _BANDS = (0, 18, 40, 60, 80, 106)
@@ -52,7 +55,7 @@ def facts(
     groups = _groups(harmonised.table)
     told = [_source(part) for part in (parts or [harmonised])]
     return {
-        "kind": "causalcxr cohort report",
+        "kind": _KIND,
         "schema": SCHEMA,
         "version": version("causalcxr"),
         "source": harmonised.source,
@@ -70,6 +73,36 @@ def facts(
         "ages": _ages(harmonised.table, *groups["Dataset"]),
         "quarantined": dict(quarantined or {}),
     }
+
+
+def save_report(harmonised: Harmonised, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a report to a folder of its own; see `write_report` and `ResultFolder`.
+
+    Args:
+        harmonised: As in `facts`.
+        folder: A new or empty folder.
+        overwrite: Replace the report that the folder holds, even the same one.
+
+    Returns:
+        The page.
+
+    Raises:
+        CohortError: If the folder holds something else, or cannot be written.
+    """
+
+    def older(path: Path) -> bool:  # of version 0.1.0
+        report = read_json(path / "report.json")
+        return isinstance(report, dict) and report.get("kind") == _KIND
+
+    folder, content = Path(folder), json.dumps(facts(harmonised))
+    result = ResultFolder(
+        folder, _KIND, "a cohort report", content_identity([content]), overwrite, recognises=older
+    )
+    with result.writing() as draft:
+        if not draft.complete:
+            write_report(harmonised, draft.place)
+            draft.finish({})
+    return folder / "report.html"
 
 
 def write_report(

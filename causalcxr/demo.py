@@ -45,7 +45,7 @@ def run(
         n: Number of phantoms.
         images: Twins with images; 0 for all.
         seed: Of the phantoms, the fit and the abduction.
-        overwrite: Replace another demo that the folder holds.
+        overwrite: Replace the demo that the folder holds, even the same one.
 
     Raises:
         CohortError: If the folder holds something else.

@@ -16,7 +16,8 @@ from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.page import Page
 from causalcxr.result import Shown
-from causalcxr.result_folder import ResultFolder, content_identity
+from causalcxr.result_digests import content_identity
+from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 
 __all__ = ["Evaluation", "evaluation_folder"]
@@ -101,7 +102,7 @@ class Evaluation(Shown):
 
         Args:
             folder: A new or empty folder.
-            overwrite: Replace another evaluation that the folder holds.
+            overwrite: Replace the evaluation that the folder holds, even the same one.
 
         Raises:
             AuditError: If the folder holds something else.

@@ -72,7 +72,7 @@ def export(
         source: A folder of twins, or of a saved cohort of phantoms or samples.
         folder: A new or empty folder.
         options: How.
-        overwrite: Replace another export that the folder holds.
+        overwrite: Replace the export that the folder holds, even the same one.
 
     Returns:
         The index that was written, one row an image.

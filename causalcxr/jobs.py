@@ -194,7 +194,7 @@ def sample_model(
         do: Interventions, `NAME=VALUE` each.
         out: A new folder.
         seed: Another seed, other records.
-        overwrite: Replace another cohort that the folder holds.
+        overwrite: Replace the cohort that the folder holds, even the same one.
 
     Raises:
         CausalCXRError: As `SCM.sample` and `Cohort.save` do.
@@ -233,7 +233,7 @@ def save_cohort(cohort: str, out: Path, *, overwrite: bool = False) -> None:
     Args:
         cohort: The cohort as the command line names it.
         out: A new folder.
-        overwrite: Replace another cohort that it holds.
+        overwrite: Replace the cohort that it holds, even the same one.
 
     Raises:
         CohortError: As `load_cohort` and `Cohort.save` do.
@@ -317,7 +317,7 @@ def counterfactual_job(
         beyond_range: Allow values outside range or support; recorded.
         workers: Processes that make images; see `engine.run`.
         cluster: The address of a Dask scheduler, whose workers make them instead.
-        overwrite: Replace other twins that the folder holds.
+        overwrite: Replace the twins that the folder holds, even the same ones.
 
     Raises:
         CausalCXRError: As `SCM.load`, `Cohort.load` and `write_twins` do.

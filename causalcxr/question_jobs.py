@@ -53,7 +53,7 @@ class Asked:
         beyond_range: Allow values outside range or support; recorded.
         out: Where the answer goes beside the screen: a .csv, a .png, or a folder.
         seed: Of the posterior draws.
-        overwrite: Replace another answer at `out`.
+        overwrite: Replace the answer at `out`, even the same one.
     """
 
     model: Path

@@ -72,7 +72,7 @@ class Shown(ABC):
         Args:
             path: A .csv for the table, a .png for the picture, or a folder for every table, the
                 picture, and a manifest of what was asked.
-            overwrite: Replace a folder that holds another result.
+            overwrite: Replace the result that the folder holds.
 
         Raises:
             CohortError: If the folder holds something else, or cannot be written.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ __all__ = [
     "MANIFEST",
     "SUMS",
     "Digests",
+    "content_identity",
     "file_digest",
     "listed_files",
     "manifest_of",
@@ -109,6 +110,19 @@ def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file, read piece by piece."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def content_identity(content: Sequence[str]) -> dict[str, Any]:
+    """Return the identity of a result that its own content determines: its SHA-256.
+
+    Example:
+        >>> content_identity(["a", "b"]) == content_identity(["ab"])
+        False
+    """
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return {"content": digest.hexdigest()}
 
 
 def listed_files(folder: Path) -> list[str]:

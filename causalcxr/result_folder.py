@@ -9,14 +9,15 @@
 A result therefore never appears half-written under its own name. `manifest.json` is written last
 and holds the identity and the SHA-256 of `SHA256SUMS`, which lists the SHA-256 of every other file
 as `sha256sum --check` reads it. The same command, given again after a kill, resumes in the folder
-in the making; once the result is complete, it has nothing to do.
+in the making; once the result is complete, it has nothing to do. With `overwrite` a result that is
+complete is made again, and replaced only when the new one is complete.
 """
 
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,7 +37,9 @@ from causalcxr.result_digests import (
     read_json,
 )
 
-__all__ = ["Draft", "ResultFolder", "cannot_write", "content_identity"]
+__all__ = ["Draft", "ResultFolder", "cannot_write"]
+
+_COMPLETE = "complete already, nothing to do; --overwrite (overwrite=True) makes it again"
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Draft:
             digests: Those that are known, by path in the folder; other files are read.
         """
         remove_litter(self.place)
+        _remove_unfinished(self.place)
         names = listed_files(self.place)
         known = digests or {}
         rows = [f"{known.get(name) or file_digest(self.place / name)}  {name}\n" for name in names]
@@ -90,7 +94,8 @@ class ResultFolder:
         identity: Everything that determines the result, as JSON. An interrupted run with the same
             identity is resumed, and a complete result with it is kept. None where it cannot be
             given: nothing is then resumed or kept.
-        overwrite: Replace a result with another identity.
+        overwrite: Make a complete result again, and replace one with another identity; unfinished
+            work with another identity is discarded, with the same one it is resumed.
         error: The class of the errors to raise.
         recognises: Whether a folder without a manifest of this kind is one of an older version.
         thorough: Whether a result counts as complete only once every byte of it has been read.
@@ -168,7 +173,7 @@ class ResultFolder:
                 self._recover()
                 if self._is_complete():
                     self._discard()
-                    self.tell(f"{self.path}: complete already, nothing to do")
+                    self.tell(f"{self.path}: {_COMPLETE}")
                     yield Draft(self.path, complete=True)
                     return
                 self._check_place(self.path)
@@ -240,17 +245,17 @@ class ResultFolder:
         return json.loads(json.dumps({"version": version("causalcxr"), **(self.identity or {})}))
 
     def _is_complete(self) -> bool:
-        """Return whether the very result is there, every byte of it."""
-        if not self.is_same():
+        """Return whether the very result is there, every byte of it, and is to be kept."""
+        if self.overwrite or not self.is_same():
             return False
         digests = Digests(self.path, manifest_of(self.path, self.kind) or {}, self.error)
         damaged = digests.damaged() if self.thorough else digests.missing()
-        if damaged and not self.overwrite:
+        if damaged:
             raise self.error(
                 f"{self.path / damaged[0]}: missing or changed since it was written; restore it, "
                 "or write the folder again with --overwrite (overwrite=True)"
             )
-        return not damaged
+        return True
 
     def _check_place(self, path: Path, *, before_lock: bool = False) -> None:
         """Refuse a place that holds something else, or another result without `overwrite`."""
@@ -301,6 +306,14 @@ class ResultFolder:
         return f" ({'; '.join(words)})" if words else ""
 
 
+def _remove_unfinished(place: Path) -> None:
+    """Remove what a kill has left beside results inside, all of which are complete by now."""
+    for left in list(place.rglob(".*.unfinished")):
+        shutil.rmtree(left)
+    for left in list(place.rglob(".*.lock")):
+        left.unlink()
+
+
 def cannot_write(
     path: Path,
     fault: OSError,
@@ -333,16 +346,3 @@ def _difference(key: str, held: Any, asked: Any) -> str:
     if max(len(json.dumps(held)), len(json.dumps(asked))) > 60:
         return f"another {key}"
     return f"{key} {held}, not {asked}"
-
-
-def content_identity(content: Sequence[str]) -> dict[str, Any]:
-    """Return the identity of a result that its own content determines: its SHA-256.
-
-    Example:
-        >>> content_identity(["a", "b"]) == content_identity(["ab"])
-        False
-    """
-    digest = hashlib.sha256()
-    for part in content:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    return {"content": digest.hexdigest()}

@@ -165,7 +165,7 @@ def write_twins(
         folder: A new or empty folder; an interrupted job is resumed in it. See `ResultFolder`.
         workers: Processes that make images, which share this one's threads; see `engine.run`.
         cluster: The address of a Dask scheduler whose workers make them; see `engine.run`.
-        overwrite: Replace other twins that the folder holds.
+        overwrite: Replace the twins that the folder holds, even the same ones.
         beside: Writes more files into the folder that it is given, of these records and twins.
 
     Raises:

@@ -96,3 +96,20 @@ def test_given_the_command_then_a_report_is_written_and_a_wrong_decision_is_one_
     assert json.loads((out / "report.json").read_text())["rows_out"] == 3
     assert guarded(app, [*words, "--decide", "laterals=keeep"]) == 2
     assert "did you mean 'keep'?" in capsys.readouterr().err
+
+
+def test_given_a_folder_that_holds_a_report_then_another_one_needs_overwrite(tmp_path, capsys):
+    folder, out = MAKERS["brax"](tmp_path / "brax"), tmp_path / "out"
+    words = ["cohort", "report", str(folder), "--out", str(out)]
+    assert guarded(app, [*words, "--decide", "laterals=drop"]) == 0
+    (out / "manifest.json").unlink()  # as version 0.1.0 left it
+    (out / "SHA256SUMS").unlink()
+    assert guarded(app, words) == 2
+    assert "holds a cohort report already" in capsys.readouterr().err
+    assert json.loads((out / "report.json").read_text())["rows_out"] == 3
+    assert guarded(app, [*words, "--overwrite"]) == 0
+    assert json.loads((out / "report.json").read_text())["rows_out"] == 5
+    assert guarded(app, words) == 0
+    assert "complete already" in capsys.readouterr().err
+    assert guarded(app, [*words, "--out", str(folder), "--overwrite"]) == 2
+    assert "holds something else than a cohort report" in capsys.readouterr().err

@@ -47,6 +47,17 @@ def test_given_a_small_demo_then_everything_promised_is_there(tmp_path, capsys):
     assert len(list((out / "do-sex-M" / "images").iterdir())) == 8
 
 
+@pytest.mark.slow
+def test_given_make_demo_after_a_change_then_the_demo_is_made_again(tmp_path, capsys):
+    words = ["demo", "--n", "60", "--images", "1", "--out", str(tmp_path / "demo")]
+    assert guarded(app, words) == 0
+    (tmp_path / "demo" / "graph.png").unlink()
+    assert guarded(app, words) == 2
+    assert "missing or changed since it was written" in capsys.readouterr().err
+    assert guarded(app, [*words, "--overwrite"]) == 0
+    assert (tmp_path / "demo" / "graph.png").is_file()
+
+
 def test_given_a_folder_of_something_else_then_the_demo_refuses(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert guarded(app, ["demo", "--n", "60", "--out", str(tmp_path)]) == 2

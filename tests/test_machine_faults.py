@@ -158,6 +158,19 @@ def test_given_a_folder_of_another_cohort_or_action_then_it_is_refused_and_named
     assert run(*other, *out, "--overwrite") == 0
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "fit"])
+def test_given_overwrite_then_a_complete_result_is_made_again(home, tmp_path, capsys, verb):
+    words = [*words_of(verb, home), "--out", tmp_path / "out"]
+    assert run(*words) in (0, 1)
+    first = (tmp_path / "out").stat().st_ino
+    assert run(*words) in (0, 1)
+    assert "--overwrite (overwrite=True) makes it again" in capsys.readouterr().err
+    assert (tmp_path / "out").stat().st_ino == first
+    assert run(*words, "--overwrite") in (0, 1)
+    assert "complete already" not in capsys.readouterr().err
+    assert (tmp_path / "out").stat().st_ino != first
+
+
 def test_given_an_image_that_was_changed_then_reading_it_names_the_file(tmp_path):
     folder = Cohort.load("phantom", n=2, size=32).save(tmp_path / "c")
     file = folder / "images" / "1.png"

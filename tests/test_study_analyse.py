@@ -299,3 +299,29 @@ def test_given_a_study_that_is_under_way_then_its_report_says_so(tmp_path, capsy
     first = found.detection.iloc[0]
     assert (first["sensitivity"], first["specificity"]) == (0.0, 1.0)
     assert first["criterion"] > 1
+
+
+def test_given_more_answers_then_the_own_analysis_is_replaced_and_another_place_needs_overwrite(
+    tmp_path, capsys
+):
+    folder, other = tmp_path / "s", tmp_path / "other"
+    plan = small_study(folder, trials=8, readers=["Ada", "Ben"], kind="single")
+    file = AnswerFile(folder, plan, 1)
+    for step in range(4):
+        file.record(Answer(step, 0, 2, 900.0))
+    elsewhere = ["analyse", str(folder), "--out", str(other)]
+    for words in (["analyse", str(folder)], elsewhere):
+        assert guarded(app, words) == 0
+    file.record(Answer(4, 0, 2, 900.0))
+    assert guarded(app, ["analyse", str(folder)]) == 0
+    assert "5 of 32 answers" in (folder / "analysis" / "report.html").read_text()
+    capsys.readouterr()
+    assert guarded(app, elsewhere) == 2
+    assert "holds an analysis already" in capsys.readouterr().err
+    assert "4 of 32 answers" in (other / "report.html").read_text()
+    assert guarded(app, [*elsewhere, "--overwrite"]) == 0
+    assert "5 of 32 answers" in (other / "report.html").read_text()
+    assert len(pd.read_csv(other / "responses.csv")) == 5
+    assert guarded(app, ["analyse", str(folder), "--out", str(folder), "--overwrite"]) == 2
+    assert "holds something else than an analysis" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []

@@ -58,7 +58,7 @@ def write_pairs(
         gates: Where the gates stand.
         identity: What determines the pairs, besides the action and what the worlds tell: the
             cohort's fingerprint and the reader's. Without it, nothing is resumed.
-        overwrite: Replace other pairs that the folder holds.
+        overwrite: Replace the pairs that the folder holds, even the same ones.
 
     Raises:
         AuditError: If the folder holds something else.
@@ -102,7 +102,7 @@ def save_pairs(pairs: Pairs, folder: Path, *, overwrite: bool = False) -> Path:
     Args:
         pairs: The pairs.
         folder: A new one.
-        overwrite: Replace other pairs that it holds.
+        overwrite: Replace the pairs that it holds, even the same ones.
 
     Raises:
         AuditError: If the folder holds something else.

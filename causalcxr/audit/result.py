@@ -13,7 +13,8 @@ from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
 from causalcxr.files import atomic_write
 from causalcxr.result import Shown
-from causalcxr.result_folder import ResultFolder, content_identity
+from causalcxr.result_digests import content_identity
+from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Audit(Shown):
             folder: A new or empty folder.
             stress: A stress test of the same classifier, for the report.
             patients: How many patients' radiographs the report shows whose score moved most.
-            overwrite: Replace another audit that the folder holds.
+            overwrite: Replace the audit that the folder holds, even the same one.
 
         Raises:
             AuditError: If the folder holds something else.

@@ -56,7 +56,7 @@ def save(
         asked: What the cohort was made from, as JSON: its source and settings. The manifest
             records it, an interrupted save is resumed where the same is asked, and a complete
             one is kept; without it, nothing is.
-        overwrite: Replace another saved cohort.
+        overwrite: Replace the saved cohort that the folder holds, even the same one.
         beside: Writes more files into the folder that it is given.
 
     Raises:

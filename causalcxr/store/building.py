@@ -65,7 +65,7 @@ def build(
         output: Where to write, instead of the file's own `output`.
         workers: Processes; see `engine.run`, also for scripts that ask for more than one.
         cluster: The address of a Dask scheduler; see `engine.run`.
-        overwrite: Replace another store that the folder holds.
+        overwrite: Replace the store that the folder holds, even the same one.
 
     Returns:
         The folder of the store.

@@ -85,7 +85,7 @@ def write(
         workers: Processes; see `engine.run`, also for scripts that ask for more than one.
         cluster: The address of a Dask scheduler; see `engine.run`.
         shard: Mebibytes of pixels in a file, about.
-        overwrite: Replace another store that the folder holds.
+        overwrite: Replace the store that the folder holds, even the same one.
 
     Returns:
         The folder.

@@ -10,6 +10,8 @@ from jinja2 import Environment, StrictUndefined
 
 from causalcxr.errors import StudyError
 from causalcxr.files import atomic_write, read_text
+from causalcxr.result_digests import content_identity
+from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 from causalcxr.study.analyse import Analysis
 from causalcxr.study.claims import claims, limits
@@ -18,26 +20,37 @@ from causalcxr.study.report_plots import figures
 __all__ = ["page", "write_report"]
 
 
-def write_report(found: Analysis, folder: str | Path) -> Path:
-    """Write `report.html` and a .csv of each table, each whole or not at all.
+def write_report(found: Analysis, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write `report.html` and a .csv of each table to a folder; see `ResultFolder`.
 
     Args:
         found: The analysis.
-        folder: Where; it is made where it is missing.
+        folder: A new or empty folder.
+        overwrite: Replace the analysis that the folder holds, of other answers or the same ones.
 
     Returns:
         The page.
 
     Raises:
-        StudyError: If the folder cannot be written to.
+        StudyError: If the folder holds something else, or cannot be written.
     """
+
+    def older(path: Path) -> bool:  # of version 0.1.0
+        return (path / "report.html").is_file() and (path / "responses.csv").is_file()
+
     folder = Path(folder)
-    try:
-        for name, table in found.tables.items():
-            atomic_write(folder / f"{name}.csv", csv_text(table, index=False))
-        return atomic_write(folder / "report.html", page(found))
-    except OSError as fault:
-        raise StudyError(f"{folder}: cannot be written ({fault.strerror or fault})") from None
+    texts = {f"{name}.csv": csv_text(t, index=False) for name, t in found.tables.items()}
+    identity = {"plan": found.plan.digest, **content_identity([*texts.values()])}
+    result = ResultFolder(
+        folder, "causalcxr study analysis", "an analysis", identity, overwrite, StudyError, older
+    )
+    with result.writing() as draft:
+        if not draft.complete:
+            for name, text in texts.items():
+                atomic_write(draft.place / name, text)
+            atomic_write(draft.place / "report.html", page(found))
+            draft.finish({})
+    return folder / "report.html"
 
 
 def page(found: Analysis) -> str:
