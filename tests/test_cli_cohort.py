@@ -132,6 +132,7 @@ def test_given_unfinished_work_when_anything_else_is_asked_then_it_is_refused(
     monkeypatch.setattr(result_folder, "sync_all", dies)
     assert run(*words) == 130
     monkeypatch.undo()
+    assert "run the same command again to resume" in capsys.readouterr().err
     before = contents(tmp_path)
     others = [
         (*words, "--seed", 1),
