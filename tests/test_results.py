@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from causalcxr.audit.classifiers import FeatureClassifier
 from causalcxr.audit.pairs import Pairs
 from causalcxr.audit.shifts import prevalence
 from causalcxr.audit.stressing import stress
-from causalcxr.errors import CohortError
+from causalcxr.errors import CausalCXRError, CohortError
 from causalcxr.evaluation_result import Evaluation
 from causalcxr.marking import MARK
 from causalcxr.page import Page
@@ -209,3 +210,16 @@ def test_given_all_result_classes_then_help_describes_the_protocol():
         found = getattr(importlib.import_module(f"causalcxr.{home}"), name)
         for member in ("summary", "plot", "save"):
             assert inspect.getdoc(getattr(found, member)), (name, member)
+
+
+def test_given_the_same_audit_at_another_time_then_its_folder_is_complete_already(
+    results, tmp_path, capsys
+):
+    audit = results["Audit"]
+    audit.save(tmp_path / "a")
+    later = replace(audit, about={**audit.about, "written": "2030-01-01T00:00:00+00:00"})
+    later.save(tmp_path / "a")
+    assert "complete already, nothing to do" in capsys.readouterr().err
+    other = replace(audit, about={**audit.about, "classifier": "another"})
+    with pytest.raises(CausalCXRError, match="holds an audit already"):
+        other.save(tmp_path / "a")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +225,16 @@ class Audit(Shown):
         """
         about = self.to_json()
         shown = "" if stress is None else stress.to_json()
-        content = [about, shown, str(patients), csv_text(self.records), csv_text(self.pairs.gates)]
+        # When it was written is no part of its identity: the same audit, given again, resumes.
+        undated = {name: value for name, value in self.about.items() if name != "written"}
+        identifying = replace(self, about=undated).to_json()
+        content = [
+            identifying,
+            shown,
+            str(patients),
+            csv_text(self.records),
+            csv_text(self.pairs.gates),
+        ]
         with audit_folder(folder, content, overwrite=overwrite).writing() as draft:
             if not draft.complete:
                 for name, table in self.tables.items():
