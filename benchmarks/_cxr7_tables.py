@@ -162,6 +162,11 @@ def _findings(
     return {name: found[name] for name in FINDINGS}
 
 
+def _dicom_age(years: float) -> str:
+    """Return an age as DICOM writes it; that of a newborn in days, as 000Y is a removed age."""
+    return f"{years:03.0f}Y" if years else "009D"
+
+
 def _ages(dataset: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return ages as each data set can tell them."""
     n = len(dataset)
@@ -342,7 +347,7 @@ def _vindr(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
     })  # fmt: skip
     _save(folder / "dicom_headers.csv", {
         "image_id": ids, "PatientSex": rows["Sex"].replace("", "O"),
-        "PatientAge": rows["Age"].map("{:03.0f}Y".format),
+        "PatientAge": rows["Age"].map(_dicom_age),
     })  # fmt: skip
 
 
@@ -350,7 +355,7 @@ def _rex(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
     views = rows["View"].replace({"LATERAL": "LL", "": "UNK"}).to_numpy(object)
     paths = _texts("../deid_png/GRDN/", np.arange(len(rows))) + ".png"
     grouped = pd.DataFrame({"study": rows["study"], "patient": rows["patient"], "sex": rows["Sex"],
-                            "age": rows["Age"].map("{:03.0f}Y".format), "path": paths,
+                            "age": rows["Age"].map(_dicom_age), "path": paths,
                             "view": views})  # fmt: skip
     studies = grouped.groupby("study", sort=False).agg(
         {"patient": "first", "sex": "first", "age": "first", "path": list, "view": list}

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import pandas as pd
 
-from causalcxr.alignment import aligned
 from causalcxr.distributions import Categorical, Distribution, Normal, Resample
 from causalcxr.errors import InterventionError
 from causalcxr.mechanism_spec import brief, nearest_to
 from causalcxr.variables import LARGEST, Variable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from causalcxr.noise import Draws
 
 __all__ = [
@@ -77,8 +77,8 @@ def checked(name: str, value: Any) -> Setting:
     if column.ndim != 1:
         text = f"{brief(value)} is no level, number, shift, function or column"
         raise InterventionError(f"intervention {name!r}: {text}")
-    if isinstance(value, pd.Series):
-        return pd.Series(column, index=value.index)
+    if _is_series(value):
+        return type(value)(column, index=value.index)
     column.flags.writeable = False  # what happens to the caller's array changes nothing here
     return column
 
@@ -115,7 +115,7 @@ def evaluate(
     observed: np.ndarray,
     beyond_range: bool,
     draws: "Draws | None" = None,
-    index: pd.Index | None = None,
+    index: "pd.Index | None" = None,
 ) -> np.ndarray:
     """Return the code that every record is set to.
 
@@ -136,7 +136,7 @@ def evaluate(
         return _within(variable, observed + value.amount, beyond_range, np.arange(len(observed)))
     if callable(value):
         return _called(variable, value, observed, beyond_range, index)
-    if isinstance(value, pd.Series):
+    if _is_series(value):
         if index is None:
             _refuse(variable, "the ids of the records are unknown here; give values in order")
         return _codes(variable, _by_id(variable, value, index), beyond_range)
@@ -148,8 +148,10 @@ def evaluate(
     return _codes(variable, value, beyond_range)
 
 
-def _by_id(variable: Variable, values: pd.Series, index: pd.Index) -> np.ndarray:
+def _by_id(variable: Variable, values: "pd.Series", index: "pd.Index") -> np.ndarray:
     """Return the values of records, by their ids."""
+    from causalcxr.alignment import aligned  # stands on pandas
+
     what = f"intervention on {variable.name!r}: Series"
     return aligned(values, index, what, error=InterventionError).to_numpy(dtype=object)
 
@@ -177,7 +179,7 @@ def jsonable(value: Setting) -> Any:
         return {"function": _name_of(value)}
     if _is_scalar(value):
         return _plain(value)
-    by_id = isinstance(value, pd.Series)
+    by_id = _is_series(value)
     lines = value.items() if by_id else enumerate(value)
     texts = [f"{key}\t{_plain(item)}" if by_id else str(_plain(item)) for key, item in lines]
     content = "\n".join(texts)
@@ -229,13 +231,15 @@ def _called(
     function: Callable,
     observed: np.ndarray,
     beyond_range: bool,
-    index: pd.Index | None,
+    index: "pd.Index | None",
 ) -> np.ndarray:
     """Apply a function to the column as a person reads it, and code what it returns.
 
     The column is a Series by record. A Series that comes back is aligned by its index; anything
     else is in the order of the records.
     """
+    import pandas as pd  # slow to import, and a graph is read without it
+
     missing = np.isnan(observed)
     column: Any = observed.copy()
     if variable.is_discrete:
@@ -249,7 +253,7 @@ def _called(
             f"intervention on {variable.name!r}: the function failed ({what}); it is given the "
             f"column of {len(observed)} records and returns one value for each"
         ) from fault
-    if isinstance(result, pd.Series):
+    if _is_series(result):
         known = pd.RangeIndex(len(observed)) if index is None else index
         result = _by_id(variable, result, known)
     if _is_scalar(result):
@@ -395,6 +399,11 @@ def _plain(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _is_series(value: Any) -> bool:
+    """Return whether a value is a pandas Series, without importing pandas."""
+    return hasattr(value, "reindex") and getattr(value, "ndim", 0) == 1
 
 
 def _is_scalar(value: Any) -> bool:

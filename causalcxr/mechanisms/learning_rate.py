@@ -25,7 +25,7 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
     Example:
         >>> [round(learning_rate(step, 40, 1.0), 3) for step in (0, 1, 3, 20, 39)]
-        [0.04, 0.28, 1.0, 0.539, 0.0]
+        [0.04, 0.28, 1.0, 0.544, 0.0]
     """
     last = max(steps, 2) - 1
     peak = _RISE * (last + 1) - 1  # the step with the highest rate; below zero, none has it

@@ -181,10 +181,13 @@ def cache_latents(
         )
     device = next(codec.parameters()).device
     work = _Work(codec.eval(), cohort, Path(folder), batch, shard, dtype, device)
-    work.folder.mkdir(parents=True, exist_ok=True)
+    place = work.folder.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
     busy = ModelError(f"{folder}: another process is encoding here; wait for its end")
-    with exclusive(work.folder / ".lock", busy):
-        remove_litter(work.folder)
+    # The lock stands beside the folder, so that what is refused leaves no folder behind.
+    with exclusive(place.parent / f".{place.name}.lock", busy):
+        if place.is_dir():
+            remove_litter(place)
         _encode(work)
     return Latents(work.folder, codec, cohort)
 
