@@ -15,7 +15,7 @@ from torch import Tensor
 from causalcxr.cohort import Cohort
 from causalcxr.errors import ModelError
 from causalcxr.graph import Graph
-from causalcxr.graph_diff import NEW, NOT_LEARNED, declaration, declaration_changes
+from causalcxr.graph_diff import NEW, declaration, declaration_changes, not_learned
 from causalcxr.mechanisms import History, Mechanism, build
 from causalcxr.noise import record_keys
 from causalcxr.recipe import recipe_changes
@@ -176,7 +176,8 @@ def fit_one(
         return None
     equation = graph.equation_hash(name)
     content = [equation, seed, REVISION, mechanism.provenance(), *prints.values()]
-    options = {k: v for k, v in mechanism.options.items() if k not in NOT_LEARNED}
+    asked = not_learned(graph[name].mechanism.kind)
+    options = {k: v for k, v in mechanism.options.items() if k not in asked}
     if known is not None and known.hash == _hash(content, _shared(options, known)):
         return known
     recipe = _recipe(graph, mechanism, data, prints, seed, options)

@@ -14,7 +14,7 @@ from causalcxr import graph_edits, graph_yaml
 from causalcxr.bundled import bundled_graph
 from causalcxr.errors import GraphError
 from causalcxr.files import atomic_write, read_text
-from causalcxr.graph_diff import NOT_LEARNED, GraphDiff, compare
+from causalcxr.graph_diff import GraphDiff, compare, not_learned
 from causalcxr.graph_rules import check_image, check_names, check_parents, cycle
 from causalcxr.mechanism_spec import FrozenDict, GraphFault, MechanismSpec, brief, nearest_to
 from causalcxr.variables import Variable, same_name
@@ -303,7 +303,7 @@ class Graph:
         """
         content = self[name].content
         content.pop("codes", None)  # how a table is read, not what is learned
-        for option in NOT_LEARNED:
+        for option in not_learned(content["mechanism"]["kind"]):
             content["mechanism"].pop(option, None)
         return _digest([content, *(self[parent].domain for parent in self[name].parents)])
 

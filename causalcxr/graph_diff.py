@@ -9,18 +9,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEW",
-    "NOT_LEARNED",
     "Change",
     "GraphDiff",
     "compare",
     "declaration",
     "declaration_changes",
+    "not_learned",
 ]
 
 NEW = "it is new"  # the reason of an equation that was not there before
 
 # What an equation does when it is asked, not what it learns: changing it makes no weights stale.
-NOT_LEARNED = frozenset({"method", "solver_steps", "guidance", "threshold", "grain", "remainder"})
+_ASKED = "method solver_steps guidance threshold grain remainder coupling edits"
+_NOT_LEARNED: Mapping[str, frozenset[str]] = {"radit": frozenset(_ASKED.split())}
+
+
+def not_learned(kind: str) -> frozenset[str]:
+    """Return the options of a kind of equation that change no weights.
+
+    Example:
+        >>> sorted(not_learned("radit"))[:2], not_learned("discrete")
+        (['coupling', 'edits'], frozenset())
+    """
+    return _NOT_LEARNED.get(kind, frozenset())
 
 
 class Change(NamedTuple):
@@ -149,7 +160,7 @@ def _options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         f"mechanism {key} {_shown(before.get(key, 'default'))} -> "
         f"{_shown(after.get(key, 'default'))}"
         for key in keys
-        if key not in NOT_LEARNED and before.get(key) != after.get(key)
+        if key not in not_learned(after["kind"]) and before.get(key) != after.get(key)
     ]
 
 

@@ -62,6 +62,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "threshold": float,
         "grain": float,
         "remainder": ("carry", "fade"),
+        "coupling": ("inversion", "transport"),
+        "edits": int,
     },
 }
 # Written or left out, these mean the same: they are filled in, and so enter every hash.

@@ -80,14 +80,17 @@ class Draws:
         draw = self.draw[rows] if isinstance(self.draw, np.ndarray) else self.draw
         return replace(self, keys=self.keys[rows], draw=draw)
 
-    def uniform(self, k: int = 1) -> np.ndarray:
-        """Return k numbers a record, strictly between 0 and 1, shape (n, k), float64."""
+    def states(self) -> np.ndarray:
+        """Return 64 bits that stand for (record, seed, stream, draw), shape (n,), uint64."""
         stream = stable_hash(f"{self.seed}\0{self.stream}")
         draw = np.asarray(self.draw, dtype=np.int64).astype(np.uint64)
-        state = _mix(_mix(self.keys ^ stream) ^ _mix(np.atleast_1d(draw)))
+        return _mix(_mix(self.keys ^ stream) ^ _mix(np.atleast_1d(draw)))
+
+    def uniform(self, k: int = 1) -> np.ndarray:
+        """Return k numbers a record, strictly between 0 and 1, shape (n, k), float64."""
         with np.errstate(over="ignore"):
             counter = np.arange(1, k + 1, dtype=np.uint64) * _GOLDEN
-            bits = _mix(_mix(state[:, None] ^ counter[None, :]))
+            bits = _mix(_mix(self.states()[:, None] ^ counter[None, :]))
         return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
     def normal(self, k: int = 1) -> np.ndarray:

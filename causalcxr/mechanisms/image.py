@@ -11,7 +11,8 @@ from torch import Tensor
 
 from causalcxr.errors import ModelError
 from causalcxr.mechanisms.base import Columns, History, Mechanism
-from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_equation import COUPLINGS, Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_transport import TransportEquation
 from causalcxr.radit.codec import Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.solvers import SOLVERS
@@ -36,7 +37,7 @@ class ImageMechanism(Mechanism):
             bundled name or a file to start from); `steps` of training on the cohort (0 keeps the
             weights as they are, which is what is done where weights are given), `batch`, `lr`,
             `pairing` (none, ot); and how it is asked: `method`, `solver_steps`, `guidance`,
-            `threshold`, `grain`, `remainder`; see `Solving`.
+            `threshold`, `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
@@ -56,10 +57,12 @@ class ImageMechanism(Mechanism):
         "pairing": ("none", "ot"),
         "method": tuple(SOLVERS),
         "solver_steps": 16,
-        "guidance": 1.0,
-        "threshold": 0.0,
+        "guidance": None,
+        "threshold": None,
         "grain": 0.0625,
         "remainder": ("carry", "fade"),
+        "coupling": tuple(COUPLINGS),
+        "edits": 3,
     }
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
@@ -103,9 +106,12 @@ class ImageMechanism(Mechanism):
             grain=o["grain"],
             remainder=o["remainder"],
             chunk=self.chunk,
+            coupling=o["coupling"],
+            edits=o["edits"],
         )
         bound = {name: parents[name] for name in self.net.conditioner.names}
-        return ImageEquation(self.net, bound, solving, self.codec)
+        kind = TransportEquation if solving.coupling == "transport" else ImageEquation
+        return kind(self.net, bound, solving, self.codec)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
         """Return the velocity loss of images (n, 1, H, W) in [0, 1], at fixed random times."""

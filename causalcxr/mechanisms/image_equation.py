@@ -14,14 +14,15 @@ The grain and the remainder r are part of the noise, so that under the same pare
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from causalcxr.errors import MechanismError
+from causalcxr.errors import MechanismError, nearest
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.noise import Draws
 from causalcxr.progress import Progress
@@ -30,12 +31,17 @@ from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import carry, on_lattice, solver, times
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["Chunk", "ImageEquation", "Solving"]
+__all__ = ["COUPLINGS", "Chunk", "ImageEquation", "Solving"]
 
-_WILD = 1024.0  # beyond this a state is no longer exact, and no image either
+# How an image and its twin belong together -> guidance and threshold where they are left out.
+COUPLINGS: Mapping[str, Mapping[str, float]] = {
+    "inversion": {"guidance": 1.0, "threshold": 0.0},
+    "transport": {"guidance": 1.2, "threshold": 0.15},
+}
+WILD = 1024.0  # beyond this a state is no longer exact, and no image either
 _APART = 0.5  # two estimates of one state (deviation about 1) that differ by more do not hold
 _CLEAN = 2  # midpoint steps that take the grain away
-_FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
+FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
 
 
 @dataclass
@@ -58,29 +64,46 @@ class Solving:
     Args:
         steps: Steps a leg, 1 to 256.
         solver: One of `causalcxr.radit.solvers.SOLVERS`.
-        guidance: Weight of what is guided; 1 guides nothing.
+        guidance: Weight of what is guided, by default 1, which guides nothing. Under transport,
+            the weight of the difference between the two velocities, by default 1.2.
         guided: The variables that are guided.
         threshold: What guided variables do to the velocity at a place counts from this strength
-            on, see `causalcxr.radit.guidance`; 0 counts all.
+            on, see `causalcxr.radit.guidance`; by default 0, which counts all. Under transport,
+            the change of the image counts where it is stronger than this share of its typical
+            strength, by default .15.
         grain: Standard deviation of the grain, in units of what flows (pixels: half their range).
         remainder: `carry` keeps what the codec lost of the factual image; `fade` keeps less of it
             where the latents change.
         chunk: Images at a time.
+        coupling: How an image and its twin belong together: `inversion` or `transport`.
+        edits: How many edits are averaged under transport.
 
     Raises:
-        MechanismError: If there is no such solver, or steps, threshold or grain are out of range.
+        MechanismError: If there is no such solver or coupling, or a number is out of range.
     """
 
     steps: int = 16
     solver: str = "reversible"
-    guidance: float = 1.0
+    guidance: float | None = None
     guided: frozenset[str] = frozenset()
-    threshold: float = 0.0
+    threshold: float | None = None
     grain: float = 0.0625
     remainder: str = "carry"
     chunk: Chunk = field(default_factory=Chunk)
+    coupling: str = "inversion"
+    edits: int = 3
 
     def __post_init__(self) -> None:
+        if self.coupling not in COUPLINGS:
+            raise MechanismError(
+                f"coupling is {self.coupling!r}; expected {' or '.join(COUPLINGS)}"
+                f"{nearest(self.coupling, COUPLINGS)}"
+            )
+        if not 1 <= self.edits <= 256:
+            raise MechanismError(f"edits is {self.edits}; expected 1 to 256")
+        for name, default in COUPLINGS[self.coupling].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         times(self.steps)
         solver(self.solver)
         if not 0 <= self.threshold < math.inf:
@@ -135,10 +158,10 @@ class ImageEquation(Equation):
         self.latent = (net.config.channels, *net.config.size)
         self.image = (1, *(side * self.codec.factor for side in net.config.size))
 
-    def reaching(self, names: Iterable[str]) -> "ImageEquation":
+    def reaching(self, names: Iterable[str]) -> Self:
         """Return the same equation, guided in these variables."""
         solving = replace(self.solving, guided=frozenset(names))
-        return ImageEquation(self.net, self.parents, solving, self.codec)
+        return type(self)(self.net, self.parents, solving, self.codec)
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
         """Return the noise of images (n, 1, H, W) in [0, 1], a draw: the grain is left to chance.
@@ -171,7 +194,7 @@ class ImageEquation(Equation):
         s = solved[:, 0] if reversible else solved[:, 0] + solved[:, 1]
         if factual is not None:
             change = (s - factual).square().mean(1, keepdim=True)
-            kept = (-change / _FADE**2).exp()
+            kept = (-change / FADE**2).exp()
             remainder = remainder * interpolate(kept, scale_factor=self.codec.factor)
         return (self._decoded(self._cleaned(s)) + remainder + 1) / 2
 
@@ -237,9 +260,9 @@ class ImageEquation(Equation):
             )
             return carry(name, f, part, grid, back=back)
 
-        what = "Images to noise" if back else "Noise to images"
+        what = "Noise to images" if back else "Images to noise"
         out = self._chunked(what, solved, state, state.shape[1:], self.parents)
-        wild = ~(out.abs() < _WILD).flatten(1).all(1)
+        wild = ~(out.abs() < WILD).flatten(1).all(1)
         if solver(name).twin:
             wild |= (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt() > _APART
         if wild.any():

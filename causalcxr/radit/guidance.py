@@ -28,7 +28,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from causalcxr.radit.flow import PLACE
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["guided_velocity", "strong"]
+__all__ = ["guided_velocity", "strong", "typical_strength"]
 
 
 def guided_velocity(
@@ -67,12 +67,13 @@ def guided_velocity(
     return velocity
 
 
-def strong(change: Tensor, threshold: float) -> Tensor:
-    """Return changes (B, C, H, W) where they are strong, and nought where they are weak.
+def strong(change: Tensor, threshold: float | Tensor) -> Tensor:
+    """Return changes (B, C, H, W) where they are strong, and zero where they are weak.
 
     Args:
         change: What is to be thinned out.
-        threshold: The root mean square at a place of 4 x 4 pixels up to which nothing is kept.
+        threshold: The root mean square at a place of 4 x 4 pixels up to which nothing is kept; one
+            for all, or one an image, (B,).
 
     Example:
         >>> change = torch.full((1, 1, 4, 8), 0.1)
@@ -81,7 +82,31 @@ def strong(change: Tensor, threshold: float) -> Tensor:
         tensor([0.0000, 0.7500])
     """
     height, width = change.shape[2:]
+    least = torch.as_tensor(threshold, dtype=change.dtype, device=change.device).view(-1, 1, 1, 1)
+    power = _power(change)
+    kept = (1 - least**2 / power.clamp(min=1e-12)).clamp(min=0)
     places = (min(PLACE, height), min(PLACE, width))
-    power = avg_pool2d(change.square().mean(1, keepdim=True), places, ceil_mode=True)
-    kept = (1 - threshold**2 / power.clamp(min=1e-12)).clamp(min=0)
     return change * interpolate(kept, scale_factor=places)[..., :height, :width]
+
+
+def typical_strength(change: Tensor) -> Tensor:
+    """Return how strong changes (B, C, H, W) are at the places that hold most of them, (B,).
+
+    With r the root mean square at a place of 4 x 4 pixels, this is sqrt(sum r^4 / sum r^2): the
+    root of the mean of r^2, each place weighted by its share of the change. A change that fills
+    the image and one that fills a corner have the same strength where they act.
+
+    Example:
+        >>> change = torch.zeros(1, 1, 8, 8)
+        >>> change[..., :4, :4] = 0.5
+        >>> typical_strength(change)
+        tensor([0.5000])
+    """
+    power = _power(change).flatten(1)
+    return (power.square().sum(1) / power.sum(1).clamp(min=1e-12)).sqrt()
+
+
+def _power(change: Tensor) -> Tensor:
+    """Return the mean square at each place of 4 x 4 pixels, (B, 1, h, w)."""
+    places = [min(PLACE, side) for side in change.shape[2:]]
+    return avg_pool2d(change.square().mean(1, keepdim=True), places, ceil_mode=True)
