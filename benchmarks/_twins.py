@@ -10,6 +10,7 @@ from torch import Tensor
 from causalcxr import Cohort, Graph, do
 from causalcxr.interventions import Intervention, Shift
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.noise import Draws, record_keys
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import adopt_weights, resolve
@@ -47,7 +48,7 @@ def bound(
     how, columns = solving or Solving(), cohort.columns(graph)
     how = replace(how, chunk=Chunk(min(len(cohort), how.chunk.size)))
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
-    return ImageEquation(net, parents, how)
+    return image_equation(net, parents, how)
 
 
 def chance(cohort: Cohort, seed: int = 0) -> Draws:

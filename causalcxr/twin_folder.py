@@ -110,15 +110,6 @@ class TwinJob:
         }
 
 
-_METHODS = {
-    "reversible": "reversible Heun",
-    "leapfrog": "asynchronous leapfrog",
-    "midpoint": "midpoint with residual carry",
-    "heun": "Heun with residual carry",
-    "euler": "Euler with residual carry",
-}
-
-
 @dataclass(frozen=True)
 class TwinResult:
     """What was made.
@@ -139,12 +130,8 @@ class TwinResult:
 def solver_of(model: SCM) -> str:
     """Return how the image's equation is solved, in words; nothing where there is none."""
     name = model.graph.image
-    options = model.fitted[name].mechanism.options if name in model.fitted else {}
-    if "solver_steps" not in options:
-        return ""
-    asked = {"guidance": 1.0, "threshold": 0.0}  # and what asks for nothing
-    told = [f", {key} {options[key]:g}" for key, plain in asked.items() if options[key] != plain]
-    return f"{_METHODS[options['method']]}, {options['solver_steps']} steps a leg{''.join(told)}"
+    solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
+    return str(solving)
 
 
 def write_twins(

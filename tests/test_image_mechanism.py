@@ -1,5 +1,7 @@
 """The radiograph's equation keeps the contract of every equation, to the last bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,13 @@ import torch
 
 from causalcxr.errors import MechanismError
 from causalcxr.graph import Graph
+from causalcxr.mechanism_spec import MechanismSpec
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_transport import TransportEquation, image_equation
 from causalcxr.noise import Draws, record_keys
-from causalcxr.radit.guidance import strong
+from causalcxr.radit.guidance import strong, typical_strength
 from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
@@ -376,3 +380,152 @@ def test_given_an_unknown_option_then_it_is_refused_by_name(options, words):
 def test_given_the_defaults_then_they_are_those_of_training():
     assert mechanism().options["lr"] == TrainConfig().lr
     assert mechanism().options["batch"] == TrainConfig().batch
+
+
+# The transport coupling
+
+TRANSPORT = Solving(4, coupling="transport", edits=2)
+
+
+def transported(net, columns=None, way=TRANSPORT, codec=None):
+    return TransportEquation(net, parents() if columns is None else columns, way, codec)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("edits", [1, 3])
+def test_transport_returns_the_image_under_the_null_intervention(net, depth, edits):
+    x, way = images(depth), Solving(3, coupling="transport", edits=edits, guidance=3.0)
+    equation = transported(net, way=way)
+    back = equation.predict(equation.abduct(x, draws()))
+    assert torch.equal(back.float(), x)
+    assert torch.equal((back * (2**depth - 1)).round(), (x * (2**depth - 1)).round().double())
+
+
+@pytest.mark.parametrize("remainder", ["carry", "fade"])
+def test_transport_of_latents_returns_what_the_autoencoder_loses(net, remainder):
+    x = torch.rand(N, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    way = Solving(3, coupling="transport", edits=1, remainder=remainder)
+    u = transported(net, way=way, codec=Halves()).abduct(x, draws())
+    assert torch.equal(transported(net, way=way, codec=Halves()).predict(u).float(), x)
+    twins = transported(net, parents(seed=1), way, Halves()).predict(u)
+    assert (twins - x).abs().flatten(1).max(1).values.min() > 1e-3
+
+
+@pytest.mark.parametrize("batch", [16, 7])
+def test_transport_of_a_record_depends_on_that_record_alone(net, batch):
+    x, columns = images(), parents()
+    way = Solving(3, coupling="transport", edits=2, chunk=Chunk(batch))
+    u = transported(net, columns, way).abduct(x, draws())
+    twins = transported(net, parents(seed=1), way).predict(u)
+    for rows in (torch.tensor([20]), torch.arange(16) + 9, torch.randperm(N)):
+        some, keys = transported(net, picked(columns, rows), way), draws().rows(rows.numpy())
+        torch.testing.assert_close(
+            some.abduct(x[rows], keys), u[rows], rtol=0, atol=0, equal_nan=True
+        )
+        other = transported(net, picked(parents(seed=1), rows), way)
+        assert torch.equal(other.predict(u[rows]), twins[rows])
+
+
+def test_transport_draws_its_noise_from_seed_and_draw(net):
+    x, other = images(), transported(net, parents(seed=1))
+    one, two, third = (
+        other.predict(transported(net).abduct(x, each))
+        for each in (draws(), draws(seed=1), replace(draws(), draw=1))
+    )
+    assert not (one == two).flatten(1).all(1).any()
+    assert not (one == third).flatten(1).all(1).any()
+    assert torch.equal(one, other.predict(transported(net).abduct(x, draws())))
+
+
+def test_noise_of_transport_is_standard_normal(net):
+    z = transported(net).standard(transported(net).abduct(images(), draws()))
+    assert z.shape == (N, 1, 32, 32)
+    assert z.mean().item() == pytest.approx(0, abs=4 / np.sqrt(N * 1024))
+    assert z.std().item() == pytest.approx(1, abs=4 / np.sqrt(2 * N * 1024))
+
+
+def test_samples_do_not_depend_on_the_coupling(net):
+    one, two = ImageEquation(net, parents(), Solving(4)), transported(net)
+    assert torch.equal(
+        two.predict(two.sample_noise(draws())), one.predict(one.sample_noise(draws()))
+    )
+
+
+def test_transport_moves_along_the_difference_of_two_known_velocities():
+    # v = c everywhere: the change is w (c* - c), whatever the noise and the number of edits.
+    class Constant(torch.nn.Module):
+        config = SHAPE
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def embed_condition(self, columns, rows):
+            return columns["c"].view(rows, 1, 1, 1)
+
+        def forward(self, x, t, condition):
+            return condition.expand_as(x)
+
+    x, way = images(n=5), Solving(8, coupling="transport", guidance=1.5, threshold=0.0)
+    before = {"c": torch.full((5,), 0.25).double()}
+    after = {"c": torch.tensor([0.25, 0.5, 0.75, 0.0, -0.25]).double()}
+    u = image_equation(Constant(), before, way).abduct(x, draws(5))
+    change = 2 * (image_equation(Constant(), after, way).predict(u) - x)
+    expected = 1.5 * (after["c"] - before["c"]).view(-1, 1, 1, 1).expand_as(change)
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-9)
+
+
+def test_a_threshold_of_transport_keeps_strong_places_and_the_image_elsewhere(net):
+    x, other = images(), parents(seed=1)
+    kept = []
+    for threshold in (0.0, 0.5, 1.0):
+        way = replace(TRANSPORT, threshold=threshold)
+        change = (
+            transported(net, other, way).predict(transported(net, way=way).abduct(x, draws())) - x
+        )
+        still = torch.nn.functional.max_pool2d(change.abs(), 4) == 0
+        kept.append(1 - still.double().mean().item())
+    assert kept[0] == 1
+    assert 0 < kept[2] < kept[1] < 1
+
+
+def test_typical_strength_is_that_of_the_places_that_change():
+    change = torch.zeros(2, 1, 16, 16)
+    change[0, ..., :4, :4], change[1] = 0.3, 0.3
+    torch.testing.assert_close(typical_strength(change), torch.tensor([0.3, 0.3]))
+    assert typical_strength(torch.zeros(1, 1, 16, 16)).item() == 0
+    each = strong(change, torch.tensor([0.1, 0.4]))
+    assert each[0, 0, 0, 0] == pytest.approx(0.3 * (1 - 1 / 9))
+    assert not each[1].any()
+
+
+def test_a_change_without_bounds_makes_no_image(net):
+    broken = RadiT(SHAPE, PARENTS).requires_grad_(False)
+    broken.load_state_dict(net.state_dict())
+    broken.unembed.weight *= 1e6
+    u = transported(net).abduct(images(), draws())
+    with pytest.raises(MechanismError, match="a twin's change has no bounds; train longer"):
+        transported(broken, parents(seed=1)).predict(u)
+
+
+def test_an_unknown_coupling_or_number_of_edits_is_refused():
+    with pytest.raises(
+        MechanismError, match="coupling is 'transprt'; expected inversion or trans"
+    ):
+        Solving(coupling="transprt")
+    with pytest.raises(MechanismError, match="edits is 0; expected 1 to 256"):
+        Solving(coupling="transport", edits=0)
+
+
+def test_the_coupling_of_a_graph_decides_the_equation_and_makes_nothing_stale():
+    one = mechanism(coupling="transport", edits=2)
+    assert isinstance(one(parents()), TransportEquation)
+    assert (one.solving.guidance, one.solving.threshold) == (1.2, 0.15)
+    assert str(one.solving) == "transport, the mean of 2 edits of 4 steps"
+    assert str(mechanism(guidance=2.0, coupling="inversion").solving).endswith(", guidance 2")
+    hashes = set()
+    for coupling in ("inversion", "transport"):
+        options = {**GRAPH["Image"].mechanism.options, "coupling": coupling}
+        image = GRAPH["Image"].replace(mechanism=MechanismSpec("radit", options))
+        hashes.add(GRAPH.with_variable(image).equation_hash("Image"))
+    assert len(hashes) == 1

@@ -1,7 +1,7 @@
 """The networks that are compared, each with its loss, its optimisers and its equation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.variables import Variable
 
-__all__ = ["FAMILIES", "Family", "learned", "snapshot", "solving", "weights_of"]
+__all__ = ["FAMILIES", "Family", "few_at_once", "learned", "snapshot", "solving", "weights_of"]
 
 #: (network, parents) -> the image's equation.
 Binding = Callable[[nn.Module, Columns], Equation]
@@ -46,9 +46,13 @@ class Family:
 
 
 def solving(parents: Columns, guidance: float = 1.0, threshold: float = 0.0) -> Solving:
-    """Return how RadiT is asked; few records are not filled up to a large batch."""
-    records = len(next(iter(parents.values())))
-    return Solving(guidance=guidance, threshold=threshold, chunk=Chunk(min(records, 12)))
+    """Return how RadiT is asked by inversion."""
+    return few_at_once(Solving(guidance=guidance, threshold=threshold), parents)
+
+
+def few_at_once(how: Solving, parents: Columns) -> Solving:
+    """Return the same, but few records are not filled up to a large batch."""
+    return replace(how, chunk=Chunk(min(len(next(iter(parents.values()))), 12)))
 
 
 def _radit(net: nn.Module, parents: Columns) -> Equation:

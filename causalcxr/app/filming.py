@@ -240,7 +240,7 @@ def _legs(equation: ImageEquation) -> tuple[int, int]:
     """Return how often the network is asked on the way to noise, and on the way back."""
     blank = _Blank(equation.net)
     solving = replace(equation.solving, chunk=Chunk(1))
-    dry = ImageEquation(blank, equation.parents, solving, Pixels())
+    dry = type(equation)(blank, equation.parents, solving, Pixels())
     dry.image = dry.latent  # an image that is all latents, so that no codec is asked
     noise = dry.abduct(torch.zeros(1, *dry.latent), Draws(np.zeros(1, np.uint64)))
     there = blank.asked

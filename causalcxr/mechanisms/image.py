@@ -12,7 +12,7 @@ from torch import Tensor
 from causalcxr.errors import ModelError
 from causalcxr.mechanisms.base import Columns, History, Mechanism
 from causalcxr.mechanisms.image_equation import COUPLINGS, Chunk, ImageEquation, Solving
-from causalcxr.mechanisms.image_transport import TransportEquation
+from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.radit.codec import Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.solvers import SOLVERS
@@ -95,10 +95,11 @@ class ImageMechanism(Mechanism):
         height, width = (side // factor for side in self.image_size)
         return width if height == width else (height, width)
 
-    def forward(self, parents: Columns) -> ImageEquation:
-        """Bind the parents, each (n,), NaN where missing."""
+    @property
+    def solving(self) -> Solving:
+        """How twins and samples are made."""
         o = self.options
-        solving = Solving(
+        return Solving(
             o["solver_steps"],
             o["method"],
             o["guidance"],
@@ -109,9 +110,11 @@ class ImageMechanism(Mechanism):
             coupling=o["coupling"],
             edits=o["edits"],
         )
+
+    def forward(self, parents: Columns) -> ImageEquation:
+        """Bind the parents, each (n,), NaN where missing."""
         bound = {name: parents[name] for name in self.net.conditioner.names}
-        kind = TransportEquation if solving.coupling == "transport" else ImageEquation
-        return kind(self.net, bound, solving, self.codec)
+        return image_equation(self.net, bound, self.solving, self.codec)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
         """Return the velocity loss of images (n, 1, H, W) in [0, 1], at fixed random times."""

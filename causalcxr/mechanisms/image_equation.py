@@ -114,7 +114,16 @@ class Solving:
     @property
     def asks(self) -> bool:
         """Whether an image depends on which variables are guided."""
-        return self.guidance != 1 or self.threshold > 0
+        return self.coupling == "inversion" and (self.guidance != 1 or self.threshold > 0)
+
+    def __str__(self) -> str:
+        usual = COUPLINGS[self.coupling]
+        chosen = {name: getattr(self, name) for name in usual}
+        unusual = (f", {name} {value:g}" for name, value in chosen.items() if value != usual[name])
+        rest = "".join(unusual)
+        if self.coupling == "transport":
+            return f"transport, the mean of {self.edits} edits of {self.steps} steps{rest}"
+        return f"{solver(self.solver).name}, {self.steps} steps a leg{rest}"
 
     @property
     def start(self) -> float:

@@ -22,13 +22,15 @@ from torch.nn.functional import interpolate
 
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.base import Columns
-from causalcxr.mechanisms.image_equation import FADE, WILD, ImageEquation
+from causalcxr.mechanisms.image_equation import FADE, WILD, ImageEquation, Solving
 from causalcxr.noise import Draws
+from causalcxr.radit.codec import Codec
 from causalcxr.radit.guidance import strong, typical_strength
 from causalcxr.radit.solvers import on_lattice, times
+from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.transport import Velocity, transported
 
-__all__ = ["TransportEquation"]
+__all__ = ["TransportEquation", "image_equation"]
 
 
 class TransportEquation(ImageEquation):
@@ -118,6 +120,14 @@ class TransportEquation(ImageEquation):
         numbers = Draws(keys, stream=f"edit {edit} step {step}")
         normal = numbers.normal(torch.Size(self.latent).numel())
         return torch.from_numpy(normal).view(-1, *self.latent)
+
+
+def image_equation(
+    net: RadiT, parents: Columns, solving: Solving, codec: Codec | None = None
+) -> ImageEquation:
+    """Return the image's equation under the coupling that is asked for; see `ImageEquation`."""
+    kind = TransportEquation if solving.coupling == "transport" else ImageEquation
+    return kind(net, parents, solving, codec)
 
 
 def _keys(high: Tensor, low: Tensor) -> np.ndarray:

@@ -127,11 +127,13 @@ class Solver:
     """How a state is carried along times.
 
     Args:
+        name: What it is called in reports.
         solve: (velocity, state (B, 2, ...), times) -> state.
         reversible: Whether the way back returns the very bits.
         twin: Whether the second half starts as a copy of the first, or as zero.
     """
 
+    name: str
     solve: Callable[[Velocity, Tensor, list[float]], Tensor]
     reversible: bool
     twin: bool = False
@@ -142,11 +144,11 @@ class Solver:
 
 
 SOLVERS: Mapping[str, Solver] = {
-    "reversible": Solver(_reversible_heun, True, twin=True),
-    "leapfrog": Solver(_leapfrog, True),
-    "midpoint": Solver(_plain(_midpoint), False),
-    "heun": Solver(_plain(_heun), False),
-    "euler": Solver(_plain(_euler), False),
+    "reversible": Solver("reversible Heun", _reversible_heun, True, twin=True),
+    "leapfrog": Solver("asynchronous leapfrog", _leapfrog, True),
+    "midpoint": Solver("midpoint with residual carry", _plain(_midpoint), False),
+    "heun": Solver("Heun with residual carry", _plain(_heun), False),
+    "euler": Solver("Euler with residual carry", _plain(_euler), False),
 }
 
 
