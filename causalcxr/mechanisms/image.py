@@ -56,7 +56,7 @@ class ImageMechanism(Mechanism):
         "lr": 2e-3,
         "pairing": ("none", "ot"),
         "method": tuple(SOLVERS),
-        "solver_steps": 16,
+        "solver_steps": None,
         "guidance": None,
         "threshold": None,
         "grain": 0.0625,

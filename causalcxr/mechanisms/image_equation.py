@@ -33,10 +33,10 @@ from causalcxr.radit.transformer import RadiT
 
 __all__ = ["COUPLINGS", "Chunk", "ImageEquation", "Solving"]
 
-# How an image and its twin belong together -> guidance and threshold where they are left out.
+# How an image and its twin belong together -> what is taken where a number is left out.
 COUPLINGS: Mapping[str, Mapping[str, float]] = {
-    "inversion": {"guidance": 1.0, "threshold": 0.0},
-    "transport": {"guidance": 1.2, "threshold": 0.15},
+    "inversion": {"steps": 16, "guidance": 1.0, "threshold": 0.0},
+    "transport": {"steps": 8, "guidance": 1.2, "threshold": 0.15},
 }
 WILD = 1024.0  # beyond this a state is no longer exact, and no image either
 _APART = 0.5  # two estimates of one state (deviation about 1) that differ by more do not hold
@@ -62,7 +62,7 @@ class Solving:
     """How an image is found from noise, and noise from an image.
 
     Args:
-        steps: Steps a leg, 1 to 256.
+        steps: Steps a leg, 1 to 256; by default 16. Under transport, steps an edit, by default 8.
         solver: One of `causalcxr.radit.solvers.SOLVERS`.
         guidance: Weight of what is guided, by default 1, which guides nothing. Under transport,
             the weight of the difference between the two velocities, by default 1.2.
@@ -82,7 +82,7 @@ class Solving:
         MechanismError: If there is no such solver or coupling, or a number is out of range.
     """
 
-    steps: int = 16
+    steps: int | None = None
     solver: str = "reversible"
     guidance: float | None = None
     guided: frozenset[str] = frozenset()
@@ -118,7 +118,7 @@ class Solving:
 
     def __str__(self) -> str:
         usual = COUPLINGS[self.coupling]
-        chosen = {name: getattr(self, name) for name in usual}
+        chosen = {name: getattr(self, name) for name in ("guidance", "threshold")}
         unusual = (f", {name} {value:g}" for name, value in chosen.items() if value != usual[name])
         rest = "".join(unusual)
         if self.coupling == "transport":
