@@ -68,7 +68,7 @@ class TransportEquation(ImageEquation):
         x = on_lattice(2 * u[:, :pixels].reshape(-1, *self.image) - 1)
         z = self._encoded(x)
         rest = torch.cat([z.flatten(1), u[:, pixels:]], 1)
-        change = on_lattice(self._chunked(self._change, rest, self.latent, self.parents))
+        change = on_lattice(self._chunked("Twins", self._change, rest, self.latent, self.parents))
         if not (change.abs() < WILD).all():
             raise MechanismError(
                 "image: a twin's change has no bounds; train longer, or lower guidance"
