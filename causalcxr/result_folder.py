@@ -227,6 +227,8 @@ class ResultFolder:
             self._discard()
         elif old.is_dir() and not path.exists():  # left by version 0.1.0
             old.rename(path)
+        elif old.is_dir() and any(path.iterdir()):  # killed when only the old one was to go
+            self._discard()
 
     def _discard(self) -> None:
         """Remove the hidden folder; `old` gets another name first, so that it is whole or gone."""

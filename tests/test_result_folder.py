@@ -98,3 +98,25 @@ def test_given_a_kill_inside_a_result_within_then_none_of_its_litter_is_in_the_w
         (draft.place / ".part.lock").touch()
         draft.finish({})
     assert sorted(each.name for each in path.iterdir()) == ["SHA256SUMS", "manifest.json", "part"]
+
+
+def test_given_a_kill_before_the_old_result_is_removed_then_it_is_replaced_again(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "r"
+    assert write(note(path), "one")
+    real = Path.rename
+
+    def dies(self: Path, target: Path) -> Path:
+        if target.name == "gone":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write(note(path, overwrite=True), "two")
+    monkeypatch.undo()
+    assert (tmp_path / ".r.unfinished" / "old").is_dir()
+    assert write(note(path, overwrite=True), "three")
+    assert (path / "note.txt").read_text() == "three"
+    assert [each.name for each in tmp_path.iterdir()] == ["r"]
