@@ -203,7 +203,7 @@ def spread(events: int, points: int | None) -> list[int]:
     return sorted({int(k) for k in np.linspace(1, events, points)})
 
 
-@pytest.mark.parametrize("verb", ["fit", "counterfactual", "pairs", "effect", "cohort phantom"])
+@pytest.mark.parametrize("verb", ["fit", "counterfactual", "pairs", "effect", "cohort save"])
 def test_given_a_kill_at_two_events_then_the_same_command_gives_the_same_bytes(
     home, tmp_path, verb
 ):
