@@ -97,7 +97,8 @@ def _of_one_kind(name: str, values: np.ndarray) -> pd.Series:
     empty = column.isna().to_numpy()
     kinds = {type(value) for value in column[~empty]}
     if kinds <= {str}:
-        return column.where(~empty, None).astype("str")
+        # Missing again after the cast, in which pandas 2 writes them out as text.
+        return column.where(~empty, None).astype("str").where(~empty, None)
     if kinds <= {bool, np.bool_}:
         return column.where(~empty, None).astype("boolean")
     try:
