@@ -16,7 +16,7 @@ from causalcxr.locks import exclusive
 from causalcxr.model_folder import versions
 from causalcxr.result_digests import content_identity
 from causalcxr.result_folder import ResultFolder, cannot_write
-from causalcxr.spreadsheet import csv_text
+from causalcxr.spreadsheet import headed_csv
 
 __all__ = ["Answer", "check_place", "write_answer"]
 
@@ -85,7 +85,9 @@ def write_answer(answer: Answer, out: Path, *, overwrite: bool = False) -> dict[
     check_place(out, drawn=answer.page is not None)
     if out.suffix == ".csv":
         (name, table), *_ = answer.tables.items()
-        return {_write_file(out, _csv(table).encode(), overwrite): f"{len(table):,} rows: {name}"}
+        return {
+            _write_file(out, headed_csv(table).encode(), overwrite): f"{len(table):,} rows: {name}"
+        }
     if out.suffix == ".png":
         return {_write_file(out, answer.page.png(), overwrite): "picture"}
     return _write_folder(answer, out, overwrite)
@@ -116,7 +118,7 @@ def _folder(out: Path, identity: Mapping[str, Any] | None = None, overwrite: boo
 
 
 def _write_folder(answer: Answer, folder: Path, overwrite: bool) -> dict[Path, str]:
-    texts = {f"{n.replace(' ', '-')}.csv": _csv(table) for n, table in answer.tables.items()}
+    texts = {f"{n.replace(' ', '-')}.csv": headed_csv(table) for n, table in answer.tables.items()}
     files = {
         name: f"{len(t):,} rows" for name, t in zip(texts, answer.tables.values(), strict=True)
     }
@@ -140,14 +142,3 @@ def _write_folder(answer: Answer, folder: Path, overwrite: bool) -> dict[Path, s
             draft.finish(about)
     files["manifest.json"] = "what was asked of what"
     return {folder / name: words for name, words in files.items()}
-
-
-def _csv(table: pd.DataFrame) -> str:
-    """Return a table as text, (variable, level) as one heading; nothing is lost to rounding."""
-    if table.columns.nlevels > 1:
-        table = table.set_axis([_heading(*pair) for pair in table.columns], axis=1)
-    return csv_text(table, index=table.index.names != [None])
-
-
-def _heading(variable: str, level: str) -> str:
-    return f"{variable}={level}" if level else variable

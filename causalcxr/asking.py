@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalcxr.distributions import is_number
 from causalcxr.errors import GraphError, InterventionError
 from causalcxr.interventions import Intervention, do
 from causalcxr.mechanism_spec import brief, nearest_to
@@ -118,10 +119,6 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _is_yes_or_no(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
 
@@ -143,15 +140,15 @@ _WHOLE, _SWITCH = (_is_whole, "a whole number"), (_is_yes_or_no, "True or False"
 _WORDS = ("kind", "missing", "vary")
 _NAMING = ("hold", "label", "mediators", "variables")
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "alpha": (_is_number, "a number"),
+    "alpha": (is_number, "a number"),
     "beyond_range": _SWITCH,
     "bootstrap": _WHOLE,
     "draws": (_or_none(_is_whole), "a whole number"),
-    "few": (_is_number, "a number"),
+    "few": (is_number, "a number"),
     "hold": (_are_names, "names of variables, such as hold=['View']"),
     "kind": (lambda value: value in ("total", "direct", "indirect"), "total, direct or indirect"),
     "label": (_or_none(_is_text), "the name of a variable"),
-    "least": (_is_number, "a number"),
+    "least": (is_number, "a number"),
     "mediators": _NAMES,
     "missing": (lambda value: value in ("keep", "posterior"), "'keep' or 'posterior'"),
     "recompute": _SWITCH,

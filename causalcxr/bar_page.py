@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from causalcxr.files import atomic_write
 from causalcxr.page import Page
 
-__all__ = ["bars", "written"]
+__all__ = ["bars"]
 
 _INK, _PALE, _BLUE, _FACE, _LINE = "#1C2733", "#5B6875", "#0072B2", "#DCE8F4", "#EEEEEE"
 _MOST = 60  # rows that are drawn
@@ -61,11 +60,4 @@ def bars(
     axes.tick_params(axis="x", labelsize=8, colors=_PALE)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    return written(page, path)
-
-
-def written(page: Page, path: str | Path | None) -> Page:
-    """Return a page, written to a file if one is given."""
-    if path is not None:
-        atomic_write(path, page.png())
-    return page
+    return page.written(path)

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from causalcxr.files import atomic_write
 from causalcxr.page import Page
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ def page(
         figure.text(left / width, top, name, color=colour, size=7.5, weight="bold")
         words = shorten(failed[0], 58) if failed else ""
         figure.text(left / width, top - 0.13 / height, words, color=_ACCENT, size=5.5)
-    if path is not None:
-        atomic_write(path, figure.png())
-    return figure
+    return figure.written(path)
 
 
 def _ranks(ax: "Axes", ranks: np.ndarray) -> None:

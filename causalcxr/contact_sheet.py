@@ -13,7 +13,6 @@ from matplotlib.colors import Normalize
 from matplotlib.patheffects import withStroke
 
 from causalcxr.errors import CohortError
-from causalcxr.files import atomic_write
 from causalcxr.marking import MARK
 from causalcxr.page import Page
 
@@ -183,9 +182,7 @@ class _Page:
 
     def finished(self, path: str | Path | None) -> Page:
         """Return the figure, written to a file if one is given."""
-        if path is not None:
-            atomic_write(path, self.figure.png())
-        return self.figure
+        return self.figure.written(path)
 
 
 def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:

@@ -60,7 +60,7 @@ class Normal(Distribution):
 
     def __post_init__(self) -> None:
         numbers = (self.mean, self.sd, self.low, self.high)
-        if not all(map(_is_number, numbers)) or any(map(math.isnan, numbers)):
+        if not all(map(is_number, numbers)) or any(map(math.isnan, numbers)):
             raise InterventionError(f"{self}: normal takes numbers: mean, sd, low, high")
         if not math.isfinite(self.mean) or not 0 < self.sd < math.inf:
             raise InterventionError(f"{self}: the mean is finite, and the sd is above zero")
@@ -117,7 +117,7 @@ class Categorical(Distribution):
         example = "give levels and probabilities, such as Categorical({'F': 0.3, 'M': 0.7})"
         if not isinstance(probabilities, Mapping) or not probabilities:
             raise InterventionError(f"categorical of {brief(probabilities)}: {example}")
-        if wrong := [p for p in probabilities.values() if not _is_number(p) or not 0 <= p <= 1]:
+        if wrong := [p for p in probabilities.values() if not is_number(p) or not 0 <= p <= 1]:
             raise InterventionError(f"categorical: probability {brief(wrong[0])}; {example}")
         total = math.fsum(probabilities.values())
         if abs(total - 1) > 1e-6:
@@ -222,9 +222,10 @@ def _malformed(text: str) -> Distribution:
     raise InterventionError(f"distribution {brief(text)}: {example}") from None
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number; True and False are none."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _plain(number: Any) -> str:
-    return f"{number:g}" if _is_number(number) else brief(number)
+    return f"{number:g}" if is_number(number) else brief(number)

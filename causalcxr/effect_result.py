@@ -10,7 +10,6 @@ import pandas as pd
 
 from causalcxr.cohort import Cohort
 from causalcxr.effect_page import page
-from causalcxr.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.page import Page
 from causalcxr.result import Shown
@@ -107,9 +106,7 @@ class Effect(Shown):
             path: A file to write the picture to, PNG.
         """
         drawn = page(self.table, self.words, list(self.about["action"]["do"]), self.recanting)
-        if path is not None:
-            atomic_write(path, drawn.png())
-        return drawn
+        return drawn.written(path)
 
     @property
     def words(self) -> str:

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.bar_page import written
 from causalcxr.cohort import Cohort
 from causalcxr.contact_sheet import contact_sheet
 from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.page import Page
-from causalcxr.result import Shown
-from causalcxr.result_digests import content_identity
+from causalcxr.result import Shown, content_folder
 from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 
@@ -95,7 +93,7 @@ class Evaluation(Shown):
             axes.invert_yaxis()
             axes.set_title(name, loc="left", fontsize=10)
         panels[0, 0].legend(fontsize=8)
-        return written(figure, path)
+        return figure.written(path)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write `evaluation.csv`, `evaluation.png`, a sheet a question, and `evaluation.json`.
@@ -127,12 +125,6 @@ def evaluation_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
     """Return the folder that an evaluation is written to; its tables identify it."""
-
-    def older(path: Path) -> bool:
-        return (path / "evaluation.json").is_file()
-
-    identity = content_identity(content)
-    return ResultFolder(
-        Path(folder), "causalcxr evaluation", "an evaluation", identity, overwrite, AuditError,
-        older,
-    )  # fmt: skip
+    return content_folder(
+        folder, "evaluation", "an evaluation", content, overwrite=overwrite, error=AuditError
+    )

@@ -1,8 +1,12 @@
 """A figure that shows itself in a notebook without pyplot, and is not kept alive by it."""
 
 from io import BytesIO
+from pathlib import Path
+from typing import Self
 
 from matplotlib.figure import Figure
+
+from causalcxr.files import atomic_write
 
 __all__ = ["Page"]
 
@@ -20,6 +24,12 @@ class Page(Figure):
         content = BytesIO()
         self.savefig(content, format="png", dpi=150, facecolor="white")
         return content.getvalue()
+
+    def written(self, path: str | Path | None) -> Self:
+        """Return the page, written to a file if one is given."""
+        if path is not None:
+            atomic_write(path, self.png())
+        return self
 
     def _repr_png_(self) -> bytes:
         return self.png()

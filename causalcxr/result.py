@@ -2,6 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -10,13 +11,14 @@ import pandas as pd
 
 from causalcxr.errors import CausalCXRError, CohortError
 from causalcxr.files import atomic_write
+from causalcxr.result_digests import content_identity
 from causalcxr.result_folder import ResultFolder, cannot_write
-from causalcxr.spreadsheet import csv_text
+from causalcxr.spreadsheet import headed_csv
 
 if TYPE_CHECKING:
     from causalcxr.page import Page
 
-__all__ = ["Result", "Shown", "write_result"]
+__all__ = ["Result", "Shown", "content_folder", "write_result"]
 
 _SHOWN = 20  # rows of a summary in a text or a notebook
 
@@ -107,30 +109,50 @@ def write_result(result: Any, path: Path, *, overwrite: bool = False) -> Path:
     if path.suffix in (".csv", ".png"):
         try:
             table = next(iter(result.tables.values()))
-            return atomic_write(path, _csv(table) if path.suffix == ".csv" else _png(result))
+            return atomic_write(path, headed_csv(table) if path.suffix == ".csv" else _png(result))
         except OSError as fault:
             raise cannot_write(path, fault, CohortError) from None
     name = type(result).__name__.lower()
     folder = ResultFolder(path, f"causalcxr {name}", f"a result ({name})", None, overwrite)
     with folder.writing() as draft:
         for title, table in result.tables.items():
-            atomic_write(draft.place / f"{title.replace(' ', '-')}.csv", _csv(table))
+            atomic_write(draft.place / f"{title.replace(' ', '-')}.csv", headed_csv(table))
         with contextlib.suppress(CausalCXRError):  # where nothing can be drawn, tables suffice
             atomic_write(draft.place / f"{name}.png", _png(result))
         draft.finish({"result": result.heading, "asked": dict(getattr(result, "about", {}))})
     return path
 
 
+def content_folder(
+    folder: str | Path,
+    name: str,
+    words: str,
+    content: Sequence[str],
+    *,
+    overwrite: bool,
+    error: type[CausalCXRError],
+) -> ResultFolder:
+    """Return the folder of a result that its own content identifies.
+
+    Args:
+        folder: Where it is written.
+        name: Of the kind; version 0.1.0 is recognised by its `<name>.json`.
+        words: What messages call it.
+        content: The texts that determine it.
+        overwrite: Replace the result that the folder holds.
+        error: The class of the errors to raise.
+    """
+
+    def older(path: Path) -> bool:
+        return (path / f"{name}.json").is_file()
+
+    identity = content_identity(content)
+    kind = f"causalcxr {name}"
+    return ResultFolder(Path(folder), kind, words, identity, overwrite, error, older)
+
+
 def _png(result: Any) -> bytes:
     return result.plot().png()
-
-
-def _csv(table: pd.DataFrame) -> str:
-    """Return a table as text, (variable, level) as one heading; nothing is lost to rounding."""
-    if table.columns.nlevels > 1:
-        names = [f"{name}={level}" if level else str(name) for name, level in table.columns]
-        table = table.set_axis(names, axis=1)
-    return csv_text(table, index=table.index.names != [None])
 
 
 def _left_out(summary: pd.DataFrame) -> list[str]:

@@ -14,7 +14,6 @@ from causalcxr.asking import Action
 from causalcxr.cohort_input import Records, as_cohort
 from causalcxr.enumeration import exact, exact_and_bounds
 from causalcxr.errors import InterventionError
-from causalcxr.files import atomic_write
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.noise import Draws
 from causalcxr.page import Page
@@ -96,9 +95,7 @@ class Sensitivity(Shown):
         axes = page.subplots()
         _draw(axes, rows)
         axes.set_title(f"{self.action}: what the coupling decides", fontsize=10, loc="left")
-        if path is not None:
-            atomic_write(Path(path), page.png())
-        return page
+        return page.written(path)
 
     def __repr__(self) -> str:
         told = ", ".join(

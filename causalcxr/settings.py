@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from causalcxr.distributions import Categorical, Distribution, Normal, Resample
+from causalcxr.distributions import Categorical, Distribution, Normal, Resample, is_number
 from causalcxr.errors import InterventionError
 from causalcxr.mechanism_spec import brief, nearest_to
 from causalcxr.variables import LARGEST, Variable
@@ -47,7 +47,7 @@ class Shift:
     amount: float
 
     def __post_init__(self) -> None:
-        if not _is_number(self.amount) or not math.isfinite(self.amount):
+        if not is_number(self.amount) or not math.isfinite(self.amount):
             raise InterventionError(f"a shift is a finite number, not {brief(self.amount)}")
 
     def __str__(self) -> str:
@@ -166,7 +166,7 @@ def worded(name: str, value: Setting) -> str:
         return f"{name}={_name_of(value)}"
     if not _is_scalar(value):
         return f"{name}=<{len(value)} values>"
-    return f"{name}={value:g}" if _is_number(value) else f"{name}={value}"
+    return f"{name}={value:g}" if is_number(value) else f"{name}={value}"
 
 
 def jsonable(value: Setting) -> Any:
@@ -328,7 +328,7 @@ def _on_lattice(values: np.ndarray, step: float | None) -> np.ndarray:
 
 def _position(variable: Variable, value: Any) -> float | None:
     """Find a level by its exact text, else by its text whatever the case."""
-    text = f"{value:g}" if _is_number(value) else value
+    text = f"{value:g}" if is_number(value) else value
     if not isinstance(text, str):
         return None
     if (level := variable.level_of(text)) is not None:  # itself, or by its code
@@ -397,17 +397,13 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _is_series(value: Any) -> bool:
     """Return whether a value is a pandas Series, without importing pandas."""
     return hasattr(value, "reindex") and getattr(value, "ndim", 0) == 1
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | bool | np.bool_) or _is_number(value)
+    return isinstance(value, str | bool | np.bool_) or is_number(value)
 
 
 def _name_of(function: Callable) -> str:

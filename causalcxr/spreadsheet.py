@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["csv_text", "marked", "unmarked", "unmarked_table"]
+__all__ = ["csv_text", "headed_csv", "marked", "unmarked", "unmarked_table"]
 
 # What begins a formula, also in the full width that some spreadsheets turn into the plain one.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -62,6 +62,20 @@ def csv_text(table: pd.DataFrame, *, index: bool = True, end: str = "\n") -> str
     if "\r" in text and "\r" not in end:  # not quoted, it would be read as the end of a line
         return safe.to_csv(index=index, lineterminator=end, quoting=csv.QUOTE_NONNUMERIC)
     return text
+
+
+def headed_csv(table: pd.DataFrame) -> str:
+    r"""Return a table of results as `csv_text` does, (variable, level) as one heading.
+
+    Example:
+        >>> columns = pd.MultiIndex.from_tuples([("Sex", "F"), ("Age", "")])
+        >>> headed_csv(pd.DataFrame([[0.5, 61]], columns=columns))
+        'Sex=F,Age\n0.5,61\n'
+    """
+    if table.columns.nlevels > 1:
+        names = [f"{name}={level}" if level else str(name) for name, level in table.columns]
+        table = table.set_axis(names, axis=1)
+    return csv_text(table, index=table.index.names != [None])
 
 
 def unmarked_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -212,16 +212,7 @@ def make_pairs(
     check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
     action = action_of(action, values, beyond_range)
     made = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
-    return Pairs.of(
-        model.graph,
-        action=action,
-        **made.worlds,
-        reader=reader,
-        gates=gates,
-        flags=made.flags,
-        plausibility=made.plausibility,
-        about=made.about,
-    )
+    return made.judged(model.graph, action, reader, gates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +230,25 @@ class Worlds:
     flags: np.ndarray
     plausibility: np.ndarray
     about: Mapping[str, Any]
+
+    def judged(
+        self,
+        graph: Graph,
+        action: Intervention,
+        reader: AttributeReader | None,
+        gates: Gates | None,
+    ) -> Pairs:
+        """Return the pairs of these worlds, each one judged; see `Pairs.of`."""
+        return Pairs.of(
+            graph,
+            action=action,
+            **self.worlds,
+            reader=reader,
+            gates=gates,
+            flags=self.flags,
+            plausibility=self.plausibility,
+            about=self.about,
+        )
 
 
 def make_worlds(

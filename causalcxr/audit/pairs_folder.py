@@ -68,16 +68,8 @@ def write_pairs(
         if draft.complete:
             return load_pairs(folder)
         _write_worlds(draft.place, made.worlds, {**made.about, **action.bind(graph).to_json()})
-        pairs = Pairs.of(
-            graph,
-            action=action,
-            **{name: Cohort.load(draft.place / name) for name in made.worlds},
-            reader=reader,
-            gates=gates,
-            flags=made.flags,
-            plausibility=made.plausibility,
-            about=made.about,
-        )
+        saved = {name: Cohort.load(draft.place / name) for name in made.worlds}
+        pairs = replace(made, worlds=saved).judged(graph, action, reader, gates)
         _write_rest(pairs, draft)
     # Their images have moved with the folder.
     return replace(pairs, worlds={name: Cohort.load(folder / name) for name in made.worlds})

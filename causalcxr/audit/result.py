@@ -12,8 +12,7 @@ from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
 from causalcxr.errors import AuditError, nearest
 from causalcxr.files import atomic_write
-from causalcxr.result import Shown
-from causalcxr.result_digests import content_identity
+from causalcxr.result import Shown, content_folder
 from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 
@@ -257,11 +256,6 @@ def audit_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
     """Return the folder that an audit is written to; the content of its tables identifies it."""
-
-    def older(path: Path) -> bool:
-        return (path / "audit.json").is_file()
-
-    identity = content_identity(content)
-    return ResultFolder(
-        Path(folder), "causalcxr audit", "an audit", identity, overwrite, AuditError, older
+    return content_folder(
+        folder, "audit", "an audit", content, overwrite=overwrite, error=AuditError
     )

@@ -8,12 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from causalcxr.bar_page import written
 from causalcxr.errors import AuditError
 from causalcxr.files import atomic_write
 from causalcxr.page import Page
-from causalcxr.result import Shown
-from causalcxr.result_digests import content_identity
+from causalcxr.result import Shown, content_folder
 from causalcxr.result_folder import ResultFolder
 from causalcxr.spreadsheet import csv_text
 
@@ -127,7 +125,7 @@ class Stress(Shown):
             axes[1].plot(self.dose["value"], self.dose["label_share"], "s--", label="label share")
             axes[1].set_xlabel(f"do({self.about['dose']})")
             axes[1].legend()
-        return written(figure, path)
+        return figure.written(path)
 
     def __repr__(self) -> str:
         return f"Stress({self.heading})"
@@ -137,11 +135,6 @@ def stress_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
     """Return the folder that a stress test is written to; its tables identify it."""
-
-    def older(path: Path) -> bool:
-        return (path / "stress.json").is_file()
-
-    identity = content_identity(content)
-    return ResultFolder(
-        Path(folder), "causalcxr stress", "a stress test", identity, overwrite, AuditError, older
+    return content_folder(
+        folder, "stress", "a stress test", content, overwrite=overwrite, error=AuditError
     )

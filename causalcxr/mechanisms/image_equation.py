@@ -41,7 +41,7 @@ COUPLINGS: Mapping[str, Mapping[str, float]] = {
 WILD = 1024.0  # beyond this a state is no longer exact, and no image either
 _APART = 0.5  # two estimates of one state (deviation about 1) that differ by more do not hold
 _CLEAN = 2  # midpoint steps that take the grain away
-FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
+_FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
 
 
 @dataclass
@@ -202,9 +202,7 @@ class ImageEquation(Equation):
         reversible = solver(self.solving.solver).reversible
         s = solved[:, 0] if reversible else solved[:, 0] + solved[:, 1]
         if factual is not None:
-            change = (s - factual).square().mean(1, keepdim=True)
-            kept = (-change / FADE**2).exp()
-            remainder = remainder * interpolate(kept, scale_factor=self.codec.factor)
+            remainder = self._faded(remainder, s - factual)
         return (self._decoded(self._cleaned(s)) + remainder + 1) / 2
 
     def sample_noise(self, draws: Draws) -> Tensor:
@@ -228,6 +226,11 @@ class ImageEquation(Equation):
         state, remainder, z = u.tensor_split([2 * latent, 2 * latent + image], 1)
         factual = z.view(-1, *self.latent) if z.shape[1] else None
         return state.view(-1, 2, *self.latent), remainder.view(-1, *self.image), factual
+
+    def _faded(self, remainder: Tensor, change: Tensor) -> Tensor:
+        """Return the remainder (n, 1, H, W), less of it where the latents change."""
+        kept = (-change.square().mean(1, keepdim=True) / _FADE**2).exp()
+        return remainder * interpolate(kept, scale_factor=self.codec.factor)
 
     def _cleaned(self, s: Tensor) -> Tensor:
         """Return states (n, c, h, w) without their grain, on the lattice."""

@@ -18,17 +18,16 @@ twins is not, by construction, that of images under pa*.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from causalcxr.errors import MechanismError
 from causalcxr.mechanisms.base import Columns
-from causalcxr.mechanisms.image_equation import FADE, WILD, ImageEquation, Solving
+from causalcxr.mechanisms.image_equation import WILD, ImageEquation, Solving
 from causalcxr.noise import Draws
 from causalcxr.radit.codec import Codec
-from causalcxr.radit.guidance import strong, typical_strength
+from causalcxr.radit.guidance import guided_velocity, strong, typical_strength
 from causalcxr.radit.solvers import on_lattice, times
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.transport import Velocity, transported
+from causalcxr.radit.transport import transported
 
 __all__ = ["TransportEquation", "image_equation"]
 
@@ -75,8 +74,7 @@ class TransportEquation(ImageEquation):
             )
         remainder = x - self._decoded(z)
         if self.solving.remainder == "fade":
-            kept = (-change.square().mean(1, keepdim=True) / FADE**2).exp()
-            remainder = remainder * interpolate(kept, scale_factor=self.codec.factor)
+            remainder = self._faded(remainder, change)
         return (self._decoded(z + change) + remainder + 1) / 2
 
     def standard(self, u: Tensor) -> Tensor:
@@ -96,8 +94,8 @@ class TransportEquation(ImageEquation):
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
         change = transported(
-            self._velocity(factual),
-            self._velocity(columns),
+            guided_velocity(self.net, factual, len(part)),
+            guided_velocity(self.net, columns, len(part)),
             z.view(-1, *self.latent),
             lambda edit, step: self._noise(keys, edit, step).to(device),
             times(how.steps, shift=1.0)[::-1],
@@ -105,15 +103,6 @@ class TransportEquation(ImageEquation):
             weight=how.guidance,
         )
         return strong(change, how.threshold * typical_strength(change))
-
-    def _velocity(self, columns: Columns) -> Velocity:
-        rows = len(next(iter(columns.values())))
-        condition = self.net.embed_condition(columns, rows)
-
-        def velocity(y: Tensor, t: float) -> Tensor:
-            return self.net(y.float(), torch.full((rows,), t, device=y.device), condition)
-
-        return velocity
 
     def _noise(self, keys: np.ndarray, edit: int, step: int) -> Tensor:
         """Return the standard normal numbers of an edit's step, (n, channels, h, w)."""

@@ -35,8 +35,8 @@ def guided_velocity(
     net: RadiT,
     columns: dict[str, Tensor],
     rows: int,
-    weight: float,
-    names: Iterable[str],
+    weight: float = 1.0,
+    names: Iterable[str] = (),
     threshold: float = 0.0,
 ) -> Callable[[Tensor, float], Tensor]:
     """Return the velocity at (x, t) under variables, some of them guided.
