@@ -44,7 +44,7 @@ def test_given_the_questions_in_short_when_asked_then_each_has_an_answer(expert,
     exec(code, names)
     assert names["effect"].about["kind"] == "path"
     assert set(names["chances"].method.values()) == {"exact"}
-    assert names["doubt"].table["width"].max() > 0.1
+    assert names["bounds"].table["width"].max() > 0.1
     assert len(names["filled"]) == 20 * 40
     assert not names["filled"].table.isna().any().any()
 
