@@ -22,7 +22,7 @@ from rich.text import Text
 
 from benchmarks import Row
 from benchmarks._making import commit, machine, made
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 
 _HERE = Path(__file__).parent
 _KEPT = Path("runs/bench")

@@ -17,7 +17,7 @@ from torch.nn.functional import (
     pad,
 )
 
-from causalcxr.progress import progress
+from causalcxr.common.progress import progress
 
 __all__ = ["Answers", "Reader", "train_reader"]
 

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.transformer import RadiTConfig
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 __all__ = ["DiffusersDiT", "PlainDiT"]
 

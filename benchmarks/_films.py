@@ -8,8 +8,8 @@ import numpy as np
 
 import causalcxr
 from causalcxr import Cohort
-from causalcxr.files import atomic_write
-from causalcxr.progress import progress
+from causalcxr.common.files import atomic_write
+from causalcxr.common.progress import progress
 
 __all__ = ["filmed"]
 

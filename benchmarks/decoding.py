@@ -28,7 +28,7 @@ from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
 from benchmarks import Row, stopwatch
-from causalcxr.sources.decoding import Decoded, decode, decode_many, fitted
+from causalcxr.images.decoding import Decoded, decode, decode_many, fitted
 
 __all__ = ["main"]
 

@@ -19,9 +19,9 @@ from threading import Event
 import numpy as np
 
 from benchmarks import Row
-from causalcxr.app.desk import Asked, Desk, Who
-from causalcxr.app.filming import Take
-from causalcxr.app.workbench import Models, Workbench
+from causalcxr.apps.explorer.desk import Asked, Desk, Who
+from causalcxr.apps.explorer.filming import Take
+from causalcxr.apps.explorer.workbench import Models, Workbench
 from causalcxr.cohort import Cohort
 from causalcxr.graph import Graph
 from causalcxr.scm import SCM

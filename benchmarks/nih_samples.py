@@ -15,8 +15,8 @@ from benchmarks._twins import network
 from benchmarks.fit_nih import data_folder
 from benchmarks.radit_samples import judged, sampled
 from causalcxr import Cohort, Graph
-from causalcxr.radit_config import RunConfig, read_config
-from causalcxr.radit_job import train_weights
+from causalcxr.apps.training.radit_config import RunConfig, read_config
+from causalcxr.apps.training.radit_job import train_weights
 
 __all__ = ["main"]
 

@@ -16,8 +16,8 @@ from benchmarks import Row
 from benchmarks._classifier import train_reader
 from benchmarks.fit_nih import data_folder
 from causalcxr import SCM, Cohort, Graph, do
-from causalcxr.jobs import fit_model
-from causalcxr.mechanism_spec import MechanismSpec
+from causalcxr.apps.cli.jobs import fit_model
+from causalcxr.graph.mechanism_spec import MechanismSpec
 
 __all__ = ["main"]
 

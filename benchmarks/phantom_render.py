@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks import Row, stopwatch
 from causalcxr import Cohort
-from causalcxr.progress import progress
+from causalcxr.common.progress import progress
 from causalcxr.sources.phantom.body import build_body, camera
 from causalcxr.sources.phantom.film import render
 from causalcxr.sources.phantom.patient import Patient

@@ -13,8 +13,8 @@ from benchmarks import Row, stopwatch
 from benchmarks._classifier import Answers, Reader, train_reader
 from causalcxr import SCM, Cohort, Graph
 from causalcxr.mechanisms import Equation
-from causalcxr.noise import Draws, record_keys
-from causalcxr.prediction import bind
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.scm.prediction import bind
 
 __all__ = ["main"]
 

@@ -23,7 +23,7 @@ from benchmarks._twins import network
 from benchmarks.peers.families import solving, weights_of
 from benchmarks.peers.judging import Judge
 from benchmarks.peers.models import WAYS, Anew, Model, model
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.image_equation import ImageEquation
 from causalcxr.radit.weights import resolve
 

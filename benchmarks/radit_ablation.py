@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks import Row, stopwatch
 from benchmarks._twins import ACTIONS, GRAPH, bound, chance, films, wrong
 from causalcxr import Cohort
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.train import train

@@ -19,10 +19,10 @@ from benchmarks import Row, stopwatch
 from benchmarks._films import filmed
 from benchmarks._twins import GRAPH
 from causalcxr import Cohort
-from causalcxr.files import atomic_write
-from causalcxr.progress import progress
+from causalcxr.common.files import atomic_write
+from causalcxr.common.progress import progress
 from causalcxr.radit.features import Features, save_features
-from causalcxr.tensors import sha256
+from causalcxr.common.tensors import sha256
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from benchmarks import Row, stopwatch
 from benchmarks._distances import nearest, vectors
 from benchmarks._twins import GRAPH, bound, chance, network
 from causalcxr import Cohort, Graph
-from causalcxr.contact_sheet import contact_sheet
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import load_features
 from causalcxr.radit.transformer import RadiT

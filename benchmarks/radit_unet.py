@@ -20,7 +20,7 @@ from benchmarks._twins import GRAPH, bound, chance
 from benchmarks.peers import training
 from benchmarks.peers.unet import UNet
 from causalcxr import Cohort
-from causalcxr.contact_sheet import contact_sheet
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import load_features
 from causalcxr.radit.flow import velocity_loss

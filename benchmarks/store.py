@@ -23,13 +23,13 @@ from PIL import Image
 from benchmarks import Row, stopwatch
 from benchmarks._films import filmed
 from causalcxr import Cohort
-from causalcxr.images import FileImages
-from causalcxr.store.building import build
+from causalcxr.images.images import FileImages
+from causalcxr.sources.store.building import build
 
 __all__ = ["main"]
 
 _BATCH = 64
-_RUN = "from causalcxr.cli import main; main()"
+_RUN = "from causalcxr.apps.cli.main import main; main()"
 
 
 def saved(folder: Path, n: int, size: int) -> Path:

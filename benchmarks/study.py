@@ -14,11 +14,11 @@ import pandas as pd
 
 from benchmarks import Row
 from causalcxr.metrics.agreement import cohen_kappa
-from causalcxr.study.intervals import clopper_pearson
-from causalcxr.study.making import drawn_reader
-from causalcxr.study.plan import Plan, Trial
-from causalcxr.study.responses import responses
-from causalcxr.study.simulate import Simulated, simulate
+from causalcxr.apps.study.intervals import clopper_pearson
+from causalcxr.apps.study.making import drawn_reader
+from causalcxr.apps.study.plan import Plan, Trial
+from causalcxr.apps.study.responses import responses
+from causalcxr.apps.study.simulate import Simulated, simulate
 
 __all__ = ["PAPER", "drawn", "main"]
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from causalcxr.audit.auditing import audit
     from causalcxr.audit.stressing import stress
-    from causalcxr.cohort import Cohort
-    from causalcxr.errors import CausalCXRError
-    from causalcxr.graph import Graph, Variable
-    from causalcxr.interventions import Categorical, Normal, Resample, Shift, do
-    from causalcxr.scm import SCM, Noise
+    from causalcxr.cohort.cohort import Cohort
+    from causalcxr.common.errors import CausalCXRError
+    from causalcxr.graph.graph import Graph, Variable
+    from causalcxr.graph.interventions import Categorical, Normal, Resample, Shift, do
+    from causalcxr.scm.scm import SCM, Noise
 
 __all__ = [
     "SCM",
@@ -37,17 +37,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Categorical": "causalcxr.interventions",
-    "CausalCXRError": "causalcxr.errors",
+    "Categorical": "causalcxr.graph.interventions",
+    "CausalCXRError": "causalcxr.common.errors",
     "Cohort": "causalcxr.cohort",
     "Graph": "causalcxr.graph",
     "Noise": "causalcxr.scm",
-    "Normal": "causalcxr.interventions",
-    "Resample": "causalcxr.interventions",
+    "Normal": "causalcxr.graph.interventions",
+    "Resample": "causalcxr.graph.interventions",
     "SCM": "causalcxr.scm",
-    "Shift": "causalcxr.interventions",
+    "Shift": "causalcxr.graph.interventions",
     "Variable": "causalcxr.graph",
-    "do": "causalcxr.interventions",
+    "do": "causalcxr.graph.interventions",
     "stress": "causalcxr.audit.stressing",
 }
 

@@ -1,6 +1,6 @@
 """`python -m causalcxr`: the command line, where the script is not on the path."""
 
-from causalcxr.cli import main
+from causalcxr.apps.cli.main import main
 
 __all__: list[str] = []
 

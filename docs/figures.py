@@ -20,11 +20,11 @@ from scipy.stats import norm
 
 import causalcxr as cx
 from causalcxr import Cohort, Shift, do
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.cells import push_cell
-from causalcxr.page import Page
-from causalcxr.posterior import complete_observed
-from causalcxr.transitions import COUPLINGS
+from causalcxr.common.figure import Page
+from causalcxr.scm.posterior import complete_observed
+from causalcxr.scm.questions.coupling_transitions import COUPLINGS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from causalcxr import Variable
 from causalcxr.mechanisms.discrete import DiscreteMechanism, MonotoneEquation
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["WAYS", "measured"]
 

@@ -13,7 +13,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from causalcxr.sources.decoding import ImageError, Limits, decode
+from causalcxr.images.decoding import ImageError, Limits, decode
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}

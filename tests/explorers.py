@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.app.workbench import Models, Workbench
+from causalcxr.apps.explorer.workbench import Models, Workbench
 from causalcxr.cohort import Cohort
 from causalcxr.graph import Graph
 from causalcxr.scm import SCM
@@ -31,7 +31,7 @@ variables:
                       solver_steps: 4}}}}
 """
 COMMAND = (
-    "import sys, typer; from causalcxr.cli_app import explore; from causalcxr.command import "
+    "import sys, typer; from causalcxr.apps.cli.app_commands import explore; from causalcxr.command import "
     "guarded; app = typer.Typer(); app.command()(explore); "
     "sys.exit(guarded(app, sys.argv[1:], name='app'))"
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr import SCM, Cohort, Graph, Variable
-from causalcxr.app.workbench import Models, Workbench
+from causalcxr.apps.explorer.workbench import Models, Workbench
 
 SMALL = Graph.parse(
     """name: small   # a comment that survives
@@ -62,6 +62,6 @@ def slow_world() -> tuple[SCM, Cohort]:
 
 
 if __name__ == "__main__":
-    from causalcxr.app.serving import serve
+    from causalcxr.apps.explorer.serving import serve
 
     serve(bench(*slow_world(), Path(sys.argv[1])), 0, show=False)

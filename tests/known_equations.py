@@ -7,10 +7,10 @@ from torch import Tensor
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Variable
-from causalcxr.fitting import Fitted
+from causalcxr.scm.fitting import Fitted
 from causalcxr.mechanisms import Equation, Mechanism
-from causalcxr.noise import Draws
-from causalcxr.support import count_support
+from causalcxr.common.random_numbers import Draws
+from causalcxr.scm.support import count_support
 
 Law = Callable[..., Tensor]
 

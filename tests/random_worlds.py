@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable
-from causalcxr.fitting import Fitted
+from causalcxr.scm.fitting import Fitted
 from causalcxr.mechanisms import Mechanism, build
-from causalcxr.support import count_support
+from causalcxr.scm.support import count_support
 
 FLOW = {"kind": "flow", "hidden": 6, "bins": 4}
 LEVELS = {"binary": ("n", "p"), "ordinal": ("0", "1", "2", "3"), "categorical": ("a", "b", "c")}

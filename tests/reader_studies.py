@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort import Cohort
-from causalcxr.study.making import drawn_reader, make_study
-from causalcxr.study.plan import Plan, Trial
-from causalcxr.study.simulate import Simulated
+from causalcxr.apps.study.making import drawn_reader, make_study
+from causalcxr.apps.study.plan import Plan, Trial
+from causalcxr.apps.study.simulate import Simulated
 
 COMMAND = (
-    "import sys; from causalcxr.cli_study import app; from causalcxr.command import guarded; "
+    "import sys; from causalcxr.apps.cli.study_commands import app; from causalcxr.apps.cli.command import guarded; "
     "sys.exit(guarded(app, sys.argv[1:], name='study'))"
 )
 PAPER = [

@@ -26,8 +26,8 @@ from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.audit.individual import EffectFrame, effect_table
 from causalcxr.audit.intervals import clopper_pearson
 from causalcxr.audit.reader import AttributeReader, image_features
-from causalcxr.files import atomic_write
-from causalcxr.interventions import Intervention
+from causalcxr.common.files import atomic_write
+from causalcxr.graph.interventions import Intervention
 from causalcxr.sources.phantom import truth
 
 __all__ = ["main"]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from causalcxr import Cohort
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.sources.phantom.film import render
 from causalcxr.sources.phantom.patient import Patient
 

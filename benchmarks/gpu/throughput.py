@@ -19,13 +19,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
-from causalcxr.noise import Draws, record_keys
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 # Size, side, channels: pixels at 64 and 128, and latents of 512 pixels.
 CASES = [

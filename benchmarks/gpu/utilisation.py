@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.parallel import World

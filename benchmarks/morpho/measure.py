@@ -20,7 +20,7 @@ from scipy import ndimage
 from sklearn.svm import SVC
 
 from causalcxr import Cohort
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["Ruler", "plateau", "ridge"]
 

@@ -9,7 +9,7 @@ from benchmarks.morpho.models import Model, parents
 from benchmarks.morpho.world import GRAPH, load, truth
 from benchmarks.peers.editing import Edit, edits
 from causalcxr import SCM, Cohort, do
-from causalcxr.noise import Draws, record_keys
+from causalcxr.common.random_numbers import Draws, record_keys
 
 __all__ = ["Question", "questions"]
 

@@ -24,11 +24,11 @@ from scipy.stats import gamma
 
 from benchmarks.morpho.strokes import NUMBERS, SIDE, digit_lines, drawn
 from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
+from causalcxr.common.errors import CohortError
 from causalcxr.graph import Graph
-from causalcxr.images import Images, Rows
-from causalcxr.interventions import Intervention
-from causalcxr.noise import Draws, record_keys
+from causalcxr.images.images import Images, Rows
+from causalcxr.graph.interventions import Intervention
+from causalcxr.common.random_numbers import Draws, record_keys
 
 __all__ = ["GRAPH", "StrokeImages", "intensities", "load", "solved", "truth"]
 
@@ -145,7 +145,7 @@ def truth(cohort: Cohort, action: Intervention) -> Cohort:
         CohortError: If the cohort's images are not of this world, so that the noise is unknown.
 
     Example:
-        >>> from causalcxr.interventions import do
+        >>> from causalcxr.graph.interventions import do
         >>> set(truth(load(n=4), do(digit="7")).table["Digit"])
         {'7'}
     """

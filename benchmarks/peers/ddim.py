@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from causalcxr.mechanisms.base import Columns, Equation
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 from causalcxr.radit.flow import hide_some
 
 __all__ = ["DDIMEquation", "noise_loss"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from causalcxr.mechanisms.base import Equation
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["Edit", "edits"]
 

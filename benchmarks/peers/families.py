@@ -20,7 +20,7 @@ from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 __all__ = ["FAMILIES", "Family", "few_at_once", "learned", "snapshot", "solving", "weights_of"]
 

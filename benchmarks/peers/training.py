@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from causalcxr.files import atomic_write
+from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.base import Columns
-from causalcxr.progress import progress
+from causalcxr.common.progress import progress
 
 __all__ = ["SHARES", "Loss", "kept_at", "steps", "trained"]
 

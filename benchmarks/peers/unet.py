@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.transformer import RadiTConfig
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 __all__ = ["UNet"]
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from causalcxr import Graph
 from causalcxr.graph import Variable
-from causalcxr.noise import Draws, record_keys
+from causalcxr.common.random_numbers import Draws, record_keys
 
 __all__ = ["SUITES", "Node", "Suite", "mixed"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["ratio", "read_labels", "read_scores", "read_weights"]
 

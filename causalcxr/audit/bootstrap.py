@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from causalcxr.alignment import in_order, rows_by_id
+from causalcxr.common.alignment import in_order, rows_by_id
 from causalcxr.audit.draws import Draws
 from causalcxr.audit.groups import Groups
 from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
 from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
-from causalcxr.errors import CausalCXRError
-from causalcxr.ids import patient_numbers
-from causalcxr.progress import Progress
+from causalcxr.common.errors import CausalCXRError
+from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.progress import Progress
 
 __all__ = ["Validation", "bootstrap", "patient_counts"]
 

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.special import expit
 
 from causalcxr.audit.outputs import as_numbers
-from causalcxr.cohort import Cohort
-from causalcxr.cohort_input import Records, as_cohort
-from causalcxr.errors import ClassifierError
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.common.errors import ClassifierError
 
 __all__ = ["Classifier", "checked_scores"]
 
@@ -85,7 +85,7 @@ def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
     Example:
         >>> checked_scores([0.5, 2.0], 2, "net")
         Traceback (most recent call last):
-        causalcxr.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
+        causalcxr.common.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
 probabilities from 0 to 1; where these are logits, say outputs='logit'
     """
     values = as_numbers(scores, name)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.alignment import aligned
-from causalcxr.asking import names_of
+from causalcxr.common.alignment import aligned
+from causalcxr.graph.arguments import names_of
 from causalcxr.audit.classifier import Classifier, checked_scores
 from causalcxr.audit.outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
-from causalcxr.cohort import Cohort
-from causalcxr.errors import ClassifierError, nearest
-from causalcxr.images import resized
-from causalcxr.progress import progress
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import ClassifierError, nearest
+from causalcxr.images.images import resized
+from causalcxr.common.progress import progress
 
 __all__ = [
     "Classifier",
@@ -80,7 +80,7 @@ class ImageClassifier(Classifier):
             cohort.images[k : k + self.batch] for k in progress(starts, "Scoring", "images")
         )
         if _is_module(self.function):
-            from causalcxr.threads import asked_in_order
+            from causalcxr.common.threads import asked_in_order
 
             was = self.function.training
             self.function.eval()

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.alignment import rows_by_id
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.tallies import Ranked
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["bin_edges", "quantile_edges", "reliability", "roc_curve"]
 

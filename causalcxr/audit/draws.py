@@ -8,7 +8,7 @@ import pandas as pd
 
 from causalcxr.audit.intervals import Interval, bca, percentile
 from causalcxr.audit.thresholds import ThresholdRule
-from causalcxr.errors import CausalCXRError, nearest
+from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = ["METHODS", "Draws"]
 

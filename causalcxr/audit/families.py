@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["Family", "benjamini_hochberg", "holm"]
 

@@ -15,9 +15,9 @@ from causalcxr.audit.classifiers import Classifier
 from causalcxr.audit.gates import changed_by
 from causalcxr.audit.groups import find_groups
 from causalcxr.audit.named import described
-from causalcxr.cohort import Cohort
-from causalcxr.interventions import Intervention, do
-from causalcxr.scm import SCM
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.graph.interventions import Intervention, do
+from causalcxr.scm.scm import SCM
 
 __all__ = ["smallest_flips"]
 

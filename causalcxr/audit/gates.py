@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.reader import AttributeReader
-from causalcxr.cohort import Cohort
-from causalcxr.errors import AuditError
-from causalcxr.graph import Graph
-from causalcxr.support import equal
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import AuditError
+from causalcxr.graph.graph import Graph
+from causalcxr.scm.support import equal
 
 __all__ = ["GATES", "Gates", "amplification", "changed_by", "judge"]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from causalcxr.audit.families import benjamini_hochberg, holm
 from causalcxr.audit.measures import MEASURES
 from causalcxr.audit.observed import Observed
-from causalcxr.errors import AuditError, nearest
+from causalcxr.common.errors import AuditError, nearest
 
 __all__ = ["hypotheses"]
 

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
-from causalcxr.alignment import rows_by_id
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio, read_labels, read_scores
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = [
     "AurocTest",

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["AGE_EDGES", "UNKNOWN", "levels_of"]
 

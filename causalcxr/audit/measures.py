@@ -6,11 +6,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from causalcxr.alignment import rows_by_id
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.curves import bin_edges, quantile_edges, reliability, roc_curve
 from causalcxr.audit.tallies import Ranked, Tally
-from causalcxr.errors import CausalCXRError, nearest
+from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = [
     "MEASURES",

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from causalcxr.asking import names_of
-from causalcxr.cohort import Cohort
-from causalcxr.columns import frame
-from causalcxr.errors import AuditError, CausalCXRError, nearest
-from causalcxr.graph import Graph
+from causalcxr.graph.arguments import names_of
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.columns import frame
+from causalcxr.common.errors import AuditError, CausalCXRError, nearest
+from causalcxr.graph.graph import Graph
 
 __all__ = ["by_names", "described", "label_of"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from causalcxr.errors import ClassifierError
+from causalcxr.common.errors import ClassifierError
 
 __all__ = ["as_numbers", "one_array"]
 
@@ -53,7 +53,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     Example:
         >>> as_numbers(["0,3"], "net")
         Traceback (most recent call last):
-        causalcxr.errors.ClassifierError: classifier 'net': the score at position 0 is the text \
+        causalcxr.common.errors.ClassifierError: classifier 'net': the score at position 0 is the text \
 '0,3'; return numbers, such as 0.3
     """
     cells = np.asarray(values)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import Action, action_of, check_options, names_of
+from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.audit.gates import Gates, changed_by, judge
 from causalcxr.audit.reader import AttributeReader
-from causalcxr.cohort import Cohort
-from causalcxr.cohort_input import Records, as_cohort
-from causalcxr.errors import AuditError
-from causalcxr.graph import Graph
-from causalcxr.interventions import BoundIntervention, Intervention
-from causalcxr.model_images import ModelImages
-from causalcxr.scm import SCM
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.common.errors import AuditError
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import BoundIntervention, Intervention
+from causalcxr.scm.model_images import ModelImages
+from causalcxr.scm.scm import SCM
 
 __all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
 

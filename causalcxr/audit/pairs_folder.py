@@ -17,17 +17,18 @@ from typing import Any
 import pandas as pd
 
 from causalcxr.audit.gates import GATES, Gates
-from causalcxr.audit.pairs import Pairs, Worlds
+from causalcxr.audit.pairs import Pairs
+from causalcxr.audit.making_pairs import Worlds
 from causalcxr.audit.reader import AttributeReader
-from causalcxr.cohort import Cohort
-from causalcxr.errors import AuditError
-from causalcxr.files import atomic_write
-from causalcxr.graph import Graph
-from causalcxr.interventions import Intervention
-from causalcxr.progress import progress
-from causalcxr.result_digests import Digests
-from causalcxr.result_folder import Draft, ResultFolder
-from causalcxr.spreadsheet import csv_text, unmarked_table
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import AuditError
+from causalcxr.common.files import atomic_write
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import Intervention
+from causalcxr.common.progress import progress
+from causalcxr.common.result_digests import Digests
+from causalcxr.common.result_folder import Draft, ResultFolder
+from causalcxr.common.spreadsheet import csv_text, unmarked_table
 
 __all__ = ["SCHEMA", "load_pairs", "pairs_result", "save_pairs", "write_pairs"]
 
@@ -140,7 +141,7 @@ def load_pairs(folder: Path) -> Pairs:
 
 def _write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
     """Write each world, whole or not at all; one that an interrupted job has written stays."""
-    module = import_module("causalcxr.sources.folder")
+    module = import_module("causalcxr.cohort.saved")
     told = json.loads(json.dumps(about))
     for name, cohort in progress(list(worlds.items()), "Making pairs", "worlds"):
         if not module.recognises(place / name):

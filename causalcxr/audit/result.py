@@ -10,15 +10,15 @@ import pandas as pd
 
 from causalcxr.audit.observed import Observed
 from causalcxr.audit.pairs import Pairs
-from causalcxr.errors import AuditError, nearest
-from causalcxr.files import atomic_write
-from causalcxr.result import Shown, content_folder
-from causalcxr.result_folder import ResultFolder
-from causalcxr.spreadsheet import csv_text
+from causalcxr.common.errors import AuditError, nearest
+from causalcxr.common.files import atomic_write
+from causalcxr.common.result import Shown, content_folder
+from causalcxr.common.result_folder import ResultFolder
+from causalcxr.common.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from causalcxr.audit.stress_result import Stress
-    from causalcxr.page import Page
+    from causalcxr.common.figure import Page
 
 __all__ = ["Audit", "audit_folder"]
 
@@ -133,7 +133,7 @@ class Audit(Shown):
         Args:
             path: A file to write the picture to, PNG.
         """
-        from causalcxr.bar_page import bars
+        from causalcxr.common.bar_chart import bars
 
         rows = self.effects[self.effects["kind"] == "total"]
         return bars(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import names_of
+from causalcxr.graph.arguments import names_of
 from causalcxr.audit.groups import UNKNOWN, levels_of
-from causalcxr.errors import AuditError, nearest
-from causalcxr.interventions import Intervention, do
+from causalcxr.common.errors import AuditError, nearest
+from causalcxr.graph.interventions import Intervention, do
 
 __all__ = ["Acted", "Reweighted", "Shift", "acquisition", "demographics", "prevalence", "severity"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from causalcxr.errors import AuditError
-from causalcxr.files import atomic_write
-from causalcxr.page import Page
-from causalcxr.result import Shown, content_folder
-from causalcxr.result_folder import ResultFolder
-from causalcxr.spreadsheet import csv_text
+from causalcxr.common.errors import AuditError
+from causalcxr.common.files import atomic_write
+from causalcxr.common.figure import Page
+from causalcxr.common.result import Shown, content_folder
+from causalcxr.common.result_folder import ResultFolder
+from causalcxr.common.spreadsheet import csv_text
 
 __all__ = ["Stress", "stress_folder"]
 

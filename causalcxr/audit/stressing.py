@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.asking import actions_of, check_options, names_of
+from causalcxr.graph.arguments import actions_of, check_options, names_of
 from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
@@ -19,13 +19,13 @@ from causalcxr.audit.search import worst_groups
 from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stress_result import Stress
 from causalcxr.audit.thresholds import ThresholdRule
-from causalcxr.cohort import Cohort
-from causalcxr.cohort_input import Records, as_cohort
-from causalcxr.errors import AuditError
-from causalcxr.interventions import Intervention, do
-from causalcxr.model_folder import versions
-from causalcxr.progress import progress
-from causalcxr.scm import SCM
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.common.errors import AuditError
+from causalcxr.graph.interventions import Intervention, do
+from causalcxr.common.versions import versions
+from causalcxr.common.progress import progress
+from causalcxr.scm.scm import SCM
 
 __all__ = ["stress"]
 

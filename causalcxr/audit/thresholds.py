@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.alignment import rows_by_id
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.tallies import Ranked
-from causalcxr.errors import CausalCXRError, nearest
+from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = ["KINDS", "ThresholdRule"]
 

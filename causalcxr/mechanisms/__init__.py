@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.errors import MechanismError, nearest
-from causalcxr.graph import Variable
-from causalcxr.mechanism_spec import add_kind
+from causalcxr.common.errors import MechanismError, nearest
+from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_spec import add_kind
 from causalcxr.mechanisms.base import Columns, Equation, History, Mechanism
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def register(
     Example:
         >>> register("flow", "package.module:Mine", types=["continuous"])
         Traceback (most recent call last):
-        causalcxr.errors.GraphError: mechanism 'flow' is built in; choose another name
+        causalcxr.common.errors.GraphError: mechanism 'flow' is built in; choose another name
     """
     add_kind(kind, types, options)
     REGISTRY[kind] = home

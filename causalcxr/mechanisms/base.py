@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError, nearest
-from causalcxr.graph import Variable
+from causalcxr.common.errors import MechanismError, nearest
+from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.training import History, fit_mechanism
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["Columns", "Equation", "History", "Mechanism", "chunks"]
 

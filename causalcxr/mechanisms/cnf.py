@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.cells import log_density
 from causalcxr.mechanisms.conditioner import Conditioner, linear
 from causalcxr.radit.solvers import carry, on_lattice, solver, times

@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["check_mechanism"]
 

@@ -25,9 +25,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.base import chunks
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["draw_noise", "lift", "to_lift", "to_noise"]
 

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from causalcxr.errors import GraphError, MechanismError
-from causalcxr.graph import Variable
-from causalcxr.mechanism_spec import MechanismSpec
+from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_spec import MechanismSpec
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["DerivedEquation", "DerivedMechanism"]
 

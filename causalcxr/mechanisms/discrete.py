@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
-from causalcxr.graph import Variable
+from causalcxr.common.errors import MechanismError
+from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.base import Columns, Mechanism
 from causalcxr.mechanisms.conditioner import Conditioner, Rates
 from causalcxr.mechanisms.couplings import (

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError
-from causalcxr.graph import Variable
+from causalcxr.common.errors import MechanismError
+from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.quantile import QuantileNormal, Standard
 
 __all__ = ["ParentEncoder"]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
-from causalcxr.graph import Variable
+from causalcxr.common.errors import MechanismError
+from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
 from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
 from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
@@ -20,7 +20,7 @@ from causalcxr.mechanisms.encoding import ParentEncoder
 from causalcxr.mechanisms.quantile import QuantileNormal, is_skewed
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.spline import SplineKernel
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["FlowEquation", "FlowMechanism"]
 

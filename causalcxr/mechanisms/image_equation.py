@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from causalcxr.errors import MechanismError, nearest
+from causalcxr.common.errors import MechanismError, nearest
 from causalcxr.mechanisms.base import Columns, Equation
-from causalcxr.noise import Draws
-from causalcxr.progress import Progress
+from causalcxr.common.random_numbers import Draws
+from causalcxr.common.progress import Progress
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import carry, on_lattice, solver, times

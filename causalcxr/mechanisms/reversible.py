@@ -5,8 +5,8 @@ from torch import Tensor
 
 from causalcxr.mechanisms.base import chunks
 from causalcxr.mechanisms.cells import push_cell, truncated_normal
-from causalcxr.mechanisms.flow import FlowEquation
-from causalcxr.noise import Draws
+from causalcxr.mechanisms.flow_equation import FlowEquation
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["PairEquation"]
 

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
-from causalcxr.graph import Variable
-from causalcxr.variables import LARGEST
+from causalcxr.common.errors import MechanismError
+from causalcxr.graph.graph import Variable
+from causalcxr.graph.variables import LARGEST
 
 __all__ = ["Rounding"]
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from zuko.transforms import MonotonicRQSTransform
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.cells import MonotoneMap, log_density
 from causalcxr.mechanisms.conditioner import Conditioner
-from causalcxr.threads import BUNDLE
+from causalcxr.common.threads import BUNDLE
 
 __all__ = ["PlainSplineMap", "SplineKernel", "SplineMap"]
 

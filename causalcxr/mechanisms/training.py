@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.learning_rate import learning_rate
-from causalcxr.threads import one_thread
+from causalcxr.common.threads import one_thread
 
 if TYPE_CHECKING:
     from causalcxr.mechanisms.base import Columns, Mechanism

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from causalcxr.alignment import rows_by_id
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.bootstrap import percentile, resampled
 from causalcxr.metrics.inputs import read_patients
 

@@ -13,8 +13,8 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from causalcxr.alignment import rows_by_id
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.inputs import Array, read_images, same_length
 from causalcxr.metrics.similarity import l1

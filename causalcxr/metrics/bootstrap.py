@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from causalcxr.alignment import rows_by_id
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_patients
 
 __all__ = ["Interval", "mean_interval", "percentile", "resampled", "summary"]

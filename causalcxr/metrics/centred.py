@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import row_blocks
 
 __all__ = ["Centred", "Watch", "centred", "distances", "products"]

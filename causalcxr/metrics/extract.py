@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from causalcxr.errors import CausalCXRError, nearest
-from causalcxr.images import Images, as_images
+from causalcxr.common.errors import CausalCXRError, nearest
+from causalcxr.images.images import Images, as_images
 from causalcxr.metrics.inputs import row_blocks
 from causalcxr.radit.features import load_features
-from causalcxr.threads import asked_in_order
+from causalcxr.common.threads import asked_in_order
 
 __all__ = ["PREPROCESSING", "Extractor", "chexgenbench", "extract", "feature_batches"]
 

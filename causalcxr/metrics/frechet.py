@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_vectors, row_blocks
 
 __all__ = ["Moments", "frechet", "frechet_of"]

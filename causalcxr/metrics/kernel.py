@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.centred import Centred, centred, products
 from causalcxr.metrics.inputs import Array, read_vectors, row_blocks
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from causalcxr.alignment import rows_by_id
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.centred import distances
 from causalcxr.metrics.inputs import (
     Array,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_vectors
 from causalcxr.metrics.neighbours import neighbours, others
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.centred import Centred, Watch, centred, distances, products
 from causalcxr.metrics.inputs import Array, read_vectors
 

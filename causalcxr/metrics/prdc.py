@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.centred import Centred, Watch, centred, distances, products
 from causalcxr.metrics.inputs import Array, read_vectors
 from causalcxr.metrics.neighbours import radii, squared_below, squared_limit

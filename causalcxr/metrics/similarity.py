@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, normalize, pad
 
-from causalcxr.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_images, row_blocks, same_length
 from causalcxr.radit.features import load_features
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 
 __all__ = ["Autoencoder"]
 

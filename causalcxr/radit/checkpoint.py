@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from causalcxr.errors import ModelError
-from causalcxr.files import atomic_file, remove_litter
-from causalcxr.locks import exclusive
+from causalcxr.common.errors import ModelError
+from causalcxr.common.files import atomic_file, remove_litter
+from causalcxr.common.locks import exclusive
 from causalcxr.radit.parallel import spread, whole
 
 __all__ = ["NotFinite", "Part", "alone", "read_checkpoint", "write_checkpoint"]

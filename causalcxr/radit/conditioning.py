@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 __all__ = ["Conditioner"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import ModelError
+from causalcxr.common.errors import ModelError
 from causalcxr.radit.weights import BUNDLED, content_hash
-from causalcxr.tensors import load_tensors, save_tensors
+from causalcxr.common.tensors import load_tensors, save_tensors
 
 __all__ = ["VERSION", "Features", "load_features", "save_features"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from causalcxr.errors import ModelError
+from causalcxr.common.errors import ModelError
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.pretrained import local_model, needed
 

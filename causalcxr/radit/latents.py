@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError, ModelError
-from causalcxr.files import atomic_write, read_text, remove_litter
-from causalcxr.locks import exclusive
-from causalcxr.progress import progress
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError, ModelError
+from causalcxr.common.files import atomic_write, read_text, remove_litter
+from causalcxr.common.locks import exclusive
+from causalcxr.common.progress import progress
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.weights import content_hash
-from causalcxr.tensors import sha256
+from causalcxr.common.tensors import sha256
 
 __all__ = ["Latents", "cache_latents"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from causalcxr.errors import ModelError
+from causalcxr.common.errors import ModelError
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
 

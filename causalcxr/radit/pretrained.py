@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from causalcxr.errors import ModelError, install
+from causalcxr.common.errors import ModelError, install
 
 __all__ = ["local_model", "needed"]
 
@@ -25,7 +25,7 @@ def needed(library: str) -> ModuleType:
         '1'
         >>> needed("nowhere")
         Traceback (most recent call last):
-        causalcxr.errors.ModelError: nowhere is not installed; in the folder of ...
+        causalcxr.common.errors.ModelError: nowhere is not installed; in the folder of ...
     """
     try:
         return import_module(library)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from causalcxr.errors import ModelError
+from causalcxr.common.errors import ModelError
 from causalcxr.radit.pretrained import local_model
 
 if TYPE_CHECKING:

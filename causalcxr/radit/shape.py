@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from causalcxr.errors import ModelError, nearest
+from causalcxr.common.errors import ModelError, nearest
 
 __all__ = ["SIZES", "RadiTConfig"]
 

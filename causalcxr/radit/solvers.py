@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError, nearest
+from causalcxr.common.errors import MechanismError, nearest
 
 __all__ = ["SOLVERS", "carry", "on_lattice", "solver", "times"]
 

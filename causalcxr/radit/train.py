@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from causalcxr.errors import MechanismError
-from causalcxr.files import atomic_write
-from causalcxr.progress import resuming
+from causalcxr.common.errors import MechanismError
+from causalcxr.common.files import atomic_write
+from causalcxr.common.progress import resuming
 from causalcxr.radit.batches import Order, ahead
 from causalcxr.radit.checkpoint import alone
 from causalcxr.radit.optimisers import rate

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from causalcxr.errors import MechanismError, nearest
+from causalcxr.common.errors import MechanismError, nearest
 from causalcxr.radit.pairing import PAIRINGS
 
 __all__ = ["TrainConfig"]
@@ -54,7 +54,7 @@ class TrainConfig:
     Example:
         >>> TrainConfig(batch=0)
         Traceback (most recent call last):
-        causalcxr.errors.MechanismError: training: batch is 0; expected at least 1
+        causalcxr.common.errors.MechanismError: training: batch is 0; expected at least 1
     """
 
     steps: int = 6000

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError
+from causalcxr.common.errors import MechanismError
 from causalcxr.radit.batches import EPOCHS
 from causalcxr.radit.checkpoint import NotFinite, Part, read_checkpoint, write_checkpoint
 from causalcxr.radit.flow import velocity_loss

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.shape import SIZES, RadiTConfig
-from causalcxr.variables import Variable
+from causalcxr.graph.variables import Variable
 
 __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 

@@ -26,7 +26,7 @@ from torch.nn.functional import (
     softplus,
 )
 
-from causalcxr.errors import ModelError, nearest
+from causalcxr.common.errors import ModelError, nearest
 from causalcxr.radit.autoencoder import Autoencoder
 
 __all__ = ["SHAPES", "RadVAE", "RadVAEConfig"]

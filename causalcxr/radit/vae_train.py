@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from causalcxr.errors import MechanismError, ModelError
-from causalcxr.progress import progress, resuming
+from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.progress import progress, resuming
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.batches import EPOCHS, Order

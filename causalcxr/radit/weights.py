@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from causalcxr.errors import ModelError
+from causalcxr.common.errors import ModelError
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
-from causalcxr.tensors import load_tensors, save_tensors, sha256
-from causalcxr.variables import Variable
+from causalcxr.common.tensors import load_tensors, save_tensors, sha256
+from causalcxr.graph.variables import Variable
 
 __all__ = ["BUNDLED", "VERSION", "adopt_weights", "content_hash", "resolve", "save_radit"]
 

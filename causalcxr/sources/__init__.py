@@ -1,7 +1,7 @@
 """Where cohorts come from: one module a source.
 
 A source is a module with `load(path, **options) -> Cohort` and, if it reads files,
-`recognises(path) -> bool`. One that declares a published data set (`causalcxr.sources.contract`)
+`recognises(path) -> bool`. One that declares a published data set (`causalcxr.sources.source`)
 also has `harmonise(path, policy) -> Harmonised`, which says what was done to each row.
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, nearest
 
 if TYPE_CHECKING:  # the processes that decode images need none of it
-    from causalcxr.cohort import Cohort
+    from causalcxr.cohort.cohort import Cohort
     from causalcxr.sources.harmonised import Harmonised
     from causalcxr.sources.policy import Policy
 
@@ -44,7 +44,7 @@ def load(spec: str | Path, **options: Any) -> "Cohort":
     Example:
         >>> load("fantom")
         Traceback (most recent call last):
-        causalcxr.errors.CohortError: no source or path 'fantom'; did you mean 'phantom'?
+        causalcxr.common.errors.CohortError: no source or path 'fantom'; did you mean 'phantom'?
     """
     if isinstance(spec, str) and spec in NAMED:
         return _source(spec).load(options.pop("path", None), **options)
@@ -80,7 +80,7 @@ def harmonise(
     Example:
         >>> harmonise("nowhere", name="padchst")
         Traceback (most recent call last):
-        causalcxr.errors.CohortError: no data set 'padchst'; did you mean 'padchest'?
+        causalcxr.common.errors.CohortError: no data set 'padchst'; did you mean 'padchest'?
     """
     if name is not None and name not in DECLARED:
         hint = nearest(name, DECLARED) or f"; there are {', '.join(DECLARED)}"

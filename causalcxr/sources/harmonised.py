@@ -9,10 +9,10 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
-from causalcxr.images import FileImages, Images
-from causalcxr.splits import draw_splits
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.images.images import FileImages, Images
+from causalcxr.cohort.splits import draw_splits
 
 __all__ = ["Harmonised", "ImagePaths", "Ledger", "Rule", "combined"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.progress import progress
+from causalcxr.common.progress import progress
 from causalcxr.sources.harmonised import ImagePaths, Ledger
-from causalcxr.sources.listing import leads_out, names_within
-from causalcxr.sources.rows_of import Rows
+from causalcxr.common.listing import leads_out, names_within
+from causalcxr.sources.source_rows import Rows
 
 __all__ = ["ImageFiles"]
 

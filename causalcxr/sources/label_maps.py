@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from causalcxr.errors import CohortError, GraphError, nearest
-from causalcxr.files import read_text
-from causalcxr.graph_yaml import compose, plain, telling_lines
+from causalcxr.common.errors import CohortError, GraphError, nearest
+from causalcxr.common.files import read_text
+from causalcxr.graph.yaml_file import compose, plain, telling_lines
 from causalcxr.sources.policy import ABNORMAL, BLANK, FINDINGS, UNLISTED, P
 
 __all__ = ["LabelMap", "bundled"]

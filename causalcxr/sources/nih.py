@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort import Cohort
-from causalcxr.errors import CohortError
-from causalcxr.images import FileImages
-from causalcxr.rows import shown
-from causalcxr.sources.contract import Source, Table
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.images.images import FileImages
+from causalcxr.cohort.rows import shown
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.label_maps import bundled
-from causalcxr.sources.listing import leads_out, names_within
+from causalcxr.common.listing import leads_out, names_within
 from causalcxr.sources.policy import BLANK, UNLISTED, P, Policy
-from causalcxr.sources.reading import read_columns
-from causalcxr.sources.readings import age, levels, listed, sex
-from causalcxr.sources.rows_of import Rows
-from causalcxr.splits import check_splits, draw_splits
+from causalcxr.sources.csv_reader import read_columns
+from causalcxr.sources.variable_readers import age, levels, listed, sex
+from causalcxr.sources.source_rows import Rows
+from causalcxr.cohort.splits import check_splits, draw_splits
 
 __all__ = ["FINDINGS", "OTHERS", "SOURCE", "harmonise", "load", "recognises"]
 

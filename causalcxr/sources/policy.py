@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, nearest
 from causalcxr.sources.harmonised import Ledger
 
 __all__ = [
@@ -88,7 +88,7 @@ class Policy:
     Example:
         >>> Policy(uncertain="u_one")
         Traceback (most recent call last):
-        causalcxr.errors.CohortError: policy: uncertain='u_one'; one of raw, u_zeros, u_ones, \
+        causalcxr.common.errors.CohortError: policy: uncertain='u_one'; one of raw, u_zeros, u_ones, \
 u_ignore; did you mean 'u_ones'?
         >>> Policy.parse({"labels": "negbio"}).labels
         'negbio'

@@ -8,7 +8,7 @@ import pandas as pd
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.label_maps import bundled
 from causalcxr.sources.policy import Policy
-from causalcxr.sources.rows_of import Rows
+from causalcxr.sources.source_rows import Rows
 
 __all__ = ["RACES", "one_race", "race", "race_in"]
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.files import read_text
-from causalcxr.graph_yaml import compose, plain
-from causalcxr.progress import progress
+from causalcxr.common.files import read_text
+from causalcxr.graph.yaml_file import compose, plain
+from causalcxr.common.progress import progress
 from causalcxr.sources.policy import BLANK, FINDINGS, PATHOLOGIES, UNCERTAIN, N, P
 
 __all__ = ["label_report", "label_reports"]

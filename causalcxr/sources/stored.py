@@ -1,5 +1,5 @@
-"""A store, as a source of cohorts; see `causalcxr.store`."""
+"""A store, as a source of cohorts; see `causalcxr.sources.store`."""
 
-from causalcxr.store.reading import load, recognises
+from causalcxr.sources.store.reading import load, recognises
 
 __all__ = ["load", "recognises"]

@@ -25,7 +25,7 @@ def verbs(group: Any, words: str = "causalcxr") -> Iterable[tuple[str, Any]]:
 
 def command_line() -> Any:
     """Return the command line as one tree of commands."""
-    from causalcxr.cli import app
+    from causalcxr.apps.cli.main import app
 
     return typer.main.get_command(app)
 

@@ -18,8 +18,8 @@ from causalcxr.audit.report import (
     words,
 )
 from causalcxr.audit.report.forest import WIDTH
-from causalcxr.files import atomic_write
-from causalcxr.marking import MARK
+from causalcxr.common.files import atomic_write
+from causalcxr.images.synthetic_mark import MARK
 
 if TYPE_CHECKING:
     from causalcxr.audit.result import Audit

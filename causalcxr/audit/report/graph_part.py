@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from causalcxr.audit.report.words import shortened
-from causalcxr.drawing import Scene, scene
-from causalcxr.layout import Box
+from causalcxr.graph.drawing import Scene, scene
+from causalcxr.graph.layout import Box
 
 if TYPE_CHECKING:
     from causalcxr.audit.result import Audit
-    from causalcxr.graph import Graph
+    from causalcxr.graph.graph import Graph
 
 __all__ = ["Acted", "acted", "reach"]
 

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 
 from causalcxr.audit.report.words import printable
-from causalcxr.page import Page
+from causalcxr.common.figure import Page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ import pandas as pd
 from PIL import Image
 
 from causalcxr.audit.report.words import number, shortened
-from causalcxr.comparison import Comparison
-from causalcxr.export_picture import marked
+from causalcxr.cohort.comparison import Comparison
+from causalcxr.images.marked_png import marked
 
 if TYPE_CHECKING:
     from causalcxr.audit.result import Audit

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from causalcxr.noise import Draws, record_keys
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.sources.phantom.population import Population, population, sample_noise
 from causalcxr.sources.phantom.tables import DEVICES
 from causalcxr.sources.phantom.world import World

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort import Cohort
-from causalcxr.cohort_input import Records, as_cohort
-from causalcxr.errors import CohortError
-from causalcxr.graph import Graph
-from causalcxr.interventions import Intervention
-from causalcxr.noise import Draws, record_keys
-from causalcxr.rows import shown
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import Intervention
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.cohort.rows import shown
 from causalcxr.sources.phantom.images import BITS, PhantomImages
 from causalcxr.sources.phantom.patient import NUMBERS, Patient
 from causalcxr.sources.phantom.population import ROOTS, population, sample_noise
@@ -189,7 +189,7 @@ def truth(
             if draws are asked for and the table misses a value, or has labels that are wrong.
 
     Example:
-        >>> from causalcxr.interventions import do
+        >>> from causalcxr.graph.interventions import do
         >>> many = truth(load(n=3), do(sex="M"), draws=4)
         >>> len(many), many.index.names, set(many.table["Sex"])
         (12, FrozenList(['record', 'draw']), {'M'})

@@ -7,7 +7,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 
 __all__ = ["NUMBERS", "SIDES", "VESSELS", "Habitus", "Patient"]
 
@@ -49,7 +49,7 @@ class Patient:
         draws: The exogenous numbers of these records.
 
     Example:
-        >>> from causalcxr.noise import record_keys
+        >>> from causalcxr.common.random_numbers import record_keys
         >>> import pandas as pd
         >>> draws = Draws(record_keys(pd.RangeIndex(2)), seed=0)
         >>> Patient({"Edema": torch.tensor([0.0, 1.0])}, draws).has("Edema").tolist()

@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from causalcxr.errors import CohortError
-from causalcxr.noise import Draws, record_keys
+from causalcxr.common.errors import CohortError
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.sources.phantom.laws import (
     Chance,
     FindingLaw,

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from causalcxr.noise import Draws
+from causalcxr.common.random_numbers import Draws
 from causalcxr.sources.phantom.population import none_of, population
 from causalcxr.sources.phantom.tables import (
     DATASETS,

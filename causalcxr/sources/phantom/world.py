@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from causalcxr.errors import CohortError, nearest
-from causalcxr.mechanism_spec import FrozenDict
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.sources.phantom.tables import GRAPHS, LEVELS, PATHOLOGIES
-from causalcxr.variables import same_name
+from causalcxr.graph.variables import same_name
 
 __all__ = ["World"]
 

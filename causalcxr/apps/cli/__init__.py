@@ -1,0 +1,3 @@
+"""The command line: one module of commands for each group."""
+
+__all__: list[str] = []

@@ -1,0 +1,144 @@
+"""Answers on the disk: a table, a picture, or a folder with both and a manifest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from causalcxr.common.errors import CohortError
+from causalcxr.common.files import atomic_write
+from causalcxr.common.locks import exclusive
+from causalcxr.common.versions import versions
+from causalcxr.common.result_digests import content_identity
+from causalcxr.common.result_folder import ResultFolder, cannot_write
+from causalcxr.common.spreadsheet import headed_csv
+
+__all__ = ["Answer", "check_place", "write_answer"]
+
+_KIND = "causalcxr answer"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is written.
+
+    Args:
+        question: The verb.
+        tables: By name, the one that a .csv gets first.
+        about: What was asked of what, for the manifest: JSON.
+        page: What can be looked at, if anything.
+    """
+
+    question: str
+    tables: Mapping[str, pd.DataFrame]
+    about: Mapping[str, Any]
+    page: Figure | None = None
+
+
+def check_place(out: Path, *, drawn: bool) -> None:
+    """Refuse a place that an answer cannot go to, before it is worked out.
+
+    Args:
+        out: A file that ends in .csv or .png, or a folder: new, empty, or of an earlier answer.
+        drawn: Whether the question has a picture.
+
+    Raises:
+        CohortError: Naming the place and what would do.
+
+    Example:
+        >>> check_place(Path("effect.png"), drawn=False)
+        Traceback (most recent call last):
+        ...
+        causalcxr.common.errors.CohortError: effect.png: this question has no picture; give a .csv or ...
+    """
+    allowed = "a .csv, a .png or a folder" if drawn else "a .csv or a folder"
+    if out.suffix == ".png" and not drawn:
+        raise CohortError(f"{out}: this question has no picture; give {allowed}")
+    if out.suffix in (".csv", ".png"):
+        if out.is_dir():
+            raise CohortError(f"{out}: this is a folder; give the name of a file")
+    elif out.is_file() or out.suffix in (".html", ".json", ".pdf", ".svg"):
+        raise CohortError(f"{out}: no such format; give {allowed}")
+    else:
+        _folder(out).check_foreign()
+
+
+def write_answer(answer: Answer, out: Path, *, overwrite: bool = False) -> dict[Path, str]:
+    """Write an answer; of a folder the manifest comes last, and says that all is there.
+
+    Args:
+        answer: What to write.
+        out: See `check_place`.
+        overwrite: Replace the answer that is there, even the same one.
+
+    Returns:
+        What was written, with a few words about each.
+
+    Raises:
+        CohortError: If the place will not do, or cannot be written.
+    """
+    check_place(out, drawn=answer.page is not None)
+    if out.suffix == ".csv":
+        (name, table), *_ = answer.tables.items()
+        return {
+            _write_file(out, headed_csv(table).encode(), overwrite): f"{len(table):,} rows: {name}"
+        }
+    if out.suffix == ".png":
+        return {_write_file(out, answer.page.png(), overwrite): "picture"}
+    return _write_folder(answer, out, overwrite)
+
+
+def _write_file(out: Path, content: bytes, overwrite: bool) -> Path:
+    """Write a file, unless it is there; another one is replaced only if asked."""
+    busy = CohortError(f"{out}: another process is writing it at this moment; wait for its end")
+    path = out.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.parent / f".{path.name}.lock", busy):
+            for left in path.parent.glob(f".{escape(path.name[:60])}.*.tmp"):
+                left.unlink(missing_ok=True)
+            if path.exists() and path.read_bytes() == content:
+                return out
+            if path.exists() and not overwrite:
+                raise CohortError(
+                    f"{out}: exists already, with other content; give another name, or --overwrite"
+                )
+            return atomic_write(out, content)
+    except OSError as fault:
+        raise cannot_write(out, fault) from None
+
+
+def _folder(out: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:
+    return ResultFolder(out, _KIND, "an answer", identity, overwrite)
+
+
+def _write_folder(answer: Answer, folder: Path, overwrite: bool) -> dict[Path, str]:
+    texts = {f"{n.replace(' ', '-')}.csv": headed_csv(table) for n, table in answer.tables.items()}
+    files = {
+        name: f"{len(t):,} rows" for name, t in zip(texts, answer.tables.values(), strict=True)
+    }
+    if answer.page is not None:
+        files[f"{answer.question}.png"] = "picture"
+    content = content_identity([*texts, *texts.values()])
+    identity = {"question": answer.question, **answer.about, **content}
+    with _folder(folder, identity, overwrite).writing() as draft:
+        if not draft.complete:
+            for name, text in texts.items():
+                atomic_write(draft.place / name, text)
+            if answer.page is not None:
+                atomic_write(draft.place / f"{answer.question}.png", answer.page.png())
+            about = {
+                "question": answer.question,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "asked": dict(answer.about),
+                "files": list(files),
+                "versions": versions(),
+            }
+            draft.finish(about)
+    files["manifest.json"] = "what was asked of what"
+    return {folder / name: words for name, words in files.items()}

@@ -1,0 +1,158 @@
+"""What can be taken along: the pair as PNG or DICOM, the answer as JSON, the line of Python."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalcxr.apps.explorer.doubt import Doubt
+from causalcxr.apps.explorer.pictures import pair_png
+from causalcxr.apps.explorer.question import Answer, Visit
+from causalcxr.common.errors import CohortError
+from causalcxr.apps.export.exporting import no_older
+from causalcxr.apps.export.dicom import secondary_capture
+from causalcxr.apps.export.provenance import Provenance, Pseudonyms, SyntheticImage
+from causalcxr.images.synthetic_mark import MARK, hardly_differs
+from causalcxr.common.versions import versions
+from causalcxr.apps.cli.twin_folder import solver_of
+
+__all__ = ["Pair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A factual image and its twin, (H, W) uint16 each."""
+
+    factual: np.ndarray
+    twin: np.ndarray
+
+    def png(self, about: Provenance, *, synthetic: bool = True) -> bytes:
+        """Return both as one picture, marked where one of them is synthetic."""
+        return pair_png(self.factual, self.twin, about.derivation, synthetic=synthetic)
+
+    @property
+    def same(self) -> bool:
+        """Whether both are equal in every pixel."""
+        return bool((self.factual == self.twin).all())
+
+
+def provenance_of(visit: Visit, answer: Answer) -> Provenance:
+    """Return how the twin was made."""
+    model, graph = visit.model, visit.model.graph
+    hashes = {name: fitted.hash for name, fitted in model.fitted.items()}
+    options = {name: graph[name].mechanism.options for name in graph.tabular}
+    return Provenance(
+        "counterfactual",
+        answer.question.action.bind(graph).to_json()["do"],
+        graph.name,
+        graph.hash,
+        solver_of(model),
+        visit.seed,
+        hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
+        {
+            "hold": [graph.find(name) for name in answer.question.hold],
+            "beyond_range": answer.question.beyond_range,
+            "coupling": {n: o["coupling"] for n, o in options.items() if "coupling" in o},
+            "versions": versions(),
+        },
+    )
+
+
+def answer_json(visit: Visit, answer: Answer, doubt: Doubt, code: str) -> bytes:
+    """Return the table, what it rests on and how it was made."""
+    told: dict[str, Any] = {
+        "mark": MARK,
+        "record": str(visit.patient.records[0]),
+        "source": visit.patient.source,
+        **answer.to_json(),
+        **doubt.to_json(),
+        "python": code,
+        "provenance": provenance_of(visit, answer).to_json(),
+    }
+    return (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def python_text(code: str) -> bytes:
+    """Return a small program around the line that asks the same."""
+    names = "import causalcxr as cx\nimport pandas as pd\n\nfrom causalcxr import do\n\n"
+    return f"{names}twins = {code}\nprint(twins.table.T)\n".encode()
+
+
+def pair_dicom(visit: Visit, answer: Answer, pair: Pair, key: bytes) -> bytes:
+    """Return the twin as DICOM in a .zip, and the factual image where it is synthetic, too.
+
+    A patient's own image is never written: its header would be made up. Nor is a twin that is the
+    patient's own image, or within one grey level of 8 bits of it in every pixel.
+
+    Args:
+        visit: The patient and the model.
+        answer: What was asked.
+        pair: Both images.
+        key: Secret random bytes, of which the new identifiers are made.
+
+    Raises:
+        CohortError: If the twin is, or looks like, the patient's own image.
+    """
+    if not visit.synthetic and hardly_differs(pair.twin, pair.factual):
+        told = "equals" if pair.same else "is within one grey level of 8 bits of"
+        raise CohortError(
+            f"the twin {told} the patient's own radiograph, it is not exported as synthetic; ask "
+            "what changes the image"
+        )
+    about, ids = provenance_of(visit, answer), Pseudonyms(key)
+    facts = {line.name: line.factual for line in answer.lines}
+    twin = {line.name: line.twin for line in answer.lines}
+    changed = tuple(line.name for line in answer.lines if line.factual != line.twin)
+    made = {"twin": (pair.twin, _image(visit, ids, twin, changed, about), about)}
+    if visit.synthetic:
+        source = Provenance("sample", others={"source": "synthetic cohort"})
+        made["factual"] = (pair.factual, _image(visit, ids, facts, (), source), source)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as folder:
+        for name, (pixels, image, told) in made.items():
+            file = secondary_capture(pixels, image, told)
+            folder.writestr(f"{name}.dcm", file)
+            folder.writestr(
+                f"{name}.json", image.sidecar(told, _file(f"{name}.dcm", file, pixels))
+            )
+    return content.getvalue()
+
+
+def _image(
+    visit: Visit,
+    ids: Pseudonyms,
+    words: Mapping[str, str],
+    changed: tuple[str, ...],
+    about: Provenance,
+) -> SyntheticImage:
+    record, kind = str(visit.patient.records[0]), about.derivation
+    graph = visit.model.graph
+    values = {n: _number(graph[n], word) for n, word in words.items() if word != "missing"}
+    return SyntheticImage(
+        name=ids.name(record, kind),
+        patient=ids.patient(str(visit.patient.patients.iloc[0])),
+        study=ids.uid("study", record),
+        series=ids.uid("series", record),
+        instance=ids.uid("instance", record, kind),
+        number=1,
+        values={name: no_older(name, value) for name, value in values.items()},
+        changed=changed,
+        checked=visit.patient.images.drawn,
+    )
+
+
+def _number(variable: Any, word: str) -> str | float:
+    """Return a level as it is, and a number without its unit."""
+    return word if variable.is_discrete else float(word.split(" ")[0])
+
+
+def _file(name: str, content: bytes, pixels: np.ndarray) -> dict[str, Any]:
+    return {
+        "file": name, "format": "dicom", "sha256": hashlib.sha256(content).hexdigest(),
+        "rows": pixels.shape[0], "columns": pixels.shape[1], "bits": 16,
+    }  # fmt: skip

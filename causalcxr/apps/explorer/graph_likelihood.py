@@ -1,0 +1,77 @@
+"""How well two models predict records that taught neither of them, equation by equation."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.scm.questions.effect_result import clustered_mean
+from causalcxr.scm.fitting import TrainingData
+from causalcxr.scm.scm import SCM
+
+__all__ = ["HeldOut", "held_out"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Compare the log-likelihood of held-out values under two models.
+
+    Args:
+        split: Which records: `test`, or `val` where the cohort has no test split; the latter also
+            told when training should stop.
+        records: How many they are.
+    """
+
+    split: str
+    records: int
+    _table: pd.DataFrame = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each variable whose equation differs.
+
+        Columns: `before` and `after`, mean log-likelihood of a value in nats; `difference`, after
+        minus before; `error`, the standard error of the difference, patients being independent;
+        `n`, the values that are possible under both; `impossible_before` and `impossible_after`,
+        how many values a model holds to be impossible.
+        """
+        return self._table.copy()
+
+
+def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOut:
+    """Return the likelihood of held-out values under each equation that differs.
+
+    Args:
+        before: A fitted model.
+        after: Another, of the same variables.
+        data: What the later model learned from; its test split, else its validation records, are
+            asked.
+
+    Raises:
+        CohortError: If a value is none that a graph declares.
+        ModelError: If a model is not fitted.
+    """
+    splits = data.cohort.splits
+    tested = np.flatnonzero(np.asarray(splits) == "test") if splits is not None else data.val[:0]
+    split, rows = ("test", tested) if len(tested) else ("val", data.val)
+    records = data.cohort.at(rows).with_images(None)
+    names = [n for n in after.graph.tabular if n in after.fitted and n in before.fitted]
+    names = [n for n in names if after.fitted[n].hash != before.fitted[n].hash]
+    columns = ["before", "after", "difference", "error", "n"]
+    columns += ["impossible_before", "impossible_after"]
+    if not names or not len(records):
+        return HeldOut(split, len(records), pd.DataFrame(index=names, columns=columns))
+    one, two = (model.log_prob(records)[names].to_numpy() for model in (before, after))
+    patients = pd.factorize(records.patients)[0]
+    told = {n: _row(one[:, k], two[:, k], patients) for k, n in enumerate(names)}
+    table = pd.DataFrame.from_dict(told, orient="index", columns=columns)
+    return HeldOut(split, len(records), table.rename_axis("variable"))
+
+
+def _row(one: np.ndarray, two: np.ndarray, patients: np.ndarray) -> list[float]:
+    both = np.isfinite(one) & np.isfinite(two)
+    difference = two[both] - one[both]
+    means = [each[both].mean() if both.any() else np.nan for each in (one, two)]
+    change, error = clustered_mean(difference, patients[both])
+    impossible = [int(np.isneginf(each).sum()) for each in (one, two)]
+    return [*means, change, error, int(both.sum()), *impossible]

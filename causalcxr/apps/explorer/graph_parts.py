@@ -1,0 +1,209 @@
+"""The parts of the graph page that change, as HTML; every text from outside is escaped."""
+
+from collections.abc import Iterable
+from html import escape
+
+import pandas as pd
+
+from causalcxr.apps.explorer.graph_charts import effect_chart, likelihood_chart
+from causalcxr.apps.explorer.graph_desk import COMPARED, Effect
+from causalcxr.apps.explorer.graph_likelihood import HeldOut
+from causalcxr.apps.explorer.retraining import Retraining, RetrainingPlan, Step
+from causalcxr.graph.graph import Graph
+
+__all__ = [
+    "effect_html",
+    "held_out_html",
+    "options_html",
+    "parents_html",
+    "plan_html",
+    "progress_html",
+    "warning_html",
+]
+
+_SPLITS = {
+    "test": "test records, which neither taught nor told when to stop",
+    "val": "validation records: they did not teach, but they told when to stop",
+}
+
+
+def options_html(names: Iterable[str], chosen: str | None, blank: str = "") -> str:
+    """Return the options of a choice."""
+    first = [f'<option value=""{_selected(not chosen)}>{escape(blank)}</option>'] if blank else []
+    rest = [
+        f'<option value="{_attribute(name)}"{_selected(name == chosen)}>{escape(name)}</option>'
+        for name in names
+    ]
+    return "".join(first + rest)
+
+
+def warning_html(text: str) -> str:
+    """Return one line in a box, or nothing."""
+    return f'<p class="cx-warn">{escape(text)}</p>' if text else ""
+
+
+def parents_html(graph: Graph, child: str | None) -> str:
+    """Return the parents of the chosen child, each a button that removes its edge."""
+    if child is None:
+        return '<p class="cx-note">Choose a child to see what causes it.</p>'
+    parents = graph.parents(child)
+    buttons = "".join(
+        f'<button type="button" class="cx-button" data-parent="{_attribute(parent)}" '
+        f'aria-label="Remove the edge {_attribute(parent)} to {_attribute(child)}">'
+        f'{escape(parent)} <span aria-hidden="true">✕</span></button>'
+        for parent in parents
+    )
+    none = "" if parents else '<span class="cx-note">none: it is a root</span>'
+    return (
+        f'<p class="cx-note">Causes of {escape(child)}{" (press to remove)" * bool(parents)}:</p>'
+        f'<div class="cx-row graph-chips">{buttons}{none}</div>'
+    )
+
+
+def plan_html(plan: RetrainingPlan, done: bool = False) -> str:
+    """Return what would be retrained and why, or was, and how many equations are kept."""
+    if not (plan.retrain or plan.image):
+        return (
+            "<p>Nothing would be retrained: the graph is the model's own.</p>"
+            f'<p class="cx-note">kept: {len(plan.kept)}</p>'
+        )
+    items = "".join(
+        f"<li><strong>{escape(name)}</strong> ({_why(why)})</li>"
+        for name, why in plan.retrain.items()
+    )
+    listed = (
+        f"<p>{'retrained' if done else 'would retrain'}:</p><ul class='graph-list'>{items}</ul>"
+        if items
+        else ""
+    )
+    image = ""
+    if plan.image:
+        why = plan.image.replace("->", "→")
+        image = warning_html(
+            f"The image's equation would have to be retrained too ({why}). That takes hours on a "
+            "GPU and is not done here: the new model has tables only, no images."
+        )
+    return f'{image}{listed}<p class="cx-note">kept: {len(plan.kept)}</p>'
+
+
+def progress_html(job: Retraining) -> str:
+    """Return how far each equation is."""
+    rows = "".join(_progress(name, job.steps.get(name)) for name in job.plan.retrain)
+    return f'<ul class="graph-list graph-progress">{rows}</ul>'
+
+
+def held_out_html(found: HeldOut) -> str:
+    """Return how well the changed equations predict held-out records, as picture and table."""
+    table = found.table
+    if table.empty or not found.records:
+        why = "no held-out record" if not found.records else "no equation was learned anew"
+        return f'<p class="cx-note">There is nothing to compare here: {why}.</p>'
+    head = ["equation", "before", "after", "after − before", "values"]
+    rows = [
+        [
+            name,
+            _number(row["before"]),
+            _number(row["after"]),
+            f"{row['difference']:+.4f} ± {1.96 * row['error']:.4f}",
+            f"{row['n']:.0f}",
+        ]
+        for name, row in table.iterrows()
+    ]
+    impossible = [
+        f"{name}: {row['impossible_before']:.0f} values were impossible before, "
+        f"{row['impossible_after']:.0f} are now; they are left out."
+        for name, row in table.iterrows()
+        if row["impossible_before"] or row["impossible_after"]
+    ]
+    return (
+        f'<p class="cx-note">Mean log-likelihood in nats a value, of {found.records:,} '
+        f"{_SPLITS[found.split]}. ± is a 95 % interval of the difference; where it holds 0, these "
+        f"records do not tell the two apart.</p>"
+        f"{likelihood_chart(table)}{_table(head, rows)}"
+        f"{''.join(warning_html(line) for line in impossible)}"
+    )
+
+
+def effect_html(found: Effect) -> str:
+    """Return what an intervention changes before and after, as picture and table."""
+    table = found.comparison.table.drop(index=list(found.names), errors="ignore")
+    changed = table[["changed_before", "changed_after", "differ"]].fillna(0.0).max(axis=1) > 0
+    # First what the models disagree on.
+    told = table[changed].sort_values("differ", ascending=False, kind="stable")
+    count = len(found.comparison.twins)
+    note = (
+        f'<p class="cx-note">Twins of {count:,} patients under {escape(found.action)}, of both '
+        f"models, from the same random numbers (at most {COMPARED:,} patients). "
+        f"{'' if changed.all() else f'{(~changed).sum()} variables change under neither.'}</p>"
+    )
+    if told.empty:
+        return f"{note}<p>Nothing else changes, before or after.</p>"
+    head = ["variable", "changed before", "changed after", "models differ", "how"]
+    rows = [
+        [
+            str(name),
+            f"{row['changed_before']:.1%}",
+            f"{row['changed_after']:.1%}",
+            f"{row['differ']:.1%}",
+            _how(row),
+        ]
+        for name, row in told.iterrows()
+    ]
+    return f"{note}{effect_chart(told)}{_table(head, rows)}"
+
+
+def _how(row: pd.Series) -> str:
+    shift = row["mean_shift"]
+    return (
+        f"mean shift {shift:+.3g}"
+        if pd.notna(shift) and row["differ"]
+        else str(row["what"]).replace("->", "→")
+    )
+
+
+def _why(reason: str) -> str:
+    return escape(reason.replace("->", "→"))
+
+
+def _progress(name: str, step: Step | None) -> str:
+    if step is None:
+        words, bar = "waits", ""
+    elif step.done:
+        words, bar = "ready", '<progress max="1" value="1" aria-hidden="true"></progress>'
+    elif not step.epoch:
+        words, bar = "begins", '<progress max="1" value="0" aria-hidden="true"></progress>'
+    else:
+        words = f"epoch {step.epoch} of at most {step.epochs}, validation loss {step.loss:.4f}"
+        bar = f'<progress max="{step.epochs}" value="{step.epoch}" aria-hidden="true"></progress>'
+    return f"<li><strong>{escape(name)}</strong> {bar}<span>{words}</span></li>"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    kinds = ["", *[' class="number"' for _ in head[1:4]]]
+    kinds += [""] * (len(head) - len(kinds))
+    titles = "".join(
+        f'<th scope="col"{k}>{escape(h)}</th>' for h, k in zip(head, kinds, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td{k}>{escape(c)}</td>" for c, k in zip(rest, kinds[1:], strict=True))
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="cx-scroll" tabindex="0" role="region" aria-label="Table">'
+        f'<table class="cx-table"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
+        "</div>"
+    )
+
+
+def _number(value: float) -> str:
+    return "none" if pd.isna(value) else f"{value:.4f}"
+
+
+def _attribute(text: str) -> str:
+    return escape(text, quote=True)
+
+
+def _selected(whether: bool) -> str:
+    return " selected" if whether else ""

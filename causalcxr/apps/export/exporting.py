@@ -1,0 +1,267 @@
+"""Synthetic images for others: DICOM or marked PNG, a sidecar beside each, nobody's identifiers.
+
+    export("twins", "out")        # twins that `causalcxr counterfactual` wrote: the twins alone
+    export("phantoms", "out")     # a saved cohort of phantoms, or of a model's samples
+
+The folder holds `images/<name>.dcm` (or .png) and `<name>.json` for each image, `index.csv` and
+`manifest.json`. Its order is that of the new names, since the source's order would tell who is
+who. It takes its place when it is whole; the same command goes on where it was interrupted.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.common.errors import CohortError
+from causalcxr.images.marked_png import marked_png
+from causalcxr.apps.export.provenance import OLDEST, Provenance, Pseudonyms, SyntheticImage
+from causalcxr.apps.export.source import Material, read_material
+from causalcxr.common.files import atomic_write, settle
+from causalcxr.images.synthetic_mark import MARK
+from causalcxr.common.progress import progress
+from causalcxr.common.result_folder import Draft, ResultFolder
+from causalcxr.common.spreadsheet import csv_text, unmarked_table
+
+__all__ = ["ExportOptions", "export", "no_older"]
+
+_KIND = "causalcxr export"
+_SUFFIXES = {"dicom": ".dcm", "png": ".png"}
+_BATCH = 64  # images that are forced to the disk together
+_SHORTEST = 16  # bytes of a key
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How images are exported.
+
+    Args:
+        format: "dicom", 16-bit Secondary Captures; or "png", 16 bits with a visible mark.
+        key: A file of at least 16 random bytes, kept secret: with the same key come the same
+            identifiers and the same files. By default a key is drawn, and forgotten at the end.
+        link: A .csv file, outside of what is exported, to write which record got which
+            identifiers. By default nobody can tell.
+        sources: A .csv file (record, sop_class_uid, sop_instance_uid): where the link to the
+            source is allowed, each image names the one that it was made from.
+        checked: A person has looked for writing burned into the pixels, and found none.
+    """
+
+    format: str = "dicom"
+    key: Path | None = None
+    link: Path | None = None
+    sources: Path | None = None
+    checked: bool = False
+
+
+def export(
+    source: str | Path,
+    folder: str | Path,
+    options: ExportOptions = ExportOptions(),
+    *,
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Write the synthetic images of a folder for others; patients' images stay where they are.
+
+    Args:
+        source: A folder of twins, or of a saved cohort of phantoms or samples.
+        folder: A new or empty folder.
+        options: How.
+        overwrite: Replace the export that the folder holds, even the same one.
+
+    Returns:
+        The index that was written, one row an image.
+
+    Raises:
+        CohortError: If the source holds no synthetic images or was changed, an option does not
+            fit, or the folder holds something else or cannot be written. Where some of the images
+            are patients' own, the others are exported, and `not_exported` in the manifest counts
+            them.
+    """
+    if options.format not in _SUFFIXES:
+        raise CohortError(f"format {options.format!r} is not known; give dicom or png")
+    folder = Path(folder)
+    if options.link is not None and options.link.resolve().is_relative_to(folder.resolve()):
+        raise CohortError(f"{options.link}: would be exported with the images; write it elsewhere")
+    material = read_material(source, options.sources)
+    given = None if options.key is None else _key(options.key)
+    job = _job(material, options, given)
+    with ResultFolder(folder, _KIND, "an export", job, overwrite).writing() as draft:
+        if not draft.complete:
+            _fill(draft, material, options, given)
+    texts = dict.fromkeys(("file", "patient", "sha256"), str)
+    return unmarked_table(pd.read_csv(folder / "index.csv", dtype=texts))
+
+
+def _job(material: Material, options: ExportOptions, key: bytes | None) -> dict[str, Any]:
+    """Return what makes an export the same export, so that it can be taken up again."""
+    return {
+        "made_from": {"format": options.format, "records": len(material.table)},
+        "digest": material.digest,
+        "checked": options.checked,
+        "sources": _digest(json.dumps(material.sources, sort_keys=True).encode()),
+        "link": None if options.link is None else str(options.link.resolve()),
+        "key": None if key is None else hashlib.sha256(b"job" + key).hexdigest(),
+        "provenance": material.provenance.to_json(),
+    }
+
+
+def _key(file: Path) -> bytes:
+    try:
+        key = file.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{file}: cannot be read: {error.strerror}") from None
+    if not _SHORTEST <= len(key) <= 4096:
+        raise CohortError(f"{file}: {len(key)} bytes; a key has {_SHORTEST} to 4,096 random bytes")
+    return key
+
+
+def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes | None) -> None:
+    """Write images, sidecars, index and manifest; the manifest, last, says that all is there."""
+    place = draft.place
+    kept = place.parent / "key"  # beside what is exported, and forgotten with the unfinished work
+    if given is None and not kept.exists():
+        atomic_write(kept, secrets.token_bytes(32))
+        kept.chmod(0o600)
+    ids = Pseudonyms(kept.read_bytes() if given is None else given)
+    records = sorted(_records(material, ids, options.checked), key=lambda pair: pair[1].name)
+    names = [image.name for _, image in records]
+    if len(set(names)) < len(names):
+        raise CohortError("two images got the same name; give another key")
+    (place / "images").mkdir(exist_ok=True)
+    desk = _Desk(place / "images", material, options.format)
+    rows = []
+    for start in progress(range(0, len(records), _BATCH), "Exporting", "images"):
+        rows += desk.write(records[start : start + _BATCH])
+    index = pd.DataFrame(rows)
+    atomic_write(place / "index.csv", csv_text(index, index=False))
+    if options.link is not None:
+        atomic_write(options.link, csv_text(_linked(material, records), index=False))
+    about = {
+        "mark": MARK,
+        "format": options.format,
+        "images": len(index),
+        "patients": int(index["patient"].nunique()),
+        "index_sha256": hashlib.sha256((place / "index.csv").read_bytes()).hexdigest(),
+        "ages": f"{OLDEST} stands for {OLDEST} and above",
+        "not_exported": list(material.refused),
+        "provenance": material.provenance.to_json(),
+    }
+    draft.finish(about)
+
+
+def _records(
+    material: Material, ids: Pseudonyms, checked: bool
+) -> Iterator[tuple[int, SyntheticImage]]:
+    """Yield each row of the source with the new identifiers of its image."""
+    variables = [name for name in material.variables if name in material.table]
+    told = material.table[variables].to_dict("records")
+    for row, ((record, patient, draw), cells) in enumerate(zip(material.keys, told, strict=True)):
+        values = {name: value for name, value in cells.items() if not pd.isna(value)}
+        yield (
+            row,
+            SyntheticImage(
+                name=ids.name(record, draw),
+                patient=ids.patient(patient),
+                study=ids.uid("study", record),
+                series=ids.uid("series", record),
+                instance=ids.uid("instance", record, draw),
+                number=draw + 1,
+                values={name: no_older(name, value) for name, value in values.items()},
+                changed=material.changed[row],
+                checked=checked or material.drawn,
+                source=material.sources.get(record),
+                largest=None if material.largest is None else round(material.largest[row], 5),
+            ),
+        )
+
+
+def no_older(name: str, value: Any) -> Any:
+    """Return a value, ages above 89 as one."""
+    if name.lower() != "age":
+        return value
+    years = pd.to_numeric(value, errors="coerce")
+    return value if pd.isna(years) else min(years, OLDEST)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """Write images and their sidecars, those that are not there yet, a batch at a time."""
+
+    folder: Path
+    material: Material
+    format: str
+
+    def write(self, records: list[tuple[int, SyntheticImage]]) -> list[dict[str, Any]]:
+        """Return the rows of the index."""
+        todo = [(row, image) for row, image in records if not self._sidecar(image).exists()]
+        images, sidecars = {}, {}
+        for row, image in todo:
+            file = self._sidecar(image).with_suffix(_SUFFIXES[self.format])
+            images[file], facts = self._made(file.name, self.material.pixels(row), image)
+            sidecars[self._sidecar(image)] = facts.encode()
+        # A sidecar gets its name after its image has one: where it is, both are whole.
+        contents = images | sidecars
+        written = {file.with_name(f".{file.name}.tmp"): file for file in contents}
+        for temporary, content in zip(written, contents.values(), strict=True):
+            temporary.write_bytes(content)
+        settle(written)
+        for temporary, file in written.items():
+            temporary.replace(file)
+        return [self._listed(self._sidecar(image)) for _, image in records]
+
+    def _sidecar(self, image: SyntheticImage) -> Path:
+        return self.folder / f"{image.name}.json"
+
+    def _made(self, name: str, pixels: np.ndarray, image: SyntheticImage) -> tuple[bytes, str]:
+        """Return the content of an image's file and of its sidecar."""
+        about = self.material.provenance
+        content = _ENCODERS[self.format](pixels, image, about)
+        facts = {
+            "file": name, "format": self.format, "sha256": _digest(content),
+            "pixels_sha256": _digest(pixels.astype("<u2").tobytes()),
+            "rows": pixels.shape[0], "columns": pixels.shape[1], "bits": 16,
+        }  # fmt: skip
+        return content, image.sidecar(about, facts)
+
+    def _listed(self, sidecar: Path) -> dict[str, Any]:
+        told = json.loads(sidecar.read_text(encoding="utf-8"))
+        row = {name: told[name] for name in ("file", "patient", "number", "instance", "sha256")}
+        return row | told["variables"]
+
+
+def _dicom(pixels: np.ndarray, image: SyntheticImage, about: Provenance) -> bytes:
+    # pydicom takes a moment to import, and PNGs do without its writer.
+    from causalcxr.apps.export.dicom import secondary_capture
+
+    return secondary_capture(pixels, image, about)
+
+
+def _png(pixels: np.ndarray, image: SyntheticImage, about: Provenance) -> bytes:
+    return marked_png(pixels, about.derivation)
+
+
+_ENCODERS = {"dicom": _dicom, "png": _png}
+
+
+def _linked(material: Material, records: list[tuple[int, SyntheticImage]]) -> pd.DataFrame:
+    """Return which record got which identifiers, in the source's order."""
+    rows = [
+        {
+            **dict(zip(("record", "source_patient", "draw"), material.keys[row], strict=True)),
+            "patient": image.patient,
+            "instance": image.instance,
+            "name": image.name,
+        }
+        for row, image in sorted(records, key=lambda pair: pair[0])
+    ]
+    return pd.DataFrame(rows)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,305 @@
+"""What can be exported: twins in a folder, or a saved cohort of synthetic images."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydicom.uid import RE_VALID_UID
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.apps.export.provenance import Provenance
+from causalcxr.common.files import read_text
+from causalcxr.graph.graph import Graph
+from causalcxr.images.synthetic_mark import hardly_differs
+from causalcxr.common.progress import progress
+from causalcxr.common.result_digests import Digests, file_digest
+from causalcxr.cohort import saved as saved_cohort
+from causalcxr.images.decoding import Limits, decode
+from causalcxr.cohort.csv_table import read_cells
+
+__all__ = ["Material", "read_material"]
+
+_TWINS = "causalcxr twins"
+_TWIN = " (counterfactual)"
+# Sources of computed images, in the words of version 0.1.0, which recorded nothing else.
+_COMPUTED = ("phantom", "enriched phantom", "model")
+_EQUAL = "{n:,} of {of:,} twins equal their own radiograph, they are not exported as synthetic"
+_NEAR = (
+    "{n:,} of {of:,} twins are within one grey level of 8 bits of their own radiograph in every "
+    "pixel, they are not exported as synthetic"
+)
+_OWN = "{n:,} of {of:,} images are patients' own, they are not exported as synthetic"
+_LINK = ("record", "sop_class_uid", "sop_instance_uid")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Synthetic images that wait to be exported, with all that may be told of them.
+
+    Args:
+        table: One row an image; only columns that `variables` names are ever told.
+        keys: Record, patient and draw of each row, which are never told.
+        variables: The graph's tabular variables.
+        changed: Which variables the intervention changed, one tuple a row. What they were is the
+            patient's, and stays behind.
+        pixels: Row -> shape (H, W), uint16.
+        provenance: How they were made.
+        digest: SHA-256 of the source's manifest.
+        drawn: Whether the images are of phantoms, so that no writing can be in them. Of samples
+            from a model nobody knows: what it learned from may have had some.
+        sources: Record -> SOP class and instance UID, where the link is allowed.
+        largest: The largest change of a pixel from the patient's radiograph, between 0 and 1, one
+            a row; None where there is no radiograph.
+        refused: What of the source is not exported, and why, one line each.
+    """
+
+    table: pd.DataFrame
+    keys: Sequence[tuple[str, str, int]]
+    variables: Sequence[str]
+    changed: Sequence[tuple[str, ...]]
+    pixels: Callable[[int], np.ndarray]
+    provenance: Provenance
+    digest: str
+    drawn: bool
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    largest: Sequence[float] | None = None
+    refused: tuple[str, ...] = ()
+
+
+def read_material(source: str | Path, links: Path | None = None) -> Material:
+    """Read what a folder offers to export.
+
+    Args:
+        source: A folder of twins, or of a saved cohort.
+        links: A .csv file of the images that they were made from; see `ExportOptions.sources`.
+
+    Raises:
+        CohortError: If it offers nothing that is synthetic, or was changed since it was written.
+    """
+    source = Path(source)
+    if saved_cohort.recognises(source):
+        material = _saved(source)
+    elif (manifest := _manifest(source)) is not None:
+        material = _twins(source, manifest)
+    else:
+        raise CohortError(
+            f"{source}: no twins and no saved cohort; give a folder that `causalcxr "
+            "counterfactual`, `sample` or `cohort` wrote"
+        )
+    if not material.keys:
+        told = "; ".join(material.refused) or "make the twins of records with images"
+        raise CohortError(f"{source}: no synthetic images; {told}")
+    if links is None:
+        return material
+    found = _links(links, {record for record, _, _ in material.keys})
+    return Material(**{**material.__dict__, "sources": found})
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(read_text(folder / "manifest.json", 10**8, CohortError))
+    except (CohortError, ValueError, RecursionError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("kind") == _TWINS else None
+
+
+def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
+    """Return the twins of a folder that `write_twins` wrote, not their patients."""
+    file = folder / "twins.csv"
+    digests = Digests(folder, manifest)
+    cells = read_cells(file)
+    digest = file_digest(file)
+    try:
+        if digest != manifest["twins_sha256"]:
+            raise CohortError(f"{file}: changed since it was written; make the twins again")
+        names = [name.removesuffix(_TWIN) for name in cells if name.endswith(_TWIN)]
+        variables = [name for name in manifest["mechanisms"] if name in names]
+        provenance = _counterfactual(manifest)
+        if "twin image" not in cells:
+            cells["twin image"] = ""
+        cells = cells[cells["twin image"] != ""].reset_index(drop=True)
+        compared = _compared(folder, cells, digests, _knows(manifest))
+        refused = _told(compared)
+        keep = [pair.exported for pair in compared]
+        largest = [pair.largest for pair in compared if pair.exported]
+        cells = cells[keep].reset_index(drop=True)
+        draws = cells["draw"].astype(int) if "draw" in cells else np.zeros(len(cells), int)
+        keys = list(zip(cells["record"], cells["patient"], map(int, draws), strict=True))
+        table = pd.DataFrame({name: cells[name + _TWIN].replace("", np.nan) for name in variables})
+        changed = _changed(cells, variables)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CohortError):
+            raise
+        raise CohortError(f"{folder}: damaged ({error!r}); make the twins again") from None
+    for name in variables:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.notna().sum() == table[name].notna().sum():
+            table[name] = numbers
+    paths = cells["twin image"].tolist()
+    limits = Limits(root=folder)
+
+    def pixels(row: int) -> np.ndarray:
+        digests.check(paths[row])
+        return decode(folder / paths[row], limits).pixels
+
+    digest = file_digest(folder / "manifest.json")  # which holds that of the list of files
+    return Material(
+        table,
+        keys,
+        variables,
+        changed,
+        pixels,
+        provenance,
+        digest,
+        drawn=manifest.get("drawn") is True,
+        largest=largest,
+        refused=refused,
+    )
+
+
+def _knows(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the marks of a folder are true: version 0.1.0 took them from the source."""
+    return "own_images" in manifest or manifest.get("source") in _COMPUTED
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A twin beside its patient's radiograph.
+
+    Args:
+        largest: The largest change of a pixel, between 0 and 1.
+        own: Whether the twin is a radiograph of the patient: it is not marked as synthetic, or is
+            equal in every pixel to one that is not.
+        near: Whether it is within one grey level of 8 bits of it in every pixel.
+    """
+
+    largest: float
+    own: bool
+    near: bool
+
+    @property
+    def exported(self) -> bool:
+        return not (self.own or self.near)
+
+
+def _compared(
+    folder: Path, cells: pd.DataFrame, digests: Digests, marks_are_true: bool
+) -> list[_Compared]:
+    """Compare each twin with the radiograph that it was made from, as both were written."""
+    limits, found = Limits(root=folder), []
+    pairs = list(zip(cells["factual image"], cells["twin image"], strict=True))
+    for factual, twin in progress(pairs, "Comparing twins with radiographs"):
+        digests.check(factual)
+        digests.check(twin)
+        before, after = (decode(folder / name, limits) for name in (factual, twin))
+        if before.pixels.shape != after.pixels.shape:
+            raise CohortError(f"{folder / twin}: of another size than {factual}; make twins again")
+        change = np.abs(after.pixels.astype(np.int32) - before.pixels.astype(np.int32))
+        real = not (before.about["synthetic"] and marks_are_true)
+        own = not after.about["synthetic"] or (real and not change.any())
+        near = real and hardly_differs(after.pixels, before.pixels)
+        found.append(_Compared(float(change.max()) / 65535, own, near))
+    return found
+
+
+def _told(compared: Sequence[_Compared]) -> tuple[str, ...]:
+    """Return how many twins are not exported, and why."""
+    counts = {
+        _EQUAL: sum(pair.own for pair in compared),
+        _NEAR: sum(pair.near and not pair.own for pair in compared),
+    }
+    return tuple(words.format(n=n, of=len(compared)) for words, n in counts.items() if n)
+
+
+def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the variables in which each twin is not its patient."""
+    names = np.array(variables, dtype=object)
+    before, after = (
+        cells[[f"{name} ({side})" for name in names]].to_numpy()
+        for side in ("factual", "counterfactual")
+    )
+    return [tuple(names[row]) for row in before != after]
+
+
+def _counterfactual(manifest: Mapping[str, Any]) -> Provenance:
+    mechanisms = json.dumps(manifest["mechanisms"], sort_keys=True)
+    others = ("hold", "draws", "coupling", "versions")
+    return Provenance(
+        "counterfactual",
+        manifest["intervention"]["do"],
+        manifest["graph"],
+        manifest["graph_hash"],
+        manifest.get("solver", ""),
+        manifest["seed"],
+        hashlib.sha256(mechanisms.encode()).hexdigest(),
+        {name: manifest[name] for name in others if name in manifest}
+        | {"beyond_range": manifest["intervention"].get("beyond_range", False)},
+    )
+
+
+def _saved(folder: Path) -> Material:
+    """Return a saved cohort whose images are synthetic."""
+    cohort = Cohort.load(folder).with_images_only()
+    manifest = json.loads(read_text(folder / "manifest.json", 10**8, CohortError))
+    synthetic = np.zeros(0, bool) if cohort.images is None else cohort.images.synthetic
+    if len(cohort) and not synthetic.any():
+        raise CohortError(
+            f"{folder}: its images are patients' own; only synthetic ones are exported"
+        )
+    if "synthetic" not in manifest and cohort.source.split(",")[0] not in _COMPUTED:
+        raise CohortError(
+            f"{folder}: version 0.1.0 did not record which of its twins are patients' own "
+            "radiographs; make and save them again"
+        )
+    own = int((~synthetic).sum())
+    refused = (_OWN.format(n=own, of=len(cohort)),) if own else ()
+    cohort = cohort.select(synthetic)
+    made = {k: v for k, v in manifest["made_from"].items() if k != "table_sha256"}
+    known = Graph.load("cxr7").tabular
+    table = cohort.table
+    variables = [name for name in table if name in known]
+    keys = list(
+        zip(map(str, cohort.records), map(str, cohort.patients), cohort.draws, strict=True)
+    )
+    keys = [(record, patient, int(draw)) for record, patient, draw in keys]
+    images = cohort.images
+
+    def pixels(row: int) -> np.ndarray:
+        return np.rint(images[row][0, 0].astype(np.float64) * 65535).astype(np.uint16)
+
+    source = re.sub(r"[^\w, -]", " ", cohort.source)
+    told = Provenance(f"{source} sample", seed=made.pop("seed", None), others=made)
+    return Material(
+        table.reset_index(drop=True),
+        keys,
+        variables,
+        [()] * len(keys),
+        pixels,
+        told,
+        file_digest(folder / "manifest.json"),
+        drawn=manifest.get("drawn") is True,
+        refused=refused,
+    )
+
+
+def _links(file: Path, records: set[str]) -> dict[str, tuple[str, str]]:
+    """Return the images that records were made from, checked to be valid UIDs."""
+    cells = read_cells(file)
+    for name in _LINK:
+        if name not in cells:
+            raise CohortError(f"{file}:1: no column {name!r}{nearest(name, cells)}")
+    for line, values in enumerate(zip(*(cells[name] for name in _LINK[1:]), strict=True), 2):
+        for value in values:
+            if not (len(value) <= 64 and re.fullmatch(RE_VALID_UID, value)):
+                raise CohortError(f"{file}:{line}: {value[:70]!r} is no UID")
+    found = {r: (c, i) for r, c, i in zip(*(cells[name] for name in _LINK), strict=True)}
+    if not records & set(found):
+        raise CohortError(f"{file}: none of its records is among those exported; check the ids")
+    return found

@@ -1,0 +1,184 @@
+"""What a training run of RadiT learns from: images or their latents, and the records held out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError, ModelError, nearest
+from causalcxr.graph.graph import Graph
+from causalcxr.cohort.selection import parse_spec
+from causalcxr.radit.codec import Codec, Pixels
+from causalcxr.radit.latents import Latents
+from causalcxr.radit.shape import RadiTConfig
+from causalcxr.radit.transformer import RadiT
+from causalcxr.radit.vae_weights import load_codec
+from causalcxr.radit.weights import adopt_weights, resolve
+from causalcxr.apps.training.radit_config import RunConfig
+from causalcxr.cohort.splits import draw_splits
+
+__all__ = ["HeldOut", "RunData", "load_data", "network_of", "read_codec", "variables_of"]
+
+_HELD_OUT = 512  # images over which a loss is told, at most
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Records on which nothing is learned.
+
+    Args:
+        images: What flows, (k, C, h, w).
+        columns: The parents, each (k,).
+    """
+
+    images: Tensor
+    columns: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run learns from.
+
+    Args:
+        cohort: The records.
+        columns: Their parents, each (n,).
+        images: Row numbers (B,) -> what flows (B, C, h, w).
+        held_out: Records on which nothing is learned, if any.
+    """
+
+    cohort: Cohort
+    columns: dict[str, Tensor]
+    images: Callable[[Tensor], Tensor]
+    held_out: HeldOut | None
+
+
+def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> RunData:
+    """Read the records to learn from: those with an image, of the training split if any.
+
+    Raises:
+        CohortError: If there are none, or their images are of another size.
+        ModelError: If the latents are of other records or of another autoencoder.
+    """
+    cohort = _cohort(config)
+    learned, held = _parts(cohort, config)
+    if not len(learned):
+        raise CohortError(f"{config.cohort}: no images to train on")
+    read = _reader(config, cohort, codec, device)
+    names = [variable.name for variable in variables_of(graph)]
+    held_out = None
+    if len(held):
+        rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
+        held_out = HeldOut(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
+    records = cohort.at(learned)
+    columns = _columns(records, graph, names)
+    return RunData(records, columns, lambda rows: read(learned[rows.numpy()]), held_out)
+
+
+def variables_of(graph: Graph) -> list:
+    """Return the parents of a graph's image.
+
+    Raises:
+        ModelError: If it has no image.
+    """
+    if graph.image is None:
+        raise ModelError(f"graph {graph.name!r} has no image variable to train")
+    return [graph[name] for name in graph[graph.image].parents]
+
+
+def read_codec(config: RunConfig, device: str) -> Codec:
+    """Return what turns images into what flows."""
+    if config.latents and not config.codec:
+        raise ModelError("latents need the codec that made them; add codec: FILE")
+    return load_codec(config.codec).to(device) if config.codec else Pixels()
+
+
+def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
+    """Return the network as training starts with it.
+
+    Raises:
+        ModelError: If there is no such size or field, or the starting weights do not fit.
+    """
+    height, width = _sides(config)
+    if height % codec.factor or width % codec.factor:
+        raise ModelError(
+            f"{height} x {width} pixels are no multiple of the codec's {codec.factor}; change the "
+            "resolution"
+        )
+    height, width = height // codec.factor, width // codec.factor
+    side = height if height == width else (height, width)
+    known = RadiTConfig.__dataclass_fields__
+    for name in config.network:
+        if name not in known:
+            raise ModelError(f"network: no field {name!r}{nearest(name, known)}")
+    try:
+        shape = RadiTConfig.of(config.size, side, **{"channels": codec.channels, **config.network})
+    except TypeError as error:
+        raise ModelError(f"network {config.network}: {error}; see RadiTConfig") from None
+    variables = variables_of(graph)
+    if config.weights:
+        return adopt_weights(resolve(config.weights, max(_sides(config))), shape, variables)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return RadiT(shape, variables)
+
+
+def _sides(config: RunConfig) -> tuple[int, int]:
+    side = config.resolution
+    return (side, side) if isinstance(side, int) else side
+
+
+def _cohort(config: RunConfig) -> Cohort:
+    """Return the records that have an image."""
+    (name, options), sides = parse_spec(config.cohort), _sides(config)
+    size = sides[0] if sides[0] == sides[1] else sides
+    try:
+        cohort = Cohort.load(name, **{"size": size, **options}).with_images_only()
+    except TypeError as error:
+        if isinstance(size, tuple):
+            raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
+        if "keyword argument" not in str(error):
+            raise
+        asked = ", ".join(["size", *options])
+        raise CohortError(f"cohort {config.cohort!r}: does not take all of {asked}") from None
+    if len(cohort) and cohort.images.size != sides:
+        raise CohortError(
+            f"{config.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} "
+            f"pixels, the network is for {sides[0]} x {sides[1]}; leave out size, or change the "
+            "resolution"
+        )
+    return cohort
+
+
+def _parts(cohort: Cohort, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions to learn from and those held out; a patient is in one of them."""
+    splits = None if cohort.splits is None else cohort.splits.to_numpy()
+    if splits is None:
+        share = config.validation
+        splits = draw_splits(cohort.patients, (1 - share, share, 0.0), config.seed)
+    return np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
+
+
+def _columns(cohort: Cohort, graph: Graph, names: list[str]) -> dict[str, Tensor]:
+    """Return the variables that the network reads, (n,) each."""
+    columns = cohort.columns(graph)
+    return {name: torch.from_numpy(columns[name]) for name in names}
+
+
+def _reader(
+    config: RunConfig, cohort: Cohort, codec: Codec, device: str
+) -> Callable[[np.ndarray], Tensor]:
+    """Return what gives what flows of some records of the cohort."""
+    if config.latents:
+        return Latents(Path(config.latents), codec, cohort).__getitem__
+    films = cohort.images.in_memory()
+
+    @torch.no_grad()
+    def read(rows: np.ndarray) -> Tensor:
+        images = torch.from_numpy(films[rows]) * 2 - 1
+        return images if isinstance(codec, Pixels) else codec.encode(images.to(device))
+
+    return read

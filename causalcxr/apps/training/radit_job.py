@@ -1,0 +1,202 @@
+"""Training weights that stand on their own.
+
+What is written: the weights, a card that says where they come from, a sheet of samples, and beside
+them a folder with the checkpoint, the log of the training and sheets of samples on the way.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from causalcxr.common.errors import MechanismError
+from causalcxr.common.files import atomic_write
+from causalcxr.graph.graph import Graph
+from causalcxr.cohort.selection import parse_spec
+from causalcxr.radit.codec import Codec
+from causalcxr.radit.parallel import World, joined
+from causalcxr.radit.train import CHECKPOINT, train
+from causalcxr.radit.transformer import RadiT
+from causalcxr.radit.weights import save_radit
+from causalcxr.apps.training.radit_config import RunConfig
+from causalcxr.apps.training.radit_data import RunData, load_data, network_of, read_codec
+from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_loss, samples
+from causalcxr.common.tensors import device_of, load_tensors, sha256
+from causalcxr.apps.training.training_place import training_place
+
+__all__ = ["train_weights"]
+
+_SHEET = 24  # images on a sheet of samples
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All that a run stands on."""
+
+    config: RunConfig
+    graph: Graph
+    codec: Codec
+    net: RadiT
+    data: RunData
+    device: str
+    world: World
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.out)
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_suffix(".training")
+
+
+def train_weights(
+    config: RunConfig,
+    command: str = "",
+    *,
+    show: bool | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train, and write weights, card and samples.
+
+    Args:
+        config: What to do; a run that was interrupted is taken up again by the same call.
+        command: The words that a person typed, for the card.
+        show: Show progress; by default on a terminal only.
+        overwrite: Replace weights of another run, and train anew.
+
+    Returns:
+        The weights. After `minutes` they are those of the steps done so far, as the card says.
+
+    Raises:
+        CohortError: If the cohort has no images of this resolution to train on.
+        ModelError: If there is no such size or device, or weights, codec or latents do not fit.
+        MechanismError: If the loss is not finite, or memory runs out.
+    """
+    begun, graph = time.monotonic(), Graph.load(config.graph)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with joined(device_of(config.device)) as (world, device):
+        codec = read_codec(config, device)
+        net = network_of(config, graph, codec)
+        data = load_data(config, graph, codec, device)
+        run = _Run(config, graph, codec, net, data, device, world)
+        place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
+        with place if world.leads else nullcontext():
+            losses = _train(run, show)
+            if world.leads:
+                _write(run, losses, {"command": command}, begun)
+    return run.out
+
+
+def _train(run: _Run, show: bool | None) -> list[float]:
+    """Train the network, and tell of it."""
+    config, leads = run.config, run.world.leads
+    board = Board(run.work / "tensorboard" if config.tensorboard and leads else None)
+    with RunBar(config.training.batch, show=show if leads else False) as bar:
+
+        def progress(step: int, steps: int, loss: float) -> None:
+            speed = bar.step(step, steps, loss)
+            board.add(step, {"loss": loss} | ({"images_per_second": speed} if speed else {}))
+
+        def watch(step: int, net: RadiT) -> Mapping[str, float]:
+            numbers = _watched(run, step, net)
+            board.add(step, numbers)
+            return numbers
+
+        losses = train(
+            run.net,
+            run.data.images,
+            run.data.columns,
+            config.training,
+            seed=config.seed,
+            folder=run.work,
+            progress=progress,
+            device=run.device,
+            budget=60 * config.minutes,
+            watch=watch,
+            watch_every=config.samples,
+        )
+    board.close()
+    return losses
+
+
+def _watched(run: _Run, step: int, net: RadiT) -> dict[str, float]:
+    """Draw a sheet of samples, and return the loss of held-out images."""
+    _draw(run, net, run.work / f"samples-{step:07d}.png")
+    if run.data.held_out is None:
+        return {}
+    return {"held_out": held_out_loss(net, run.data.held_out, run.config.training.shift)}
+
+
+def _write(run: _Run, losses: list[float], about: dict[str, Any], begun: float) -> None:
+    """Write weights, card and samples."""
+    steps = load_tensors(run.work / CHECKPOINT)[1]["step"]
+    net = run.net
+    save_radit(run.out, net, source=run.data.cohort.source, steps=steps)
+    card = {
+        **_card(run),
+        **about,
+        "steps_done": int(steps),
+        "device": f"{run.device}, {run.world.ranks} processes, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, python {platform.python_version()}",
+        "minutes_of_this_run": round((time.monotonic() - begun) / 60, 1),
+        "loss_of_this_run": losses,
+    }
+    if run.data.held_out is not None:
+        card["held_out_loss"] = held_out_loss(net, run.data.held_out, run.config.training.shift)
+        card["held_out_images"] = len(run.data.held_out.images)
+    atomic_write(run.out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    _draw(run, net, run.out.with_suffix(".png"))
+
+
+def _draw(run: _Run, net: RadiT, sheet: Path) -> None:
+    """Draw samples; a network that has not learned enough to be solved ends no training."""
+    try:
+        samples(net, run.data.cohort.head(_SHEET), run.graph, sheet, run.codec)
+    except MechanismError as error:
+        print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
+
+
+def _card(run: _Run) -> dict[str, Any]:
+    """Return what to know of weights that were just written."""
+    config, cohort = run.config, run.data.cohort
+    _, options = parse_spec(config.cohort)
+    return {
+        "weights": run.out.name,
+        "sha256": sha256(run.out),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "data": {"source": cohort.source, "records": len(cohort), **options},
+        "graph": run.graph.name,
+        "graph_hash": run.graph.hash,
+        "started_from": Path(config.weights).name or None,
+        "codec": sha256(Path(config.codec)) if config.codec else None,
+        "network": asdict(run.net.config),
+        "parameters": sum(p.numel() for p in run.net.parameters()),
+        "training": asdict(config.training),
+        "seed": config.seed,
+        "use": "Images made with these weights are synthetic and not for clinical use.",
+    }
+
+
+def _commit() -> str:
+    """Return the commit of the source tree, or an empty text outside of one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,157 @@
+"""What a person sees while RadiT trains: a bar, sheets of samples, losses of held-out images."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+import torch
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.images.contact_sheet import contact_sheet
+from causalcxr.common.errors import install
+from causalcxr.graph.graph import Graph
+from causalcxr.mechanisms.image import ImageEquation
+from causalcxr.mechanisms.image_equation import Solving
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.common.progress import Progress
+from causalcxr.radit.codec import Codec, Pixels
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.transformer import RadiT
+from causalcxr.apps.training.radit_data import HeldOut
+
+__all__ = ["Board", "RunBar", "held_out_loss", "samples"]
+
+_STEPS = 24  # of the solver, for a sheet
+_BATCH = 64
+
+
+def samples(
+    net: RadiT, like: Cohort, graph: Graph, path: Path, codec: Codec | None = None
+) -> None:
+    """Draw new images under the variables of some records, captioned with what they show.
+
+    Args:
+        net: A trained network.
+        like: The records whose variables are used.
+        graph: What the variables mean.
+        path: The PNG to write; it is marked as synthetic.
+        codec: What turns latents into images; None for pixels.
+    """
+    columns = like.columns(graph)
+    parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
+    equation = ImageEquation(net, parents, Solving(steps=_STEPS), codec or Pixels())
+    draws = Draws(record_keys(like.records), seed=1, stream="samples")
+    images = equation.predict(equation.sample_noise(draws)).clamp(0, 1).float().numpy()
+    captions = [_caption(graph, row) for _, row in like.table.iterrows()]
+    contact_sheet(images, captions, columns=6, path=path)
+
+
+def _caption(graph: Graph, row: pd.Series) -> str:
+    """Return the values of a record, and the names of the findings that it has."""
+    words = []
+    for name in graph.order:
+        variable = graph[name]
+        if variable.is_image or variable.mechanism.kind == "derived" or pd.isna(row.get(name)):
+            continue  # a derived variable repeats what the others say
+        if variable.type == "binary" and graph.parents(name) and variable.levels == ("N", "P"):
+            words += [name] if row[name] == "P" else []
+        else:
+            words.append(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]))
+    return ", ".join(words)
+
+
+@torch.no_grad()
+def held_out_loss(net: RadiT, held_out: HeldOut, shift: float = 1.0) -> float:
+    """Return the velocity loss of held-out images, at times and noise that are always the same.
+
+    Args:
+        net: The network.
+        held_out: Images and parents.
+        shift: Of the times, as in training.
+    """
+    device, n, total = next(net.parameters()).device, len(held_out.images), 0.0
+    for k, start in enumerate(range(0, n, _BATCH)):
+        part = slice(start, start + _BATCH)
+        images = held_out.images[part].to(device)
+        columns = {name: v[part].float().to(device) for name, v in held_out.columns.items()}
+        generator = torch.Generator().manual_seed(k)
+        loss = velocity_loss(net, images, columns, generator, 0.0, shift=shift)
+        total += loss.item() * len(images)
+    return total / n
+
+
+class Board:
+    """Write what tensorboard reads, where it is installed; otherwise say so once.
+
+    Args:
+        folder: Where to write; None for nowhere.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print(
+                f"tensorboard is not installed; {install('tensorboard')}; the log is in "
+                "train.jsonl",
+                file=sys.stderr,
+            )
+        else:
+            self._writer = SummaryWriter(str(folder))
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Add some numbers of a step."""
+        if self._writer:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        if self._writer:
+            self._writer.close()
+
+
+class RunBar:
+    """Show how far a training is: steps, time left, loss, images per second.
+
+    Args:
+        batch: Images a step.
+        show: Whether to show it; by default where a person looks.
+    """
+
+    def __init__(self, batch: int, *, show: bool | None = None) -> None:
+        self._batch, self._count = batch, Progress("RadiT", unit="steps", show=show)
+        self._last: tuple[int, float] | None = None  # a run that is resumed begins anywhere
+
+    def __enter__(self) -> "RunBar":
+        self._count.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._count.__exit__(kind, error, trace)
+
+    def step(self, k: int, of: int, loss: float) -> float:
+        """Tell how far the run is; return images per second since the last call, or 0."""
+        now, speed, note = time.monotonic(), 0.0, f"loss {loss:.4f}"
+        if self._last:
+            before, then = self._last
+            speed = self._batch * (k - before) / max(1e-9, now - then)
+            note += f", {speed:,.0f} images/s"
+        else:
+            self._count.resume(k)
+        self._last = (k, now)
+        self._count.to(k, of, note)
+        return speed
+
+    @property
+    def words(self) -> str:
+        """How far it is, in words."""
+        return self._count.words

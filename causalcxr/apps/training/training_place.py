@@ -1,0 +1,46 @@
+"""Where weights are trained to: a file, a card and a sheet beside it, a folder of checkpoints."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+from causalcxr.common.errors import ModelError
+from causalcxr.common.locks import exclusive
+from causalcxr.common.result_folder import cannot_write
+
+__all__ = ["training_place"]
+
+
+@contextmanager
+def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> Iterator[None]:
+    """Hold the place of some weights, so that no other process trains to it, and clear litter.
+
+    Args:
+        out: The weights.
+        checkpoint: The name of the checkpoint in `<out>.training`. Weights that have none are of
+            another run, or were fetched.
+        overwrite: Replace such weights, and train anew.
+
+    Raises:
+        ModelError: If another process trains to it, weights of another run are there, or the disk
+            cannot be written.
+    """
+    work = out.with_suffix(".training")
+    busy = f"{out}: another process is training these weights at this moment; wait for its end"
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(out.absolute().with_name(f".{out.name}.lock"), ModelError(busy)):
+            if overwrite:
+                shutil.rmtree(work, ignore_errors=True)
+            elif out.exists() and not (work / checkpoint).exists():
+                raise ModelError(
+                    f"{out}: holds weights already, whose training is not in {work.name}; write "
+                    "elsewhere, or give --overwrite to train anew"
+                )
+            for left in out.absolute().parent.glob(f".{escape(out.stem)}.*.tmp"):
+                left.unlink(missing_ok=True)
+            yield
+    except OSError as fault:
+        raise cannot_write(out, fault, ModelError, inside=work.absolute()) from None

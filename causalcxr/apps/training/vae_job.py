@@ -1,0 +1,211 @@
+"""Training an autoencoder as a file asks for it, and encoding a cohort with one.
+
+What is written: the weights, a card that says where they come from and what they lose of images
+that were held out, a sheet of images beside their reconstructions, and a folder with checkpoint
+and log.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.images.contact_sheet import contact_sheet
+from causalcxr.common.errors import CohortError
+from causalcxr.common.files import atomic_write
+from causalcxr.images.images import Images
+from causalcxr.cohort.selection import load_cohort
+from causalcxr.radit.autoencoder import Autoencoder
+from causalcxr.radit.flux import FluxCodec, add_adapters, load_flux, merge_adapters
+from causalcxr.radit.latents import Latents, cache_latents
+from causalcxr.radit.perceptual import FeatureDistance
+from causalcxr.radit.raddino import load_raddino
+from causalcxr.radit.vae_quality import quality
+from causalcxr.radit.vae_train import train_vae
+from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
+from causalcxr.common.tensors import device_of, load_tensors, sha256
+from causalcxr.apps.training.training_place import training_place
+from causalcxr.apps.training.vae_config import FluxSpec, PerceptualSpec, VAEConfig
+
+__all__ = ["encode_cohort", "train_autoencoder"]
+
+_SHEET = 12  # images on the sheet, each beside its reconstruction
+_HELD_OUT = 512  # images over which losses are told, at most
+
+
+def train_autoencoder(config: VAEConfig, command: str = "", *, overwrite: bool = False) -> Path:
+    """Train, and write weights, card and sheet.
+
+    The held-out images are those of the splits val and test, or of a tenth of the patients where
+    there are no splits; nothing is learned from them.
+
+    Args:
+        config: What to do; a run that was interrupted is taken up again by the same call.
+        command: The words that a person typed, for the card.
+        overwrite: Replace weights of another run, and train anew.
+
+    Returns:
+        The weights. After `minutes` they are those of the steps done so far, as the card says.
+
+    Raises:
+        CohortError: If the cohort has too few images.
+        ModelError: If the model, the features or the device are not to be had.
+        MechanismError: If a loss is not finite.
+    """
+    out = Path(config.out)
+    with training_place(out, "checkpoint.safetensors", overwrite=overwrite):
+        return _trained(config, command)
+
+
+def _trained(config: VAEConfig, command: str) -> Path:
+    """Train in a place that is held, and write weights, card and sheet."""
+    begun, device, out = time.monotonic(), device_of(config.device), Path(config.out)
+    codec, adapters = _model(config)
+    learned, held_out = _parts(load_cohort(config.cohort), config.seed)
+    codec.check(torch.empty(0, 1, *learned.images.size))
+    films = learned.images.in_memory()
+    work = out.with_suffix(".training")
+    losses = train_vae(
+        codec,
+        lambda rows: _scaled(films, rows.numpy()),
+        len(films),
+        config.training,
+        seed=config.seed,
+        folder=work,
+        perceptual=_distance(config.perceptual, device),
+        device=device,
+        budget=60 * config.minutes,
+    )
+    if adapters is not None:
+        merge_adapters(codec, adapters)
+    about = {
+        "command": command,
+        "data": {"cohort": config.cohort, "source": learned.source, "images": len(learned)},
+        "steps_done": int(load_tensors(work / "checkpoint.safetensors")[1]["step"]),
+        "device": f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"python {platform.python_version()}",
+        "minutes_of_this_run": round((time.monotonic() - begun) / 60, 1),
+        "losses": losses[-1:],
+    }
+    _write(config, codec.cpu(), held_out, about)
+    return out
+
+
+def encode_cohort(
+    codec: Path,
+    cohort: str,
+    out: Path,
+    *,
+    batch: int = 32,
+    shard: int = 4096,
+    dtype: str = "float16",
+    device: str = "auto",
+) -> Latents:
+    """Encode every image of a cohort; an interrupted call goes on where it stopped.
+
+    Args:
+        codec: What `train_autoencoder` wrote.
+        cohort: As the command line names a cohort.
+        out: The folder to write; see `cache_latents`.
+        batch: Images at a time.
+        shard: Records a file.
+        dtype: float16 or float32.
+        device: cpu, cuda, or auto.
+    """
+    records = load_cohort(cohort).with_images_only()
+    ready = load_codec(codec).to(device_of(device))
+    return cache_latents(ready, records, out, batch=batch, shard=shard, dtype=dtype)
+
+
+def _model(config: VAEConfig) -> tuple[Autoencoder, Any]:
+    """Return the network as training starts with it, and its adapters, if any."""
+    if not isinstance(config.model, FluxSpec):
+        return rad_vae(config.model.config(), config.seed), None
+    codec = load_flux(config.model.folder)
+    return codec, add_adapters(codec, config.model.rank, config.seed)
+
+
+def _distance(asked: PerceptualSpec | None, device: str) -> FeatureDistance | None:
+    """Return the perceptual distance that is asked for."""
+    if asked is None:
+        return None
+    if asked.rad_dino is not None:
+        return FeatureDistance(load_raddino(asked.rad_dino, asked.size).to(device))
+    # The features' file is not needed where nobody asks for it.
+    from causalcxr.radit.features import load_features
+
+    return FeatureDistance(load_features(asked.features).to(device))
+
+
+def _parts(cohort: Cohort, seed: int) -> tuple[Cohort, Cohort]:
+    """Return the records to learn from, and those held out; a patient is in one of them."""
+    cohort = cohort.with_images_only()
+    if cohort.splits is None:
+        cohort = cohort.assign_splits((0.9, 0.1, 0.0), seed)
+    learning = (cohort.splits == "train").to_numpy()
+    if learning.all() or not learning.any():
+        raise CohortError(
+            f"{cohort.source}: {learning.sum()} images to learn from and {(~learning).sum()} held "
+            "out; there must be some of both"
+        )
+    return cohort.select(learning), cohort.select(~learning)
+
+
+def _scaled(images: Images, rows: np.ndarray) -> Tensor:
+    """Return images (k, 1, H, W) in [-1, 1]."""
+    return torch.from_numpy(images[rows]) * 2 - 1
+
+
+def _batches(images: Images, batch: int) -> Iterator[Tensor]:
+    """Yield some of the images, spread over all of them."""
+    n = min(len(images), _HELD_OUT)
+    rows = np.arange(n) * len(images) // n
+    return (_scaled(images, part) for part in np.array_split(rows, -(-n // batch)))
+
+
+def _sheet(codec: Autoencoder, cohort: Cohort, path: Path) -> None:
+    """Draw images, each beside its reconstruction."""
+    few = cohort.head(_SHEET)
+    films = _scaled(few.images, np.arange(len(few)))
+    made = codec.decode(codec.encode(films)).clamp(-1, 1)
+    both = torch.stack([films, made], 1).flatten(0, 1)
+    captions = [word for name in few.records for word in (str(name), "reconstruction")]
+    marks = [mark for made in few.images.synthetic for mark in (made, True)]
+    contact_sheet(((both + 1) / 2).numpy(), captions, columns=6, path=path, synthetic=marks)
+
+
+def _write(config: VAEConfig, codec: Autoencoder, held_out: Cohort, about: dict[str, Any]) -> None:
+    """Write weights, card and sheet."""
+    out = Path(config.out)
+    save_codec(out, codec, source=about["data"]["source"], steps=str(about["steps_done"]))
+    lost = quality(codec, _batches(held_out.images, config.training.batch))
+    card = _card(config, codec) | about | {"held_out": lost}
+    atomic_write(out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    _sheet(codec, held_out, out.with_suffix(".png"))
+
+
+def _card(config: VAEConfig, codec: Autoencoder) -> dict[str, Any]:
+    """Return what to know of weights that were just written."""
+    return {
+        "weights": Path(config.out).name,
+        "sha256": sha256(Path(config.out)),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "kind": config.model.kind,
+        "started_from": config.model.folder if isinstance(codec, FluxCodec) else None,
+        "network": codec.settings(),
+        "latents": {"channels": codec.channels, "factor": codec.factor},
+        "parameters": sum(p.numel() for p in codec.parameters()),
+        "training": asdict(config.training),
+        "perceptual": config.perceptual and config.perceptual.model_dump(exclude_none=True),
+        "seed": config.seed,
+        "use": "Images made with these weights are synthetic and not for clinical use.",
+    }

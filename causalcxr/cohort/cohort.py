@@ -1,0 +1,480 @@
+"""Cohort: patients' records in raw units with their radiographs; missing stays missing."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.common.alignment import aligned
+from causalcxr.cohort.cohort_rows import CohortRows
+from causalcxr.cohort.columns import encode, frame, matches, no_column, replace, worded_column
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.graph.graph import Graph
+from causalcxr.cohort.ids import as_ids, check_words, missing_ids
+from causalcxr.images.images import Images, as_images
+from causalcxr.common.result import Shown
+from causalcxr.cohort.rows import shown
+from causalcxr.cohort.splits import check_splits
+
+if TYPE_CHECKING:
+    from causalcxr.cohort.comparison import Comparison
+    from causalcxr.common.figure import Page
+
+__all__ = ["Cohort"]
+
+
+class Cohort(CohortRows, Shown):
+    """Hold records and their radiographs; nothing changes it, every method returns another.
+
+    Args:
+        table: One row a record in raw units (years, "M"/"F", "N"/"P"), one column a variable,
+            named as in the graph
+            whatever the case and with `_` for a space; other columns are kept. The index holds the
+            records' ids.
+        images: `Images`, or an array (n, 1, H, W) or (n, H, W) of uint8, uint16 or floats between
+            0 and 1, which is taken for radiographs of patients; see `ArrayImages` for others.
+        patients: The patient of each record: values, or the name of a column, which is then taken
+            out of the table.
+            By default each record is a patient.
+        splits: "train", "val" or "test" for each record: values, or the name of a column, taken
+            out likewise.
+        source: Where the records come from, in a word.
+        origin: The file, for messages.
+        notes: What was decided when the records were read, one line each.
+
+    Raises:
+        CohortError: If a record id occurs twice, a patient is missing or in two splits, or lengths
+            differ.
+
+    Example:
+        >>> cohort = Cohort(pd.DataFrame({"Age": [61, 47], "Sex": ["F", None]}, index=["a", "b"]))
+        >>> cohort
+        Cohort(2 records of 2 patients, no images, from table)
+        >>> cohort.columns(Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}"))
+        {'Sex': array([ 0., nan])}
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        images: Images | np.ndarray | None = None,
+        *,
+        patients: str | Sequence | pd.Series | None = None,
+        splits: str | Sequence | pd.Series | None = None,
+        source: str = "table",
+        origin: str | Path | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._source = str(source)
+        self._origin = None if origin is None else str(origin)
+        self._notes = tuple(notes)
+        self._table = _as_table(table)
+        self._table.index = _record_index(self._table.index, self._place)
+        self._images = as_images(images, len(self._table))
+        # Of a file's blank cells, the words for a missing value: a graph may have such a level.
+        self._words: dict[str, np.ndarray] = {}
+        given = self._aligned(patients, "patients")
+        self._patients = self.records.to_series(self.index) if given is None else given
+        self._patients.name = "patient"
+        self._splits = self._aligned(splits, "splits")
+        if self._splits is not None:
+            check_splits(self._splits, self._patients, self._place)
+
+    @classmethod
+    def from_columns(
+        cls,
+        graph: Graph,
+        columns: Mapping[str, np.ndarray],
+        index: pd.Index | Sequence,
+        images: Images | np.ndarray | None = None,
+        *,
+        patients: str | Sequence | pd.Series | None = None,
+        splits: str | Sequence | pd.Series | None = None,
+        source: str = "table",
+        origin: str | Path | None = None,
+        notes: Sequence[str] = (),
+    ) -> "Cohort":
+        """Return the cohort of columns as the equations give them, decoded to raw units.
+
+        Args:
+            graph: What the columns mean.
+            columns: Shape (n,) each: positions of levels, or numbers; NaN is missing.
+            index: The ids of the n records.
+            images: As in `Cohort`.
+            patients: As in `Cohort`.
+            splits: As in `Cohort`.
+            source: As in `Cohort`.
+            origin: As in `Cohort`.
+            notes: As in `Cohort`.
+
+        Example:
+            >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+            >>> Cohort.from_columns(graph, {"Sex": np.array([1.0])}, ["a"]).table["Sex"].tolist()
+            ['M']
+        """
+        index = index if isinstance(index, pd.Index) else pd.Index(index)
+        return cls(
+            frame(graph, columns, index),
+            images,
+            patients=patients,
+            splits=splits,
+            source=source,
+            origin=origin,
+            notes=notes,
+        )
+
+    @staticmethod
+    def load(spec: str | Path, **kwargs: Any) -> "Cohort":
+        """Read a cohort: `phantom`, `nih`, a saved folder or store, NIH's own folder, a .csv.
+
+        Args:
+            spec: The name of a source, or a path.
+            **kwargs: What that source takes, such as `n` and `seed` of the phantom, or `size`.
+
+        Raises:
+            CohortError: If there is no such source, or the data cannot be read.
+        """
+        # This import and that of `save` point forward: sources make cohorts, so they stand after
+        # it. They are lazy,
+        # and the only ones of their kind; a person looks for `Cohort.load`, not for a module of
+        # sources.
+        return import_module("causalcxr.sources").load(spec, **kwargs)
+
+    def save(
+        self, folder: str | Path, images: str | None = "png", *, overwrite: bool = False
+    ) -> Path:
+        """Write the cohort to a folder, whole or not at all.
+
+        Args:
+            folder: A new or empty folder.
+            images: "png" for 16-bit greyscale PNGs, "dicom" for 12-bit DICOM files of synthetic
+                images, None for the table alone.
+            overwrite: Replace the saved cohort that the folder holds.
+
+        Raises:
+            CohortError: If the folder holds anything else, or cannot be written.
+        """
+        save = import_module("causalcxr.cohort.saved").save
+        return save(self, folder, images, overwrite=overwrite)
+
+    # What it holds
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The records in raw units (a copy: changing it changes nothing here)."""
+        return self._table.copy()
+
+    @property
+    def index(self) -> pd.Index:
+        """The ids of the rows: records, or (record, draw)."""
+        return self._table.index
+
+    @property
+    def records(self) -> pd.Index:
+        """The record of each row, shape (n,)."""
+        return self.index.get_level_values("record")
+
+    @property
+    def draws(self) -> np.ndarray:
+        """The posterior draw of each row, shape (n,), int64; zeros where there is one."""
+        if self.index.nlevels == 1:
+            return np.zeros(len(self), dtype=np.int64)
+        return self.index.get_level_values("draw").to_numpy(dtype=np.int64)
+
+    @property
+    def images(self) -> Images | None:
+        """The radiographs, (n, 1, H, W) when read, or None."""
+        return self._images
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any record has an image."""
+        return self._images is not None and bool(self._images.available.any())
+
+    @property
+    def patients(self) -> pd.Series:
+        """The patient of each record."""
+        return self._patients.copy()
+
+    @property
+    def splits(self) -> pd.Series | None:
+        """The split of each record, or None."""
+        return None if self._splits is None else self._splits.copy()
+
+    @property
+    def source(self) -> str:
+        """Where the records come from, in a word."""
+        return self._source
+
+    @property
+    def origin(self) -> str | None:
+        """The file that the records were read from, if any."""
+        return self._origin
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided when the records were read, one line each."""
+        return list(self._notes)
+
+    @property
+    def words(self) -> dict[str, np.ndarray]:
+        """By column, shape (n,), the words for a missing value that a file had; "" elsewhere."""
+        return {name: each for name, each in self._words.items() if name in self._table}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        images = f"{self._images.available.sum():,} images" if self.has_images else "no images"
+        counts = f"{len(self):,} records of {self._patients.nunique():,} patients"
+        return f"Cohort({counts}, {images}, from {self.source})"
+
+    # What it shows
+
+    @property
+    def heading(self) -> str:
+        """How many records, patients and images, and from where."""
+        return repr(self)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a column: how many values are `known` and `missing`, and `what` they are.
+
+        Of numbers that is their mean and standard deviation, of levels their shares.
+        """
+        rows = [
+            (int(column.notna().sum()), int(column.isna().sum()), worded_column(column))
+            for _, column in self._table.items()
+        ]
+        index = pd.Index([str(name) for name in self._table.columns], name="column")
+        return pd.DataFrame(rows, index=index, columns=["known", "missing", "what"])
+
+    def plot(self, n: int = 24, path: str | Path | None = None) -> "Page":
+        """Draw the first n images, synthetic ones marked; without images, what is known.
+
+        Args:
+            n: How many images.
+            path: A file to write the picture to, PNG.
+        """
+        if self.has_images:
+            from causalcxr.images.contact_sheet import contact_sheet
+
+            some = self.with_images_only().head(n)
+            names = [str(name) for name in some.index]
+            marks = some.images.synthetic.tolist()
+            return contact_sheet(some.images[:], names, path=path, synthetic=marks)
+        from causalcxr.common.bar_chart import bars
+
+        names = [str(name) for name in self._table.columns]
+        share = self._table.notna().mean()
+        label = "share of records with a value"
+        return bars(names, share, title=self.heading, label=label, path=path)
+
+    # Columns
+
+    def columns(self, graph: Graph, *, beyond_range: bool = False) -> dict[str, np.ndarray]:
+        """Return every tabular variable of a graph as the equations read it.
+
+        Args:
+            graph: The graph.
+            beyond_range: Whether numbers may lie outside their range. Those of twins may: an
+                intervention was allowed to set them.
+
+        Returns:
+            Shape (n,) each, float64: positions of levels, or numbers; NaN where missing, all NaN
+            where the table has
+            no such column.
+
+        Raises:
+            CohortError: If a value is no level, not a finite number, or outside its range, or no
+                column is a variable.
+        """
+        found = matches(graph, self._table.columns, self._place)
+        if not found and graph.tabular and len(self._table.columns):
+            raise no_column(graph, self._table.columns, self._place)
+        table = self.as_declared(graph)._table
+        return {
+            name: encode(
+                table[found[name]],
+                graph.variables[name],
+                self._place,
+                beyond_range=beyond_range,
+            )
+            if name in found
+            else np.full(len(self), np.nan)
+            for name in graph.tabular
+        }
+
+    def with_columns(
+        self,
+        graph: Graph,
+        columns: Mapping[str, np.ndarray],
+        old: Mapping[str, np.ndarray] | None = None,
+    ) -> "Cohort":
+        """Return the cohort with some columns replaced, in raw units; the images stay.
+
+        A value that does not change keeps its very bits and its spelling, and other columns are
+        kept.
+
+        Args:
+            graph: What the columns mean.
+            columns: Shape (n,) each, as `columns` returns them.
+            old: What `columns` returned of this cohort, if that is known: it saves time.
+
+        Raises:
+            CohortError: If new values are not one a record, or none that the graph declares.
+        """
+        found = matches(graph, self._table.columns, self._place)
+        table = self._table.copy(deep=False)  # columns are put in, never written into
+        for name, column in columns.items():
+            variable = graph.variables[graph.find(name)]
+            if variable.name in found:
+                values, known = self._table[found[variable.name]], (old or {}).get(variable.name)
+                table[found[variable.name]] = replace(values, column, variable, known)
+            else:
+                fresh = frame(graph, {name: column}, self.index)[variable.name]
+                if not fresh.isna().all():
+                    table[variable.name] = fresh
+        return self._copy(_table=table)
+
+    def remembering(self, words: Mapping[str, np.ndarray]) -> "Cohort":
+        """Return the cohort with the words that stood in cells which were read as missing.
+
+        Args:
+            words: By column, shape (n,): the word, "" where there is none.
+        """
+        kept = {name: np.asarray(each, dtype=object) for name, each in words.items() if any(each)}
+        return self._copy(_words=kept)
+
+    def as_declared(self, graph: Graph) -> "Cohort":
+        """Return the cohort with the missing cells whose word is a level in a graph filled in.
+
+        `NA` in a file is missing, unless the graph declares a level `NA`.
+
+        Example:
+            >>> cohort = Cohort(pd.DataFrame({"Race": [None]})).remembering({"Race": ["NA"]})
+            >>> graph = Graph.parse("variables: {Race: {type: binary, levels: [Asian, NA]}}")
+            >>> cohort.as_declared(graph).table["Race"].tolist()
+            ['NA']
+        """
+        table, words = self._table.copy(deep=False), self.words
+        for name in self.words:
+            known = (*graph[name].levels, *graph[name].codes) if name in graph else ()
+            filled = np.isin(self._words[name], known) & table[name].isna().to_numpy()
+            if filled.any():
+                cells = table[name].to_numpy(dtype=object, copy=True)
+                cells[filled] = self._words[name][filled]
+                table[name] = pd.Series(cells, index=table.index).infer_objects()
+                del words[name]
+        return self if words == self._words else self._copy(_table=table, _words=words)
+
+    def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
+        """Return the cohort with other images, or with none.
+
+        Raises:
+            CohortError: If an array takes the place of synthetic images: it does not say whether
+                it is synthetic too. Give `images.with_pixels(array)` or `ArrayImages`.
+        """
+        return self._copy(_images=as_images(images, len(self), self._images))
+
+    def described(self, source: str, *notes: str) -> "Cohort":
+        """Return the cohort with another word for where it comes from, and more notes."""
+        return self._copy(_source=str(source), _notes=(*self._notes, *notes))
+
+    def compare(self, other: "Cohort | pd.DataFrame") -> "Comparison":
+        """Set the cohort (factual) beside its twin (counterfactual), record by record.
+
+        Args:
+            other: The twin: all or some of the same records, or draws of them.
+        """
+        from causalcxr.cohort.comparison import Comparison
+
+        return Comparison(self, other)
+
+    # How it is done
+
+    @property
+    def _place(self) -> str:
+        return self._origin or self._source
+
+    def _copy(self, **fields: Any) -> "Cohort":
+        """Return a cohort that shares all but some fields, which were checked already."""
+        other = object.__new__(Cohort)
+        other.__dict__ = self.__dict__ | fields
+        return other
+
+    def _take(self, positions: np.ndarray, index: pd.Index | None = None) -> "Cohort":
+        table = self._table.iloc[positions]
+        table.index = _record_index(table.index if index is None else index, self._place)
+        fields = {"_patients": self._patients, "_splits": self._splits}
+        for name, values in fields.items():
+            if values is not None:
+                fields[name] = pd.Series(
+                    values.to_numpy()[positions], table.index, name=values.name
+                )
+        images = None if self._images is None else self._images.select(positions)
+        words = {name: each[positions] for name, each in self._words.items()}
+        return self._copy(_table=table, _images=images, _words=words, **fields)
+
+    def _aligned(self, values: Any, what: str) -> pd.Series | None:
+        """Return one value a record, from a column's name, an aligned Series or plain values."""
+        if values is None:
+            return None
+        name = what.removesuffix("s")
+        if isinstance(values, str):
+            if values not in self._table:
+                hint = nearest(values, map(str, self._table.columns))
+                raise CohortError(f"{self._place}: no column {values!r} of {what}{hint}")
+            values = self._table.pop(values)
+        if isinstance(values, pd.Series):
+            values = aligned(values, self.index, f"{self._place}: {what}", error=CohortError)
+        if len(values) != len(self):
+            raise CohortError(f"{self._place}: {len(values)} {what} for {len(self)} records")
+        values = as_ids(values).set_axis(self.index).rename(name)
+        if (empty := missing_ids(values)).any():
+            raise CohortError(
+                f"{self._place}: record {shown(self.index[empty.argmax()])} has no {name} "
+                f"({empty.sum():,} records); fill it in, or leave the column out"
+            )
+        if name == "patient":
+            check_words(values, self.records, self._place)
+        return values
+
+
+def _as_table(table: Any) -> pd.DataFrame:
+    """Return a copy of a table, or of what pandas makes one of: columns by name, a list of rows.
+
+    Raises:
+        CohortError: If it is anything else, such as the path of a file.
+    """
+    if isinstance(table, str | Path):
+        raise CohortError(
+            f"a Cohort is made of a table; to read {shown(str(table))}, write Cohort.load(path)"
+        )
+    if not isinstance(table, pd.DataFrame | Mapping | list):
+        raise CohortError(
+            f"a Cohort is made of a pandas DataFrame, not {type(table).__name__}; give one with a "
+            "column for each variable"
+        )
+    try:
+        return pd.DataFrame(table).copy()
+    except (ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0][:80]
+        raise CohortError(f"a Cohort is made of a pandas DataFrame: {reason}") from None
+
+
+def _record_index(index: pd.Index, place: str) -> pd.Index:
+    """Return an index of records, or of (record, draw), named and without doubles."""
+    if index.nlevels > 2:
+        raise CohortError(f"{place}: the index has {index.nlevels} levels; expected record, draw")
+    if index.has_duplicates:
+        twice = index[index.duplicated()]
+        raise CohortError(
+            f"{place}: record {shown(twice[0])} occurs more than once ({len(twice):,} rows too "
+            "many); give every record an id of its own, or drop the duplicates"
+        )
+    if index.get_level_values(0).hasnans:
+        raise CohortError(f"{place}: a record has no id; give every record one")
+    return index.set_names(["record", "draw"] if index.nlevels == 2 else ["record"])

@@ -1,0 +1,269 @@
+"""Condition syntax: `Age > 60 and Sex == 'F'` as a tree; nothing in a condition is ever run.
+
+condition   := conjunction (("or" | "|") conjunction)*
+conjunction := negation (("and" | "&") negation)*
+negation    := ("not" | "~") negation | "(" condition ")" | comparison
+comparison  := operand (("==" | "!=" | "<" | "<=" | ">" | ">=") operand)*
+             | operand ["not"] "in" "[" literal ("," literal)* "]"
+             | operand "is" ["not"] "missing"
+operand     := name | `name with spaces` | literal
+literal     := number | 'text' | "text" | True | False
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from causalcxr.common.errors import CohortError
+
+__all__ = [
+    "All",
+    "Anyone",
+    "Column",
+    "Comparison",
+    "Condition",
+    "Literal",
+    "Member",
+    "Missing",
+    "Not",
+    "parse_condition",
+    "refuse",
+]
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])
+      | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+      | `(?P<quoted>[^`]+)`
+      | (?P<name>[^\W\d]\w*)
+      | (?P<sign><=|>=|==|!=|<|>|\(|\)|\[|\]|,|&|\||~)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED = re.compile(r"""\\([\\'"])""")
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+_WORDS = ("and", "or", "not", "in", "is")
+_REMEDIES = {"=": "write == to compare", "@": "put the value itself there", "!": "write not"}
+_DEPTH = 100  # nested parentheses and negations
+_EXAMPLE = "write it as in \"Age > 60 and Sex == 'F'\""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Name a column; alone it is a condition if it holds True and False."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Hold a number, a text, or a truth value."""
+
+    value: int | float | str | bool
+
+
+Operand = Column | Literal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compare two operands."""
+
+    left: Operand
+    sign: str
+    right: Operand
+
+
+@dataclass(frozen=True)
+class Member:
+    """Ask whether a column's value is one of a list."""
+
+    column: Operand
+    literals: tuple[Literal, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Ask whether a column's value is missing."""
+
+    column: Operand
+
+
+@dataclass(frozen=True)
+class Not:
+    """Turn a condition round; what is unknown stays unknown."""
+
+    condition: "Condition"
+
+
+@dataclass(frozen=True)
+class All:
+    """Hold where every condition holds."""
+
+    conditions: tuple["Condition", ...]
+
+
+@dataclass(frozen=True)
+class Anyone:
+    """Hold where any condition holds."""
+
+    conditions: tuple["Condition", ...]
+
+
+Condition = Column | Comparison | Member | Missing | Not | All | Anyone
+
+
+def parse_condition(text: str) -> Condition:
+    """Return the tree of a condition.
+
+    Raises:
+        CohortError: If the text is no condition, in one line.
+
+    Example:
+        >>> parse_condition("age > 60")
+        Comparison(left=Column(name='age'), sign='>', right=Literal(value=60))
+    """
+    parser = _Parser(text, _tokens(text))
+    tree = parser.condition()
+    if parser.kind != "end":
+        spaces = "put `backticks` around a name with spaces, or " if parser.kind == "name" else ""
+        parser.refuse(f"{parser.token!r} is not expected there; {spaces}join with and, or")
+    return tree
+
+
+def refuse(text: str, reason: str) -> NoReturn:
+    """Raise the one line about a condition that cannot be used."""
+    brief = text if len(text) <= 60 else f"{text[:57]}..."
+    raise CohortError(f"query {brief!r}: {reason}")
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """Cut a text into (kind, token), the last one ("end", "")."""
+    found, place, end = [], 0, len(text.rstrip())
+    while place < end:
+        match = _TOKEN.match(text, place)
+        if match is None:
+            rest = text[place:].lstrip()
+            remedy = _REMEDIES.get(rest[0], "")
+            if rest[0] in "'\"`":
+                remedy = f"close the {rest[0]}"
+            reason = f"{rest[0]!r} cannot be read{f' ({remedy})' if remedy else ''}; {_EXAMPLE}"
+            refuse(text, reason)
+        kind = match.lastgroup or ""
+        token = match[kind]
+        if kind == "text":
+            token = _ESCAPED.sub(r"\1", token[1:-1])
+        if kind == "name" and token in _WORDS:
+            kind = "word"
+        found.append((kind, token))
+        place = match.end()
+    return [*found, ("end", "")]
+
+
+class _Parser:
+    """Read tokens from left to right, one method a rule of the grammar."""
+
+    def __init__(self, text: str, tokens: Sequence[tuple[str, str]]) -> None:
+        self.text, self.tokens = text, tokens
+        self.place = self.depth = 0
+
+    @property
+    def kind(self) -> str:
+        return self.tokens[self.place][0]
+
+    @property
+    def token(self) -> str:
+        return self.tokens[self.place][1]
+
+    def refuse(self, reason: str) -> NoReturn:
+        refuse(self.text, f"{reason}; {_EXAMPLE}")
+
+    def accept(self, *tokens: str) -> str:
+        """Step over a word or sign if it is one of these, and return it."""
+        if self.kind in ("word", "sign") and self.token in tokens:
+            self.place += 1
+            return self.tokens[self.place - 1][1]
+        return ""
+
+    def condition(self) -> Condition:
+        parts = [self.conjunction()]
+        while self.accept("or", "|"):
+            parts.append(self.conjunction())
+        return parts[0] if len(parts) == 1 else Anyone(tuple(parts))
+
+    def conjunction(self) -> Condition:
+        parts = [self.negation()]
+        while self.accept("and", "&"):
+            parts.append(self.negation())
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def negation(self) -> Condition:
+        self.depth += 1
+        if self.depth > _DEPTH:
+            self.refuse(f"more than {_DEPTH} conditions stand inside one another")
+        if self.accept("not", "~"):
+            tree: Condition = Not(self.negation())
+        elif self.accept("("):
+            tree = self.condition()
+            if not self.accept(")"):
+                self.refuse("a ( is not closed")
+        else:
+            tree = self.comparison()
+        self.depth -= 1
+        return tree
+
+    def comparison(self) -> Condition:
+        left = self.operand()
+        turned = bool(self.accept("not"))
+        if self.accept("in"):
+            tree: Condition = Member(left, self.literals())
+            return Not(tree) if turned else tree
+        if turned:
+            self.refuse("in is expected after not")
+        if self.accept("is"):
+            return self.missing(left)
+        parts = []
+        while sign := self.accept(*_COMPARISONS):
+            right = self.operand()
+            parts.append(Comparison(left, sign, right))
+            left = right
+        if parts:
+            return parts[0] if len(parts) == 1 else All(tuple(parts))
+        if isinstance(left, Literal):
+            self.refuse(f"{left.value!r} is not a condition")
+        return left
+
+    def missing(self, column: Operand) -> Condition:
+        turned = bool(self.accept("not"))
+        if self.kind != "name" or self.token != "missing":
+            self.refuse("missing or not missing is expected after is")
+        self.place += 1
+        return Not(Missing(column)) if turned else Missing(column)
+
+    def literals(self) -> tuple[Literal, ...]:
+        closing = {"[": "]", "(": ")"}.get(self.accept("[", "("))
+        if closing is None:
+            self.refuse("a list such as ['F', 'M'] is expected after in")
+        found: list[Literal] = []
+        while not self.accept(closing):
+            if found and not self.accept(","):
+                self.refuse("a , is expected between the values of a list")
+            value = self.operand()
+            if isinstance(value, Column):
+                self.refuse(f"a list holds numbers and quoted texts, not {value.name!r}")
+            found.append(value)
+        return tuple(found)
+
+    def operand(self) -> Operand:
+        kind, token = self.kind, self.token
+        if kind not in ("number", "text", "name", "quoted"):
+            self.refuse(f"a column or a value is expected, not {token or 'the end'!r}")
+        self.place += 1
+        if kind == "number":
+            return Literal(int(token) if re.fullmatch(r"[+-]?\d{1,400}", token) else float(token))
+        if kind == "text":
+            return Literal(token)
+        if kind == "name" and token in ("True", "False"):
+            return Literal(token == "True")
+        return Column(token)

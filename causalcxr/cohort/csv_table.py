@@ -1,0 +1,242 @@
+"""A cohort in a .csv file, and the reading of such files, whatever happened to them on the way."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.columns import MISSING_WORDS
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.images.images import FileImages
+from causalcxr.common.listing import names_within
+from causalcxr.common.spreadsheet import unmarked
+
+__all__ = ["check_separator", "load", "missing_words", "read_cells", "recognises"]
+
+# A number as programs write one. A whole number with a bare exponent is an identifier: 12E5.
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
+_NUMBER = re.compile(r"-?(?=\.?\d)(?:0|[1-9]\d*)?(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]\d+)", re.ASCII)
+_SEPARATORS = {"semicolons": ";", "tabs": "\t", "vertical bars": "|"}
+_SAFE_DIGITS = 15  # significant digits that every double keeps
+
+
+def recognises(path: Path) -> bool:
+    """Return whether a path looks like a table: a file named .csv."""
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def load(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> Cohort:
+    """Read a cohort from a .csv file.
+
+    Columns named `record`, `draw`, `patient` and `split`, whatever the case, hold what they say;
+    all are optional. A column is read as numbers if each of them gives its own text back; `007`,
+    `12E5` and identifiers of more digits than a float holds stay text. Empty cells, `NA`, `NaN`
+    and `nan` are missing, unless a graph declares the word as a level of the variable.
+
+    Args:
+        path: The file, UTF-8.
+        images: A folder that holds `<record>` or `<record>.png` for some of the records; links
+            that lead out of it are not followed.
+        size: The side, or height and width, to which images are resized.
+
+    Raises:
+        CohortError: If the file is damaged, with its line where it is known.
+    """
+    path = Path(path)
+    cells = read_cells(path)
+    ids = {}
+    for column in list(cells):
+        if column.lower() in ("record", "draw", "patient", "split") and column.lower() not in ids:
+            ids[column.lower()] = cells.pop(column).to_numpy()
+    columns = dict(zip(cells, cells.to_numpy(dtype=object).T, strict=True))
+    words = {name: missing_words(column) for name, column in columns.items()}
+    table = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
+    table.index = cells.index
+    if "record" in ids:
+        _check_filled(ids["record"], path)
+        table.index = _index(ids, path)
+    cohort = Cohort(
+        table,
+        None if images is None else _images(Path(images), table.index, size),
+        patients=ids.get("patient"),
+        splits=ids.get("split"),
+        source="table",
+        origin=path,
+    )
+    return cohort.remembering(words)
+
+
+def missing_words(cells: np.ndarray) -> np.ndarray:
+    """Return the word for a missing value in each cell of text, "" where there is none.
+
+    Example:
+        >>> missing_words(np.array(["F", "NA", ""], dtype=object)).tolist()
+        ['', 'NA', '']
+    """
+    words = np.full(len(cells), "", dtype=object)
+    if not set(MISSING_WORDS).isdisjoint(cells):
+        words[:] = [cell if cell in MISSING_WORDS else "" for cell in cells]
+    return words
+
+
+def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
+    """Return the cells of a .csv file as text, one row a record.
+
+    The apostrophe that keeps a spreadsheet from reading a text as a formula is taken off.
+
+    Args:
+        path: The file.
+        exact: Keep spaces around the headings.
+
+    Raises:
+        CohortError: If the file is missing, empty, compressed, not UTF-8, ragged or cut short.
+    """
+    text = _text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        cut = "unexpected end" in str(error)
+        remedy = "a quote is not closed; the file may be cut short" if cut else error
+        raise CohortError(f"{path}:{reader.line_num}: {remedy}") from None
+    if not rows:
+        raise CohortError(f"{path}: the file is empty")
+    if "'" in text:
+        rows = [[unmarked(cell) for cell in row] for row in rows]
+    header = rows[0] if exact else [name.strip() for name in rows[0]]
+    check_separator(path, header)
+    _check_rows(path, header, rows, lines, ends=text.endswith(("\n", "\r")))
+    if len(rows) == 1:
+        raise CohortError(f"{path}: the file has a header but no records")
+    cells = pd.DataFrame(rows[1:], columns=header, dtype=object)
+    # A comma at the end of every line, as some releases have, makes a column without a name.
+    unnamed = [name for name in cells if not name and (cells[name] == "").all()]
+    return cells.drop(columns=unnamed)
+
+
+def check_separator(path: Path, header: Sequence[str]) -> None:
+    """Refuse a file whose cells are not separated by commas, told by its header.
+
+    Raises:
+        CohortError: With the separator, and how to write the file anew.
+    """
+    found = [word for word, sign in _SEPARATORS.items() if len(header) == 1 and sign in header[0]]
+    if found:
+        sign = _SEPARATORS[found[0]]
+        raise CohortError(
+            f"{path}:1: cells are separated by {found[0]}; save it with commas and 1.5, not 1,5, "
+            f"or: pandas.read_csv(path, sep={sign!r}, decimal=',').to_csv(new, index=False)"
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read: {error.strerror}") from None
+    if content[:2] == b"\x1f\x8b":
+        raise CohortError(f"{path}: the file is compressed by gzip; decompress it first (gunzip)")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise CohortError(f"{path}: the file is UTF-16; save it as UTF-8")
+    if (null := content.find(b"\0")) >= 0:
+        line = content[:null].count(b"\n") + 1
+        raise CohortError(f"{path}:{line}: a null byte; this is not a text file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        raise CohortError(
+            f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save as UTF-8"
+        ) from None
+
+
+def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool) -> None:
+    """Refuse doubled headers, and rows that have not as many cells as the header."""
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
+    if "" in header[:-1]:
+        raise CohortError(f"{path}:1: column {header.index('') + 1} has no name; give it one")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            last = row is rows[-1] and len(row) < len(header) and not ends
+            remedy = "the file may be cut short" if last else "quote cells that hold a comma"
+            raise CohortError(
+                f"{path}:{line}: {len(row)} cells, the header has {len(header)}; {remedy}"
+            )
+
+
+def _typed(cells: np.ndarray) -> np.ndarray:
+    """Return a column of text as numbers where every filled cell is one, else as text."""
+    empty = {"", *MISSING_WORDS}
+    texts = {text: text.strip() for text in set(cells) - empty}
+    distinct = set(texts.values())
+    one_each = all(map(_gives_its_text_back, distinct)) and len(set(map(float, distinct))) == len(
+        distinct
+    )
+    if not one_each:
+        return np.array([np.nan if cell in empty else cell for cell in cells], dtype=object)
+    whole = empty.isdisjoint(cells) and all(map(_WHOLE.fullmatch, distinct))
+    # Python's own conversion: it is exact, where that of pandas can miss the last bit.
+    numbers = {text: int(text) if whole else float(text) for text in texts}
+    dtype = np.int64 if whole else np.float64
+    return np.array([numbers.get(cell, np.nan) for cell in cells], dtype=dtype)
+
+
+def _gives_its_text_back(text: str) -> bool:
+    """Return whether a text is a number of which reading it as a float loses no digit."""
+    whole = _WHOLE.fullmatch(text)
+    if whole and len(text) <= _SAFE_DIGITS:
+        return True
+    if whole:
+        return abs(float(text)) < 2**53
+    if not _NUMBER.fullmatch(text):
+        return False
+    number = float(text)
+    return repr(number) == text or Decimal(repr(number)) == Decimal(text)
+
+
+def _check_filled(records: np.ndarray, path: Path) -> None:
+    if (empty := records == "").any():
+        raise CohortError(f"{path}: row {int(empty.argmax()) + 1} has no record id; give it one")
+
+
+def _index(ids: dict[str, np.ndarray], path: Path) -> pd.Index:
+    if "draw" not in ids:
+        return pd.Index(ids["record"], name="record")
+    try:
+        draws = ids["draw"].astype(np.int64)
+    except ValueError as error:
+        raise CohortError(f"{path}: column 'draw' holds whole numbers: {error}") from None
+    return pd.MultiIndex.from_arrays([ids["record"], draws], names=["record", "draw"])
+
+
+def _images(folder: Path, index: pd.Index, size: int | tuple[int, int] | None) -> FileImages:
+    """Find the records' images; only what the folder itself holds is ever opened, no link out."""
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: no such folder of images")
+    names = names_within(folder, folder)
+    records = [str(record) for record in index.get_level_values(0)]
+    found = [next((n for n in (r, f"{r}.png") if n in names), None) for r in records]
+    if not any(found):
+        hint = nearest(f"{records[0]}.png", sorted(names)[:10_000])
+        raise CohortError(f"{folder}: no image is named after a record, {records[0]}.png{hint}")
+    paths = [None if name is None else folder / name for name in found]
+    return FileImages(paths, (size, size) if isinstance(size, int) else size)

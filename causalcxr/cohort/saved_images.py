@@ -1,0 +1,172 @@
+"""The images of a saved cohort: one file a record, PNG or DICOM, each whole or not at all."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.common.files import remove_litter, settle
+from causalcxr.images.images import FileImages
+from causalcxr.images.synthetic_mark import write_png
+from causalcxr.common.progress import progress, resuming
+from causalcxr.common.listing import names_within
+
+__all__ = ["FORMATS", "check_format", "open_images", "write_images"]
+
+_BATCH = 64  # images at a time, at most
+_PIXELS = 2**20  # at a time, at most: 64 images of 128 pixels, 16 of 256
+FORMATS = {"png": ".png", "dicom": ".dcm"}
+
+# Row, image (H, W), whether it is synthetic -> the content of its file.
+_Encode = Callable[[int, np.ndarray, bool], bytes]
+
+
+def check_format(cohort: Cohort, name: str) -> None:
+    """Refuse a format that is not known, or that would say of the images what is not so."""
+    if name not in FORMATS:
+        raise CohortError(
+            f"images={name!r} is not known; use 'png' or 'dicom', or None for the table alone"
+        )
+    if name == "dicom" and cohort.images is not None:
+        images = cohort.images
+        if real := int((images.available & ~images.synthetic).sum()):
+            raise CohortError(
+                f"{real:,} of {images.available.sum():,} images are patients' own; only synthetic "
+                "ones are written as DICOM, which says so in every file; use 'png', or "
+                "cohort.select(cohort.images.synthetic)"
+            )
+
+
+def write_images(
+    cohort: Cohort, folder: Path, name: str, settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Write the images that are not there yet.
+
+    Args:
+        cohort: Its images are read, or computed, a few at a time.
+        folder: Where; what is in it is of the very same cohort.
+        name: One of `FORMATS`.
+        settings: What the images were made from, as JSON; DICOM files tell it.
+
+    Returns:
+        The SHA-256 of each file that was written now.
+    """
+    folder.mkdir(exist_ok=True)
+    remove_litter(folder)
+    digests: dict[str, str] = {}
+    present = {file.name for file in folder.iterdir()}
+    images, names = cohort.images, _file_names(cohort.index, FORMATS[name])
+    todo = images.available & [name not in present for name in names]
+    encode = _ENCODERS[name](cohort, settings)
+    rows = np.flatnonzero(images.available)
+    few = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
+    resuming(len(rows) - int(todo.sum()), len(rows), "images")
+    for start in progress(range(0, len(rows), few), "Writing", "images"):
+        part = rows[start : start + few]
+        part = part[todo[part]]
+        if len(part):
+            # Selected first: what computes images keeps them, and these are not needed again.
+            some = images.select(part)
+            each = zip(part, some[:], some.synthetic, strict=True)
+            contents = {names[row]: encode(row, image[0], bool(made)) for row, image, made in each}
+            digests |= {k: hashlib.sha256(v).hexdigest() for k, v in contents.items()}
+            _write_batch(folder, contents)
+    return digests
+
+
+def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files under other names, and give them their own once they are on the disk."""
+    written = {folder / f".{name}.tmp": folder / name for name in contents}
+    for temporary, content in zip(written, contents.values(), strict=True):
+        temporary.write_bytes(content)
+    settle(written)
+    for temporary, file in written.items():
+        temporary.replace(file)
+
+
+def open_images(
+    folder: Path,
+    index: pd.Index,
+    name: str,
+    size: tuple[int, int],
+    digests: Mapping[str, str],
+    synthetic: bool | np.ndarray = False,
+) -> FileImages:
+    """Return the images that `write_images` wrote, unread.
+
+    Args:
+        folder: Where they are; only the names of records in it are ever opened.
+        index: The ids of the records.
+        name: One of `FORMATS`.
+        size: Height and width to which they are resized where they have others.
+        digests: The SHA-256 of files by their path in the cohort, as far as they are known.
+        synthetic: Which of them are known to be synthetic; their files may say so of others.
+    """
+    present = names_within(folder, folder)
+    names = _file_names(index, FORMATS[name])
+    paths = [folder / name if name in present else None for name in names]
+    known = [digests.get(f"images/{name}") for name in names]
+    return _READERS[name](paths, size, known, synthetic)
+
+
+def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+    def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
+        content = io.BytesIO()
+        write_png(content, image, synthetic=synthetic)
+        return content.getvalue()
+
+    return encode
+
+
+def _dicom_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+    # pydicom takes a moment to import, and most cohorts are PNGs.
+    from causalcxr.images.dicom_write import DicomAbout, dicom_bytes
+
+    table, index = cohort.table, cohort.index
+    maker = {"maker": cohort.source, "drawn": cohort.images.drawn}
+
+    def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
+        if not synthetic:
+            raise CohortError(
+                f"record {index[row]}: a patient's own image is not written as DICOM"
+            )
+        values = {str(name): table[name].iat[row] for name in table}
+        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, **maker))
+
+    return encode
+
+
+def _dicom_reader(
+    paths: list[Path | None],
+    size: tuple[int, int],
+    digests: list[str | None],
+    synthetic: bool | np.ndarray,
+) -> FileImages:
+    from causalcxr.images.dicom_write import DicomImages
+
+    return DicomImages(paths, size, digests)  # only files that say they are synthetic are read
+
+
+_ENCODERS = {"png": _png_encoder, "dicom": _dicom_encoder}
+_READERS = {"png": FileImages, "dicom": _dicom_reader}
+
+
+def _file_names(index: pd.Index, suffix: str) -> list[str]:
+    """Return a file name for each row: safe on any system, and no two the same but for case."""
+    names, seen = [], set()
+    for label in index:
+        text = "-draw".join(map(str, label)) if isinstance(label, tuple) else str(label)
+        stem = text[:-4] if text.lower().endswith(".png") else text
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", stem).strip(".")[:80]
+        if safe != stem or safe.lower() in seen:
+            safe += "-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+        seen.add(safe.lower())
+        names.append(safe + suffix)
+    return names

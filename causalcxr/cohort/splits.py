@@ -1,0 +1,76 @@
+"""Splits: train, val and test, a patient in one of them only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from causalcxr.common.errors import CohortError
+from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.cohort.rows import shown
+
+__all__ = ["SPLITS", "check_splits", "draw_splits"]
+
+SPLITS = ("train", "val", "test")
+
+
+def draw_splits(
+    patients: pd.Series | Sequence,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> np.ndarray:
+    """Return a split for each record, drawn by a hash of its patient's id and the seed.
+
+    A patient's split is the same in any order and any subset of the patients, and each patient has
+    one.
+
+    Args:
+        patients: The patient of each record, shape (n,).
+        fractions: The shares of train, val and test; they sum to one.
+        seed: Another seed, other splits.
+
+    Returns:
+        Shape (n,), of "train", "val" and "test".
+
+    Example:
+        >>> draw_splits(["a", "a", "b"])[:2].tolist() == draw_splits(["a", "a"]).tolist()
+        True
+    """
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.shape != (3,) or not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
+        raise CohortError(f"fractions {fractions} are not three shares that sum to 1")
+    codes, distinct = patient_numbers(patients, len(patients), "splits", CohortError)
+    numbers = Draws(record_keys(distinct), seed, "split").uniform()[:, 0]
+    chosen = np.searchsorted(np.cumsum(shares)[:2], numbers, side="right")
+    return np.array(SPLITS, dtype=object)[chosen[codes]]
+
+
+def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
+    """Refuse unknown splits, and a patient who would be seen in training and in testing.
+
+    Args:
+        splits: The split of each record.
+        patients: The patient of each record.
+        place: What to call the table in a message.
+
+    Raises:
+        CohortError: With the first record or patient, and how many there are.
+    """
+    wrong = ~splits.isin(SPLITS).to_numpy()
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise CohortError(
+            f"{place}: record {shown(splits.index[first])}: {shown(splits.iloc[first])} is not "
+            f"a split ({wrong.sum():,} records); allowed: {', '.join(SPLITS)}"
+        )
+    pairs = pd.DataFrame({"patient": patients.to_numpy(), "split": splits.to_numpy()})
+    pairs = pairs.drop_duplicates()
+    twice = pairs["patient"].duplicated()
+    if twice.any():
+        patient = pairs["patient"][twice].iloc[0]
+        both = " and ".join(pairs["split"][pairs["patient"] == patient])
+        raise CohortError(
+            f"{place}: patient {shown(patient)} is in two splits, {both} "
+            f"({pairs['patient'][twice].nunique():,} patients); use assign_splits()"
+        )

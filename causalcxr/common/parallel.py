@@ -1,0 +1,138 @@
+"""The same work on each of many tasks: in this process, in several, or on a Dask cluster.
+
+Whatever runs it, the work is a plain function of what is shared and of one task, and it leaves
+what it makes in files that are whole or not there. So a job that dies is given again, and a task
+that is done twice does no harm.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from causalcxr.common.errors import CausalCXRError, install
+
+__all__ = ["run"]
+
+_AHEAD = 2  # tasks a worker that wait for it, so that it never waits for its next one
+_shared: Any = None  # of a worker process: what all of its tasks share
+
+
+def run(
+    work: Callable[[Any, Any], Any],
+    tasks: Iterable[Any],
+    shared: Any = None,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+) -> Iterator[Any]:
+    """Yield what `work(shared, task)` returns for each task, in the order in which they end.
+
+    Close the generator (`contextlib.closing`) where not all of it may be read: workers end then.
+
+    Args:
+        work: A function of a module, so that other processes find it by its name.
+        tasks: What differs; read only a little ahead of the work.
+        shared: What all tasks need; it travels to each worker once.
+        workers: Processes on this machine; with 1 the work is done in this very process, in
+            order. A script of one's own that asks for more needs `if __name__ == "__main__":`.
+        cluster: The address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, whose workers do
+            the work instead. They need this package, and see the same files under the same paths.
+
+    Raises:
+        CausalCXRError: If a worker process dies, or there is no such scheduler.
+
+    Example:
+        >>> list(run(pow, [1, 2, 3], 2))
+        [2, 4, 8]
+    """
+    if cluster is not None:
+        return _on_cluster(work, iter(tasks), shared, cluster)
+    if workers < 1:
+        raise CausalCXRError(f"workers {workers}: ask for one at least")
+    if workers == 1:
+        return (work(shared, task) for task in tasks)
+    return _in_processes(work, iter(tasks), shared, workers)
+
+
+def _in_processes(work: Callable, tasks: Iterator, shared: Any, workers: int) -> Iterator[Any]:
+    # Forked processes would inherit the locks of threads, torch's among them, and open files.
+    context = get_context("spawn")
+    listening, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _begin, (shared, listening))
+    try:
+        yield from _windowed(lambda task: pool.submit(_do, work, task), tasks, workers)
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise CausalCXRError(
+            "a worker process died, for want of memory perhaps; what is finished is kept: give "
+            "the same command again, with fewer workers"
+        ) from None
+    finally:
+        held.close()  # idle or not, the workers end
+        pool.shutdown(cancel_futures=True)
+        listening.close()
+
+
+def _windowed(submit: Callable[[Any], Future], tasks: Iterator, workers: int) -> Iterator[Any]:
+    """Keep every worker busy without handing out all tasks at once."""
+    going = {submit(task) for task in islice(tasks, _AHEAD * workers)}
+    while going:
+        done, going = wait(going, return_when=FIRST_COMPLETED)
+        going |= {submit(task) for task in islice(tasks, len(done))}
+        for future in done:
+            yield future.result()
+
+
+def _begin(shared: Any, listening: Connection) -> None:
+    """Prepare a worker process: it ends when the process that started it ends, however it ends."""
+    global _shared
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that process decides
+    threading.Thread(target=_end_with, args=(listening,), daemon=True).start()
+
+
+def _end_with(listening: Connection) -> None:
+    try:
+        listening.poll(None)  # nothing is ever sent: this returns when the other end is gone
+    finally:
+        os._exit(1)
+
+
+def _do(work: Callable, task: Any) -> Any:
+    return work(_shared, task)
+
+
+def _on_cluster(work: Callable, tasks: Iterator, shared: Any, address: str) -> Iterator[Any]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise CausalCXRError(
+            f"cluster {address!r}: Dask is not installed; {install('cluster')}"
+        ) from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CausalCXRError(f"cluster {address!r}: no scheduler answers ({reason})") from None
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise CausalCXRError(f"cluster {address!r}: the scheduler has no workers; start some")
+        there = client.scatter([shared], broadcast=True, hash=False)[0]
+        first = [
+            client.submit(work, there, task, pure=False)
+            for task in islice(tasks, _AHEAD * threads)
+        ]
+        done = as_completed(first)
+        for future in done:
+            for task in islice(tasks, 1):
+                done.add(client.submit(work, there, task, pure=False))
+            yield future.result()
+            future.release()

@@ -1,0 +1,350 @@
+"""A folder of results: written beside its place by one process at a time, verified when read.
+
+    .<name>.lock                  held by the process that writes
+    .<name>.unfinished/job.json   what determines the result: its identity
+    .<name>.unfinished/result/    the folder in the making
+    .<name>.unfinished/complete/  the same once its manifest is written and all is on the disk
+    .<name>.unfinished/old/       the folder that is replaced, while the two change places
+
+A result therefore never appears half-written under its own name. `manifest.json` is written last
+and holds the identity and the SHA-256 of `SHA256SUMS`, which lists the SHA-256 of every other file
+as `sha256sum --check` reads it. The same command, given again after a kill, resumes in the folder
+in the making; once the result is complete, it has nothing to do. With `overwrite` a result that is
+complete is made again, and replaced only when the new one is complete.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.common.files import atomic_write, remove_litter, sync_all, sync_one
+from causalcxr.common.locks import exclusive
+from causalcxr.common.result_digests import (
+    MANIFEST,
+    SUMS,
+    Digests,
+    file_digest,
+    listed_files,
+    manifest_of,
+    read_json,
+)
+
+__all__ = ["Draft", "ResultFolder", "cannot_write"]
+
+_COMPLETE = "complete already, nothing to do; --overwrite (overwrite=True) makes it again"
+
+
+@dataclass
+class Draft:
+    """Be filled; `finish` is called last.
+
+    Args:
+        place: The folder to fill, or the result itself where it is complete already.
+        complete: Whether the result is there already, so that nothing is to be done.
+        resumed: Whether an interrupted run has left files in the place.
+    """
+
+    place: Path
+    complete: bool = False
+    resumed: bool = False
+    _base: Mapping[str, Any] = field(default_factory=dict)
+
+    def finish(
+        self, about: Mapping[str, Any], digests: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Write the list of digests and, last, the manifest, which is returned.
+
+        Args:
+            about: What else the manifest records.
+            digests: Those that are known, by path in the folder; other files are read.
+        """
+        remove_litter(self.place)
+        _remove_unfinished(self.place)
+        names = listed_files(self.place)
+        known = digests or {}
+        rows = [f"{known.get(name) or file_digest(self.place / name)}  {name}\n" for name in names]
+        sums = "".join(rows).encode()
+        atomic_write(self.place / SUMS, sums)
+        manifest = {
+            **self._base,
+            **about,
+            "files_sha256": hashlib.sha256(sums).hexdigest(),
+        }
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        atomic_write(self.place / MANIFEST, text)
+        return manifest
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """Write one result to a folder, whole or not at all.
+
+    Args:
+        path: The folder: new, empty, or one of the same kind, which `overwrite` replaces.
+        kind: What the manifest calls it, such as "causalcxr twins".
+        words: What messages call it, such as "twins".
+        identity: Everything that determines the result, as JSON. An interrupted run with the same
+            identity is resumed, and a complete result with it is kept. None where it cannot be
+            given: nothing is then resumed or kept.
+        overwrite: Make a complete result again, and replace one with another identity; unfinished
+            work with another identity is discarded, with the same one it is resumed.
+        error: The class of the errors to raise.
+        recognises: Whether a folder without a manifest of this kind is one of an older version.
+        thorough: Whether a result counts as complete only once every byte of it has been read.
+        tell: Gets one line where there is nothing to do.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     result = ResultFolder(Path(home) / "r", "note", "a note", {"seed": 1})
+        ...     with result.writing() as draft:
+        ...         _ = (draft.place / "note.txt").write_text("done")
+        ...         _ = draft.finish({"words": 1})
+        ...     with result.writing() as draft:
+        ...         draft.complete, sorted(file.name for file in draft.place.iterdir())
+        (True, ['SHA256SUMS', 'manifest.json', 'note.txt'])
+    """
+
+    path: Path
+    kind: str
+    words: str
+    identity: Mapping[str, Any] | None = None
+    overwrite: bool = False
+    error: type[CausalCXRError] = CohortError
+    recognises: Callable[[Path], bool] = lambda _: False
+    thorough: bool = True
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+
+    @property
+    def hidden(self) -> Path:
+        """The folder beside the result in which it is made."""
+        path = self.path.absolute()
+        return path.parent / f".{path.name}.unfinished"
+
+    def is_same(self) -> bool:
+        """Return whether the folder holds a result with this identity."""
+        manifest = manifest_of(self.path, self.kind)
+        return (
+            self.identity is not None
+            and manifest is not None
+            and manifest.get("identity") == self._identity()
+        )
+
+    def check_foreign(self) -> None:
+        """Refuse a place that holds something else, where the identity is not known yet.
+
+        Raises:
+            CausalCXRError: Naming the place.
+        """
+        self._check_place(self.path, before_lock=True)
+
+    def check(self) -> None:
+        """Refuse a place that the result cannot be written to, before it is computed.
+
+        Raises:
+            CausalCXRError: Naming what is there, and how to go on.
+        """
+        complete = self.hidden / "complete"
+        self._check_place(complete if complete.is_dir() else self.path)
+        self._check_unfinished()
+
+    @contextmanager
+    def writing(self) -> Iterator[Draft]:
+        """Give a folder to fill that takes the place of `path` at the end.
+
+        Raises:
+            CausalCXRError: If the place holds something else or cannot be written, or another
+                process writes there.
+        """
+        self._check_place(self.path, before_lock=True)
+        path = self.path.absolute()
+        busy = f"{self.path}: another process is writing it at this moment; wait for its end"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(path.parent / f".{path.name}.lock", self.error(busy)):
+                self._recover()
+                if self._is_complete():
+                    self._discard()
+                    self.tell(f"{self.path}: {_COMPLETE}")
+                    yield Draft(self.path, complete=True)
+                    return
+                self._check_place(self.path)
+                self._check_unfinished()
+                yield from self._made()
+        except OSError as fault:
+            raise cannot_write(self.path, fault, self.error, inside=self.hidden) from None
+
+    # Steps
+
+    def _made(self) -> Iterator[Draft]:
+        """Give the folder to fill, and put it in its place."""
+        place = self.hidden / "result"
+        resumed = self._prepare(place)
+        base = {"kind": self.kind}
+        if self.identity is not None:
+            base["identity"] = self._identity()
+        try:
+            yield Draft(place, resumed=resumed, _base=base)
+        except BaseException:
+            if self.identity is None or not any(place.iterdir()):
+                self._discard()
+            raise
+        sync_all(place)
+        place.rename(self.hidden / "complete")
+        self._recover()
+
+    def _prepare(self, place: Path) -> bool:
+        """Make the folder to fill, and say whether an interrupted run has left files in it."""
+        job = None if self.identity is None else json.dumps(self._identity(), indent=1)
+        ticket = self.hidden / "job.json"
+        if job is None or read_json(ticket) != self._identity():
+            self._discard()
+        self.hidden.mkdir(exist_ok=True)
+        if job is not None and not ticket.exists():
+            atomic_write(ticket, job)
+        place.mkdir(exist_ok=True)
+        remove_litter(self.hidden)
+        return any(place.iterdir())
+
+    def _recover(self) -> None:
+        """Finish the exchange that a kill may have interrupted: `complete` takes the place."""
+        complete, old, path = self.hidden / "complete", self.hidden / "old", self.path.absolute()
+        if complete.is_dir():
+            if path.exists() and not old.exists():
+                path.rename(old)
+            elif path.is_dir():  # made anew by somebody between the two steps, and empty
+                path.rmdir()
+            complete.rename(path)
+            sync_one(path.parent)
+            self._discard()
+        elif old.is_dir() and not path.exists():  # left by version 0.1.0
+            old.rename(path)
+        elif old.is_dir() and any(path.iterdir()):  # killed when only the old one was to go
+            self._discard()
+
+    def _discard(self) -> None:
+        """Remove the hidden folder; `old` gets another name first, so that it is whole or gone."""
+        old, gone = self.hidden / "old", self.hidden / "gone"
+        if old.exists():
+            shutil.rmtree(gone, ignore_errors=True)
+            old.rename(gone)
+        # Without its job, whatever a kill leaves of the folder is resumed by nobody.
+        (self.hidden / "job.json").unlink(missing_ok=True)
+        shutil.rmtree(self.hidden, ignore_errors=True)
+
+    # Questions
+
+    def _identity(self) -> dict[str, Any]:
+        """Return the identity as it is when read again."""
+        return json.loads(json.dumps({"version": version("causalcxr"), **(self.identity or {})}))
+
+    def _is_complete(self) -> bool:
+        """Return whether the very result is there, every byte of it, and is to be kept."""
+        if self.overwrite or not self.is_same():
+            return False
+        digests = Digests(self.path, manifest_of(self.path, self.kind) or {}, self.error)
+        damaged = digests.damaged() if self.thorough else digests.missing()
+        if damaged:
+            raise self.error(
+                f"{self.path / damaged[0]}: missing or changed since it was written; restore it, "
+                "or write the folder again with --overwrite (overwrite=True)"
+            )
+        return True
+
+    def _check_place(self, path: Path, *, before_lock: bool = False) -> None:
+        """Refuse a place that holds something else, or another result without `overwrite`."""
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise self.error(
+                f"{self.path}: holds something else than {self.words}; give another folder"
+            )
+        if path.is_mount():
+            raise self.error(f"{self.path}: a mounted folder cannot be replaced; give one in it")
+        if not path.exists() or not any(path.iterdir()):
+            return
+        manifest = manifest_of(path, self.kind)
+        if manifest is None and not self.recognises(path):
+            raise self.error(
+                f"{self.path}: holds something else than {self.words}; give another folder"
+            )
+        if self.overwrite or before_lock:
+            return
+        held = (manifest or {}).get("identity")
+        if self.identity is not None and held == self._identity():
+            return
+        told = self._told(held)
+        raise self.error(
+            f"{self.path}: holds {self.words} already{told}; give another folder, or --overwrite "
+            "(overwrite=True) to replace it"
+        )
+
+    def _check_unfinished(self) -> None:
+        """Refuse unfinished work of another command, which `overwrite` discards."""
+        result = self.hidden / "result"
+        if self.overwrite or not result.is_dir() or not any(result.iterdir()):
+            return
+        job = read_json(self.hidden / "job.json")
+        if isinstance(job, dict) and (self.identity is None or job != self._identity()):
+            raise self.error(
+                f"{self.path}: another command or version has unfinished work here"
+                f"{self._told(job)}; give that command again, another folder, or --overwrite "
+                "(overwrite=True) to discard it"
+            )
+
+    def _told(self, held: Any) -> str:
+        """Return in which settings what is there differs, in words."""
+        if not isinstance(held, dict) or self.identity is None:
+            return ""
+        asked = self._identity()
+        differing = [key for key in {**held, **asked} if held.get(key) != asked.get(key)]
+        words = [_difference(key, held.get(key), asked.get(key)) for key in differing[:3]]
+        return f" ({'; '.join(words)})" if words else ""
+
+
+def _remove_unfinished(place: Path) -> None:
+    """Remove what a kill has left beside results inside, all of which are complete by now."""
+    for left in list(place.rglob(".*.unfinished")):
+        shutil.rmtree(left)
+    for left in list(place.rglob(".*.lock")):
+        left.unlink()
+
+
+def cannot_write(
+    path: Path,
+    fault: OSError,
+    error: type[CausalCXRError] = CohortError,
+    *,
+    inside: Path | None = None,
+) -> CausalCXRError:
+    """Return the error of ours for a fault of the disk: which place cannot be written, and why.
+
+    Args:
+        path: What was to be written.
+        fault: What the system said; a file that is neither in the place nor `inside` is named.
+        error: The class of the error.
+        inside: Where it is made.
+    """
+    reason = fault.strerror or fault
+    if fault.filename and isinstance(fault.filename, str | Path):
+        file = Path(fault.filename).absolute()
+        homes = [path.absolute(), *([] if inside is None else [inside])]
+        if not any(file.is_relative_to(home) or home.is_relative_to(file) for home in homes):
+            if file.name.startswith(f".{path.name}."):  # the lock
+                file = path
+            else:
+                return error(f"{fault.filename}: {reason}")
+    return error(f"{path}: cannot be written ({reason})")
+
+
+def _difference(key: str, held: Any, asked: Any) -> str:
+    """Return one differing setting in words."""
+    if max(len(json.dumps(held)), len(json.dumps(asked))) > 60:
+        return f"another {key}"
+    return f"{key} {held}, not {asked}"

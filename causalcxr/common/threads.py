@@ -1,0 +1,154 @@
+"""Threads: one for a small product, several for blocks of rows."""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from math import ceil
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalcxr.common.progress import progress
+
+__all__ = ["BUNDLE", "asked_in_order", "filled", "one_thread", "over_rows"]
+
+_K = TypeVar("_K", bound=Hashable)
+_In, _Out = TypeVar("_In"), TypeVar("_Out")
+_Rows = np.ndarray | slice
+# Products of matrices take rows in bundles, of 24 at most where this was tried, and compute a rest
+# with other last digits. Whole bundles make a row's digits independent of the rows beside it.
+BUNDLE = 48
+_ALONE = {"initializer": torch.set_num_threads, "initargs": (1,)}  # each thread of a pool
+_BLOCK = 512 * BUNDLE  # rows at a time: many, for each step costs a call, and yet little memory
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread inside, as many as before afterwards.
+
+    Scalar equations are small: a second thread gains little on an idle machine, costs a lot
+    on a busy one, and makes sums depend on the number of cores.
+
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, Tensor]:
+    """Return what `work` makes of n rows, block by block, without gradients.
+
+    Blocks are shared out among as many threads as torch may use (`torch.set_num_threads`,
+    OMP_NUM_THREADS), as many for each. They are whole bundles, so the answer is the same for any
+    number of threads.
+
+    Args:
+        n: The number of rows; none at all are one empty block.
+        work: Returns tensors for the rows whose positions it is given, one entry a row.
+
+    Returns:
+        The tensors of all blocks, n entries each.
+
+    Raises:
+        Exception: Whatever `work` raises, of the first block that fails.
+
+    Example:
+        >>> x = torch.arange(3)
+        >>> over_rows(3, lambda rows: {"double": 2 * x[rows]})
+        {'double': tensor([0, 2, 4])}
+    """
+    threads = max(1, min(torch.get_num_threads(), ceil(n / _BLOCK)))
+    blocks = threads * max(1, ceil(n / (threads * _BLOCK)))
+    size = BUNDLE * max(1, ceil(n / (blocks * BUNDLE)))
+    starts = range(0, max(n, 1), size)
+
+    def block(start: int) -> dict[_K, Tensor]:
+        stop = min(start + size, n)
+        rows = slice(start, stop) if stop - start == size else filled(np.arange(start, stop))
+        with torch.no_grad():  # of this thread only, like the number of threads
+            return {key: value[: stop - start] for key, value in work(rows).items()}
+
+    with one_thread():
+        if threads == 1:
+            parts = [block(start) for start in progress(starts, "Computing", "records")]
+        else:
+            with ThreadPoolExecutor(threads, **_ALONE) as pool:
+                done = pool.map(block, starts)
+                parts = list(progress(done, "Computing", "records", total=n, each=size))
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def asked_in_order(
+    module: torch.nn.Module, ask: Callable[[torch.nn.Module, _In], _Out], batches: Iterable[_In]
+) -> Iterator[_Out]:
+    """Yield what a torch module answers to each batch, in order.
+
+    On a processor a batch has one thread, so the answer is the same for any number of threads:
+    sums inside a convolution or a product depend on how many share it. As many batches as torch
+    may use threads are asked at once, each of a copy of the module that shares its weights. A
+    module that cannot be copied is asked batch by batch.
+
+    Args:
+        module: The module.
+        ask: Returns what a module answers to a batch.
+        batches: The batches; they are taken as they are needed.
+
+    Example:
+        >>> double = torch.nn.Identity()
+        >>> list(asked_in_order(double, lambda module, x: 2 * module(x), [1, 2, 3]))
+        [2, 4, 6]
+    """
+    threads = torch.get_num_threads()
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        yield from (ask(module, batch) for batch in batches)
+        return
+    try:
+        shared = [{id(tensor): tensor for tensor in tensors} for _ in range(threads)]
+        copies = [copy.deepcopy(module, memo) for memo in shared] if threads > 1 else [module]
+    except Exception:  # whatever a user's module may raise
+        copies = [module]
+    free: SimpleQueue[torch.nn.Module] = SimpleQueue()
+    for each in copies:
+        free.put(each)
+
+    def answer(batch: _In) -> _Out:
+        each = free.get()
+        try:
+            return ask(each, batch)
+        finally:
+            free.put(each)
+
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        with ThreadPoolExecutor(len(copies), **_ALONE) as pool:
+            for batch in batches:
+                waiting.append(pool.submit(answer, batch))
+                if len(waiting) > len(copies):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # what threads to come start with
+
+
+def filled(rows: np.ndarray) -> np.ndarray:
+    """Return positions, the last one repeated up to a multiple of 48.
+
+    Example:
+        >>> len(filled(np.array([3, 5]))), filled(np.array([3, 5]))[-1].item()
+        (48, 5)
+    """
+    return np.pad(rows, (0, -len(rows) % BUNDLE), mode="edge") if len(rows) else rows

@@ -1,0 +1,33 @@
+"""The graphs that come with the package, by name."""
+
+from pathlib import Path
+
+from causalcxr.common.errors import GraphError
+from causalcxr.common.errors import brief, nearest_to
+
+__all__ = ["bundled_graph", "bundled_graphs"]
+
+
+def bundled_graphs() -> dict[str, Path]:
+    """Return the files by name: beside the modules in a wheel, else in the repository.
+
+    Example:
+        >>> sorted(bundled_graphs())
+        ['cxr7', 'cxr7-acquisition', 'mini', 'nih']
+    """
+    here = Path(__file__).parent
+    folders = [here / "graphs", here.parent / "graphs"]
+    return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
+
+
+def bundled_graph(name: str) -> Path:
+    """Return the file of a bundled graph.
+
+    Raises:
+        GraphError: If there is none of this name.
+    """
+    found = bundled_graphs()
+    if name not in found:
+        hint = nearest_to(name, found) or f" (bundled: {', '.join(sorted(found))})"
+        raise GraphError(f"no bundled graph {brief(name)}{hint}; or give a path ending in .yaml")
+    return found[name]

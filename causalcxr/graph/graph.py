@@ -1,0 +1,369 @@
+"""The causal graph: variables, parents, order, edits, differences, hash."""
+
+import hashlib
+import heapq
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalcxr.graph import yaml_edits as graph_edits, yaml_file as graph_yaml
+from causalcxr.graph.bundled import bundled_graph
+from causalcxr.common.errors import GraphError
+from causalcxr.common.files import atomic_write, read_text
+from causalcxr.graph.diff import GraphDiff, compare, not_learned
+from causalcxr.graph.rules import check_image, check_names, check_parents, cycle
+from causalcxr.common.frozen_dict import FrozenDict
+from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
+from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.variables import Variable, same_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from networkx import DiGraph
+
+__all__ = ["Graph", "GraphDiff", "MechanismSpec", "Variable"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """Hold the variables of a causal graph and answer questions about its structure.
+
+    A graph never changes: an edit returns a new graph, which keeps the comments of the file that
+    the old one was loaded from. Graphs are equal where their content is: names of graphs,
+    comments, descriptions and the order of declaration do not count.
+
+    Args:
+        variables: The variables, in any order, or a map from their names.
+        name: What to call the graph.
+
+    Raises:
+        GraphError: If the variables do not make a directed acyclic graph, in one line.
+
+    Example:
+        >>> graph = Graph([Variable("Age", "continuous"), Variable("Edema", "binary")], name="toy")
+        >>> graph.add_edge("age", "edema").edges
+        (('Age', 'Edema'),)
+    """
+
+    variables: Mapping[str, Variable]
+    name: str = "graph"
+    _document: graph_yaml.Document | None = None
+
+    def __post_init__(self) -> None:
+        given: Any = self.variables
+        if isinstance(given, str | Path):
+            raise GraphError(
+                f"Graph({brief(str(given))}): a file is read by Graph.load, text by Graph.parse; "
+                f"write Graph.load({brief(str(given))})"
+            )
+        listed = tuple(given.values() if isinstance(given, Mapping) else given)
+        check_names(listed, self.name)
+        variables = FrozenDict({variable.name: variable for variable in listed})
+        object.__setattr__(self, "variables", variables)
+        check_parents(variables)
+        check_image(variables)
+        self.order  # noqa: B018  # a cycle is found here, not at the first use
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Graph":
+        """Read a graph from a YAML file, or one that comes with the package by its name.
+
+        Args:
+            path: A file, or a bare name such as `cxr7`.
+
+        Raises:
+            GraphError: If the file cannot be read, with its line, the rule and the remedy.
+
+        Example:
+            >>> len(Graph.load("cxr7").tabular)
+            19
+        """
+        bare = isinstance(path, str) and re.fullmatch(r"[A-Za-z0-9_-]+", path)
+        file = bundled_graph(path) if bare else Path(path)
+        text = read_text(file, error=GraphError)
+        return cls._from_text(text, file.name if bare else str(path), file.stem)
+
+    @classmethod
+    def parse(cls, text: str, name: str = "<text>") -> "Graph":
+        """Read a graph from YAML.
+
+        Args:
+            text: The content of a graph file.
+            name: What to call the text in messages.
+
+        Example:
+            >>> Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")["Sex"].levels
+            ('F', 'M')
+        """
+        return cls._from_text(text.removeprefix("\ufeff"), name, "graph")
+
+    @classmethod
+    def _from_text(cls, text: str, source: str, name: str) -> "Graph":
+        document = graph_yaml.read(text, source)
+        try:
+            return cls(document.variables, document.name or name, document)
+        except GraphFault as fault:
+            raise document.located(fault) from None
+
+    def to_yaml(self) -> str:
+        """Return the YAML of the graph, with the comments of the file it was loaded from."""
+        if self._document is not None:
+            text = graph_edits.edited(self._document, self.variables)
+            if graph_edits.matches(text, self.variables):
+                return text
+        return graph_yaml.write(self.name, self.variables)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the YAML of the graph, whole or not at all."""
+        try:
+            return atomic_write(path, self.to_yaml())
+        except OSError as fault:
+            raise GraphError(f"{path}: cannot be written ({fault.strerror})") from None
+
+    # Structure
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The names, parents before children, else as declared."""
+        place = {name: position for position, name in enumerate(self.variables)}
+        waiting = {name: len(self.variables[name].parents) for name in place}
+        ready = [place[name] for name, count in waiting.items() if not count]
+        heapq.heapify(ready)
+        names, order = tuple(place), []
+        while ready:
+            name = names[heapq.heappop(ready)]
+            order.append(name)
+            for child in self._children[name]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    heapq.heappush(ready, place[child])
+        if len(order) < len(names):
+            raise cycle(self.variables, set(names) - set(order))
+        return tuple(order)
+
+    @cached_property
+    def layers(self) -> dict[str, int]:
+        """For each variable, the edges on the longest way to it from a root."""
+        layers: dict[str, int] = {}
+        for name in self.order:
+            layers[name] = max((layers[parent] + 1 for parent in self.parents(name)), default=0)
+        return layers
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[str, ...]]:
+        children: dict[str, list[str]] = {name: [] for name in self.variables}
+        for variable in self.variables.values():
+            for parent in variable.parents:
+                children[parent].append(variable.name)
+        return {name: tuple(found) for name, found in children.items()}
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        return {same_name(name): name for name in self.variables}
+
+    def find(self, name: str) -> str:
+        """Return the name of a variable, whatever the case and with `_` or `-` for a space.
+
+        Example:
+            >>> Graph.load("cxr7").find("pleural_effusion")
+            'Pleural Effusion'
+
+        Raises:
+            GraphError: If there is no such variable; the nearest name is told.
+        """
+        if name in self.variables:
+            return name
+        found = self._spellings.get(same_name(name)) if isinstance(name, str) else None
+        if found is None:
+            hint = nearest_to(name, self.variables)
+            hint = hint or f" (variables: {', '.join(self.variables)})"
+            raise GraphError(f"no variable {brief(name)} in graph {self.name!r}{hint}")
+        return found
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """Return the direct causes of a variable, in alphabetical order."""
+        return self[name].parents
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Return the variables of which a variable is a direct cause."""
+        return self._children[self.find(name)]
+
+    def ancestors(self, *names: str) -> frozenset[str]:
+        """Return what the variables come from, without themselves."""
+        return self._reach(names, {name: self.variables[name].parents for name in self.variables})
+
+    def descendants(self, *names: str) -> frozenset[str]:
+        """Return what the variables lead to, without themselves."""
+        return self._reach(names, self._children)
+
+    def _reach(self, names: Iterable[str], step: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+        start = {self.find(name) for name in names}
+        reached, ahead = set(start), list(start)
+        while ahead:
+            fresh = set(step[ahead.pop()]) - reached
+            reached |= fresh
+            ahead.extend(fresh)
+        return frozenset(reached - start)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """The edges, parent first, child by child as declared."""
+        return tuple(
+            (parent, child.name) for child in self.variables.values() for parent in child.parents
+        )
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The variables without parents."""
+        return tuple(name for name, variable in self.variables.items() if not variable.parents)
+
+    @property
+    def tabular(self) -> tuple[str, ...]:
+        """The variables of the table: all but the image."""
+        return tuple(name for name, variable in self.variables.items() if not variable.is_image)
+
+    @property
+    def image(self) -> str | None:
+        """The name of the image, if there is one."""
+        return next((name for name, each in self.variables.items() if each.is_image), None)
+
+    def __getitem__(self, name: str) -> Variable:
+        return self.variables[self.find(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and same_name(name) in self._spellings
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variables)
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+    # Edits
+
+    def _with(self, variables: Mapping[str, Variable]) -> "Graph":
+        return Graph(variables, self.name, self._document)
+
+    def add_edge(self, parent: str, child: str) -> "Graph":
+        """Return the graph with one more edge.
+
+        Raises:
+            GraphError: If the edge is there already, or would close a cycle.
+        """
+        parent, child = self.find(parent), self.find(child)
+        if parent in self.parents(child):
+            raise GraphError(f"edge {parent!r} -> {child!r} is in graph {self.name!r} already")
+        changed = self[child].replace(parents=(*self.parents(child), parent))
+        return self.with_variable(changed)
+
+    def remove_edge(self, parent: str, child: str) -> "Graph":
+        """Return the graph with one edge less.
+
+        Raises:
+            GraphError: If there is no such edge.
+        """
+        parent, child = self.find(parent), self.find(child)
+        left = tuple(name for name in self.parents(child) if name != parent)
+        if left == self.parents(child):
+            known = ", ".join(left) or "none"
+            text = f"no edge {parent!r} -> {child!r} in graph {self.name!r}"
+            raise GraphError(f"{text}; the parents of {child!r}: {known}")
+        return self.with_variable(self[child].replace(parents=left))
+
+    def with_variable(self, variable: Variable) -> "Graph":
+        """Return the graph with a variable added, or replaced where the name is there."""
+        return self._with({**self.variables, variable.name: variable})
+
+    def without_variable(self, name: str) -> "Graph":
+        """Return the graph without a variable and without its edges."""
+        gone = self.find(name)
+        kept = {}
+        for each in self.variables.values():
+            if gone in each.parents:
+                each = each.replace(parents=tuple(p for p in each.parents if p != gone))
+            if each.name != gone:
+                kept[each.name] = each
+        return self._with(kept)
+
+    # Identity
+
+    @cached_property
+    def hash(self) -> str:
+        """The SHA-256 of the content, in hexadecimal."""
+        return _digest([self.variables[name].content for name in sorted(self.variables)])
+
+    def equation_hash(self, name: str) -> str:
+        """Return the SHA-256 of all that the learned equation of a variable depends on.
+
+        That is the variable with its mechanism, and which values its parents can take; how the
+        parents come about does not enter, so an edit upstream leaves it as it is.
+        """
+        content = self[name].content
+        content.pop("codes", None)  # how a table is read, not what is learned
+        for option in not_learned(content["mechanism"]["kind"]):
+            content["mechanism"].pop(option, None)
+        return _digest([content, *(self[parent].domain for parent in self[name].parents)])
+
+    def diff(self, other: "Graph") -> GraphDiff:
+        """Return what changes from this graph to another, and which equations become stale."""
+        return compare(self, other)
+
+    def to_networkx(self) -> "DiGraph":
+        """Return the edges as a networkx graph: d-separation, paths, export and the rest of it.
+
+        Example:
+            >>> import networkx as nx
+            >>> graph = Graph.load("cxr7").to_networkx()
+            >>> nx.is_d_separator(graph, "Age", "Consolidation", {"Pneumonia"})
+            True
+        """
+        from networkx import DiGraph
+
+        graph = DiGraph(self.edges, name=self.name)
+        graph.add_nodes_from(self.variables)
+        return graph
+
+    def draw(
+        self,
+        path: str | Path | None = None,
+        values: Mapping[str, Any] | None = None,
+        changed: str | Iterable[str] = (),
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw the graph; see `causalcxr.graph.drawing.draw`.
+
+        Args:
+            path: Also write the drawing to this file: `.png`, `.svg` or `.pdf`.
+            values: What to write under the names, such as one patient's record.
+            changed: The names to highlight, such as what an intervention changed.
+            ax: Axes to draw on; a figure of its own where left out.
+        """
+        from causalcxr.graph.drawing import draw
+
+        return draw(self, path, values, (changed,) if isinstance(changed, str) else changed, ax)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Graph) and self.hash == other.hash
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} variables, {len(self.edges)} edges"
+        return f"Graph({self.name!r}: {counts}, {self.hash[:8]})"
+
+    def __copy__(self) -> "Graph":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "Graph":
+        return self
+
+
+def _digest(content: list) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,328 @@
+"""Which kinds of equation there are, and which options each has: words, not weights."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from causalcxr.common.errors import GraphError, nearest
+
+if TYPE_CHECKING:
+    from causalcxr.graph.variables import Variable
+
+__all__ = [
+    "KINDS",
+    "OPTIONS",
+    "FrozenDict",
+    "GraphFault",
+    "MechanismSpec",
+    "add_kind",
+    "brief",
+    "nearest_to",
+]
+
+# The kinds of equation that each type of variable can have, the built-in choice first.
+KINDS = {
+    "continuous": ("flow", "empirical"),
+    "binary": ("discrete", "derived", "empirical"),
+    "ordinal": ("discrete", "flow", "empirical"),
+    "categorical": ("discrete", "empirical"),
+    "image": ("radit",),
+}
+# The options of each kind: the words to choose from, or int (whole, at least 1), float (positive),
+# _REAL (any sign), str. It stands here so that a graph is checked in milliseconds, before anything
+# learns.
+_REAL = "a finite number"
+_TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
+_ODE: dict[str, Any] = {  # of transform: cnf
+    "training": ("likelihood", "matching"),
+    "solver": ("midpoint", "rk4", "heun3", "euler", "reversible"),
+    "ode_steps": int,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "flow": {"transform": ("spline", "cnf"), "bins": int, **_ODE, **_TRAINING},
+    "discrete": {
+        "coupling": ("monotone", "gumbel", "ot", "dequantised", "independent"),
+        **_TRAINING,
+    },
+    "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
+    "empirical": {},
+    "radit": {
+        "size": ("tiny", "S", "B", "L", "XL"),
+        "resolution": int,
+        "height": int,
+        "weights": str,
+        "codec": str,
+        "steps": int,
+        "batch": int,
+        "lr": float,
+        "pairing": ("none", "ot"),
+        "method": ("reversible", "leapfrog", "midpoint", "heun", "euler"),
+        "solver_steps": int,
+        "guidance": float,
+        "threshold": float,
+        "grain": float,
+        "remainder": ("carry", "fade"),
+        "coupling": ("inversion", "transport"),
+        "edits": int,
+    },
+}
+# Written or left out, these mean the same: they are filled in, and so enter every hash.
+_BUILT_IN = {
+    "flow": {"transform": "spline"},
+    "discrete": {"coupling": "monotone"},
+    "derived": {"rule": "none_of"},
+    "empirical": {},
+    "radit": {"size": "tiny", "resolution": 64},
+}
+_OVER_NUMBERS = ("at_least", "below")  # the derived rules that compare a number with a threshold
+
+
+def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None = None) -> None:
+    """Let graphs name a kind of equation beyond the built-in ones; see `mechanisms.register`.
+
+    Args:
+        kind: Its name.
+        types: The types of variables that can have it.
+        options: Its options: for each a tuple of words, or int, float or str.
+
+    Raises:
+        GraphError: If the kind is a built-in one, or a type is not known.
+    """
+    if kind in _BUILT_IN:
+        raise GraphError(f"mechanism {brief(kind)} is built in; choose another name")
+    types = tuple(types)
+    if unknown := [type for type in types if type not in KINDS]:
+        raise GraphError(f"type {brief(unknown[0])} is not known{nearest_to(unknown[0], KINDS)}")
+    OPTIONS[kind] = dict(options or {})
+    for type, kinds in KINDS.items():
+        others = tuple(each for each in kinds if each != kind)
+        KINDS[type] = (*others, kind) if type in types else others
+
+
+class GraphFault(GraphError):
+    """A broken rule and the place in the file where it was broken, as a path of keys."""
+
+    def __init__(self, place: tuple[str | int, ...], text: str) -> None:
+        named = (
+            f"variable {brief(place[1])}: " if place[:1] == ("variables",) and place[1:] else ""
+        )
+        super().__init__(named + text)
+        self.place = place
+
+
+class FrozenDict(Mapping[str, Any]):
+    """A dictionary that cannot change, can be hashed, copied and pickled.
+
+    Example:
+        >>> FrozenDict({"bins": 16})["bins"]
+        16
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        self._items = dict(items or {})
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class MechanismSpec:
+    """Name the kind of a structural equation and its options, such as training settings.
+
+    Args:
+        kind: `flow`, `discrete`, `derived`, `empirical` or `radit`.
+        options: The options of that kind; see `OPTIONS`.
+
+    Raises:
+        GraphError: If the kind, an option or its value is unknown.
+
+    Example:
+        >>> MechanismSpec("discrete", {"coupling": "gumbel"})
+        MechanismSpec('discrete', {'coupling': 'gumbel'})
+        >>> MechanismSpec("flow", {"bin": 16})
+        Traceback (most recent call last):
+        causalcxr.graph.mechanism_spec.GraphFault: flow has no option 'bin'; did you mean 'bins'?
+    """
+
+    __slots__ = ("_kind", "_options")
+
+    def __init__(self, kind: str, options: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(kind, str) or kind not in OPTIONS:
+            raise GraphFault(
+                ("kind",),
+                f"mechanism {brief(kind)} is not known{nearest_to(kind, OPTIONS)} "
+                f"(kinds: {', '.join(OPTIONS)})",
+            )
+        self._kind = kind
+        checked = {key: _option(kind, key, value) for key, value in (options or {}).items()}
+        self._options = FrozenDict(dict(sorted(checked.items())))
+
+    @property
+    def kind(self) -> str:
+        """The kind of equation."""
+        return self._kind
+
+    @property
+    def options(self) -> FrozenDict:
+        """The options, by name."""
+        return self._options
+
+    @classmethod
+    def parse(cls, value: Any, kind_key: str = "kind") -> "MechanismSpec":
+        """Read the forms that YAML may have: a word, or a map that names its kind."""
+        if isinstance(value, MechanismSpec):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if not isinstance(value, Mapping) or kind_key not in value:
+            raise GraphFault((), f"a mechanism is a word or a map: {{{kind_key}: flow}}")
+        options = {key: item for key, item in value.items() if key != kind_key}
+        try:
+            return cls(value[kind_key], options)
+        except GraphFault as fault:
+            place = (kind_key,) if fault.place == ("kind",) else fault.place
+            raise GraphFault(place, str(fault)) from None
+
+    def of(self, type: str) -> "MechanismSpec":
+        """Return the same for a type of variable, with what is built in filled in."""
+        if self.kind not in KINDS[type]:
+            raise GraphFault(
+                ("kind",),
+                f"mechanism {self.kind!r} does not suit the type {type}; "
+                f"use {' or '.join(KINDS[type])}",
+            )
+        built_in = dict(_BUILT_IN.get(self.kind, {}))
+        if self.kind == "discrete" and type == "categorical":
+            built_in["coupling"] = "gumbel"
+            if self.options.get("coupling") == "monotone":
+                raise GraphFault(
+                    ("coupling",),
+                    "coupling 'monotone' needs levels in an order; use gumbel or type: ordinal",
+                )
+        spec = MechanismSpec(self.kind, built_in | dict(self.options))
+        _check_threshold(spec)
+        _check_ode(spec)
+        return spec
+
+    def check_parents(self, parents: Sequence["Variable"]) -> None:
+        """Refuse parents that the kind cannot read.
+
+        Args:
+            parents: The parents that are declared.
+
+        Raises:
+            GraphError: If there are too many or too few, or one is of a type that does not fit.
+
+        Example:
+            >>> MechanismSpec("derived", {"rule": "at_least", "threshold": 65}).check_parents([])
+            Traceback (most recent call last):
+            causalcxr.graph.mechanism_spec.GraphFault: the rule 'at_least' reads one parent, not 0
+        """
+        if self.kind == "empirical" and parents:
+            text = "kind 'empirical' is for roots; remove its parents, or use flow or discrete"
+            raise GraphFault(("mechanism",), text)
+        if self.kind != "derived":
+            return
+        rule, numeric = self.options.get("rule"), "threshold" in self.options
+        if numeric and len(parents) != 1:
+            raise GraphFault(
+                ("mechanism",), f"the rule {rule!r} reads one parent, not {len(parents)}"
+            )
+        if not parents:
+            raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
+        for parent in parents:
+            if parent.type != ("continuous" if numeric else "binary"):
+                fits = (
+                    f"no number, as the rule {rule!r}"
+                    if numeric
+                    else "not binary, as the derived rule"
+                )
+                raise GraphFault(
+                    ("parents", parent.name), f"parent {parent.name!r} is {fits} needs"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the map form, kind first."""
+        return {"kind": self.kind, **self.options}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MechanismSpec) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.options))
+
+    def __repr__(self) -> str:
+        return f"MechanismSpec({self.kind!r}, {self.options!r})"
+
+    def __str__(self) -> str:
+        return " ".join([self.kind, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+def _check_threshold(spec: MechanismSpec) -> None:
+    """Refuse a rule over a number without its threshold, and a threshold without such a rule."""
+    if spec.kind != "derived":
+        return
+    rule = spec.options["rule"]
+    if rule in _OVER_NUMBERS and "threshold" not in spec.options:
+        text = f"rule {rule!r} needs a threshold: {{kind: derived, rule: {rule}, threshold: 65}}"
+        raise GraphFault(("rule",), text)
+    if rule not in _OVER_NUMBERS and "threshold" in spec.options:
+        text = f"rule {rule!r} has no threshold; remove it or use {' or '.join(_OVER_NUMBERS)}"
+        raise GraphFault(("threshold",), text)
+
+
+def _check_ode(spec: MechanismSpec) -> None:
+    """Refuse options of an ODE where there is none."""
+    if spec.options.get("transform") == "cnf":
+        return
+    if found := [key for key in _ODE if key in spec.options]:
+        raise GraphFault((found[0],), f"{found[0]} is an option of transform: cnf; add that to it")
+
+
+def brief(value: Any, length: int = 60) -> str:
+    """Show a value on one line, however long it is."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
+
+
+def nearest_to(word: Any, choices: Iterable[str]) -> str:
+    """Name the nearest choice to a word that may be anything, however long."""
+    return nearest(str(word)[:80], choices)
+
+
+def _option(kind: str, key: Any, value: Any) -> Any:
+    rules = OPTIONS[kind]
+    if key not in rules:
+        hint = nearest_to(key, rules) or f" (options: {', '.join(rules)})"
+        raise GraphFault((key,), f"{kind} has no option {brief(key)}{hint}")
+    rule = rules[key]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(rule, tuple):
+        valid, want = value in rule, f"one of {', '.join(rule)}"
+    elif rule is str:
+        valid, want = isinstance(value, str) and value.strip() != "", "a text"
+    elif rule is int:
+        least = 2 if key == "bins" else 1
+        valid = number and isinstance(value, int) and value >= least
+        want = f"a whole number, at least {least}"
+    elif rule == _REAL:
+        valid, want = number and math.isfinite(value), _REAL
+    else:
+        valid, want = number and math.isfinite(value) and value > 0, "a positive number"
+    if not valid:
+        hint = nearest_to(value, rule) if isinstance(rule, tuple) else ""
+        raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
+    return float(value) if rule in (float, _REAL) else value

@@ -1,0 +1,61 @@
+"""What must hold between the variables of a graph."""
+
+from collections.abc import Mapping
+
+from causalcxr.graph.mechanism_spec import GraphFault
+from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.variables import Variable, same_name
+
+__all__ = ["check_image", "check_names", "check_parents", "cycle"]
+
+
+def check_names(variables: tuple[Variable, ...], graph_name: str) -> None:
+    """Refuse an empty graph and names that are one and the same."""
+    if not isinstance(graph_name, str) or not 0 < len(graph_name) <= 64:
+        raise GraphFault(("name",), f"name {brief(graph_name)} must be 1 to 64 characters")
+    if not variables:
+        raise GraphFault(("variables",), "a graph needs at least one variable")
+    seen: dict[str, str] = {}
+    for variable in variables:
+        spelling = same_name(variable.name)
+        if spelling in seen:
+            text = f"its name and {seen[spelling]!r} differ only in case, _ or -; rename one"
+            raise GraphFault(("variables", variable.name), text)
+        seen[spelling] = variable.name
+
+
+def check_parents(variables: Mapping[str, Variable]) -> None:
+    """Refuse parents that are not declared, that are the image, or that a rule cannot read."""
+    for child in variables.values():
+        for parent in child.parents:
+            place = ("variables", child.name, "parents", parent)
+            if parent not in variables:
+                hint = nearest_to(parent, [name for name in variables if name != child.name])
+                remedy = hint or "; declare it or remove it from parents"
+                raise GraphFault(place, f"parent {brief(parent)} is not declared{remedy}")
+            if variables[parent].is_image:
+                text = f"parent {parent!r} is the image, which causes nothing; remove it"
+                raise GraphFault(place, text)
+        try:
+            child.mechanism.check_parents([variables[parent] for parent in child.parents])
+        except GraphFault as fault:
+            raise GraphFault(("variables", child.name, *fault.place), str(fault)) from None
+
+
+def check_image(variables: Mapping[str, Variable]) -> None:
+    """Refuse a second image."""
+    images = [name for name, variable in variables.items() if variable.is_image]
+    if len(images) > 1:
+        text = f"a graph has one image, and {images[0]!r} is one already; remove one"
+        raise GraphFault(("variables", images[1]), text)
+
+
+def cycle(variables: Mapping[str, Variable], within: set[str]) -> GraphFault:
+    """Walk from parent to parent among what could not be ordered, until a name comes again."""
+    name, path = min(within), []
+    while name not in path:
+        path.append(name)
+        name = next(parent for parent in variables[name].parents if parent in within)
+    loop = [*path[path.index(name) :], name][::-1]
+    place = ("variables", loop[1], "parents", loop[0])
+    return GraphFault(place, f"cycle {' -> '.join(map(repr, loop))}; remove one of these edges")

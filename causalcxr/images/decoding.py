@@ -1,0 +1,249 @@
+"""Any image file becomes grey values: PNG, JPEG and DICOM, told apart by their content.
+
+A name's ending says what somebody believed. The first bytes say what the file is.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from causalcxr.images import synthetic_mark as marking
+from causalcxr.common.errors import CohortError
+from causalcxr.images.decoded import REASONS, Decoded, ImageError, Limits
+from causalcxr.images.png_and_jpeg import decode_jpeg, decode_png, png_header
+
+__all__ = [
+    "REASONS", "Decoded", "ImageError", "Limits", "decode", "decode_many", "fitted", "measured",
+    "says_synthetic", "sniffed",
+]  # fmt: skip
+
+# A pipe must not hold the reader up (POSIX), and bytes must come as they are (Windows).
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_HEAD = 132  # bytes: the preamble of a DICOM file and its magic word
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+# Files that people mistake for images of ours; the message names what they are.
+_OTHERS = {
+    b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BM": "BMP", b"GIF8": "GIF", b"%PDF": "PDF",
+    b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP or another RIFF", b"\x93NUMPY": "NumPy",
+    b"\xff\x4f\xff\x51": "bare JPEG 2000", b"\0\0\0\x0cjP  ": "bare JPEG 2000",
+    b"<": "HTML or XML", b"version https://git-lfs": "Git LFS pointer",
+}  # fmt: skip
+
+
+def decode(path: str | Path, limits: Limits = Limits()) -> Decoded:  # noqa: B008 (it is frozen)
+    """Read the grey values of a PNG, JPEG or DICOM file, in this process.
+
+    For files that nobody has vouched for, `decode_many` does the same in processes with limits on
+    time and memory. Here only the limits on bytes and pixels are kept, which are checked before
+    memory is asked for.
+
+    Args:
+        path: The file; its name may end in anything.
+        limits: What it may take.
+
+    Raises:
+        ImageError: If it cannot be used; `reason` says why in a word, see `REASONS`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.fromarray(np.array([[0, 255]], np.uint8)).save(f"{folder}/a.png")
+        ...     decoded = decode(f"{folder}/a.png")
+        >>> decoded.pixels.tolist(), decoded.bits, decoded.about["format"]
+        ([[0, 65535]], 8, 'PNG')
+    """
+    path = Path(path)
+    content = _content(path, limits)
+    kind = sniffed(content)
+    if kind not in _DECODERS:
+        what = f"a {kind} file" if kind else "of no format that is known"
+        raise ImageError("unknown", path, f"{what}; PNG, JPEG and DICOM files are read")
+    try:
+        return _DECODERS[kind](path, content, limits)
+    except MemoryError:
+        told = "asks for more memory than there is; lower the limit on pixels, or leave it out"
+        raise ImageError("memory", path, told) from None
+
+
+def decode_many(
+    paths: Iterable[str | Path],
+    workers: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
+    size: tuple[int, int] | None = None,
+) -> Iterator[Decoded | ImageError]:
+    """Read many files in worker processes with limits on time and memory, in the files' order.
+
+    A file that cannot be used costs no other one its turn: its error is given in its place.
+
+    Args:
+        paths: The files, as many as there are; no more than a few a worker are asked for ahead.
+        workers: Processes; by default one a processor core.
+        limits: What each file may take. Without the module `resource` (Windows) memory has none.
+        size: Height and width that `fitted` gives each image while it is still in its worker.
+
+    Returns:
+        One result a path: `Decoded`, or the `ImageError` that `decode` would raise.
+
+    Example:
+        >>> [error] = decode_many(["nowhere.png"], workers=1)
+        >>> error.reason
+        'missing'
+    """
+    from causalcxr.images.decoding_pool import decoded_by_workers
+
+    return decoded_by_workers(paths, workers, limits, size)
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image of another size that keeps its proportions: all of it, on black.
+
+    It is reduced (or enlarged) until it just fits, antialiased by a triangle filter that widens
+    with the reduction and cannot overshoot, and set in the middle.
+
+    Args:
+        pixels: Shape (H, W), uint16.
+        size: Height and width asked for.
+
+    Returns:
+        Shape `size`, uint16; the very pixels where they have that size already.
+
+    Raises:
+        CohortError: If the pixels or the size are none.
+
+    Example:
+        >>> fitted(np.full((2, 4), 65535, np.uint16), (4, 4))[:, 0].tolist()
+        [0, 65535, 65535, 0]
+    """
+    height, width = (int(side) for side in size)
+    if pixels.ndim != 2 or pixels.dtype != np.uint16 or 0 in pixels.shape:
+        raise CohortError(f"an image of shape {pixels.shape}, {pixels.dtype}; give (H, W) uint16")
+    if min(height, width) < 1:
+        raise CohortError(f"size {height}x{width}; both sides must be at least 1")
+    if pixels.shape == (height, width):
+        return pixels
+    scale = min(height / pixels.shape[0], width / pixels.shape[1])
+    inner = [max(1, round(side * scale)) for side in pixels.shape]
+    image = Image.fromarray(pixels.astype(np.float32))
+    image = image.resize((inner[1], inner[0]), Image.Resampling.BILINEAR)
+    out = np.zeros((height, width), dtype=np.uint16)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    place = out[top : top + inner[0], left : left + inner[1]]
+    place[:] = np.rint(np.clip(np.asarray(image), 0, 65535))
+    return out
+
+
+def measured(path: str | Path, limits: Limits = Limits()) -> tuple[int, int]:  # noqa: B008
+    """Return height and width of an image; of a PNG without decoding it.
+
+    Raises:
+        ImageError: As `decode` does.
+    """
+    content = _content(Path(path), limits)
+    if sniffed(content) == "PNG":
+        return png_header(Path(path), content, limits)[:2]
+    return decode(path, limits).pixels.shape
+
+
+def says_synthetic(path: str | Path, limits: Limits = Limits()) -> bool:  # noqa: B008
+    """Return whether a file says that its image is synthetic; no pixel is decoded.
+
+    A PNG says so by our mark in its text, a DICOM file by SyntheticData (0008,001C).
+
+    Raises:
+        ImageError: If it cannot be read, or is a DICOM file whose header is damaged.
+    """
+    path = Path(path)
+    with _opened(path, limits) as file:
+        kind = sniffed(file.read(_HEAD))
+        file.seek(0)
+        if kind == "PNG":
+            return marking.says_synthetic(file)
+    if kind not in ("DICOM", ""):  # a data set without preamble shows in the whole file only
+        return False
+    content = _content(path, limits)
+    if sniffed(content) != "DICOM":
+        return False
+    from causalcxr.images.dicom_parse import is_synthetic, parsed
+
+    return is_synthetic(parsed(path, content, limits, []))
+
+
+def sniffed(content: bytes) -> str:
+    """Return the format of a file by its first bytes: PNG, JPEG, DICOM, another, or "".
+
+    Example:
+        >>> sniffed(b"GIF89a"), sniffed(bytes(128) + b"DICM"), sniffed(b"??")
+        ('GIF', 'DICOM', '')
+    """
+    # The preamble of a DICOM file is anybody's to fill: some hold a TIFF header as well.
+    if content[128:_HEAD] == b"DICM":
+        return "DICOM"
+    for magic, name in (_MAGIC | _OTHERS).items():
+        if content.startswith(magic):
+            return name
+    return "DICOM" if _begins_like_dicom(content) else ""
+
+
+def _begins_like_dicom(content: bytes) -> bool:
+    """Return whether a data set begins at once, without preamble, as old archives wrote them.
+
+    Its first element is of group 2 or 8, little or big endian, with a length that the file holds.
+    """
+    if len(content) < 8 or content[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):
+        return False
+    order = "big" if content[:2] == b"\0\x08" else "little"
+    if content[4:6].isalpha() and content[4:6].isupper():
+        return int.from_bytes(content[2:4], order) <= 0x0300
+    length = int.from_bytes(content[4:8], order)
+    return int.from_bytes(content[2:4], order) <= 0x0300 and length <= min(len(content), 2**16)
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
+    """Open a file whose kind and size are checked, and name what is wrong with it in one line."""
+    try:
+        if limits.root is not None and not path.resolve().is_relative_to(limits.root.resolve()):
+            raise ImageError("outside", path, f"leads out of {limits.root}; give a file inside it")
+        with open(os.open(path, _FLAGS), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise ImageError("unreadable", path, "not a file; give the path of an image")
+            if about.st_size > limits.bytes:
+                told = f"{about.st_size:,} bytes; more than {limits.bytes:,} are refused"
+                raise ImageError("large", path, told)
+            yield file
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError("missing", path, "there is no such file; check the path") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links
+        told = getattr(error, "strerror", None) or "no valid path"
+        raise ImageError("unreadable", path, f"cannot be read: {told}") from None
+
+
+def _content(path: Path, limits: Limits) -> bytes:
+    """Return a file's bytes, none of them before its kind and size are known."""
+    with _opened(path, limits) as file:
+        # A larger number would be allocated at once.
+        content = file.read(os.fstat(file.fileno()).st_size)
+    if not content:
+        raise ImageError("empty", path, "the file is empty; copy it again")
+    return content
+
+
+def _decode_dicom(path: Path, content: bytes, limits: Limits) -> Decoded:
+    # pydicom takes a moment to import, and most cohorts are PNGs.
+    from causalcxr.images.dicom_read import decode_dicom
+
+    return decode_dicom(path, content, limits)
+
+
+_DECODERS: dict[str, Callable[[Path, bytes, Limits], Decoded]] = {
+    "PNG": decode_png, "JPEG": decode_jpeg, "DICOM": _decode_dicom,
+}  # fmt: skip

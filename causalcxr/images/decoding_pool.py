@@ -1,0 +1,217 @@
+"""Worker processes that decode files with limits on time and memory; see `decode_many`."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import causalcxr
+from causalcxr.common.errors import CohortError
+from causalcxr.images.decoded import Decoded, ImageError, Limits
+
+__all__ = ["decoded_by_workers"]
+
+_AHEAD = 4  # files asked for ahead, a worker: enough to keep it busy, few enough to hold
+_STARTUP = 120.0  # seconds in which a worker's libraries are loaded, on the slowest of disks
+
+
+def decoded_by_workers(
+    paths: Iterable[str | Path],
+    workers: int | None,
+    limits: Limits,
+    size: tuple[int, int] | None,
+) -> Iterator[Decoded | ImageError]:
+    """Return one result a path, in their order; see `decode_many`.
+
+    Raises:
+        CohortError: If no worker can be started, or their number is none.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = (count or 1) if workers is None else int(workers)
+    if workers < 1:
+        raise CohortError(f"workers={workers}; at least one process must decode")
+    return _results(paths, workers, limits, size)
+
+
+def _results(
+    paths: Iterable[str | Path], workers: int, limits: Limits, size: tuple[int, int] | None
+) -> Iterator[Decoded | ImageError]:
+    crew = _Crew(limits, size)
+    waiting: deque = deque()
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
+    try:
+        for path in paths:
+            waiting.append(threads.submit(crew.decode, path))
+            if len(waiting) >= workers * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # also where nobody asks for the rest
+        crew.dismiss()
+        threads.shutdown(wait=True, cancel_futures=True)
+        crew.close()
+
+
+class _Crew:
+    """One worker process a thread, replaced when it ends or is ended."""
+
+    def __init__(self, limits: Limits, size: tuple[int, int] | None) -> None:
+        self._limits, self._size = limits, size
+        self._mine = threading.local()
+        self._all: set[_Worker] = set()
+        self._dismissed = False
+
+    def decode(self, path: str | Path) -> Decoded | ImageError:
+        """Return one file's result; what a worker died of may be the files before, so again."""
+        worker = self._worker()
+        result = worker.decode(path)
+        if not worker.fresh and isinstance(result, ImageError) and self._spent(worker, result):
+            result = self._worker().decode(path)
+        return result
+
+    def dismiss(self) -> None:
+        """End every worker."""
+        self._dismissed = True
+        for worker in list(self._all):
+            worker.end()
+
+    def close(self) -> None:
+        """Close the pipes to the workers, once no thread reads from them."""
+        for worker in self._all:
+            worker.close()
+
+    def _spent(self, worker: "_Worker", error: ImageError) -> bool:
+        """Return whether an error may be the worker's own fault, which is then ended."""
+        if error.reason not in ("memory", "crashed") or self._dismissed:
+            return False
+        worker.end()
+        return True
+
+    def _worker(self) -> "_Worker":
+        worker = getattr(self._mine, "worker", None)
+        if self._dismissed:
+            raise CohortError("decoding was stopped")
+        if worker is None or not worker.alive:
+            if worker is not None:
+                worker.close()
+                self._all.discard(worker)
+            self._mine.worker = worker = _Worker(self._limits, self._size)
+            self._all.add(worker)
+        return worker
+
+
+class _Worker:
+    """A process that decodes one file at a time."""
+
+    def __init__(self, limits: Limits, size: tuple[int, int] | None) -> None:
+        self._limits, self.fresh = limits, True
+        told = asdict(limits)
+        told["root"] = None if limits.root is None else str(limits.root)
+        self._request = {"limits": told, "size": None if size is None else list(size)}
+        # `-P` keeps the working folder, which may hold the data, out of the modules' path.
+        home = str(Path(causalcxr.__file__).parents[1])
+        path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "causalcxr.images.decoding_worker", str(limits.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | one | {"PYTHONPATH": path},
+        )
+        try:
+            self._within(_STARTUP, b"")
+        except _Ended as error:
+            self.close()
+            raise CohortError(
+                f"a process that decodes images cannot be started ({error}); is memory left?"
+            ) from None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the process and close the pipes to it."""
+        self.end()
+        with contextlib.suppress(OSError):  # a request that the process has not read
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+    def decode(self, path: str | Path) -> Decoded | ImageError:
+        """Return the result for one file."""
+        request = json.dumps(self._request | {"path": os.fspath(path)}).encode() + b"\n"
+        try:
+            facts, pixels = self._within(self._limits.seconds, request)
+        except _Ended as error:
+            self.end()
+            return ImageError(error.reason, path, str(error))
+        if "reason" in facts:
+            self.fresh = self.fresh and facts["reason"] not in ("memory",)
+            return ImageError(facts["reason"], path, facts["told"])
+        self.fresh = False
+        return Decoded(pixels.reshape(facts["shape"]), facts["bits"], facts["about"])
+
+    def _within(self, seconds: float, request: bytes) -> tuple[dict[str, Any], np.ndarray]:
+        """Send a request and return the answer, unless time runs out or the process ends."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._process.kill()
+
+        clock = threading.Timer(seconds, stop)
+        clock.daemon = True
+        clock.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(request)
+                self._process.stdin.flush()
+            line = self._process.stdout.readline()
+            facts = json.loads(line) if line.endswith(b"\n") else None
+            if facts is not None:
+                pixels = np.empty(facts["bytes"] // 2, dtype="<u2")
+                if self._filled(memoryview(pixels).cast("B")):
+                    return facts, pixels.astype(np.uint16, copy=False)
+        finally:
+            clock.cancel()
+        if late.is_set():
+            told = f"took longer than {seconds:g} s; raise the limit or leave it out"
+            raise _Ended("slow", told)
+        code = self._process.wait()
+        name = signal.Signals(-code).name if code < 0 else f"status {code}"
+        raise _Ended("crashed", f"ended the process that decoded it ({name}); leave it out")
+
+    def _filled(self, view: memoryview) -> bool:
+        done = 0
+        while done < len(view):
+            count = self._process.stdout.readinto(view[done:])
+            if not count:
+                return False
+            done += count
+        return True
+
+
+class _Ended(Exception):
+    """A worker that gave no answer."""
+
+    def __init__(self, reason: str, told: str) -> None:
+        super().__init__(told)
+        self.reason = reason

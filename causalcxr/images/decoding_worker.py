@@ -1,0 +1,92 @@
+"""The process that decodes files nobody has vouched for; only `python -m` runs it.
+
+It reads one request a line (JSON) from its standard input, and answers with one line (JSON) and
+the pixels' bytes on its standard output. Nothing that a damaged file makes it do reaches the
+process that asked: it may end, and another takes its place. It cannot write files.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from causalcxr.images.decoded import ImageError, Limits
+from causalcxr.images.decoding import decode, fitted
+
+__all__ = ["answer", "main"]
+
+
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return what one request gives: facts and pixels (uint16, little endian), or a reason.
+
+    Example:
+        >>> answer({"path": "nowhere.png", "limits": {}, "size": None})[0]["reason"]
+        'missing'
+    """
+    path = request["path"]
+    try:
+        decoded = decode(path, Limits(**_with_root(request["limits"])))
+        pixels = decoded.pixels
+        if request["size"] is not None:
+            pixels = fitted(pixels, tuple(request["size"]))
+        facts = {"shape": pixels.shape, "bits": decoded.bits, "about": decoded.about}
+        return facts, pixels.astype("<u2", copy=False).tobytes()
+    except ImageError as error:
+        return {"reason": error.reason, "told": error.told}, b""
+    except MemoryError:  # in fitting it, or in sending it
+        return {"reason": "memory", "told": "asks for more memory than the limits allow"}, b""
+    except Exception as error:  # a fault of ours; one file must not end the others' run
+        kind = type(error).__name__
+        return {"reason": "damaged", "told": f"cannot be decoded ({kind})"}, b""
+
+
+def main() -> None:
+    """Answer requests until the standard input ends."""
+    # C libraries print to the standard output; what goes there must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    memory = int(sys.argv[1])
+    # What decoders import is imported before the limit counts.
+    import causalcxr.images.dicom_read  # noqa: F401
+
+    _limit(memory)
+    _send(answers, {"ready": True})
+    for line in sys.stdin.buffer:
+        facts, pixels = answer(json.loads(line))
+        _send(answers, facts, pixels)
+
+
+def _send(answers: BinaryIO, facts: dict[str, Any], pixels: bytes = b"") -> None:
+    answers.write(json.dumps(facts | {"bytes": len(pixels)}).encode() + b"\n" + pixels)
+    answers.flush()
+
+
+def _with_root(limits: dict[str, Any]) -> dict[str, Any]:
+    root = limits.get("root")
+    return limits | {"root": None if root is None else Path(root)}
+
+
+def _limit(memory: int) -> None:
+    """Let this process take so many bytes more and write nothing, where the system can do that."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    status = Path("/proc/self/statm")
+    taken = int(status.read_text().split()[0]) * resource.getpagesize() if status.exists() else 0
+    # Without /proc what is taken already is not known; 4 GiB of addresses are more than enough.
+    most = memory + (taken or 4 * 2**30)
+    for kind, value in (
+        (resource.RLIMIT_AS, most), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0),
+    ):  # fmt: skip
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (OSError, ValueError):  # macOS refuses a limit on addresses
+            continue
+
+
+if __name__ == "__main__":
+    main()

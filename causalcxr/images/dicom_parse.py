@@ -1,0 +1,150 @@
+"""The attributes of a DICOM file that a picture needs, and no others.
+
+Names, dates and ids of patients are never read, so that no message can tell them.
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from causalcxr.images.decoded import ImageError, Limits
+
+__all__ = ["is_synthetic", "parsed"]
+
+_LAYOUT = (
+    "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames",
+)  # fmt: skip
+_SHADES = (
+    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter",
+    "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)  # fmt: skip
+_OTHER = (
+    "SOPClassUID", "SyntheticData", "PixelAspectRatio", "LossyImageCompression", "PixelData",
+    "FloatPixelData", "DoubleFloatPixelData", "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+)  # fmt: skip
+_WANTED = [*_LAYOUT, *_SHADES, *_OTHER]
+# A picture can be shown without these; where their text is no value of theirs, it is, and told.
+_SPARE = (
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "PixelAspectRatio", "LossyImageCompression", "SOPClassUID",
+    "SyntheticData",
+)  # fmt: skip
+# What begins compressed pixels. pydicom gives none of them where their end is not there.
+_COMPRESSED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
+_ITEM = b"\xfe\xff\x00\xe0"
+
+
+def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Dataset:
+    """Return the attributes that a picture needs, its transfer syntax among them."""
+    bare = content[128:132] != b"DICM"
+    syntax, start = _transfer_syntax(content, 0 if bare else 132)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        _check_inflated(path, content[start:], limits)
+    try:
+        header = dcmread(io.BytesIO(content), force=bare, specific_tags=_WANTED)
+        _parse_values(header, notes)
+    except MemoryError:
+        raise
+    except EOFError:
+        raise ImageError("truncated", path, "the DICOM file ends too early") from None
+    # A parser of damaged bytes may stumble over anything. The text of what it raises may hold a
+    # value of the header, so only its kind is told.
+    except Exception as error:
+        kind = type(error).__name__
+        raise ImageError("damaged", path, f"not a DICOM file that can be read ({kind})") from None
+    if not header.get("PixelData") and _COMPRESSED in content:
+        raise ImageError("truncated", path, "the DICOM file ends within its pixels; send it again")
+    if bare:
+        notes.append("no preamble: read as a DICOM data set from its first byte")
+    _settle_syntax(path, header, notes)
+    return header
+
+
+def is_synthetic(header: Dataset) -> bool:
+    """Return whether a file says that its image was computed (0008,001C)."""
+    return str(header.get("SyntheticData") or "").strip().upper() == "YES"
+
+
+def _parse_values(header: Dataset, notes: list[str]) -> None:
+    """Parse the values, which pydicom does when they are first asked for."""
+    for name in _WANTED:
+        try:
+            header.get(name)
+        except (ValueError, TypeError, ArithmeticError):
+            if name not in _SPARE:
+                raise
+            del header[Tag(name)]
+            notes.append(f"{name} cannot be read and is ignored")
+
+
+def _transfer_syntax(content: bytes, start: int) -> tuple[str, int]:
+    """Return the transfer syntax that group 2 names, and where the data set begins."""
+    place, syntax = start, ""
+    while content[place : place + 2] == b"\x02\0" and place + 8 <= len(content):
+        if content[place + 4 : place + 6] in (b"OB", b"OW", b"UN", b"UT", b"SQ"):
+            (length,) = struct.unpack_from("<I", content[place : place + 12].ljust(12, b"\0"), 8)
+            value = place + 12
+        else:
+            (length,) = struct.unpack_from("<H", content, place + 6)
+            value = place + 8
+        if content[place + 2 : place + 4] == b"\x10\0":
+            syntax = content[value : value + length].rstrip(b"\0 ").decode("ascii", "replace")
+        place = value + length
+    return syntax, place
+
+
+def _check_inflated(path: Path, deflated: bytes, limits: Limits) -> None:
+    """Refuse a deflated data set that would not end within the limits."""
+    inflater, total, data = zlib.decompressobj(-zlib.MAX_WBITS), 0, deflated
+    try:
+        while data and not inflater.eof:
+            total += len(inflater.decompress(data, 2**24))
+            data = inflater.unconsumed_tail
+            if total > limits.bytes:
+                told = f"its data set inflates to more than {limits.bytes:,} bytes"
+                raise ImageError("large", path, told)
+    except zlib.error:
+        raise ImageError("damaged", path, "the deflated data set is damaged") from None
+
+
+def _settle_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
+    """Give a file that names no transfer syntax the one that it was parsed by."""
+    if not hasattr(header, "file_meta"):
+        header.file_meta = FileMetaDataset()
+    named = header.file_meta.get("TransferSyntaxUID")
+    if not named:
+        implicit, little = header.original_encoding
+        named = {
+            (True, True): ImplicitVRLittleEndian,
+            (False, True): ExplicitVRLittleEndian,
+            (False, False): ExplicitVRBigEndian,
+        }.get((implicit, little))
+        if named is None or _looks_encapsulated(header):
+            told = "no transfer syntax is named, and the pixels are compressed; send it again"
+            raise ImageError("unsupported", path, told)
+        header.file_meta.TransferSyntaxUID = named
+        notes.append(f"no transfer syntax: read as {named.name}")
+    elif not (UID(named).is_valid and UID(named).is_transfer_syntax):
+        raise ImageError("unsupported", path, "its transfer syntax is not one that is known")
+
+
+def _looks_encapsulated(header: Dataset) -> bool:
+    data = header.get("PixelData")
+    return isinstance(data, bytes) and data[:4] == _ITEM

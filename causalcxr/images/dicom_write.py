@@ -1,0 +1,318 @@
+"""One DICOM file a synthetic radiograph: it says what it is, and keeps 12 bits to the last one.
+
+The files are Computed Radiography images (PS3.3 A.2). Digital X-Ray images would have to tell the
+spacing of a detector's pixels, and there was no detector. Attributes of type 2 that nobody knows,
+dates among them, are present and empty, so that the same image is the same file on any day.
+"""
+
+import io
+import json
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+from causalcxr.common.errors import CohortError
+from causalcxr.common.files import atomic_write
+from causalcxr.images.images import ArrayImages, FileImages, resized
+from causalcxr.images.synthetic_mark import MARK
+
+__all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dicom"]
+
+_SOFTWARE = "causalcxr"
+_BITS = 12
+_MOST = 2**_BITS - 1
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, _SOFTWARE)
+# The first k of n records are the k of a smaller cohort: their number makes no other image.
+_COUNT = "n"
+_VIEWS = {"AP": "AP", "PA": "PA", "LATERAL": "LL"}
+
+
+def _age(years: Any) -> str:
+    """Return whole years as DICOM writes an age, or nothing where they do not fit."""
+    years = pd.to_numeric(years, errors="coerce")
+    return f"{int(years):03d}Y" if 0 <= years < 1000 else ""
+
+
+# Variables that DICOM has a place for: name in lower case -> attribute, and value -> text. Any
+# other variable, every finding among them, stays in the table.
+_ATTRIBUTES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "sex": ("PatientSex", lambda level: level if level in ("F", "M") else ""),
+    "age": ("PatientAge", _age),
+    "view": ("ViewPosition", lambda level: _VIEWS.get(level, "")),
+}
+
+
+@dataclass(frozen=True)
+class DicomAbout:
+    """What the file of a synthetic radiograph says besides its pixels.
+
+    Args:
+        record: The record's id. Only a hash of it is written.
+        settings: What made this image of the record, as JSON: a seed, an intervention. They are
+            told in the derivation, and enter the UIDs; all but `n`, the number of records.
+        values: Variables in raw units, such as `{"Sex": "F", "Age": 61}`; what is missing, or has
+            no attribute in DICOM, is left out.
+        maker: What made it, in a word: the given name of the patient who never was.
+        number: Of the image in its series.
+        drawn: Whether the image was drawn from nothing, so that no writing can be in it. Where it
+            was not, nobody has looked, and Burned In Annotation is left out.
+
+    Example:
+        >>> DicomAbout("7", {"source": "phantom", "seed": 0}).derivation
+        'Computed by causalcxr: source phantom, seed 0'
+    """
+
+    record: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    maker: str = "phantom"
+    number: int = 1
+    drawn: bool = False
+
+    def uid(self, what: str) -> UID:
+        """Return the UID of the study, the series or the instance, the same at any time."""
+        return UID(f"2.25.{self._uuid(what).int}")
+
+    @property
+    def patient_id(self) -> str:
+        """The id of the patient, which is made from the record's and does not tell it."""
+        return f"SYN-{self._uuid('patient').hex[:16].upper()}"
+
+    @property
+    def derivation(self) -> str:
+        """How the image was made."""
+        told = ", ".join(f"{name} {value}" for name, value in self._made_from().items())
+        return f"Computed by {_SOFTWARE}: {told}"
+
+    @property
+    def word(self) -> str:
+        """The maker as DICOM takes it in a name: capitals, digits and spaces."""
+        return " ".join(re.findall(r"[A-Z0-9]+", self.maker.upper()))[:32]
+
+    def _uuid(self, what: str) -> uuid.UUID:
+        text = json.dumps([what, self._made_from(), self.record], sort_keys=True)
+        return uuid.uuid5(_NAMESPACE, text)
+
+    def _made_from(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings.items() if name != _COUNT}
+
+
+def write_dicom(path: str | Path, image: np.ndarray, about: DicomAbout) -> Path:
+    """Write a synthetic radiograph as a DICOM file, whole or not at all.
+
+    Args:
+        path: The file.
+        image: Shape (H, W), between 0 and 1, dense bright; stored as round(4095 x).
+        about: What the file says of it.
+
+    Raises:
+        CohortError: If the image is not such an array, or its sides do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_dicom(f"{folder}/a.dcm", np.eye(2), DicomAbout("a"))
+        ...     read_dicom(path).tolist()
+        [[4095, 0], [0, 4095]]
+    """
+    return atomic_write(path, dicom_bytes(image, about))
+
+
+def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
+    """Return the content of a file; see `write_dicom`.
+
+    Example:
+        >>> dicom_bytes(np.eye(2), DicomAbout("a"))[128:132]
+        b'DICM'
+    """
+    image = np.asarray(image, dtype=np.float64)
+    if image.ndim != 2 or not 0 < min(image.shape) <= max(image.shape) < 2**16:
+        raise CohortError(
+            f"record {about.record}: an image of shape {image.shape}; DICOM takes (H, W) with "
+            f"sides below {2**16:,}"
+        )
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise CohortError(
+            f"record {about.record}: values from {image.min():g} to {image.max():g}; they must be "
+            "finite and between 0 and 1; scale the image"
+        )
+    content = io.BytesIO()
+    _dataset(image, about).save_as(content, enforce_file_format=True)
+    return content.getvalue()
+
+
+def read_dicom(path: str | Path) -> np.ndarray:
+    """Read the grey levels of a file that `write_dicom` wrote.
+
+    Returns:
+        Shape (H, W), uint16, from 0 to 4095.
+
+    Raises:
+        CohortError: If it cannot be read, is damaged, or is a DICOM file of somebody else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's remarks on damage; it is told in one line
+            found = dcmread(path)
+            ours = found.Manufacturer == _SOFTWARE and found.SyntheticData == "YES"
+            shape = (found.BitsAllocated, found.BitsStored, found.SamplesPerPixel)
+            plain = found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+            levels = np.frombuffer(found.PixelData, dtype="<u2")
+            levels = levels.reshape(found.Rows, found.Columns).astype(np.uint16)
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read: {error.strerror or error}") from None
+    # A parser of damaged bytes may stumble over anything.
+    except Exception as error:
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CohortError(f"{path}: damaged, or no DICOM image: {told}") from None
+    if not (ours and plain and shape == (16, _BITS, 1)):
+        raise CohortError(
+            f"{path}: not a DICOM image that {_SOFTWARE} wrote; only its own are read here"
+        )
+    if levels.max() > _MOST:
+        raise CohortError(f"{path}: damaged: a grey level of {levels.max()}, the most is {_MOST}")
+    return levels
+
+
+class DicomImages(FileImages):
+    """Images in DICOM files that `write_dicom` wrote, read when they are asked for.
+
+    Args:
+        paths: One file a record; None for a record without an image.
+        size: Height and width to resize to (antialiased).
+        digests: As in `FileImages`.
+
+    Example:
+        >>> DicomImages([None, None], size=(64, 64)).size
+        (64, 64)
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path | str | None],
+        size: tuple[int, int] | None = None,
+        digests: Sequence[str | None] | None = None,
+    ) -> None:
+        super().__init__(paths, size, digests, synthetic=True)  # `read_dicom` refuses others
+
+    def in_memory(self) -> ArrayImages:
+        """Read every file once and keep its grey values, as floats: the same numbers."""
+        array = np.zeros((len(self), *self.size), dtype=np.float32)
+        for row in np.flatnonzero(self.available):
+            array[row] = self[row][0, 0]
+        return ArrayImages(array, self.available, self.synthetic)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        levels = read_dicom(self._checked(row))
+        pixels = levels.astype(np.float32) / np.float32(_MOST)
+        return pixels if pixels.shape == self.size else resized(pixels, self.size)
+
+
+def _dataset(image: np.ndarray, about: DicomAbout) -> Dataset:
+    """Return a data set with every attribute of type 1 and 2 of its modules."""
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    modules = (_patient(about), _study(about), _equipment(about), _pixels(image), _image(about))
+    for module in modules:
+        for keyword, value in module.items():
+            setattr(made, keyword, value)
+    for name, value in about.values.items():
+        if name.lower() in _ATTRIBUTES and not pd.isna(value):
+            keyword, written = _ATTRIBUTES[name.lower()]
+            setattr(made, keyword, written(value))
+    return made
+
+
+def _patient(about: DicomAbout) -> dict[str, Any]:
+    return {
+        "PatientName": f"SYNTHETIC^{about.word}",
+        "PatientID": about.patient_id,
+        "PatientBirthDate": "",
+        "PatientSex": "",
+        "PatientAge": "",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "New identifiers; nothing of any patient's header is used",
+    }
+
+
+def _study(about: DicomAbout) -> dict[str, Any]:
+    return {
+        "StudyInstanceUID": about.uid("study"),
+        "StudyDate": "",
+        "StudyTime": "",
+        "ReferringPhysicianName": "",
+        "StudyID": "",
+        "AccessionNumber": "",
+        "StudyDescription": MARK,
+        "Modality": "CR",
+        "SeriesInstanceUID": about.uid("series"),
+        "SeriesNumber": "1",
+        "SeriesDescription": MARK,
+        "BodyPartExamined": "CHEST",
+        "ViewPosition": "",
+    }
+
+
+def _equipment(about: DicomAbout) -> dict[str, Any]:
+    purpose = Dataset()
+    purpose.CodeValue = "109100"
+    purpose.CodingSchemeDesignator = "DCM"
+    purpose.CodeMeaning = "Synthesizing Equipment"
+    software = Dataset()
+    software.PurposeOfReferenceCodeSequence = [purpose]
+    software.Manufacturer = _SOFTWARE
+    software.ManufacturerModelName = f"{_SOFTWARE} {about.word.lower()}"
+    software.SoftwareVersions = version(_SOFTWARE)
+    return {
+        "Manufacturer": _SOFTWARE,
+        "ManufacturerModelName": software.ManufacturerModelName,
+        "SoftwareVersions": software.SoftwareVersions,
+        "ConversionType": "SYN",
+        "ContributingEquipmentSequence": [software],
+    }
+
+
+def _pixels(image: np.ndarray) -> dict[str, Any]:
+    height, width = image.shape
+    return {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": height,
+        "Columns": width,
+        "BitsAllocated": 16,
+        "BitsStored": _BITS,
+        "HighBit": _BITS - 1,
+        "PixelRepresentation": 0,
+        # The window that shows 0 black and 4095 white (PS3.3 C.11.2.1.2.1).
+        "WindowCenter": str(2 ** (_BITS - 1)),
+        "WindowWidth": str(2**_BITS),
+        "PixelData": np.rint(image * _MOST).astype("<u2").tobytes(),
+    }
+
+
+def _image(about: DicomAbout) -> dict[str, Any]:
+    return {
+        "SpecificCharacterSet": "ISO_IR 192",
+        "SOPClassUID": ComputedRadiographyImageStorage,
+        "SOPInstanceUID": about.uid("instance"),
+        "SyntheticData": "YES",
+        "ImageType": ["DERIVED", "SECONDARY"],
+        "InstanceNumber": str(about.number),
+        "PatientOrientation": "",
+        **({"BurnedInAnnotation": "NO"} if about.drawn else {}),
+        "LossyImageCompression": "00",
+        "DerivationDescription": about.derivation[:1024],
+        "ImageComments": MARK,
+    }

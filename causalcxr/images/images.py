@@ -1,0 +1,441 @@
+"""Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from causalcxr.common.errors import CohortError
+from causalcxr.common.progress import progress
+from causalcxr.common.result_digests import file_digest
+
+__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "resized"]
+
+Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
+
+_BATCH = 64
+_SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
+_UNKNOWN = -1  # whether an image is synthetic is found out when somebody asks
+
+
+class Images(ABC):
+    """The radiographs of n records, some of which may have none.
+
+    `images[rows]` takes a position, a slice, positions or a boolean mask, and always returns (k,
+    1, H, W) float32.
+
+    Args:
+        available: Which records have an image, shape (n,).
+        synthetic: Which images were computed, one answer for all or one each; None where this is
+            found out when it is asked for, by `_find_synthetic`.
+    """
+
+    def __init__(
+        self, available: np.ndarray, synthetic: bool | Sequence[bool] | np.ndarray | None = False
+    ) -> None:
+        self._available = np.array(available, dtype=bool)
+        self._available.flags.writeable = False
+        self._computed = np.full(len(self._available), _UNKNOWN, dtype=np.int8)
+        if synthetic is not None:
+            self._computed[:] = _one_each(synthetic, len(self._available))
+
+    def __len__(self) -> int:
+        return len(self._available)
+
+    @property
+    def available(self) -> np.ndarray:
+        """Which records have an image, shape (n,), read-only."""
+        return self._available
+
+    @property
+    def synthetic(self) -> np.ndarray:
+        """Which images were computed, shape (n,), read-only; False where a record has none.
+
+        An image that a model gives back as it was, in every pixel, is still the patient's own.
+        Where the files or the pixels must tell, this reads or computes all of them: ask
+        `images.select(rows).synthetic` for a few.
+        """
+        rows, found = np.flatnonzero(self._available), np.zeros(len(self), dtype=bool)
+        found[rows] = self._synthetic_at(rows)
+        found.flags.writeable = False
+        return found
+
+    def _synthetic_at(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of some images were computed, (k,), without asking about the others."""
+        unknown = np.unique(rows[self._computed[rows] == _UNKNOWN])
+        if len(unknown):
+            self._computed[unknown] = self._find_synthetic(unknown)
+        return self._computed[rows] == 1
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of some images were computed, (k,) bool, where it is not known before."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which images are synthetic")
+
+    def with_pixels(self, array: np.ndarray) -> "ArrayImages":
+        """Return other grey values for the same records, as synthetic as these images are.
+
+        Args:
+            array: Shape (n, 1, H, W) or (n, H, W), as `ArrayImages` takes it.
+        """
+        return ArrayImages(array, self._available, self.synthetic)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether images were drawn from nothing, so that no writing is in them: of phantoms."""
+        return False
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @abstractmethod
+    def select(self, rows: Rows) -> "Images":
+        """Return the images of some of the records, still unread."""
+
+    def in_memory(self) -> "Images":
+        """Return the images where reading them again costs no more than the memory they take."""
+        return self
+
+    def forget(self) -> None:
+        """Let go of images that were computed and kept, where any are: they can be made again."""
+        return
+
+    def fingerprint(self) -> str:
+        """Return what tells these images from others, SHA-256.
+
+        Here it is that of their pixels; images that are computed or read give what determines
+        them instead.
+        """
+        digest = hashlib.sha256(repr(self.size).encode() + self._available.tobytes())
+        if self.synthetic.any():
+            digest.update(self.synthetic.tobytes())
+        rows = np.flatnonzero(self._available)
+        for start in range(0, len(rows), _BATCH):
+            # Selected first: what computes images keeps them, and these are not needed again.
+            digest.update(self.select(rows[start : start + _BATCH])[:].tobytes())
+        return digest.hexdigest()
+
+    @abstractmethod
+    def _pixels(self, row: int) -> np.ndarray:
+        """Return the stored image of one record, (H, W), integer or float."""
+
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        positions = self._positions(rows)
+        absent = positions[~self._available[positions]]
+        if len(absent):
+            raise CohortError(
+                f"the record at position {absent[0]} has no image ({len(absent)} of the "
+                f"{len(positions)} asked for); use cohort.with_images_only() first"
+            )
+        out = np.empty((len(positions), 1, *self.size), dtype=np.float32)
+        for k, row in enumerate(progress(positions, "Reading", "images")):
+            out[k, 0] = _to_float(self._pixels(row))
+        return out
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.size))
+        return f"{type(self).__name__}({self._available.sum()} of {len(self)} records, {size})"
+
+    def _positions(self, rows: Rows) -> np.ndarray:
+        """Return positions between 0 and n - 1 for anything that selects rows."""
+        if hasattr(rows, "reindex"):  # a pandas Series or DataFrame
+            raise CohortError(
+                "images have no record ids to align a Series by; write "
+                "cohort.select(mask).images, or mask.to_numpy() if the order is the same"
+            )
+        everything = np.arange(len(self))
+        rows = np.asarray(rows) if not isinstance(rows, slice | int) else rows
+        if isinstance(rows, np.ndarray) and rows.size == 0 and rows.dtype != bool:
+            return everything[:0]
+        try:
+            return np.atleast_1d(everything[rows])
+        except IndexError as error:
+            raise CohortError(f"images of {len(self)} records: {error}") from None
+
+
+class ArrayImages(Images):
+    """Images held in memory as one array.
+
+    Args:
+        array: Shape (n, 1, H, W) or (n, H, W): uint8, uint16, or floats between 0 and 1.
+        available: Which records have an image, shape (n,); all of them if not given.
+        synthetic: Which images were computed, one answer for all or one each. Radiographs of
+            patients are not; synthetic images must say so, to be marked wherever they are written.
+
+    Example:
+        >>> images = ArrayImages(np.array([[[0, 255], [51, 102]]], dtype=np.uint8))
+        >>> images[0].shape, float(images[0][0, 0, 1, 0])
+        ((1, 1, 2, 2), 0.20000000298023224)
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        available: np.ndarray | None = None,
+        synthetic: bool | Sequence[bool] | np.ndarray = False,
+    ) -> None:
+        array = np.asarray(array)
+        if array.ndim == 4 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 3:
+            raise CohortError(
+                f"images have shape {array.shape}; expected (n, 1, H, W) or (n, H, W)"
+            )
+        available = np.ones(len(array), bool) if available is None else available
+        if len(available) != len(array):
+            raise CohortError(f"{len(array)} images, but availability of {len(available)}")
+        super().__init__(available, synthetic)
+        _check_values(array, self._available)
+        self._array = array.view()
+        self._array.flags.writeable = False
+        self._rows = np.arange(len(array))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To another process travel the images of these records, and not all of the array.
+        rows = np.arange(len(self._rows))
+        return self.__dict__ | {"_array": self._array[self._rows], "_rows": rows}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._array.shape[1], self._array.shape[2]
+
+    def select(self, rows: Rows) -> "ArrayImages":
+        """Return the images of some of the records; the array is shared, not copied."""
+        chosen = object.__new__(ArrayImages)
+        positions = self._positions(rows)
+        Images.__init__(chosen, self._available[positions], self.synthetic[positions])
+        chosen._array, chosen._rows = self._array, self._rows[positions]
+        return chosen
+
+    def _pixels(self, row: int) -> np.ndarray:
+        return self._array[self._rows[row]]
+
+
+class FileImages(Images):
+    """Images in PNG, JPEG or DICOM files, read when they are asked for.
+
+    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601);
+    DICOM files are shown as `sources.decoding` says. The content decides what a file is, not the
+    name's ending. Files are read in this process: for files that nobody has vouched for, make a
+    store of them first, which reads them in processes with limits on time and memory.
+
+    A file tells whether it is synthetic: a PNG by our mark in its text, a DICOM file by its
+    attribute SyntheticData. What a file says is never overruled.
+
+    Args:
+        paths: One file a record; None for a record without an image.
+        size: Height and width to resize to (antialiased); by default the size of the first file,
+            which every other
+            file must then have.
+        digests: The SHA-256 that each file must have, None where it is not known. A file is
+            checked whenever it is read.
+        synthetic: Which images are known to be synthetic, whatever their files say: one answer
+            for all or one each.
+
+    Example:
+        >>> images = FileImages([None, None], size=(64, 64))
+        >>> len(images), images.size, images.available.sum()
+        (2, (64, 64), np.int64(0))
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path | str | None],
+        size: tuple[int, int] | None = None,
+        digests: Sequence[str | None] | None = None,
+        synthetic: bool | Sequence[bool] | np.ndarray = False,
+    ) -> None:
+        paths = list(paths)
+        super().__init__(np.array([path is not None for path in paths], dtype=bool), None)
+        self._computed[_one_each(synthetic, len(paths))] = 1  # the files may say so of others
+        self._paths, self._digests = (np.empty(len(paths), dtype=object) for _ in range(2))
+        self._paths[:], self._digests[:] = paths, digests
+        self._given = None if size is None else (int(size[0]), int(size[1]))
+        self._native: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels; (0, 0) when no record has an image."""
+        if self._given is not None:
+            return self._given
+        if self._native is None:
+            first = next((path for path in self._paths if path is not None), None)
+            self._native = (0, 0) if first is None else _decoding().measured(first)
+        return self._native
+
+    @property
+    def paths(self) -> np.ndarray:
+        """The file of each record, or None, shape (n,)."""
+        return self._paths.copy()
+
+    @property
+    def declared_synthetic(self) -> np.ndarray:
+        """Which images are known to be synthetic before their files are asked, shape (n,)."""
+        return self._available & (self._computed == 1)
+
+    @property
+    def size_given(self) -> tuple[int, int] | None:
+        """The size to which all are resized, if one was given."""
+        return self._given
+
+    def select(self, rows: Rows) -> "FileImages":
+        """Return the images of some of the records, still unread."""
+        rows = self._positions(rows)
+        chosen = type(self)(self._paths[rows], self._given, self._digests[rows])
+        chosen._native, chosen._computed = self._native, self._computed[rows]
+        return chosen
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the files' names, with the digests, or the sizes and dates."""
+        digest = hashlib.sha256(repr((type(self).__name__, self._given)).encode())
+        for path, known in zip(self._paths, self._digests, strict=True):
+            about = None if path is None else known or _stamp(Path(path))
+            name = None if path is None else Path(path).name if known else Path(path).absolute()
+            digest.update(f"{name}\0{about}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def in_memory(self) -> ArrayImages:
+        """Read every file once and keep its integers: the same floats, without the disk."""
+        rows = np.flatnonzero(self._available)
+        pixels = {row: self._pixels(row) for row in progress(rows, "Reading", "images")}
+        wide = any(p.dtype == np.uint16 for p in pixels.values())
+        array = np.zeros((len(self), *self.size), dtype=np.uint16 if wide else np.uint8)
+        for row, p in pixels.items():
+            # 65535 = 257 x 255, so an 8-bit grey level has an exact 16-bit counterpart.
+            array[row] = p.astype(np.uint16) * 257 if wide and p.dtype == np.uint8 else p
+        return ArrayImages(array, self._available, self.synthetic)
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        return np.array([_says_synthetic(self._paths[row]) for row in rows], dtype=bool)
+
+    def _checked(self, row: int) -> Path:
+        """Return the file of a record, once it is the one that was written."""
+        path, known = Path(self._paths[row]), self._digests[row]
+        if known is not None and path.is_file() and file_digest(path) != known:
+            raise CohortError(
+                f"{path}: changed since it was written; restore it, or write the folder again"
+            )
+        return path
+
+    def _pixels(self, row: int) -> np.ndarray:
+        path = self._checked(row)
+        decoded = _decoding().decode(path)
+        if self._computed[row] == _UNKNOWN:
+            self._computed[row] = decoded.about["synthetic"]
+        pixels = decoded.pixels
+        if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
+            pixels = (pixels // 257).astype(np.uint8)  # the levels as they are in the file
+        if pixels.shape == self.size:
+            return pixels
+        if self._given is None:
+            height, width = pixels.shape
+            raise CohortError(
+                f"{path}: the image is {height}x{width}, others are "
+                f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
+            )
+        return resized(pixels, self.size)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return size and date of a file, None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def _decoding() -> ModuleType:
+    # This import points forward: sources stand after images. It is lazy, and the layers' test
+    # knows it.
+    return import_module("causalcxr.images.decoding")
+
+
+def _says_synthetic(path: Path | str) -> bool:
+    try:
+        return _decoding().says_synthetic(path)
+    except CohortError:  # a file that cannot be read is not written either: its pixels raise
+        return False
+
+
+def as_images(
+    images: "Images | np.ndarray | None", n: int, replaced: Images | None = None
+) -> Images | None:
+    """Return images as `Images`, checked to be those of n records.
+
+    Args:
+        images: `Images`; or an array, which holds radiographs of patients.
+        n: Number of records.
+        replaced: The images whose place they take.
+
+    Raises:
+        CohortError: If their number is another; or if an array takes the place of synthetic
+            images, so that nobody can tell whether it is synthetic.
+    """
+    if images is None:
+        return None
+    if not isinstance(images, Images):
+        images = np.asarray(images)
+        if replaced is not None and (made := replaced.synthetic.sum()):
+            raise CohortError(
+                f"{made:,} of the images to replace are synthetic, and an array does not say that "
+                "it is; give images.with_pixels(array), or ArrayImages(array, synthetic=...)"
+            )
+        images = ArrayImages(images)
+    if len(images) != n:
+        raise CohortError(f"{len(images)} images for {n} records; give one image a record")
+    return images
+
+
+def _one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
+    """Return one answer a record, whether its image is synthetic, from one for all or one each."""
+    given = np.asarray(synthetic)
+    if (given.size and given.dtype != bool) or given.shape not in ((), (n,)):
+        raise CohortError(
+            f"synthetic= is {given.dtype} of shape {given.shape}; give True or False, or one of "
+            f"them for each of the {n} images"
+        )
+    return np.broadcast_to(given.astype(bool), n)
+
+
+def _to_float(pixels: np.ndarray) -> np.ndarray:
+    """Return grey values between 0 and 1, exact to the last bit for integers."""
+    scale = _SCALES.get(pixels.dtype)
+    pixels = pixels.astype(np.float32)
+    return pixels if scale is None else pixels / scale
+
+
+def _check_values(array: np.ndarray, available: np.ndarray) -> None:
+    """Refuse grey values that are not between 0 and 1, one image at a time to spare memory."""
+    if array.dtype in _SCALES:
+        return
+    if array.dtype.kind != "f":
+        raise CohortError(
+            f"images are {array.dtype}; expected uint8, uint16 or floats between 0 and 1"
+        )
+    for row in np.flatnonzero(available):
+        low, high = (array[row].min(), array[row].max()) if array[row].size else (0, 0)
+        if not (low >= 0 and high <= 1):
+            raise CohortError(
+                f"the image at position {row} has values from {low:g} to {high:g}; "
+                "floats must be finite and between 0 and 1"
+            )
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an antialiased image of another size, as uint16 so that reading stays repeatable.
+
+    The triangle filter widens with the reduction (no aliasing) and cannot overshoot (no false
+    edges).
+    """
+    image = Image.fromarray(_to_float(pixels))
+    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.rint(np.clip(np.asarray(image, dtype=np.float64), 0, 1) * 65535).astype(np.uint16)

@@ -1,0 +1,92 @@
+"""Images that a model computes when they are asked for, in batches, each one once."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from causalcxr.images.images import Images
+from causalcxr.common.progress import progress
+
+__all__ = ["ModelImages"]
+
+_BATCH = 64
+
+
+class ModelImages(Images):
+    """Radiographs computed by a function of row numbers.
+
+    Args:
+        compute: Row numbers (k,) -> images (k, 1, H, W); values outside [0, 1] are clipped.
+        available: Which records have an image, shape (n,).
+        size: Height and width in pixels.
+        own: Row numbers (k,) -> which of the images are the patients' own radiographs, (k,) bool,
+            so that they are not synthetic; None where there are no patients.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[np.ndarray], np.ndarray],
+        available: np.ndarray,
+        size: tuple[int, int],
+        own: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(available, True if own is None else None)
+        self._own = own
+        self._compute, self._size = compute, size
+        self._kept: dict[int, np.ndarray] = {}
+        self._source: ModelImages | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._size
+
+    def select(self, rows: object) -> "ModelImages":
+        """Return some of the images, still not computed; what has been computed is shared."""
+        rows = self._positions(rows)
+        chosen = ModelImages(
+            lambda some: self[rows[some]],
+            self._available[rows],
+            self._size,
+            lambda some: ~self._synthetic_at(rows[some]),
+        )
+        chosen._source, chosen._computed = self, self._computed[rows]
+        return chosen
+
+    def only(self, rows: np.ndarray) -> "ModelImages":
+        """Return the images of the same records, of which only some have one.
+
+        Args:
+            rows: Which, shape (n,) bool.
+        """
+        chosen = ModelImages(
+            lambda some: self[some],
+            self._available & rows,
+            self._size,
+            lambda some: ~self._synthetic_at(some),
+        )
+        chosen._source, chosen._computed = self, self._computed
+        return chosen
+
+    def forget(self) -> None:
+        """Let go of what was computed, here and where it came from."""
+        self._kept.clear()
+        if self._source is not None:
+            self._source.forget()
+
+    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        return ~self._own(rows)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        return self._kept[row]
+
+    def __getitem__(self, rows: object) -> np.ndarray:
+        rows = self._positions(rows)
+        wanted = np.unique(rows[self._available[rows]])
+        todo = [row for row in wanted if row not in self._kept]
+        starts = range(0, len(todo), _BATCH)
+        for start in progress(starts, "Making", "images"):
+            part = np.array(todo[start : start + _BATCH])
+            images = np.clip(self._compute(part), 0, 1).astype(np.float32)
+            self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))
+        return super().__getitem__(rows)

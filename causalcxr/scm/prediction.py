@@ -1,0 +1,326 @@
+"""Prediction: one pass down the graph from noise to values; what has no changed cause is kept."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.graph.edge_paths import Edge
+from causalcxr.common.errors import ModelError
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import BoundIntervention
+from causalcxr.images.synthetic_mark import same_when_written
+from causalcxr.mechanisms import Equation, Mechanism
+from causalcxr.scm.model_images import ModelImages
+from causalcxr.common.random_numbers import Draws
+from causalcxr.scm.support import require_support
+from causalcxr.common.threads import filled, over_rows
+
+__all__ = ["LatentNoise", "Noise", "Prediction", "bind", "settled"]
+
+_EVERY = slice(None)
+_TWIN = ", counterfactual"
+_COMPARED = 64  # images at a time that are compared with the patients' own
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The exogenous noise of a cohort, and the facts that it explains.
+
+    Args:
+        values: Per tabular variable, (n,) or (n, k), NaN where the value was missing. The noise of
+            the image is found when a twin's image is asked for: it is as large as the image.
+        cohort: The factual records, or None for noise from the prior.
+        columns: The factual values, (n,) each; empty for noise from the prior.
+        draws: The random numbers of the records.
+        index: The ids of the n rows.
+        equations: The hash of each equation that the noise belongs to.
+    """
+
+    values: Mapping[str, Tensor]
+    cohort: Cohort | None
+    columns: Mapping[str, Tensor]
+    draws: Draws
+    index: pd.Index
+    equations: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def factual(self) -> bool:
+        """Whether it explains records, rather than being drawn from the prior."""
+        return self.cohort is not None
+
+    def rows(self, rows: np.ndarray | slice) -> "Noise":
+        """Return the noise of some of the rows."""
+        values = {name: value[rows] for name, value in self.values.items()}
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        draws, index = self.draws.rows(rows), self.index[rows]
+        return replace(self, values=values, columns=columns, draws=draws, index=index)
+
+    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+        """Return the noise of one variable in some rows."""
+        return self.values[name][rows]
+
+
+@dataclass(frozen=True)
+class LatentNoise(Noise):
+    """The noise of records that is found where it is asked for, so that the rest costs nothing.
+
+    Args:
+        mechanisms: The equations to abduct by.
+    """
+
+    mechanisms: Mapping[str, Mechanism] = field(default_factory=dict)
+
+    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+        """Abduct the noise of one variable in some rows."""
+        mechanism = self.mechanisms[name]
+        facts = {p.name: self.columns[p.name][rows] for p in mechanism.parents}
+        draws = self.draws.on(name).rows(rows)
+        return mechanism(facts).abduct(self.columns[name][rows], draws)
+
+    def abducted(self) -> Noise:
+        """Return the noise of all variables.
+
+        Raises:
+            MechanismError: If a value is none that its variable can take.
+        """
+        values = over_rows(len(self), self._abduct)
+        return Noise(values, self.cohort, self.columns, self.draws, self.index, self.equations)
+
+    def _abduct(self, rows: np.ndarray | slice) -> dict[str, Tensor]:
+        block = self.rows(rows)
+        return {name: block.of(name) for name in self.mechanisms}
+
+
+def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
+    """Return an equation with its parents bound, from columns that hold them among others."""
+    return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
+
+
+def settled(
+    graph: Graph,
+    support: Mapping[str, int],
+    action: BoundIntervention | None,
+    held: Iterable[str],
+    noise: Noise,
+) -> dict[str, Tensor]:
+    """Return the value of every variable that is set or held, (n,) each.
+
+    Args:
+        graph: The graph.
+        support: What `count_support` returned.
+        action: What is done, if anything.
+        held: Variables that keep their factual value.
+        noise: The noise of n rows; a distribution draws from its random numbers.
+
+    Raises:
+        InterventionError: If a value does not fit, or training has no record of what is set.
+    """
+    values = {name: noise.columns[name] for name in held}
+    if not action:
+        return values
+    nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
+    factual = {name: noise.columns.get(name, nobody).numpy() for name in action.names}
+    chosen = action.values(factual, noise.draws, noise.index)
+    require_support(graph, support, action, chosen, factual)
+    return values | {name: torch.from_numpy(value) for name, value in chosen.items()}
+
+
+class _World:
+    """The values of some rows under equations, some variables set or held; see `Prediction`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        mechanisms: Mapping[str, Mechanism],
+        noise: Noise,
+        *,
+        recompute: bool,
+        edges: Mapping[Edge, Tensor],
+    ) -> None:
+        self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
+        self.recompute, self.edges = recompute, edges
+        self.columns: dict[str, Tensor] = {}
+        self._changed: dict[str, Tensor] = {}
+
+    def descend(self, fixed: Mapping[str, Tensor]) -> None:
+        """Find every tabular variable's values."""
+        for name in self.graph.order:
+            if not self.graph[name].is_image:
+                self.columns[name] = fixed[name] if name in fixed else self._value(name)
+
+    def _value(self, name: str) -> Tensor:
+        known = name in self.mechanisms
+        if not self.noise.factual:
+            if known:
+                return self._predicted(name, _EVERY)
+            return torch.full((len(self.noise),), torch.nan, dtype=torch.float64)
+        moved = self._moved(name)
+        if known and (self.recompute or moved.all()):
+            return self._predicted(name, _EVERY)
+        if not moved.any():
+            return self.noise.columns[name]
+        value, rows = self.noise.columns[name].clone(), filled(moved.nonzero()[:, 0].numpy())
+        value[rows] = self._predicted(name, rows) if known else torch.nan
+        return value
+
+    def _predicted(self, name: str, rows: np.ndarray | slice) -> Tensor:
+        return self._at(name, rows).predict(self.noise.of(name, rows))
+
+    def _moved(self, name: str) -> Tensor:
+        """Return in which rows a parent changed, shape (n,)."""
+        moved = torch.zeros(len(self.noise), dtype=torch.bool)
+        for parent in self.graph[name].parents:
+            passed = self.edges.get((parent, name))
+            if passed is not None:
+                moved |= ~_same(passed, self.noise.columns[parent])
+                continue
+            if parent not in self._changed:
+                self._changed[parent] = ~_same(self.columns[parent], self.noise.columns[parent])
+            moved |= self._changed[parent]
+        return moved
+
+    def _at(self, name: str, rows: np.ndarray | slice) -> Equation:
+        """Return an equation bound to what it sees of its parents, in some rows."""
+        seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
+
+
+class Prediction(_World):
+    """Compute what noise gives under equations, some variables set or held.
+
+    A variable's factual value stands, bit for bit, in each row where none of its parents changed.
+    An edge can pass another value than its tail has: the head's equation then sees that value for
+    this parent, whatever the tail's other children see. A block of rows goes down the whole graph
+    before the next, on as many threads as torch may use.
+
+    Args:
+        graph: The graph.
+        mechanisms: The equations; a variable without one stays as it was observed, and is missing
+            in the rows where a parent changed.
+        noise: The noise of n rows.
+        fixed: The variables that are set or held, (n,) each.
+        recompute: Compute every value anew, also where no cause changed.
+        edges: The edges that pass a value of their own, (n,) each.
+        reached: What is intervened on and its descendants; see `Equation.reaching`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        mechanisms: Mapping[str, Mechanism],
+        noise: Noise,
+        fixed: Mapping[str, Tensor],
+        *,
+        recompute: bool = False,
+        edges: Mapping[Edge, Tensor] | None = None,
+        reached: Iterable[str] = (),
+    ) -> None:
+        super().__init__(graph, mechanisms, noise, recompute=recompute, edges=dict(edges or {}))
+        self.reached = frozenset(reached)
+
+        def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
+            passed = {edge: value[rows] for edge, value in self.edges.items()}
+            part = noise.rows(rows)
+            world = _World(graph, mechanisms, part, recompute=recompute, edges=passed)
+            world.descend({name: value[rows] for name, value in fixed.items()})
+            return world.columns
+
+        self.columns = over_rows(len(noise), block)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The value of every tabular variable, (n,) each, float64."""
+        return {name: column.numpy() for name, column in self.columns.items()}
+
+    def cohort(self, note: str) -> Cohort:
+        """Return the twins of the factual records, or the samples, with a note of what was done.
+
+        Raises:
+            ModelError: If the factual images are of another size than the model's.
+        """
+        factual = self.noise.cohort
+        if factual is None:
+            made = Cohort.from_columns(self.graph, self.arrays, self.noise.index, source="model")
+            return made.with_images(self.images()).described("model", f"sampled: {note}")
+        facts = {name: column.numpy() for name, column in self.noise.columns.items()}
+        twins = factual.with_columns(self.graph, self.arrays, facts).with_images(self.images())
+        return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
+
+    def images(self) -> ModelImages | None:
+        """Return the images of twins or of samples, computed when they are asked for.
+
+        Returns:
+            None where the model has no equation of an image, or the factual records have none.
+
+        Raises:
+            ModelError: If the factual images are of another size than the model's.
+        """
+        name = self.graph.image
+        if name is None or name not in self.mechanisms:
+            return None
+        mechanism = self.mechanisms[name]
+        size = mechanism.image_size
+        if not self.noise.factual:
+            everybody = np.ones(len(self.noise), dtype=bool)
+            return ModelImages(lambda rows: self._sampled(name, rows), everybody, size)
+        films = self.noise.cohort.images
+        if films is None or not films.available.any():
+            return None
+        if films.size != size:
+            raise ModelError(
+                f"the cohort's images are {films.size[0]} x {films.size[1]} pixels, the model's "
+                f"are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
+            )
+        moved = self._moved(name).numpy() | self.recompute
+        images = ModelImages(
+            lambda rows: self._twins(name, rows, moved),
+            films.available,
+            size,
+            lambda rows: self._own(images, rows, moved),
+        )
+        return images
+
+    def _own(self, images: ModelImages, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Return which images are the patients' own: real, and unchanged when written, (k,)."""
+        films = self.noise.cohort.images
+        own = ~films.select(rows).synthetic
+        todo = np.flatnonzero(own & moved[rows])
+        for start in range(0, len(todo), _COMPARED):
+            part = todo[start : start + _COMPARED]
+            own[part] = same_when_written(images[rows[part]], films[rows[part]])
+        return own
+
+    def _at_facts(self, name: str, rows: np.ndarray) -> Equation:
+        """Return an equation bound to the factual values of its parents, in some rows."""
+        facts = {p: self.noise.columns[p][rows] for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], facts)
+
+    def _sampled(self, name: str, rows: np.ndarray) -> np.ndarray:
+        equation = self._at(name, rows).reaching(self.reached)
+        noise = equation.sample_noise(self.noise.draws.on(name).rows(rows))
+        return equation.predict(noise).numpy()
+
+    def _twins(self, name: str, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, (k, 1, H, W): the factual one where nothing moved."""
+        images = self.noise.cohort.images[rows].astype(np.float64)
+        some = moved[rows]
+        if some.any():
+            draws = self.noise.draws.on(name).rows(rows[some])
+            films = torch.from_numpy(images[some])
+            facts = self._at_facts(name, rows[some]).reaching(self.reached)
+            twins = self._at(name, rows[some]).reaching(self.reached)
+            images[some] = twins.predict(facts.abduct(films, draws)).numpy()
+        return images
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    """Return where two columns are equal bit for bit; missing is equal to missing."""
+    return (a == b) | (a.isnan() & b.isnan())

@@ -1,0 +1,263 @@
+"""Effects: two twins of each record under the same noise, and what differs between them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records
+from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
+from causalcxr.scm.questions.effect_result import Effect, features
+from causalcxr.common.errors import GraphError, InterventionError, nearest
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import Intervention, do
+from causalcxr.scm.prediction import Noise, Prediction, settled
+from causalcxr.scm.scm import SCM
+
+__all__ = ["Effect", "effect"]
+
+KINDS = ("total", "direct", "indirect")
+
+
+def effect(
+    model: SCM,
+    cohort: Records,
+    action: Intervention | Mapping[str, Any],
+    baseline: Intervention | Mapping[str, Any] | None = None,
+    *,
+    kind: str = "total",
+    mediators: str | Iterable[str] | None = None,
+    through: Iterable[Path] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    recompute: bool = False,
+) -> Effect:
+    """Return the effect of an action against a baseline, record by record under shared noise.
+
+    Write A for what the action sets, a and b for its values under action and baseline (b is the
+    observed value where the baseline does not set A), X(a) and X(b) for a variable's values then.
+
+    - total: X(a) - X(b).
+    - direct: X(a, M(b)) - X(b), the natural direct effect (Pearl, 2001): the mediators M keep the
+      values they have under the baseline.
+    - indirect: X(b, M(a)) - X(b), the natural indirect effect: A stays as under the baseline, and
+      the mediators get the values they have under the action.
+    - through: the path-specific effect (Avin, Shpitser & Pearl, 2005). The action reaches a
+      variable along named edges only: each named edge passes the value that its tail has here,
+      every other edge the value that its tail has under the baseline. A path that ends in `...`
+      goes on along all edges downstream; then the values are those of an intervention on the
+      edges out of A (Shpitser & Tchetgen Tchetgen, 2016).
+
+    Without `mediators`, direct and indirect take each variable in turn as the outcome, and all its
+    other parents as its mediators; their twins then hold one answer a variable, not one world.
+    For every kind, total(a, b) = direct(a, b) - indirect(b, a), where a and b swap places.
+
+    With known equations and shared noise every such effect is defined for every record. What data
+    can say about its mean is another question: see `Effect.recanting`.
+
+    Args:
+        model: A fitted model; what it sets or holds already, both sides share.
+        cohort: Factual records; both sides have images where model and records have them.
+        action: What is done.
+        baseline: What it is compared with: nothing by default. It may set only variables that
+            the action sets, except for total effects.
+        kind: "total", "direct" or "indirect".
+        mediators: Variables downstream of the action, for direct and indirect effects.
+        through: Edges (tail, head) and paths, for a path-specific effect.
+        draws: Posterior draws for each record; the index is (record, draw) unless it is None.
+        seed: Of the posterior draws, and of distributions that values are drawn from: action and
+            baseline use the same random numbers.
+        recompute: Compute every value anew, also where no cause changed: a floor for solvers.
+
+    Raises:
+        InterventionError: If action, baseline, mediators and paths do not fit each other.
+        CausalCXRError: As `SCM.counterfactual` does.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"Sex": ["F", "M"] * 40, "Edema": ["N", "P", "N", "N"] * 20})
+        >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+        >>> men = effect(SCM(graph).fit(Cohort(table)), Cohort(table), do(sex="M"))
+        >>> men.table["change"].tolist()
+        [-0.5, 0.5]
+    """
+    action = _asked(model.graph, action)
+    base = _asked(model.graph, baseline) if baseline is not None else do().bind(model.graph)
+    plan = _Plan.of(model.graph, action, base, kind, mediators, through)
+    many = draws or 1
+    noise = model.abduct(cohort, draws=draws, seed=seed)
+    worlds = _Worlds(model, noise, action.repeat(many), base.repeat(many), recompute)
+    nested = worlds.nested(plan)
+    options = [(name, model.graph[name].mechanism.options) for name in model.graph.tabular]
+    about = {
+        "kind": plan.kind,
+        "action": action.to_json(),
+        "baseline": base.to_json(),
+        "words": action.describe(),
+        "baseline_words": base.describe() if base else "",
+        "mediators": list(plan.mediators) if plan.mediators is not None else None,
+        "through": [list(edge) for edge in sorted(plan.edges)] if plan.kind == "path" else None,
+        "recanting": {name: list(found) for name, found in plan.recanting.items()},
+        "coupling": {name: known["coupling"] for name, known in options if "coupling" in known},
+        "draws": many,
+        "seed": seed,
+        "recompute": recompute,
+    }
+    return Effect(
+        nested.cohort(f"{plan.kind} effect of {action.describe()}"),
+        worlds.baseline_cohort(),
+        plan.recanting,
+        about,
+        features(model.graph, worlds.base.arrays),
+        features(model.graph, nested.arrays),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked for, checked against the graph.
+
+    Args:
+        kind: total, direct, indirect or path.
+        causes: What the action sets.
+        mediators: The mediators, or None for all other parents of each outcome.
+        edges: The edges that transmit the action, for paths.
+        recanting: See `Effect`.
+    """
+
+    kind: str
+    causes: tuple[str, ...]
+    mediators: tuple[str, ...] | None
+    edges: frozenset[Edge]
+    recanting: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        action: Intervention,
+        baseline: Intervention,
+        kind: str,
+        mediators: Iterable[str] | None,
+        through: Iterable[Path] | None,
+    ) -> "_Plan":
+        causes = tuple(action.settings)
+        if not causes:
+            raise InterventionError("effect: nothing to do; give an action, such as do(sex='M')")
+        if kind not in KINDS:
+            hint = nearest(kind, KINDS)
+            raise InterventionError(f"effect: kind {kind!r} is none of {', '.join(KINDS)}{hint}")
+        if through is not None and (kind != "total" or mediators is not None):
+            raise InterventionError("effect: through= stands alone, without kind and mediators")
+        if mediators is not None and kind == "total":
+            raise InterventionError("effect: mediators= needs kind='direct' or 'indirect'")
+        if kind == "total" and through is None:
+            return cls(kind, causes, None, frozenset(), {})
+        if extra := [name for name in baseline.settings if name not in causes]:
+            raise InterventionError(
+                f"effect: the baseline sets {extra[0]!r}, which the action leaves; set it in both"
+            )
+        live = {edge for edge in graph.edges if edge[1] not in causes}
+        if through is not None:
+            kind, edges = "path", read_edges(graph, list(through), causes)
+        elif mediators is not None:
+            mediators = _mediators(graph, mediators, causes)
+            edges = frozenset(edge for edge in live if edge[1] not in mediators)
+        else:
+            edges = frozenset(edge for edge in live if edge[0] in causes)
+        return cls(kind, causes, mediators, edges, recanting_witnesses(graph, causes, edges))
+
+
+class _Worlds:
+    """The baseline, the total and the nested worlds of one noise.
+
+    Args:
+        model: The model.
+        noise: The noise of n rows.
+        action: What is done.
+        baseline: What it is compared with.
+        recompute: See `effect`.
+    """
+
+    def __init__(
+        self,
+        model: SCM,
+        noise: Noise,
+        action: Intervention,
+        baseline: Intervention,
+        recompute: bool,
+    ) -> None:
+        self.model, self.noise, self.recompute = model, noise, recompute
+        self.note = baseline.describe() if baseline else "no intervention"
+        self.base_fixed = self._fixed(baseline)
+        self.active_fixed = self._fixed(action)
+        self.base = self._predict(self.base_fixed)
+
+    def nested(self, plan: _Plan) -> Prediction:
+        """Return the world of the action, as far as the plan lets it pass."""
+        base, edges = self.base.columns, self.model.graph.edges
+        if plan.kind == "total":
+            return self._predict(self.active_fixed)
+        if plan.kind == "path":
+            blocked = {edge: base[edge[0]] for edge in edges if edge not in plan.edges}
+            return self._predict(self.active_fixed, blocked)
+        others = [edge for edge in edges if edge[0] not in plan.causes]
+        if plan.kind == "direct":
+            if plan.mediators is None:
+                return self._predict(self.active_fixed, {e: base[e[0]] for e in others})
+            return self._predict(self.active_fixed | {m: base[m] for m in plan.mediators})
+        total = self._predict(self.active_fixed).columns
+        fixed = self.base_fixed | {cause: base[cause] for cause in plan.causes}
+        if plan.mediators is None:
+            return self._predict(fixed, {e: total[e[0]] for e in others})
+        return self._predict(fixed | {m: total[m] for m in plan.mediators})
+
+    def baseline_cohort(self) -> Cohort:
+        """Return the baseline's twins, or the records themselves where nothing is done."""
+        if self.base_fixed or self.recompute:
+            return self.base.cohort(self.note)
+        records = self.noise.cohort
+        return records if self.base.images() is not None else records.with_images(None)
+
+    def _fixed(self, action: Intervention) -> dict[str, Tensor]:
+        acted = self.model.do(action) if action else self.model
+        graph, support = self.model.graph, self.model.support
+        return settled(graph, support, acted._action, acted._held, self.noise)
+
+    def _predict(
+        self, fixed: Mapping[str, Tensor], edges: Mapping[Edge, Tensor] | None = None
+    ) -> Prediction:
+        mechanisms = {name: fitted.mechanism for name, fitted in self.model.fitted.items()}
+        return Prediction(
+            self.model.graph,
+            mechanisms,
+            self.noise,
+            fixed,
+            recompute=self.recompute,
+            edges=edges,
+        )
+
+
+def _asked(graph: Graph, action: Intervention | Mapping[str, Any]) -> Intervention:
+    return (action if isinstance(action, Intervention) else do(action)).bind(graph)
+
+
+def _mediators(graph: Graph, names: Iterable[str], causes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the canonical names of mediators: downstream of the causes, and not the image."""
+    found = []
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            known = graph.find(name)
+        except GraphError as error:
+            raise InterventionError(f"mediator {name!r}: {error}") from None
+        if graph[known].is_image:
+            raise InterventionError(f"mediator {name!r}: the image is the outcome")
+        if known in causes or known not in graph.descendants(*causes):
+            told = "is set itself" if known in causes else f"is no effect of {' or '.join(causes)}"
+            raise InterventionError(f"mediator {name!r}: {known!r} {told}; name another")
+        found.append(known)
+    if not found:
+        raise InterventionError("effect: no mediator named; leave mediators= out for all")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,272 @@
+"""A fitted model as a folder: safetensors and JSON, no pickle, never half-written.
+
+Weights are written first, under names that contain their hash; then the manifest takes the place
+of the old one in one step. So a kill at any moment leaves the previous model readable. The
+manifest holds the graph; `graph.yaml` beside it is for people.
+"""
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalcxr.common.errors import CausalCXRError, ModelError
+from causalcxr.common.files import atomic_write, remove_litter
+from causalcxr.scm.fitting import REVISION, Fitted
+from causalcxr.graph.graph import Graph
+from causalcxr.common.locks import exclusive
+from causalcxr.mechanisms import build
+from causalcxr.scm.recipe import recipe_changes
+from causalcxr.common.result_folder import cannot_write
+from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+
+if TYPE_CHECKING:
+    from causalcxr.scm.scm import SCM
+
+__all__ = [
+    "SCHEMA",
+    "check_target",
+    "difference",
+    "load",
+    "save",
+    "saved_graph",
+    "versions",
+    "write",
+    "writing",
+]
+
+SCHEMA = 1
+
+_KIND = "causalcxr model"
+_LITTER = re.compile(r"\.(manifest\.json|graph\.yaml|train\.jsonl)\..*\.tmp")
+_RECORDED = ("equation", "hash", "seed", "rows", "losses")
+_LATER = ("reason", "recipe")  # recorded too; models saved by earlier versions lack them
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a manifest records."""
+    packages = {name: version(name) for name in ("causalcxr", "torch", "zuko", "numpy")}
+    return {**packages, "python": platform.python_version()}
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to write a model where something else is.
+
+    A new or empty folder will do, and so will a model's, whole or interrupted.
+
+    Raises:
+        ModelError: Naming the folder.
+    """
+    try:
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    if "manifest.json" in held:
+        _manifest(folder)
+    elif {name for name in held if not _LITTER.fullmatch(name)} - {"mechanisms", "training"}:
+        raise ModelError(f"{folder}: not empty and not a model; choose another folder")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold a model's folder, so that no other process writes it, and clear away old litter.
+
+    Raises:
+        ModelError: If the folder holds something else, cannot be written, or is in use.
+    """
+    check_target(folder)
+    path = folder.absolute()
+    busy = f"{folder}: another process is writing this model at this moment; wait for its end"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.parent / f".{path.name}.lock", ModelError(busy)):
+            check_target(folder)
+            _clear(folder)
+            yield
+    except OSError as fault:
+        raise cannot_write(folder, fault, ModelError) from None
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files that a kill has left."""
+    for left in folder.glob(".*.tmp") if folder.is_dir() else ():
+        if _LITTER.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+    for part in ("mechanisms", "training"):
+        remove_litter(folder / part)
+
+
+def save(model: "SCM", folder: Path) -> Path:
+    """Write a model; see `SCM.save`."""
+    with writing(folder):
+        write(model, folder)
+    return folder
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Read the fields of a model; see `SCM.load`."""
+    manifest = _manifest(folder)
+    if manifest.get("schema") != SCHEMA:
+        raise ModelError(
+            f"{folder / 'manifest.json'}: schema {manifest.get('schema')!r}, this version reads "
+            f"{SCHEMA}; fit again"
+        )
+    try:
+        graph = Graph.parse(manifest["graph"], name=str(folder / "manifest.json"))
+        return {
+            "graph": graph,
+            "fitted": {
+                name: _read_equation(folder / "mechanisms", graph, name, entry)
+                for name, entry in manifest["mechanisms"].items()
+            },
+            "support": manifest["support"],
+            "trained_on": manifest["trained_on"],
+            "unseen": frozenset(manifest["unseen"]),
+        }
+    except CausalCXRError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+
+
+def saved_graph(folder: Path) -> Graph:
+    """Read the graph of a model, and no weights.
+
+    Raises:
+        ModelError: If there is no model, or its manifest is damaged.
+    """
+    try:
+        return Graph.parse(_manifest(folder)["graph"], name=str(folder / "manifest.json"))
+    except CausalCXRError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+
+
+def difference(before: Path, after: Path) -> dict[str, str]:
+    """Return which equations of two models were learned from different things, and what differs.
+
+    Args:
+        before: A model's folder.
+        after: Another's.
+
+    Raises:
+        ModelError: If either is no model, or its manifest is damaged.
+    """
+    one, two = _manifest(before), _manifest(after)
+    told = {}
+    try:
+        for name, entry in two["mechanisms"].items():
+            other = one["mechanisms"].get(name)
+            if other is not None and other["hash"] != entry["hash"]:
+                told[name] = _told(other.get("recipe"), entry.get("recipe"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(after, error) from None
+    return told
+
+
+def _told(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    if before and after:
+        return "; ".join(recipe_changes(before, after)) or "its content differs"
+    return "one of them was saved before it was recorded what equations are learned from"
+
+
+def _damaged(folder: Path, error: Exception) -> ModelError:
+    text = f"damaged ({type(error).__name__}: {error}); restore it or fit again"
+    return ModelError(f"{folder / 'manifest.json'}: {text}")
+
+
+def write(model: "SCM", folder: Path) -> None:
+    """Write a model to a folder that `writing` holds."""
+    weights = folder / "mechanisms"
+    paths = {name: _write_weights(weights, name, f) for name, f in model.fitted.items()}
+    manifest = {
+        "schema": SCHEMA,
+        "kind": _KIND,
+        "versions": versions(),
+        "graph_hash": model.graph.hash,
+        "trained_on": model.trained_on,
+        "graph": model.graph.to_yaml(),
+        "mechanisms": {name: _entry(f, paths[name]) for name, f in model.fitted.items()},
+        "support": dict(model.support),
+        "unseen": sorted(model.unseen),
+    }
+    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    atomic_write(folder / "graph.yaml", model.graph.to_yaml())
+    atomic_write(folder / "train.jsonl", _log(model))
+    keep = {path.name for path in paths.values()}
+    for path in weights.glob("*.safetensors"):
+        if path.name not in keep:
+            path.unlink(missing_ok=True)
+
+
+def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
+    """Write an equation under a name that contains the hash of its content, unless it is there."""
+    # One key only: safetensors writes several in an order that changes from call to call.
+    about = json.dumps({"variable": name, "hash": fitted.hash})
+    content = pack_tensors(fitted.mechanism.state_dict(), {"equation": about})
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    path = folder / f"{re.sub('[^A-Za-z0-9_-]', '_', name)}-{digest}.safetensors"
+    if not path.exists() or path.read_bytes() != content:
+        atomic_write(path, content)
+    return path
+
+
+def _entry(fitted: Fitted, path: Path) -> dict[str, Any]:
+    """Return what the manifest says of an equation."""
+    about = {key: getattr(fitted, key) for key in (*_RECORDED, *_LATER)}
+    return {"file": path.name, "sha256": sha256(path), **about}
+
+
+def _log(model: "SCM") -> str:
+    """Return the losses of every fit, one a line."""
+    rows = (
+        {"variable": name, "split": split, "step": step, "loss": loss}
+        for name, fitted in model.fitted.items()
+        for split, losses in fitted.losses.items()
+        for step, loss in enumerate(losses)
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder}: no model here (manifest.json is absent); fit one first"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        text = f"cannot be read ({error}); restore it or fit again"
+        raise ModelError(f"{path}: {text}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        raise ModelError(f"{path}: not the manifest of a model; give a model's folder")
+    return manifest
+
+
+def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any]) -> Fitted:
+    """Read one equation, and refuse it if a single bit is not as it was saved."""
+    path = folder / Path(entry["file"]).name
+    if not path.is_file() or sha256(path) != entry["sha256"]:
+        state = "has been changed since it was saved" if path.is_file() else "is absent"
+        raise ModelError(f"{path}: {state}; restore it or fit again")
+    variable = graph[name]
+    mechanism = build(variable, [graph[parent] for parent in variable.parents])
+    tensors, _ = load_tensors(path)
+    try:
+        mechanism.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        learned = entry.get("recipe", {}).get("revision", 1)
+        if learned != REVISION:
+            reason = f"learned by revision {learned} of the equations, this version has {REVISION}"
+        raise ModelError(f"{path}: does not fit {name!r} ({reason}); fit again") from None
+    mechanism.eval().requires_grad_(False)
+    later = {key: entry[key] for key in _LATER if key in entry}
+    return Fitted(mechanism, **{key: entry[key] for key in _RECORDED}, **later)

@@ -1,0 +1,248 @@
+"""The report of a harmonised cohort: rows in, rows out and why, prevalences, what is missing."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from causalcxr.common.files import atomic_write, read_text
+from causalcxr.common.result_digests import content_identity, read_json
+from causalcxr.common.result_folder import ResultFolder
+from causalcxr.sources.harmonised import Harmonised, Rule
+from causalcxr.sources.policy import FINDINGS
+
+__all__ = ["facts", "save_report", "write_report"]
+
+SCHEMA = 1
+_KIND = "causalcxr cohort report"
+_VARIABLES = ("Age", "Sex", "Race", "View", *FINDINGS)
+_GROUPS = ("Dataset", "Sex", "Race", "View", "Age")
+_BANDS = (0, 18, 40, 60, 80, 106)
+_FEW = 10  # positives below which a prevalence is flagged
+_NOT_KNOWN = "not known"
+
+
+def facts(
+    harmonised: Harmonised,
+    parts: Sequence[Harmonised] = (),
+    quarantined: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Return what the report tells, as plain values.
+
+    Args:
+        harmonised: The cohort: one source, or several combined.
+        parts: The sources that it was combined from.
+        quarantined: How many images were set aside, by reason.
+
+    Returns:
+        `sources` (rows in and out, patients, rules), `prevalence` by group, `missing` and `ages`
+        by data set, `splits`, `quarantined`.
+
+    Example:
+        >>> table = pd.DataFrame({"Sex": ["F", "M"], "Edema": ["P", None]}, index=["a", "b"])
+        >>> one = Harmonised(table, np.array(["1", "2"]), None, [None, None], (), "example")
+        >>> told = facts(one)
+        >>> told["rows_out"], told["prevalence"]["all"]["all"]["Edema"]["share"]
+        (2, 1.0)
+    """
+    groups = _groups(harmonised.table)
+    told = [_source(part) for part in (parts or [harmonised])]
+    return {
+        "kind": _KIND,
+        "schema": SCHEMA,
+        "version": version("causalcxr"),
+        "source": harmonised.source,
+        "rows_in": sum(each["rows_in"] for each in told),
+        "rows_out": len(harmonised),
+        "patients": len(pd.unique(harmonised.patients)),
+        "images": int(_available(harmonised).sum()),
+        "sources": told,
+        "splits": _counts(harmonised.splits),
+        "prevalence": {
+            name: _prevalence(harmonised.table, codes, labels)
+            for name, (codes, labels) in groups.items()
+        },
+        "missing": _missing(harmonised.table, *groups["Dataset"]),
+        "ages": _ages(harmonised.table, *groups["Dataset"]),
+        "quarantined": dict(quarantined or {}),
+    }
+
+
+def save_report(harmonised: Harmonised, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a report to a folder of its own; see `write_report` and `ResultFolder`.
+
+    Args:
+        harmonised: As in `facts`.
+        folder: A new or empty folder.
+        overwrite: Replace the report that the folder holds, even the same one.
+
+    Returns:
+        The page.
+
+    Raises:
+        CohortError: If the folder holds something else, or cannot be written.
+    """
+
+    def older(path: Path) -> bool:  # of version 0.1.0
+        report = read_json(path / "report.json")
+        return isinstance(report, dict) and report.get("kind") == _KIND
+
+    folder, content = Path(folder), json.dumps(facts(harmonised))
+    result = ResultFolder(
+        folder, _KIND, "a cohort report", content_identity([content]), overwrite, recognises=older
+    )
+    with result.writing() as draft:
+        if not draft.complete:
+            write_report(harmonised, draft.place)
+            draft.finish({})
+    return folder / "report.html"
+
+
+def write_report(
+    harmonised: Harmonised,
+    folder: str | Path,
+    parts: Sequence[Harmonised] = (),
+    quarantined: Mapping[str, int] | None = None,
+) -> Path:
+    """Write `report.html` and `report.json`, each whole or not at all.
+
+    The page asks for nothing from outside, and whatever came from a table is escaped in it.
+
+    Args:
+        harmonised: As in `facts`.
+        folder: Where; it is made where it is missing.
+        parts: As in `facts`.
+        quarantined: As in `facts`.
+
+    Returns:
+        The page.
+    """
+    from causalcxr.sources.report_plots import plots
+
+    told = facts(harmonised, parts, quarantined)
+    folder = Path(folder)
+    atomic_write(folder / "report.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    pictures = {
+        name: "data:image/png;base64," + base64.b64encode(page.png()).decode()
+        for name, page in plots(told).items()
+    }
+    template = read_text(Path(__file__).parent / "cohort_report.html")
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
+    html = page.render(told=told, pictures=pictures, findings=FINDINGS, few=_FEW)
+    return atomic_write(folder / "report.html", html)
+
+
+def _source(part: Harmonised) -> dict[str, Any]:
+    return {
+        "source": part.source,
+        "origin": Path(part.origin).name,
+        "rows_in": part.rows_in,
+        "rows_out": len(part),
+        "patients": len(pd.unique(part.patients)),
+        "images": int(_available(part).sum()),
+        "policy": part.policy,
+        "rules": [_rule(rule) for rule in part.rules],
+    }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "why": rule.why,
+        "effect": rule.effect,
+        "rows": rule.rows,
+        "records": list(rule.records),
+    }
+
+
+def _available(part: Harmonised) -> np.ndarray:
+    there = getattr(part.images, "available", None)
+    return np.array([path is not None for path in part.images]) if there is None else there
+
+
+def _counts(values: np.ndarray | None) -> dict[str, int]:
+    if values is None:
+        return {}
+    return {str(name): int(n) for name, n in pd.Series(values).value_counts().items()}
+
+
+def _groups(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Return each grouping of the rows as codes and names; what is not known is a group."""
+    groups = {"all": (np.zeros(len(table), dtype=np.int64), ["all"])}
+    for name in _GROUPS:
+        if name == "Age":
+            continue
+        values = table.get(name, pd.Series(index=table.index, dtype=object))
+        codes, labels = pd.factorize(values, sort=True)
+        names = [*map(str, labels), _NOT_KNOWN]
+        groups[name] = (np.where(codes < 0, len(labels), codes), names)
+    years = _years(table)
+    band = np.searchsorted(_BANDS, np.nan_to_num(years, nan=-1), side="right") - 1
+    names = [f"{low}-{high - 1}" for low, high in pairwise(_BANDS)]
+    known = ~np.isnan(years) & (band >= 0) & (band < len(names))
+    groups["Age"] = (np.where(known, band, len(names)), [*names, _NOT_KNOWN])
+    return groups
+
+
+def _years(table: pd.DataFrame) -> np.ndarray:
+    if "Age" not in table:
+        return np.full(len(table), np.nan)
+    return table["Age"].to_numpy(dtype=np.float64)
+
+
+def _marks(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a finding as 0 (N), 1 (P), 2 (U) or 3 (missing), shape (n,)."""
+    if name not in table:
+        return np.full(len(table), 3)
+    return pd.Categorical(table[name], pd.Index(["N", "P", "U"], dtype=object)).codes % 4
+
+
+def _prevalence(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, Any]:
+    """Return N, P, U and missing of each finding in each group, and the share P / (P + N)."""
+    told: dict[str, Any] = {label: {} for label in labels}
+    rows = np.bincount(codes, minlength=len(labels))
+    for name in FINDINGS:
+        marks = _marks(table, name)
+        counts = np.bincount(codes * 4 + marks, minlength=4 * len(labels)).reshape(-1, 4)
+        for label, (no, yes, unsure, missing) in zip(labels, counts.tolist(), strict=True):
+            share = yes / (yes + no) if yes + no else None
+            told[label][name] = {
+                "P": yes, "N": no, "U": unsure, "missing": missing, "share": share,
+            }  # fmt: skip
+    return {label: told[label] for label, n in zip(labels, rows, strict=True) if n}
+
+
+def _missing(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, Any]:
+    """Return the share of rows without a value, by data set and variable."""
+    rows = np.bincount(codes, minlength=len(labels))
+    told: dict[str, Any] = {label: {} for label, n in zip(labels, rows, strict=True) if n}
+    for name in _VARIABLES:
+        if name in FINDINGS:
+            absent = _marks(table, name) >= 2  # a graph reads an uncertain finding as missing
+        else:
+            absent = table[name].isna().to_numpy() if name in table else np.ones(len(table), bool)
+        shares = np.bincount(codes, weights=absent, minlength=len(labels)) / np.maximum(rows, 1)
+        for label, share in zip(labels, shares.tolist(), strict=True):
+            if label in told:
+                told[label][name] = share
+    return told
+
+
+def _ages(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, list[int]]:
+    """Return how many rows there are of each age, 0 to 105, by data set."""
+    years = _years(table)
+    known = ~np.isnan(years)
+    whole = np.clip(years[known], 0, 105).astype(np.int64)
+    counts = np.bincount(codes[known] * 106 + whole, minlength=106 * len(labels))
+    return {
+        label: row.tolist()
+        for label, row in zip(labels, counts.reshape(-1, 106), strict=True)
+        if row.any()
+    }

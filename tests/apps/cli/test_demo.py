@@ -1,0 +1,66 @@
+"""The demo writes everything that it promises, in seconds."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from causalcxr import SCM, Graph
+from causalcxr.apps.cli.main import app
+from causalcxr.apps.cli.command import guarded
+
+
+def test_given_a_small_demo_then_everything_promised_is_there(tmp_path, capsys):
+    out = tmp_path / "demo"
+    words = ["demo", "--n", "60", "--images", "4", "--out", str(out)]
+    assert guarded(app, words) == 0
+    told = capsys.readouterr().out
+    assert "Synthetic images, not for clinical use." in told
+    assert (out / "graph.png").is_file()
+    model = SCM.load(out / "model")
+    assert model.graph == Graph.load("cxr7")
+    assert len(model.fitted) == 20
+    for name, action in (
+        ("do-sex-M", {"Sex": "M"}),
+        ("do-pleural-effusion-P", {"Pleural Effusion": "P"}),
+    ):
+        folder = out / name
+        assert {p.name for p in folder.iterdir()} == {
+            "pairs.png",
+            "twins.csv",
+            "images",
+            "manifest.json",
+            "truth.json",
+            "SHA256SUMS",
+        }
+        assert str(folder / "pairs.png") in told
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["intervention"]["do"] == action
+        assert manifest["graph_hash"] == model.graph.hash
+        assert manifest["seed"] == 0
+        assert {"causalcxr", "torch", "python"} <= set(manifest["versions"])
+        score = json.loads((folder / "truth.json").read_text())
+        assert 0 < score["twin_to_truth"] < 0.2
+        assert score["ratio"] == pytest.approx(score["twin_to_truth"] / score["factual_to_truth"])
+        table = pd.read_csv(folder / "twins.csv")
+        assert len(list((folder / "images").iterdir())) == 2 * table["twin image"].notna().sum()
+    assert len(list((out / "do-sex-M" / "images").iterdir())) == 8
+
+
+@pytest.mark.slow
+def test_given_make_demo_after_a_change_then_the_demo_is_made_again(tmp_path, capsys):
+    words = ["demo", "--n", "60", "--images", "1", "--out", str(tmp_path / "demo")]
+    assert guarded(app, words) == 0
+    (tmp_path / "demo" / "graph.png").unlink()
+    assert guarded(app, words) == 2
+    assert "missing or changed since it was written" in capsys.readouterr().err
+    assert guarded(app, [*words, "--overwrite"]) == 0
+    assert (tmp_path / "demo" / "graph.png").is_file()
+
+
+def test_given_a_folder_of_something_else_then_the_demo_refuses(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert guarded(app, ["demo", "--n", "60", "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "holds something else than a demo" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,86 @@
+"""The notebooks run from top to bottom, show a picture soon, and end in one."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+LONG = (  # they make many images, or train
+    "03_pairs_and_audit",
+    "04_stress",
+    "05_edit_and_retrain",
+    "06_train_radit",
+    "07_nih_patients",
+    "08_the_phantom",
+    "09_effects",
+)
+NOTEBOOKS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else [])
+    for path in PATHS
+]
+SOON, LARGEST = 3, 1_000_000  # code cells to the first picture; bytes of a notebook
+PLACE = re.compile(r"/(?:home|root|Users|work|tmp|var|mnt)/")  # of the machine that ran it
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def has_picture(cell: nbformat.NotebookNode) -> bool:
+    return any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+def words(output: nbformat.NotebookNode) -> str:
+    """Return what an output says, without its pictures."""
+    data = output.get("data", {})
+    said = [str(value) for kind, value in data.items() if not kind.startswith("image/")]
+    return "\n".join([*said, str(output.get("text", ""))])
+
+
+def check_pictures(notebook: nbformat.NotebookNode) -> None:
+    """Assert that a picture comes soon, after a first cell of a few lines, and one at the end."""
+    cells = code_cells(notebook)
+    assert len([line for line in cells[0].source.splitlines() if line.strip()]) <= 5
+    assert any(has_picture(cell) for cell in cells[:SOON])
+    assert has_picture(cells[-1])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_given_a_notebook_when_executed_then_it_runs_and_shows_its_pictures(path):
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=resources).execute()
+    check_pictures(notebook)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+def test_given_a_notebook_as_it_is_kept_then_its_outputs_are_clean_and_its_pictures_there(path):
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert not PLACE.findall("\n".join(words(output) for output in outputs))
+    assert len(text) < LARGEST
+    check_pictures(notebook)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+def test_given_a_link_of_a_notebook_when_followed_then_the_file_is_there(path):
+    notebook = nbformat.read(path, as_version=4)
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", prose) if "://" not in link]
+    assert not [link for link in links if not (FOLDER / link).exists()]
+
+
+def test_given_real_radiographs_when_a_notebook_is_kept_then_they_are_not_in_it():
+    notebook = nbformat.read(FOLDER / "07_nih_patients.ipynb", as_version=4)
+    drawn = [cell for cell in code_cells(notebook) if re.search(r"compare\(.*\.plot", cell.source)]
+    assert drawn
+    assert not any(cell.outputs for cell in drawn)

@@ -1,0 +1,297 @@
+"""What each edit makes stale: exactly that is learned again, and everybody tells the same why."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalcxr import SCM, Cohort, Graph, Variable
+from causalcxr.scm import fitting
+from causalcxr.apps.cli.graph_commands import app
+from causalcxr.apps.cli.command import guarded
+from causalcxr.common.errors import ModelError
+from causalcxr.scm.fitting import learned_again, stale_reason
+from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+
+QUICK = {"kind": "discrete", "epochs": 1}
+GRAPH = Graph(
+    [
+        Variable(
+            "Age",
+            "continuous",
+            range=(0, 105),
+            resolution=1,
+            mechanism={"kind": "flow", "epochs": 1},
+        ),
+        Variable("Sex", "binary", levels=("F", "M"), mechanism=QUICK),
+        Variable("View", "categorical", levels=("AP", "PA"), parents=("Age",), mechanism=QUICK),
+        Variable("Edema", "binary", parents=("Age", "Sex"), mechanism=QUICK),
+        Variable("Opacity", "binary", parents=("Edema",), mechanism=QUICK),
+    ],
+    name="small",
+)
+
+
+def changed(name: str, **fields) -> Graph:
+    return GRAPH.with_variable(GRAPH[name].replace(**fields))
+
+
+def renamed() -> Graph:
+    """Age is called Years."""
+    years = GRAPH["Age"].replace(name="Years")
+    graph = GRAPH.with_variable(years)
+    for name in ("View", "Edema"):
+        graph = graph.add_edge("Years", name)
+    return graph.without_variable("Age")
+
+
+EDITS = {
+    "nothing": (GRAPH, {}),
+    "rename": (
+        renamed(),
+        {
+            "Years": "it is new",
+            "View": "edge Years -> View added; edge Age -> View removed",
+            "Edema": "edge Years -> Edema added; edge Age -> Edema removed",
+        },
+    ),
+    "add edge": (GRAPH.add_edge("Sex", "View"), {"View": "edge Sex -> View added"}),
+    "remove edge": (GRAPH.remove_edge("Age", "Edema"), {"Edema": "edge Age -> Edema removed"}),
+    "range": (
+        changed("Age", range=(0, 120)),
+        {
+            "Age": "range [0, 105] -> [0, 120]",
+            "View": "Age: range [0, 105] -> [0, 120]",
+            "Edema": "Age: range [0, 105] -> [0, 120]",
+        },
+    ),
+    "level": (
+        changed("View", levels=("AP", "PA", "LATERAL")),
+        {"View": "levels [AP, PA] -> [AP, PA, LATERAL]"},
+    ),
+    "level of a parent": (
+        changed("Edema", levels=("P", "N")),
+        {"Edema": "levels [N, P] -> [P, N]", "Opacity": "Edema: levels [N, P] -> [P, N]"},
+    ),
+    "training": (
+        changed("Sex", mechanism=QUICK | {"epochs": 2}),
+        {"Sex": "mechanism epochs 1 -> 2"},
+    ),
+    "description": (changed("Sex", description="as recorded"), {}),
+    "new variable": (
+        GRAPH.with_variable(Variable("Race", "binary", mechanism=QUICK)),
+        {"Race": "it is new"},
+    ),
+    "gone": (GRAPH.without_variable("Edema"), {"Opacity": "edge Edema -> Opacity removed"}),
+}
+
+
+def table(n: int = 200) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    frame = {
+        "Age": random.integers(20, 90, n).astype(float),
+        "Sex": random.choice(["F", "M"], n),
+        "View": random.choice(["AP", "PA"], n),
+        "Edema": random.choice(["N", "P"], n),
+        "Opacity": random.choice(["N", "P"], n),
+        "Race": random.choice(["N", "P"], n),
+        "Site": random.choice(["here", "there"], n),
+    }
+    return pd.DataFrame(frame).assign(Years=lambda t: t["Age"])
+
+
+@pytest.fixture(scope="module")
+def model() -> SCM:
+    return SCM(GRAPH).fit(Cohort(table()))
+
+
+def diff_lines(capsys, before, after) -> dict[str, str]:
+    """What `causalcxr graph diff` says, per equation to be trained."""
+    assert guarded(app, ["diff", str(before), str(after)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    listed = [line.strip() for line in told if line.startswith("  ")]
+    apart = "trained on something else: "
+    listed += [line.removeprefix(apart) for line in told if line.startswith(apart)]
+    return dict(line.split(": ", 1) for line in listed)
+
+
+# An edit of the graph
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_given_an_edit_then_exactly_the_expected_equations_are_learned_again_and_why_is_said(
+    model, edit, tmp_path, capsys
+):
+    graph, expected = EDITS[edit]
+    edited = model.with_graph(graph)
+    assert set(edited.stale) == set(expected)
+    for name in edited.fitted:
+        assert stale_reason(edited.fitted[name], graph, name) == expected.get(name, "")
+    again = edited.fit(Cohort(table()))
+    assert learned_again(edited.fitted, again.fitted) == expected
+    assert again.stale == {}
+    before, after = GRAPH.save(tmp_path / "a.yaml"), graph.save(tmp_path / "b.yaml")
+    assert diff_lines(capsys, before, after) == expected
+    assert {name: "; ".join(why) for name, why in GRAPH.diff(graph).reasons.items()} == expected
+    saved = [model.save(tmp_path / "one"), again.save(tmp_path / "two")]
+    assert diff_lines(capsys, *saved) == expected
+
+
+def test_given_two_edits_at_once_then_each_equation_tells_its_own(model):
+    graph = GRAPH.add_edge("Sex", "View").with_variable(
+        GRAPH["View"].replace(parents=("Age", "Sex"), levels=("PA", "AP"))
+    )
+    again = model.with_graph(graph).fit(Cohort(table()), seed=1)
+    told = learned_again(model.fitted, again.fitted)
+    assert told["View"] == "edge Sex -> View added; levels [AP, PA] -> [PA, AP]; seed 0 -> 1"
+    assert told["Opacity"] == "seed 0 -> 1"
+
+
+# An edit of the data, the seed or the package
+
+
+def shuffled(*names: str) -> pd.DataFrame:
+    frame = table()
+    return frame.assign(**{name: frame[name].to_numpy()[::-1] for name in names})
+
+
+COLUMNS = {
+    "Site": {},
+    "Race": {},
+    "Opacity": {"Opacity"},
+    "Edema": {"Edema", "Opacity"},
+    "Age": {"Age", "View", "Edema"},
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_given_other_data_in_one_column_then_it_and_its_children_are_learned_again(
+    model, column, tmp_path, capsys
+):
+    again = model.fit(Cohort(shuffled(column)))
+    expected = dict.fromkeys(COLUMNS[column], f"data of {column} changed")
+    assert learned_again(model.fitted, again.fitted) == expected
+    saved = [model.save(tmp_path / "one"), again.save(tmp_path / "two")]
+    assert diff_lines(capsys, *saved) == expected
+
+
+def test_given_another_seed_then_every_equation_is_learned_again(model):
+    again = model.fit(Cohort(table()), seed=3)
+    assert learned_again(model.fitted, again.fitted) == dict.fromkeys(GRAPH.tabular, "seed 0 -> 3")
+
+
+def test_given_more_records_then_every_equation_is_learned_again(model):
+    again = model.fit(Cohort(table().iloc[:-20]))
+    why = "the training records changed"
+    assert learned_again(model.fitted, again.fitted) == dict.fromkeys(GRAPH.tabular, why)
+
+
+def test_given_records_in_the_test_split_that_change_then_nothing_is_learned_again():
+    splits = np.array(["train"] * 150 + ["test"] * 50)
+    model = SCM(GRAPH).fit(Cohort(table(), splits=splits))
+    other = table()
+    other.loc[150:, "Sex"] = "F"
+    again = model.fit(Cohort(other, splits=splits))
+    assert learned_again(model.fitted, again.fitted) == {}
+
+
+def test_given_a_new_revision_of_the_package_then_every_equation_is_learned_again(
+    model, monkeypatch
+):
+    monkeypatch.setattr(fitting, "REVISION", fitting.REVISION + 1)
+    told = learned_again(model.fitted, model.fit(Cohort(table())).fitted)
+    assert told == dict.fromkeys(
+        GRAPH.tabular, f"revision {fitting.REVISION - 1} -> {fitting.REVISION}"
+    )
+
+
+def test_given_a_default_of_the_package_that_changes_then_who_relies_on_it_is_learned_again(
+    model, monkeypatch
+):
+    kind = type(model.fitted["Sex"].mechanism)
+    monkeypatch.setattr(kind, "defaults", {**kind.defaults, "hidden": 8})
+    told = learned_again(model.fitted, model.fit(Cohort(table())).fitted)
+    discrete = ("Sex", "View", "Edema", "Opacity")
+    assert told == dict.fromkeys(discrete, "default of mechanism hidden 32 -> 8")
+
+
+def test_given_an_option_that_the_package_learns_then_nothing_is_learned_again(model, monkeypatch):
+    kind = type(model.fitted["Sex"].mechanism)
+    monkeypatch.setattr(kind, "defaults", {**kind.defaults, "wisdom": 1})
+    assert learned_again(model.fitted, model.fit(Cohort(table())).fitted) == {}
+
+
+# On disk
+
+
+def test_given_a_saved_model_then_why_it_was_learned_comes_back_and_nothing_is_learned_again(
+    model, tmp_path
+):
+    loaded = SCM.load(model.save(tmp_path / "model"))
+    assert {f.reason for f in loaded.fitted.values()} == {"it is new"}
+    assert loaded.fitted["View"].recipe == model.fitted["View"].recipe
+    assert learned_again(loaded.fitted, loaded.fit(Cohort(table())).fitted) == {}
+    again = loaded.with_graph(GRAPH.add_edge("Sex", "View")).fit(Cohort(table()))
+    assert learned_again(loaded.fitted, again.fitted) == {"View": "edge Sex -> View added"}
+
+
+def test_given_a_model_saved_before_recipes_then_it_is_read_kept_and_left_as_it_is(
+    model, tmp_path, capsys
+):
+    old, new = model.save(tmp_path / "old"), model.save(tmp_path / "new")
+    manifest = json.loads((old / "manifest.json").read_text())
+    for name, entry in manifest["mechanisms"].items():
+        known = model.fitted[name]
+        prints = [fitting.TrainingData.of(Cohort(table()), GRAPH).fingerprint(columns(name))]
+        content = [known.equation, known.seed, fitting.REVISION, "", *prints]
+        entry["hash"] = fitting._hash(content, {})  # options did not enter then
+        del entry["reason"], entry["recipe"]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    before = (old / "manifest.json").read_bytes()
+    loaded = SCM.load(old)
+    assert loaded.fit(Cohort(table())).fitted == loaded.fitted
+    edited = loaded.with_graph(GRAPH.add_edge("Sex", "View"))
+    told = learned_again(edited.fitted, edited.fit(Cohort(table()), seed=2).fitted)
+    untold = "its declaration or its parents changed since it was fitted"
+    assert told["View"] == f"{untold}; seed 0 -> 2"
+    assert told["Sex"] == "seed 0 -> 2"
+    shuffled_ = learned_again(loaded.fitted, loaded.fit(Cohort(shuffled("Opacity"))).fitted)
+    assert shuffled_ == {"Opacity": "its data or the package changed since it was fitted"}
+    said = diff_lines(capsys, old, new)
+    assert set(said) == set(GRAPH.tabular)
+    assert "saved before" in said["Sex"]
+    assert (old / "manifest.json").read_bytes() == before
+
+
+def columns(name: str) -> list[str]:
+    return [name, *GRAPH.parents(name)]
+
+
+@pytest.mark.parametrize("damage", ['{"kind": "causalcxr model"}', "{", '{"kind": 1}'])
+def test_given_a_damaged_model_when_compared_then_one_line_and_status_2(
+    model, damage, tmp_path, capsys
+):
+    folder = model.save(tmp_path / "model")
+    (folder / "manifest.json").write_text(damage)
+    assert guarded(app, ["diff", str(folder), str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "manifest.json" in err
+
+
+def test_given_equations_of_an_older_revision_then_reading_them_says_so(model, tmp_path):
+    folder = model.save(tmp_path / "old")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = manifest["mechanisms"]["View"]
+    entry["recipe"]["revision"] = 1
+    path = folder / "mechanisms" / entry["file"]
+    tensors, _ = load_tensors(path)
+    tensors.pop("conditioner.deeper.weight")
+    path.write_bytes(pack_tensors(tensors, {}))
+    entry["sha256"] = sha256(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = f"'View' .learned by revision 1 of the equations, this version has {fitting.REVISION}"
+    with pytest.raises(ModelError, match=told):
+        SCM.load(folder)

@@ -1,0 +1,173 @@
+"""The continuous flow: solvers that return exactly, exact densities, and laws that are known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.graph import Graph, Variable
+from causalcxr.mechanisms import build
+from causalcxr.mechanisms.cnf import OPTIONS, CNFKernel
+from causalcxr.mechanisms.contract import check_mechanism
+from causalcxr.common.random_numbers import Draws
+from causalcxr.radit.solvers import on_lattice
+
+PARENT = Variable("A", "continuous")
+SOLVERS = OPTIONS["solver"]
+
+
+def draws(n, seed=0):
+    return Draws(np.arange(n, dtype=np.uint64), seed=seed, stream="X")
+
+
+def child(parents=(PARENT,), **options):
+    fields = {key: options.pop(key) for key in ("resolution", "range") if key in options}
+    spec = {"kind": "flow", "transform": "cnf", "hidden": 16, **options}
+    names = [p.name for p in parents]
+    return build(Variable("X", "continuous", parents=names, mechanism=spec, **fields), parents)
+
+
+def bent(a, u):
+    """A mean that bends and a spread that grows: no affine equation has this law."""
+    return torch.sin(2 * a) + (0.3 + 0.4 * a.abs()) * u
+
+
+def sample(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(torch.tensor(rng.normal(size=n)) for _ in range(2))
+
+
+def random_map(solver, steps, seed=0):
+    """A map with weights drawn at random, far from the identity."""
+    kernel = CNFKernel(2, hidden=16, solver=solver, ode_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        kernel.out.weight.normal_(0, 0.25, generator=generator)
+    context = torch.randn(200, 2, generator=generator, dtype=torch.float64)
+    return kernel.bind(context)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 3, 16])
+def test_given_any_steps_then_a_solver_without_training_is_the_identity(solver, steps):
+    kernel = CNFKernel(0, hidden=4, solver=solver, ode_steps=steps)
+    z = torch.linspace(-50, 50, 101, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(kernel.bind(torch.zeros(1, 0).double())(z), z)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 5, 24])
+def test_given_any_solver_and_steps_then_its_map_inverts_to_ten_digits(solver, steps):
+    z = torch.linspace(-30, 30, 200, dtype=torch.float64)
+    with torch.no_grad():
+        bound = random_map(solver, steps)
+        assert (bound(z) - z).abs().max() > 0.3
+        assert (bound.inverse(bound(z)) - z).abs().max().item() < 1e-10
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 24])
+def test_given_the_reversible_solver_then_the_way_back_is_algebra_bit_for_bit(steps):
+    bound = random_map("reversible", steps)
+    z = torch.linspace(-30, 30, 200, dtype=torch.float64)
+    pair = bound.carry(z)
+    assert torch.equal(bound.carry_back(pair), on_lattice(z))
+    assert (pair[:, 0] - bound(z)).abs().max() < 1e-6
+
+
+def test_given_twice_the_steps_then_the_halves_of_a_pair_differ_a_quarter():
+    z = torch.linspace(-3, 3, 200, dtype=torch.float64)
+    gaps = []
+    for steps in (16, 32, 64):
+        pair = random_map("reversible", steps).carry(z)
+        gaps.append((pair[:, 0] - pair[:, 1]).abs().mean().item())
+    assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.3)
+    assert gaps[1] / gaps[2] == pytest.approx(4, rel=0.3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_given_few_steps_then_the_slope_is_that_of_the_map_and_not_of_the_ode(solver):
+    bound = random_map(solver, 2)
+    z = torch.linspace(-4, 4, 200, dtype=torch.float64).requires_grad_()
+    u, ladj = bound.call_and_ladj(z)
+    (slope,) = torch.autograd.grad(bound(z).sum(), z)
+    assert torch.equal(u, bound(z))
+    assert torch.allclose(ladj.exp(), slope, rtol=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["euler", "reversible"])
+def test_given_two_steps_then_the_density_integrates_to_one(solver):
+    a, u = sample(1500)
+    mechanism = child(solver=solver, ode_steps=2, epochs=3)
+    mechanism.fit(bent(a, u), {"A": a}, seed=0)
+    x = torch.linspace(-25, 25, 40_001, dtype=torch.float64)
+    with torch.no_grad():
+        p = mechanism({"A": torch.full_like(x, 0.7)}).log_prob(x).exp()
+    assert torch.trapezoid(p, x).item() == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    a, u = sample(4000)
+    made = {}
+    for name, options in (
+        ("default", {}),
+        ("matching", {"training": "matching", "solver": "rk4", "ode_steps": 8, "epochs": 60}),
+    ):
+        mechanism = child(**options)
+        mechanism.fit(bent(a, u), {"A": a}, seed=0)
+        made[name] = mechanism
+    return made
+
+
+@pytest.mark.parametrize(("name", "lost"), [("default", 0.06), ("matching", 0.12)])
+def test_given_a_law_that_bends_then_the_likelihood_is_near_the_truth(learned, name, lost):
+    b, w = sample(5000, seed=1)
+    spread = 0.3 + 0.4 * b.abs()
+    with torch.no_grad():
+        found = learned[name]({"A": b}).log_prob(bent(b, w)).mean().item()
+    truth = stats.norm.logpdf(w.numpy()).mean() - spread.log().mean().item()
+    assert truth - lost < found < truth + 0.02
+
+
+def test_given_a_law_that_bends_then_twins_are_near_the_truth(learned):
+    b, w = sample(2000, seed=1)
+    b, w = (t[b.abs() < 1.5] for t in (b, w))
+    mechanism, x = learned["default"], bent(b, w)
+    noise = mechanism({"A": b}).abduct(x, draws(len(b)))
+    twin = mechanism({"A": b + 0.5}).predict(noise)
+    error = (twin - bent(b + 0.5, w)).square().mean().sqrt() / x.std()
+    assert error.item() < 0.12
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"solver": "reversible", "ode_steps": 16},
+        {"resolution": 0.25, "range": (-8.0, 8.0)},
+        {"resolution": 0.25, "solver": "reversible", "ode_steps": 16},
+        {"training": "matching", "solver": "rk4", "ode_steps": 8, "resolution": 0.25},
+    ],
+    ids=["default", "pair", "lattice", "pair on a lattice", "matching on a lattice"],
+)
+def test_given_each_way_to_solve_then_every_rule_of_the_contract_holds(options):
+    a, u = sample(1500)
+    a[::19] = torch.nan
+    x = bent(a.nan_to_num(), u)
+    if "resolution" in options:
+        x = (4 * x).round() / 4
+    x[::17] = torch.nan
+    mechanism = child(**options, epochs=5)
+    mechanism.fit(x, {"A": a}, seed=0)
+    check_mechanism(mechanism, x, {"A": a}, {"A": a + 0.5}, calibrated=True)
+
+
+def test_given_an_option_that_does_not_fit_then_the_message_names_the_remedy():
+    with pytest.raises(GraphError, match="solver is an option of transform: cnf; add that"):
+        Graph.parse("variables: {X: {type: continuous, mechanism: {kind: flow, solver: rk4}}}")
+    with pytest.raises(GraphError, match="did you mean 'rk4'"):
+        child(solver="rk5")
+    with pytest.raises(MechanismError, match="ode_steps is 300; expected 1 to 256"):
+        child(ode_steps=300)

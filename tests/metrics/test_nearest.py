@@ -1,0 +1,187 @@
+"""Memorisation and privacy figures, and the extraction of features that they stand on."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.images.images import ArrayImages
+from causalcxr.metrics import (
+    chexgenbench,
+    extract,
+    feature_batches,
+    frechet,
+    membership_auroc,
+    nearness,
+)
+from causalcxr.metrics.frechet import Moments, frechet_of
+from causalcxr.radit.features import load_features
+
+
+def sample(n, seed, d=6):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+TRAINING, HELD, FRESH = sample(400, 0), sample(300, 1), sample(200, 2)
+
+
+def test_given_fresh_samples_then_no_figure_tells_them_from_held_out_ones():
+    found = nearness(FRESH, TRAINING, HELD, q=0.1)
+    assert found.near.mean() == pytest.approx(0.1, abs=0.06)
+    assert found.membership == pytest.approx(0.5, abs=0.06)
+    assert np.median(found.ratio) == pytest.approx(np.median(found.held_ratio), abs=0.05)
+    table = found.table.set_index("measure")
+    assert table.loc["near", "held out"] == pytest.approx(0.1, abs=0.005)
+    assert table.loc["copies"].tolist() == [0, 0]
+    assert 0.2 < table.loc["authentic", "generated"] < 0.8
+
+
+def test_given_copies_among_generated_images_then_each_figure_counts_them():
+    copies = np.concatenate([TRAINING[:50] + 1e-4, FRESH[:150]])
+    found, clean = nearness(copies, TRAINING, HELD), nearness(FRESH[:150], TRAINING, HELD)
+    assert found.near[:50].all()
+    assert not found.authentic[:50].any()
+    assert (found.ratio[:50] < 0.01).all()
+    assert np.array_equal(found.row[:50], np.arange(50))
+    assert found.near.mean() == pytest.approx(0.25 + 0.75 * clean.near.mean())
+    assert found.authentic.mean() == pytest.approx(0.75 * clean.authentic.mean())
+    assert found.membership > clean.membership + 0.03
+
+
+def test_given_all_distances_then_the_figures_are_those_of_their_definitions():
+    made = np.concatenate([FRESH, TRAINING[:20] + 0.05 * sample(20, 5)])
+    found = nearness(made, TRAINING, HELD)
+
+    def table(a, b):
+        return np.sqrt(np.square(a[:, None] - b).sum(2))
+
+    apart, held, within = table(made, TRAINING), table(HELD, TRAINING), table(TRAINING, TRAINING)
+    np.fill_diagonal(within, np.inf)
+    row = apart.argmin(1)
+    assert np.array_equal(found.row, row)
+    assert np.array_equal(found.authentic, apart.min(1) > within.min(1)[row])
+    assert np.array_equal(found.near, apart.min(1) < np.quantile(held.min(1), 0.05))
+    two = np.sort(apart, axis=1)[:, :2]
+    assert np.array_equal(found.ratio, two[:, 0] / two[:, 1])
+    scores = [-table(x, made).min(1) for x in (TRAINING, HELD)]
+    truth = np.repeat([1, 0], [len(TRAINING), len(HELD)])
+    assert found.membership == pytest.approx(roc_auc_score(truth, np.concatenate(scores)))
+    # With few generated images the other way through the code must give the same.
+    few = nearness(made[-30:], TRAINING, HELD)
+    assert np.array_equal(few.authentic, found.authentic[-30:])
+
+
+def test_given_ties_then_a_copy_of_a_duplicate_has_ratio_0_and_equals_count_half():
+    training = np.concatenate([TRAINING, TRAINING[:5]])
+    found = nearness(TRAINING[:10], training, HELD)
+    assert found.ratio.tolist() == [0] * 10
+    assert not found.authentic.any()
+    assert found.table.set_index("measure").loc["copies", "generated"] == 1
+    assert membership_auroc(np.ones(3), np.ones(4)) == 0.5
+    ours, theirs = np.array([0, 1, 1, 2.0]), np.array([1, 1, 3.0])
+    truth = np.repeat([1, 0], [4, 3])
+    expected = roc_auc_score(truth, -np.concatenate([ours, theirs]))
+    assert membership_auroc(ours, theirs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("sets", "q", "said"),
+    [
+        ((FRESH, TRAINING, HELD), 0.0, "q = 0.0"),
+        ((FRESH, TRAINING[:1], HELD), 0.05, "training: 1 vectors"),
+        ((FRESH, TRAINING, np.ones((5, 6))), 0.05, "held out: all 5 vectors are the same"),
+        ((FRESH * np.nan, TRAINING, HELD), 0.05, "generated: vector 0 is not finite"),
+        ((FRESH[:, :3], TRAINING, HELD), 0.05, "widths 3 and 6"),
+    ],
+)
+def test_given_what_has_no_nearness_then_one_line_says_so(sets, q, said):
+    with pytest.raises(CausalCXRError, match=said) as error:
+        nearness(*sets, q=q)
+    assert "\n" not in str(error.value)
+
+
+# Features of images
+
+
+@pytest.fixture(scope="module")
+def films() -> np.ndarray:
+    return Cohort.load("phantom", n=24, seed=3).images[:][:, :, ::2, ::2]
+
+
+def test_given_batches_then_features_are_those_of_the_whole_and_progress_is_told(films):
+    with torch.no_grad():
+        whole = load_features()(torch.from_numpy(films)).numpy()
+    done = []
+    found = extract(films, batch=7, progress=lambda k, n: done.append((k, n)))
+    assert np.allclose(found, whole, atol=1e-5)
+    assert (found.dtype, done) == (np.float32, [(7, 24), (14, 24), (21, 24), (24, 24)])
+    grey = np.rint(films[:, 0] * 255).astype(np.uint8)
+    levels = torch.from_numpy(grey[:, None] / np.float32(255))
+    assert np.allclose(extract(ArrayImages(grey)), load_features()(levels).numpy(), atol=1e-5)
+
+
+def test_given_a_stream_then_its_moments_give_the_distance_of_the_whole(films):
+    one, two = films[:12], films[12:]
+    streamed = [Moments.stream(feature_batches(x, batch=5)) for x in (one, two)]
+    whole = frechet(extract(one), extract(two))
+    assert whole > 0.01
+    assert frechet_of(*streamed) == pytest.approx(whole, rel=1e-4)
+
+
+def test_given_many_images_then_one_batch_at_a_time_is_read():
+    class Counting(ArrayImages):
+        most = 0
+
+        def __getitem__(self, rows):
+            found = super().__getitem__(rows)
+            Counting.most = max(Counting.most, len(found))
+            return found
+
+    images = Counting(np.random.default_rng(0).random((100, 8, 8)).astype(np.float32))
+    found = extract(images, lambda x: x.mean((2, 3)), batch=9)
+    assert Counting.most == 9
+    assert np.allclose(found, images[:].mean((2, 3)))
+
+
+def test_given_the_named_protocol_then_an_encoder_sees_299_pixels_and_256_levels():
+    class Seen(nn.Module):
+        def forward(self, x):
+            self.shape, self.levels = tuple(x.shape), x * 255
+            self.trains = self.training
+            return x.mean((2, 3))
+
+    seen = Seen().train()
+    ramp = np.tile(np.linspace(0, 1, 600), (2, 600, 1))
+    found = extract(ramp, seen, preprocessing="chexgenbench")
+    assert (seen.shape, seen.trains) == ((2, 1, 299, 299), False)
+    assert torch.allclose(seen.levels, seen.levels.round(), atol=1e-4)
+    assert len(seen.levels.round().unique()) == 256
+    assert found == pytest.approx(0.5, abs=1e-3)
+    checks = torch.zeros(1, 1, 299, 4 * 299)
+    checks[..., ::4] = 1.0  # finer than 299 pixels can show: grey, not black
+    assert chexgenbench(checks)[..., 5:-5].sub(0.25).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda x: extract(x, preprocessing="chexgenbanch"), "did you mean 'chexgenbench'"),
+        (lambda x: extract(x[:0]), "0 images"),
+        (lambda x: extract(x, batch=0), "batches of 0"),
+        (lambda x: extract(x, lambda y: y), r"gave \(24, 1, 32, 32\) for 24 images"),
+        (lambda x: extract(x, lambda y: y.mean((2, 3))[:-1]), "one vector an image"),
+        (lambda x: extract(x, lambda y: y.mean((2, 3)).log10().log()), "image 0 are not finite"),
+    ],
+)
+def test_given_what_cannot_be_extracted_then_one_line_says_why(films, call, said):
+    with pytest.raises(CausalCXRError, match=said):
+        call(films)
+
+
+def test_given_a_record_without_an_image_then_it_is_named(films):
+    images = ArrayImages(films, np.arange(24) != 17)
+    with pytest.raises(CohortError, match="position 17 has no image"):
+        extract(images, batch=10)

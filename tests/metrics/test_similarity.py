@@ -1,0 +1,131 @@
+"""Similarity of pairs of images, against torchmetrics and closed forms."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import CausalCXRError
+from causalcxr.metrics import SIMILARITIES, feature_distance, l1, psnr, rmse, ssim
+from causalcxr.radit.features import Features
+from causalcxr.radit.perceptual import FeatureDistance
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+
+def pairs(n=7, size=(23, 31), noise=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 1, *size))
+    return x, np.clip(x + noise * rng.normal(size=x.shape), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def films() -> np.ndarray:
+    return Cohort.load("phantom", n=12, seed=0).images[:]
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.5])
+@pytest.mark.parametrize("size", [(6, 9), (23, 31)])
+def test_given_pairs_then_ssim_and_psnr_are_those_of_torchmetrics(size, noise):
+    x, y = pairs(size=size, noise=noise)
+    ours = torch.from_numpy(x), torch.from_numpy(y)
+    structure = StructuralSimilarityIndexMeasure(data_range=1.0, reduction="none")
+    ratio = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3), reduction="none")
+    assert ssim(x, y) == pytest.approx(structure(*ours).numpy(), abs=1e-9)
+    assert psnr(x, y) == pytest.approx(ratio(*ours).numpy(), abs=1e-4)  # its state is float32
+    assert np.ptp(ssim(x, y)) > 1e-4
+
+
+def test_given_films_then_ssim_is_that_of_torchmetrics_and_falls_with_noise(films):
+    noisy = [np.clip(films + s * pairs(12, films.shape[2:])[0] - s / 2, 0, 1) for s in (0.1, 0.3)]
+    structure = StructuralSimilarityIndexMeasure(data_range=1.0, reduction="none")
+    plain = structure(torch.from_numpy(films).double(), torch.from_numpy(noisy[0]).double())
+    found = ssim(films, noisy[0])
+    assert found == pytest.approx(plain.numpy(), abs=1e-9)
+    assert (found > ssim(films, noisy[1]) + 0.1).all()
+
+
+def test_given_closed_forms_then_they_are_found():
+    x = np.full((2, 1, 16, 16), 0.25)
+    y = x + np.array([0.1, -0.25])[:, None, None, None]
+    assert l1(x, y) == pytest.approx([0.1, 0.25])
+    assert rmse(x, y) == pytest.approx([0.1, 0.25])
+    assert psnr(x, y) == pytest.approx([20, -20 * np.log10(0.25)])
+    c = 0.01**2
+    levels = [(2 * a * b + c) / (a * a + b * b + c) for a, b in ((0.25, 0.35), (0.25, 0.0))]
+    assert ssim(x, y) == pytest.approx(levels)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_given_pairs_then_each_is_judged_alone_symmetrically_and_equals_are_perfect(name):
+    of, perfect = SIMILARITIES[name], {"PSNR": np.inf, "SSIM": 1.0}.get(name, 0.0)
+    x, y = pairs(size=(32, 32))
+    found = of(x, y)
+    assert of(x[3:4], y[3:4]) == pytest.approx(found[3:4], rel=1e-5)
+    assert of(y, x) == pytest.approx(found, rel=1e-6)
+    assert of(x, x) == pytest.approx(np.full(7, perfect))
+    assert of(x[:, 0], y[:, 0]) == pytest.approx(found)
+    assert of(torch.from_numpy(x), y) == pytest.approx(found)
+    worse = of(x, pairs(size=(32, 32), noise=0.5)[1])
+    assert ((worse < found) if name in ("PSNR", "SSIM") else (worse > found)).all()
+
+
+def test_given_more_pairs_than_a_batch_then_all_are_judged():
+    x, y = pairs(300, (12, 12))
+    assert l1(x, y) == pytest.approx(np.abs(x - y).mean((1, 2, 3)))
+    assert ssim(x, y)[[0, 299]] == pytest.approx(ssim(x[[0, 299]], y[[0, 299]]))
+
+
+def test_given_a_network_with_maps_then_the_distance_is_that_of_the_loss(films):
+    net = Features().eval()
+    other = np.roll(films, 3, axis=3)
+    loss = FeatureDistance(net)
+    x, y = (2 * torch.from_numpy(z).float() - 1 for z in (films, other))
+    plain = [float(loss(x[i : i + 1], y[i : i + 1])) for i in range(12)]
+    assert feature_distance(films, other, net) == pytest.approx(plain, rel=1e-4)
+
+
+def test_given_a_network_without_maps_then_its_vectors_are_compared_by_direction():
+    class Ends(nn.Module):
+        def forward(self, x):
+            return x[:, 0, 0, :2]
+
+    x = np.zeros((3, 1, 4, 4))
+    y = x.copy()
+    x[:, 0, 0, :2] = [[1, 0], [1, 0], [0.5, 0.5]]
+    y[:, 0, 0, :2] = [[0.3, 0], [0, 1], [0, 1]]
+    expected = [0, 2, 2 - 2 / np.sqrt(2)]
+    assert feature_distance(x, y, Ends()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_given_bundled_features_then_exposure_counts_less_than_a_changed_film(films):
+    darker = films * 0.9 + 0.02
+    assert (feature_distance(films, darker) < 0.1 * feature_distance(films, films[::-1])).all()
+    assert (l1(films, darker) > 0.01).all()
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (np.zeros((2, 16, 16)), np.zeros((2, 16, 15)), r"others: shape \(2, 1, 16, 15\) beside"),
+        (np.zeros((2, 16, 16)), np.zeros((3, 16, 16)), r"others: shape \(3, 1, 16, 16\)"),
+        (np.full((2, 16, 16), np.nan), np.zeros((2, 16, 16)), "images: image 0 is not finite"),
+        (np.zeros((2, 3, 16, 16)), np.zeros((2, 3, 16, 16)), "give grey images"),
+        (np.zeros((2, 16, 16), dtype=np.uint8), np.zeros((2, 16, 16)), "uint8"),
+        (np.zeros((0, 16, 16)), np.zeros((0, 16, 16)), r"of shape \(0, 1, 16, 16\)"),
+    ],
+)
+def test_given_what_are_no_pairs_then_one_line_says_so(name, x, y, said):
+    with pytest.raises(CausalCXRError, match=said):
+        SIMILARITIES[name](x, y)
+
+
+def test_given_images_smaller_than_the_window_then_ssim_says_so():
+    with pytest.raises(CausalCXRError, match="5 x 40 pixels are smaller than 6 x 6"):
+        ssim(np.zeros((1, 5, 40)), np.zeros((1, 5, 40)))

@@ -1,0 +1,290 @@
+"""Training RadiT: it learns, it resumes to the bit, it refuses what would spoil the weights."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.graph import Graph
+from causalcxr.radit.flow import velocity_loss
+from causalcxr.radit.train import TrainConfig, train
+from causalcxr.radit.transformer import RadiT, RadiTConfig
+from causalcxr.radit.weights import (
+    BUNDLED,
+    adopt_weights,
+    content_hash,
+    resolve,
+    save_radit,
+)
+from causalcxr.common.tensors import load_tensors, pack_tensors, save_tensors
+
+GRAPH = Graph.load("cxr7")
+PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
+SHAPE = RadiTConfig(resolution=32, patch=8, width=32, depth=2, heads=2)
+SHORT = TrainConfig(steps=20, batch=8, warmup=5, save_every=-1.0)  # a checkpoint every step
+
+
+@pytest.fixture(scope="module")
+def data():
+    cohort = Cohort.load("phantom", n=256, seed=0, size=32)
+    columns = cohort.columns(GRAPH)
+    films = torch.from_numpy(cohort.images[:]) * 2 - 1
+    return films, {v.name: torch.from_numpy(columns[v.name]) for v in PARENTS}
+
+
+def fresh(seed=0, shape=SHAPE):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return RadiT(shape, PARENTS)
+
+
+def killed(films, after):
+    """Return images that are there for some steps, and then the power fails."""
+    calls = []
+
+    def images(rows):
+        calls.append(rows)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return films[rows]
+
+    return images
+
+
+def same(a, b):
+    return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+def test_given_a_few_seconds_then_the_loss_falls_to_less_than_a_fifth(data):
+    films, columns = data
+    net = fresh(shape=RadiTConfig(resolution=32, patch=4, width=48, depth=2, heads=3))
+
+    def loss():
+        generator = torch.Generator().manual_seed(9)
+        with torch.no_grad():
+            return velocity_loss(net, films, columns_f, generator).item()
+
+    columns_f = {k: v.float() for k, v in columns.items()}
+    before = loss()
+    config = TrainConfig(steps=250, batch=16, warmup=25, average=0.98)
+    history = train(net, lambda rows: films[rows], columns, config)
+    assert before == pytest.approx(1.4, abs=0.2)
+    assert loss() < before / 5
+    assert len(history) == 3
+    assert history[2] < history[1] < history[0]
+    assert not any(p.requires_grad for p in net.parameters())
+    assert not net.training
+
+
+def test_given_a_run_that_is_killed_then_resumed_then_it_ends_as_one_that_was_not(data, tmp_path):
+    films, columns = data
+    whole, broken, again = fresh(), fresh(), fresh()
+    train(whole, lambda rows: films[rows], columns, SHORT, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, killed(films, 10), columns, SHORT, seed=3, folder=tmp_path)
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == "10"
+    train(again, lambda rows: films[rows], columns, SHORT, seed=3, folder=tmp_path)
+    assert same(whole, again)
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == "20"
+
+
+def test_given_a_budget_that_is_spent_then_a_later_call_goes_on_to_the_same_end(
+    data, tmp_path, monkeypatch
+):
+    films, columns = data
+    whole, part, again = fresh(), fresh(), fresh()
+    config = replace(SHORT, save_every=60.0)
+    train(whole, lambda rows: films[rows], columns, config)
+    with monkeypatch.context() as patch:
+        clock = iter(range(1000))  # a second passes whenever somebody looks
+        patch.setattr("causalcxr.radit.train.time.monotonic", lambda: next(clock))
+        train(part, lambda rows: films[rows], columns, config, folder=tmp_path, budget=15)
+    step = int(load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"])
+    assert 5 < step < 10
+    train(again, lambda rows: films[rows], columns, config, folder=tmp_path)
+    assert same(whole, again)
+
+
+def test_given_a_run_that_is_over_when_it_is_called_again_then_nothing_is_trained(data, tmp_path):
+    films, columns = data
+    one, two = fresh(), fresh()
+    train(one, lambda rows: films[rows], columns, SHORT, folder=tmp_path)
+    train(two, killed(films, 0), columns, SHORT, folder=tmp_path)
+    assert same(one, two)
+
+
+@pytest.mark.parametrize("change", ["steps", "seed", "weights", "rows"])
+def test_given_a_checkpoint_of_another_run_then_it_is_refused(data, tmp_path, change):
+    films, columns = data
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), killed(films, 2), columns, SHORT, folder=tmp_path)
+    config = replace(SHORT, steps=30) if change == "steps" else SHORT
+    net = fresh(seed=1) if change == "weights" else fresh()
+    rows = {k: v[:200] for k, v in columns.items()} if change == "rows" else columns
+    with pytest.raises(ModelError, match="is of another run"):
+        train(net, killed(films, 0), rows, config, seed=change == "seed", folder=tmp_path)
+
+
+def test_given_training_then_the_global_random_state_is_untouched_and_the_seed_decides(data):
+    films, columns = data
+    runs = []
+    for seed, disturb in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(disturb)
+        before = torch.random.get_rng_state()
+        runs.append(fresh())
+        train(runs[-1], lambda rows: films[rows], columns, SHORT, seed=seed)
+        assert torch.equal(before, torch.random.get_rng_state())
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_given_images_that_are_not_numbers_then_the_last_good_checkpoint_stays(data, tmp_path):
+    films, columns = data
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), killed(films, 4), columns, SHORT, folder=tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(MechanismError, match="not finite at step 5; lower lr or check the images"):
+        train(fresh(), lambda rows: films[rows] * torch.nan, columns, SHORT, folder=tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    train(fresh(), lambda rows: films[rows], columns, SHORT, folder=tmp_path)
+
+
+def test_given_images_that_are_not_numbers_and_no_folder_then_the_loss_is_named(data):
+    films, columns = data
+    with pytest.raises(MechanismError, match="the loss is nan at step 20"):
+        train(fresh(), lambda rows: films[rows] * torch.nan, columns, SHORT)
+
+
+def test_given_progress_and_a_folder_then_both_hear_of_the_loss(data, tmp_path):
+    films, columns = data
+    heard = []
+    history = train(
+        fresh(),
+        lambda rows: films[rows],
+        columns,
+        replace(SHORT, steps=120),
+        folder=tmp_path,
+        progress=lambda *now: heard.append(now),
+    )
+    assert [(step, of) for step, of, _ in heard] == [(100, 120), (120, 120)]
+    assert [loss for *_, loss in heard] == history
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [
+        (100, history[0]),
+        (120, history[1]),
+    ]
+
+
+# Weights
+
+
+def test_given_weights_then_they_come_back_bit_for_bit(tmp_path):
+    net = fresh(1)
+    save_radit(tmp_path / "w.safetensors", net, source="phantom")
+    assert same(adopt_weights(tmp_path / "w.safetensors", SHAPE, PARENTS), net)
+
+
+def test_given_the_same_tensors_and_words_then_the_same_bytes():
+    words = {f"word {k}": "é" * k for k in range(12)}
+    tensors = {"a": torch.arange(5), "b": torch.ones(3, 2)}
+    files = {pack_tensors(tensors, dict(reversed(words.items()))) for _ in range(8)}
+    assert files == {pack_tensors(tensors, words)}
+
+
+def test_given_words_and_tensors_of_many_kinds_then_they_come_back(tmp_path):
+    tensors = {
+        "half": torch.rand(3).half(),
+        "empty": torch.zeros(0, 4),
+        "turned": torch.rand(4, 5).T,
+        "flag": torch.tensor([True, False]),
+        "whole": torch.tensor(7),
+    }
+    save_tensors(tmp_path / "t.safetensors", tensors, {"name": "Zoë"})
+    back, about = load_tensors(tmp_path / "t.safetensors")
+    assert about == {"name": "Zoë"}
+    assert set(back) == set(tensors)
+    assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
+
+
+def test_given_a_pickle_then_it_is_refused_without_being_opened(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was opened",))
+
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match=r"not a safetensors file .* pickled weights are refused"):
+        adopt_weights(path, SHAPE, PARENTS)
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match="pickled weights are refused"):
+        adopt_weights(path, SHAPE, PARENTS)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 500, -1])
+def test_given_a_file_that_was_cut_off_then_it_is_refused(tmp_path, cut):
+    path = tmp_path / "w.safetensors"
+    save_radit(path, fresh())
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        adopt_weights(path, SHAPE, PARENTS)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_given_a_tensor_that_is_not_finite_then_it_is_named(tmp_path, value):
+    net, path = fresh(), tmp_path / "w.safetensors"
+    with torch.no_grad():
+        net.final.weight[3, 5] = value
+    save_radit(path, net)
+    with pytest.raises(ModelError, match=r"tensor 'final.weight' is not finite"):
+        adopt_weights(path, SHAPE, PARENTS)
+
+
+def test_given_weights_of_another_shape_then_both_shapes_are_told(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_radit(path, fresh())
+    with pytest.raises(ModelError, match=r"resolution=32.*the graph asks for.*resolution=64"):
+        adopt_weights(path, RadiTConfig.of("tiny", 64), PARENTS)
+
+
+@pytest.mark.parametrize("fault", ["no header", "header", "missing", "shape", "conditioner"])
+def test_given_a_file_that_contradicts_itself_then_it_is_refused_in_words(tmp_path, fault):
+    path, net = tmp_path / "w.safetensors", fresh()
+    save_radit(path, net)
+    tensors, about = load_tensors(path)
+    if fault == "no header":
+        del about["config"]
+    if fault == "header":
+        about["config"] = '{"colour": 3}'
+    if fault == "missing":
+        del tensors["blocks.1.qkv.weight"]
+    if fault == "shape":
+        tensors["embed.weight"] = torch.zeros(2, 2)
+    if fault == "conditioner":
+        del tensors["conditioner.embeddings.0.nothing"], tensors["conditioner.embeddings.0.weight"]
+    save_tensors(path, tensors, about | {"content": content_hash(tensors)})
+    words = "does not tell the shape" if "header" in fault else "do not fit what the header says"
+    with pytest.raises(ModelError, match=words):
+        adopt_weights(path, SHAPE, PARENTS)
+
+
+def test_given_a_name_that_is_not_bundled_then_the_bundled_ones_are_listed(tmp_path):
+    with pytest.raises(
+        ModelError, match=r"weights 'fantom' at 64 pixels: no such file.*bundled: "
+    ):
+        resolve("fantom", 64)
+    save_radit(tmp_path / "w.safetensors", fresh())
+    assert resolve(str(tmp_path / "w.safetensors"), 64) == tmp_path / "w.safetensors"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(BUNDLED.glob("phantom-*.safetensors")), ids=lambda p: p.stem
+)
+def test_given_bundled_weights_then_they_fit_the_expert_graph(path):
+    config = RadiTConfig(**json.loads(load_tensors(path)[1]["config"]))
+    net = adopt_weights(path, config, PARENTS)
+    assert f"-{config.resolution}" in path.stem
+    assert net.unembed.weight.abs().max() > 0

@@ -1,0 +1,332 @@
+"""Goodness of fit: a right equation passes, each kind of wrong one is named with what is wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from scipy.special import expit
+
+from causalcxr import SCM, Cohort, Graph, Variable
+from causalcxr.scm.questions import goodness_of_fit as goodness
+from causalcxr.scm.questions.checks import check
+from causalcxr.common.errors import ModelError
+from causalcxr.mechanisms.discrete import MonotoneEquation
+
+N = 6000
+GRAPH = Graph(
+    [
+        Variable("Age", "continuous", range=(0, 105), resolution=1),
+        Variable("Sex", "binary", levels=("F", "M")),
+        Variable("View", "categorical", levels=("AP", "PA", "LATERAL"), parents=("Age",)),
+        Variable("Edema", "binary", parents=("Age", "Sex")),
+        Variable("Weight", "continuous", unit="kg", parents=("Age", "Sex")),
+        Variable(
+            "Healthy",
+            "binary",
+            parents=("Edema",),
+            mechanism={"kind": "derived", "rule": "none_of"},
+        ),
+    ]
+)
+
+
+def population(n: int = N, seed: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    age, sex = random.integers(20, 90, n), random.random(n) < 0.5
+    p = expit((age - 60) / 12 + np.where(sex, 0.8, -0.8))
+    edema = random.random(n) < p
+    first = expit((age - 55) / 10)
+    view = np.where(random.random(n) < first, 0, np.where(random.random(n) < 0.7, 1, 2))
+    weight = 60 + 12 * sex + 0.1 * age + random.normal(0, 5, n)
+    return pd.DataFrame(
+        {
+            "Age": age.astype(float),
+            "Sex": np.array(["F", "M"])[sex * 1],
+            "View": np.array(["AP", "PA", "LATERAL"])[view],
+            "Edema": np.array(["N", "P"])[edema * 1],
+            "Weight": weight,
+            "Healthy": np.array(["P", "N"])[edema * 1],
+        }
+    )
+
+
+def held_out(table: pd.DataFrame, **options) -> Cohort:
+    return Cohort(table, splits=["test"] * len(table), **options)
+
+
+@pytest.fixture(scope="module")
+def model() -> SCM:
+    return SCM(GRAPH).fit(Cohort(population(2 * N, seed=1)))
+
+
+@pytest.fixture(scope="module")
+def drawn(model) -> pd.DataFrame:
+    """Records of the model itself: of these its equations are right, however they were learned."""
+    return model.sample(N).table
+
+
+@pytest.fixture(scope="module")
+def right(model, drawn):
+    return check(model, held_out(drawn))
+
+
+# A right model
+
+
+def test_given_the_true_law_then_no_equation_fails_and_the_family_is_told(right):
+    assert right.failed == {}
+    assert not right.untested
+    assert right.family == len(right.table) == 6 + 6 + 6 + 4  # noise, parents, own, likelihood
+    assert str(right) == (
+        f"0 of 6 equations fail on {N:,} records (test); {right.family} tests, "
+        "false discovery rate 0.01, least 0.02"
+    )
+    assert set(right.table["test"]) == {
+        "noise",
+        "independence",
+        "calibration",
+        "coverage",
+        "likelihood",
+    }
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+def test_given_other_records_of_the_true_law_then_no_equation_fails(model, seed):
+    assert check(model, held_out(model.sample(N, seed=seed).table)).failed == {}
+
+
+def test_given_a_population_then_the_gain_in_likelihood_is_the_true_one(model):
+    table = population()
+    found = check(model, held_out(table), alpha=1e-9).likelihood
+    z = (table["Age"] - 60) / 12 + np.where(table["Sex"] == "M", 0.8, -0.8)
+    y = (table["Edema"] == "P").to_numpy()
+    true = np.where(y, np.log(expit(z)), np.log(expit(-z)))
+    marginal = np.where(y, np.log(y.mean()), np.log(1 - y.mean()))
+    row = found.loc["Edema"]
+    assert row["gain"] == pytest.approx((true - marginal).mean(), abs=0.006)
+    assert row["error"] == pytest.approx((true - marginal).std() / N**0.5, rel=0.05)
+    assert found.loc["Weight", "log_prob"] == pytest.approx(-stats.norm(0, 5).entropy(), abs=0.05)
+    assert abs(found.loc["Sex", "gain"]) < 1e-3
+
+
+def test_given_shuffled_or_fewer_rows_then_the_result_is_the_same_and_records_are_told(model):
+    table = population(900)
+    one = check(model, held_out(table), rows=400)
+    two = check(model, held_out(table.sample(frac=1, random_state=0)), rows=400)
+    assert one.rows == two.rows == 400
+    for column in ("effect", "p", "q"):
+        np.testing.assert_allclose(one.table[column], two.table[column], rtol=1e-6, atol=1e-12)
+
+
+def test_given_a_result_when_its_table_is_changed_then_it_stays(right):
+    table, likelihood = right.table, right.likelihood
+    table["failed"] = True
+    likelihood["gain"] = -1.0
+    assert right.failed == {}
+    assert right.likelihood.loc["Edema", "gain"] > 0.2
+    with pytest.raises(AttributeError):
+        right.alpha = 0.5
+
+
+# Wrong ones
+
+
+def failures(model: SCM, table: pd.DataFrame, **columns) -> dict[str, str]:
+    told = check(model, held_out(table.assign(**columns))).failed
+    return {name: " | ".join(why) for name, why in told.items()}
+
+
+def test_given_parents_swapped_then_their_child_fails_and_the_others_do_not():
+    """The equation of Edema learned who is old where it should have learned who is heavy."""
+    random, n = np.random.default_rng(0), 8000
+    a, b = random.normal(size=(2, n))
+    y = np.where(random.random(n) < expit(2 * a), "P", "N")
+    graph = Graph(
+        [
+            Variable("A", "continuous"),
+            Variable("B", "continuous"),
+            Variable("Y", "binary", parents=("A", "B")),
+        ]
+    )
+    splits = np.repeat(["train", "test"], n // 2)
+    truth = Cohort(pd.DataFrame({"A": a, "B": b, "Y": y}), splits=splits)
+    swapped = Cohort(pd.DataFrame({"A": b, "B": a, "Y": y}), splits=splits)
+    assert check(SCM(graph).fit(truth), truth).failed == {}
+    found = check(SCM(graph).fit(swapped), truth)
+    assert set(found.failed) == {"Y"}
+    told = " | ".join(found.failed["Y"])
+    assert "its noise depends on A" in told
+    assert "its noise depends on B" in told
+    assert "its probabilities of P are off by" in told
+    assert "its gain over the marginal is -0." in told
+    assert found.likelihood.loc["Y", "gain"] < -0.3
+
+
+def spread(table: pd.DataFrame, factor) -> pd.Series:
+    """Weights further from the mean of their sex."""
+    mean = table.groupby("Sex")["Weight"].transform("mean")
+    return mean + factor * (table["Weight"] - mean)
+
+
+def test_given_a_weight_with_a_wider_spread_then_noise_and_intervals_say_so(model, drawn):
+    found = failures(model, drawn, Weight=spread(drawn, 1.6))
+    assert set(found) == {"Weight"}
+    assert "its noise is not the prior's" in found["Weight"]
+    assert "50% intervals hold 3" in found["Weight"]
+
+
+def test_given_a_spread_that_depends_on_a_cause_then_independence_fails_though_no_mean_moves(
+    model, drawn
+):
+    factor = np.where(drawn["Sex"] == "M", 1.3, 0.7)
+    found = failures(model, drawn, Weight=spread(drawn, factor))
+    assert set(found) == {"Weight"}
+    assert "its noise depends on Sex" in found["Weight"]
+
+
+def test_given_levels_in_another_proportion_then_calibration_and_noise_fail(model, drawn):
+    random = np.random.default_rng(4)
+    found = failures(model, drawn, View=drawn["View"].mask(random.random(N) < 0.15, "LATERAL"))
+    assert set(found) == {"View"}
+    assert "its noise is not the prior's" in found["View"]
+    assert "its probabilities of LATERAL are off by 0.1" in found["View"]
+
+
+def test_given_values_that_contradict_a_rule_then_they_are_counted(model, drawn):
+    table = drawn.copy()
+    table.loc[:299, "Healthy"] = np.where(table.loc[:299, "Healthy"] == "P", "N", "P")
+    found = check(model, held_out(table))
+    assert set(found.failed) == {"Healthy"}
+    assert "300 of 6,000 values are impossible under it" in found.failed["Healthy"]
+    assert found.likelihood.loc["Healthy", "log_prob"] == -np.inf
+
+
+def test_given_the_naive_inverse_then_its_noise_is_caught_though_its_probabilities_are_right(
+    model, drawn, monkeypatch
+):
+    """One noise a level passes the null intervention and has right masses, and is wrong."""
+
+    def naive(self, x, draws):
+        """The middle of the cell of the level."""
+        masses = torch.stack([self.log_prob(0 * x.nan_to_num() + k).exp() for k in range(2)], 1)
+        middle = masses.cumsum(1) - masses / 2
+        at = x.nan_to_num().long()[:, None]
+        return middle.gather(1, at)[:, 0].masked_fill(x.isnan(), torch.nan)
+
+    monkeypatch.setattr(MonotoneEquation, "abduct", naive)
+    found = check(model, held_out(drawn)).failed
+    for name in ("Sex", "Edema"):
+        assert len(found[name]) == 1
+        assert "its noise is not the prior's" in found[name][0]
+
+
+# Records
+
+
+def test_given_records_of_the_same_patient_then_they_do_not_count_as_many(model, drawn):
+    table = drawn[:400]
+    many = table.loc[table.index.repeat(20)].reset_index(drop=True)
+    alone = check(model, held_out(table))
+    alike = check(model, held_out(many, patients=np.repeat(np.arange(400), 20)))
+    naive = check(model, held_out(many))
+    assert alone.failed == alike.failed == {}
+    weight = alike.table.set_index(["variable", "test", "against"]).loc[("Weight", "noise", "")]
+    assert 300 < weight["effective"] < 500
+    assert alike.likelihood.loc["Edema", "error"] == pytest.approx(
+        alone.likelihood.loc["Edema", "error"], rel=0.01
+    )
+    assert naive.table["p"].min() < alike.table["p"].min()
+
+
+def test_given_missing_values_then_they_are_left_out_and_a_missing_cause_is_a_level(model, drawn):
+    table = drawn.copy()
+    table.loc[::3, "Sex"] = None
+    table["Edema"] = None
+    found = check(model, held_out(table))
+    rows = found.table.set_index(["variable", "test"])
+    assert rows.loc[("Sex", "noise"), "n"] == 4000
+    assert rows.loc[("Weight", "noise"), "n"] == N
+    assert "Weight" not in found.failed
+    assert set(found.untested) == {"Edema", "Healthy"}
+    assert found.untested["Edema"] == f"0 of {N:,} records can be tested; 50 are needed"
+
+
+def test_given_no_splits_then_the_validation_rows_of_the_fit_are_looked_at(model):
+    found = check(model, Cohort(population()))
+    assert found.where == "val"
+    assert 400 < found.rows < 800
+    assert check(model, Cohort(population()), split="all").rows == N
+
+
+def test_given_what_cannot_be_checked_then_one_line_says_so(model):
+    cohort = Cohort(population(200))
+    with pytest.raises(ModelError, match=r"not been fitted; .* write model = model.fit"):
+        check(SCM(GRAPH), cohort)
+    with pytest.raises(ModelError, match="stale after an edit of the graph: View"):
+        check(model.with_graph(GRAPH.add_edge("Sex", "View")), cohort)
+    with pytest.raises(ModelError, match="none of 200 records is in the test split"):
+        check(model, cohort, split="test")
+    with pytest.raises(ModelError, match="no split 'tset'"):
+        check(model, cohort, split="tset")
+
+
+def test_given_a_result_then_every_equation_is_on_one_page(right, tmp_path):
+    page = right.plot(tmp_path / "check.png")
+    assert (tmp_path / "check.png").read_bytes().startswith(b"\x89PNG")
+    assert len(page.axes) == 2 * 6
+    words = {text.get_text() for text in page.texts}
+    assert set(GRAPH.tabular) < words
+
+
+# The tests themselves, against closed forms
+
+
+def test_given_the_null_then_p_values_are_uniform_whatever_the_kind_of_cause():
+    random, found = np.random.default_rng(0), {"levels": [], "numbers": [], "calibration": []}
+    for _ in range(300):
+        r, cause = random.random(500), random.integers(0, 3, 500).astype(float)
+        cause[::7] = np.nan
+        p = random.uniform(0.2, 0.8, 500)
+        found["levels"].append(goodness.independence(r, cause, 3, 500).p)
+        found["numbers"].append(goodness.independence(r, random.normal(size=500), 0, 500).p)
+        found["calibration"].append(goodness.calibration(p, random.random(500) < p, 500).p)
+    for ps in found.values():
+        assert stats.kstest(ps, "uniform").pvalue > 1e-3
+
+
+def test_given_probabilities_that_are_off_by_a_known_amount_then_the_error_is_that_amount():
+    random = np.random.default_rng(1)
+    p = random.uniform(0.1, 0.8, 20_000)
+    y = (random.random(20_000) < p + 0.07).astype(float)
+    found = goodness.calibration(p, y, 20_000)
+    assert found.effect == pytest.approx(0.07, abs=0.01)
+    assert found.p < 1e-12
+    few = [
+        goodness.calibration(p[k : k + 200], (random.random(200) < p[k : k + 200]) * 1.0, 200)
+        for k in range(0, 20_000, 200)
+    ]
+    plain = [
+        np.sqrt(np.average((b[:, 0] - b[:, 1]) ** 2, weights=b[:, 2]))
+        for b in (
+            goodness.calibration_bins(p[k : k + 200], (random.random(200) < p[k : k + 200]) * 1.0)
+            for k in range(0, 20_000, 200)
+        )
+    ]
+    assert np.median([each.effect for each in few]) < 0.5 * np.median(plain)
+
+
+def test_given_p_values_then_the_false_discovery_rate_is_the_textbooks():
+    p = np.array([0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216])
+    q = goodness.benjamini_hochberg(p)
+    np.testing.assert_allclose(q, stats.false_discovery_control(p))
+    assert (q <= 0.05).sum() == 2
+
+
+def test_given_a_hundred_thousand_records_then_the_distance_is_exact_and_shifted_noise_is_found():
+    n = 100_000
+    grid = ((np.arange(n) + 0.5) / n)[:, None]
+    assert goodness.same_law(grid, grid, n) == goodness.Finding(0.0, 1.0)
+    found = goodness.same_law(grid + 0.02, grid, n)
+    assert found.effect == pytest.approx(0.02, abs=1e-4)
+    assert found.p < 1e-12

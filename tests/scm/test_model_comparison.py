@@ -1,0 +1,149 @@
+"""Two models under one intervention: what an edit changes, and what it cannot."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import expit
+
+from causalcxr import SCM, Cohort, Graph, Variable, do
+from causalcxr.common.errors import InterventionError, ModelError
+from causalcxr.scm.questions.model_comparison import compare_models
+
+GRAPH = Graph(
+    [
+        Variable("Sex", "binary", levels=("F", "M")),
+        Variable("Edema", "binary", parents=("Sex",)),
+        Variable("Opacity", "binary", parents=("Edema",)),
+        Variable("Weight", "continuous", unit="kg", parents=("Sex",)),
+        Variable("Fracture", "binary", parents=("Sex",)),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    random, n = np.random.default_rng(0), 4000
+    sex = random.random(n) < 0.5
+    edema = random.random(n) < np.where(sex, 0.5, 0.2)
+    opacity = random.random(n) < expit(3 * edema - 1.5)
+    table = {
+        "Sex": np.array(["F", "M"])[sex * 1],
+        "Edema": np.array(["N", "P"])[edema * 1],
+        "Opacity": np.array(["N", "P"])[opacity * 1],
+        "Weight": 60 + 12 * sex + random.normal(0, 5, n),
+        "Fracture": np.where(random.random(n) < 0.1, "P", "N"),
+    }
+    return Cohort(pd.DataFrame(table))
+
+
+@pytest.fixture(scope="module")
+def model(cohort) -> SCM:
+    return SCM(GRAPH).fit(cohort)
+
+
+@pytest.fixture(scope="module")
+def cut(model, cohort) -> SCM:
+    """Sex no longer causes edema."""
+    return model.with_graph(GRAPH.remove_edge("Sex", "Edema")).fit(cohort)
+
+
+def test_given_a_model_and_itself_then_nothing_differs(model, cohort):
+    found = compare_models(model, model, cohort, do(sex="M"))
+    assert found.affected == ()
+    assert found.equations == {}
+    assert (found.table["differ"] == 0).all()
+    assert (found.table["equation"] == "same").all()
+    assert (found.table["changed_before"] == found.table["changed_after"]).all()
+    assert str(found) == "4,000 twins of two models under do(Sex=M)\n  the twins are equal"
+
+
+def test_given_an_edge_removed_then_its_child_and_grandchild_differ_by_the_closed_form(
+    model, cut, cohort
+):
+    found = compare_models(model, cut, cohort, do(sex="M"), seed=3)
+    assert found.equations == {"Edema": "edge Sex -> Edema removed"}
+    assert found.affected == ("Edema", "Opacity")
+    table = found.table
+    # A negative woman turns positive with (q - p) / (1 - p) under the old model, never now.
+    parent = {"Sex": torch.tensor([0.0, 1.0]).double()}
+    with torch.no_grad():
+        mass = model.fitted["Edema"].mechanism(parent).log_prob(torch.ones(2).double()).exp()
+    p, q = mass.tolist()
+    negative = ((cohort.table["Sex"] == "F") & (cohort.table["Edema"] == "N")).mean()
+    flips = negative * (q - p) / (1 - p)
+    assert flips > 0.1
+    assert table.loc["Edema", "changed_before"] == pytest.approx(flips, abs=0.02)
+    assert table.loc["Edema", "changed_after"] == 0
+    assert table.loc["Edema", "differ"] == table.loc["Edema", "changed_before"]
+    assert table.loc["Edema", "what"].startswith("P -> N: ")
+    assert table.loc["Edema", "why"] == "edge Sex -> Edema removed"
+    assert 0 < table.loc["Opacity", "differ"] < table.loc["Edema", "differ"]
+    assert table.loc["Opacity", "equation"] == "same"
+    kept = ["Sex", "Weight", "Fracture"]
+    assert (table.loc[kept, "differ"] == 0).all()
+    assert table.loc["Weight", "size"] == 0
+    women = (cohort.table["Sex"] == "F").mean()
+    assert table.loc["Weight", "changed_before"] == pytest.approx(women)
+    assert "equation of Edema: edge Sex -> Edema removed" in str(found)
+    assert "Edema: " in str(found).splitlines()[2]
+
+
+def test_given_an_edge_to_a_number_removed_then_the_size_is_that_of_the_cut(model, cohort):
+    light = model.with_graph(GRAPH.remove_edge("Sex", "Weight")).fit(cohort)
+    row = compare_models(model, light, cohort, sex="M").table.loc["Weight"]
+    women = (cohort.table["Sex"] == "F").mean()
+    assert row["mean_shift"] == pytest.approx(-12 * women, abs=0.5)
+    assert row["size"] == pytest.approx(12 * women / cohort.table["Weight"].std(), abs=0.06)
+
+
+def test_given_another_seed_then_every_equation_differs_and_says_so(model, cohort):
+    other = model.fit(cohort, seed=5)
+    found = compare_models(model, other, cohort, sex="M")
+    assert found.equations == dict.fromkeys(GRAPH.tabular, "seed 0 -> 5")
+    assert (found.table["equation"] == "other").all()
+    assert found.table["differ"].max() < 0.5
+
+
+def test_given_variables_of_one_graph_only_then_they_are_told_and_do_not_count(model, cohort):
+    wide = cohort.table.assign(Race=np.where(np.arange(4000) % 2, "N", "P"))
+    graph = GRAPH.without_variable("Fracture").with_variable(Variable("Race", "binary"))
+    other = model.with_graph(graph).fit(Cohort(wide))
+    found = compare_models(model, other, Cohort(wide), sex="M")
+    states = found.table["equation"]
+    assert states["Fracture"] == "only in the first"
+    assert states["Race"] == "only in the second"
+    assert list(found.table.index) == [*graph.tabular, "Fracture"]
+
+
+def test_given_draws_a_hold_or_missing_values_then_they_are_compared_row_by_row(
+    model, cut, cohort
+):
+    table = cohort.table
+    table.loc[::2, "Edema"] = None
+    missing = Cohort(table)
+    found = compare_models(model, cut, missing, sex="M", draws=3)
+    assert len(found.twins) == 12_000
+    half = compare_models(model, cut, missing, sex="M").table.loc["Edema", "differ"]
+    whole = compare_models(model, cut, cohort, sex="M").table.loc["Edema", "differ"]
+    assert half == pytest.approx(whole / 2, abs=0.02)
+    assert compare_models(model, cut, cohort, sex="M", hold=["edema"]).affected == ()
+
+
+def test_given_a_result_when_its_table_is_changed_then_it_stays(model, cut, cohort):
+    found = compare_models(model, cut, cohort, sex="M")
+    table = found.table
+    table["differ"] = 0.0
+    assert found.affected == ("Edema", "Opacity")
+    with pytest.raises(AttributeError):
+        found.action = "nothing"
+
+
+def test_given_what_cannot_be_compared_then_one_line_says_so(model, cohort):
+    other = SCM(Graph([Variable("Hernia", "binary")]))
+    with pytest.raises(ModelError, match="have no variable in common"):
+        compare_models(model, other, cohort, sex="M")
+    with pytest.raises(ModelError, match="has not been fitted"):
+        compare_models(model, SCM(GRAPH), cohort, sex="M")
+    with pytest.raises(InterventionError, match="no such variable"):
+        compare_models(model, model, cohort, agee=3)

@@ -1,0 +1,148 @@
+"""The peers of the image's equation are what they say, so that a comparison with them is fair."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks._twins import GRAPH
+from benchmarks.peers.ddim import DDIMEquation
+from benchmarks.peers.judging import Judge
+from benchmarks.peers.models import Anew
+from benchmarks.peers.training import SHARES, trained
+from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.radit.transformer import RadiTConfig
+
+CONFIG = RadiTConfig.of("tiny", 32)
+SEX = [GRAPH["Sex"], GRAPH["Age"]]
+WOMEN = {"Sex": torch.zeros(3), "Age": torch.tensor([20.0, 50.0, 80.0])}
+MEN = {**WOMEN, "Sex": torch.ones(3)}
+
+
+def draws(n=3, seed=0):
+    return Draws(record_keys(pd.RangeIndex(n)), seed, "Image")
+
+
+def autoencoder(train=False):
+    torch.manual_seed(0)
+    return HVAE(CONFIG, SEX, (8, 16, 24, 32), latents=2, condition=16).requires_grad_(train)
+
+
+class Nudge(torch.nn.Module):
+    """A noise predictor that is smooth in image and time, and knows the sex."""
+
+    config = CONFIG
+
+    def embed_condition(self, columns, rows):
+        return columns["Sex"].view(-1, 1, 1, 1)
+
+    def forward(self, x, t, condition):
+        return 0.5 * torch.tanh(x) + 0.2 * condition * t.view(-1, 1, 1, 1)
+
+
+def test_given_an_autoencoder_when_nothing_is_done_then_the_image_comes_back():
+    net, x = autoencoder(), torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    equation = HVAEEquation(net, WOMEN)
+    again = equation.predict(equation.abduct(x, draws()))
+    assert (again - x).abs().max() < 1e-6
+    other = HVAEEquation(net, MEN).predict(equation.abduct(x, draws()))
+    assert (other - x).abs().max() > 1e-6
+
+
+def test_given_an_autoencoder_then_its_latents_prior_knows_no_parents():
+    net = autoencoder()
+    women, men = (HVAEEquation(net, c).sample_noise(draws()) for c in (WOMEN, MEN))
+    assert torch.equal(women, men)
+    images = [HVAEEquation(net, c).predict(women) for c in (WOMEN, MEN)]
+    assert (images[0] - images[1]).abs().max() > 1e-6
+
+
+def test_given_the_bound_when_the_posterior_is_the_prior_then_only_the_image_counts():
+    net, x = autoencoder(), torch.zeros(2, 1, 32, 32)
+    few = {name: c[:2] for name, c in WOMEN.items()}
+    losses = [
+        float(elbo_loss(net, x, few, torch.Generator().manual_seed(0), beta=b)) for b in (0.0, 1.0)
+    ]
+    c = net.condition(few, 2)
+    noise = [torch.zeros(2, *shape) for shape in net.shapes]
+    divergence = net.decode(noise, c, net.features(x))[3]
+    assert (divergence >= 0).all()
+    assert losses[1] > losses[0]
+    assert net.decode(noise, c)[3].abs().max() == 0
+
+
+def test_given_black_and_white_when_the_mean_lies_beyond_then_the_bound_costs_nothing():
+    net, x = autoencoder(), torch.full((2, 1, 32, 32), -1.0)
+    x[:, :, 8:24, 8:24] = 1
+    few, g = {name: c[:2] for name, c in WOMEN.items()}, torch.Generator().manual_seed(0)
+
+    class Beyond(torch.nn.Module):
+        """An output layer that says three times what is there, with a deviation of a fifth."""
+
+        def forward(self, h):
+            return torch.cat([3 * x, torch.full_like(x, -0.6)], 1)
+
+    net.out = Beyond()
+    assert 0 <= float(elbo_loss(net, x, few, g, beta=0)) < 1e-6
+    equation = HVAEEquation(net, few)
+    u = equation.abduct((x + 1) / 2, draws(2))
+    count = sum(c * h * w for c, h, w in net.shapes)
+    assert u[:, count:].abs().max() == 0
+
+
+def test_given_ddim_when_steps_are_doubled_then_the_round_trip_halves_its_error():
+    x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.25
+    errors = []
+    for steps in (32, 64, 128):
+        equation = DDIMEquation(Nudge(), WOMEN, steps)
+        errors.append(float((equation.predict(equation.abduct(x, draws())) - x).abs().mean()))
+    assert errors[0] > 0
+    assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.15)
+    assert errors[2] / errors[1] == pytest.approx(0.5, abs=0.15)
+
+
+def test_given_no_abduction_then_the_image_does_not_matter():
+    equation = Anew(DDIMEquation(Nudge(), WOMEN, 4))
+    noise = [equation.abduct(torch.full((3, 1, 32, 32), v), draws()) for v in (0.0, 1.0)]
+    assert torch.equal(*noise)
+    assert abs(float(noise[0].std()) - 1) < 0.05
+
+
+def test_given_a_time_when_trained_then_weights_are_kept_and_read_again(tmp_path):
+    films = torch.zeros(8, 32, 32, dtype=torch.uint8)
+    columns = {name: c.repeat(3)[:8] for name, c in WOMEN.items()}
+
+    def run():
+        net = autoencoder(train=True)
+        chosen = [torch.optim.AdamW(net.parameters(), lr=1e-3)]
+        told = trained(
+            net, elbo_loss, chosen, lambda: (films, columns), minutes=0.005, stem=tmp_path / "vae"
+        )
+        return net, told
+
+    first, told = run()
+    names = {f"vae-{100 * share:.0f}.safetensors" for share in SHARES} | {"vae.json"}
+    assert {path.name for path in Path(tmp_path).iterdir()} == names
+    again, same = run()
+    assert told == same
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    fresh = autoencoder().state_dict()
+    assert any(not torch.equal(fresh[name], value) for name, value in again.state_dict().items())
+
+
+@pytest.mark.slow
+def test_given_copies_and_true_twins_then_they_are_the_bounds():
+    judge = Judge.of(4, taught=300, names=["do(sex=M)", "do(pleural_effusion=N)"])
+    copy, true = (judge.summary("bound", judge.bounds(true=t)) for t in (False, True))
+    assert copy["truth"] == pytest.approx(1)
+    assert copy["outside"] == 0
+    assert copy["change"] == 0
+    assert true["truth"] == 0
+    assert true["change"] == pytest.approx(1)
+    assert np.isclose(copy["inside"], 1)

@@ -1,0 +1,257 @@
+"""Counterfactual probabilities against enumeration by hand, closed forms and posterior draws."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import causalcxr.scm.questions.enumeration
+from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
+from causalcxr.common.errors import InterventionError, ModelError
+from causalcxr.scm.prediction import bind
+from causalcxr.scm.questions.probabilities import probabilities
+from causalcxr.scm.questions.coupling_transitions import MOST_TRANSPORTED, gumbel, monotone
+
+YAML = """
+name: chain
+schema: 1
+variables:
+  A: {type: binary, levels: [n, p]}
+  W: {type: continuous, parents: [A], mechanism: {kind: flow, epochs: 4}}
+  B: {type: ordinal, levels: [x, y, z], parents: [A]}
+  C: {type: categorical, levels: [r, s, t], parents: [A, B]}
+  D: {type: binary, levels: [n, p], parents: [B, C]}
+  E: {type: binary, levels: [n, p], parents: [W, D]}
+  Any: {type: binary, levels: [n, p], parents: [A, D], mechanism: {kind: derived, rule: any_of}}
+"""
+
+
+def records(n=1200, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.integers(0, 2, n)
+    w = a + rng.normal(size=n)
+    b = (rng.uniform(size=n) * 2 + a * 0.9).astype(int)
+    c = (a + b + rng.integers(0, 2, n)) % 3
+    d = (rng.uniform(size=n) < 0.15 + 0.2 * b + 0.2 * (c == 2)).astype(int)
+    e = (rng.uniform(size=n) < 1 / (1 + np.exp(-w - d))).astype(int)
+    data = {"A": a, "W": w, "B": b, "C": c, "D": d, "E": e, "Any": a | d}
+    levels = {"A": "np", "B": "xyz", "C": "rst", "D": "np", "E": "np", "Any": "np"}
+    for name, words in levels.items():
+        data[name] = np.array(list(words), dtype=object)[data[name]]
+    for name, start in (("B", 5), ("D", 8)):
+        data[name][start::30] = None
+    data["Any"][pd.isna(data["D"])] = None
+    return Cohort(pd.DataFrame(data))
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return records()
+
+
+@pytest.fixture(scope="module")
+def model(cohort):
+    return SCM(Graph.parse(YAML)).fit(cohort)
+
+
+def law(model, name, **values):
+    """The law of a variable for one setting of its parents, (1, K)."""
+    columns = {n: torch.tensor([float(v)], dtype=torch.float64) for n, v in values.items()}
+    return bind(model.fitted[name].mechanism, columns).log_probs.exp().detach()
+
+
+def move(closed, model, name, fact, before, after):
+    same = before == after
+    k = len(model.graph[name].levels)
+    if same:
+        return np.eye(k)[int(fact)]
+    laws = (law(model, name, **parents) for parents in (before, after))
+    return closed(*laws, torch.tensor([int(fact)]))[0].numpy()
+
+
+def test_given_a_chain_of_discrete_parents_then_the_answer_is_the_sum_over_every_path(
+    model, cohort
+):
+    found = probabilities(model, cohort.head(60), do(a="p"))
+    assert found.method["D"] == found.method["Any"] == "exact"
+    facts = cohort.head(60).columns(model.graph)
+    rows = [r for r in range(60) if facts["A"][r] == 0 and not np.isnan(facts["B"][r])]
+    rows = [r for r in rows if not np.isnan(facts["D"][r])][:12]
+    assert len(rows) == 12
+    for r in rows:
+        a, b, c, d = (facts[name][r] for name in "ABCD")
+        to_b = move(monotone, model, "B", b, {"A": a}, {"A": 1.0})
+        total = np.zeros(2)
+        for i, j in product(range(3), range(3)):
+            to_c = move(gumbel, model, "C", c, {"A": a, "B": b}, {"A": 1.0, "B": float(i)})
+            after = {"B": float(i), "C": float(j)}
+            total += to_b[i] * to_c[j] * move(monotone, model, "D", d, {"B": b, "C": c}, after)
+        assert found["D"].iloc[r].to_numpy() == pytest.approx(total, abs=1e-9)
+        assert found["B"].iloc[r].to_numpy() == pytest.approx(to_b, abs=1e-12)
+        assert found["Any"].iloc[r].tolist() == pytest.approx([0.0, 1.0])
+
+
+def test_given_posterior_draws_of_the_model_then_their_frequencies_are_the_probabilities(
+    model, cohort
+):
+    few, draws = cohort.head(40), 2000
+    found = probabilities(model, few, do(a="p"), draws=300, seed=4)
+    assert found.method == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
+    twins = model.counterfactual(few, do(a="p"), draws=draws, seed=1).table
+    for name in "BCDE":
+        for level in model.graph[name].levels:
+            seen = (twins[name] == level).groupby("record", sort=False).mean()
+            known = found[name, level].notna().to_numpy()
+            gap = (seen.to_numpy() - found[name, level].to_numpy())[known]
+            error = found.standard_error[name]
+            assert np.abs(gap).max() < 4.5 * (0.25 / draws + error**2) ** 0.5
+            assert known.sum() == twins[name].notna().sum() / draws
+
+
+@pytest.mark.parametrize("coupling", ["ot", "independent"])
+def test_given_another_coupling_in_the_graph_then_the_draws_of_its_equation_agree(
+    cohort, coupling
+):
+    kind = f"C: {{type: categorical, mechanism: {{kind: discrete, coupling: {coupling}}},"
+    graph = Graph.parse(YAML.replace("C: {type: categorical,", kind)).without_variable("Any")
+    other = SCM(graph).fit(cohort)
+    few, draws = cohort.head(25), 1500
+    found = probabilities(other, few, do(a="p"), variables=["C", "D"])
+    twins = other.counterfactual(few, do(a="p"), draws=draws, seed=1).table
+    for name in "CD":
+        for level in graph[name].levels:
+            seen = (twins[name] == level).groupby("record", sort=False).mean().to_numpy()
+            gap = seen - found[name, level].fillna(0.0).to_numpy()
+            assert np.abs(gap).max() < 4.5 * 0.5 / draws**0.5
+
+
+def test_given_more_states_than_allowed_then_draws_agree_with_the_enumeration(
+    model, cohort, monkeypatch
+):
+    few = cohort.head(100)
+    known = probabilities(model, few, do(a="p"), variables=["B", "C", "D"])
+    monkeypatch.setattr(causalcxr.scm.questions.enumeration, "MOST_STATES", 1)
+    found = probabilities(model, few, do(a="p"), variables=["B", "C", "D"], draws=800)
+    assert found.method == {"B": "exact", "C": "draws", "D": "draws"}
+    pd.testing.assert_frame_equal(found["B"], known["B"])
+    for name in "CD":
+        error = found.standard_error[name]
+        gap = (found[name] - known[name]).abs().to_numpy()
+        assert 0 < np.nanmax(gap) < 4.5 * error
+        # The closed last step makes them steadier than counts of draws.
+        assert error < 0.5 / 800**0.5
+
+
+def test_given_missing_values_then_their_twins_are_missing_and_all_else_sums_to_one(model, cohort):
+    found = probabilities(model, cohort, do(a="p"), draws=4)
+    for name in ("B", "D"):
+        absent = cohort.table[name].isna()
+        assert (found[name].isna().all(axis=1) == absent).all()
+        assert found[name][~absent].sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_given_a_rule_that_may_become_undecided_then_what_lacks_from_one_is_missing():
+    rule = (
+        "{type: binary, levels: [n, p], parents: [X, Y], mechanism: {kind: derived, rule: any_of}}"
+    )
+    graph = Graph.parse(
+        "variables: {S: {type: binary, levels: [n, p]}, Y: {type: binary, levels: [n, p]}, "
+        f"X: {{type: binary, levels: [n, p], parents: [S]}}, Any: {rule}}}"
+    )
+    x = ["p", "p", "p", "n"] * 30 + ["p", "n", "n", "n"] * 30
+    table = pd.DataFrame({"S": ["n"] * 120 + ["p"] * 120, "Y": ["n", "p"] * 120, "X": x})
+    table["Any"] = np.where((table["X"] == "p") | (table["Y"] == "p"), "p", "n")
+    table.loc[0, "Y"] = None
+    found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), do(s="p")).table.iloc[0]
+    assert 0.2 < found["X", "p"] < 0.5
+    assert found["Any"].tolist() == pytest.approx([0.0, found["X", "p"]])
+
+
+def test_given_what_is_observed_is_set_then_every_record_keeps_its_levels_for_certain(
+    model, cohort
+):
+    found = probabilities(model, cohort, do(a=lambda a: a), variables=["B", "E", "A"])
+    assert set(found.method.values()) == {"exact"}
+    for name in ("B", "E", "A"):
+        known = cohort.table[name].notna()
+        assert (found[name][known].max(axis=1) == 1.0).all()
+        assert (found[name][known].idxmax(axis=1) == cohort.table[name][known]).all()
+
+
+def test_given_a_held_variable_then_its_children_see_no_change_of_it(model, cohort):
+    found = probabilities(model, cohort.head(50), do(a="p"), hold=["B", "C"], draws=20)
+    assert "D" not in found.table.columns.get_level_values("variable")
+    assert found.method == {"E": "draws", "Any": "exact"}
+
+
+def test_given_a_subset_then_the_answers_are_the_same_to_the_last_digits(model, cohort):
+    whole = probabilities(model, cohort.head(200), do(a="n"), draws=50)
+    part = probabilities(model, cohort.at(np.arange(150, 40, -7)), do(a="n"), draws=50)
+    pd.testing.assert_frame_equal(whole.table.loc[part.table.index], part.table, rtol=0, atol=1e-9)
+
+
+def test_given_the_expert_graph_then_no_finding_is_exact_beneath_twelve_findings(expert, phantoms):
+    few = phantoms.head(60)
+    found = probabilities(expert, few, do(sex="M"))
+    assert set(found.method.values()) == {"exact"}
+    twins = expert.counterfactual(few, do(sex="M"), draws=400).table
+    seen = (twins["No Finding"] == "P").groupby("record", sort=False).mean().to_numpy()
+    want = found["No Finding", "P"].fillna(0).to_numpy()
+    assert np.abs(seen - want).max() < 4.5 * 0.5 / 20
+
+
+def test_given_a_number_or_too_few_draws_then_one_line_says_what_to_do(model, cohort):
+    with pytest.raises(InterventionError, match="'W': it is continuous and has no levels"):
+        probabilities(model, cohort, do(a="p"), variables=["w"])
+    with pytest.raises(ModelError, match="draws=1: at least 2"):
+        probabilities(model, cohort, do(a="p"), draws=1)
+    assert probabilities(model, cohort.head(3), do(w=Shift(1))).method == {"E": "exact"}
+
+
+# Many levels
+
+
+def regions(count, coupling, n=240):
+    """Return a model in which a region of many levels depends on A, and its records."""
+    levels = [f"r{k}" for k in range(count)]
+    mechanism = {"kind": "discrete", "coupling": coupling, "epochs": 1, "hidden": 2}
+    region = Variable("Region", "categorical", levels=levels, parents=["A"], mechanism=mechanism)
+    rng = np.random.default_rng(0)
+    a = rng.choice(["n", "p"], n)
+    table = pd.DataFrame({"A": a, "Region": rng.choice(levels, n)})
+    graph = Graph([Variable("A", "binary", levels=("n", "p")), region])
+    return SCM(graph).fit(Cohort(table)), Cohort(table)
+
+
+def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the_remedy():
+    model, cohort = regions(500, "ot")
+    message = "'Region': the coupling ot can be summed for at most 50 levels and it has 500; use"
+    for ask in (model.probabilities, model.sensitivity):
+        with pytest.raises(ModelError, match=message):
+            ask(cohort, a="p")
+
+
+def test_given_transport_beyond_the_limit_then_counterfactuals_answer_as_the_message_says():
+    model, cohort = regions(MOST_TRANSPORTED + 10, "ot", n=60)
+    twins = model.counterfactual(cohort, a="p", draws=2).table["Region"].unstack()
+    facts, same = cohort.table["Region"], cohort.table["A"] == "p"
+    assert (twins[same].eq(facts[same], axis=0)).all(axis=None)
+    assert twins.notna().all(axis=None)
+
+
+def test_given_sensitivity_then_transport_is_not_tried_for_levels_beyond_its_limit():
+    model, cohort = regions(MOST_TRANSPORTED + 1, "gumbel", n=120)
+    with pytest.raises(ModelError, match="at most 50 levels and it has 51"):
+        model.sensitivity(cohort, a="p")
+
+
+def test_given_a_gumbel_coupling_of_500_levels_then_rows_are_worked_on_a_few_at_a_time():
+    model, cohort = regions(500, "gumbel")
+    found = model.probabilities(cohort, a="p")
+    assert np.allclose(found.table.sum(axis=1), 1.0)
+    p, q = (torch.rand(300, 500, dtype=torch.float64).softmax(1) for _ in range(2))
+    level = torch.arange(300)
+    alone = torch.cat([gumbel(*(t[k : k + 1] for t in (p, q, level))) for k in (0, 150, 299)])
+    assert torch.equal(gumbel(p, q, level)[[0, 150, 299]], alone)

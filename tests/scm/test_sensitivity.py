@@ -1,0 +1,171 @@
+"""Sensitivity to the coupling: figures that are known, and bounds that no coupling leaves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import linprog
+
+from causalcxr import SCM, Cohort, Graph, Shift, do
+from causalcxr.common.errors import InterventionError
+from causalcxr.scm.questions.sensitivity import sensitivity
+from causalcxr.scm.questions.coupling_transitions import COUPLINGS
+
+YAML = """
+name: steps
+schema: 1
+variables:
+  A: {type: binary, levels: [n, p]}
+  B: {type: binary, levels: [n, p], parents: [A]}
+  C: {type: categorical, levels: [r, s, t], parents: [A]}
+  D: {type: binary, levels: [n, p], parents: [B]}
+  W: {type: continuous, parents: [A], mechanism: {kind: flow, epochs: 2}}
+  E: {type: binary, levels: [n, p], parents: [W]}
+"""
+LAWS = {  # of each variable, under each level of its one parent
+    "B": {"n": [0.8, 0.2], "p": [0.5, 0.5]},
+    "C": {"n": [0.6, 0.3, 0.1], "p": [0.3, 0.3, 0.4]},
+    "D": {"n": [0.7, 0.3], "p": [0.1, 0.9]},
+}
+
+
+def exact_shares(words, law, n):
+    return np.repeat(list(words), np.round(np.array(law) * n).astype(int))
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    """2,000 records in which every law holds to the last record."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for a in "np":
+        b = exact_shares("np", LAWS["B"][a], 1000)
+        c = rng.permutation(exact_shares("rst", LAWS["C"][a], 1000))
+        d = np.concatenate([exact_shares("np", LAWS["D"][x], (b == x).sum()) for x in "np"])
+        parts.append(pd.DataFrame({"A": a, "B": b, "C": c, "D": d}))
+    table = pd.concat(parts, ignore_index=True)
+    table["W"] = rng.normal(size=2000)
+    table["E"] = np.where(rng.uniform(size=2000) < 0.4, "p", "n")
+    return Cohort(table)
+
+
+@pytest.fixture(scope="module")
+def model(cohort):
+    """The model whose laws are those of the cohort, to six digits: set, so that no fit blurs."""
+    fitted = SCM(Graph.parse(YAML)).fit(cohort)
+    for name, laws in LAWS.items():
+        set_laws(fitted.fitted[name].mechanism, laws)
+    return fitted
+
+
+def set_laws(mechanism, laws):
+    """Give a discrete equation of one binary parent its laws: linear weights, nothing hidden."""
+    state = {k: torch.zeros_like(v) for k, v in mechanism.state_dict().items()}
+    mechanism.load_state_dict(state)
+    base = torch.tensor(laws["n"], dtype=torch.float64).log()
+    other = torch.tensor(laws["p"], dtype=torch.float64).log()
+    mechanism.log_probs = lambda context: torch.where(context[:, 1:2] == 1, other, base)
+
+
+def test_given_a_binary_one_step_away_then_every_figure_is_the_closed_form(model, cohort):
+    negatives = cohort.select("A == 'n'")
+    found = sensitivity(model, negatives, do(a="p"), variables=["B"]).table.loc["B"]
+    change = found.loc["change"]
+    # 0.8 of records have n and 0.2 have p; P(0 -> 1) is .375 monotone, .5 independent.
+    assert change["model"] == change["monotone"] == pytest.approx(0.8 * 0.375)
+    assert change["gumbel"] == change["ot"] == pytest.approx(0.8 * 0.375)
+    assert change["independent"] == pytest.approx(0.5)
+    assert change["lower"] == pytest.approx(0.3)
+    assert change["upper"] == pytest.approx(0.5 + 0.2)
+    assert change["relative_width"] == pytest.approx(0.4 / 0.3)
+    level = found.loc["p"]
+    assert level["factual"] == pytest.approx(0.2)
+    assert level[list(COUPLINGS)].tolist() == pytest.approx([0.5] * 4)
+    # A negative's P(p) is in [.375, .625], a positive's in [0, 1].
+    assert level[["lower", "upper"]].tolist() == pytest.approx([0.3, 0.7])
+
+
+def test_given_three_levels_then_each_coupling_has_its_known_jump(model, cohort):
+    few = cohort.select("A == 'n' and C == 'r'")
+    found = sensitivity(model, few, do(a="p"), variables=["C"]).table.loc[("C", "t")]
+    expected = {"monotone": 0.0, "gumbel": 3 / 13, "ot": 0.2241, "independent": 0.24}
+    for coupling, joint in expected.items():
+        assert 0.6 * found[coupling] == pytest.approx(joint, abs=5e-5)
+    assert 0.6 * found["lower"] == pytest.approx(0.0, abs=1e-9)
+    assert 0.6 * found["upper"] == pytest.approx(0.4)
+    assert found["model"] == found["gumbel"]
+
+
+def test_given_three_levels_then_bounds_of_change_are_those_of_the_linear_programme(model, cohort):
+    negatives = cohort.select("A == 'n'")
+    found = sensitivity(model, negatives, do(a="p"), variables=["C"]).changes.loc["C"]
+    margins = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
+    target = [*LAWS["C"]["n"], *LAWS["C"]["p"]]
+    cost = 1 - np.eye(3).reshape(-1)
+    best = [s * linprog(s * cost, A_eq=margins, b_eq=target).fun for s in (1, -1)]
+    assert found[["lower", "upper"]].tolist() == pytest.approx(best, abs=1e-9)
+
+
+def test_given_a_chain_then_all_at_once_differs_from_one_at_a_time_as_computed_by_hand(
+    model, cohort
+):
+    few = cohort.select("A == 'n' and B == 'n' and D == 'n'")
+    every = sensitivity(model, few, do(a="p"), variables=["D"]).table.loc[("D", "p")]
+    one = sensitivity(model, few, do(a="p"), variables=["D"], vary="one").table.loc[("D", "p")]
+    # B turns p with .375 (monotone) or .5; then D: n -> p with 6/7 (monotone) or .9.
+    assert every["model"] == every["monotone"] == pytest.approx(0.375 * 6 / 7)
+    assert every["independent"] == pytest.approx(0.5 * 0.9)
+    assert one["independent"] == pytest.approx(0.375 * 0.9)
+    # B turns p with [.375, .625], and D with [6/7, 1] where it does.
+    assert every[["lower", "upper"]].tolist() == pytest.approx([0.375 * 6 / 7, 0.625])
+    assert one[["lower", "upper"]].tolist() == pytest.approx([0.375 * 6 / 7, 0.375])
+
+
+def test_given_the_expert_graph_then_no_coupling_leaves_the_bounds(expert, phantoms):
+    found = sensitivity(expert, phantoms.head(150), do(sex="M"))
+    table = found.table
+    for coupling in ("model", *COUPLINGS):
+        assert (table[coupling] >= table["lower"] - 1e-9).all()
+        assert (table[coupling] <= table["upper"] + 1e-9).all()
+    assert (table["method"] == "exact").all()
+    assert table.loc[("Edema", "change"), "records"] == 147
+    assert (found.changes["independent"] > found.changes["monotone"]).all()
+
+
+def test_given_a_continuous_cause_that_moves_then_draws_answer_and_bounds_are_not_claimed(
+    model, cohort
+):
+    found = sensitivity(model, cohort.head(60), do(a="p"), variables=["B", "E"], draws=20).table
+    assert found.loc[("B", "change"), "method"] == "exact"
+    assert found.loc["E"]["method"].eq("draws").all()
+    assert found.loc["E"][["lower", "upper", "width"]].isna().all(axis=None)
+    assert found.loc["E"][["model", "gumbel"]].notna().all(axis=None)
+    assert (
+        sensitivity(model, cohort.head(60), do(w=Shift(1))).changes.loc["E", "method"] == "exact"
+    )
+
+
+def test_given_a_result_then_it_draws_itself_and_its_table_is_a_copy(model, cohort, tmp_path):
+    found = sensitivity(model, cohort.head(200), do(a="p"), variables=["B", "C"])
+    table = found.table
+    table["model"] = 9.0
+    assert found.table["model"].max() <= 1
+    file = tmp_path / "bounds.png"
+    page = found.plot(file)
+    assert file.read_bytes()[1:4] == b"PNG"
+    (axes,) = page.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["B", "C"]
+    bars = {bar.get_y() + bar.get_height() / 2: bar for bar in axes.patches}
+    assert bars[1].get_x() == pytest.approx(found.changes.loc["B", "lower"])
+    assert bars[1].get_width() == pytest.approx(found.changes.loc["B", "width"])
+    assert "do(A=p)" in repr(found)
+
+
+def test_given_what_cannot_be_varied_then_one_line_says_so(model, cohort):
+    with pytest.raises(InterventionError, match="vary='each'; it is one of"):
+        sensitivity(model, cohort, do(a="p"), vary="each")
+    with pytest.raises(InterventionError, match="'A': nothing that causes it changes"):
+        sensitivity(model, cohort, do(b="p"), variables=["A"])
+    assert len(sensitivity(model, cohort, do(a=lambda a: a)).table) == 0
+    nobody = sensitivity(model, cohort.head(0), do(a="p"))
+    assert nobody.changes.empty

@@ -1,0 +1,117 @@
+"""Support, record by record: counts against the training table, tails against sorted values."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalcxr import SCM, Cohort, Graph, Shift, do
+from causalcxr.common.errors import InterventionError
+from causalcxr.scm.questions.support_report import support
+
+YAML = """
+name: cells
+schema: 1
+variables:
+  Age: {type: continuous, unit: year, range: [0, 110], resolution: 1}
+  A: {type: binary, levels: [n, p]}
+  B: {type: categorical, levels: [x, y, z]}
+  C: {type: binary, levels: [n, p], parents: [A, B]}
+  D: {type: binary, levels: [n, p], parents: [Age, A, B, C]}
+  F: {type: binary, levels: [n, p], parents: [Age]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(0)
+    n = 900
+    table = pd.DataFrame(
+        {
+            "Age": np.round(rng.normal(55, 12, n).clip(18, 92)),
+            "A": np.where(rng.uniform(size=n) < 0.3, "p", "n"),
+            "B": rng.choice(["x", "y", "z"], n, p=[0.6, 0.37, 0.03]),
+            "C": rng.choice(["n", "p"], n),
+            "D": rng.choice(["n", "p"], n),
+            "F": rng.choice(["n", "p"], n),
+        }
+    )
+    table.loc[7::40, "B"] = None
+    return Cohort(table, splits=["train"] * 800 + ["val"] * 50 + ["test"] * 50)
+
+
+@pytest.fixture(scope="module")
+def model(cohort):
+    return SCM(Graph.parse(YAML)).fit(cohort)
+
+
+def test_given_two_discrete_parents_then_records_are_the_training_counts(model, cohort):
+    found = support(model, cohort, do(a="p"))
+    train = cohort.split("train").table
+    count = train.groupby(["A", "B"]).size()
+    table = cohort.table
+    full = table["B"].notna()
+    want = [count[a, b] for a, b in zip(table["A"][full], table["B"][full], strict=True)]
+    twin = [count["p", b] for b in table["B"][full]]
+    assert found["C", "records"][full].tolist() == want
+    assert found["C", "records_twin"][full].tolist() == twin
+    assert (found["C", "records_twin"][~full] == (train["A"] == "p").sum()).all()
+    assert found["C", "beyond"].isna().all()
+    assert found.exact == {"C": True, "D": False}
+
+
+def test_given_three_discrete_parents_then_records_bound_the_count_from_above(model, cohort):
+    found = support(model, cohort, do(c="p"))["D"]
+    train, table = cohort.split("train").table, cohort.table
+    count = train.groupby(["A", "B", "C"]).size()
+    pairs = {
+        pair: train.groupby(list(pair)).size() for pair in (("A", "B"), ("A", "C"), ("B", "C"))
+    }
+    for r in range(0, 5):
+        a, b = table["A"].iloc[r], table["B"].iloc[r]
+        least = min(pairs["A", "B"][a, b], pairs["A", "C"][a, "p"], pairs["B", "C"][b, "p"])
+        assert found["records_twin"].iloc[r] == least >= count.get((a, b, "p"), 0)
+
+
+def test_given_a_rare_cell_then_only_the_records_moved_into_it_are_flagged(model, cohort):
+    train, table = cohort.split("train").table, cohort.table
+    cell = ((train["A"] == "p") & (train["B"] == "z")).sum()
+    assert 0 < cell < 15
+    found = support(model, cohort, do(a="p"), few=15)["C"]
+    moved_there = (table["A"] == "n") & (table["B"] == "z")
+    assert (found["flag"] == moved_there).all()
+    assert moved_there.sum() > 5
+
+
+def test_given_ages_then_those_beyond_are_counted_and_the_oldest_are_flagged(model, cohort):
+    found = support(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
+    train, table = cohort.split("train").table, cohort.table
+    for measure, ages in (("beyond", table["Age"]), ("beyond_twin", table["Age"] + 15)):
+        below, above = (
+            np.array(
+                [(side(train["Age"], age)).sum() + (train["Age"] == age).sum() / 2 for age in ages]
+            )
+            for side in (np.less, np.greater)
+        )
+        want = np.minimum(below, above)
+        assert np.abs(found[measure] - want).max() < 12
+        assert np.corrcoef(found[measure], want)[0, 1] > 0.999
+    oldest = table["Age"] + 15 > train["Age"].max() + 8
+    assert oldest.sum() >= 3
+    assert found["flag"][oldest].all()
+    assert not found["flag"][table["Age"] + 15 < 80].any()
+    assert found["records"].isna().all()
+
+
+def test_given_a_saved_model_then_it_tells_the_same_support(model, cohort, tmp_path):
+    loaded = SCM.load(model.save(tmp_path / "model"))
+    few = cohort.head(40)
+    action = do(a="p", age=Shift(5))
+    same = support(model, few, action).table
+    pd.testing.assert_frame_equal(support(loaded, few, action).table, same)
+
+
+def test_given_nothing_that_changes_then_there_is_nothing_to_tell(model, cohort):
+    assert support(model, cohort, do(a=lambda a: a)).table.shape == (900, 0)
+    assert list(support(model, cohort, do(a="p"), hold=["C", "D"]).table.columns) == []
+    with pytest.raises(InterventionError, match="'Z'"):
+        support(model, cohort, {"Z": 1})

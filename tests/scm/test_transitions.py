@@ -1,0 +1,142 @@
+"""Transitions between levels: closed forms against simulation, enumeration and one another."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from causalcxr.graph import Variable
+from causalcxr.mechanisms.couplings import COUPLINGS as EQUATIONS
+from causalcxr.mechanisms.discrete import DiscreteMechanism
+from causalcxr.mechanisms.transport import heights
+from causalcxr.common.random_numbers import Draws
+from causalcxr.scm.questions.coupling_transitions import (
+    COUPLINGS,
+    extreme_mean,
+    gumbel,
+    monotone,
+    transport,
+    upper_bounds,
+)
+
+P, Q = [0.6, 0.3, 0.1], [0.3, 0.3, 0.4]
+
+
+def column(values):
+    return torch.tensor(values, dtype=torch.float64)[None]
+
+
+def table(coupling, p, q):
+    """All transitions of a law, (K, K): a row a factual level."""
+    k = len(p)
+    laws = (column(law).expand(k, -1) for law in (p, q))
+    return COUPLINGS[coupling](*laws, torch.arange(k))
+
+
+@st.composite
+def laws(draw):
+    k = draw(st.integers(2, 6))
+    weights = st.lists(st.floats(1e-3, 1.0), min_size=k, max_size=k)
+    return tuple([w / sum(ws) for w in ws] for ws in (draw(weights), draw(weights)))
+
+
+@pytest.mark.parametrize(
+    ("coupling", "expected"),
+    [("monotone", 0.0), ("gumbel", 3 / 13), ("ot", 0.2241), ("independent", 0.24)],
+)
+def test_given_three_levels_then_the_jump_over_one_is_the_known_figure(coupling, expected):
+    assert 0.6 * table(coupling, P, Q)[0, 2].item() == pytest.approx(expected, abs=5e-4)
+
+
+@pytest.mark.parametrize("coupling", ["monotone", "gumbel", "ot"])
+def test_given_a_binary_then_the_negative_flips_as_often_as_it_must(coupling):
+    assert table(coupling, [0.8, 0.2], [0.5, 0.5])[0, 1].item() == pytest.approx(0.375)
+    assert table(coupling, [0.5, 0.5], [0.8, 0.2])[1, 0].item() == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("coupling", ["monotone", "gumbel", "independent"])
+@pytest.mark.parametrize("level", range(4))
+def test_given_a_million_draws_of_the_equation_then_they_move_as_the_closed_form(coupling, level):
+    p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 250_000
+    variable = Variable("X", "ordinal", levels=tuple("abcd"))
+    mechanism = DiscreteMechanism(variable, [], coupling=coupling)
+    before, after = (EQUATIONS[coupling](mechanism, column(law).log()) for law in (p, q))
+    draws = Draws(np.arange(n, dtype=np.uint64), seed=level, stream="X")
+    x = torch.full((n,), float(level), dtype=torch.float64)
+    if coupling == "independent":  # the one coupling that has to see that the parents differ
+        before.parents, after.parents = {"a": 0 * x}, {"a": 0 * x + 1}
+    twin = after.predict(before.abduct(x, draws))
+    seen = torch.bincount(twin.long(), minlength=4) / n
+    # Four standard errors, and the margin that abduction keeps from the edges of a cell.
+    assert (seen - table(coupling, p, q)[level]).abs().max().item() < 4 * 0.5 / n**0.5 + 1e-5
+
+
+def test_given_a_million_winners_of_two_transports_then_they_move_as_the_quadrature():
+    p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 1_000_000
+    before, after = (heights(column(law).log())[0].numpy() for law in (p, q))
+    u = np.random.default_rng(0).standard_normal((n, 4))
+    pairs = (u + before).argmax(1) * 4 + (u + after).argmax(1)
+    seen = np.bincount(pairs, minlength=16).reshape(4, 4) / n
+    joint = column(p).T.numpy() * table("ot", p, q).numpy()
+    assert np.abs(seen - joint).max() < 4 * 0.5 / n**0.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(laws())
+def test_given_any_two_laws_then_each_coupling_has_them_as_its_margins(pair):
+    p, q = pair
+    for coupling in COUPLINGS:
+        moves = table(coupling, p, q)
+        joint = torch.tensor(p, dtype=torch.float64)[:, None] * moves
+        assert moves.min().item() >= 0
+        assert moves.sum(1).tolist() == pytest.approx([1.0] * len(p), abs=1e-12)
+        assert joint.sum(0).tolist() == pytest.approx(q, abs=1e-8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(laws())
+def test_given_any_two_laws_then_every_coupling_keeps_the_bounds_of_frechet_and_hoeffding(pair):
+    p, q = (torch.tensor(law, dtype=torch.float64) for law in pair)
+    k = len(p)
+    bound = upper_bounds(p[None].expand(k, -1), q[None].expand(k, -1), torch.arange(k))
+    lower = (p[:, None] + q[None] - 1).clamp(min=0) / p[:, None]
+    each = torch.eye(k, dtype=torch.float64)
+    for j in range(k):
+        least = extreme_mean(bound, each[j], largest=False)
+        most = extreme_mean(bound, each[j], largest=True)
+        assert least.tolist() == pytest.approx(lower[:, j].tolist(), abs=1e-9)
+        assert most.tolist() == pytest.approx(bound[:, j].tolist(), abs=1e-12)
+        for coupling in COUPLINGS:
+            moves = table(coupling, *pair)[:, j]
+            assert (moves >= least - 1e-9).all()
+            assert (moves <= most + 1e-9).all()
+
+
+def test_given_the_linear_programme_of_all_couplings_then_the_extreme_mean_is_its_optimum():
+    """The row of a coupling can be any law below the bounds: checked over all joint tables."""
+    value, k = np.array([0.2, 0.9, 0.5]), 1
+    margins = [np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))]
+    cost = np.zeros(9)
+    cost[3 * k : 3 * k + 3] = value / P[k]
+    bound = upper_bounds(column(P), column(Q), torch.tensor([k]))
+    for sign, largest in ((1, False), (-1, True)):
+        best = linprog(sign * cost, A_eq=np.vstack(margins), b_eq=[*P, *Q])
+        found = extreme_mean(bound, torch.from_numpy(value), largest=largest).item()
+        assert found == pytest.approx(sign * best.fun, abs=1e-9)
+
+
+def test_given_equal_laws_then_nothing_moves_but_under_independence():
+    assert torch.allclose(table("monotone", P, P), torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(table("gumbel", P, P), torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(table("ot", P, P), torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(table("independent", P, P), column(P).expand(3, -1))
+
+
+def test_given_levels_next_to_impossible_then_probabilities_stay_finite():
+    p, q = [1 - 3e-6, 1e-6, 1e-6, 1e-6], [1e-6, 1e-6, 1e-6, 1 - 3e-6]
+    for closed in (monotone, gumbel, transport):
+        moves = closed(column(p).expand(4, -1), column(q).expand(4, -1), torch.arange(4))
+        assert moves.isfinite().all()
+        assert moves[0, 3].item() == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,114 @@
+"""Planted bias: a large sample, and doing the cause, show what the equations promise."""
+
+import numpy as np
+import pytest
+
+from causalcxr import do
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.graph import Graph
+from causalcxr.sources.phantom import World, planted_effects, truth
+from causalcxr.sources.phantom.population import COLUMNS
+from causalcxr.sources.phantom.tables import PATHOLOGIES
+
+CXR7 = Graph.load("cxr7")
+MANY = 100_000
+
+PLANTED = [
+    World(confounding=0.3, shortcut=0.4),
+    World("cxr7-acquisition", confounding=0.25, shortcut=0.3, disease="Lung Lesion"),
+]
+
+
+@pytest.fixture(scope="module", params=PLANTED)
+def planted(request):
+    return request.param, Cohort.load("phantom", n=2 * MANY, seed=12, size=32, world=request.param)
+
+
+def difference(chance, present):
+    return chance[present].mean() - chance[~present].mean()
+
+
+def test_given_planted_arrows_then_a_large_sample_shows_what_is_promised(planted):
+    world, cohort = planted
+    columns, effects = cohort.columns(CXR7), planted_effects(world)
+    ill = columns["No Finding"] == 0
+    found = difference(columns["View"] == 0, ill)
+    assert found == pytest.approx(effects.loc["confounding", "observed"], abs=0.01)
+    sick = columns[world.disease] == 1
+    found = difference(columns["Support Devices"], sick)
+    assert found == pytest.approx(effects.loc["shortcut", "observed"], abs=0.025)
+
+
+def test_given_planted_arrows_then_doing_the_cause_has_the_causal_effect(planted):
+    world, cohort = planted
+    effects = planted_effects(world)
+
+    def chances(cause, child, position):
+        for level in "NP":
+            twin = truth(cohort, do({cause: level})).images.columns
+            yield (twin[child] == position).mean()
+
+    ill, well = chances("No Finding", "View", 0)
+    assert ill - well == pytest.approx(world.confounding, abs=0.005)
+    assert ill - well == pytest.approx(effects.loc["confounding", "causal"], abs=0.005)
+    without, with_ = chances(world.disease, "Support Devices", 1)
+    assert with_ - without == pytest.approx(effects.loc["shortcut", "causal"], abs=0.005)
+
+
+def test_given_planted_arrows_then_their_sizes_are_the_knobs_and_the_marginals_stay(planted):
+    world, cohort = planted
+    sizes = planted_effects(world)["planted"]
+    assert sizes["confounding"] == pytest.approx(world.confounding, abs=0.002)
+    assert sizes["shortcut"] == pytest.approx(world.shortcut, abs=0.002)
+    columns, usual = (
+        cohort.columns(CXR7),
+        Cohort.load("phantom", n=MANY, seed=3, graph=world.graph).columns(CXR7),
+    )
+    assert columns["Support Devices"].mean() == pytest.approx(
+        usual["Support Devices"].mean(), rel=0.04
+    )
+    for k in range(3):
+        assert (columns["View"] == k).mean() == pytest.approx(
+            (usual["View"] == k).mean(), rel=0.03
+        )
+
+
+def test_given_nothing_planted_then_nothing_is_and_a_cause_in_the_graph_stays():
+    effects = planted_effects(World())
+    assert effects["planted"].tolist() == [0, 0, 0]
+    assert effects.loc["shortcut", "causal"] > 0.3  # drains follow a pneumothorax
+    assert abs(effects.loc["confounding", "observed"]) < 0.01
+
+
+def test_given_underdiagnosis_then_the_group_s_labels_miss_and_the_films_do_not():
+    group = {"sex": "F", "Race": "Black"}
+    world = World(underdiagnosis=0.4, group=group)
+    cohort = Cohort.load("phantom", n=MANY, seed=1, size=32, world=world)
+    labels, true = cohort.columns(CXR7), cohort.images.columns
+    member = (true["Sex"] == 0) & (true["Race"] == 1)
+    for name in PATHOLOGIES:
+        assert np.array_equal(labels[name][~member], true[name][~member])
+        assert (labels[name] <= true[name]).all()
+    ill = np.concatenate([labels[n][member & (true[n] == 1)] for n in PATHOLOGIES])
+    assert 1 - ill.mean() == pytest.approx(0.4, abs=0.02)
+    assert planted_effects(world).loc["underdiagnosis", "planted"] == 0.4
+    assert np.array_equal(labels["Support Devices"], true["Support Devices"])
+    assert (labels["No Finding"] >= true["No Finding"]).all()
+    assert labels["No Finding"].mean() > true["No Finding"].mean() + 0.003
+    plain = Cohort.load("phantom", n=MANY, seed=1, size=32)
+    assert all(np.array_equal(true[n], plain.images.columns[n]) for n in COLUMNS)
+
+
+def test_given_another_sex_then_the_twin_s_labels_are_those_of_that_sex():
+    cohort = Cohort.load("phantom", n=5000, seed=1, underdiagnosis=50)
+    men = truth(cohort, do(sex="M"))
+    columns, true = men.columns(CXR7), men.images.columns
+    assert all(np.array_equal(columns[name], true[name]) for name in COLUMNS)
+
+
+def test_given_more_than_there_is_room_for_then_the_most_is_told():
+    with pytest.raises(CohortError, match=r"confounding=0.99, but there is room for 0\.\d+"):
+        planted_effects(World(confounding=0.99))
+    with pytest.raises(CohortError, match=r"shortcut=0.9, but there is room for 0\.\d+"):
+        Cohort.load("phantom", n=2, shortcut=90)

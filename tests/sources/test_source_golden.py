@@ -1,0 +1,291 @@
+"""Each published format, with its traps, becomes the very rows that were worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from published import MAKERS, PLUS, write
+
+from causalcxr import sources
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.graph import Graph
+from causalcxr.sources.policy import CXR7, FINDINGS, Policy
+
+WRITTEN = Policy(unlisted="U", implied="leave")
+
+# View, Sex, Age, Race, then the findings in the order of `FINDINGS` (1 P, 0 N, ? uncertain, . not
+# known) as they are written, and as the default policy has them; then the split.
+GOLDEN = {
+    "mimic": """
+        PA      F 52 White ............10  00000000000010 train
+        LATERAL F 52 White ............10  00000000000010 train
+        AP      M 86 -     ...?.1..1.....  ...?.1..1...0. val
+        AP      - -  -     ..............  .............. train
+        -       F 96 -     1.........0...  1.........0.0. test
+        -       F 96 -     ..............  .............. test""",
+    "chexpert": """
+        AP      F 68 White ............11  00000000000011 train
+        PA      F 87 Asian .0...1.?......  .0...1.?....0. train
+        LATERAL F 87 Asian .0...1.?......  .0...1.?....0. train
+        -       M 90 -     ...1..........  ...1........0. train
+        -       - -  -     ..........?...  ..........?... train
+        AP      M 73 Black 00010000000000  00010000000000 val""",
+    "chexpert_plus": """
+        AP      M 54 White .?.1....0.....  .?.1....0...0. train
+        LATERAL M 54 White .?.1....0.....  .?.1....0...0. train
+        PA      F 90 Asian ............1.  0000000000001. train
+        AP      - 61 -     .............1  .............1 val""",
+    "padchest": """
+        PA      F 84 -     .1......1.....  01000000100000 -
+        LATERAL F 84 -     ........1.....  00000000100000 -
+        AP      M 59 -     ............1.  00000000000010 -
+        AP      M 59 -     ..............  00000000000000 -
+        -       - -  -     .....1........  00000100000000 -
+        PA      - 2  -     ..............  .............. -
+        PA      M -  -     ..............  .............. -
+        PA      F 34 -     .......1......  .......1....0. -""",
+    "vindr": """
+        PA      - -  -     .....1........  0000010000000. train
+        PA      - -  -     ............1.  0000000000001. train
+        PA      - -  -     ...........1..  0000000000010. train
+        PA      - -  -     ........1.....  0000000010000. test""",
+    "brax": """
+        PA      M 42 -     ............1.  0000000000001. -
+        LATERAL M 42 -     ............1.  0000000000001. -
+        AP      F 85 -     ...0..?.......  ...0..?....... -
+        LATERAL - 2  -     .....1........  .....1......0. -
+        -       - -  -     ..............  .............. -""",
+    "rexgradient": """
+        PA      F 60 -     ..............  .............. train
+        LATERAL F 60 -     ..............  .............. train
+        AP      M 0  -     ..............  .............. train
+        LATERAL - -  -     ..............  .............. val
+        -       - -  -     ..............  .............. val
+        PA      - -  -     ..............  .............. test""",
+    "cxr7_table": """
+        AP      M 64 White ...1..........  ...1........0. train
+        LATERAL F 3  -     ............1.  0000000000001. test
+        -       - -  -     .....0........  .....0........ val
+        PA      F -  Asian .....0........  .....0........ val""",
+}
+PATIENTS = {"mimic": 4, "chexpert": 5, "chexpert_plus": 3, "padchest": 4, "vindr": 4, "brax": 4,
+            "rexgradient": 4, "cxr7_table": 3}  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path):
+    def make(name, **options):
+        folder = tmp_path / name
+        return MAKERS[name](folder) if not folder.exists() else folder
+
+    return make
+
+
+def worded(harmonised):
+    """Return every row as the golden ones are written, findings apart."""
+    table = harmonised.table
+    short = {"N": "0", "P": "1", "U": "?"}
+
+    def cell(name, k):
+        value = table[name].iloc[k] if name in table else np.nan
+        return "-" if pd.isna(value) else f"{value:g}" if name == "Age" else str(value)
+
+    rows = []
+    for k in range(len(table)):
+        said = "".join(short.get(table[n].iloc[k], ".") if n in table else "." for n in FINDINGS)
+        split = "-" if harmonised.splits is None else harmonised.splits[k]
+        rows.append(([cell(name, k) for name in ("View", "Sex", "Age", "Race")], said, split))
+    return rows
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_given_a_published_format_when_harmonised_then_the_golden_rows_come_out(made, name):
+    golden = [line.split() for line in GOLDEN[name].strip().splitlines()]
+    for policy, column in ((WRITTEN, 4), (Policy(), 5)):
+        found = sources.harmonise(made(name), policy)
+        assert found.source == name
+        assert worded(found) == [(row[:4], row[column], row[6]) for row in golden]
+        assert len(set(found.patients)) == PATIENTS[name]
+        assert found.rows_in == len(golden)
+        assert found.policy == policy.as_dict()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_given_a_published_format_then_the_expert_graph_reads_the_cohort(made, name):
+    cohort = Cohort.load(made(name))
+    columns = cohort.columns(Graph.load("cxr7"))
+    assert not np.isnan(columns["Dataset"]).any()
+    assert cohort.notes
+    assert set(np.unique(columns["Edema"][~np.isnan(columns["Edema"])])) <= {0.0, 1.0}
+
+
+# Where the first record of each data set has its image, as it is published.
+IMAGES = {
+    "mimic": "files/p10/p10000032/s50414267/0aaaaaaa-bbbbbbbb-cccccccc-dddddddd-eeeeeeee.jpg",
+    "chexpert": "train/patient00001/study1/view1_frontal.jpg",
+    "chexpert_plus": "PNG/train/patient42142/study5/view1_frontal.png",
+    "padchest": "0/200_x.png",
+    "vindr": "train/a1.dicom",
+    "brax": "Anonymized_DICOMs/id_aa/Study_1/Series_1/image-1.dcm",
+    "rexgradient": "deid_png/GRDN1/pA/studies/1.2.826.pA/series/0.png",
+    "cxr7_table": "images/mimic/1.png",
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_given_an_image_where_it_is_published_then_it_is_found(made, name):
+    folder = made(name)
+    file = write(folder / IMAGES[name], b"not looked into yet")
+    found = sources.harmonise(folder)
+    assert found.images[0] == file
+    assert found.images.available.tolist() == [True] + [False] * (len(found) - 1)
+    assert rule(found, "images").why == f"images: 1 of {len(found)} records have one"
+
+
+def test_given_a_policy_then_a_saved_cohort_says_which(made, tmp_path):
+    cohort = Cohort.load(made("brax"), uncertain="u_ones")
+    saved = Cohort.load(cohort.save(tmp_path / "saved"))
+    assert saved.notes == cohort.notes
+    assert "uncertain=u_ones, blank=raw, unlisted=N" in saved.notes[-1]
+
+
+def rule(harmonised, name):
+    return next(each for each in harmonised.rules if each.name == name)
+
+
+def column(harmonised, name):
+    return [None if pd.isna(v) else v for v in harmonised.table[name]]
+
+
+def test_given_mimic_when_another_labeller_is_asked_for_then_its_table_is_read(made):
+    folder = made("mimic")
+    first = sources.harmonise(folder, WRITTEN)
+    assert column(first, "Fracture")[2] == "P"
+    assert rule(first, "labels-file").why.endswith("mimic-cxr-2.0.0-chexpert.csv.gz")
+    assert column(sources.harmonise(folder, WRITTEN.with_(labels="negbio")), "Fracture")[2] == "U"
+    with pytest.raises(CohortError, match=r"labels='chexpart'.*did you mean 'chexpert'\?"):
+        sources.harmonise(folder, WRITTEN.with_(labels="chexpart"))
+
+
+def test_given_mimic_when_race_rows_disagree_then_the_policy_decides(made):
+    folder = made("mimic")
+    found = sources.harmonise(folder)
+    assert column(found, "Race") == ["White", "White", None, None, None, None]
+    assert rule(found, "race-conflict").rows == 1
+    majority = sources.harmonise(folder, Policy(race_conflict="majority"))
+    assert column(majority, "Race")[2] == "Asian"  # two rows against one
+    assert rule(majority, "race-conflict").rows == 1
+
+
+def test_given_mimic_without_its_hospital_tables_then_age_sex_and_race_are_missing(made):
+    folder = made("mimic")
+    for name in ("patients", "admissions"):
+        (folder / f"mimic-iv/hosp/{name}.csv.gz").unlink()
+    found = sources.harmonise(folder)
+    assert found.table[["Age", "Sex", "Race"]].isna().all().all()
+
+
+def test_given_an_older_release_of_mimic_then_ethnicity_is_the_race(made):
+    folder = made("mimic")
+    write(
+        folder / "mimic-iv/hosp/admissions.csv.gz",
+        "subject_id,hadm_id,ethnicity\n10000032,1,BLACK/AFRICAN AMERICAN\n",
+    )
+    assert column(sources.harmonise(folder), "Race")[0] == "Black"
+
+
+def test_given_guessed_views_then_the_policy_keeps_or_drops_them(made):
+    kept, left = (
+        sources.harmonise(made("mimic"), Policy(views_guessed=choice))
+        for choice in ("keep", "missing")
+    )
+    assert (column(kept, "View")[2], column(left, "View")[2]) == ("AP", None)
+    kept, left = (
+        sources.harmonise(made("padchest"), Policy(views_guessed=choice))
+        for choice in ("keep", "missing")
+    )
+    assert (column(kept, "View")[3], column(left, "View")[3]) == ("AP", None)
+    assert rule(kept, "view-guessed").effect == "noted"
+
+
+def test_given_chexpert_plus_labels_of_empty_sections_then_the_user_is_told(made):
+    found = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels="findings"))
+    assert column(found, "No Finding") == ["P", "P", "P", None]
+    assert "often empty" in rule(found, "labels-caution").why
+    header = "path_to_image," + ",".join(FINDINGS)
+    mine = write(made("chexpert_plus") / "mine.csv", f"{header}\n{PLUS[2]}" + ",0" * 14 + "\n")
+    own = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels=str(mine)))
+    assert column(own, "Edema") == [None, None, "N", None]
+    plain = sources.harmonise(made("chexpert_plus"), WRITTEN)
+    assert column(plain, "No Finding") == [None, None, "P", None]
+    assert "labels-caution" not in [each.name for each in plain.rules]
+    assert plain.table.index.tolist() == PLUS
+
+
+@pytest.mark.parametrize(
+    ("readers", "ill", "lung"),
+    [("majority", "P", "N"), ("any", "P", "P"), ("unanimous", "U", "U")],
+)
+def test_given_three_readers_when_they_disagree_then_the_policy_decides(made, readers, ill, lung):
+    found = sources.harmonise(made("vindr"), Policy(readers=readers))
+    assert column(found, "Pneumothorax")[2] == ill  # two of three
+    assert column(found, "Lung Opacity")[0] == lung  # one of three, as ILD
+    assert column(found, "Fracture")[0] == "P"  # all of them
+    assert rule(found, "readers-disagree").rows == 2
+
+
+def test_given_bins_of_ages_then_the_policy_says_where_in_the_bin(made):
+    ages = {
+        choice: column(sources.harmonise(made("brax"), Policy(age_bins=choice)), "Age")
+        for choice in ("middle", "lower", "missing")
+    }
+    assert ages["middle"] == [42, 42, 85, 2, None]
+    assert ages["lower"] == [40, 40, 85, 0, None]
+    assert ages["missing"] == [None, None, 85, None, None]
+    opened = sources.harmonise(made("brax"), Policy(age_open="missing"))
+    assert column(opened, "Age")[2] is None
+
+
+def test_given_reports_alone_then_labels_are_read_off_them_or_given(made):
+    folder = made("rexgradient")
+    silent = sources.harmonise(folder)
+    assert not set(FINDINGS) & set(silent.table)
+    read = sources.harmonise(folder, WRITTEN.with_(labels="reports"))
+    assert column(read, "Pleural Effusion")[2] == "P"
+    assert column(read, "Pneumonia")[2] == "U"
+    assert column(read, "Pneumothorax")[3] == "N"
+    assert column(read, "Support Devices")[5] == "P"
+    assert column(read, "No Finding")[0] == "P"
+    header = "study," + ",".join(FINDINGS)
+    write(folder / "mine.csv", f"{header}\npB_1" + ",1" * 14 + "\n")
+    given = sources.harmonise(folder, WRITTEN.with_(labels=str(folder / "mine.csv")))
+    assert column(given, "Edema") == [None, None, "P", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("choice", "uncertain", "blank"),
+    [("raw", "U", None), ("u_zeros", "N", "N"), ("u_ones", "P", "P"), ("u_ignore", None, None)],
+)
+def test_given_uncertain_and_blank_labels_then_each_policy_is_what_it_says(
+    made, choice, uncertain, blank
+):
+    found = sources.harmonise(made("chexpert"), WRITTEN.with_(uncertain=choice, blank=choice))
+    assert column(found, "Lung Opacity")[1] == uncertain
+    assert column(found, "Edema")[0] == blank
+    assert column(found, "Edema")[5] == "P"
+    assert column(found, "Cardiomegaly")[1] == "N"
+    assert rule(found, "labels-uncertain").rows == 3
+
+
+def test_given_laterals_when_dropped_then_rows_in_and_out_are_told(made):
+    found = sources.harmonise(made("brax"), Policy(laterals="drop"))
+    assert (found.rows_in, len(found)) == (5, 3)
+    assert rule(found, "lateral-dropped").rows == 2
+    assert len(found.patients) == len(found.images) == 3
+
+
+def test_given_a_third_partys_table_then_zero_is_unknown_and_not_negative(made):
+    found = sources.harmonise(made("cxr7_table"), CXR7)
+    assert column(found, "Edema") == ["P", None, None, None]
+    assert column(found, "Fracture") == [None, None, "N", "N"]
+    assert found.table["Dataset"].tolist() == ["MIMIC-CXR", "PadChest", "BRAX", "BRAX"]

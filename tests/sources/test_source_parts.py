@@ -1,0 +1,250 @@
+"""The parts of a source: tables read strictly, maps with reasons, cohorts combined, an example."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from published import FINDINGS as PUBLISHED
+from published import MAKERS, lines, write
+from report_sentences import SEEN, UNSEEN
+
+from causalcxr import sources
+from causalcxr.cohort import Cohort
+from causalcxr.common.errors import CohortError
+from causalcxr.sources.harmonised import combined
+from causalcxr.sources.label_maps import LabelMap, bundled
+from causalcxr.sources.policy import FINDINGS, UNCERTAIN, N, P
+from causalcxr.sources.races import RACES
+from causalcxr.sources.csv_reader import read_columns
+from causalcxr.sources.report_labels import label_report, label_reports
+from causalcxr.cohort.csv_table import read_cells
+from causalcxr.sources.vindr import read_headers
+
+MAPS = {"nih_labels": 15, "vindr_labels": 29, "padchest_labels": 190}
+
+
+# Reading
+
+
+def test_given_a_table_when_read_by_columns_then_it_is_what_the_strict_reader_reads(tmp_path):
+    rows = [f'{k},"a, ""b""\n{k % 7}",{k % 3},é{k % 5}' for k in range(3_000)]
+    file = write(tmp_path / "x.csv", lines("id,text,few,unicode", *rows))
+    mine, theirs = read_columns(file, ["unicode", "text", "id"], ["absent"]), read_cells(file)
+    assert list(mine) == ["unicode", "text", "id"]
+    for name in mine:
+        assert mine[name].tolist() == theirs[name].tolist()
+    zipped = write(tmp_path / "x.csv.gz", file.read_bytes())
+    assert read_columns(zipped, ["text"]).equals(mine[["text"]])
+
+
+def test_given_more_rows_than_a_block_then_texts_are_put_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("causalcxr.sources.csv_reader._BLOCK", 10)
+    file = write(tmp_path / "x.csv", lines("id,few", *(f"{k},{k // 9}" for k in range(35))))
+    read = read_columns(file, ["id", "few"])
+    assert read["few"].tolist() == [str(k // 9) for k in range(35)]
+    assert read["few"].cat.categories.tolist() == ["0", "1", "2", "3"]
+
+
+# Maps of labels
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_given_a_bundled_map_then_every_line_has_its_reason(name):
+    known = bundled(name)
+    assert len(known.means) >= MAPS[name]
+    assert all(len(reason) > 8 for reason in known.reasons.values())
+    assert "No Finding" in known.findings
+    for word, targets in known.means.items():
+        assert targets
+        assert known.of(known.words[word].upper()) == targets
+
+
+@pytest.mark.parametrize("name", ["mimic_races", "chexpert_races"])
+def test_given_a_map_of_races_then_nobody_has_a_race_by_default(name):
+    known = bundled(name, RACES)
+    met = {target for targets in known.means.values() for target in targets}
+    assert met == {*RACES, "nothing"}
+    for word in ("unknown", "other", ""):
+        assert known.of(word) in (("nothing",), None)
+    assert known.of("martian") is None
+
+
+def test_given_words_then_findings_are_there_and_the_others_not_listed():
+    marks, unknown = bundled("padchest_labels").marks(
+        [["pleural effusion", "kerley lines"], ["normal"], [], ["unchanged"], ["pacemaker"], ["x"]]
+    )
+    assert marks["Pleural Effusion"].tolist() == [1, 4, 3, 3, 4, 3]
+    assert marks["Edema"].tolist() == [1, 4, 3, 3, 4, 3]
+    assert marks["No Finding"].tolist() == [5, 1, 3, 3, 3, 3]
+    assert marks["Support Devices"].tolist() == [4, 4, 3, 3, 1, 3]
+    assert unknown == ["", "", "", "", "", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("source: a\nlabels: {x: {is: Edemma, why: y}}", r"'x': 'Edemma' is no finding; did you"),
+        ("source: a\nlabels: {x: {is: Edema}}", "'x': write .* every line has its reason"),
+        ("source: a\nlabels: []", "`labels` holds no lines"),
+        ("labels: {}", "has `source` and `labels`, nothing else"),
+        ("source: [", r"map\.yaml:1: not valid YAML"),
+        (
+            "source: a\nlabels: {x: {is: Edema, why: y}, x: {is: Edema, why: z}}",
+            "duplicate key 'x'",
+        ),
+    ],
+)
+def test_given_a_map_that_is_none_then_it_is_named(tmp_path, text, message):
+    with pytest.raises(CohortError, match=message) as caught:
+        LabelMap.read(write(tmp_path / "map.yaml", text))
+    assert "\n" not in str(caught.value)
+
+
+# Cohorts combined
+
+
+def test_given_several_sources_when_combined_then_nothing_is_mixed_up(tmp_path):
+    names = ("mimic", "padchest", "vindr", "brax", "rexgradient", "chexpert_plus")
+    parts = [sources.harmonise(MAKERS[name](tmp_path / name)) for name in names]
+    whole = combined(parts)
+    assert len(whole) == sum(map(len, parts)) == whole.rows_in
+    assert whole.table.index.is_unique
+    assert len(set(whole.patients)) == sum(len(set(part.patients)) for part in parts)
+    assert whole.splits[:6].tolist() == parts[0].splits.tolist()
+    assert pd.Series(whole.splits).groupby(whole.patients).nunique().max() == 1
+    assert set(whole.splits) <= {"train", "val", "test"}
+    start = 0
+    for part in parts:
+        block = whole.table.iloc[start : start + len(part)]
+        for name in part.table:
+            mine, theirs = (t[name].astype(object) for t in (block, part.table))
+            assert ((mine.to_numpy() == theirs.to_numpy()) | mine.isna().to_numpy()).all()
+            assert mine.isna().sum() == theirs.isna().sum()
+        start += len(part)
+    assert whole.table["study"].map(type).isin([str, float]).all()
+    again = combined(parts, seed=1)
+    assert (again.splits[:6] == whole.splits[:6]).all()
+    assert {rule.why.split(":")[0] for rule in whole.rules} >= {"MIMIC-CXR", "PadChest", "BRAX"}
+    assert len(whole.cohort()) == len(whole)
+
+
+def test_given_no_published_splits_then_none_are_made_up(tmp_path):
+    parts = [sources.harmonise(MAKERS[name](tmp_path / name)) for name in ("brax", "padchest")]
+    assert combined(parts).splits is None
+    with pytest.raises(CohortError, match="no sources to combine"):
+        combined([])
+
+
+# Cohorts by name, and the example
+
+
+def test_given_a_folder_or_a_name_then_the_source_is_found(tmp_path, monkeypatch):
+    for name, make in MAKERS.items():
+        cohort = Cohort.load(make(tmp_path / name))
+        assert cohort.source == name
+    monkeypatch.setenv("CAUSALCXR_DATA", str(tmp_path))
+    assert Cohort.load("brax", uncertain="u_ones").table["Lung Lesion"].iloc[2] == "P"
+    monkeypatch.delenv("CAUSALCXR_DATA")
+    with pytest.raises(CohortError, match=r"where is brax\? give path"):
+        Cohort.load("brax")
+
+
+def test_given_the_real_hannover_repository_then_the_example_reads_it(data):
+    cohort = Cohort.load(data / "hannover", size=32)
+    assert (len(cohort), cohort.patients.nunique()) == (243, 71)
+    assert cohort.table["Age"].isna().sum() > 200  # redacted
+    assert set(cohort.table["View"].dropna()) == {"AP", "PA"}
+    assert set(cohort.table["Sex"].dropna()) == {"F", "M"}
+    assert cohort.images.available.sum() == 243
+    assert cohort.images[:2].shape == (2, 1, 32, 32)
+    assert not set(FINDINGS) & set(cohort.table)
+
+
+def test_given_the_example_then_it_is_one_file_of_mapping():
+    text = Path(sources.__file__).with_name("hannover.py").read_text()
+    assert len(text.splitlines()) < 60
+    assert "def " not in text
+
+
+def test_given_headers_of_dicom_files_then_sex_and_age_come_from_them(tmp_path):
+    from pydicom.data import get_testdata_file
+
+    folder = MAKERS["vindr"](tmp_path / "vindr")
+    image = folder / "train/a1.dicom"
+    write(image, Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    found = read_headers(folder, ["train/a1.dicom", "train/b2.dicom", "../x/c3.dicom"])
+    assert found.to_numpy().tolist()[0][:2] == ["a1", "O"]
+    assert found["PatientSex"].tolist() == ["O", "", ""]
+    write(
+        folder / "dicom_headers.csv",
+        lines("image_id,PatientSex,PatientAge", "a1,M,063Y", "d4,F,000Y", "zz,F,010Y"),
+    )
+    read = sources.harmonise(folder)
+    assert read.table["Sex"].astype(object).where(read.table["Sex"].notna(), None).tolist() == [
+        "M", None, None, "F",
+    ]  # fmt: skip
+    assert np.array_equal(read.table["Age"], [63, np.nan, np.nan, np.nan], equal_nan=True)
+
+
+# Labels read off reports
+
+_SIGN = {P: "+", N: "-", UNCERTAIN: "?"}
+
+
+def said(text):
+    found = label_report(text).items()
+    return {name: _SIGN[m] for name, m in found if m in _SIGN and name != "No Finding"}
+
+
+def test_given_sentences_that_the_rules_were_made_with_then_all_are_right():
+    assert [text for text, wanted in SEEN if said(text) != wanted] == []
+
+
+def test_given_other_sentences_then_nine_in_ten_are_right():
+    right = [said(text) == wanted for text, wanted in UNSEEN]
+    assert np.mean(right) >= 0.9
+
+
+def test_given_reports_then_no_finding_is_what_is_left():
+    reports = np.array(["The lungs are clear.", "Edema.", "Possible edema.", ""], dtype=object)
+    marks = label_reports([reports, np.array(["", "No edema.", "", ""], dtype=object)])
+    assert marks["No Finding"].tolist() == [P, 3, 3, 3]
+    assert marks["Edema"].tolist() == [3, P, UNCERTAIN, 3]
+
+
+def test_given_many_reports_alike_then_each_is_read_once():
+    text = "Small left pleural effusion. No pneumothorax. Possible pneumonia. " * 3
+    start = time.process_time()
+    label_reports([np.full(200_000, text, dtype=object)])
+    assert time.process_time() - start < 2
+
+
+def test_given_a_report_of_any_length_then_the_rules_take_linear_time():
+    start = time.process_time()
+    label_report("no possible likely " * 3_000 + "effusion")
+    label_report("effusion " * 3_000)
+    assert time.process_time() - start < 5
+
+
+def test_given_the_fixtures_then_their_findings_are_the_fourteen():
+    assert sorted(PUBLISHED) == sorted(FINDINGS)
+
+
+@given(text=st.text(max_size=120))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@example(text="source: a\nlabels: " + "[" * 500)
+@example(text="source: a\nlabels: {x: {is: {}, why: y}}")
+@example(text="source: a\nlabels: {x: {is: [], why: y}}")
+@example(text="source: &a [*a]\nlabels: {? [1] : 2}")
+@example(text="source: !!python/object:os.system x\nlabels: {x: 1}")
+def test_given_any_text_when_read_as_a_map_then_a_map_or_a_named_error(tmp_path, text):
+    file = tmp_path / "map.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        LabelMap.read(file)
+    except CohortError as error:
+        assert "\n" not in str(error)  # noqa: PT017

@@ -1,0 +1,166 @@
+"""Batches for torch: every record once, the same order anywhere, taken up again in the middle."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from causalcxr import Cohort, Graph
+from causalcxr.common.errors import CohortError
+from causalcxr.sources.store.loading import Batches, CohortDataset, Order
+from causalcxr.sources.store.writing import write
+
+GRAPH = Graph.parse("variables: {Age: {type: continuous}, Sex: {type: binary, levels: [F, M]}}")
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    films = np.random.default_rng(0).integers(0, 65536, (23, 8, 8), dtype=np.uint16)
+    table = pd.DataFrame({"Age": np.arange(23.0), "Sex": ["F", "M"] * 11 + [None]})
+    return Cohort(table, films)
+
+
+@pytest.fixture(scope="module")
+def stored(cohort, tmp_path_factory) -> Cohort:
+    pytest.importorskip("pyarrow")
+    folder = write(cohort, tmp_path_factory.mktemp("loading") / "store", shard=0.001)
+    return Cohort.load(folder)
+
+
+def rows_of(batches) -> list[list[int]]:
+    return [batch["row"].tolist() for batch in batches]
+
+
+@given(
+    n=st.integers(1, 60),
+    batch=st.integers(1, 7),
+    ranks=st.integers(1, 5),
+    seed=st.integers(0, 3),
+    shuffle=st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_given_any_ranks_then_each_record_comes_exactly_once_and_lengths_are_told(
+    n, batch, ranks, seed, shuffle
+):
+    options = {"ranks": ranks, "seed": seed, "shuffle": shuffle}
+    orders = [Order(n, batch, rank=k, whole=False, **options) for k in range(ranks)]
+    given_rows = [list(order) for order in orders]
+    assert [len(order) for order in orders] == [len(rows) for rows in given_rows]
+    assert sorted(row for rows in given_rows for part in rows for row in part) == list(range(n))
+    if n >= batch * ranks:
+        whole = [list(Order(n, batch, rank=k, **options)) for k in range(ranks)]
+        assert {len(rows) for rows in whole} == {n // (batch * ranks)}
+        assert {len(part) for rows in whole for part in rows} == {batch}
+        together = [row for rows in whole for part in rows for row in part]
+        assert len(set(together)) == len(together)
+
+
+@given(
+    n=st.integers(12, 60), first=st.integers(1, 4), then=st.integers(1, 4), steps=st.integers(0, 3)
+)
+@settings(max_examples=50, deadline=None)
+def test_given_a_run_that_goes_on_with_other_ranks_then_no_record_comes_twice_or_never(
+    n, first, then, steps
+):
+    before = [Order(n, 1, rank=k, ranks=first, seed=4, whole=False) for k in range(first)]
+    seen = [row for order in before for part in list(order)[:steps] for row in part]
+    after = [Order(n, 2, rank=k, ranks=then, seed=4, whole=False) for k in range(then)]
+    for order in after:
+        order.done = min(n, steps * first)
+    seen += [row for order in after for part in order for row in part]
+    assert sorted(seen) == list(range(n))
+
+
+def test_given_seeds_and_epochs_then_orders_differ_and_each_is_the_same_again():
+    orders = {}
+    for seed in range(3):
+        for epoch in range(3):
+            order = Order(50, 5, seed=seed)
+            order.epoch = epoch
+            rows = tuple(map(tuple, order))
+            orders[seed, epoch] = rows
+            assert rows == tuple(map(tuple, order))
+    assert len(set(orders.values())) == 9
+    assert list(Order(6, 2, shuffle=False)) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_given_an_order_then_it_is_the_same_in_another_python():
+    code = "from causalcxr.sources.store.loading import Order; print(list(Order(20, 4, seed=7)))"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(there.stdout) == list(Order(20, 4, seed=7))
+
+
+def test_given_a_store_then_batches_hold_images_and_variables_as_the_cohort_has_them(
+    stored, cohort
+):
+    columns = cohort.columns(GRAPH)
+    batches = Batches(stored, 5, graph=GRAPH, seed=1)
+    for batch in batches:
+        rows = batch["row"].numpy()
+        assert batch["image"].dtype == torch.float32
+        assert (batch["image"].numpy() == cohort.images[rows]).all()
+        for name, column in columns.items():
+            assert np.array_equal(batch[name].numpy(), column[rows], equal_nan=True)
+    assert len(rows_of(batches)) == 4
+
+
+def test_given_readers_then_the_batches_are_those_of_none_and_torch_s_seed_is_untouched(stored):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    with_readers = Batches(stored, 4, readers=2, seed=1)
+    found = [rows_of(with_readers) for _ in range(2)]
+    assert torch.rand(1) == expected
+    alone = Batches(stored, 4, seed=1)
+    assert found == [rows_of(alone) for _ in range(2)]
+    assert found[0] != found[1]
+
+
+def test_given_a_store_at_an_address_then_readers_give_the_same_batches(stored):
+    folder = str(Path(stored.origin).parent)
+    distant = Cohort.load(f"file://{folder}")
+    assert distant.images.remote
+    assert not stored.images.remote
+    found = Batches(distant, 6, readers=1, seed=5)
+    expected = list(Batches(stored, 6, seed=5))
+    for one, two in zip(found, expected, strict=True):
+        assert torch.equal(one["image"], two["image"])
+        assert torch.equal(one["row"], two["row"])
+
+
+@pytest.mark.parametrize("readers", [0, 2])
+def test_given_a_run_that_stops_in_an_epoch_then_it_goes_on_with_the_next_batch(stored, readers):
+    expected = Batches(stored, 3, seed=2)
+    whole = [rows_of(expected) for _ in range(2)]
+    first = Batches(stored, 3, seed=2, readers=readers)
+    seen = []
+    for batch in first:
+        seen.append(batch["row"].tolist())
+        if len(seen) == 4:
+            break
+    state = json.loads(json.dumps(first.state_dict()))
+    assert state == {"n": 23, "seed": 2, "epoch": 0, "done": 12}
+    second = Batches(stored, 3, seed=2, readers=readers)
+    second.load_state_dict(state)
+    assert len(second) == 3
+    seen += rows_of(second)
+    assert seen == whole[0]
+    assert rows_of(second) == whole[1]
+
+
+def test_given_what_cannot_be_then_one_line(stored, cohort):
+    with pytest.raises(CohortError, match="not every record has an image"):
+        CohortDataset(cohort.with_images(None))
+    with pytest.raises(CohortError, match="rank 2 of 2"):
+        Order(9, 1, rank=2, ranks=2)
+    with pytest.raises(CohortError, match="9 records do not fill a batch of 5 on 2 ranks"):
+        Order(9, 5, ranks=2)
+    with pytest.raises(CohortError, match="batches: seed is 1, of the run to go on with it was 2"):
+        Batches(stored, 2, seed=1).load_state_dict(Batches(stored, 2, seed=2).state_dict())
