@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.transformer import RadiTConfig
-from causalcxr.graph.variables import Variable
 
 __all__ = ["DiffusersDiT", "PlainDiT"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from causalcxr import Cohort, Graph, do
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.interventions import Intervention, Shift
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import image_equation
-from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import adopt_weights, resolve
 

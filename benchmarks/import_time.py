@@ -19,7 +19,8 @@ CODE = {
     "import causalcxr": "import causalcxr",
     "a graph": "import causalcxr; causalcxr.Graph.load('cxr7')",
     "a model": "import causalcxr; causalcxr.SCM",
-    "causalcxr --help": "from causalcxr.apps.cli.main import app; from causalcxr.apps.cli.command import guarded; "
+    "causalcxr --help": "from causalcxr.apps.cli.main import app; "
+    "from causalcxr.apps.cli.command import guarded; "
     "guarded(app, ['--help'])",
 }
 

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import Row, stopwatch
 from benchmarks._classifier import Answers, Reader, train_reader
 from causalcxr import SCM, Cohort, Graph
-from causalcxr.mechanisms import Equation
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.mechanisms import Equation
 from causalcxr.scm.prediction import bind
 
 __all__ = ["main"]

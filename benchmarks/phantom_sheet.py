@@ -23,9 +23,9 @@ from matplotlib.patheffects import withStroke
 from benchmarks import Row
 from benchmarks.fit_nih import data_folder
 from causalcxr import Cohort, do
-from causalcxr.images.contact_sheet import MARK
-from causalcxr.common.files import atomic_write
 from causalcxr.common.figure import Page
+from causalcxr.common.files import atomic_write
+from causalcxr.images.contact_sheet import MARK
 from causalcxr.sources.phantom import truth
 from causalcxr.sources.phantom.tables import FINDINGS
 

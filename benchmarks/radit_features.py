@@ -21,8 +21,8 @@ from benchmarks._twins import GRAPH
 from causalcxr import Cohort
 from causalcxr.common.files import atomic_write
 from causalcxr.common.progress import progress
-from causalcxr.radit.features import Features, save_features
 from causalcxr.common.tensors import sha256
+from causalcxr.radit.features import Features, save_features
 
 __all__ = ["main"]
 

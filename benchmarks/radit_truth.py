@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks import Row
 from benchmarks._twins import ACTIONS, bound, chance, films, network, reached, wrong
 from causalcxr import Cohort
-from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.graph.interventions import Intervention
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.radit.transformer import RadiT
 from causalcxr.sources.phantom import truth

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import Row
-from causalcxr.metrics.agreement import cohen_kappa
 from causalcxr.apps.study.intervals import clopper_pearson
 from causalcxr.apps.study.making import drawn_reader
 from causalcxr.apps.study.plan import Plan, Trial
 from causalcxr.apps.study.responses import responses
 from causalcxr.apps.study.simulate import Simulated, simulate
+from causalcxr.metrics.agreement import cohen_kappa
 
 __all__ = ["PAPER", "drawn", "main"]
 

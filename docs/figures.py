@@ -20,9 +20,9 @@ from scipy.stats import norm
 
 import causalcxr as cx
 from causalcxr import Cohort, Shift, do
+from causalcxr.common.figure import Page
 from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.cells import push_cell
-from causalcxr.common.figure import Page
 from causalcxr.scm.posterior import complete_observed
 from causalcxr.scm.questions.coupling_transitions import COUPLINGS
 

@@ -11,8 +11,8 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from causalcxr import Variable
-from causalcxr.mechanisms.discrete import DiscreteMechanism, MonotoneEquation
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.discrete import DiscreteMechanism, MonotoneEquation
 
 __all__ = ["WAYS", "measured"]
 

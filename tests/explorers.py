@@ -31,8 +31,8 @@ variables:
                       solver_steps: 4}}}}
 """
 COMMAND = (
-    "import sys, typer; from causalcxr.apps.cli.app_commands import explore; from causalcxr.command import "
-    "guarded; app = typer.Typer(); app.command()(explore); "
+    "import sys, typer; from causalcxr.apps.cli.app_commands import explore; "
+    "from causalcxr.apps.cli.command import guarded; app = typer.Typer(); app.command()(explore); "
     "sys.exit(guarded(app, sys.argv[1:], name='app'))"
 )
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Variable
-from causalcxr.scm.fitting import Fitted
-from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms import Equation, Mechanism
+from causalcxr.scm.fitting import Fitted
 from causalcxr.scm.support import count_support
 
 Law = Callable[..., Tensor]

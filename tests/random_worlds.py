@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable
-from causalcxr.scm.fitting import Fitted
 from causalcxr.mechanisms import Mechanism, build
+from causalcxr.scm.fitting import Fitted
 from causalcxr.scm.support import count_support
 
 FLOW = {"kind": "flow", "hidden": 6, "bins": 4}

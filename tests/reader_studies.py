@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort import Cohort
 from causalcxr.apps.study.making import drawn_reader, make_study
 from causalcxr.apps.study.plan import Plan, Trial
 from causalcxr.apps.study.simulate import Simulated
+from causalcxr.cohort import Cohort
 
 COMMAND = (
-    "import sys; from causalcxr.apps.cli.study_commands import app; from causalcxr.apps.cli.command import guarded; "
+    "import sys; from causalcxr.apps.cli.study_commands import app; "
+    "from causalcxr.apps.cli.command import guarded; "
     "sys.exit(guarded(app, sys.argv[1:], name='study'))"
 )
 PAPER = [

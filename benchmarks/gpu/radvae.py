@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from causalcxr.apps.training.vae_config import VAEConfig
+from causalcxr.apps.training.vae_job import train_autoencoder
 from causalcxr.cohort import Cohort
 from causalcxr.common.files import atomic_write
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.vae_quality import quality
 from causalcxr.radit.vae_weights import load_codec
-from causalcxr.apps.training.vae_config import VAEConfig
-from causalcxr.apps.training.vae_job import train_autoencoder
 
 
 def asked(out: Path, tiny: bool) -> VAEConfig:

@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 
 from causalcxr.common.files import atomic_write
-from causalcxr.graph import Graph
-from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.graph import Graph
+from causalcxr.graph.variables import Variable
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.graph.variables import Variable
 
 # Size, side, channels: pixels at 64 and 128, and latents of 512 pixels.
 CASES = [

@@ -22,8 +22,8 @@ from benchmarks.morpho.models import Model, image_model, table_model
 from benchmarks.morpho.questions import Question, questions
 from benchmarks.morpho.world import load
 from benchmarks.peers.editing import Edit
-from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.common.files import atomic_write
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import l1, mean_interval, truth_errors
 from causalcxr.metrics.axioms import composition_errors
 

@@ -25,10 +25,10 @@ from scipy.stats import gamma
 from benchmarks.morpho.strokes import NUMBERS, SIDE, digit_lines, drawn
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError
-from causalcxr.graph import Graph
-from causalcxr.images.images import Images, Rows
-from causalcxr.graph.interventions import Intervention
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.graph import Graph
+from causalcxr.graph.interventions import Intervention
+from causalcxr.images.images import Images, Rows
 
 __all__ = ["GRAPH", "StrokeImages", "intensities", "load", "solved", "truth"]
 

@@ -18,8 +18,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.radit.flow import hide_some
 
 __all__ = ["DDIMEquation", "noise_loss"]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from causalcxr.mechanisms.base import Equation
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.base import Equation
 
 __all__ = ["Edit", "edits"]
 

@@ -14,13 +14,13 @@ from benchmarks.peers.ddim import DDIMEquation, noise_loss
 from benchmarks.peers.training import Loss, kept_at, trained
 from benchmarks.peers.unet import UNet
 from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
+from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.graph.variables import Variable
 
 __all__ = ["FAMILIES", "Family", "few_at_once", "learned", "snapshot", "solving", "weights_of"]
 

@@ -18,13 +18,13 @@ from benchmarks.peers.editing import Edit, edits
 from benchmarks.peers.models import Model, parents_of
 from causalcxr import Cohort
 from causalcxr.audit.reader import AttributeReader
-from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.common.files import atomic_write
+from causalcxr.common.tensors import sha256
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, identity_kept, kernel, l1, truth_errors
 from causalcxr.metrics.axioms import composition_errors, output_change, reversibility_errors
 from causalcxr.radit.features import load_features
 from causalcxr.sources.phantom import truth
-from causalcxr.common.tensors import sha256
 
 __all__ = ["Judge", "Question", "pictured"]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from benchmarks._twins import GRAPH
 from benchmarks.peers.families import FAMILIES, learned, snapshot, solving
 from causalcxr import Cohort
+from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.mechanisms.image_equation import ImageEquation
-from causalcxr.common.random_numbers import Draws
 from causalcxr.radit.transformer import RadiTConfig
 
 __all__ = ["MINUTES", "WAYS", "Anew", "Model", "Way", "model", "parents_of", "trained_by"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from causalcxr.common.files import atomic_write
-from causalcxr.mechanisms.base import Columns
 from causalcxr.common.progress import progress
+from causalcxr.mechanisms.base import Columns
 
 __all__ = ["SHARES", "Loss", "kept_at", "steps", "trained"]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.transformer import RadiTConfig
-from causalcxr.graph.variables import Variable
 
 __all__ = ["UNet"]
 

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, interpolate
 
-from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.common.random_numbers import Draws
+from causalcxr.graph.variables import Variable
+from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.transformer import RadiTConfig
-from causalcxr.graph.variables import Variable
 
 __all__ = ["HVAE", "HVAEEquation", "elbo_loss"]
 

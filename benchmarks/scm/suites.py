@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from causalcxr import Graph
-from causalcxr.graph import Variable
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.graph import Variable
 
 __all__ = ["SUITES", "Node", "Suite", "mixed"]
 

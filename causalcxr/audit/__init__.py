@@ -37,7 +37,7 @@ _HOMES = {
     "audit_pairs": "auditing",
     "demographics": "shifts",
     "image_features": "reader",
-    "make_pairs": "pairs",
+    "make_pairs": "making_pairs",
     "prevalence": "shifts",
     "severity": "shifts",
     "stress": "stressing",

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.gates import Gates
 from causalcxr.audit.groups import find_groups
 from causalcxr.audit.hypotheses import hypotheses
 from causalcxr.audit.individual import EffectFrame, effect_table, flip_matrix, flip_table
+from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.named import by_names, described, label_of
 from causalcxr.audit.observed import Observed, observe
 from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.result import Audit
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
-from causalcxr.graph.graph import Graph
 from causalcxr.common.versions import versions
+from causalcxr.graph.arguments import Action, action_of, check_options, names_of
+from causalcxr.graph.graph import Graph
 from causalcxr.scm.scm import SCM
 
 __all__ = ["audit", "audit_pairs", "validated"]

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from causalcxr.common.alignment import in_order, rows_by_id
 from causalcxr.audit.draws import Draws
 from causalcxr.audit.groups import Groups
 from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
 from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
-from causalcxr.common.errors import CausalCXRError
 from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.alignment import in_order, rows_by_id
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.common.progress import Progress
 
 __all__ = ["Validation", "bootstrap", "patient_counts"]

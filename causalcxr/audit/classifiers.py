@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import aligned
-from causalcxr.graph.arguments import names_of
 from causalcxr.audit.classifier import Classifier, checked_scores
 from causalcxr.audit.outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.alignment import aligned
 from causalcxr.common.errors import ClassifierError, nearest
-from causalcxr.images.images import resized
 from causalcxr.common.progress import progress
+from causalcxr.graph.arguments import names_of
+from causalcxr.images.images import resized
 
 __all__ = [
     "Classifier",

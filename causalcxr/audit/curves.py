@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.tallies import Ranked
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["bin_edges", "quantile_edges", "reliability", "roc_curve"]

@@ -7,11 +7,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import read_labels
 from causalcxr.audit.levels import AGE_EDGES, UNKNOWN, levels_of
-from causalcxr.common.errors import CausalCXRError, nearest
 from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = [
     "AGE_EDGES",

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio, read_labels, read_scores
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
 __all__ = [

@@ -6,10 +6,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.curves import bin_edges, quantile_edges, reliability, roc_curve
 from causalcxr.audit.tallies import Ranked, Tally
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = [

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import actions_of
 from causalcxr.audit.gates import changed_by
+from causalcxr.audit.model_evaluation_result import Evaluation
 from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.cohort.columns import decode
 from causalcxr.common.errors import AuditError, CohortError
-from causalcxr.audit.model_evaluation_result import Evaluation
-from causalcxr.images.images import ArrayImages
+from causalcxr.common.progress import progress
+from causalcxr.common.versions import versions
+from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import BoundIntervention, Intervention, do
+from causalcxr.images.images import ArrayImages
 from causalcxr.metrics.axioms import (
     composition_errors,
     output_change,
@@ -33,8 +35,6 @@ from causalcxr.metrics.fidelity import fidelity
 from causalcxr.metrics.minimality import identity_kept
 from causalcxr.metrics.similarity import SIMILARITIES
 from causalcxr.metrics.truth import truth_errors, truth_table
-from causalcxr.common.versions import versions
-from causalcxr.common.progress import progress
 from causalcxr.scm.scm import SCM
 from causalcxr.sources.phantom import truth
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.common.errors import AuditError
-from causalcxr.common.files import atomic_write
 from causalcxr.common.figure import Page
+from causalcxr.common.files import atomic_write
 from causalcxr.common.result import Shown, content_folder
 from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text
+from causalcxr.images.contact_sheet import contact_sheet
 
 __all__ = ["Evaluation", "evaluation_folder"]
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from causalcxr.graph.arguments import names_of
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import frame
 from causalcxr.common.errors import AuditError, CausalCXRError, nearest
+from causalcxr.graph.arguments import names_of
 from causalcxr.graph.graph import Graph
 
 __all__ = ["by_names", "described", "label_of"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.bootstrap import Validation, bootstrap
 from causalcxr.audit.curves import reliability, roc_curve
 from causalcxr.audit.draws import Draws
@@ -15,6 +14,7 @@ from causalcxr.audit.intervals import wilson
 from causalcxr.audit.measures import MEASURES
 from causalcxr.audit.tallies import PARTS, Ranked
 from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["Observed", "observe"]

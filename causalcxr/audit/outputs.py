@@ -53,8 +53,8 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     Example:
         >>> as_numbers(["0,3"], "net")
         Traceback (most recent call last):
-        causalcxr.common.errors.ClassifierError: classifier 'net': the score at position 0 is the text \
-'0,3'; return numbers, such as 0.3
+        causalcxr.common.errors.ClassifierError: classifier 'net': the score at position 0 is the \
+text '0,3'; return numbers, such as 0.3
     """
     cells = np.asarray(values)
     if cells.dtype.kind in "OUST":

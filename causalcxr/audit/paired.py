@@ -8,12 +8,12 @@ import pandas as pd
 from scipy.special import betaincinv
 from scipy.stats import binomtest, wilcoxon
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio
 from causalcxr.audit.bootstrap import patient_counts
 from causalcxr.audit.intervals import Interval, percentile
-from causalcxr.common.errors import CausalCXRError
 from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.alignment import rows_by_id
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = [
     "FlipTest",

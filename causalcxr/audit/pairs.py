@@ -1,28 +1,41 @@
-"""Pairs: records, their twins and their null twins, each pair with its verdict."""
+"""Pairs: records, their twins and their null twins, each pair with its quality checks.
 
-from collections.abc import Iterable, Mapping
+In a folder, written as `ResultFolder` writes:
+
+    factual/ twin/ null/ direct/    one cohort for each world, as `Cohort.save` writes them
+    pairs.csv, amplification.csv    the checks of each pair; changes in non-descendants
+    graph.yaml, manifest.json       what the columns mean; the question
+"""
+
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import Action, action_of, check_options, names_of
-from causalcxr.audit.gates import Gates, changed_by, judge
+from causalcxr.audit.gates import GATES, Gates, judge
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
+from causalcxr.common.files import atomic_write
+from causalcxr.common.progress import progress
+from causalcxr.common.result_digests import Digests
+from causalcxr.common.result_folder import Draft, ResultFolder
+from causalcxr.common.spreadsheet import csv_text, unmarked_table
 from causalcxr.graph.graph import Graph
-from causalcxr.graph.interventions import BoundIntervention, Intervention
-from causalcxr.scm.model_images import ModelImages
-from causalcxr.scm.scm import SCM
+from causalcxr.graph.interventions import Intervention
 
-__all__ = ["WORLDS", "Pairs", "Worlds", "make_pairs", "make_worlds"]
+__all__ = ["WORLDS", "Pairs", "pairs_result", "write_checks", "write_worlds"]
 
 WORLDS = ("factual", "twin", "null", "direct")
-_TWO = WORLDS[:2]
+SCHEMA = 1
+_KIND = "causalcxr pairs"
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,151 +172,87 @@ class Pairs:
         return f"Pairs({self.about['words']}: {self.valid.sum():,} of {len(self):,} believed)"
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the pairs to a folder; see `causalcxr.audit.pairs_folder`."""
-        from causalcxr.audit.pairs_folder import save_pairs
+        """Write the pairs to a folder.
 
-        return save_pairs(self, Path(folder), overwrite=overwrite)
+        Args:
+            folder: A new one.
+            overwrite: Replace the pairs that it holds, even the same ones.
 
-    @staticmethod
-    def load(folder: str | Path) -> "Pairs":
-        """Read saved pairs; see `causalcxr.audit.pairs_folder`."""
-        from causalcxr.audit.pairs_folder import load_pairs
+        Raises:
+            AuditError: If the folder holds something else.
+            CohortError: If a world cannot be written.
+        """
+        folder = Path(folder)
+        with pairs_result(folder, None, overwrite=overwrite).writing() as draft:
+            write_worlds(draft.place, self.worlds, self.about)
+            write_checks(self, draft)
+        return folder
 
-        return load_pairs(Path(folder))
+    @classmethod
+    def load(cls, folder: str | Path) -> "Pairs":
+        """Read saved pairs.
 
-
-def make_pairs(
-    model: SCM,
-    cohort: Records,
-    action: Action = None,
-    /,
-    *,
-    hold: str | Iterable[str] = (),
-    draws: int | None = None,
-    seed: int = 0,
-    beyond_range: bool = False,
-    reader: AttributeReader | None = None,
-    gates: Gates | None = None,
-    **values: Any,
-) -> Pairs:
-    """Return twins and null twins of a cohort, each pair judged.
-
-    Args:
-        model: A fitted model.
-        cohort: Factual records, with or without images.
-        action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
-        hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws for each record; at least three show the generator's uncertainty.
-        seed: Of the draws.
-        beyond_range: See `SCM.do`.
-        reader: Who reads attributes off images: taught by other records, see `AttributeReader`.
-        gates: Where the gates stand.
-        **values: Names and values, as in `causalcxr.do`.
-
-    Raises:
-        CausalCXRError: As `SCM.counterfactual` does.
-
-    Example:
-        >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
-        >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
-        >>> make_pairs(SCM(graph).fit(cohort), cohort, sex="M")
-        Pairs(do(Sex=M): 20 of 40 believed)
-    """
-    check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
-    action = action_of(action, values, beyond_range)
-    made = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
-    return made.judged(model.graph, action, reader, gates)
+        Raises:
+            AuditError: If there are none, or they are damaged or of another version.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            if (about.pop("kind"), about.pop("schema")) != (_KIND, SCHEMA):
+                raise AuditError(f"{folder}: holds no pairs of version {SCHEMA}; write them again")
+            digests = Digests(folder, about, AuditError)
+            about = {k: v for k, v in about.items() if k not in ("identity", "files_sha256")}
+            for name in digests:
+                if "/" not in name:  # each world is verified when it is loaded
+                    digests.check(name)
+            worlds = {name: Cohort.load(folder / name) for name in about.pop("worlds")}
+            gates = pd.read_csv(
+                folder / "pairs.csv", dtype={"why": str, **dict.fromkeys(GATES, float)}
+            )
+            gates = gates[["changed", "known", *GATES, "why", "valid"]].fillna({"why": ""})
+            gates.index = worlds["factual"].index
+            spread = unmarked_table(
+                pd.read_csv(folder / "amplification.csv", keep_default_na=False)
+            )
+            graph = Graph.load(folder / "graph.yaml")
+        except AuditError:
+            raise
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise AuditError(
+                f"{folder}: holds no complete pairs ({error}); write them with `causalcxr pairs`"
+            ) from None
+        return cls(graph, worlds, gates, spread, about)
 
 
-@dataclass(frozen=True, eq=False)
-class Worlds:
-    """Hold the worlds of a question, images not yet computed.
+def pairs_result(
+    folder: Path, identity: Mapping[str, Any] | None, *, overwrite: bool
+) -> ResultFolder:
+    """Return the folder that pairs are written to; its `check` refuses a place in time."""
 
-    Args:
-        worlds: See `Pairs`.
-        flags: Rows whose twin has no support in the training records.
-        plausibility: P(what was set | parents) of each row, NaN where no level was set.
-        about: Which model answered, and how it was asked, JSON.
-    """
+    def unfinished(path: Path) -> bool:  # by version 0.1.0
+        return (path / ".pairs").is_file()
 
-    worlds: Mapping[str, Cohort]
-    flags: np.ndarray
-    plausibility: np.ndarray
-    about: Mapping[str, Any]
-
-    def judged(
-        self,
-        graph: Graph,
-        action: Intervention,
-        reader: AttributeReader | None,
-        gates: Gates | None,
-    ) -> Pairs:
-        """Return the pairs of these worlds, each one judged; see `Pairs.of`."""
-        return Pairs.of(
-            graph,
-            action=action,
-            **self.worlds,
-            reader=reader,
-            gates=gates,
-            flags=self.flags,
-            plausibility=self.plausibility,
-            about=self.about,
-        )
-
-
-def make_worlds(
-    model: SCM,
-    cohort: Cohort,
-    action: Intervention,
-    *,
-    hold: str | Iterable[str] = (),
-    draws: int | None = None,
-    seed: int = 0,
-) -> Worlds:
-    """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
-    graph, hold, many = model.graph, names_of(hold), action.repeat(draws or 1)
-    bound = action.bind(graph)
-    noise = model.abduct(cohort, draws=draws, seed=seed)
-    below = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
-    stay = (below - set(bound.names)) | {graph.find(name) for name in hold}
-    worlds = {
-        "factual": noise.cohort,
-        "twin": model.do(many, hold=hold).predict(noise),
-        "null": model.predict(noise, recompute=True),
-    }
-    if below:
-        worlds["direct"] = model.do(many, hold=sorted(stay)).predict(noise)
-    changed = changed_by(bound.names, *(worlds[w].columns(graph, beyond_range=True) for w in _TWO))
-    worlds |= {name: _of_changed(worlds[name], changed) for name in worlds if name != "factual"}
-    flags = model.support_of(
-        cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
+    return ResultFolder(
+        folder, _KIND, "pairs", identity, overwrite, AuditError, recognises=unfinished
     )
-    about = {
-        "hold": sorted(graph.find(name) for name in hold),
-        "seed": seed,
-        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
-        "trained_on": model.trained_on,
-    }
-    likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
-    return Worlds(worlds, np.repeat(flags.flagged, draws or 1), likely, about)
 
 
-def _of_changed(world: Cohort, changed: np.ndarray) -> Cohort:
-    """Return a world without the images of the records that the intervention leaves unchanged.
+def write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
+    """Write each world, whole or not at all; one that an interrupted job has written stays."""
+    module = import_module("causalcxr.cohort.saved")
+    told = json.loads(json.dumps(about))
+    for name, cohort in progress(list(worlds.items()), "Making pairs", "worlds"):
+        if not module.recognises(place / name):
+            images = "png" if cohort.has_images else None
+            module.save(cohort, place / name, images, {"world": name, **told})
 
-    Their pairs are refused whatever the images show, so none is made.
-    """
-    images = world.images
-    return world.with_images(images.only(changed)) if isinstance(images, ModelImages) else world
 
-
-def _plausibility(
-    model: SCM, factual: Cohort, twin: Cohort, action: BoundIntervention
-) -> np.ndarray:
-    """Return the least P(level | parents) over what was set, the parents as they were, (n,)."""
-    graph, after = model.graph, twin.columns(model.graph, beyond_range=True)
-    names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
-    if not names:
-        return np.full(len(factual), np.nan)
-    asked = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
-    return np.exp(model.log_prob(asked)[names].min(axis=1).to_numpy())
+def write_checks(pairs: Pairs, draft: Draft) -> None:
+    """Write the quality checks of each pair, the graph and, last, the manifest."""
+    place, spread = draft.place, pairs.amplification
+    if not spread.shape[1]:
+        spread = pd.DataFrame(columns=["variable", "level", "mean", "absolute", "se", "patients"])
+    atomic_write(place / "pairs.csv", csv_text(pairs.gates))
+    atomic_write(place / "amplification.csv", csv_text(spread, index=False))
+    atomic_write(place / "graph.yaml", pairs.graph.to_yaml())
+    draft.finish({"schema": SCHEMA, "worlds": list(pairs.worlds), **pairs.about})

@@ -15,13 +15,13 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from causalcxr.graph.arguments import names_of
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
+from causalcxr.common.progress import progress
+from causalcxr.graph.arguments import names_of
 from causalcxr.graph.graph import Graph
 from causalcxr.metrics.extract import feature_batches
-from causalcxr.common.progress import progress
 
 __all__ = ["AttributeReader", "image_features"]
 

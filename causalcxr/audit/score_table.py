@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import aligned
 from causalcxr.audit.classifier import Classifier
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import MISSING_WORDS
-from causalcxr.common.errors import ClassifierError, CohortError, nearest
-from causalcxr.cohort.rows import shown
 from causalcxr.cohort.csv_table import read_cells
+from causalcxr.cohort.rows import shown
+from causalcxr.common.alignment import aligned
+from causalcxr.common.errors import ClassifierError, CohortError, nearest
 
 __all__ = ["ScoreTable"]
 

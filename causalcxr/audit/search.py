@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.groups import ALL, find_groups
 from causalcxr.audit.measures import MEASURES, find_measures
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import AuditError
 
 __all__ = ["worst_groups"]

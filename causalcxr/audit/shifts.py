@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import names_of
 from causalcxr.audit.groups import UNKNOWN, levels_of
 from causalcxr.common.errors import AuditError, nearest
+from causalcxr.graph.arguments import names_of
 from causalcxr.graph.interventions import Intervention, do
 
 __all__ = ["Acted", "Reweighted", "Shift", "acquisition", "demographics", "prevalence", "severity"]

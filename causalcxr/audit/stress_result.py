@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from causalcxr.common.errors import AuditError
-from causalcxr.common.files import atomic_write
 from causalcxr.common.figure import Page
+from causalcxr.common.files import atomic_write
 from causalcxr.common.result import Shown, content_folder
 from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import actions_of, check_options, names_of
 from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.classifiers import Classifier, as_classifier
@@ -22,9 +21,10 @@ from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
-from causalcxr.graph.interventions import Intervention, do
-from causalcxr.common.versions import versions
 from causalcxr.common.progress import progress
+from causalcxr.common.versions import versions
+from causalcxr.graph.arguments import actions_of, check_options, names_of
+from causalcxr.graph.interventions import Intervention, do
 from causalcxr.scm.scm import SCM
 
 __all__ = ["stress"]

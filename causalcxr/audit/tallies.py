@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.arrays import ratio, read_labels, read_scores, read_weights
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["PARTS", "Ranked", "Tally"]

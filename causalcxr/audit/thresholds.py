@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.common.alignment import rows_by_id
 from causalcxr.audit.tallies import Ranked
+from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError, nearest
 
 __all__ = ["KINDS", "ThresholdRule"]

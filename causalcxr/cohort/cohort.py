@@ -1,23 +1,23 @@
 """Cohort: patients' records in raw units with their radiographs; missing stays missing."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.alignment import aligned
 from causalcxr.cohort.cohort_rows import CohortRows
 from causalcxr.cohort.columns import encode, frame, matches, no_column, replace, worded_column
-from causalcxr.common.errors import CohortError, nearest
-from causalcxr.graph.graph import Graph
 from causalcxr.cohort.ids import as_ids, check_words, missing_ids
-from causalcxr.images.images import Images, as_images
-from causalcxr.common.result import Shown
+from causalcxr.cohort.input_table import check_table
 from causalcxr.cohort.rows import shown
 from causalcxr.cohort.splits import check_splits
+from causalcxr.common.alignment import aligned
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.result import Shown
+from causalcxr.graph.graph import Graph
+from causalcxr.images.images import Images, as_images
 
 if TYPE_CHECKING:
     from causalcxr.cohort.comparison import Comparison
@@ -137,11 +137,9 @@ class Cohort(CohortRows, Shown):
         Raises:
             CohortError: If there is no such source, or the data cannot be read.
         """
-        # This import and that of `save` point forward: sources make cohorts, so they stand after
-        # it. They are lazy,
-        # and the only ones of their kind; a person looks for `Cohort.load`, not for a module of
-        # sources.
-        return import_module("causalcxr.sources").load(spec, **kwargs)
+        from causalcxr.cohort.loading import load
+
+        return load(spec, **kwargs)
 
     def save(
         self, folder: str | Path, images: str | None = "png", *, overwrite: bool = False
@@ -157,7 +155,8 @@ class Cohort(CohortRows, Shown):
         Raises:
             CohortError: If the folder holds anything else, or cannot be written.
         """
-        save = import_module("causalcxr.cohort.saved").save
+        from causalcxr.cohort.saved import save
+
         return save(self, folder, images, overwrite=overwrite)
 
     # What it holds
@@ -391,7 +390,7 @@ class Cohort(CohortRows, Shown):
         """
         from causalcxr.cohort.comparison import Comparison
 
-        return Comparison(self, other)
+        return Comparison(self, other if isinstance(other, Cohort) else Cohort(check_table(other)))
 
     # How it is done
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.conditions import answering
-from causalcxr.common.errors import CohortError, nearest
 from causalcxr.cohort.rows import by_id, by_mask, by_position, shown
 from causalcxr.cohort.splits import SPLITS, draw_splits
+from causalcxr.common.errors import CohortError, nearest
 
 if TYPE_CHECKING:
     from causalcxr.cohort.cohort import Cohort

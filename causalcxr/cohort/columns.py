@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cells import present, spelled, with_levels, with_numbers
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.graph.graph import Graph, Variable
-from causalcxr.graph.yaml_file import flow
-from causalcxr.cohort.rows import shown
 from causalcxr.graph.variables import LARGEST
+from causalcxr.graph.yaml_file import flow
 
 __all__ = [
     "MISSING_WORDS",

@@ -9,12 +9,12 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from causalcxr.cohort.cells import present
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import CohortError
 from causalcxr.common.result import Shown
-from causalcxr.cohort.rows import shown
 
 if TYPE_CHECKING:
-    from causalcxr.cohort.cohort_input import Records
+    from causalcxr.cohort.cohort import Cohort
     from causalcxr.common.figure import Page
 
 __all__ = ["Comparison"]
@@ -40,10 +40,7 @@ class Comparison(Shown):
         ['+10.0', 'F -> M: 1']
     """
 
-    def __init__(self, factual: "Records", counterfactual: "Records") -> None:
-        from causalcxr.cohort.cohort_input import as_cohort  # it stands on Cohort, which compares
-
-        factual, counterfactual = as_cohort(factual), as_cohort(counterfactual)
+    def __init__(self, factual: "Cohort", counterfactual: "Cohort") -> None:
         if not counterfactual.index.equals(factual.index):
             known = factual.index
             labels = counterfactual.index if known.nlevels == 2 else counterfactual.records

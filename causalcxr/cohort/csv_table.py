@@ -14,9 +14,9 @@ import pandas as pd
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import MISSING_WORDS
 from causalcxr.common.errors import CohortError, nearest
-from causalcxr.images.images import FileImages
 from causalcxr.common.listing import names_within
 from causalcxr.common.spreadsheet import unmarked
+from causalcxr.images.images import FileImages
 
 __all__ = ["check_separator", "load", "missing_words", "read_cells", "recognises"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.columns import MISSING_WORDS
-from causalcxr.common.errors import CausalCXRError, CohortError
 from causalcxr.cohort.rows import shown
+from causalcxr.common.errors import CausalCXRError, CohortError
 
 __all__ = ["as_ids", "check_kinds", "check_words", "missing_ids", "patient_numbers"]
 
@@ -112,8 +112,8 @@ def patient_numbers(
         [0, 1, 0]
         >>> patient_numbers(["b", None], 2)
         Traceback (most recent call last):
-        causalcxr.common.errors.CausalCXRError: patients: row 1 has no patient (1 of 2 rows); fill it in \
-or drop the row
+        causalcxr.common.errors.CausalCXRError: patients: row 1 has no patient (1 of 2 rows); \
+fill it in or drop the row
     """
     if patients is None:
         return np.arange(n), pd.RangeIndex(n)

@@ -3,42 +3,32 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cells import kind_of
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import CohortError
 from causalcxr.cohort.ids import as_ids, check_kinds
-from causalcxr.images.images import FileImages
-from causalcxr.common.result_digests import Digests, manifest_of
-from causalcxr.common.result_folder import ResultFolder
+from causalcxr.cohort.provenance import compact
 from causalcxr.cohort.saved_images import check_format, open_images, write_images
-from causalcxr.cohort.provenance import compact, recorded
-from causalcxr.cohort.csv_table import missing_words, read_cells
+from causalcxr.common.errors import CohortError
+from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text
 
-__all__ = ["SCHEMA", "load", "recognises", "save"]
+if TYPE_CHECKING:
+    from causalcxr.cohort.cohort import Cohort
+
+__all__ = ["SCHEMA", "save"]
 
 SCHEMA = 1
 _KIND = "causalcxr cohort"
-_DTYPES = {
-    "number": np.float64, "integer": np.int64, "unsigned": np.uint64, "boolean": bool,
-    "text": object,
-}  # fmt: skip
 _EXACT = 2**53
 _RESERVED = ("record", "draw", "patient", "split")
 
 
-def recognises(path: Path) -> bool:
-    """Return whether a path is a folder that `save` wrote."""
-    return manifest_of(path, _KIND) is not None
-
-
 def save(
-    cohort: Cohort,
+    cohort: "Cohort",
     folder: str | Path,
     images: str | None = "png",
     asked: Mapping[str, Any] | None = None,
@@ -103,38 +93,13 @@ def save(
     return folder
 
 
-def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Cohort:
-    """Read a cohort that `save` wrote; the images are read when they are asked for.
-
-    Args:
-        path: The folder.
-        size: The side, or height and width, to which images are resized; by default as they are.
-
-    Raises:
-        CohortError: If anything in the folder is not as it was written.
-    """
-    path = Path(path)
-    manifest = manifest_of(path, _KIND)
-    if manifest is None:
-        raise CohortError(f"{path}: not a cohort's folder; it has no manifest.json of one")
-    if manifest.get("schema") != SCHEMA:
-        raise CohortError(
-            f"{path / 'manifest.json'}: schema {manifest.get('schema')!r}; this version reads "
-            f"{SCHEMA}; update causalcxr or save the cohort again"
-        )
-    try:
-        return _read(path, manifest, (size, size) if isinstance(size, int) else size)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CohortError(f"{path / 'manifest.json'}: damaged: {error!r}; save again") from None
-
-
-def _as_written(folder: Path, cohort: Cohort, name: str) -> bool | list[int]:
+def _as_written(folder: Path, cohort: "Cohort", name: str) -> bool | list[int]:
     """Return which images say that they are synthetic, as the manifest keeps it."""
     images = open_images(folder, cohort.index, name, cohort.images.size, {})
     return compact(images.synthetic, images.available)
 
 
-def _csv(cohort: Cohort) -> bytes:
+def _csv(cohort: "Cohort") -> bytes:
     """Return the table with its ids, as a file."""
     # A carriage return in a text is quoted only if the end of a line holds one.
     table = _beside(cohort)
@@ -152,7 +117,7 @@ def _csv(cohort: Cohort) -> bytes:
     return content
 
 
-def _described(cohort: Cohort, images: str | None) -> dict[str, Any]:
+def _described(cohort: "Cohort", images: str | None) -> dict[str, Any]:
     """Return what the manifest says of a cohort."""
     with_images = images is not None and cohort.has_images
     table = _beside(cohort)
@@ -169,7 +134,7 @@ def _described(cohort: Cohort, images: str | None) -> dict[str, Any]:
     }
 
 
-def _beside(cohort: Cohort) -> pd.DataFrame:
+def _beside(cohort: "Cohort") -> pd.DataFrame:
     """Return the table with its ids as columns."""
     table = cohort.table
     first = {"record": as_ids(cohort.records).infer_objects().to_numpy()}
@@ -180,54 +145,6 @@ def _beside(cohort: Cohort) -> pd.DataFrame:
         first["split"] = cohort.splits.to_numpy()
     ids = pd.DataFrame(first, index=table.index)
     return pd.concat([ids, table], axis=1)
-
-
-def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
-    file = path / "cohort.csv"
-    cells = read_cells(file, exact=True) if manifest["records"] else None
-    if _digest(file) != manifest["table_sha256"]:
-        raise CohortError(
-            f"{file}: changed since it was saved; load the .csv itself to use it as it is"
-        )
-    digests = Digests(path, manifest)
-    types, words = manifest["types"], {}
-    for name in manifest.get("missing_words", ()) if cells is not None else ():
-        words[name] = missing_words(cells[name].to_numpy(dtype=object))
-        cells[name] = cells[name].where(words[name] == "", "")
-    table = pd.DataFrame(
-        {name: _restored(None if cells is None else cells[name], types[name]) for name in types}
-    )
-    keys = [name for name in ("record", "draw") if name in types]
-    table.index = pd.MultiIndex.from_frame(table[keys]) if keys[1:] else pd.Index(table["record"])
-    cohort = Cohort(
-        table.drop(columns=keys),
-        patients="patient",
-        splits="split" if "split" in types else None,
-        source=manifest["source"],
-        origin=file,
-        notes=manifest["notes"],
-    )
-    cohort = cohort.remembering(words)
-    return cohort.with_images(_images(path / "images", cohort.index, manifest, size, digests))
-
-
-def _images(
-    folder: Path,
-    index: pd.Index,
-    manifest: dict,
-    size: tuple[int, int] | None,
-    digests: Digests,
-) -> FileImages | None:
-    if not manifest["images"]:
-        return None
-    # Cohorts that an earlier version saved say nothing: they are PNGs.
-    name = manifest.get("image_format", "png")
-    made, side = recorded(manifest, len(index)), size or tuple(manifest["image_size"])
-    images = open_images(folder, index, name, side, digests, made)
-    found = images.available.sum()
-    if found != manifest["images"]:
-        raise CohortError(f"{folder}: {found} images, the manifest has {manifest['images']}")
-    return images
 
 
 def _type(column: pd.Series) -> str:
@@ -244,21 +161,3 @@ def _type(column: pd.Series) -> str:
             return "integer"
         return "unsigned" if low >= 0 and high <= np.iinfo(np.uint64).max else "text"
     return "number" if kind in ("floating", "mixed-integer-float") else "text"
-
-
-def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
-    dtype = _DTYPES[kind]
-    if cells is None:
-        return pd.Series([], dtype=dtype)
-    values = cells.to_numpy(dtype=object, copy=True)
-    if kind == "boolean":
-        known = values != ""
-        truths = values == "True"
-        return pd.Series(truths if known.all() else np.where(known, truths.astype(object), np.nan))
-    if kind in ("number", "text"):
-        values[values == ""] = np.nan
-    return pd.Series(values).infer_objects() if kind == "text" else pd.Series(values.astype(dtype))
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

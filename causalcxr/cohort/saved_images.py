@@ -5,18 +5,20 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import remove_litter, settle
+from causalcxr.common.listing import names_within
+from causalcxr.common.progress import progress, resuming
 from causalcxr.images.images import FileImages
 from causalcxr.images.synthetic_mark import write_png
-from causalcxr.common.progress import progress, resuming
-from causalcxr.common.listing import names_within
+
+if TYPE_CHECKING:
+    from causalcxr.cohort.cohort import Cohort
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
@@ -28,7 +30,7 @@ FORMATS = {"png": ".png", "dicom": ".dcm"}
 _Encode = Callable[[int, np.ndarray, bool], bytes]
 
 
-def check_format(cohort: Cohort, name: str) -> None:
+def check_format(cohort: "Cohort", name: str) -> None:
     """Refuse a format that is not known, or that would say of the images what is not so."""
     if name not in FORMATS:
         raise CohortError(
@@ -45,7 +47,7 @@ def check_format(cohort: Cohort, name: str) -> None:
 
 
 def write_images(
-    cohort: Cohort, folder: Path, name: str, settings: Mapping[str, Any]
+    cohort: "Cohort", folder: Path, name: str, settings: Mapping[str, Any]
 ) -> dict[str, str]:
     """Write the images that are not there yet.
 
@@ -116,7 +118,7 @@ def open_images(
     return _READERS[name](paths, size, known, synthetic)
 
 
-def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+def _png_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
     def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
         content = io.BytesIO()
         write_png(content, image, synthetic=synthetic)
@@ -125,7 +127,7 @@ def _png_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
     return encode
 
 
-def _dicom_encoder(cohort: Cohort, settings: Mapping[str, Any]) -> _Encode:
+def _dicom_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
     # pydicom takes a moment to import, and most cohorts are PNGs.
     from causalcxr.images.dicom_write import DicomAbout, dicom_bytes
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.errors import CohortError
 from causalcxr.cohort.ids import patient_numbers
-from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.cohort.rows import shown
+from causalcxr.common.errors import CohortError
+from causalcxr.common.random_numbers import Draws, record_keys
 
 __all__ = ["SPLITS", "check_splits", "draw_splits"]
 

@@ -1,3 +1,3 @@
-"""What every package stands on and what knows no domain: files, folders of results, parallel work."""
+"""Shared foundations that know no domain: errors, files, folders of results, parallel work."""
 
 __all__: list[str] = []

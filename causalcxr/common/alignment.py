@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.errors import CausalCXRError
-from causalcxr.common.errors import brief
+from causalcxr.common.errors import CausalCXRError, brief
 
 __all__ = ["aligned", "in_order", "rows_by_id"]
 

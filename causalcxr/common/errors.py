@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "AuditError",
@@ -13,8 +14,10 @@ __all__ = [
     "MechanismError",
     "ModelError",
     "StudyError",
+    "brief",
     "install",
     "nearest",
+    "nearest_to",
 ]
 
 
@@ -74,3 +77,14 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
     found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def brief(value: Any, length: int = 60) -> str:
+    """Show a value on one line, however long it is."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
+
+
+def nearest_to(word: Any, choices: Iterable[str]) -> str:
+    """Name the nearest choice to a word that may be anything, however long."""
+    return nearest(str(word)[:80], choices)

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalcxr.common.errors import GraphError, InterventionError, brief, nearest_to
 from causalcxr.graph.distributions import is_number
-from causalcxr.common.errors import GraphError, InterventionError
 from causalcxr.graph.interventions import Intervention, do
-from causalcxr.common.errors import brief, nearest_to
 
 if TYPE_CHECKING:
     from causalcxr.graph.graph import Graph
@@ -84,8 +83,8 @@ def check_options(graph: "Graph", **options: Any) -> None:
         >>> check_options(graph, seed=1, hold="Seed")
         >>> check_options(graph, seed="P")
         Traceback (most recent call last):
-        causalcxr.common.errors.InterventionError: seed='P': the option seed is a whole number; to set \
-the variable 'Seed', write do({'Seed': 'P'})
+        causalcxr.common.errors.InterventionError: seed='P': the option seed is a whole number; \
+to set the variable 'Seed', write do({'Seed': 'P'})
     """
     for option, value in options.items():
         fits, rule = _RULES[option]

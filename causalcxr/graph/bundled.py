@@ -2,21 +2,20 @@
 
 from pathlib import Path
 
-from causalcxr.common.errors import GraphError
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest_to
 
 __all__ = ["bundled_graph", "bundled_graphs"]
 
 
 def bundled_graphs() -> dict[str, Path]:
-    """Return the files by name: beside the modules in a wheel, else in the repository.
+    """Return the files by name: beside this module in a wheel, else in the repository.
 
     Example:
         >>> sorted(bundled_graphs())
         ['cxr7', 'cxr7-acquisition', 'mini', 'nih']
     """
     here = Path(__file__).parent
-    folders = [here / "graphs", here.parent / "graphs"]
+    folders = [here / "bundled_graphs", here.parents[1] / "graphs"]
     return {file.stem: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from causalcxr.common.errors import InterventionError
+from causalcxr.common.errors import InterventionError, brief
 from causalcxr.common.frozen_dict import FrozenDict
-from causalcxr.common.errors import brief
 
 __all__ = ["Categorical", "Distribution", "Normal", "Resample", "read_distribution"]
 

@@ -13,11 +13,10 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
-from causalcxr.common.errors import GraphError
+from causalcxr.common.errors import GraphError, brief
+from causalcxr.common.figure import Page
 from causalcxr.common.files import atomic_write
 from causalcxr.graph.layout import Box, Point, arrange
-from causalcxr.common.errors import brief
-from causalcxr.common.figure import Page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from types import EllipsisType
 
-from causalcxr.common.errors import GraphError, InterventionError
+from causalcxr.common.errors import GraphError, InterventionError, brief
 from causalcxr.graph.graph import Graph
-from causalcxr.common.errors import brief
 
 __all__ = ["Edge", "Path", "read_edges", "recanting_witnesses"]
 

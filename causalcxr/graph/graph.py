@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.graph import yaml_edits as graph_edits, yaml_file as graph_yaml
-from causalcxr.graph.bundled import bundled_graph
-from causalcxr.common.errors import GraphError
+from causalcxr.common.errors import GraphError, brief, nearest_to
 from causalcxr.common.files import atomic_write, read_text
-from causalcxr.graph.diff import GraphDiff, compare, not_learned
-from causalcxr.graph.rules import check_image, check_names, check_parents, cycle
 from causalcxr.common.frozen_dict import FrozenDict
+from causalcxr.graph import yaml_edits as graph_edits
+from causalcxr.graph import yaml_file as graph_yaml
+from causalcxr.graph.bundled import bundled_graph
+from causalcxr.graph.diff import GraphDiff, compare, not_learned
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.rules import check_image, check_names, check_parents, cycle
 from causalcxr.graph.variables import Variable, same_name
 
 if TYPE_CHECKING:

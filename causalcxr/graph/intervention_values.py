@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from causalcxr.common.errors import InterventionError, brief, nearest_to
 from causalcxr.graph.distributions import Categorical, Distribution, Normal, Resample, is_number
-from causalcxr.common.errors import InterventionError
-from causalcxr.common.errors import brief, nearest_to
 from causalcxr.graph.variables import LARGEST, Variable
 
 if TYPE_CHECKING:

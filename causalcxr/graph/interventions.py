@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalcxr.graph.distributions import Categorical, Normal, Resample, read_distribution
-from causalcxr.common.errors import GraphError, InterventionError
+from causalcxr.common.errors import GraphError, InterventionError, brief, nearest_to
 from causalcxr.common.frozen_dict import FrozenDict
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.distributions import Categorical, Normal, Resample, read_distribution
 from causalcxr.graph.intervention_values import (
     Shift,
     Written,
@@ -25,8 +24,8 @@ from causalcxr.graph.variables import Variable, same_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalcxr.graph.graph import Graph
     from causalcxr.common.random_numbers import Draws
+    from causalcxr.graph.graph import Graph
 
 __all__ = [
     "BoundIntervention",

@@ -1,24 +1,18 @@
 """Which kinds of equation there are, and which options each has: words, not weights."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.common.errors import GraphError, nearest
+from causalcxr.common.errors import GraphError
 
 if TYPE_CHECKING:
     from causalcxr.graph.variables import Variable
 
-__all__ = [
-    "KINDS",
-    "OPTIONS",
-    "FrozenDict",
-    "GraphFault",
-    "MechanismSpec",
-    "add_kind",
-    "brief",
-    "nearest_to",
-]
+from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.frozen_dict import FrozenDict
+
+__all__ = ["KINDS", "OPTIONS", "GraphFault", "MechanismSpec", "add_kind"]
 
 # The kinds of equation that each type of variable can have, the built-in choice first.
 KINDS = {
@@ -108,35 +102,6 @@ class GraphFault(GraphError):
         )
         super().__init__(named + text)
         self.place = place
-
-
-class FrozenDict(Mapping[str, Any]):
-    """A dictionary that cannot change, can be hashed, copied and pickled.
-
-    Example:
-        >>> FrozenDict({"bins": 16})["bins"]
-        16
-    """
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        self._items = dict(items or {})
-
-    def __getitem__(self, key: str) -> Any:
-        return self._items[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
-
-    def __repr__(self) -> str:
-        return repr(self._items)
 
 
 class MechanismSpec:
@@ -290,17 +255,6 @@ def _check_ode(spec: MechanismSpec) -> None:
         return
     if found := [key for key in _ODE if key in spec.options]:
         raise GraphFault((found[0],), f"{found[0]} is an option of transform: cnf; add that to it")
-
-
-def brief(value: Any, length: int = 60) -> str:
-    """Show a value on one line, however long it is."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
-
-
-def nearest_to(word: Any, choices: Iterable[str]) -> str:
-    """Name the nearest choice to a word that may be anything, however long."""
-    return nearest(str(word)[:80], choices)
 
 
 def _option(kind: str, key: Any, value: Any) -> Any:

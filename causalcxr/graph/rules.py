@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.graph.variables import Variable, same_name
 
 __all__ = ["check_image", "check_names", "check_parents", "cycle"]

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
-from causalcxr.graph.mechanism_spec import KINDS, GraphFault, MechanismSpec
-from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.frozen_dict import FrozenDict
+from causalcxr.graph.mechanism_spec import KINDS, GraphFault, MechanismSpec
 
 __all__ = ["LARGEST", "TYPES", "Variable", "same_name"]
 

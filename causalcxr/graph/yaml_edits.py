@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from ruamel.yaml.nodes import MappingNode, Node
 
-from causalcxr.graph.yaml_file import WIDTH, Document, compose, entry, flow, read
 from causalcxr.graph.mechanism_spec import MechanismSpec
 from causalcxr.graph.variables import Variable
+from causalcxr.graph.yaml_file import WIDTH, Document, compose, entry, flow, read
 
 __all__ = ["edited"]
 

@@ -13,9 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from causalcxr.common.errors import GraphError
+from causalcxr.common.errors import GraphError, brief, nearest_to
 from causalcxr.graph.mechanism_spec import KINDS, GraphFault, MechanismSpec
-from causalcxr.common.errors import brief, nearest_to
 from causalcxr.graph.variables import Variable
 
 __all__ = ["SCHEMA", "Document", "Place", "compose", "plain", "read", "telling_lines", "write"]

@@ -13,8 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.patheffects import withStroke
 
 from causalcxr.common.errors import CohortError
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.figure import Page
+from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["contact_sheet", "pairs"]
 

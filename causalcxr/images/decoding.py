@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from causalcxr.images import synthetic_mark as marking
 from causalcxr.common.errors import CohortError
+from causalcxr.images import synthetic_mark as marking
 from causalcxr.images.decoded import REASONS, Decoded, ImageError, Limits
 from causalcxr.images.png_and_jpeg import decode_jpeg, decode_png, png_header
 

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from causalcxr.common.errors import install
-from causalcxr.images.synthetic_mark import says_synthetic
 from causalcxr.images.decoded import Decoded, ImageError, Limits
+from causalcxr.images.synthetic_mark import says_synthetic
 
 __all__ = [
     "JpegFrame",

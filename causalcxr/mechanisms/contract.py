@@ -9,8 +9,8 @@ from scipy import stats
 from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
-from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 
 __all__ = ["check_mechanism"]
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 from causalcxr.mechanisms.cells import truncated_normal
 from causalcxr.mechanisms.dequantised import draw_noise, to_lift
 from causalcxr.mechanisms.transport import draw_winner, heights
-from causalcxr.common.random_numbers import Draws
 
 __all__ = [
     "COUPLINGS",

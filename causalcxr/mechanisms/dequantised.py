@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
-from causalcxr.mechanisms.base import chunks
 from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.base import chunks
 
 __all__ = ["draw_noise", "lift", "to_lift", "to_noise"]
 

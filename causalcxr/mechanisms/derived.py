@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Variable
 from causalcxr.graph.mechanism_spec import MechanismSpec
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
-from causalcxr.common.random_numbers import Draws
 
 __all__ = ["DerivedEquation", "DerivedMechanism"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from causalcxr.graph.graph import Variable
 from causalcxr.common.threads import filled
+from causalcxr.graph.graph import Variable
 
 __all__ = ["once_each"]
 

@@ -12,17 +12,16 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.graph.graph import Variable
-from causalcxr.mechanisms.base import Columns, Equation, Mechanism, chunks
-from causalcxr.mechanisms.cells import log_density, push_cell, truncated_normal
+from causalcxr.mechanisms.base import Columns, Mechanism
 from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
 from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.encoding import ParentEncoder
+from causalcxr.mechanisms.flow_equation import FlowEquation
 from causalcxr.mechanisms.quantile import QuantileNormal, is_skewed
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.spline import SplineKernel
-from causalcxr.common.random_numbers import Draws
 
-__all__ = ["FlowEquation", "FlowMechanism"]
+__all__ = ["FlowMechanism"]
 
 _RIDGE = 10.0  # as if so many rows said that a parent does nothing
 _LEFT = 0.01  # training does not start from a scale below this
@@ -166,91 +165,6 @@ class FlowMechanism(Mechanism):
 
     def _rule(self) -> str:
         return super()._rule() if self.variable.is_discrete else self.rounding.rule
-
-
-class FlowEquation(Equation):
-    """An increasing map between a value and its noise u ~ N(0, 1), shape (n,).
-
-    On a lattice, x stands for a cell: the posterior of u given x is N(0, 1) restricted to the
-    image of that cell, and `abduct` draws from exactly that. The lift inside the cell is thereby
-    part of u, and x returns bit for bit. The outermost cells of a range reach to infinity, as
-    values beyond are recorded there.
-
-    Args:
-        mechanism: The mechanism with its parameters.
-        context: Encoded parents, shape (n, d), or (1, 0) without parents.
-    """
-
-    def __init__(self, mechanism: FlowMechanism, context: Tensor) -> None:
-        self.mechanism = mechanism
-        self.context = context
-
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return u, shape (n,): the one that gives x, or on a lattice a posterior draw."""
-        x, missing = self._filled(x)
-        lattice = self.mechanism.numbers.resolution is not None
-        v = torch.from_numpy(draws.uniform()[:, 0]) if lattice else None
-        u = torch.empty_like(x)
-        for rows in chunks(len(x)):
-            bound, ends = self._bind(rows), self.mechanism.ends(x[rows])
-            if lattice:
-                u[rows] = truncated_normal(*push_cell(bound, ends), v[rows])
-            else:
-                u[rows] = bound(ends[0])
-        return self._finite(u, missing)
-
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return x, shape (n,), rounded to what the variable records and kept inside its range."""
-        missing = u.isnan()
-        u = u.masked_fill(missing, 0.0)
-        x = torch.empty_like(u)
-        for rows in chunks(len(u)):
-            z = self._bind(rows).inverse(u[rows])
-            x[rows] = self.mechanism.rounding(self.mechanism.quantile.inverse(z))
-        return self._finite(x, missing)
-
-    def sample_noise(self, draws: Draws) -> Tensor:
-        """Return u ~ N(0, 1), shape (n,)."""
-        return torch.from_numpy(draws.normal()[:, 0])
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-density in raw units, or on a lattice the log-mass, shape (n,)."""
-        x, missing = self._filled(x)
-        parts = []
-        for rows in chunks(len(x)):
-            ends = self.mechanism.ends(x[rows])
-            logp = log_density(self._bind(rows), ends)
-            if len(ends) == 1:
-                logp = logp + self.mechanism.quantile.log_derivative(x[rows])
-            parts.append(logp)
-        return torch.cat(parts).masked_fill(missing, torch.nan) if parts else x
-
-    def _bind(self, rows: slice) -> Any:
-        context = self.context
-        return self.mechanism.kernel.bind(context if len(context) == 1 else context[rows])
-
-    def _finite(self, values: Tensor, missing: Tensor) -> Tensor:
-        """Return values, NaN where they are missing; refuse those that have overflowed.
-
-        Raises:
-            MechanismError: If a value is infinite or undefined.
-        """
-        lost = ~values.isfinite() & ~missing
-        if lost.any():
-            raise MechanismError(
-                f"variable {self.mechanism.variable.name!r}: {int(lost.sum())} of {len(values)} "
-                f"values are not finite; it or its parents are too far from what training had"
-            )
-        return values.masked_fill_(missing, torch.nan)
-
-    def _filled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x with its gaps filled by a harmless value, and where they were."""
-        x = self.mechanism.checked(x)
-        missing = x.isnan()
-        middle = self.mechanism.rounding(self.mechanism.quantile.inverse(torch.zeros(1).double()))
-        return torch.where(missing, middle, x), missing
 
 
 def _as_numbers(variable: Variable) -> Variable:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import sha256
+from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, History, Mechanism
 from causalcxr.mechanisms.image_equation import COUPLINGS, Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import image_equation
@@ -20,8 +22,6 @@ from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import SIZES, RadiT, RadiTConfig
 from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
-from causalcxr.common.tensors import sha256
-from causalcxr.graph.variables import Variable
 
 __all__ = ["ImageEquation", "ImageMechanism"]
 

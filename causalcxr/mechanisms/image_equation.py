@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from causalcxr.common.errors import MechanismError, nearest
-from causalcxr.mechanisms.base import Columns, Equation
-from causalcxr.common.random_numbers import Draws
 from causalcxr.common.progress import Progress
+from causalcxr.common.random_numbers import Draws
+from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import carry, on_lattice, solver, times

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns
 from causalcxr.mechanisms.image_equation import WILD, ImageEquation, Solving
-from causalcxr.common.random_numbers import Draws
 from causalcxr.radit.codec import Codec
 from causalcxr.radit.guidance import guided_velocity, strong, typical_strength
 from causalcxr.radit.solvers import on_lattice, times

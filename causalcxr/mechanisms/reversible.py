@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import chunks
 from causalcxr.mechanisms.cells import push_cell, truncated_normal
 from causalcxr.mechanisms.flow_equation import FlowEquation
-from causalcxr.common.random_numbers import Draws
 
 __all__ = ["PairEquation"]
 

@@ -9,9 +9,9 @@ from torch.nn import functional
 from zuko.transforms import MonotonicRQSTransform
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.threads import BUNDLE
 from causalcxr.mechanisms.cells import MonotoneMap, log_density
 from causalcxr.mechanisms.conditioner import Conditioner
-from causalcxr.common.threads import BUNDLE
 
 __all__ = ["PlainSplineMap", "SplineKernel", "SplineMap"]
 

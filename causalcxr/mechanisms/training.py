@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
-from causalcxr.mechanisms.learning_rate import learning_rate
 from causalcxr.common.threads import one_thread
+from causalcxr.mechanisms.learning_rate import learning_rate
 
 if TYPE_CHECKING:
     from causalcxr.mechanisms.base import Columns, Mechanism

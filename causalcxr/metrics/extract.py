@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from causalcxr.common.errors import CausalCXRError, nearest
+from causalcxr.common.threads import asked_in_order
 from causalcxr.images.images import Images, as_images
 from causalcxr.metrics.inputs import row_blocks
 from causalcxr.radit.features import load_features
-from causalcxr.common.threads import asked_in_order
 
 __all__ = ["PREPROCESSING", "Extractor", "chexgenbench", "extract", "feature_batches"]
 

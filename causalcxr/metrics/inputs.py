@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from causalcxr.common.errors import CausalCXRError
 from causalcxr.cohort.ids import patient_numbers
+from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["Array", "read_images", "read_patients", "read_vectors", "row_blocks", "same_length"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from causalcxr.common.errors import CausalCXRError
 from causalcxr.cohort.ids import as_ids
+from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.inputs import Array, read_images, read_patients, same_length
 

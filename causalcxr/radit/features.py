@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from causalcxr.common.errors import ModelError
-from causalcxr.radit.weights import BUNDLED, content_hash
 from causalcxr.common.tensors import load_tensors, save_tensors
+from causalcxr.radit.weights import BUNDLED, content_hash
 
 __all__ = ["VERSION", "Features", "load_features", "save_features"]
 

@@ -24,9 +24,9 @@ from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.common.files import atomic_write, read_text, remove_litter
 from causalcxr.common.locks import exclusive
 from causalcxr.common.progress import progress
+from causalcxr.common.tensors import sha256
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.weights import content_hash
-from causalcxr.common.tensors import sha256
 
 __all__ = ["Latents", "cache_latents"]
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from torch.utils.checkpoint import checkpoint
 
+from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.shape import SIZES, RadiTConfig
-from causalcxr.graph.variables import Variable
 
 __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.flux import FluxCodec, flux_of
 from causalcxr.radit.vae import RadVAE, RadVAEConfig
 from causalcxr.radit.weights import content_hash
-from causalcxr.common.tensors import load_tensors, save_tensors
 
 __all__ = ["VERSION", "load_codec", "rad_vae", "save_codec"]
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.errors import ModelError
-from causalcxr.radit.shape import RadiTConfig
-from causalcxr.radit.transformer import RadiT
 from causalcxr.common.tensors import load_tensors, save_tensors, sha256
 from causalcxr.graph.variables import Variable
+from causalcxr.radit.shape import RadiTConfig
+from causalcxr.radit.transformer import RadiT
 
 __all__ = ["BUNDLED", "VERSION", "adopt_weights", "content_hash", "resolve", "save_radit"]
 
-BUNDLED = Path(__file__).parent.parent / "weights"
+BUNDLED = Path(__file__).parent / "bundled"
 VERSION = "2"  # of the network: raised when the same tensors would mean something else
 _SHARD = 16 * 2**20  # bytes of a file
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import ModelError
-from causalcxr.graph.graph import Graph
-from causalcxr.graph.diff import NEW, declaration, declaration_changes, not_learned
-from causalcxr.mechanisms import History, Mechanism, build
-from causalcxr.common.random_numbers import record_keys
-from causalcxr.scm.recipe import recipe_changes
 from causalcxr.cohort.splits import draw_splits
+from causalcxr.common.errors import ModelError
+from causalcxr.common.random_numbers import record_keys
+from causalcxr.graph.diff import NEW, declaration, declaration_changes, not_learned
+from causalcxr.graph.graph import Graph
+from causalcxr.mechanisms import History, Mechanism, build
+from causalcxr.scm.recipe import recipe_changes
 
 __all__ = [
     "REVISION",

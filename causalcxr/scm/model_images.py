@@ -1,13 +1,17 @@
 """Images that a model computes when they are asked for, in batches, each one once."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalcxr.images.images import Images
 from causalcxr.common.progress import progress
+from causalcxr.images.images import Images
 
-__all__ = ["ModelImages"]
+if TYPE_CHECKING:
+    from causalcxr.scm.scm import SCM
+
+__all__ = ["ModelImages", "solver_of"]
 
 _BATCH = 64
 
@@ -90,3 +94,10 @@ class ModelImages(Images):
             images = np.clip(self._compute(part), 0, 1).astype(np.float32)
             self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))
         return super().__getitem__(rows)
+
+
+def solver_of(model: "SCM") -> str:
+    """Return how the image's equation is solved, in words; nothing where there is none."""
+    name = model.graph.image
+    solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
+    return str(solving)

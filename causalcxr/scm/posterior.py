@@ -24,16 +24,16 @@ from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import ModelError
+from causalcxr.common.progress import progress
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.common.threads import one_thread
 from causalcxr.graph.graph import Graph
 from causalcxr.mechanisms import Equation
 from causalcxr.scm.missing_blocks import Blocks, split_missing
-from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.scm.particles import RotatedDraws
 from causalcxr.scm.prediction import Noise, bind
-from causalcxr.common.progress import progress
-from causalcxr.cohort.rows import shown
-from causalcxr.common.threads import one_thread
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM

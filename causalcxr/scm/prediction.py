@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.graph.edge_paths import Edge
 from causalcxr.common.errors import ModelError
+from causalcxr.common.random_numbers import Draws
+from causalcxr.common.threads import filled, over_rows
+from causalcxr.graph.edge_paths import Edge
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention
 from causalcxr.images.synthetic_mark import same_when_written
 from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.scm.model_images import ModelImages
-from causalcxr.common.random_numbers import Draws
 from causalcxr.scm.support import require_support
-from causalcxr.common.threads import filled, over_rows
 
 __all__ = ["LatentNoise", "Noise", "Prediction", "bind", "settled"]
 

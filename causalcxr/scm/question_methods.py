@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.cohort.cohort_input import Records
+from causalcxr.graph.arguments import Action, action_of, check_options
 
 if TYPE_CHECKING:
-    from causalcxr.scm.questions.check_result import Check
     from causalcxr.graph.edge_paths import Path
+    from causalcxr.scm.questions.check_result import Check
     from causalcxr.scm.questions.effect_result import Effect
     from causalcxr.scm.questions.model_comparison import ModelComparison
     from causalcxr.scm.questions.probabilities_result import Probabilities

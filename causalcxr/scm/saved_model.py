@@ -7,26 +7,26 @@ manifest holds the graph; `graph.yaml` beside it is for people.
 
 import hashlib
 import json
-import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalcxr.common.errors import CausalCXRError, ModelError
 from causalcxr.common.files import atomic_write, remove_litter
-from causalcxr.scm.fitting import REVISION, Fitted
-from causalcxr.graph.graph import Graph
 from causalcxr.common.locks import exclusive
-from causalcxr.mechanisms import build
-from causalcxr.scm.recipe import recipe_changes
 from causalcxr.common.result_folder import cannot_write
 from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+from causalcxr.graph.graph import Graph
+from causalcxr.mechanisms import build
+from causalcxr.scm.fitting import REVISION, Fitted
+from causalcxr.scm.recipe import recipe_changes
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
+
+from causalcxr.common.versions import versions
 
 __all__ = [
     "SCHEMA",
@@ -35,7 +35,6 @@ __all__ = [
     "load",
     "save",
     "saved_graph",
-    "versions",
     "write",
     "writing",
 ]
@@ -46,12 +45,6 @@ _KIND = "causalcxr model"
 _LITTER = re.compile(r"\.(manifest\.json|graph\.yaml|train\.jsonl)\..*\.tmp")
 _RECORDED = ("equation", "hash", "seed", "rows", "losses")
 _LATER = ("reason", "recipe")  # recorded too; models saved by earlier versions lack them
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a manifest records."""
-    packages = {name: version(name) for name in ("causalcxr", "torch", "zuko", "numpy")}
-    return {**packages, "python": platform.python_version()}
 
 
 def check_target(folder: Path) -> None:

@@ -9,23 +9,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from causalcxr.scm import saved_model as model_folder
-from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.common.errors import GraphError, InterventionError, ModelError
-from causalcxr.scm.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
-from causalcxr.graph.graph import Graph
-from causalcxr.graph.interventions import BoundIntervention, do
-from causalcxr.common.errors import brief
-from causalcxr.mechanisms import Equation
-from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.scm.prediction import LatentNoise, Noise, Prediction, bind, settled
+from causalcxr.common.errors import GraphError, InterventionError, ModelError, brief
 from causalcxr.common.progress import Progress
-from causalcxr.scm.question_methods import Questions
-from causalcxr.graph.intervention_values import needs_fact
-from causalcxr.scm.support import count_support
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.common.threads import over_rows
+from causalcxr.graph.arguments import Action, action_of, check_options, names_of
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.intervention_values import needs_fact
+from causalcxr.graph.interventions import BoundIntervention, do
+from causalcxr.mechanisms import Equation
+from causalcxr.scm import saved_model as model_folder
+from causalcxr.scm.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
+from causalcxr.scm.prediction import LatentNoise, Noise, Prediction, bind, settled
+from causalcxr.scm.question_methods import Questions
+from causalcxr.scm.support import count_support
 
 __all__ = ["SCM", "Noise"]
 

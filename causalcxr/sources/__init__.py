@@ -5,15 +5,13 @@ A source is a module with `load(path, **options) -> Cohort` and, if it reads fil
 also has `harmonise(path, policy) -> Harmonised`, which says what was done to each row.
 """
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from causalcxr.cohort.loading import load, source_module
 from causalcxr.common.errors import CohortError, nearest
 
-if TYPE_CHECKING:  # the processes that decode images need none of it
-    from causalcxr.cohort.cohort import Cohort
+if TYPE_CHECKING:
     from causalcxr.sources.harmonised import Harmonised
     from causalcxr.sources.policy import Policy
 
@@ -28,40 +26,6 @@ DECLARED = (
 # Sources that can be asked for by name, and those that are tried on a path, in this order.
 NAMED = ("phantom", *DECLARED)
 READERS = ("folder", "stored", *DECLARED, "table")
-
-
-def load(spec: str | Path, **options: Any) -> "Cohort":
-    """Read a cohort from a source or a path; see `Cohort.load`.
-
-    Args:
-        spec: `phantom`, a declared data set such as `nih`, a saved folder, the folder of a data
-            set as it is published, or a .csv file.
-        **options: What the source takes.
-
-    Raises:
-        CohortError: If the specification fits nothing; what is possible is told.
-
-    Example:
-        >>> load("fantom")
-        Traceback (most recent call last):
-        causalcxr.common.errors.CohortError: no source or path 'fantom'; did you mean 'phantom'?
-    """
-    if isinstance(spec, str) and spec in NAMED:
-        return _source(spec).load(options.pop("path", None), **options)
-    if "://" in str(spec):  # only stores are read from a distance
-        return _source("stored").load(str(spec), **options)
-    path = Path(spec)
-    try:
-        exists = path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a null character
-        exists = False
-    if not exists:
-        hint = nearest(str(spec)[:80], NAMED) or f"; give {_possible()}"
-        raise CohortError(f"no source or path {str(spec)[:200]!r}{hint}")
-    for name in READERS:
-        if _source(name).recognises(path):
-            return _source(name).load(path, **options)
-    raise CohortError(f"{path}: no source can read this; give {_possible()}")
 
 
 def harmonise(
@@ -88,19 +52,8 @@ def harmonise(
     if not Path(path).exists():
         raise CohortError(f"{path}: there is no such file or folder; check the path")
     for each in (name,) if name else DECLARED:
-        if name or _source(each).recognises(Path(path)):
-            return _source(each).harmonise(path, policy)
+        if name or source_module(each).recognises(Path(path)):
+            return source_module(each).harmonise(path, policy)
     raise CohortError(
         f"{path}: none of the data sets {', '.join(DECLARED)}; give the folder as it is published"
-    )
-
-
-def _source(name: str) -> ModuleType:
-    return import_module(f"causalcxr.sources.{name}")
-
-
-def _possible() -> str:
-    return (
-        f"a source ({', '.join(NAMED)}), a folder written by Cohort.save, the folder of a data "
-        "set as it is published, or a .csv file"
     )

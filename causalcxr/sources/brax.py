@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS
-from causalcxr.sources.variable_readers import age, marked, sex, view
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, marked, sex, view
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS, Policy
 from causalcxr.sources.races import one_race, race
-from causalcxr.sources.variable_readers import age, by_file, marked, sex
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, by_file, marked, sex
 
 __all__ = ["SOURCE", "frontal_and_projection", "harmonise", "load", "recognises", "study_folder"]
 

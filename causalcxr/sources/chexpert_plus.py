@@ -12,13 +12,13 @@ import pandas as pd
 
 from causalcxr.common.errors import CohortError
 from causalcxr.sources.chexpert import frontal_and_projection, study_folder
-from causalcxr.sources.source import Source, Table
+from causalcxr.sources.csv_reader import as_texts, read_json_lines
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS
 from causalcxr.sources.races import race_in
-from causalcxr.sources.csv_reader import as_texts, read_json_lines
-from causalcxr.sources.variable_readers import age, marked, sex, split
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, marked, sex, split
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
+from causalcxr.cohort.csv_table import check_separator
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.progress import progress
-from causalcxr.cohort.csv_table import check_separator
 
 __all__ = ["as_texts", "header_of", "line_of", "read_columns", "read_json", "read_json_lines"]
 

@@ -7,12 +7,12 @@ References:
 
 import numpy as np
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import BLANK, FINDINGS, N, P
 from causalcxr.sources.races import RACES
-from causalcxr.sources.variable_readers import age, levels, marked, sex, split, view
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, levels, marked, sex, split, view
 
 __all__ = ["DATASETS", "SOURCE", "harmonise", "load", "recognises"]
 

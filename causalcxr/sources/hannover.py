@@ -8,8 +8,8 @@ References:
     doi:10.6084/m9.figshare.12275009, CC BY 3.0.
 """
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.image_paths import ImageFiles
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.variable_readers import age, sex, view
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]

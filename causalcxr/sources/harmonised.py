@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError
 from causalcxr.images.images import FileImages, Images
-from causalcxr.cohort.splits import draw_splits
 
 __all__ = ["Harmonised", "ImagePaths", "Ledger", "Rule", "combined"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from causalcxr.common.listing import leads_out, names_within
 from causalcxr.common.progress import progress
 from causalcxr.sources.harmonised import ImagePaths, Ledger
-from causalcxr.common.listing import leads_out, names_within
 from causalcxr.sources.source_rows import Rows
 
 __all__ = ["ImageFiles"]

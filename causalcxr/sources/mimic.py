@@ -9,13 +9,13 @@ References:
 import numpy as np
 import pandas as pd
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS, Policy
 from causalcxr.sources.races import one_race, race
-from causalcxr.sources.variable_readers import as_levels, marked, plausible, sex, split
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import as_levels, marked, plausible, sex, split
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 

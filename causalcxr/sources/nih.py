@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import CohortError
-from causalcxr.images.images import FileImages
 from causalcxr.cohort.rows import shown
-from causalcxr.sources.source import Source, Table
+from causalcxr.cohort.splits import check_splits, draw_splits
+from causalcxr.common.errors import CohortError
+from causalcxr.common.listing import leads_out, names_within
+from causalcxr.images.images import FileImages
+from causalcxr.sources.csv_reader import read_columns
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.label_maps import bundled
-from causalcxr.common.listing import leads_out, names_within
 from causalcxr.sources.policy import BLANK, UNLISTED, P, Policy
-from causalcxr.sources.csv_reader import read_columns
-from causalcxr.sources.variable_readers import age, levels, listed, sex
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.cohort.splits import check_splits, draw_splits
+from causalcxr.sources.variable_readers import age, levels, listed, sex
 
 __all__ = ["FINDINGS", "OTHERS", "SOURCE", "harmonise", "load", "recognises"]
 

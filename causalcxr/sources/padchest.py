@@ -10,12 +10,12 @@ import re
 import numpy as np
 import pandas as pd
 
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import Policy
-from causalcxr.sources.variable_readers import listed, plausible, sex, view
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import EMPTY, Rows
+from causalcxr.sources.variable_readers import listed, plausible, sex, view
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises", "words_of"]
 

@@ -88,8 +88,8 @@ class Policy:
     Example:
         >>> Policy(uncertain="u_one")
         Traceback (most recent call last):
-        causalcxr.common.errors.CohortError: policy: uncertain='u_one'; one of raw, u_zeros, u_ones, \
-u_ignore; did you mean 'u_ones'?
+        causalcxr.common.errors.CohortError: policy: uncertain='u_one'; one of raw, u_zeros, \
+u_ones, u_ignore; did you mean 'u_ones'?
         >>> Policy.parse({"labels": "negbio"}).labels
         'negbio'
     """

@@ -133,7 +133,7 @@ def write_report(
         name: "data:image/png;base64," + base64.b64encode(page.png()).decode()
         for name, page in plots(told).items()
     }
-    template = read_text(Path(__file__).parent / "cohort_report.html")
+    template = read_text(Path(__file__).parent / "report.html")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
     html = page.render(told=told, pictures=pictures, findings=FINDINGS, few=_FEW)
     return atomic_write(folder / "report.html", html)

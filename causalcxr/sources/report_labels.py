@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.common.files import read_text
-from causalcxr.graph.yaml_file import compose, plain
 from causalcxr.common.progress import progress
+from causalcxr.graph.yaml_file import compose, plain
 from causalcxr.sources.policy import BLANK, FINDINGS, PATHOLOGIES, UNCERTAIN, N, P
 
 __all__ = ["label_report", "label_reports"]

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.common.errors import CohortError
-from causalcxr.sources.source import Source, Table
+from causalcxr.sources.csv_reader import as_texts, read_columns, read_json
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS, Policy
-from causalcxr.sources.csv_reader import as_texts, read_columns, read_json
-from causalcxr.sources.variable_readers import age, by_file, marked, sex, view
 from causalcxr.sources.report_labels import label_reports
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, by_file, marked, sex, view
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 

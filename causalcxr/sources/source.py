@@ -1,8 +1,8 @@
 """The contract of a source: its files and columns, how variables are read, where images are.
 
-A source is one `Source`, made of tables, readings (`causalcxr.sources.variable_readers`) and a place for
-its images. `Source.harmonise` does the rest, the same for all of them: it joins the tables, reads
-the variables, applies the policy and writes down every decision.
+A source is one `Source`, made of tables, readings (`causalcxr.sources.variable_readers`) and a
+place for its images. `Source.harmonise` does the rest, the same for all of them: it joins the
+tables, reads the variables, applies the policy and records every decision.
 """
 
 import os
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import CohortError, nearest
 from causalcxr.cohort.rows import shown
+from causalcxr.common.errors import CohortError, nearest
+from causalcxr.sources.csv_reader import header_of, read_columns
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import Policy
-from causalcxr.sources.csv_reader import header_of, read_columns
 from causalcxr.sources.source_rows import EMPTY, Rows
 
 __all__ = ["Reading", "Source", "Table"]

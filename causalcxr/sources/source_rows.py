@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from causalcxr.common.errors import CohortError, nearest
 from causalcxr.cohort.rows import shown
+from causalcxr.common.errors import CohortError, nearest
 from causalcxr.sources.csv_reader import line_of
 
 __all__ = ["EMPTY", "Rows"]

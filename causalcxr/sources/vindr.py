@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import progress
-from causalcxr.cohort.rows import shown
-from causalcxr.sources.source import Source, Table
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.label_maps import bundled
 from causalcxr.sources.policy import UNCERTAIN, UNLISTED, P, Policy
-from causalcxr.sources.variable_readers import age, by_file, sex
+from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
+from causalcxr.sources.variable_readers import age, by_file, sex
 
 __all__ = ["LABELS", "SOURCE", "harmonise", "load", "read_headers", "recognises"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-WEIGHTS = Path(__file__).parents[2] / "causalcxr" / "weights"
+WEIGHTS = Path(__file__).parents[2] / "causalcxr" / "radit" / "bundled"
 _MARK = re.compile(r"^<!-- card (\S+) -->$", re.MULTILINE)
 
 

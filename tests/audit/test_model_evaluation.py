@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from causalcxr import SCM, Cohort, Graph, do
+from causalcxr.audit.model_evaluation import evaluate
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.common.errors import AuditError
-from causalcxr.audit.model_evaluation import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from causalcxr import SCM, Cohort, do
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import as_classifier
 from causalcxr.audit.gates import Gates
+from causalcxr.audit.making_pairs import make_pairs, make_worlds, write_pairs
 from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.making_pairs import make_pairs, make_worlds
-from causalcxr.audit.pairs_folder import load_pairs, write_pairs
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.common.errors import AuditError
 
@@ -199,7 +198,7 @@ def test_given_records_left_unchanged_then_no_image_is_made_of_them_and_they_are
     assert set(pairs.gates["why"][~women]) == {"unchanged"}
     assert pairs.gates["round_trip"].notna().to_numpy().tolist() == women.tolist()
     scorer = as_classifier(lambda images: images.mean((1, 2, 3)), target="Pleural Effusion")
-    audited = audit_pairs(scorer, load_pairs(tmp_path / "pairs"), bootstrap=20)
+    audited = audit_pairs(scorer, Pairs.load(tmp_path / "pairs"), bootstrap=20)
     assert audited.records["twin"].notna().sum() == pairs.valid.sum()
 
 
@@ -218,15 +217,15 @@ def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_pa
         write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
     monkeypatch.setattr(Cohort, "load", staticmethod(real))
     with pytest.raises(AuditError, match="holds no complete pairs"):
-        load_pairs(folder)
+        Pairs.load(folder)
     unfinished = tmp_path / ".p.unfinished" / "result"
     before = (unfinished / "twin" / "cohort.csv").stat().st_mtime_ns
     with pytest.raises(AuditError, match=r"unfinished work here \(cohort a, not b\)"):
         write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "b"})
     pairs = write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
     assert (folder / "twin" / "cohort.csv").stat().st_mtime_ns == before
-    assert load_pairs(folder).valid.sum() == pairs.valid.sum()
-    assert load_pairs(folder).factual.index.nlevels == 2
+    assert Pairs.load(folder).valid.sum() == pairs.valid.sum()
+    assert Pairs.load(folder).factual.index.nlevels == 2
 
 
 def test_given_wrong_pairs_then_the_fault_is_named(tmp_path):

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from causalcxr.cohort import Cohort
+from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError
 from causalcxr.graph import Graph
 from causalcxr.images.images import ArrayImages
-from causalcxr.cohort.splits import draw_splits
 
 GRAPH = Graph.parse("""
 variables:

@@ -14,9 +14,9 @@ import causalcxr as cx
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.audit import AttributeReader, as_classifier, make_pairs
 from causalcxr.audit.classifier import Classifier
+from causalcxr.audit.model_evaluation import evaluate
 from causalcxr.cohort.cohort_input import as_cohort
 from causalcxr.common.errors import CohortError
-from causalcxr.audit.model_evaluation import evaluate
 from causalcxr.scm.posterior import abduct_observed, complete_observed
 from causalcxr.sources.phantom import exogenous, truth
 

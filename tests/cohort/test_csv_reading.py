@@ -9,12 +9,12 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph
 from causalcxr.cohort.columns import encode, matches
-from causalcxr.common.errors import CausalCXRError, CohortError, ModelError
+from causalcxr.cohort.csv_table import read_cells
 from causalcxr.cohort.ids import patient_numbers
+from causalcxr.cohort.splits import draw_splits
+from causalcxr.common.errors import CausalCXRError, CohortError, ModelError
 from causalcxr.metrics.inputs import read_patients
 from causalcxr.sources.csv_reader import read_columns
-from causalcxr.cohort.csv_table import read_cells
-from causalcxr.cohort.splits import draw_splits
 
 GRAPH = Graph.parse(
     "variables: {Age: {type: continuous}, Race: {type: categorical, levels: [Asian, NA, White]},"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from causalcxr import SCM, Cohort, do
-from causalcxr.audit.pairs import Pairs
 from causalcxr.apps.export.exporting import ExportOptions, export
-from causalcxr.sources.store.reading import check
 from causalcxr.apps.study.analyse import analyse
 from causalcxr.apps.study.answers import read_answers
 from causalcxr.apps.study.plan import Plan
+from causalcxr.audit.pairs import Pairs
+from causalcxr.sources.store.reading import check
 
 OLD = Path(__file__).parents[1] / "fixtures" / "v0.1.0"
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable
 from causalcxr.common.errors import CausalCXRError, GraphError, InterventionError, MechanismError
-from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.graph.variables import LARGEST
+from causalcxr.mechanisms.rounding import Rounding
 
 FLOW = {"kind": "flow", "epochs": 2, "bins": 4, "hidden": 4}
 N = 24

@@ -18,15 +18,15 @@ from PIL import Image
 
 import causalcxr
 from causalcxr import SCM, Cohort, Graph, sources
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
-from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.apps.cli.main import app
 from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
-from causalcxr.sources.label_maps import LabelMap
-from causalcxr.common.spreadsheet import csv_text, marked, unmarked, unmarked_table
-from causalcxr.sources.store.spec import Spec
-from causalcxr.common.terminal import VisibleStream, visible, visible_streams
 from causalcxr.apps.training.vae_config import VAEConfig
+from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.common.spreadsheet import csv_text, marked, unmarked, unmarked_table
+from causalcxr.common.terminal import VisibleStream, visible, visible_streams
+from causalcxr.sources.label_maps import LabelMap
+from causalcxr.sources.store.spec import Spec
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[8mhidden\u202etxt\u2066\x9b31m\r"
 

@@ -19,8 +19,8 @@ import pytest
 from kill_points import child, contents
 
 from causalcxr import Cohort
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 from causalcxr.images.images import ArrayImages
 
 if not hasattr(sys, "addaudithook") or sys.platform == "win32":

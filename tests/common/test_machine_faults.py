@@ -13,11 +13,11 @@ import typer
 from kill_points import child
 
 from causalcxr import Cohort
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.apps.training.training_place import training_place
 from causalcxr.common.errors import CausalCXRError
 from causalcxr.common.locks import exclusive
-from causalcxr.apps.training.training_place import training_place
 
 GRAPH = """
 name: two

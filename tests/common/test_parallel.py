@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from causalcxr.common.parallel import run
 from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.common.parallel import run
 
 
 def scaled(shared: dict, task: int) -> tuple[int, int]:

@@ -13,14 +13,14 @@ from matplotlib.text import Text
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.audit import audit_pairs
 from causalcxr.audit.classifiers import FeatureClassifier
+from causalcxr.audit.model_evaluation_result import Evaluation
 from causalcxr.audit.pairs import Pairs
 from causalcxr.audit.shifts import prevalence
 from causalcxr.audit.stressing import stress
 from causalcxr.common.errors import CausalCXRError, CohortError
-from causalcxr.audit.model_evaluation_result import Evaluation
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.figure import Page
 from causalcxr.common.result import Result
+from causalcxr.images.synthetic_mark import MARK
 from causalcxr.sources.phantom import load
 
 HOSTILE = "<script>alert(1)</script>"

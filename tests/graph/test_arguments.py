@@ -9,14 +9,14 @@ import pytest
 import causalcxr as cx
 from causalcxr import SCM, Cohort, Graph, Shift, do
 from causalcxr import audit as audit_function
-from causalcxr.graph.arguments import actions_of
 from causalcxr.audit import audit_pairs, make_pairs
 from causalcxr.audit import stress as stress_function
 from causalcxr.audit.classifiers import FeatureClassifier
 from causalcxr.audit.shifts import severity
-from causalcxr.scm.questions.effects import effect
 from causalcxr.common.errors import GraphError, InterventionError, ModelError
+from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import parse
+from causalcxr.scm.questions.effects import effect
 from causalcxr.scm.questions.model_comparison import compare_models
 from causalcxr.scm.questions.probabilities import probabilities
 from causalcxr.scm.questions.sensitivity import sensitivity

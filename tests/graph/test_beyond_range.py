@@ -9,8 +9,8 @@ import causalcxr as cx
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import as_classifier
 from causalcxr.audit.gates import Gates
-from causalcxr.audit.pairs import Pairs
 from causalcxr.audit.making_pairs import make_pairs
+from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import CohortError
 from causalcxr.scm.questions.model_comparison import compare_models
 

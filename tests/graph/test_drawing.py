@@ -7,9 +7,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from causalcxr.graph.drawing import draw, role, scene
 from causalcxr.common.errors import GraphError
 from causalcxr.graph import Graph, Variable
+from causalcxr.graph.drawing import draw, role, scene
 from causalcxr.graph.layout import Box, arrange
 
 BUNDLED = ["cxr7", "cxr7-acquisition", "nih", "mini"]

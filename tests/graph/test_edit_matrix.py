@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from causalcxr import SCM, Cohort, Graph, Variable
-from causalcxr.scm import fitting
-from causalcxr.apps.cli.graph_commands import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.graph_commands import app
 from causalcxr.common.errors import ModelError
-from causalcxr.scm.fitting import learned_again, stale_reason
 from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+from causalcxr.scm import fitting
+from causalcxr.scm.fitting import learned_again, stale_reason
 
 QUICK = {"kind": "discrete", "epochs": 1}
 GRAPH = Graph(

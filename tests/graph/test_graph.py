@@ -320,7 +320,8 @@ def test_given_a_write_that_fails_when_saving_then_the_old_file_stays(tmp_path, 
 
 def test_given_a_fresh_interpreter_when_the_graph_is_imported_then_nothing_heavy_is_loaded():
     code = (
-        "import sys, causalcxr.graph, causalcxr.graph.interventions; causalcxr.graph.graph.Graph.load('cxr7');"
+        "import sys, causalcxr.graph, causalcxr.graph.interventions;"
+        "causalcxr.graph.Graph.load('cxr7');"
         "print(sorted({'torch', 'pandas', 'networkx', 'matplotlib'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 from causalcxr.common.errors import GraphError, InterventionError, ModelError
 from causalcxr.graph.interventions import parse
 

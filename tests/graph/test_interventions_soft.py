@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
-from causalcxr.scm.questions.effects import effect
 from causalcxr.common.errors import InterventionError
-from causalcxr.graph.interventions import Categorical, Intervention, Normal, Resample, parse
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.intervention_values import needs_fact
+from causalcxr.graph.interventions import Categorical, Intervention, Normal, Resample, parse
+from causalcxr.scm.questions.effects import effect
 from causalcxr.sources.phantom import truth
 
 GRAPH = Graph(

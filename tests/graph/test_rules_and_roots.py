@@ -10,12 +10,12 @@ from scipy import stats
 
 import causalcxr as cx
 from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Graph, Variable
 from causalcxr.graph.mechanism_spec import MechanismSpec
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.contract import check_mechanism
 from causalcxr.mechanisms.empirical import EmpiricalMechanism
-from causalcxr.common.random_numbers import Draws
 
 AGE = Variable("Age", "continuous", unit="year", range=(0.0, 105.0), resolution=1.0)
 SEX = Variable("Sex", "binary", levels=("F", "M"))

@@ -15,7 +15,6 @@ from dicom_files import RAMP, dataset, written
 from PIL import Image
 
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import FileImages, resized
 from causalcxr.images.decoding import (
     REASONS,
     Decoded,
@@ -26,6 +25,7 @@ from causalcxr.images.decoding import (
     fitted,
     sniffed,
 )  # fmt: skip
+from causalcxr.images.images import FileImages, resized
 from causalcxr.images.png_and_jpeg import jpeg_frame
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -30,8 +30,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from causalcxr.images.images import FileImages
 from causalcxr.images.decoding import Decoded, Limits, decode, decode_many
+from causalcxr.images.images import FileImages
 
 # Frames, sizes, damage
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from causalcxr.common.errors import CohortError
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.images.decoding import decode
 from causalcxr.images.dicom_write import DicomAbout, DicomImages, read_dicom, write_dicom
+from causalcxr.images.synthetic_mark import MARK
 
 ABOUT = DicomAbout(
     "7",

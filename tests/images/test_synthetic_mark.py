@@ -20,22 +20,22 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from causalcxr import SCM, Cohort, Graph, Variable, do
+from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 from causalcxr.apps.explorer import downloads
 from causalcxr.apps.explorer.dropping import Drops
 from causalcxr.apps.explorer.patients import Ward
 from causalcxr.apps.explorer.pictures import grey
 from causalcxr.apps.explorer.question import Question, Visit
-from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.making_pairs import make_pairs
-from causalcxr.apps.cli.main import app
-from causalcxr.apps.cli.command import guarded
-from causalcxr.common.errors import CohortError
 from causalcxr.apps.export.exporting import export
+from causalcxr.audit.making_pairs import make_pairs
+from causalcxr.audit.pairs import Pairs
+from causalcxr.common.errors import CohortError
 from causalcxr.images.images import ArrayImages, FileImages
 from causalcxr.images.synthetic_mark import MARK
 from causalcxr.sources.store.building import build
 from causalcxr.sources.store.writing import write
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 
 SIDE = 32
 RADIT = {"kind": "radit", "resolution": SIDE, "steps": 3, "solver_steps": 2, "batch": 4}

@@ -7,12 +7,12 @@ import torch
 
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.common import threads
+from causalcxr.common.threads import over_rows
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.distinct import once_each
 from causalcxr.mechanisms.lookup import count_up_to
 from causalcxr.mechanisms.spline import PlainSplineMap, SplineKernel, SplineMap
-from causalcxr.common.threads import over_rows
 
 GRAPH = """
 defaults:

@@ -6,11 +6,11 @@ import torch
 from scipy import stats
 
 from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Graph, Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.cnf import OPTIONS, CNFKernel
 from causalcxr.mechanisms.contract import check_mechanism
-from causalcxr.common.random_numbers import Draws
 from causalcxr.radit.solvers import on_lattice
 
 PARENT = Variable("A", "continuous")

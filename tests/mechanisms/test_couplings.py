@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Graph, Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.contract import check_mechanism
 from causalcxr.mechanisms.couplings import IndependentEquation, TransportEquation
 from causalcxr.mechanisms.discrete import DiscreteMechanism
-from causalcxr.mechanisms.flow_equation import FlowEquation
 from causalcxr.mechanisms.flow import FlowMechanism
+from causalcxr.mechanisms.flow_equation import FlowEquation
 from causalcxr.mechanisms.transport import draw_winner, heights, masses
-from causalcxr.common.random_numbers import Draws
 
 N = 20_000
 P, Q = [0.6, 0.3, 0.1], [0.3, 0.3, 0.4]

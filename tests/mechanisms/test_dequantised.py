@@ -10,13 +10,13 @@ from scipy import stats
 
 from causalcxr import SCM, Cohort, Graph
 from causalcxr.common.errors import GraphError, MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms import dequantised as flow
 from causalcxr.mechanisms.contract import check_mechanism
 from causalcxr.mechanisms.couplings import DequantisedEquation
 from causalcxr.mechanisms.discrete import DiscreteMechanism
-from causalcxr.common.random_numbers import Draws
 
 N = 10_000
 P, Q = [0.6, 0.3, 0.1], [0.3, 0.3, 0.4]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms.discrete import DiscreteMechanism, GumbelEquation, MonotoneEquation
-from causalcxr.common.random_numbers import Draws
 
 N = 100_000
 KINDS = {"monotone": MonotoneEquation, "gumbel": GumbelEquation}

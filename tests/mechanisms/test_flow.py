@@ -6,13 +6,13 @@ import torch
 from scipy import stats
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.cells import log_mass, truncated_normal
 from causalcxr.mechanisms.cnf import CNFKernel
 from causalcxr.mechanisms.quantile import QuantileNormal, Standard, is_skewed
 from causalcxr.mechanisms.spline import SplineMap
-from causalcxr.common.random_numbers import Draws
 
 PARENT = Variable("A", "continuous")
 

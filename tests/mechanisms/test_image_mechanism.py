@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph import Graph
 from causalcxr.graph.mechanism_spec import MechanismSpec
+from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import TransportEquation, image_equation
-from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.radit.guidance import strong, typical_strength
 from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import save_radit
 from causalcxr.scm import SCM
-from causalcxr.graph.variables import Variable
 
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

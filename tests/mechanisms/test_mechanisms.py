@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.contract import check_mechanism
 from causalcxr.mechanisms.discrete import DiscreteMechanism, MonotoneEquation
 from causalcxr.mechanisms.encoding import ParentEncoder
 from causalcxr.mechanisms.rounding import Rounding
-from causalcxr.common.random_numbers import Draws
 
 N = 3000
 AGE = Variable("Age", "continuous", unit="year", range=(0.0, 105.0), resolution=1.0)

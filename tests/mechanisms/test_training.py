@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build, training
 from causalcxr.mechanisms.learning_rate import learning_rate
-from causalcxr.common.random_numbers import Draws
 
 A, B = Variable("A", "continuous"), Variable("B", "binary")
 

@@ -8,9 +8,9 @@ from scipy.linalg import sqrtm
 from benchmarks._distances import nearest, vectors
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import Features, load_features, save_features
-from causalcxr.common.tensors import load_tensors, save_tensors
 
 
 def test_given_phantoms_then_the_bundled_features_tell_views_apart_and_noise_from_films():

@@ -10,11 +10,11 @@ import torch
 
 from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.graph import Graph
+from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.flow import Chance, hide_some, logit_normal, velocity_loss
 from causalcxr.radit.solvers import SOLVERS, carry, on_lattice, solver, times
 from causalcxr.radit.transformer import SIZES, RadiT, RadiTConfig
-from causalcxr.graph.variables import Variable
 
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.tensors import load_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit import train_run
 from causalcxr.radit.batches import Order, ahead
@@ -20,7 +21,6 @@ from causalcxr.radit.optimisers import optimisers, rate, set_rate
 from causalcxr.radit.parallel import World
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.common.tensors import load_tensors
 
 GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

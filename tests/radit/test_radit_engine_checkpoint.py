@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import load_tensors
 from causalcxr.radit.checkpoint import NotFinite, read_checkpoint, write_checkpoint
 from causalcxr.radit.muon import Muon
-from causalcxr.common.tensors import load_tensors
 
 
 def parts(seed=0, steps=0):

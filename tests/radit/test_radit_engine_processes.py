@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
+from causalcxr.common.tensors import load_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit.parallel import joined
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
-from causalcxr.common.tensors import load_tensors
 
 GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

@@ -9,6 +9,7 @@ import torch
 
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.tensors import load_tensors, pack_tensors, save_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.train import TrainConfig, train
@@ -20,7 +21,6 @@ from causalcxr.radit.weights import (
     resolve,
     save_radit,
 )
-from causalcxr.common.tensors import load_tensors, pack_tensors, save_tensors
 
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

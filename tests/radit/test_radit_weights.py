@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import BUNDLED, adopt_weights, resolve, save_radit
-from causalcxr.common.tensors import load_tensors, save_tensors
 
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]

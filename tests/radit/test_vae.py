@@ -9,12 +9,12 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.perceptual import FeatureDistance
 from causalcxr.radit.vae import RadVAE, RadVAEConfig
 from causalcxr.radit.vae_loss import divergence, losses
 from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
-from causalcxr.common.tensors import load_tensors, save_tensors
 
 SHAPE = RadVAEConfig(latent=3, widths=(8, 16), depth=1)
 

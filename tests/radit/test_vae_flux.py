@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
 from causalcxr.cohort import Cohort
-from causalcxr.apps.cli.command import guarded
 from causalcxr.common.errors import ModelError
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.flux import FluxCodec, add_adapters, load_flux, merge_adapters
 from causalcxr.radit.perceptual import FeatureDistance
 from causalcxr.radit.raddino import load_raddino
 from causalcxr.radit.vae_train import VAETrainConfig, train_vae
 from causalcxr.radit.vae_weights import load_codec, save_codec
-from causalcxr.common.tensors import load_tensors, save_tensors
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")

@@ -9,11 +9,11 @@ from torch import nn
 
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.tensors import load_tensors
 from causalcxr.radit.perceptual import FeatureDistance
 from causalcxr.radit.vae import RadVAEConfig
 from causalcxr.radit.vae_train import VAETrainConfig, train_vae
 from causalcxr.radit.vae_weights import rad_vae
-from causalcxr.common.tensors import load_tensors
 
 SHAPE = RadVAEConfig(latent=3, widths=(8, 16), depth=1)
 SHORT = VAETrainConfig(steps=8, batch=2, warmup=3, log=4, save_every=-1.0)  # saves every step

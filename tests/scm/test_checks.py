@@ -8,10 +8,10 @@ from scipy import stats
 from scipy.special import expit
 
 from causalcxr import SCM, Cohort, Graph, Variable
-from causalcxr.scm.questions import goodness_of_fit as goodness
-from causalcxr.scm.questions.checks import check
 from causalcxr.common.errors import ModelError
 from causalcxr.mechanisms.discrete import MonotoneEquation
+from causalcxr.scm.questions import goodness_of_fit as goodness
+from causalcxr.scm.questions.checks import check
 
 N = 6000
 GRAPH = Graph(

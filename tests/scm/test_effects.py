@@ -8,8 +8,8 @@ from known_equations import binaries, kite_world, known, linear_world
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable, do
 from causalcxr.graph.edge_paths import recanting_witnesses
-from causalcxr.scm.questions.effects import effect
 from causalcxr.graph.interventions import Normal
+from causalcxr.scm.questions.effects import effect
 
 
 def changes(result) -> dict[str, float]:

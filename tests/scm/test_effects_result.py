@@ -9,9 +9,9 @@ from known_equations import kite_world, known, linear_world
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Variable, do
-from causalcxr.scm.questions.effects import effect
 from causalcxr.common.errors import InterventionError
 from causalcxr.graph.interventions import Categorical, Normal
+from causalcxr.scm.questions.effects import effect
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Variable
 from causalcxr.common.errors import ModelError
-from causalcxr.scm.fitting import Fitted
-from causalcxr.mechanisms import Equation, Mechanism
-from causalcxr.scm.missing_blocks import split_missing
 from causalcxr.common.random_numbers import record_keys
+from causalcxr.mechanisms import Equation, Mechanism
+from causalcxr.scm.fitting import Fitted
+from causalcxr.scm.missing_blocks import split_missing
 from causalcxr.scm.particles import RotatedDraws
 from causalcxr.scm.posterior import abduct_observed, complete_observed
 

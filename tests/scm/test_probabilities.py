@@ -11,8 +11,8 @@ import causalcxr.scm.questions.enumeration
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.common.errors import InterventionError, ModelError
 from causalcxr.scm.prediction import bind
-from causalcxr.scm.questions.probabilities import probabilities
 from causalcxr.scm.questions.coupling_transitions import MOST_TRANSPORTED, gumbel, monotone
+from causalcxr.scm.questions.probabilities import probabilities
 
 YAML = """
 name: chain

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 import causalcxr as cx
 from causalcxr import SCM, Cohort, Graph, Variable, do
-from causalcxr.scm import saved_model as model_folder
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import sha256
+from causalcxr.scm import saved_model as model_folder
 
 GRAPH = Graph(
     [

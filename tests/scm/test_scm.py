@@ -14,8 +14,8 @@ from scipy.special import expit
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable, do
 from causalcxr.common.errors import CohortError, InterventionError, ModelError
-from causalcxr.images.images import ArrayImages
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.images.images import ArrayImages
 from causalcxr.radit import train_run
 from causalcxr.sources.phantom import truth
 

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Variable
 from causalcxr.mechanisms.couplings import COUPLINGS as EQUATIONS
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.mechanisms.transport import heights
-from causalcxr.common.random_numbers import Draws
 from causalcxr.scm.questions.coupling_transitions import (
     COUPLINGS,
     extreme_mean,

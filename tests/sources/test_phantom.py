@@ -9,8 +9,8 @@ from scipy.special import ndtri
 from causalcxr import do
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError
-from causalcxr.graph import Graph
 from causalcxr.common.random_numbers import Draws
+from causalcxr.graph import Graph
 from causalcxr.sources.phantom import film, truth
 from causalcxr.sources.phantom.body import build_body, camera
 from causalcxr.sources.phantom.organs import heart

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from causalcxr import Shift, do
+from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
 from causalcxr.cohort import Cohort
-from causalcxr.apps.cli.command import guarded
 from causalcxr.common.errors import CohortError
-from causalcxr.graph import Graph
 from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.graph import Graph
 from causalcxr.sources.phantom import PhantomImages, World, truth
 from causalcxr.sources.phantom.population import (
     COLUMNS,

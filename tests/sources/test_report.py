@@ -9,11 +9,11 @@ import pytest
 from published import MAKERS
 
 from causalcxr import sources
-from causalcxr.apps.cli.main import app
-from causalcxr.sources.report import facts, write_report
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 from causalcxr.sources.harmonised import Harmonised, Rule, combined
 from causalcxr.sources.policy import Policy
+from causalcxr.sources.report import facts, write_report
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from report_sentences import SEEN, UNSEEN
 
 from causalcxr import sources
 from causalcxr.cohort import Cohort
+from causalcxr.cohort.csv_table import read_cells
 from causalcxr.common.errors import CohortError
+from causalcxr.sources.csv_reader import read_columns
 from causalcxr.sources.harmonised import combined
 from causalcxr.sources.label_maps import LabelMap, bundled
 from causalcxr.sources.policy import FINDINGS, UNCERTAIN, N, P
 from causalcxr.sources.races import RACES
-from causalcxr.sources.csv_reader import read_columns
 from causalcxr.sources.report_labels import label_report, label_reports
-from causalcxr.cohort.csv_table import read_cells
 from causalcxr.sources.vindr import read_headers
 
 MAPS = {"nih_labels": 15, "vindr_labels": 29, "padchest_labels": 190}

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from causalcxr import Cohort
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 from causalcxr.common.errors import CohortError
 from causalcxr.sources.store.building import build
 from causalcxr.sources.store.spec import Spec

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write
 from causalcxr.common.locks import exclusive
-from causalcxr.common.versions import versions
 from causalcxr.common.result_digests import content_identity
 from causalcxr.common.result_folder import ResultFolder, cannot_write
 from causalcxr.common.spreadsheet import headed_csv
+from causalcxr.common.versions import versions
 
 __all__ = ["Answer", "check_place", "write_answer"]
 
@@ -54,7 +54,7 @@ def check_place(out: Path, *, drawn: bool) -> None:
         >>> check_place(Path("effect.png"), drawn=False)
         Traceback (most recent call last):
         ...
-        causalcxr.common.errors.CohortError: effect.png: this question has no picture; give a .csv or ...
+        causalcxr.common.errors.CohortError: effect.png: this question has no picture; ...
     """
     allowed = "a .csv, a .png or a folder" if drawn else "a .csv or a folder"
     if out.suffix == ".png" and not drawn:

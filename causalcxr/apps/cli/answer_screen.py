@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from causalcxr.common.terminal import visible
+from causalcxr.graph.graph import Graph
 from causalcxr.scm.questions.check_result import Check
 from causalcxr.scm.questions.effect_result import Effect
-from causalcxr.graph.graph import Graph
 from causalcxr.scm.questions.model_comparison import ModelComparison
 from causalcxr.scm.questions.sensitivity import Sensitivity
-from causalcxr.common.terminal import visible
 
 __all__ = [
     "console",

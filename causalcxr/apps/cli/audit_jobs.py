@@ -12,23 +12,23 @@ from typing import Any
 import pandas as pd
 
 from causalcxr.apps.cli.answer_screen import console, show
+from causalcxr.apps.cli.jobs import identity_of
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import Classifier, as_classifier
-from causalcxr.audit.making_pairs import make_worlds
-from causalcxr.audit.pairs_folder import load_pairs, pairs_result, write_pairs
+from causalcxr.audit.making_pairs import make_worlds, write_pairs
+from causalcxr.audit.model_evaluation import evaluate
+from causalcxr.audit.model_evaluation_result import evaluation_folder
+from causalcxr.audit.pairs import Pairs, pairs_result
 from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.result import audit_folder
 from causalcxr.audit.shifts import Acted, Reweighted, Shift
 from causalcxr.audit.stress_result import stress_folder
 from causalcxr.audit.stressing import stress
-from causalcxr.common.errors import AuditError, ClassifierError, InterventionError
-from causalcxr.audit.model_evaluation import evaluate
-from causalcxr.audit.model_evaluation_result import evaluation_folder
 from causalcxr.cohort.fingerprints import fingerprint
-from causalcxr.graph.interventions import parse
 from causalcxr.cohort.selection import Selection, load_cohort
-from causalcxr.apps.cli.jobs import identity_of
+from causalcxr.common.errors import AuditError, ClassifierError, InterventionError
 from causalcxr.common.progress import Progress, resumable
+from causalcxr.graph.interventions import parse
 from causalcxr.scm.scm import SCM
 
 __all__ = [
@@ -123,7 +123,7 @@ def audit_job(
         CausalCXRError: If anything asked for cannot be had.
     """
     audit_folder(out).check_foreign()
-    made = load_pairs(pairs)
+    made = Pairs.load(pairs)
     scorer = load_classifier(classifier, target=label or None, outputs=outputs)
     given = load_cohort(validation) if validation else None
     options: dict[str, Any] = {} if primaries is None else {"primaries": tuple(primaries)}

@@ -59,8 +59,8 @@ def show(
     ] = None,
 ) -> None:
     """Say what a cohort holds."""
-    from causalcxr.cohort.selection import load_cohort
     from causalcxr.apps.cli.jobs import show_cohort
+    from causalcxr.cohort.selection import load_cohort
 
     show_cohort(load_cohort(cohort), out)
 
@@ -134,9 +134,9 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what harmonising a data set does to its rows: report.html and report.json."""
-    from causalcxr.sources.report import save_report
     from causalcxr.sources import harmonise
     from causalcxr.sources.policy import Policy
+    from causalcxr.sources.report import save_report
 
     decisions = dict(text.partition("=")[::2] for text in decide or ())
     harmonised = harmonise(path, Policy.parse(decisions))

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from causalcxr.apps.cli.jobs import show_changes
+from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.common.files import atomic_write
+from causalcxr.common.result_folder import ResultFolder
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do
-from causalcxr.apps.cli.jobs import show_changes
-from causalcxr.common.result_folder import ResultFolder
 from causalcxr.scm.scm import SCM
 from causalcxr.sources.phantom import truth
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 
 __all__ = ["image_error", "run"]
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from causalcxr.apps.cli.options import graph_names
-from causalcxr.graph.graph import Graph, Variable
 from causalcxr.common.terminal import visible
+from causalcxr.graph.graph import Graph, Variable
 
 __all__ = ["app"]
 

@@ -3,38 +3,34 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from causalcxr.scm import saved_model as model_folder
+from causalcxr.apps.cli.twin_folder import TwinJob, TwinResult, write_twins
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.images.contact_sheet import contact_sheet
-from causalcxr.common.errors import CohortError, InterventionError
 from causalcxr.cohort.fingerprints import fingerprint
-from causalcxr.scm.fitting import learned_again
-from causalcxr.graph.graph import Graph
-from causalcxr.graph.diff import NEW
-from causalcxr.graph.interventions import Intervention, parse
-from causalcxr.common.progress import resumable
-from causalcxr.scm.scm import SCM
 from causalcxr.cohort.saved import save
+from causalcxr.cohort.selection import Selection, load_cohort
+from causalcxr.common.errors import CohortError, InterventionError
+from causalcxr.common.progress import resumable
 from causalcxr.common.tensors import load_tensors
 from causalcxr.common.terminal import visible
-from causalcxr.apps.cli.twin_folder import TwinJob, TwinResult, write_twins
+from causalcxr.graph.diff import NEW
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import Intervention, parse
+from causalcxr.images.contact_sheet import contact_sheet
+from causalcxr.scm import saved_model as model_folder
+from causalcxr.scm.fitting import learned_again
+from causalcxr.scm.scm import SCM
 
 __all__ = [
-    "Selection",
     "counterfactual_job",
     "fit_model",
     "identity_of",
-    "load_cohort",
-    "parse_spec",
     "sample_model",
     "save_cohort",
     "show_changes",
@@ -42,95 +38,6 @@ __all__ = [
 ]
 
 _SHOWN = 24  # images on a sheet
-_WORDS = ("graph",)  # options of cohorts that are no numbers
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which records of a cohort are meant.
-
-    Args:
-        cohort: The cohort as the command line names it, see `load_cohort`.
-        where: A query, such as `Sex == 'F' and Age > 50`.
-        split: train, val or test.
-        limit: At most so many records, those with an image first; 0 for all.
-    """
-
-    cohort: str
-    where: str = ""
-    split: str = ""
-    limit: int = 0
-
-    def load(self) -> Cohort:
-        """Return the records.
-
-        Raises:
-            CohortError: If none is left.
-        """
-        everybody = load_cohort(self.cohort)
-        chosen = everybody.split(self.split) if self.split else everybody
-        chosen = chosen.select(self.where) if self.where else chosen
-        if not len(chosen):
-            asked = f"split {self.split!r}, where {self.where!r}"
-            raise CohortError(f"no record is left of {len(everybody):,} ({asked}); ask for others")
-        return _first(chosen, self.limit) if self.limit else chosen
-
-
-def _first(cohort: Cohort, limit: int) -> Cohort:
-    if limit < 0:
-        raise CohortError(f"limit {limit}: ask for one record at least, or 0 for all")
-    if not cohort.has_images:
-        return cohort.head(limit)
-    return cohort.at(np.argsort(~cohort.images.available, kind="stable")[:limit])
-
-
-def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a cohort's name from its options.
-
-    Raises:
-        CohortError: If an option is no whole number, and none of those that are words.
-
-    Example:
-        >>> parse_spec("phantom:n=500,seed=1")
-        ('phantom', {'n': 500, 'seed': 1})
-    """
-    name, colon, rest = spec.partition(":")
-    if not colon or "=" not in rest:
-        return spec, {}
-    options: dict[str, Any] = {}
-    for part in rest.split(","):
-        key, equals, value = (text.strip() for text in part.partition("="))
-        whole = value.removeprefix("-").isdecimal()
-        if not equals or not value or not (whole or key in _WORDS):
-            raise CohortError(
-                f"cohort {spec!r}: option {part!r}; write name=whole number, such as n=500"
-            )
-        options[key] = int(value) if whole else value
-    return name, options
-
-
-def load_cohort(spec: str) -> Cohort:
-    """Read a cohort as the command line names it.
-
-    Args:
-        spec: What `Cohort.load` reads; options stand after a colon, `phantom:n=500,seed=1`.
-
-    Raises:
-        CohortError: If it cannot be read, or its source does not take the options.
-    """
-    name, options = parse_spec(spec)
-    if not options:
-        return Cohort.load(name)
-    try:
-        return Cohort.load(name, **options)
-    except TypeError as error:
-        if "keyword argument" not in str(error):
-            raise
-        raise CohortError(
-            f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom "
-            "takes n, seed, size, graph, missing, bits, enriched, copies, confounding, shortcut, "
-            "underdiagnosis, race_signal; a folder takes size"
-        ) from None
 
 
 def fit_model(graph: str, cohort: str, out: Path, *, seed: int = 0) -> SCM:

@@ -9,14 +9,29 @@ import typer
 
 from causalcxr.apps.cli import (
     app_commands as cli_app,
+)
+from causalcxr.apps.cli import (
     audit_commands as cli_audit,
+)
+from causalcxr.apps.cli import (
     cohort_commands as cli_cohort,
+)
+from causalcxr.apps.cli import (
     export_commands as cli_export,
+)
+from causalcxr.apps.cli import (
     graph_commands as cli_graph,
+)
+from causalcxr.apps.cli import (
     question_commands as cli_questions,
+)
+from causalcxr.apps.cli import (
     radit_commands as cli_radit,
+)
+from causalcxr.apps.cli import (
     study_commands as cli_study,
 )
+from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.options import (
     BeyondRange,
     Cluster,
@@ -33,7 +48,6 @@ from causalcxr.apps.cli.options import (
     Workers,
     graph_names,
 )
-from causalcxr.apps.cli.command import guarded
 
 __all__ = ["app", "main"]
 
@@ -129,8 +143,8 @@ def counterfactual(
     overwrite: Overwrite = False,
 ) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
-    from causalcxr.cohort.selection import Selection
     from causalcxr.apps.cli.jobs import counterfactual_job
+    from causalcxr.cohort.selection import Selection
 
     counterfactual_job(
         model,

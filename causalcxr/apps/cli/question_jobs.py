@@ -21,12 +21,12 @@ from causalcxr.apps.cli.answer_screen import (
     show_sensitivity,
 )
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import InterventionError
 from causalcxr.cohort.fingerprints import fingerprint
-from causalcxr.graph.interventions import Intervention, parse
 from causalcxr.cohort.selection import Selection
-from causalcxr.scm.questions.probabilities_result import Probabilities
+from causalcxr.common.errors import InterventionError
 from causalcxr.common.progress import Progress
+from causalcxr.graph.interventions import Intervention, parse
+from causalcxr.scm.questions.probabilities_result import Probabilities
 from causalcxr.scm.scm import SCM
 
 __all__ = [

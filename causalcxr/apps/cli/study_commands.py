@@ -54,8 +54,8 @@ def new(
     seed: Seed = 0,
 ) -> None:
     """Draw a study from a pool of real and a pool of synthetic images."""
-    from causalcxr.cohort.selection import load_cohort
     from causalcxr.apps.study.making import make_study
+    from causalcxr.cohort.selection import load_cohort
 
     plan = make_study(
         load_cohort(real),

@@ -15,20 +15,21 @@ import torch
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.comparison import Comparison
-from causalcxr.common.parallel import run
-from causalcxr.common.files import atomic_write, settle
 from causalcxr.cohort.fingerprints import fingerprint
 from causalcxr.cohort.ids import check_kinds
-from causalcxr.images.images import FileImages
-from causalcxr.graph.interventions import Intervention
-from causalcxr.images.synthetic_mark import MARK, write_png
-from causalcxr.common.versions import versions
+from causalcxr.common.files import atomic_write, settle
+from causalcxr.common.parallel import run
 from causalcxr.common.progress import progress, resuming
 from causalcxr.common.result_folder import ResultFolder
-from causalcxr.scm.scm import SCM
 from causalcxr.common.spreadsheet import csv_text
+from causalcxr.common.versions import versions
+from causalcxr.graph.interventions import Intervention
+from causalcxr.images.images import FileImages
+from causalcxr.images.synthetic_mark import MARK, write_png
+from causalcxr.scm.model_images import solver_of
+from causalcxr.scm.scm import SCM
 
-__all__ = ["TwinJob", "TwinResult", "solver_of", "write_twins"]
+__all__ = ["TwinJob", "TwinResult", "write_twins"]
 
 _KIND = "causalcxr twins"
 _BATCH = 64  # also the share of one task: batches are the same however they are shared out
@@ -125,13 +126,6 @@ class TwinResult:
     changed: dict[str, dict[str, Any]]
     files: dict[str, str]
     notes: tuple[str, ...] = ()
-
-
-def solver_of(model: SCM) -> str:
-    """Return how the image's equation is solved, in words; nothing where there is none."""
-    name = model.graph.image
-    solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
-    return str(solving)
 
 
 def write_twins(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from causalcxr.apps.explorer.question import DRAWS, Question, Visit
-from causalcxr.scm.scm import SCM
 from causalcxr.common.tensors import load_tensors
 from causalcxr.scm.questions.coupling_transitions import COUPLINGS
+from causalcxr.scm.scm import SCM
 
 __all__ = ["Doubt", "doubt_of", "weights_know"]
 

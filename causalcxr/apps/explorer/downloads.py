@@ -13,13 +13,13 @@ import numpy as np
 from causalcxr.apps.explorer.doubt import Doubt
 from causalcxr.apps.explorer.pictures import pair_png
 from causalcxr.apps.explorer.question import Answer, Visit
-from causalcxr.common.errors import CohortError
-from causalcxr.apps.export.exporting import no_older
 from causalcxr.apps.export.dicom import secondary_capture
+from causalcxr.apps.export.exporting import no_older
 from causalcxr.apps.export.provenance import Provenance, Pseudonyms, SyntheticImage
-from causalcxr.images.synthetic_mark import MARK, hardly_differs
+from causalcxr.common.errors import CohortError
 from causalcxr.common.versions import versions
-from causalcxr.apps.cli.twin_folder import solver_of
+from causalcxr.images.synthetic_mark import MARK, hardly_differs
+from causalcxr.scm.model_images import solver_of
 
 __all__ = ["Pair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
 

@@ -13,8 +13,8 @@ import pandas as pd
 from causalcxr.apps.explorer.kept import Kept
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import ArrayImages
 from causalcxr.images.decoding import Decoded, ImageError, Limits, decode_many, fitted
+from causalcxr.images.images import ArrayImages
 
 __all__ = ["MOST", "Drop", "Drops"]
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from causalcxr.apps.explorer.question import Question, Visit
 from causalcxr.common.errors import CausalCXRError, CohortError, ModelError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.image import ImageEquation, ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk
-from causalcxr.common.random_numbers import Draws
-from causalcxr.scm.prediction import bind
 from causalcxr.radit.codec import Pixels
+from causalcxr.scm.prediction import bind
 from causalcxr.scm.support import equal
 
 __all__ = ["Darkroom", "Take", "films", "gives_way"]

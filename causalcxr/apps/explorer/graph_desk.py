@@ -10,9 +10,9 @@ from causalcxr.apps.explorer.retraining import Retraining, RetrainingPlan, plan_
 from causalcxr.apps.explorer.workbench import Workbench
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import ModelError
-from causalcxr.scm.fitting import TrainingData
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do, parse
+from causalcxr.scm.fitting import TrainingData
 from causalcxr.scm.questions.model_comparison import ModelComparison, compare_models
 from causalcxr.scm.scm import SCM
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalcxr.scm.questions.effect_result import clustered_mean
 from causalcxr.scm.fitting import TrainingData
+from causalcxr.scm.questions.effect_result import clustered_mean
 from causalcxr.scm.scm import SCM
 
 __all__ = ["HeldOut", "held_out"]

@@ -1,7 +1,7 @@
 """The causal graph as an inline SVG for a dark page: every variable is a button.
 
-Boxes, bends and arrows are those of `causalcxr.graph.drawing`. What a mark says is told by colour, by
-the kind of outline, by a sign in the corner and in the words that a screen reader speaks.
+Boxes, bends and arrows are those of `causalcxr.graph.drawing`. The meaning of a mark is shown by
+colour, by the kind of outline, by a sign in the corner and in the words for screen readers.
 """
 
 import re
@@ -11,8 +11,8 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from causalcxr.graph.drawing import CAPTION, HEAD, TITLES, Scene, around, role, scene
 from causalcxr.common.errors import GraphError
+from causalcxr.graph.drawing import CAPTION, HEAD, TITLES, Scene, around, role, scene
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.layout import Box, Point
 

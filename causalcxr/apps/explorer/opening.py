@@ -5,9 +5,9 @@ from pathlib import Path
 
 from causalcxr.apps.explorer.workbench import Models, Workbench, loading
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.selection import load_cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.graph.graph import Graph
-from causalcxr.cohort.selection import load_cohort
 from causalcxr.scm.scm import SCM
 
 __all__ = ["DEMO", "workbench_of"]

@@ -21,8 +21,8 @@ from causalcxr.apps.explorer.patients import controls
 from causalcxr.apps.explorer.pictures import packed
 from causalcxr.apps.explorer.workbench import Workbench
 from causalcxr.common.errors import CausalCXRError
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.web_server import Sent, refusal
+from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["register"]
 

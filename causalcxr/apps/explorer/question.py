@@ -13,8 +13,8 @@ from causalcxr.common.errors import CohortError
 from causalcxr.graph.interventions import Intervention, do
 from causalcxr.scm.prediction import Noise, settled
 from causalcxr.scm.questions.probabilities import laws_of
-from causalcxr.scm.scm import SCM
 from causalcxr.scm.questions.twin_distributions import Case
+from causalcxr.scm.scm import SCM
 
 __all__ = ["DRAWS", "Answer", "Chance", "Line", "Question", "Visit", "worded_value"]
 

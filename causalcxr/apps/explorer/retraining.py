@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from causalcxr.apps.explorer.graph_likelihood import HeldOut, held_out
-from causalcxr.common.errors import CausalCXRError, ModelError
-from causalcxr.scm.fitting import Fitted, TrainingData, fit_one
-from causalcxr.graph.graph import Graph
+from causalcxr.common.errors import CausalCXRError, ModelError, brief
 from causalcxr.graph.diff import declaration
-from causalcxr.common.errors import brief
+from causalcxr.graph.graph import Graph
+from causalcxr.scm.fitting import Fitted, TrainingData, fit_one
 from causalcxr.scm.recipe import recipe_changes
 from causalcxr.scm.scm import SCM
 from causalcxr.scm.support import count_support

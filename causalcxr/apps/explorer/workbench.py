@@ -7,8 +7,8 @@ from threading import Lock
 from types import MappingProxyType
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.cohort.selection import parse_spec
+from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.scm.scm import SCM
 
 __all__ = ["Models", "Workbench", "loading"]

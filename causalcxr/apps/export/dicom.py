@@ -14,8 +14,8 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from causalcxr.common.errors import CohortError
 from causalcxr.apps.export.provenance import OLDEST, Provenance, SyntheticImage
+from causalcxr.common.errors import CohortError
 from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["secondary_capture"]

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.errors import CohortError
-from causalcxr.images.marked_png import marked_png
 from causalcxr.apps.export.provenance import OLDEST, Provenance, Pseudonyms, SyntheticImage
 from causalcxr.apps.export.source import Material, read_material
+from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write, settle
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.progress import progress
 from causalcxr.common.result_folder import Draft, ResultFolder
 from causalcxr.common.spreadsheet import csv_text, unmarked_table
+from causalcxr.images.marked_png import marked_png
+from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["ExportOptions", "export", "no_older"]
 

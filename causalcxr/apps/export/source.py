@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from pydicom.uid import RE_VALID_UID
 
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import CohortError, nearest
 from causalcxr.apps.export.provenance import Provenance
+from causalcxr.cohort import saved as saved_cohort
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.csv_table import read_cells
+from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.files import read_text
-from causalcxr.graph.graph import Graph
-from causalcxr.images.synthetic_mark import hardly_differs
 from causalcxr.common.progress import progress
 from causalcxr.common.result_digests import Digests, file_digest
-from causalcxr.cohort import saved as saved_cohort
+from causalcxr.graph.graph import Graph
 from causalcxr.images.decoding import Limits, decode
-from causalcxr.cohort.csv_table import read_cells
+from causalcxr.images.synthetic_mark import hardly_differs
 
 __all__ = ["Material", "read_material"]
 

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.families import holm
-from causalcxr.common.errors import StudyError
-from causalcxr.metrics.agreement import cohen_kappa
 from causalcxr.apps.study.detection import Roc, detection, roc
 from causalcxr.apps.study.intervals import (
     against_chance,
@@ -21,6 +18,9 @@ from causalcxr.apps.study.intervals import (
 )
 from causalcxr.apps.study.plan import Plan
 from causalcxr.apps.study.responses import read_responses
+from causalcxr.audit.families import holm
+from causalcxr.common.errors import StudyError
+from causalcxr.metrics.agreement import cohen_kappa
 
 __all__ = ["Analysis", "analyse", "analysed"]
 

@@ -12,10 +12,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from causalcxr.apps.study.plan import Plan
 from causalcxr.common.errors import StudyError
 from causalcxr.common.files import sync_folder
 from causalcxr.common.locks import exclusive
-from causalcxr.apps.study.plan import Plan
 
 __all__ = ["Answer", "AnswerFile", "answer_path", "only_server", "read_answers"]
 

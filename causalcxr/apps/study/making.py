@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import StudyError, nearest
-from causalcxr.common.files import atomic_write
-from causalcxr.cohort.fingerprints import fingerprint
-from causalcxr.common.result_folder import ResultFolder
 from causalcxr.apps.study.plan import KINDS, PLAN, Plan, Reader, Trial
 from causalcxr.apps.study.pools import Drawn, draw_pairs
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.fingerprints import fingerprint
+from causalcxr.common.errors import StudyError, nearest
+from causalcxr.common.files import atomic_write
+from causalcxr.common.result_folder import ResultFolder
 
 __all__ = ["IMAGES", "drawn_reader", "make_study", "reader_names"]
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from causalcxr.cohort.cells import spelled
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import StudyError, nearest
 from causalcxr.images.images import resized
-from causalcxr.cohort.rows import shown
 
 __all__ = ["Drawn", "draw_pairs", "film_size"]
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from causalcxr.apps.study.analyse import Analysis
+from causalcxr.apps.study.claims import claims, limits
+from causalcxr.apps.study.report_plots import figures
 from causalcxr.common.errors import StudyError
 from causalcxr.common.files import atomic_write, read_text
 from causalcxr.common.result_digests import content_identity
 from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text
-from causalcxr.apps.study.analyse import Analysis
-from causalcxr.apps.study.claims import claims, limits
-from causalcxr.apps.study.report_plots import figures
 
 __all__ = ["page", "write_report"]
 

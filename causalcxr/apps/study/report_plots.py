@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from causalcxr.common.figure import Page
 from causalcxr.apps.study.analyse import Analysis
+from causalcxr.common.figure import Page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

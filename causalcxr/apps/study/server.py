@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from causalcxr.common.errors import StudyError, install
 from causalcxr.apps.study.answers import only_server
 from causalcxr.apps.study.making import IMAGES
 from causalcxr.apps.study.plan import Plan
 from causalcxr.apps.study.sitting import Sitting
+from causalcxr.common.errors import StudyError, install
 from causalcxr.common.web_server import HOST, ICON, Sent, listening, protect, refusal
 
 try:

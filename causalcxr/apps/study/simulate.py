@@ -9,9 +9,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal
 
-from causalcxr.common.errors import StudyError
 from causalcxr.apps.study.answers import Answer
 from causalcxr.apps.study.plan import Plan
+from causalcxr.common.errors import StudyError
 
 __all__ = ["Simulated", "simulate"]
 

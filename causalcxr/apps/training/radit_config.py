@@ -15,11 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.tag import Tag
 
-from causalcxr.common.errors import GraphError, ModelError
+from causalcxr.common.errors import GraphError, ModelError, brief, nearest_to
 from causalcxr.common.files import read_text
-from causalcxr.graph.yaml_file import compose, plain, telling_lines
 from causalcxr.graph.mechanism_spec import GraphFault
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.yaml_file import compose, plain, telling_lines
 from causalcxr.radit.train_config import TrainConfig
 
 __all__ = ["RunConfig", "overridden", "read_config"]

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalcxr.apps.training.radit_config import RunConfig
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.selection import parse_spec
+from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError, ModelError, nearest
 from causalcxr.graph.graph import Graph
-from causalcxr.cohort.selection import parse_spec
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.latents import Latents
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
-from causalcxr.apps.training.radit_config import RunConfig
-from causalcxr.cohort.splits import draw_splits
 
 __all__ = ["HeldOut", "RunData", "load_data", "network_of", "read_codec", "variables_of"]
 

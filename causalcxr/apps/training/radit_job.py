@@ -18,20 +18,20 @@ from typing import Any
 
 import torch
 
+from causalcxr.apps.training.radit_config import RunConfig
+from causalcxr.apps.training.radit_data import RunData, load_data, network_of, read_codec
+from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_loss, samples
+from causalcxr.apps.training.training_place import training_place
+from causalcxr.cohort.selection import parse_spec
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.files import atomic_write
+from causalcxr.common.tensors import device_of, load_tensors, sha256
 from causalcxr.graph.graph import Graph
-from causalcxr.cohort.selection import parse_spec
 from causalcxr.radit.codec import Codec
 from causalcxr.radit.parallel import World, joined
 from causalcxr.radit.train import CHECKPOINT, train
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.weights import save_radit
-from causalcxr.apps.training.radit_config import RunConfig
-from causalcxr.apps.training.radit_data import RunData, load_data, network_of, read_codec
-from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_loss, samples
-from causalcxr.common.tensors import device_of, load_tensors, sha256
-from causalcxr.apps.training.training_place import training_place
 
 __all__ = ["train_weights"]
 
@@ -191,7 +191,7 @@ def _card(run: _Run) -> dict[str, Any]:
 
 def _commit() -> str:
     """Return the commit of the source tree, or an empty text outside of one."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return ""
     command = ["git", "describe", "--always", "--dirty"]

@@ -9,18 +9,18 @@ from types import TracebackType
 import pandas as pd
 import torch
 
+from causalcxr.apps.training.radit_data import HeldOut
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.common.errors import install
+from causalcxr.common.progress import Progress
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.graph import Graph
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.mechanisms.image import ImageEquation
 from causalcxr.mechanisms.image_equation import Solving
-from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.common.progress import Progress
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.transformer import RadiT
-from causalcxr.apps.training.radit_data import HeldOut
 
 __all__ = ["Board", "RunBar", "held_out_loss", "samples"]
 

@@ -18,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalcxr.apps.training.training_place import training_place
+from causalcxr.apps.training.vae_config import FluxSpec, PerceptualSpec, VAEConfig
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.images.contact_sheet import contact_sheet
+from causalcxr.cohort.selection import load_cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write
+from causalcxr.common.tensors import device_of, load_tensors, sha256
+from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.images.images import Images
-from causalcxr.cohort.selection import load_cohort
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.flux import FluxCodec, add_adapters, load_flux, merge_adapters
 from causalcxr.radit.latents import Latents, cache_latents
@@ -32,9 +35,6 @@ from causalcxr.radit.raddino import load_raddino
 from causalcxr.radit.vae_quality import quality
 from causalcxr.radit.vae_train import train_vae
 from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
-from causalcxr.common.tensors import device_of, load_tensors, sha256
-from causalcxr.apps.training.training_place import training_place
-from causalcxr.apps.training.vae_config import FluxSpec, PerceptualSpec, VAEConfig
 
 __all__ = ["encode_cohort", "train_autoencoder"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.scm.questions.check_plot import Panel, page
-from causalcxr.scm.questions.goodness_of_fit import benjamini_hochberg
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.common.result import Shown
+from causalcxr.scm.questions.check_plot import Panel, page
+from causalcxr.scm.questions.goodness_of_fit import benjamini_hochberg
 
 if TYPE_CHECKING:
     from causalcxr.common.figure import Page

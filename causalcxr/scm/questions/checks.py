@@ -8,20 +8,20 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.cohort.splits import SPLITS, draw_splits
+from causalcxr.common.errors import ModelError
+from causalcxr.common.progress import progress
+from causalcxr.common.random_numbers import Draws, record_keys
+from causalcxr.common.threads import one_thread
+from causalcxr.graph.variables import Variable
+from causalcxr.mechanisms import Equation, build
+from causalcxr.scm.prediction import bind
 from causalcxr.scm.questions import goodness_of_fit as goodness
 from causalcxr.scm.questions.check_plot import Panel
 from causalcxr.scm.questions.check_result import Check
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.common.errors import ModelError
 from causalcxr.scm.questions.goodness_of_fit import Finding
-from causalcxr.mechanisms import Equation, build
-from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.scm.prediction import bind
-from causalcxr.common.progress import progress
-from causalcxr.cohort.splits import SPLITS, draw_splits
-from causalcxr.common.threads import one_thread
-from causalcxr.graph.variables import Variable
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM

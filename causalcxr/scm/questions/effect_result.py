@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.scm.questions.effect_plot import page
-from causalcxr.graph.graph import Graph
 from causalcxr.common.figure import Page
 from causalcxr.common.result import Shown
+from causalcxr.graph.graph import Graph
+from causalcxr.scm.questions.effect_plot import page
 
 __all__ = ["Effect", "clustered_mean", "features"]
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records
-from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
-from causalcxr.scm.questions.effect_result import Effect, features
 from causalcxr.common.errors import GraphError, InterventionError, nearest
+from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do
 from causalcxr.scm.prediction import Noise, Prediction, settled
-from causalcxr.scm.scm import SCM
+from causalcxr.scm.questions.effect_result import Effect, features
+
+if TYPE_CHECKING:
+    from causalcxr.scm.scm import SCM
 
 __all__ = ["Effect", "effect"]
 
@@ -22,7 +24,7 @@ KINDS = ("total", "direct", "indirect")
 
 
 def effect(
-    model: SCM,
+    model: "SCM",
     cohort: Records,
     action: Intervention | Mapping[str, Any],
     baseline: Intervention | Mapping[str, Any] | None = None,
@@ -77,6 +79,7 @@ def effect(
 
     Example:
         >>> import pandas as pd
+        >>> from causalcxr import SCM, Cohort
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 40, "Edema": ["N", "P", "N", "N"] * 20})
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
         >>> men = effect(SCM(graph).fit(Cohort(table)), Cohort(table), do(sex="M"))
@@ -183,7 +186,7 @@ class _Worlds:
 
     def __init__(
         self,
-        model: SCM,
+        model: "SCM",
         noise: Noise,
         action: Intervention,
         baseline: Intervention,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.graph.arguments import Action, action_of
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.common.errors import ModelError
+from causalcxr.common.result import Shown
+from causalcxr.graph.arguments import Action, action_of
 from causalcxr.graph.diff import declaration, declaration_changes
 from causalcxr.scm.recipe import recipe_changes
-from causalcxr.common.result import Shown
 
 if TYPE_CHECKING:
     from causalcxr.common.figure import Page

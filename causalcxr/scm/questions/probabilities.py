@@ -7,14 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from causalcxr.graph.arguments import Action, names_of
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.scm.questions.enumeration import exact
 from causalcxr.common.errors import InterventionError, ModelError
 from causalcxr.common.random_numbers import Draws
-from causalcxr.scm.prediction import settled
-from causalcxr.scm.questions.probabilities_result import Probabilities
 from causalcxr.common.threads import one_thread
+from causalcxr.graph.arguments import Action, names_of
+from causalcxr.scm.prediction import settled
+from causalcxr.scm.questions.enumeration import exact
+from causalcxr.scm.questions.probabilities_result import Probabilities
 from causalcxr.scm.questions.twin_distributions import Case, drawn
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from torch import Size, Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import ModelError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.interventions import do
 from causalcxr.mechanisms import Columns, Equation, Mechanism
-from causalcxr.common.random_numbers import Draws
 
 __all__ = ["EquationLaw", "PyroProgram", "noise_law", "to_pyro", "value_law"]
 

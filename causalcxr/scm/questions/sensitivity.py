@@ -10,18 +10,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from causalcxr.graph.arguments import Action
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.scm.questions.enumeration import exact, exact_and_bounds
 from causalcxr.common.errors import InterventionError
-from causalcxr.mechanisms.discrete import DiscreteMechanism
-from causalcxr.common.random_numbers import Draws
 from causalcxr.common.figure import Page
-from causalcxr.scm.questions.probabilities import case_of, targets_of
 from causalcxr.common.progress import progress
+from causalcxr.common.random_numbers import Draws
 from causalcxr.common.result import Shown
 from causalcxr.common.threads import one_thread
+from causalcxr.graph.arguments import Action
+from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.scm.questions.coupling_transitions import COUPLINGS
+from causalcxr.scm.questions.enumeration import exact, exact_and_bounds
+from causalcxr.scm.questions.probabilities import case_of, targets_of
 from causalcxr.scm.questions.twin_distributions import Case, drawn
 
 if TYPE_CHECKING:

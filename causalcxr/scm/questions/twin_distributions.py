@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Graph
 from causalcxr.mechanisms import Mechanism
 from causalcxr.mechanisms.derived import DerivedMechanism
 from causalcxr.mechanisms.discrete import DiscreteMechanism
-from causalcxr.common.random_numbers import Draws
 from causalcxr.scm.prediction import bind
 from causalcxr.scm.questions.coupling_transitions import COUPLINGS, MOST_TRANSPORTED, upper_bounds
 

@@ -12,11 +12,11 @@ import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import CohortError
+from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention
-from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.cohort.rows import shown
 from causalcxr.sources.phantom.images import BITS, PhantomImages
 from causalcxr.sources.phantom.patient import NUMBERS, Patient
 from causalcxr.sources.phantom.population import ROOTS, population, sample_noise

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from causalcxr.common.errors import CohortError, nearest
-from causalcxr.images.images import Images, Rows
 from causalcxr.common.random_numbers import Draws
+from causalcxr.graph.variables import same_name
+from causalcxr.images.images import Images, Rows
 from causalcxr.sources.phantom import film
 from causalcxr.sources.phantom.patient import Patient
 from causalcxr.sources.phantom.tables import FINDINGS
 from causalcxr.sources.phantom.world import World
-from causalcxr.graph.variables import same_name
 
 __all__ = ["BITS", "PhantomImages"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.frozen_dict import FrozenDict
-from causalcxr.sources.phantom.tables import GRAPHS, LEVELS, PATHOLOGIES
 from causalcxr.graph.variables import same_name
+from causalcxr.sources.phantom.tables import GRAPHS, LEVELS, PATHOLOGIES
 
 __all__ = ["World"]
 

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +10,10 @@ import numpy as np
 
 from causalcxr import sources
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.loading import source_module
 from causalcxr.common.errors import CohortError, nearest
-from causalcxr.images.images import FileImages
 from causalcxr.images.decoding import Limits
+from causalcxr.images.images import FileImages
 from causalcxr.sources.harmonised import Harmonised, ImagePaths, Rule, combined
 from causalcxr.sources.policy import Policy
 from causalcxr.sources.store.films import CohortFilms, FileFilms, Films
@@ -179,7 +179,7 @@ def _source(entry: SourceSpec, path: Path | None) -> tuple[str, ModuleType]:
     if path is not None and not path.exists():
         raise CohortError(f"{path}: there is no such file or folder; paths start at the spec's")
     for name in names:
-        module = import_module(f"causalcxr.sources.{name}")
+        module = source_module(name)
         if entry.source or module.recognises(path):
             return name, module
     raise CohortError(f"{path}: no source can read this; name one of {', '.join(known)}")

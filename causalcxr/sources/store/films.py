@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import Images
 from causalcxr.images.decoding import Decoded, ImageError, Limits, decode_many, fitted
+from causalcxr.images.images import Images
 
 __all__ = ["CohortFilms", "Fault", "FileFilms", "Film", "Films"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.rows import shown
 from causalcxr.common.errors import CohortError, install
 from causalcxr.common.files import atomic_file
-from causalcxr.cohort.rows import shown
 
 __all__ = ["SHARD", "SLOT", "SYNTHETIC", "parquet", "read_index", "table_of", "write_index"]
 

@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError
-from causalcxr.graph.graph import Graph
 from causalcxr.common.random_numbers import Draws
+from causalcxr.graph.graph import Graph
 
 __all__ = ["Batches", "CohortDataset", "Order"]
 

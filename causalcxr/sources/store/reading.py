@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.provenance import recorded
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import Images, Rows, resized
 from causalcxr.common.progress import progress
 from causalcxr.common.result_digests import Digests
-from causalcxr.cohort.provenance import recorded
+from causalcxr.images.images import Images, Rows, resized
 from causalcxr.sources.store.index import SHARD, SLOT, SYNTHETIC, read_index
 from causalcxr.sources.store.layout import INDEX, MANIFEST, digest_of, opened, parsed, shard_name
 from causalcxr.sources.store.shards import RemoteShards, Shards, shards_at

@@ -16,11 +16,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from causalcxr.common.errors import CohortError, GraphError
+from causalcxr.common.errors import CohortError, GraphError, brief, nearest_to
 from causalcxr.common.files import read_text
-from causalcxr.graph.yaml_file import compose, plain, telling_lines
 from causalcxr.graph.mechanism_spec import GraphFault
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.graph.yaml_file import compose, plain, telling_lines
 
 __all__ = ["LimitsSpec", "SourceSpec", "Spec", "SplitsSpec"]
 
@@ -104,9 +103,9 @@ class Spec(BaseModel):
         >>> spec = Spec.parse("output: out\nsize: 64\nsources: [{source: phantom}]")
         >>> spec.size, spec.sources[0].source, spec.splits.published
         ((64, 64), 'phantom', 'keep')
-        >>> Spec.parse("output: out\nsizes: 64")
+        >>> Spec.parse("output: out\nsiz: 64")
         Traceback (most recent call last):
-        causalcxr.common.errors.CohortError: spec:2: field 'sizes' is not known; did you mean 'size'?
+        causalcxr.common.errors.CohortError: spec:2: field 'siz' is not known; did you mean 'size'?
     """
 
     model_config = _FROZEN

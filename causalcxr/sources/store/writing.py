@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.parallel import run
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write
+from causalcxr.common.parallel import run
 from causalcxr.common.progress import Progress, progress, resuming
 from causalcxr.common.result_folder import ResultFolder
 from causalcxr.sources.store.films import CohortFilms, Fault, Film, Films

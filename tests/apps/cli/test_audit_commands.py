@@ -8,10 +8,10 @@ import pytest
 from audit_worlds import GRAPH, TABULAR, as_men, people
 
 from causalcxr import SCM, Cohort, do
-from causalcxr.audit.pairs import Pairs
 from causalcxr.apps.cli.audit_jobs import Strains, load_classifier
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import AuditError, ClassifierError
 
 CLASSIFIER = """

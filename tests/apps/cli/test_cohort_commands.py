@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from causalcxr import Cohort
-from causalcxr.common import result_folder
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.common import result_folder
 from causalcxr.common.errors import CohortError
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.result_folder import ResultFolder
+from causalcxr.images.synthetic_mark import MARK
 
 SMALL = ("--n", 200, "--size", 32, "--seed", 5)
 RUN = "from causalcxr.apps.cli.main import main; main()"

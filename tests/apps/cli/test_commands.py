@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from causalcxr import SCM, Cohort
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
-from causalcxr.images.images import ArrayImages
+from causalcxr.apps.cli.main import app
 from causalcxr.cohort.selection import Selection, parse_spec
+from causalcxr.images.images import ArrayImages
 
 TINY = """
 name: tiny

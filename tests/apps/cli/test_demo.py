@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from causalcxr import SCM, Graph
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 
 
 def test_given_a_small_demo_then_everything_promised_is_there(tmp_path, capsys):

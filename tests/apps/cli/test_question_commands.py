@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from causalcxr import SCM, Cohort, do
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 
 KITE = """
 name: kite

@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from causalcxr.apps.cli.main import app
-from causalcxr.cohort import Cohort
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
+from causalcxr.apps.training.radit_watch import Board, RunBar
+from causalcxr.cohort import Cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.graph import Graph
 from causalcxr.radit.latents import cache_latents
@@ -23,8 +25,6 @@ from causalcxr.radit.transformer import RadiTConfig
 from causalcxr.radit.vae import RadVAEConfig
 from causalcxr.radit.vae_weights import rad_vae, save_codec
 from causalcxr.radit.weights import adopt_weights
-from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
-from causalcxr.apps.training.radit_watch import Board, RunBar
 from causalcxr.sources.store.writing import write
 
 ROOT = Path(__file__).parents[3]

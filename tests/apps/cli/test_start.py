@@ -13,8 +13,8 @@ import pytest
 import typer
 
 import causalcxr
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.apps.cli import twin_folder
+from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 from causalcxr.common.errors import CohortError, InterventionError
 from causalcxr.images.synthetic_mark import MARK
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 
 RADIT = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
 GRAPH = Graph(

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import radvae
-from causalcxr.apps.training import vae_job
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.main import app
+from causalcxr.apps.training import vae_job
+from causalcxr.common.tensors import load_tensors
 from causalcxr.radit.latents import Latents
 from causalcxr.radit.vae_weights import load_codec
-from causalcxr.common.tensors import load_tensors
 
 CONFIG = """\
 out: OUT
@@ -82,7 +82,13 @@ def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_t
 def test_given_a_command_that_is_killed_when_it_is_repeated_then_the_same_bytes(config, tmp_path):
     one, two = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
     words = ["training.steps=24", "training.save_every=0"]
-    command = [sys.executable, "-c", "from causalcxr.apps.cli.main import main; main()", "radit", "vae"]
+    command = [
+        sys.executable,
+        "-c",
+        "from causalcxr.apps.cli.main import main; main()",
+        "radit",
+        "vae",
+    ]
     checkpoint = tmp_path / "c.training" / "checkpoint.safetensors"
     with subprocess.Popen([*command, str(config), *words]) as process:
         while not checkpoint.exists() or int(load_tensors(checkpoint)[1]["step"]) < 5:

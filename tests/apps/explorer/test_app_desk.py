@@ -23,8 +23,8 @@ from causalcxr.apps.explorer.pictures import grey, packed, pair_png, thumbnail
 from causalcxr.apps.explorer.workbench import Models
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError, ModelError
-from causalcxr.images.synthetic_mark import MARK
 from causalcxr.common.threads import one_thread
+from causalcxr.images.synthetic_mark import MARK
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from explorers import GRAPH, fitted, patients
 from causalcxr.apps.explorer.filming import Darkroom, Take, films
 from causalcxr.apps.explorer.question import Question, Visit
 from causalcxr.common.errors import CohortError, ModelError
+from causalcxr.common.threads import one_thread
 from causalcxr.graph import Graph
 from causalcxr.images.images import ArrayImages
 from causalcxr.scm import SCM
-from causalcxr.common.threads import one_thread
 
 SICK = Question({"Pleural Effusion": "P"})
 

@@ -7,8 +7,8 @@ import pytest
 
 from causalcxr import Graph, Variable
 from causalcxr.apps.explorer.graph_svg import MARKS, graph_legend, graph_svg
-from causalcxr.graph.drawing import scene
 from causalcxr.common.errors import GraphError
+from causalcxr.graph.drawing import scene
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = """<img src=x onerror="alert(1)"> & 'Co' ]]>"""

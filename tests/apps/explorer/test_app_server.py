@@ -15,9 +15,9 @@ import pytest
 from explorers import HOSTILE, laid_out, served
 from PIL import Image
 
-from causalcxr.apps.explorer.dropping import MOST
 from causalcxr.apps.cli.app_commands import explore
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.explorer.dropping import MOST
 
 pytest.importorskip("nicegui")
 from causalcxr.apps.explorer.desk import UPLOADS

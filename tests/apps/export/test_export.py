@@ -18,15 +18,15 @@ from PIL import Image
 from pydicom.uid import ComputedRadiographyImageStorage, SecondaryCaptureImageStorage
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
-from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.command import guarded
-from causalcxr.common.errors import CohortError
-from causalcxr.apps.export.exporting import ExportOptions, export
-from causalcxr.images.marked_png import marked
-from causalcxr.apps.export.provenance import Pseudonyms
-from causalcxr.images.synthetic_mark import MARK
-from causalcxr.images.decoding import decode
+from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
+from causalcxr.apps.export.exporting import ExportOptions, export
+from causalcxr.apps.export.provenance import Pseudonyms
+from causalcxr.common.errors import CohortError
+from causalcxr.images.decoding import decode
+from causalcxr.images.marked_png import marked
+from causalcxr.images.synthetic_mark import MARK
 
 RADIT = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
 GRAPH = Graph(

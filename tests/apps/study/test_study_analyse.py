@@ -10,9 +10,8 @@ from reader_studies import PAPER, paper_plan, small_study
 from scipy.stats import binomtest, norm
 from sklearn.metrics import cohen_kappa_score, roc_auc_score, roc_curve
 
-from causalcxr.apps.cli.study_commands import app
 from causalcxr.apps.cli.command import guarded
-from causalcxr.common.errors import StudyError
+from causalcxr.apps.cli.study_commands import app
 from causalcxr.apps.study.analyse import analyse, analysed
 from causalcxr.apps.study.answers import Answer, AnswerFile
 from causalcxr.apps.study.claims import claims, limits
@@ -27,6 +26,7 @@ from causalcxr.apps.study.intervals import (
 from causalcxr.apps.study.report import page, write_report
 from causalcxr.apps.study.responses import responses
 from causalcxr.apps.study.simulate import Simulated, simulate
+from causalcxr.common.errors import StudyError
 
 # Shares
 

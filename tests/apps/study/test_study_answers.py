@@ -10,10 +10,10 @@ import time
 import pytest
 from reader_studies import PAPER, small_study
 
-from causalcxr.common.errors import StudyError
 from causalcxr.apps.study.answers import Answer, AnswerFile, answer_path, only_server, read_answers
 from causalcxr.apps.study.plan import Plan
 from causalcxr.apps.study.simulate import simulate
+from causalcxr.common.errors import StudyError
 
 WRITER = """\
 import resource, sys
@@ -201,7 +201,8 @@ def test_given_a_study_that_is_served_then_a_second_server_is_refused(study):
         with pytest.raises(StudyError, match="another process serves this study"):
             second.__enter__()
         told = subprocess.run(
-            [sys.executable, "-c", "import sys; from causalcxr.apps.study.answers import only_server\n"
+            [sys.executable, "-c",
+             "import sys; from causalcxr.apps.study.answers import only_server\n"
              "with only_server(sys.argv[1]): pass", str(folder)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -1,0 +1,199 @@
+"""Twins, null twins and direct twins of a cohort, each pair judged."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalcxr.audit.gates import Gates, changed_by
+from causalcxr.audit.pairs import WORLDS, Pairs, pairs_result, write_checks, write_worlds
+from causalcxr.audit.reader import AttributeReader
+from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.cohort_input import Records, as_cohort
+from causalcxr.graph.arguments import Action, action_of, check_options, names_of
+from causalcxr.graph.graph import Graph
+from causalcxr.graph.interventions import BoundIntervention, Intervention
+from causalcxr.scm.model_images import ModelImages
+from causalcxr.scm.scm import SCM
+
+__all__ = ["Worlds", "make_pairs", "make_worlds", "write_pairs"]
+
+_TWO = WORLDS[:2]
+
+
+def make_pairs(
+    model: SCM,
+    cohort: Records,
+    action: Action = None,
+    /,
+    *,
+    hold: str | Iterable[str] = (),
+    draws: int | None = None,
+    seed: int = 0,
+    beyond_range: bool = False,
+    reader: AttributeReader | None = None,
+    gates: Gates | None = None,
+    **values: Any,
+) -> Pairs:
+    """Return twins and null twins of a cohort, each pair judged.
+
+    Args:
+        model: A fitted model.
+        cohort: Factual records, with or without images.
+        action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+        hold: Variables, or one, that keep their factual value.
+        draws: Posterior draws for each record; at least three show the generator's uncertainty.
+        seed: Of the draws.
+        beyond_range: See `SCM.do`.
+        reader: Who reads attributes off images: taught by other records, see `AttributeReader`.
+        gates: Where the gates stand.
+        **values: Names and values, as in `causalcxr.do`.
+
+    Raises:
+        CausalCXRError: As `SCM.counterfactual` does.
+
+    Example:
+        >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
+        >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
+        >>> make_pairs(SCM(graph).fit(cohort), cohort, sex="M")
+        Pairs(do(Sex=M): 20 of 40 believed)
+    """
+    check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
+    action = action_of(action, values, beyond_range)
+    made = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
+    return made.judged(model.graph, action, reader, gates)
+
+
+@dataclass(frozen=True, eq=False)
+class Worlds:
+    """Hold the worlds of a question, images not yet computed.
+
+    Args:
+        worlds: See `Pairs`.
+        flags: Rows whose twin has no support in the training records.
+        plausibility: P(what was set | parents) of each row, NaN where no level was set.
+        about: Which model answered, and how it was asked, JSON.
+    """
+
+    worlds: Mapping[str, Cohort]
+    flags: np.ndarray
+    plausibility: np.ndarray
+    about: Mapping[str, Any]
+
+    def judged(
+        self,
+        graph: Graph,
+        action: Intervention,
+        reader: AttributeReader | None,
+        gates: Gates | None,
+    ) -> Pairs:
+        """Return the pairs of these worlds, each one judged; see `Pairs.of`."""
+        return Pairs.of(
+            graph,
+            action=action,
+            **self.worlds,
+            reader=reader,
+            gates=gates,
+            flags=self.flags,
+            plausibility=self.plausibility,
+            about=self.about,
+        )
+
+
+def make_worlds(
+    model: SCM,
+    cohort: Cohort,
+    action: Intervention,
+    *,
+    hold: str | Iterable[str] = (),
+    draws: int | None = None,
+    seed: int = 0,
+) -> Worlds:
+    """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
+    graph, hold, many = model.graph, names_of(hold), action.repeat(draws or 1)
+    bound = action.bind(graph)
+    noise = model.abduct(cohort, draws=draws, seed=seed)
+    below = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
+    stay = (below - set(bound.names)) | {graph.find(name) for name in hold}
+    worlds = {
+        "factual": noise.cohort,
+        "twin": model.do(many, hold=hold).predict(noise),
+        "null": model.predict(noise, recompute=True),
+    }
+    if below:
+        worlds["direct"] = model.do(many, hold=sorted(stay)).predict(noise)
+    changed = changed_by(bound.names, *(worlds[w].columns(graph, beyond_range=True) for w in _TWO))
+    worlds |= {name: _of_changed(worlds[name], changed) for name in worlds if name != "factual"}
+    flags = model.support_of(
+        cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
+    )
+    about = {
+        "hold": sorted(graph.find(name) for name in hold),
+        "seed": seed,
+        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
+        "trained_on": model.trained_on,
+    }
+    likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
+    return Worlds(worlds, np.repeat(flags.flagged, draws or 1), likely, about)
+
+
+def _of_changed(world: Cohort, changed: np.ndarray) -> Cohort:
+    """Return a world without the images of the records that the intervention leaves unchanged.
+
+    Their pairs are refused whatever the images show, so none is made.
+    """
+    images = world.images
+    return world.with_images(images.only(changed)) if isinstance(images, ModelImages) else world
+
+
+def _plausibility(
+    model: SCM, factual: Cohort, twin: Cohort, action: BoundIntervention
+) -> np.ndarray:
+    """Return the least P(level | parents) over what was set, the parents as they were, (n,)."""
+    graph, after = model.graph, twin.columns(model.graph, beyond_range=True)
+    names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
+    if not names:
+        return np.full(len(factual), np.nan)
+    asked = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
+    return np.exp(model.log_prob(asked)[names].min(axis=1).to_numpy())
+
+
+def write_pairs(
+    made: Worlds,
+    graph: Graph,
+    action: Intervention,
+    folder: Path,
+    *,
+    reader: AttributeReader | None = None,
+    gates: Gates | None = None,
+    identity: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Pairs:
+    """Compute and write the worlds, then judge what was written, and return it.
+
+    Args:
+        made: The worlds, images not yet computed.
+        graph: What the columns mean.
+        action: What is done.
+        folder: A new one; see `ResultFolder`.
+        reader: Who reads attributes off images.
+        gates: Where the gates stand.
+        identity: What determines the pairs, besides the action and what the worlds tell: the
+            cohort's fingerprint and the reader's. Without it, nothing is resumed.
+        overwrite: Replace the pairs that the folder holds, even the same ones.
+
+    Raises:
+        AuditError: If the folder holds something else.
+        CohortError: If a world cannot be written.
+    """
+    with pairs_result(folder, identity, overwrite=overwrite).writing() as draft:
+        if draft.complete:
+            return Pairs.load(folder)
+        write_worlds(draft.place, made.worlds, {**made.about, **action.bind(graph).to_json()})
+        saved = {name: Cohort.load(draft.place / name) for name in made.worlds}
+        pairs = replace(made, worlds=saved).judged(graph, action, reader, gates)
+        write_checks(pairs, draft)
+    # Their images have moved with the folder.
+    return replace(pairs, worlds={name: Cohort.load(folder / name) for name in made.worlds})
