@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-all fuzz lint bench bench-quick notebooks docs install clean
+.PHONY: demo test test-fast test-all coverage fuzz lint bench bench-quick notebooks docs install clean
 
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
@@ -24,18 +24,26 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
+# The inner loop: what needs neither a long fit nor a browser, in under a minute.
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not medium"
+
 test-all: $(STAMP)
 	$(PYTHON) -m pytest
+
+coverage: $(STAMP)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow" --cov=causalcxr --cov-branch --cov-report=term
 
 # Damaged files of every kind that is read, other ones each time, until the time is over.
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP)
 	end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \
-		CAUSALCXR_FUZZ=400 $(PYTHON) -m pytest tests/test_fuzz_*.py || exit 1; done
+		CAUSALCXR_FUZZ=400 $(PYTHON) -m pytest tests/*/test_fuzz_*.py || exit 1; done
 
 lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 
 bench: $(STAMP)
 	$(PYTHON) -m benchmarks --resume

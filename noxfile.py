@@ -17,13 +17,37 @@ PYTHONS = ("3.11", "3.12", "3.13")
 PANDAS = ("2.2.3", "3.1.1")
 # What reads, checks, changes, selects, compares or writes tables.
 TABLES = (
-    "alignment", "asking", "audit_groups", "audit_inputs", "beyond_range", "cohort",
-    "cohort_input", "cohort_report", "conditions", "csv_reading", "effects_result",
-    "extreme_numbers", "fuzz_tables", "interventions", "interventions_faults", "nih",
-    "old_folders", "probabilities", "provenance", "scm", "small_cohorts",
-    "source_faults", "source_golden", "source_parts", "source_policy", "source_readings",
-    "sources_faults", "store", "twin_dtypes", "twin_folder",
-)  # fmt: skip
+    "apps/cli/test_twin_folder",
+    "audit/test_audit_inputs",
+    "audit/test_groups",
+    "cohort/test_cohort",
+    "cohort/test_cohort_input",
+    "cohort/test_conditions",
+    "cohort/test_csv_reading",
+    "cohort/test_fuzz_tables",
+    "cohort/test_old_folders",
+    "cohort/test_small_cohorts",
+    "cohort/test_twin_dtypes",
+    "common/test_alignment",
+    "common/test_extreme_numbers",
+    "graph/test_arguments",
+    "graph/test_beyond_range",
+    "graph/test_interventions",
+    "graph/test_interventions_faults",
+    "images/test_synthetic_mark",
+    "scm/test_effects_result",
+    "scm/test_probabilities",
+    "scm/test_scm",
+    "sources/test_nih",
+    "sources/test_report",
+    "sources/test_source_faults",
+    "sources/test_source_golden",
+    "sources/test_source_parts",
+    "sources/test_source_policy",
+    "sources/test_source_readings",
+    "sources/test_sources_faults",
+    "sources/test_store",
+)
 
 
 @nox.session(python=PYTHONS)
@@ -36,5 +60,5 @@ def tables(session: nox.Session, pandas: str) -> None:
     others.write_text("\n".join(kept) + "\n", encoding="utf-8")
     extras = "test,app,store,codecs,codecs-gpl"
     session.install("-c", str(others), f"pandas=={pandas}", "-e", f".[{extras}]")
-    files = [f"tests/test_{name}.py" for name in TABLES]
+    files = [f"tests/{name}.py" for name in TABLES]
     session.run("pytest", "-m", "not slow", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})

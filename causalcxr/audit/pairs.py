@@ -10,7 +10,6 @@ In a folder, written as `ResultFolder` writes:
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pandas as pd
 
 from causalcxr.audit.gates import GATES, Gates, judge
 from causalcxr.audit.reader import AttributeReader
+from causalcxr.cohort import saved, saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
@@ -239,12 +239,11 @@ def pairs_result(
 
 def write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
     """Write each world, whole or not at all; one that an interrupted job has written stays."""
-    module = import_module("causalcxr.cohort.saved")
     told = json.loads(json.dumps(about))
     for name, cohort in progress(list(worlds.items()), "Making pairs", "worlds"):
-        if not module.recognises(place / name):
+        if not saved_reader.recognises(place / name):
             images = "png" if cohort.has_images else None
-            module.save(cohort, place / name, images, {"world": name, **told})
+            saved.save(cohort, place / name, images, {"world": name, **told})
 
 
 def write_checks(pairs: Pairs, draft: Draft) -> None:

@@ -54,12 +54,13 @@ def save(
 
     Example:
         >>> import tempfile
+        >>> from causalcxr import Cohort
         >>> from causalcxr.images.images import ArrayImages
         >>> images = ArrayImages(np.eye(2)[None], synthetic=True)
         >>> cohort = Cohort(pd.DataFrame({"Age": [61]}), images, source="model")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save(cohort, f"{folder}/c", "dicom", asked={"source": "model", "n": 1})
-        ...     load(path).images[0].tolist()
+        ...     Cohort.load(path).images[0].tolist()
         [[[[1.0, 0.0], [0.0, 1.0]]]]
     """
     if images is not None:

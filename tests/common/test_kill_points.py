@@ -70,7 +70,10 @@ def small_cohort(n: int, seed: int) -> Cohort:
 def home(tmp_path_factory) -> Path:
     """A folder with a cohort and a fitted model without an image."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("audit_jobs", "demo", "export", "question_jobs", "sensitivity", "twin_folder"):
+    for name in (
+        "apps.cli.audit_jobs", "apps.cli.demo", "apps.cli.question_jobs", "apps.cli.twin_folder",
+        "apps.export.exporting", "scm.questions.sensitivity",
+    ):  # fmt: skip
         import_module(f"causalcxr.{name}")  # here once, not in each child
     small_cohort(2, 1).save(home / "cohort")
     small_cohort(60, 0).save(home / "patients")

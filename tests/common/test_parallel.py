@@ -56,7 +56,7 @@ def test_given_an_error_or_a_death_in_a_worker_then_it_is_told_and_no_worker_sta
 def test_given_a_killed_process_then_its_workers_end_too(tmp_path):
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from causalcxr.common.parallel import run; from test_engine import named\n"
+        "from causalcxr.common.parallel import run; from test_parallel import named\n"
         "list(run(named, range(2), sys.argv[2], workers=2))"
     )
     command = [sys.executable, "-c", code, os.path.dirname(__file__), str(tmp_path)]

@@ -20,7 +20,7 @@ from causalcxr.common.progress_screens import Count, Lines, Terminal, screen
 ROOT = Path(__file__).parents[2]
 WORK = """
 import time
-from causalcxr.progress import Progress, progress
+from causalcxr.common.progress import Progress, progress
 with Progress("Fitting", 3, "equations") as equations:
     for k in range(3):
         for _ in progress(range(0, 1000, 100), "Age", "steps"):

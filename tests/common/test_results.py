@@ -201,10 +201,13 @@ def test_given_names_with_dollars_then_pictures_draw_them_as_they_are(tmp_path):
 
 def test_given_all_result_classes_then_help_describes_the_protocol():
     homes = {
-        "Cohort": "cohort", "Comparison": "comparison", "Effect": "effect_result",
-        "Check": "check_result", "Probabilities": "probabilities_result",
-        "Sensitivity": "sensitivity", "Support": "support_result", "Audit": "audit.result",
-        "Stress": "audit.stress_result", "Evaluation": "evaluation_result",
+        "Cohort": "cohort", "Comparison": "cohort.comparison",
+        "Effect": "scm.questions.effect_result",
+        "Check": "scm.questions.check_result",
+        "Probabilities": "scm.questions.probabilities_result",
+        "Sensitivity": "scm.questions.sensitivity",
+        "Support": "scm.questions.support_result", "Audit": "audit.result",
+        "Stress": "audit.stress_result", "Evaluation": "audit.model_evaluation_result",
     }  # fmt: skip
     for name, home in homes.items():
         found = getattr(importlib.import_module(f"causalcxr.{home}"), name)

@@ -13,7 +13,7 @@ import pandas as pd
 from pydicom.uid import RE_VALID_UID
 
 from causalcxr.apps.export.provenance import Provenance
-from causalcxr.cohort import saved as saved_cohort
+from causalcxr.cohort import saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.csv_table import read_cells
 from causalcxr.common.errors import CohortError, nearest
@@ -84,7 +84,7 @@ def read_material(source: str | Path, links: Path | None = None) -> Material:
         CohortError: If it offers nothing that is synthetic, or was changed since it was written.
     """
     source = Path(source)
-    if saved_cohort.recognises(source):
+    if saved_reader.recognises(source):
         material = _saved(source)
     elif (manifest := _manifest(source)) is not None:
         material = _twins(source, manifest)

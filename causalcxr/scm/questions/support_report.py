@@ -66,7 +66,7 @@ def support(
         CohortError, InterventionError, ModelError: As `SCM.counterfactual` does.
 
     Example:
-        >>> from causalcxr import SCM, Cohort
+        >>> from causalcxr import SCM, Cohort, Graph
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "F", "M"] * 30, "Edema": ["N", "P"] * 45})

@@ -17,9 +17,9 @@ from causalcxr.common.errors import StudyError
 
 WRITER = """\
 import resource, sys
-from causalcxr.study.answers import Answer, AnswerFile
-from causalcxr.study.plan import Plan
-from causalcxr.errors import StudyError
+from causalcxr.apps.study.answers import Answer, AnswerFile
+from causalcxr.apps.study.plan import Plan
+from causalcxr.common.errors import StudyError
 folder, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
