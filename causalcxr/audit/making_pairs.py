@@ -55,6 +55,7 @@ def make_pairs(
         CausalCXRError: As `SCM.counterfactual` does.
 
     Example:
+        >>> import pandas as pd
         >>> from causalcxr import Graph
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
         >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
