@@ -10,7 +10,8 @@ import pandas as pd
 
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
-from causalcxr.metrics.bootstrap import percentile, resampled
+from causalcxr.common.percentile_interval import percentile_interval
+from causalcxr.metrics.bootstrap import resampled
 from causalcxr.metrics.inputs import read_patients
 
 __all__ = ["Agreement", "agreement_table", "cohen_kappa", "fleiss_kappa"]
@@ -284,7 +285,8 @@ def _agreement(
     ends = (float("nan"), float("nan"))
     if len(tallies) > 1:
         drawn = _kappa(*measure(resampled(tallies, draws=draws, seed=seed)))
-        ends = percentile(drawn, level)
+        bounds = percentile_interval(drawn, level)
+        ends = (float(bounds.low), float(bounds.high))
     value = float(_kappa(observed, expected)[0])
     return Agreement(value, *ends, float(observed[0]), float(expected[0]), n, len(tallies))
 

@@ -8,9 +8,10 @@ import pandas as pd
 
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
+from causalcxr.common.percentile_interval import percentile_interval
 from causalcxr.metrics.inputs import Array, read_patients
 
-__all__ = ["Interval", "mean_interval", "percentile", "resampled", "summary"]
+__all__ = ["Interval", "mean_interval", "resampled", "summary"]
 
 _CELLS = 2**22  # numbers that are drawn at once
 
@@ -59,22 +60,6 @@ def resampled(tallies: np.ndarray, *, draws: int = 2000, seed: int = 0) -> np.nd
     return out
 
 
-def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the ends between which the middle `level` of draws lie; NaN if over 5 % are NaN.
-
-    Example:
-        >>> percentile(np.arange(101.0), 0.5)
-        (25.0, 75.0)
-    """
-    if not 0 < level < 1:
-        raise CausalCXRError(f"level = {level}: it lies above 0 and below 1; take 0.95")
-    known = values[~np.isnan(values)]
-    if len(known) < 0.95 * len(values) or not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 @rows_by_id("values", "patients")
 def mean_interval(
     values: Array,
@@ -118,7 +103,9 @@ def mean_interval(
     value = float(_ratio(tallies.sum(0)[None])[0])
     ends = (float("nan"), float("nan"))
     if count > 1:
-        ends = percentile(_ratio(resampled(tallies, draws=draws, seed=seed)), level)
+        drawn = _ratio(resampled(tallies, draws=draws, seed=seed))
+        bounds = percentile_interval(drawn, level)
+        ends = (float(bounds.low), float(bounds.high))
     return Interval(value, *ends, n, count)
 
 

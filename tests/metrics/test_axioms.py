@@ -286,7 +286,7 @@ def test_given_nothing_or_one_patient_then_the_interval_is_unknown_and_not_an_er
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"level": 1.0}, "level = 1.0"),
+        ({"level": 1.0}, "level 1.0"),
         ({"patients": ["a"]}, r"patients: shape \(1,\) beside 2 rows"),
         ({"over": np.ones(3)}, r"shapes \(2,\) and \(3,\)"),
     ],

@@ -316,13 +316,6 @@ def test_given_probabilities_that_are_off_by_a_known_amount_then_the_error_is_th
     assert np.median([each.effect for each in few]) < 0.5 * np.median(plain)
 
 
-def test_given_p_values_then_the_false_discovery_rate_is_the_textbooks():
-    p = np.array([0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216])
-    q = goodness.benjamini_hochberg(p)
-    np.testing.assert_allclose(q, stats.false_discovery_control(p))
-    assert (q <= 0.05).sum() == 2
-
-
 def test_given_a_hundred_thousand_records_then_the_distance_is_exact_and_shifted_noise_is_found():
     n = 100_000
     grid = ((np.arange(n) + 0.5) / n)[:, None]

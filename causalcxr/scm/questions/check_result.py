@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.common.result import Shown
 from causalcxr.scm.questions.check_plot import Panel, page
-from causalcxr.scm.questions.goodness_of_fit import benjamini_hochberg
 
 if TYPE_CHECKING:
     from causalcxr.common.figure import Page
@@ -63,7 +63,7 @@ class Check(Shown):
         """
         names = ["variable", "test", "against", "n", "effective", "effect", "p"]
         tests = pd.DataFrame([row for part in found for row in part[0]], columns=[*names, "told"])
-        q = benjamini_hochberg(tests["p"].to_numpy(dtype=np.float64))
+        q = false_discovery_control(tests["p"].to_numpy(dtype=np.float64))
         tests.insert(7, "q", q)
         tests.insert(8, "failed", (q <= alpha) & (tests["effect"].to_numpy() >= least))
         columns = ["variable", "n", "log_prob", "marginal", "gain", "error"]

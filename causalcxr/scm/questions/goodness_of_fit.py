@@ -12,7 +12,6 @@ from scipy import stats
 
 __all__ = [
     "Finding",
-    "benjamini_hochberg",
     "calibration",
     "calibration_bins",
     "coverage",
@@ -184,21 +183,6 @@ def coverage(residual: np.ndarray, effective: float) -> tuple[Finding, str]:
         found.append(Finding(abs(held - share), float(2 * stats.norm.sf(abs(z)))))
         words.append(f"{share:.0%} intervals hold {held:.1%}")
     return _worst(found, found[0]), ", ".join(words)
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Return the q-value of each p-value: the smallest false discovery rate that includes it.
-
-    Example:
-        >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(3).tolist()
-        [0.04, 0.053, 0.053, 0.5]
-    """
-    n = len(p)
-    order = np.argsort(p)
-    scaled = p[order] * n / np.arange(1, n + 1)
-    q = np.empty(n)
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q
 
 
 def _worst(found: list[Finding], nothing: Finding) -> Finding:
