@@ -1,10 +1,7 @@
 """A cohort in a .csv file, and the reading of such files, whatever happened to them on the way."""
 
-import csv
 import io
 import re
-from collections import Counter
-from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,17 +10,18 @@ import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import MISSING_WORDS
+from causalcxr.common.csv_checks import check_header, ragged_row, strict_reader
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.listing import names_within
 from causalcxr.common.spreadsheet import unmarked
+from causalcxr.common.text_file import read_whole
 from causalcxr.images.images import FileImages
 
-__all__ = ["check_separator", "load", "missing_words", "read_cells", "recognises"]
+__all__ = ["load", "missing_words", "read_cells", "recognises"]
 
 # A number as programs write one. A whole number with a bare exponent is an identifier: 12E5.
 _WHOLE = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"-?(?=\.?\d)(?:0|[1-9]\d*)?(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]\d+)", re.ASCII)
-_SEPARATORS = {"semicolons": ";", "tabs": "\t", "vertical bars": "|"}
 _SAFE_DIGITS = 15  # significant digits that every double keeps
 
 
@@ -103,24 +101,16 @@ def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
     Raises:
         CohortError: If the file is missing, empty, compressed, not UTF-8, ragged or cut short.
     """
-    text = _text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, lines = [], []
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        cut = "unexpected end" in str(error)
-        remedy = "a quote is not closed; the file may be cut short" if cut else error
-        raise CohortError(f"{path}:{reader.line_num}: {remedy}") from None
+    text = read_whole(path, compressed=False)
+    with strict_reader(io.StringIO(text, newline=""), path) as reader:
+        pairs = [(row, reader.line_num) for row in reader if row]
+    rows, lines = [row for row, _ in pairs], [line for _, line in pairs]
     if not rows:
         raise CohortError(f"{path}: the file is empty")
     if "'" in text:
         rows = [[unmarked(cell) for cell in row] for row in rows]
     header = rows[0] if exact else [name.strip() for name in rows[0]]
-    check_separator(path, header)
+    check_header(path, header)
     _check_rows(path, header, rows, lines, ends=text.endswith(("\n", "\r")))
     if len(rows) == 1:
         raise CohortError(f"{path}: the file has a header but no records")
@@ -130,57 +120,14 @@ def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
     return cells.drop(columns=unnamed)
 
 
-def check_separator(path: Path, header: Sequence[str]) -> None:
-    """Refuse a file whose cells are not separated by commas, told by its header.
-
-    Raises:
-        CohortError: With the separator, and how to write the file anew.
-    """
-    found = [word for word, sign in _SEPARATORS.items() if len(header) == 1 and sign in header[0]]
-    if found:
-        sign = _SEPARATORS[found[0]]
-        raise CohortError(
-            f"{path}:1: cells are separated by {found[0]}; save it with commas and 1.5, not 1,5, "
-            f"or: pandas.read_csv(path, sep={sign!r}, decimal=',').to_csv(new, index=False)"
-        )
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CohortError(f"{path}: cannot be read: {error.strerror}") from None
-    if content[:2] == b"\x1f\x8b":
-        raise CohortError(f"{path}: the file is compressed by gzip; decompress it first (gunzip)")
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise CohortError(f"{path}: the file is UTF-16; save it as UTF-8")
-    if (null := content.find(b"\0")) >= 0:
-        line = content[:null].count(b"\n") + 1
-        raise CohortError(f"{path}:{line}: a null byte; this is not a text file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        byte = content[error.start]
-        raise CohortError(
-            f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save as UTF-8"
-        ) from None
-
-
 def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool) -> None:
-    """Refuse doubled headers, and rows that have not as many cells as the header."""
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
+    """Refuse columns without a name, and rows that have more or fewer cells than the header."""
     if "" in header[:-1]:
         raise CohortError(f"{path}:1: column {header.index('') + 1} has no name; give it one")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
-            last = row is rows[-1] and len(row) < len(header) and not ends
-            remedy = "the file may be cut short" if last else "quote cells that hold a comma"
-            raise CohortError(
-                f"{path}:{line}: {len(row)} cells, the header has {len(header)}; {remedy}"
-            )
+            is_cut = row is rows[-1] and len(row) < len(header) and not ends
+            raise ragged_row(path, line, len(row), len(header), is_cut=is_cut)
 
 
 def _typed(cells: np.ndarray) -> np.ndarray:

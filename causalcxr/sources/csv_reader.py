@@ -5,15 +5,10 @@ line, never a shifted or a silently shortened record. Columns come as pandas cat
 whatever is decided about a value is decided once for all rows that hold it.
 """
 
-import codecs
 import contextlib
 import csv
 import gc
-import gzip
-import io
 import json
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -24,17 +19,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from causalcxr.cohort.csv_table import check_separator
+from causalcxr.common.csv_checks import check_header, ragged_row, strict_reader
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.progress import progress
+from causalcxr.common.text_file import TextLines, open_lines, read_whole
 
 __all__ = ["as_texts", "header_of", "line_of", "read_columns", "read_json", "read_json_lines"]
 
 _BLOCK = 100_000  # rows parsed at a time: memory holds the columns that are kept, not the file
-_MOST_BYTES = 8 * 2**30  # of text; a compressed file may not claim more either
-_MOST_LINE = 2**30
-_CHUNK = 2**20
-_GZIP = b"\x1f\x8b"
 
 
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -59,20 +51,14 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
         >>> read_columns(file, ["sex", "id"])["sex"].tolist()
         ['F', 'O']
     """
-    with _opened(path) as lines, _uncollected():
-        reader = csv.reader(lines, strict=True)
-        try:
-            return _columns(reader, path, columns, optional, lines)
-        except csv.Error as error:
-            cut = "unexpected end" in str(error)
-            remedy = "a quote is not closed; the file may be cut short" if cut else error
-            raise CohortError(f"{path}:{reader.line_num}: {remedy}") from None
+    with open_lines(path) as lines, strict_reader(lines, path) as reader, _uncollected():
+        return _columns(reader, path, columns, optional)
 
 
 def header_of(path: Path) -> list[str]:
     """Return the names of a file's columns, or an empty list where it has none to be read."""
     try:
-        with _opened(path) as lines:
+        with open_lines(path) as lines:
             return [name.strip() for name in next(csv.reader(lines), [])]
     except (CohortError, csv.Error):
         return []
@@ -80,7 +66,7 @@ def header_of(path: Path) -> list[str]:
 
 def line_of(path: Path, row: int) -> int:
     """Return the line, from 1, on which a record of a .csv file ends; for messages alone."""
-    with _opened(path) as lines:
+    with open_lines(path) as lines:
         reader = csv.reader(lines)
         filled = (reader.line_num for cells in reader if cells)
         return next(islice(filled, row + 1, None), 0)
@@ -94,7 +80,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         with _uncollected():
-            return json.loads(_text(path))
+            return json.loads(read_whole(path))
     except json.JSONDecodeError as error:
         raise CohortError(
             f"{path}:{error.lineno}: not JSON ({error.msg}); download it again"
@@ -116,7 +102,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         >>> read_json_lines(file)
         [{'Edema': 1.0}, {'Edema': None}]
     """
-    lines = _text(path).split("\n")
+    lines = read_whole(path).split("\n")
     filled = [line for line in lines if line.strip()]
     try:
         # One call for the whole file; a line at a time only to find the one that is wrong.
@@ -181,7 +167,7 @@ def _first_bad(lines: list[str]) -> int:
 
 
 def _columns(
-    reader: Any, path: Path, columns: Sequence[str], optional: Sequence[str], lines: "_Lines"
+    reader: Any, path: Path, columns: Sequence[str], optional: Sequence[str]
 ) -> pd.DataFrame:
     header = [name.strip() for name in next((row for row in reader if row), [])]
     if not header:
@@ -192,7 +178,7 @@ def _columns(
     for block in progress(blocks, f"Reading {path.name}"):
         rows = [row for row in block if row]  # blank lines
         if set(map(len, rows)) - {len(header)}:
-            raise _ragged(path, header, lines)
+            raise _ragged(path, header)
         for name, place in places.items():
             cells = np.array(list(map(itemgetter(place), rows)), dtype=object)
             codes, texts = pd.factorize(cells)
@@ -205,10 +191,7 @@ def _columns(
 def _places(
     header: list[str], path: Path, columns: Sequence[str], optional: Sequence[str]
 ) -> dict[str, int]:
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
-    check_separator(path, header)
+    check_header(path, header)
     for name in columns:
         if name not in header:
             hint = nearest(name, header) or f"; it has {', '.join(header)[:200]}"
@@ -216,137 +199,16 @@ def _places(
     return {name: header.index(name) for name in (*columns, *optional) if name in header}
 
 
-def _ragged(path: Path, header: list[str], lines: "_Lines") -> CohortError:
-    """Return the error for the first row that has not as many cells as the header."""
-    with _opened(path) as again:
-        reader, wrong = csv.reader(again, strict=True), (0, 0)
-        for row in reader:
-            if row and len(row) != len(header):
-                wrong = (reader.line_num, len(row))
-                break
-        last = next(reader, None) is None
-        cut = last and wrong[1] < len(header) and not again.ended
-    remedy = "the file may be cut short" if cut else "quote cells that hold a comma"
-    return CohortError(
-        f"{path}:{wrong[0]}: {wrong[1]} cells, the header has {len(header)}; {remedy}"
-    )
+def _ragged(path: Path, header: list[str]) -> CohortError:
+    """Return the error for the first row that has more or fewer cells than the header."""
+    with open_lines(path) as lines:
+        reader = csv.reader(lines, strict=True)
+        rows = ((reader.line_num, len(row)) for row in reader if row)
+        line, n_cells = next(row for row in rows if row[1] != len(header))
+        is_cut = _is_cut(reader, lines, short=n_cells < len(header))
+    return ragged_row(path, line, n_cells, len(header), is_cut=is_cut)
 
 
-class _Bytes(io.RawIOBase):
-    """The bytes of a file, refused at the first that no text file holds."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._read, self._line = file, 0, 0
-        self.ended = True
-
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, and look at what is in it."""
-        count = self._file.readinto(buffer)
-        seen = bytes(buffer[:count])
-        self._read += count
-        newline = seen.rfind(b"\n")
-        self._line = count - newline - 1 if newline >= 0 else self._line + count
-        if b"\0" in seen:
-            raise _Unreadable("a null byte; this is not a text file")
-        if self._read > _MOST_BYTES or self._line > _MOST_LINE:
-            raise _Unreadable("larger than any published table")
-        if count:
-            self.ended = seen.endswith((b"\n", b"\r"))
-        return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
-
-
-class _Unreadable(Exception):
-    """What is wrong with the bytes of a file; its place is looked for afterwards."""
-
-
-class _Lines:
-    """The decoded lines of a file."""
-
-    def __init__(self, path: Path, file: Any) -> None:
-        self._path, self._bytes = path, _Bytes(file)
-        buffered = io.BufferedReader(self._bytes, _CHUNK)
-        self._lines = io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="")
-        self._lines._CHUNK_SIZE = _CHUNK  # 8 KiB by default, which is slow
-
-    @property
-    def ended(self) -> bool:
-        """Whether what was read so far ends with the end of a line."""
-        return self._bytes.ended
-
-    def __enter__(self) -> "_Lines":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            yield from self._lines
-        except (UnicodeDecodeError, _Unreadable) as error:
-            raise _placed(self._path, error) from None
-        except (EOFError, OSError, zlib.error) as error:
-            told = getattr(error, "strerror", None) or error
-            raise CohortError(f"{self._path}: cannot be read: {told}") from None
-
-
-def _placed(path: Path, error: Exception) -> CohortError:
-    """Return an error of the bytes with the first line that is wrong."""
-    place, told = str(path), str(error)
-    if isinstance(error, UnicodeDecodeError):
-        told = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save as UTF-8"
-    opened = gzip.open if path.suffix.lower() == ".gz" else Path.open
-    with opened(path, "rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_CHUNK), b""), 1):
-            try:
-                line.decode() if isinstance(error, UnicodeDecodeError) else None
-            except UnicodeDecodeError as found:
-                byte = line[found.start]
-                if len(line) - found.start > 3 or line.endswith(b"\n"):
-                    told = f"byte 0x{byte:02x} is not UTF-8; save as UTF-8"
-                    return CohortError(f"{place}:{number}: {told}")
-            if isinstance(error, _Unreadable) and b"\0" in line:
-                return CohortError(f"{place}:{number}: {told}")
-    return CohortError(f"{place}: {told}")
-
-
-def _opened(path: Path) -> _Lines:
-    """Open a text file, or one that gzip made if its name says so."""
-    try:
-        file = path.open("rb")
-        magic = file.read(3)
-        file.seek(0)
-    except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise CohortError(f"{path}: cannot be read: {told}") from None
-    named = path.suffix.lower() == ".gz"
-    zipped = magic[:2] == _GZIP
-    if named and zipped:
-        file.close()
-        return _Lines(path, gzip.open(path, "rb"))
-    remedy = None
-    if zipped:
-        remedy = "the file is compressed by gzip; decompress it first (gunzip), or name it .gz"
-    elif named:
-        remedy = "the file is named .gz but gzip did not make it; download it again"
-    elif magic[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        remedy = "the file is UTF-16; save it as UTF-8"
-    elif magic == b"PK\x03":
-        remedy = "the file is a ZIP or a spreadsheet; save the table as .csv"
-    if remedy:
-        file.close()
-        raise CohortError(f"{path}: {remedy}")
-    return _Lines(path, file)
-
-
-def _text(path: Path) -> str:
-    with _opened(path) as lines:
-        return "".join(lines)
+def _is_cut(reader: Any, lines: TextLines, *, short: bool) -> bool:
+    """Return whether the row just read is short, the last, and without the end of a line."""
+    return next(reader, None) is None and short and not lines.ends_with_newline
