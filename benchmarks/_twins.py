@@ -33,7 +33,7 @@ ACTIONS: Mapping[str, tuple[str, Intervention]] = {
 def network(weights: str | Path = "phantom", resolution: int = 64, graph: Graph = GRAPH) -> RadiT:
     """Return a trained network of the tiny size for the parents of a graph's image."""
     variables = [graph[name] for name in graph[graph.image].parents]
-    config = RadiTConfig.of("tiny", resolution)
+    config = RadiTConfig.from_name("tiny", resolution)
     net = adopt_weights(resolve(str(weights), resolution), config, variables)
     return net.eval().requires_grad_(False)
 

@@ -84,7 +84,7 @@ def _turns(steps: Mapping[str, Callable[[], None]], turns: int, each: int) -> di
 def main(quick: bool = False) -> list[Row]:
     """Return a row a network."""
     turns, each, batch = (1, 1, 4) if quick else (15, 5, _BATCH)
-    config = RadiTConfig.of("tiny", 64)
+    config = RadiTConfig.from_name("tiny", 64)
     images, columns = _data(config, batch)
     nets = networks(config)
     threads = torch.get_num_threads()

@@ -43,7 +43,10 @@ def main(quick: bool = False) -> list[Row]:
     cohort, films = filmed(n=n, seed=105, size=_SIDE, enriched=1)
     columns = {k: torch.from_numpy(v) for k, v in cohort.columns(GRAPH).items() if k != "Image"}
     held, features = Cohort.load("phantom", n=m, seed=202, size=_SIDE, enriched=1), load_features()
-    true, config = vectors(features, held.images[:]), RadiTConfig.of("tiny", _SIDE, entry="tokens")
+    true, config = (
+        vectors(features, held.images[:]),
+        RadiTConfig.from_name("tiny", _SIDE, entry="tokens"),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         nets = {

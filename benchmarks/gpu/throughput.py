@@ -82,7 +82,7 @@ def measure(
     graph = Graph.load("cxr7")
     variables = [graph[p] for p in graph[graph.image].parents]
     precision = "bf16" if device == "cuda" else "fp32"
-    config, (batch, group) = RadiTConfig.of(size, side, channels), BATCHES[device]
+    config, (batch, group) = RadiTConfig.from_name(size, side, channels), BATCHES[device]
     torch.manual_seed(0)
     net, x = RadiT(config, variables), torch.rand(batch, channels, side, side)
     columns, plan = (

@@ -24,7 +24,7 @@ import torch
 from causalcxr.common.files import atomic_write
 from causalcxr.graph import Graph
 from causalcxr.radit.guidance import guided_velocity
-from causalcxr.radit.parallel import World
+from causalcxr.radit.parallel import Processes
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.train_run import TrainRun
 from causalcxr.radit.transformer import RadiT, RadiTConfig
@@ -130,7 +130,7 @@ def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[
             recompute=case.recompute,
             noise="device" if device == "cuda" else "cpu",
         )
-        run = TrainRun(net, columns, plan, 0, World.here())
+        run = TrainRun(net, columns, plan, 0, Processes.current())
 
         def work() -> None:
             run.advance(x, columns)
@@ -156,7 +156,7 @@ def rows(cases: list[Case], done: dict[str, Any], args: argparse.Namespace) -> I
     for case in cases:
         if case.name in done or time.monotonic() - begun > 60 * args.minutes:
             continue
-        config = RadiTConfig.of(case.size, 16 if args.tiny else 64, channels=16)
+        config = RadiTConfig.from_name(case.size, 16 if args.tiny else 64, channels=16)
         try:
             yield measure(case, config, device, 1 if args.tiny else 12)
         except torch.OutOfMemoryError:

@@ -18,7 +18,7 @@ __all__ = ["Model", "image_model", "parents", "table_model"]
 #: Parents -> the image's equation.
 Model = Callable[[Columns], Equation]
 
-_CONFIG = RadiTConfig.of("tiny", 32)
+_CONFIG = RadiTConfig.from_name("tiny", 32)
 _VARIABLES = tuple(GRAPH[name] for name in GRAPH[GRAPH.image].parents)
 _TAUGHT = 105  # the seed of the digits that teach
 _ENOUGH = 4000  # digits for the equations of the variables, which are quickly learned

@@ -20,7 +20,7 @@ __all__ = ["MINUTES", "WAYS", "Anew", "Model", "Way", "model", "parents_of", "tr
 
 #: Of one processor, for each network.
 MINUTES = 24.0
-_CONFIG = RadiTConfig.of("tiny", 64)
+_CONFIG = RadiTConfig.from_name("tiny", 64)
 _VARIABLES = tuple(GRAPH[name] for name in GRAPH[GRAPH.image].parents)
 
 #: Parents -> the image's equation.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from causalcxr.common.errors import MechanismError, nearest
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Variable
-from causalcxr.mechanisms.conditioner import Rates
+from causalcxr.mechanisms.parameter_network import Rates
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.training import History, fit_mechanism
 

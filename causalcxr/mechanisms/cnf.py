@@ -19,7 +19,7 @@ from torchdiffeq import odeint
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.mechanisms.cells import log_density
-from causalcxr.mechanisms.conditioner import Conditioner, linear
+from causalcxr.mechanisms.parameter_network import ParameterNetwork, linear
 from causalcxr.radit.solvers import carry, on_lattice, solver, times
 
 __all__ = ["OPTIONS", "REVERSIBLE", "CNFKernel", "CNFMap"]
@@ -160,7 +160,7 @@ class CNFKernel(nn.Module):
         self.solver = solver
         self.pointwise = training == "matching"
         self.grid = times(ode_steps, shift=1.0)
-        self.conditioner = Conditioner(width, hidden, hidden)
+        self.conditioner = ParameterNetwork(width, hidden, hidden)
         self.inlet = linear(6, hidden, bias=False)
         self.middle = linear(hidden, hidden)
         self.out = linear(hidden, 1)

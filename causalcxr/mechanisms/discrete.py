@@ -9,7 +9,6 @@ from torch import Tensor
 from causalcxr.common.errors import MechanismError
 from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.base import Columns, Mechanism
-from causalcxr.mechanisms.conditioner import Conditioner, Rates
 from causalcxr.mechanisms.couplings import (
     COUPLINGS,
     DiscreteEquation,
@@ -19,8 +18,9 @@ from causalcxr.mechanisms.couplings import (
     TransportEquation,
     mass_of,
 )
-from causalcxr.mechanisms.distinct import once_each
+from causalcxr.mechanisms.distinct_rows import per_distinct_row
 from causalcxr.mechanisms.encoding import ParentEncoder
+from causalcxr.mechanisms.parameter_network import ParameterNetwork, Rates
 
 __all__ = [
     "DiscreteMechanism",
@@ -34,7 +34,9 @@ _FLOOR = 1e-6  # no level is less probable than this, whatever the network says
 
 
 class DiscreteMechanism(Mechanism):
-    """Compute the level x from p = softmax(theta(c)), c the encoded parents; see `Conditioner`.
+    """Compute the level x from p = softmax(theta(c)), c the encoded parents.
+
+    `ParameterNetwork` computes theta.
 
     Without parents p is the training frequencies (to within 1e-6) and nothing needs training.
 
@@ -68,7 +70,7 @@ class DiscreteMechanism(Mechanism):
         k = len(variable.levels)
         self.encoder = ParentEncoder(self.parents)
         width = self.encoder.width
-        self.conditioner = Conditioner(width, k, self.options["hidden"]) if width else None
+        self.conditioner = ParameterNetwork(width, k, self.options["hidden"]) if width else None
         self.register_buffer("log_frequency", torch.full((k,), 1 / k, dtype=torch.float64).log())
 
     def prepare(self, x: Tensor, parents: Columns) -> None:
@@ -120,5 +122,7 @@ class DiscreteMechanism(Mechanism):
     def forward(self, parents: Columns) -> DiscreteEquation:
         """Return the equation; `log_probs` is its table of probabilities."""
         own = {p.name: parents[p.name] for p in self.parents if p.name in parents}
-        log_probs = once_each(self.parents, own, lambda few: self.log_probs(self.encode(few)))
+        log_probs = per_distinct_row(
+            self.parents, own, lambda few: self.log_probs(self.encode(few))
+        )
         return COUPLINGS[self.options["coupling"]](self, log_probs, own)

@@ -14,9 +14,9 @@ from causalcxr.common.errors import MechanismError
 from causalcxr.graph.graph import Variable
 from causalcxr.mechanisms.base import Columns, Mechanism
 from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
-from causalcxr.mechanisms.conditioner import Rates
 from causalcxr.mechanisms.encoding import ParentEncoder
 from causalcxr.mechanisms.flow_equation import FlowEquation
+from causalcxr.mechanisms.parameter_network import Rates
 from causalcxr.mechanisms.quantile import QuantileNormal, is_skewed
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.spline import SplineKernel

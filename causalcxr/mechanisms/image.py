@@ -70,7 +70,7 @@ class ImageMechanism(Mechanism):
             options = {"steps": 0, **options}
         super().__init__(variable, parents, **options)
         self.codec = load_codec(Path(self.options["codec"])) if self.options["codec"] else Pixels()
-        self.config = RadiTConfig.of(
+        self.config = RadiTConfig.from_name(
             self.options["size"], self._latent_size(), channels=self.codec.channels
         )
         self.chunk = Chunk()

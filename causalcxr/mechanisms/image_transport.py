@@ -24,15 +24,15 @@ from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns
 from causalcxr.mechanisms.image_equation import WILD, ImageEquation, Solving
 from causalcxr.radit.codec import Codec
-from causalcxr.radit.guidance import guided_velocity, strong, typical_strength
+from causalcxr.radit.guidance import guided_velocity, soft_threshold, typical_strength
 from causalcxr.radit.solvers import on_lattice, times
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.transport import transported
+from causalcxr.radit.transport import transport_change
 
-__all__ = ["TransportEquation", "image_equation"]
+__all__ = ["ImageTransportEquation", "image_equation"]
 
 
-class TransportEquation(ImageEquation):
+class ImageTransportEquation(ImageEquation):
     """An image whose twin is an edit of it; samples are those of `ImageEquation`.
 
     Args:
@@ -93,7 +93,7 @@ class TransportEquation(ImageEquation):
         *facts, high, low = codes.unbind(1)
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
-        change = transported(
+        change = transport_change(
             guided_velocity(self.net, factual, len(part)),
             guided_velocity(self.net, columns, len(part)),
             z.view(-1, *self.latent),
@@ -102,7 +102,7 @@ class TransportEquation(ImageEquation):
             edits=how.edits,
             weight=how.guidance,
         )
-        return strong(change, how.threshold * typical_strength(change))
+        return soft_threshold(change, how.threshold * typical_strength(change))
 
     def _noise(self, keys: np.ndarray, edit: int, step: int) -> Tensor:
         """Return the standard normal numbers of an edit's step, (n, channels, h, w)."""
@@ -115,7 +115,7 @@ def image_equation(
     net: RadiT, parents: Columns, solving: Solving, codec: Codec | None = None
 ) -> ImageEquation:
     """Return the image's equation under the coupling that is asked for; see `ImageEquation`."""
-    kind = TransportEquation if solving.coupling == "transport" else ImageEquation
+    kind = ImageTransportEquation if solving.coupling == "transport" else ImageEquation
     return kind(net, parents, solving, codec)
 
 

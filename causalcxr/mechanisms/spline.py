@@ -11,7 +11,7 @@ from zuko.transforms import MonotonicRQSTransform
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.threads import BUNDLE
 from causalcxr.mechanisms.cells import MonotoneMap, log_density
-from causalcxr.mechanisms.conditioner import Conditioner
+from causalcxr.mechanisms.parameter_network import ParameterNetwork
 
 __all__ = ["PlainSplineMap", "SplineKernel", "SplineMap"]
 
@@ -162,7 +162,7 @@ class SplineKernel(nn.Module):
         if bins < 2:
             raise MechanismError(f"a spline needs at least two bins, not {bins}")
         self.bins = bins
-        self.conditioner = Conditioner(width, 3 * bins + 1, hidden)
+        self.conditioner = ParameterNetwork(width, 3 * bins + 1, hidden)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights anew."""

@@ -15,7 +15,7 @@ from causalcxr.mechanisms.learning_rate import learning_rate
 
 if TYPE_CHECKING:
     from causalcxr.mechanisms.base import Columns, Mechanism
-    from causalcxr.mechanisms.conditioner import Rates
+    from causalcxr.mechanisms.parameter_network import Rates
 
 __all__ = ["History", "fit_mechanism"]
 

@@ -7,12 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-__all__ = ["EPOCHS", "Order", "ahead"]
+__all__ = ["EPOCHS", "BatchOrder", "ahead"]
 
 EPOCHS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
 
 
-class Order:
+class BatchOrder:
     """Shuffle records anew in each epoch; a step's rows depend on the seed and the step alone.
 
     What does not fill a batch is left out of that epoch.
@@ -23,10 +23,10 @@ class Order:
         seed: Another seed, other orders.
 
     Example:
-        >>> order = Order(10, 4, seed=1)
+        >>> order = BatchOrder(10, 4, seed=1)
         >>> sorted(torch.cat([order.rows(2), order.rows(3)]).tolist()) == list(range(10))
         False
-        >>> torch.equal(order.rows(5), Order(10, 4, seed=1).rows(5))
+        >>> torch.equal(order.rows(5), BatchOrder(10, 4, seed=1).rows(5))
         True
     """
 

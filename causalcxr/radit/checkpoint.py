@@ -21,9 +21,9 @@ from torch.optim import Optimizer
 from causalcxr.common.errors import ModelError
 from causalcxr.common.files import atomic_file, remove_litter
 from causalcxr.common.locks import exclusive
-from causalcxr.radit.parallel import spread, whole
+from causalcxr.radit.parallel import distributed_like, gathered
 
-__all__ = ["NotFinite", "Part", "alone", "read_checkpoint", "write_checkpoint"]
+__all__ = ["NotFinite", "Part", "exclusive_folder", "read_checkpoint", "write_checkpoint"]
 
 Part = nn.Module | Optimizer | Mapping[str, Tensor]
 
@@ -138,7 +138,7 @@ def read_checkpoint(
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_folder(folder: Path) -> Iterator[None]:
     """Keep every other process from training in a folder, for as long as this one lives.
 
     Raises:
@@ -197,7 +197,7 @@ def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
 
 def _content(path: Path, name: str, value: Tensor) -> bytes:
     """Return a tensor's bytes; one that is spread over processes is put together."""
-    full = whole(value)
+    full = gathered(value)
     if full.is_floating_point() and not full.isfinite().all():
         raise NotFinite(f"{path}: {name!r} is not finite, so that the last checkpoint stays")
     flat = full.detach().cpu().contiguous().flatten()
@@ -240,7 +240,7 @@ def _fit(path: Path, key: str, part: Part, file: Any, about: Mapping[str, str]) 
     def fill() -> None:
         with torch.no_grad():
             for name, value in mine.items():
-                value.copy_(spread(file.get_tensor(f"{key}.{name}"), value))
+                value.copy_(distributed_like(file.get_tensor(f"{key}.{name}"), value))
 
     return [f"{key}.{name}" for name in mine], fill
 
@@ -273,7 +273,9 @@ def _fit_optimiser(
             j, word = name.removeprefix(f"{key}.").split(".", 1)
             value = file.get_tensor(name)
             like = weights[int(j)]
-            state.setdefault(int(j), {})[word] = spread(value, like) if value.ndim else value
+            state.setdefault(int(j), {})[word] = (
+                distributed_like(value, like) if value.ndim else value
+            )
         # How the steps are computed is this machine's affair.
         how = [{k: group[k] for k in ("fused", "foreach") if k in group} for group in current]
         groups = [_group(g) | h for g, h in zip(known["groups"], how, strict=True)]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["PLACE", "Chance", "hide_some", "logit_normal", "velocity_loss"]
+__all__ = ["PLACE", "BatchNoise", "hide_some", "logit_normal", "velocity_loss"]
 
 _EVERY = 4  # of so many images, the effect of one variable is looked at
 PLACE = 4  # pixels, the side of a place that a variable's effect leaves alone or not
@@ -51,7 +51,7 @@ def logit_normal(normal: Tensor, shift: float = 1.0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Chance:
+class BatchNoise:
     """The random numbers of a batch: noise, times, and which variables are hidden.
 
     Args:
@@ -65,7 +65,7 @@ class Chance:
     uniform: Tensor
 
     @classmethod
-    def draw(cls, shape: torch.Size, variables: int, generator: torch.Generator) -> "Chance":
+    def draw(cls, shape: torch.Size, variables: int, generator: torch.Generator) -> "BatchNoise":
         """Draw the numbers of a batch of a shape (B, C, H, W), where the generator is."""
         g, device = generator, generator.device
         noise = torch.randn(shape, generator=g, device=device)
@@ -73,13 +73,13 @@ class Chance:
         uniform = torch.rand(shape[0], 1 + variables, generator=g, device=device)
         return cls(noise, normal, uniform)
 
-    def part(self, rows: slice) -> "Chance":
+    def part(self, rows: slice) -> "BatchNoise":
         """Return the numbers of some rows: each process of several takes its own."""
-        return Chance(*(x[rows] for x in self._all))
+        return BatchNoise(*(x[rows] for x in self._all))
 
-    def to(self, device: torch.device) -> "Chance":
+    def to(self, device: torch.device) -> "BatchNoise":
         """Return the same numbers elsewhere."""
-        return Chance(*(x.to(device) for x in self._all))
+        return BatchNoise(*(x.to(device) for x in self._all))
 
     @property
     def _all(self) -> tuple[Tensor, ...]:
@@ -94,7 +94,7 @@ def hide_some(columns: dict[str, Tensor], rate: float, uniform: Tensor) -> dict[
     Args:
         columns: The parents, each (B,).
         rate: The probability, twice: of one variable, and of all of them.
-        uniform: See `Chance`.
+        uniform: See `BatchNoise`.
     """
     if not columns:
         return columns
@@ -134,7 +134,7 @@ def velocity_loss(
         others: Parents of other patients, each (B,), whose values the variables take there.
     """
     shape = torch.Size([total or len(images), *images.shape[1:]])
-    chance = Chance.draw(shape, len(columns), generator)
+    chance = BatchNoise.draw(shape, len(columns), generator)
     chance = (chance if rows is None else chance.part(rows)).to(images.device)
     seen = hide_some(columns, hide, chance.uniform)
     noise = chance.noise if pairing is None else pairing(chance.noise, images, seen)

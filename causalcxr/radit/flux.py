@@ -21,13 +21,13 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from causalcxr.common.errors import ModelError
 from causalcxr.radit.autoencoder import Autoencoder
-from causalcxr.radit.pretrained import local_model, needed
+from causalcxr.radit.pretrained import import_extra, local_model
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLFlux2
     from peft import LoraModel
 
-__all__ = ["FluxCodec", "add_adapters", "flux_of", "load_flux", "merge_adapters"]
+__all__ = ["FluxCodec", "add_adapters", "flux_from_settings", "load_flux", "merge_adapters"]
 
 _CLASS = "AutoencoderKLFlux2"
 _PACK = 2
@@ -82,9 +82,9 @@ def load_flux(folder: str | Path) -> FluxCodec:
     return FluxCodec(local_model("diffusers", _CLASS, folder))
 
 
-def flux_of(settings: Mapping[str, Any]) -> FluxCodec:
+def flux_from_settings(settings: Mapping[str, Any]) -> FluxCodec:
     """Build the network that some settings tell, with weights that mean nothing yet."""
-    build = getattr(needed("diffusers"), _CLASS)
+    build = getattr(import_extra("diffusers"), _CLASS)
     with torch.random.fork_rng(devices=[]):
         return FluxCodec(build.from_config(json.loads(json.dumps(dict(settings)))))
 
@@ -103,7 +103,7 @@ def add_adapters(codec: FluxCodec, rank: int = 16, seed: int = 0) -> LoraModel:
     Raises:
         ModelError: If peft is not installed.
     """
-    peft, vae = needed("peft"), codec.vae
+    peft, vae = import_extra("peft"), codec.vae
     kinds = (nn.Conv2d, nn.Linear)
     names = [name for name, layer in vae.named_modules() if isinstance(layer, kinds)]
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names)

@@ -28,7 +28,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from causalcxr.radit.flow import PLACE
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["guided_velocity", "strong", "typical_strength"]
+__all__ = ["guided_velocity", "soft_threshold", "typical_strength"]
 
 
 def guided_velocity(
@@ -61,13 +61,13 @@ def guided_velocity(
             return v
         base = net(x, t, without)
         if threshold:
-            return base + weight * strong(v - base, threshold)
+            return base + weight * soft_threshold(v - base, threshold)
         return v + (weight - 1) * (v - base)
 
     return velocity
 
 
-def strong(change: Tensor, threshold: float | Tensor) -> Tensor:
+def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
     """Return changes (B, C, H, W) where they are strong, and zero where they are weak.
 
     Args:
@@ -78,7 +78,7 @@ def strong(change: Tensor, threshold: float | Tensor) -> Tensor:
     Example:
         >>> change = torch.full((1, 1, 4, 8), 0.1)
         >>> change[..., 4:] = 1.0
-        >>> strong(change, 0.5)[0, 0, 0, ::4]
+        >>> soft_threshold(change, 0.5)[0, 0, 0, ::4]
         tensor([0.0000, 0.7500])
     """
     height, width = change.shape[2:]

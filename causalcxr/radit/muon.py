@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from causalcxr.radit.parallel import spread, whole
+from causalcxr.radit.parallel import distributed_like, gathered
 
 __all__ = ["Muon", "orthogonal"]
 
@@ -80,14 +80,14 @@ class Muon(Optimizer):
 
     def _move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """Move matrices of one shape; where they are spread, each is put together first."""
-        lookahead = torch.stack([whole(self._nesterov(p, group["momentum"])) for p in matrices])
+        lookahead = torch.stack([gathered(self._nesterov(p, group["momentum"])) for p in matrices])
         half = torch.bfloat16 if lookahead.is_cuda else torch.float32
         turned = orthogonal(lookahead.to(half))
         rows, columns = turned.shape[1:]
         size = group["lr"] * sqrt(max(1.0, rows / columns))
         for matrix, change in zip(matrices, turned, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.add_(spread(change.to(matrix.dtype), matrix), alpha=-size)
+            matrix.add_(distributed_like(change.to(matrix.dtype), matrix), alpha=-size)
 
     def _nesterov(self, matrix: Tensor, momentum: float) -> Tensor:
         state = self.state[matrix]

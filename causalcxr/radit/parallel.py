@@ -18,15 +18,23 @@ from causalcxr.common.errors import ModelError
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["World", "joined", "local", "shared", "spread", "together", "whole"]
+__all__ = [
+    "Processes",
+    "distributed_like",
+    "gathered",
+    "joined",
+    "local_part",
+    "parallel_model",
+    "synchronised_last",
+]
 
 
 @dataclass(frozen=True)
-class World:
+class Processes:
     """The processes that train together, and which of them this is.
 
     Example:
-        >>> World(rank=1, ranks=2).rows(8)
+        >>> Processes(rank=1, ranks=2).rows(8)
         slice(4, 8, None)
     """
 
@@ -34,7 +42,7 @@ class World:
     ranks: int = 1
 
     @classmethod
-    def here(cls) -> "World":
+    def current(cls) -> "Processes":
         """Return the processes that torch has joined; this one alone if none."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
@@ -75,7 +83,7 @@ class World:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[World, str]]:
+def joined(device: str) -> Iterator[tuple[Processes, str]]:
     """Join the processes that `torchrun` started, if it did, for as long as the block lasts.
 
     Args:
@@ -85,7 +93,7 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
         The processes, and this one's device.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
-        yield World.here(), device
+        yield Processes.current(), device
         return
     cuda = device.startswith("cuda")
     if cuda:
@@ -94,21 +102,23 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
     at = {"device_id": torch.device(device)} if cuda else {}
     distributed.init_process_group("nccl" if cuda else "gloo", **at)
     try:
-        yield World.here(), device
+        yield Processes.current(), device
     finally:
         distributed.destroy_process_group()
 
 
-def shared(net: RadiT, config: TrainConfig, world: World, device: torch.device) -> nn.Module:
+def parallel_model(
+    net: RadiT, config: TrainConfig, processes: Processes, device: torch.device
+) -> nn.Module:
     """Return what computes the loss: the network, or a wrapper that brings gradients together."""
-    if world.ranks == 1:
+    if processes.ranks == 1:
         return net
     if config.parallel == "ddp":
         return DistributedDataParallel(net, [device] if device.type == "cuda" else None)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(device.type, (world.ranks,))
+    mesh = init_device_mesh(device.type, (processes.ranks,))
     half = torch.bfloat16 if config.precision != "fp32" else None
     policy = MixedPrecisionPolicy(
         param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -119,7 +129,7 @@ def shared(net: RadiT, config: TrainConfig, world: World, device: torch.device) 
 
 
 @contextmanager
-def together(model: nn.Module, last: bool) -> Iterator[None]:
+def synchronised_last(model: nn.Module, last: bool) -> Iterator[None]:
     """Bring gradients together with the last part of a batch only."""
     if isinstance(model, DistributedDataParallel):
         with nullcontext() if last else model.no_sync():
@@ -130,12 +140,12 @@ def together(model: nn.Module, last: bool) -> Iterator[None]:
     yield
 
 
-def whole(value: Tensor) -> Tensor:
+def gathered(value: Tensor) -> Tensor:
     """Return a tensor put together from all processes; all must call."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def spread(value: Tensor, like: Tensor) -> Tensor:
+def distributed_like(value: Tensor, like: Tensor) -> Tensor:
     """Return a whole tensor spread over processes as another one is, if that one is.
 
     Args:
@@ -150,6 +160,6 @@ def spread(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def local(value: Tensor) -> Tensor:
+def local_part(value: Tensor) -> Tensor:
     """Return this process's part of a tensor, which shares its memory."""
     return value.to_local() if hasattr(value, "to_local") else value

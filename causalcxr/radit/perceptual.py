@@ -1,7 +1,7 @@
 """How far two pictures are apart to a network that has seen many: distance of its feature maps.
 
 References:
-    The Unreasonable Effectiveness of Deep Features (Zhang et al.), arXiv:1801.03924.
+    The Unreasonable Effectiveness of Deep FeatureMaps (Zhang et al.), arXiv:1801.03924.
 """
 
 from typing import Protocol
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-__all__ = ["FeatureDistance", "Features"]
+__all__ = ["FeatureDistance", "FeatureMaps"]
 
 
-class Features(Protocol):
+class FeatureMaps(Protocol):
     """A network with feature maps, such as the bundled encoder or `RadDino`."""
 
     def maps(self, images: Tensor) -> list[Tensor]:

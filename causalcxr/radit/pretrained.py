@@ -11,19 +11,19 @@ from typing import Any
 
 from causalcxr.common.errors import ModelError, install
 
-__all__ = ["local_model", "needed"]
+__all__ = ["import_extra", "local_model"]
 
 
-def needed(library: str) -> ModuleType:
+def import_extra(library: str) -> ModuleType:
     """Import a library of the extra `latent`, or say how it is had.
 
     Raises:
         ModelError: If it is not installed.
 
     Example:
-        >>> needed("json").dumps(1)
+        >>> import_extra("json").dumps(1)
         '1'
-        >>> needed("nowhere")
+        >>> import_extra("nowhere")
         Traceback (most recent call last):
         causalcxr.common.errors.ModelError: nowhere is not installed; in the folder of ...
     """
@@ -45,7 +45,7 @@ def local_model(library: str, name: str, folder: Path) -> Any:
         ModelError: Naming the folder and what is wrong with it.
     """
     _check_folder(folder, name)
-    build = getattr(needed(library), name)
+    build = getattr(import_extra(library), name)
     try:
         model, told = build.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True

@@ -94,7 +94,7 @@ class RadiTConfig:
         return max(64, 64 * round(self.width * self.mlp / 64))
 
     @classmethod
-    def of(
+    def from_name(
         cls, size: str, resolution: int | tuple[int, int], channels: int = 1, **changes: Any
     ) -> "RadiTConfig":
         """Return a size by its name.
@@ -109,9 +109,9 @@ class RadiTConfig:
             **changes: Any other field.
 
         Example:
-            >>> RadiTConfig.of("tiny", 128).grid, RadiTConfig.of("XL", 512).grid
+            >>> RadiTConfig.from_name("tiny", 128).grid, RadiTConfig.from_name("XL", 512).grid
             ((8, 8), (32, 32))
-            >>> RadiTConfig.of("B", (64, 48), channels=16).patch
+            >>> RadiTConfig.from_name("B", (64, 48), channels=16).patch
             2
         """
         if size not in SIZES:

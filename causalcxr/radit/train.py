@@ -16,10 +16,10 @@ from torch import Tensor
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.files import atomic_write
 from causalcxr.common.progress import resuming
-from causalcxr.radit.batches import Order, ahead
-from causalcxr.radit.checkpoint import alone
+from causalcxr.radit.batches import BatchOrder, ahead
+from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.optimisers import rate
-from causalcxr.radit.parallel import World
+from causalcxr.radit.parallel import Processes
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.train_run import TrainRun
 from causalcxr.radit.transformer import RadiT
@@ -73,32 +73,32 @@ def train(
         ModelError: If the folder holds a checkpoint of another run, or another process trains
             there, or a batch cannot be shared out.
     """
-    world = World.here()
-    with alone(folder) if folder and world.leads else nullcontext():
-        run = TrainRun(net.to(device), columns, config, seed, world)
+    processes = Processes.current()
+    with exclusive_folder(folder) if folder and processes.leads else nullcontext():
+        run = TrainRun(net.to(device), columns, config, seed, processes)
         checkpoint = folder / CHECKPOINT if folder else None
         if checkpoint and checkpoint.exists():
             run.read(checkpoint)
         diary = _Diary(run, folder, progress)
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
-        order, same_order = (Order(_length(columns), config.batch, seed) for _ in range(2))
-        if world.leads:
+        order, same_order = (BatchOrder(_length(columns), config.batch, seed) for _ in range(2))
+        if processes.leads:
             resuming(run.step, config.steps, "steps")
-        rows_of_steps = _rows(order, world.rows(order.batch), run.step)
+        rows_of_steps = _rows(order, processes.rows(order.batch), run.step)
         with closing(ahead(rows_of_steps, images, config.ahead)) as batches:
             while run.step < config.steps and not clock.over():
                 rows, films = next(batches)
                 given = _given(columns, rows.to(run.device))
                 others = None
                 if config.sparse:
-                    whole = same_order.rows(run.step).roll(1)[world.rows(order.batch)]
+                    whole = same_order.rows(run.step).roll(1)[processes.rows(order.batch)]
                     others = _given(columns, whole.to(run.device))
                 loss = run.advance(films.to(run.device), given, others)
                 diary.add(loss, len(rows))
                 if watch and watch_every and run.step % watch_every == 0:
                     averaged = run.settle()
-                    if world.leads:
+                    if processes.leads:
                         diary.write(watch(run.step, averaged))
                 if checkpoint and clock.due():
                     run.write(checkpoint)
@@ -116,7 +116,7 @@ def _given(columns: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {name: column[rows] for name, column in columns.items()}
 
 
-def _rows(order: Order, mine: slice, step: int) -> Iterator[Tensor]:
+def _rows(order: BatchOrder, mine: slice, step: int) -> Iterator[Tensor]:
     """Yield this process's rows of every step, from one on."""
     while True:
         yield order.rows(step)[mine]
@@ -141,16 +141,16 @@ class _Clock:
 
     def _agreed(self, flag: bool) -> bool:
         run = self.run
-        if run.world.ranks == 1:
+        if run.processes.ranks == 1:
             return flag
-        return run.step % _AGREE == 0 and run.world.agree(flag, run.device)
+        return run.step % _AGREE == 0 and run.processes.agree(flag, run.device)
 
 
 class _Diary:
     """Tells of losses: to the caller, to a person, and to a file that a resumed run goes on."""
 
     def __init__(self, run: TrainRun, folder: Path | None, progress: Progress | None) -> None:
-        self.run, self.leads = run, run.world.leads
+        self.run, self.leads = run, run.processes.leads
         self.path = folder / LOG if folder and self.leads else None
         self.progress = progress if self.leads else None
         self.history: list[float] = []
@@ -175,10 +175,10 @@ class _Diary:
         """Take note of a step."""
         run = self.run
         self.recent.append(loss)
-        self.images += images * run.world.ranks
+        self.images += images * run.processes.ranks
         if run.step % run.config.log and run.step != run.config.steps:
             return
-        mean = float(run.world.mean(torch.stack(self.recent).mean()))
+        mean = float(run.processes.mean(torch.stack(self.recent).mean()))
         if not mean < float("inf"):
             raise MechanismError(
                 f"RadiT: the loss is {mean} at step {run.step}; lower lr or check the images"

@@ -14,7 +14,13 @@ from causalcxr.radit.checkpoint import NotFinite, Part, read_checkpoint, write_c
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers, set_rate
 from causalcxr.radit.pairing import PAIRINGS
-from causalcxr.radit.parallel import World, local, shared, together, whole
+from causalcxr.radit.parallel import (
+    Processes,
+    gathered,
+    local_part,
+    parallel_model,
+    synchronised_last,
+)
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
 
@@ -31,13 +37,18 @@ class TrainRun:
         columns: The parents of every image, each (n,).
         config: How to train.
         seed: Of all random numbers.
-        world: The processes that train together.
+        processes: The processes that train together.
     """
 
     def __init__(
-        self, net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int, world: World
+        self,
+        net: RadiT,
+        columns: dict[str, Tensor],
+        config: TrainConfig,
+        seed: int,
+        processes: Processes,
     ) -> None:
-        self.config, self.seed, self.world, self.step = config, seed, world, 0
+        self.config, self.seed, self.processes, self.step = config, seed, processes, 0
         self.identity = _identity(net, columns, config, seed)
         self.micro = config.micro
         self.device = next(net.parameters()).device
@@ -49,8 +60,8 @@ class TrainRun:
         if config.compile:
             for block in self.net.blocks:
                 block.compile()
-        self.model = shared(self.net, config, world, self.device)
-        self.spread = self.model is self.net and world.ranks > 1
+        self.model = parallel_model(self.net, config, processes, self.device)
+        self.spread = self.model is self.net and processes.ranks > 1
         self.average = dict(net.state_dict())
         if self.spread:
             self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -91,7 +102,7 @@ class TrainRun:
         try:
             for start in range(0, n, at_once):
                 part = slice(start, min(start + at_once, n))
-                with together(self.model, last=part.stop == n):
+                with synchronised_last(self.model, last=part.stop == n):
                     loss = self._loss(images, columns, others, part)
                     loss.backward()
                 total += loss.detach()
@@ -108,7 +119,7 @@ class TrainRun:
     ) -> Tensor:
         """Return the share of the batch's loss that some of its images have."""
         config, n = self.config, len(images)
-        first = self.world.rank * n
+        first = self.processes.rank * n
         where = self.device if config.noise == "device" else "cpu"
         half = config.precision != "fp32"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
@@ -121,7 +132,7 @@ class TrainRun:
                 shift=config.shift,
                 pairing=PAIRINGS[config.pairing],
                 rows=slice(first + part.start, first + part.stop),
-                total=n * self.world.ranks,
+                total=n * self.processes.ranks,
                 sparse=config.sparse,
                 others=others and {k: v[part] for k, v in others.items()},
             )
@@ -130,7 +141,7 @@ class TrainRun:
     def _halve(self, n: int) -> None:
         """Take half as many images at a time from now on, after memory ran out."""
         at_once = min(self.micro or n, n)
-        if self.world.ranks > 1 or at_once == 1:
+        if self.processes.ranks > 1 or at_once == 1:
             why = "one image" if at_once == 1 else f"{at_once} images a process"
             raise MechanismError(
                 f"RadiT: out of memory with {why} at a time at step {self.step}; set micro lower, "
@@ -153,15 +164,15 @@ class TrainRun:
         """Move the average; early on it follows faster, so that the start is forgotten."""
         decay = min(self.config.average, (self.step + 1) / (self.step + 10))
         for key, value in self.net.state_dict().items():
-            average = local(self.average[key])
-            average.lerp_(local(value).to(average.dtype), 1 - decay)
+            average = local_part(self.average[key])
+            average.lerp_(local_part(value).to(average.dtype), 1 - decay)
 
     @torch.no_grad()
     def settle(self) -> RadiT:
         """Return the network with the average; where it is spread, it is put together first."""
         if self.spread:
             for key, value in self.result.state_dict().items():
-                value.copy_(whole(self.average[key]))
+                value.copy_(gathered(self.average[key]))
         return self.result
 
     def _parts(self) -> dict[str, Part]:
@@ -172,8 +183,8 @@ class TrainRun:
         """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
         about = {"step": str(self.step), "run": self.identity, "micro": str(self.micro)}
         try:
-            if self.world.leads or self.spread:
-                write_checkpoint(path, self._parts(), about, writes=self.world.leads)
+            if self.processes.leads or self.spread:
+                write_checkpoint(path, self._parts(), about, writes=self.processes.leads)
         except NotFinite as error:
             raise MechanismError(
                 f"RadiT: weights are not finite at step {self.step}; lower lr or check the images"

@@ -21,12 +21,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["transported"]
+__all__ = ["transport_change"]
 
 Velocity = Callable[[Tensor, float], Tensor]
 
 
-def transported(
+def transport_change(
     factual: Velocity,
     twin: Velocity,
     x: Tensor,
@@ -51,7 +51,8 @@ def transported(
         >>> x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
         >>> still, brighter = (lambda y, t, b=b: b * torch.ones_like(y) for b in (0.0, 0.5))
         >>> normal = lambda edit, step: torch.zeros_like(x)
-        >>> transported(still, brighter, x, normal, [0.0, 0.5, 1.0], edits=2, weight=1.0).max()
+        >>> grid = [0.0, 0.5, 1.0]
+        >>> transport_change(still, brighter, x, normal, grid, edits=2, weight=1.0).max()
         tensor(0.5000, dtype=torch.float64)
     """
     total = torch.zeros_like(x)

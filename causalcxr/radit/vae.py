@@ -49,7 +49,7 @@ class RadVAEConfig:
         ModelError: If a number is below one.
 
     Example:
-        >>> RadVAEConfig.of("tiny").factor, RadVAEConfig.of("large", latent=8).latent
+        >>> RadVAEConfig.from_name("tiny").factor, RadVAEConfig.from_name("large", latent=8).latent
         (4, 8)
     """
 
@@ -70,7 +70,7 @@ class RadVAEConfig:
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @classmethod
-    def of(cls, shape: str, **changes: Any) -> "RadVAEConfig":
+    def from_name(cls, shape: str, **changes: Any) -> "RadVAEConfig":
         """Return a shape by its name, one of `SHAPES`, with any field changed."""
         if shape not in SHAPES:
             raise ModelError(

@@ -20,8 +20,8 @@ from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.common.progress import progress, resuming
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.autoencoder import Autoencoder
-from causalcxr.radit.batches import EPOCHS, Order
-from causalcxr.radit.checkpoint import alone, read_checkpoint, write_checkpoint
+from causalcxr.radit.batches import EPOCHS, BatchOrder
+from causalcxr.radit.checkpoint import exclusive_folder, read_checkpoint, write_checkpoint
 from causalcxr.radit.vae_loss import Losses, Perceptual, losses
 
 __all__ = ["VAETrainConfig", "train_vae"]
@@ -206,7 +206,7 @@ def train_vae(
         raise MechanismError("autoencoder: there are no images to train on")
     identity = _identity(model, n, config, seed, perceptual is not None)
     run = _Run(model.to(device).train(), config, seed, identity)
-    with alone(folder) if folder else nullcontext():
+    with exclusive_folder(folder) if folder else nullcontext():
         history = _loop(run, images, n, perceptual, folder, time.monotonic() + budget)
     _finish(run, images, n)
     return history
@@ -221,7 +221,7 @@ def _loop(
     until: float,
 ) -> list[dict[str, float]]:
     """Take the steps that are left, write checkpoints, and return the mean losses."""
-    config, order, begun = run.config, Order(n, run.config.batch, run.seed), time.monotonic()
+    config, order, begun = run.config, BatchOrder(n, run.config.batch, run.seed), time.monotonic()
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint)

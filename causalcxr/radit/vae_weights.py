@@ -14,7 +14,7 @@ import torch
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.autoencoder import Autoencoder
-from causalcxr.radit.flux import FluxCodec, flux_of
+from causalcxr.radit.flux import FluxCodec, flux_from_settings
 from causalcxr.radit.vae import RadVAE, RadVAEConfig
 from causalcxr.radit.weights import content_hash
 
@@ -32,7 +32,7 @@ def rad_vae(config: RadVAEConfig, seed: int = 0) -> RadVAE:
 
 _KINDS: dict[str, tuple[type[Autoencoder], Callable[[Mapping[str, Any]], Autoencoder]]] = {
     "rad-vae": (RadVAE, lambda settings: rad_vae(RadVAEConfig(**settings))),
-    "flux2-vae": (FluxCodec, flux_of),
+    "flux2-vae": (FluxCodec, flux_from_settings),
 }
 
 

@@ -47,7 +47,7 @@ def test_given_a_shape_then_its_flops_are_those_that_torch_counts():
     from causalcxr.radit.transformer import RadiT, RadiTConfig
 
     for size in ("tiny", "S"):
-        config = RadiTConfig.of(size, 32, channels=16)
+        config = RadiTConfig.from_name(size, 32, channels=16)
         net = RadiT(config, PARENTS).to("meta")
         x = torch.zeros(2, 16, 32, 32, device="meta")
         t = torch.zeros(2, device="meta")

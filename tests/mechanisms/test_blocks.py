@@ -10,7 +10,7 @@ from causalcxr.common import threads
 from causalcxr.common.threads import over_rows
 from causalcxr.graph import Variable
 from causalcxr.mechanisms import build
-from causalcxr.mechanisms.distinct import once_each
+from causalcxr.mechanisms.distinct_rows import per_distinct_row
 from causalcxr.mechanisms.lookup import count_up_to
 from causalcxr.mechanisms.spline import PlainSplineMap, SplineKernel, SplineMap
 
@@ -258,7 +258,7 @@ def test_given_parents_of_few_values_then_their_equation_is_computed_once_for_ea
         seen.append(len(few["Age"]))
         return few["Age"].nan_to_num(nan=-1.0) * 10 + few["Race"].nan_to_num(nan=7.0)
 
-    assert torch.equal(once_each(PARENTS, columns, compute), compute(columns))
+    assert torch.equal(per_distinct_row(PARENTS, columns, compute), compute(columns))
     assert seen == [96, 8000]  # 22 ages and 4 races, missing among them, make 88
 
 
@@ -266,7 +266,7 @@ def test_given_parents_of_few_values_then_their_equation_is_computed_once_for_ea
 def test_given_a_value_off_the_lattice_then_no_row_is_taken_for_another(age, race):
     columns = parents(8000)
     columns["Age"][11], columns["Race"][11] = age, race
-    found = once_each(PARENTS, columns, lambda few: few["Age"] * 10 + few["Race"])
+    found = per_distinct_row(PARENTS, columns, lambda few: few["Age"] * 10 + few["Race"])
     assert found[11].item() == age * 10 + race
 
 

@@ -15,8 +15,8 @@ from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
-from causalcxr.mechanisms.image_transport import TransportEquation, image_equation
-from causalcxr.radit.guidance import strong, typical_strength
+from causalcxr.mechanisms.image_transport import ImageTransportEquation, image_equation
+from causalcxr.radit.guidance import soft_threshold, typical_strength
 from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
@@ -186,7 +186,7 @@ def test_given_a_threshold_that_is_none_then_it_is_refused(threshold):
 def test_given_odd_sizes_then_every_pixel_belongs_to_one_place():
     change = torch.full((2, 3, 6, 3), 0.2)
     change[:, :, 4:] = 0.6
-    kept = strong(change, 0.3)
+    kept = soft_threshold(change, 0.3)
     assert kept[:, :, :4].abs().max() == 0
     assert torch.allclose(kept[:, :, 4:], torch.tensor(0.6 * (1 - 0.25)))
 
@@ -358,7 +358,7 @@ def test_given_the_loss_then_it_is_the_same_number_every_time(fitted):
 
 
 def test_given_weights_then_no_step_is_taken_and_their_hash_is_part_of_what_was_learned(tmp_path):
-    start = RadiT(RadiTConfig.of("tiny", 32), PARENTS)
+    start = RadiT(RadiTConfig.from_name("tiny", 32), PARENTS)
     save_radit(tmp_path / "w.safetensors", start)
     one = mechanism(weights=str(tmp_path / "w.safetensors"))
     assert one.options["steps"] == 0
@@ -388,7 +388,7 @@ TRANSPORT = Solving(4, coupling="transport", edits=2)
 
 
 def transported(net, columns=None, way=TRANSPORT, codec=None):
-    return TransportEquation(net, parents() if columns is None else columns, way, codec)
+    return ImageTransportEquation(net, parents() if columns is None else columns, way, codec)
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -494,7 +494,7 @@ def test_typical_strength_is_that_of_the_places_that_change():
     change[0, ..., :4, :4], change[1] = 0.3, 0.3
     torch.testing.assert_close(typical_strength(change), torch.tensor([0.3, 0.3]))
     assert typical_strength(torch.zeros(1, 1, 16, 16)).item() == 0
-    each = strong(change, torch.tensor([0.1, 0.4]))
+    each = soft_threshold(change, torch.tensor([0.1, 0.4]))
     assert each[0, 0, 0, 0] == pytest.approx(0.3 * (1 - 1 / 9))
     assert not each[1].any()
 
@@ -519,7 +519,7 @@ def test_an_unknown_coupling_or_number_of_edits_is_refused():
 
 def test_the_coupling_of_a_graph_decides_the_equation_and_makes_nothing_stale():
     one = mechanism(coupling="transport", edits=2)
-    assert isinstance(one(parents()), TransportEquation)
+    assert isinstance(one(parents()), ImageTransportEquation)
     assert (one.solving.guidance, one.solving.threshold) == (1.2, 0.15)
     assert str(one.solving) == "transport, the mean of 2 edits of 4 steps"
     assert str(mechanism(guidance=2.0, coupling="inversion").solving).endswith(", guidance 2")

@@ -12,7 +12,7 @@ from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.graph import Graph
 from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
-from causalcxr.radit.flow import Chance, hide_some, logit_normal, velocity_loss
+from causalcxr.radit.flow import BatchNoise, hide_some, logit_normal, velocity_loss
 from causalcxr.radit.solvers import SOLVERS, carry, on_lattice, solver, times
 from causalcxr.radit.transformer import SIZES, RadiT, RadiTConfig
 
@@ -57,7 +57,7 @@ def values(n, variables=PARENTS, seed=0):
 )
 def test_given_a_size_then_it_has_the_parameters_that_its_name_tells(size, millions, channels):
     with torch.device("meta"):
-        net = RadiT(RadiTConfig.of(size, 64 if channels == 1 else 32, channels), PARENTS)
+        net = RadiT(RadiTConfig.from_name(size, 64 if channels == 1 else 32, channels), PARENTS)
     share = sum(p.numel() for p in net.parameters()) / (1e6 * millions)
     # A sixth of the smallest is its first and last layer, when a token has 256 numbers.
     assert share == pytest.approx(1, abs=0.2 if (size, channels) == ("tiny", 16) else 0.03)
@@ -123,7 +123,7 @@ def test_given_a_shape_that_does_not_fit_then_it_is_refused(change, words):
 
 def test_given_an_unknown_size_then_the_nearest_is_named():
     with pytest.raises(ModelError, match=r"no size 'tinny'; did you mean 'tiny'\?"):
-        RadiTConfig.of("tinny", 64)
+        RadiTConfig.from_name("tinny", 64)
     assert set(SIZES) == {"tiny", "S", "B", "L", "XL"}
 
 
@@ -139,7 +139,7 @@ def test_given_gradients_that_are_recomputed_then_they_are_the_same():
 
 
 def test_given_the_network_then_its_tensors_keep_the_names_that_saved_weights_have():
-    names = "\n".join(sorted(RadiT(RadiTConfig.of("tiny", 64), PARENTS).state_dict()))
+    names = "\n".join(sorted(RadiT(RadiTConfig.from_name("tiny", 64), PARENTS).state_dict()))
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == "9fb2281f1ba90e4f"
 
 
@@ -293,7 +293,7 @@ def test_given_rows_of_a_larger_batch_then_their_losses_make_up_the_whole():
 
 def test_given_chance_then_its_parts_are_its_rows():
     generator = torch.Generator().manual_seed(0)
-    chance = Chance.draw(torch.Size([6, 1, 4, 4]), 3, generator)
+    chance = BatchNoise.draw(torch.Size([6, 1, 4, 4]), 3, generator)
     assert chance.uniform.shape == (6, 4)
     assert torch.equal(chance.part(slice(2, 5)).noise, chance.noise[2:5])
 

@@ -14,11 +14,11 @@ from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.common.tensors import load_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit import train_run
-from causalcxr.radit.batches import Order, ahead
-from causalcxr.radit.checkpoint import alone
+from causalcxr.radit.batches import BatchOrder, ahead
+from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.muon import Muon, orthogonal
 from causalcxr.radit.optimisers import optimisers, rate, set_rate
-from causalcxr.radit.parallel import World
+from causalcxr.radit.parallel import Processes
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 
@@ -106,7 +106,7 @@ def test_given_kills_by_the_system_then_the_run_ends_as_one_that_was_left_alone(
 
 
 def hold(folder, ready, end):
-    with alone(folder):
+    with exclusive_folder(folder):
         ready.set()
         end.wait(60)
 
@@ -204,17 +204,17 @@ def test_given_noise_of_the_device_then_it_is_another_run_on_a_card_and_the_same
     assert same(trained()[0], trained(replace(SHORT, noise="device"))[0])
 
 
-# Order and reading ahead
+# BatchOrder and reading ahead
 
 
 def test_given_an_order_then_each_epoch_gives_each_record_at_most_once_and_any_step_is_at_hand():
-    order = Order(10, 4, seed=3)
+    order = BatchOrder(10, 4, seed=3)
     epochs = [torch.cat([order.rows(2 * e), order.rows(2 * e + 1)]).tolist() for e in range(40)]
     assert all(len(set(rows)) == 8 for rows in epochs)
     assert len({tuple(rows) for rows in epochs}) == 40
     assert set().union(*epochs) == set(range(10))
-    assert torch.equal(Order(10, 4, seed=3).rows(55), order.rows(55))
-    assert not torch.equal(Order(10, 4, seed=4).rows(55), order.rows(55))
+    assert torch.equal(BatchOrder(10, 4, seed=3).rows(55), order.rows(55))
+    assert not torch.equal(BatchOrder(10, 4, seed=4).rows(55), order.rows(55))
 
 
 def test_given_a_thread_that_reads_ahead_then_the_run_is_the_same():
@@ -234,9 +234,11 @@ def test_given_images_that_cannot_be_read_ahead_then_their_error_comes_at_their_
 
 
 def test_given_processes_then_each_has_its_rows_and_an_uneven_batch_is_refused():
-    assert [World(k, 4).rows(8) for k in range(4)] == [slice(2 * k, 2 * k + 2) for k in range(4)]
+    assert [Processes(k, 4).rows(8) for k in range(4)] == [
+        slice(2 * k, 2 * k + 2) for k in range(4)
+    ]
     with pytest.raises(ModelError, match=r"batch of 6 cannot be shared out over 4 processes"):
-        World(1, 4).rows(6)
+        Processes(1, 4).rows(6)
 
 
 # Optimisers

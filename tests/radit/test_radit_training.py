@@ -247,7 +247,7 @@ def test_given_weights_of_another_shape_then_both_shapes_are_told(tmp_path):
     path = tmp_path / "w.safetensors"
     save_radit(path, fresh())
     with pytest.raises(ModelError, match=r"resolution=32.*the graph asks for.*resolution=64"):
-        adopt_weights(path, RadiTConfig.of("tiny", 64), PARENTS)
+        adopt_weights(path, RadiTConfig.from_name("tiny", 64), PARENTS)
 
 
 @pytest.mark.parametrize("fault", ["no header", "header", "missing", "shape", "conditioner"])

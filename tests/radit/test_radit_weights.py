@@ -78,7 +78,7 @@ def test_given_what_was_tampered_with_then_it_is_refused(net, tmp_path, value, w
 def test_given_another_shape_then_both_are_named(net, tmp_path):
     save_radit(tmp_path / "w.safetensors", net)
     with pytest.raises(ModelError, match="the graph asks for"):
-        adopt_weights(tmp_path / "w.safetensors", RadiTConfig.of("tiny", 64), PARENTS)
+        adopt_weights(tmp_path / "w.safetensors", RadiTConfig.from_name("tiny", 64), PARENTS)
 
 
 def test_given_one_variable_more_then_the_network_starts_as_it_was(net, tmp_path):
@@ -107,6 +107,6 @@ def test_given_one_variable_more_then_the_network_starts_as_it_was(net, tmp_path
 def test_given_the_bundled_weights_then_their_card_tells_of_them():
     path = resolve("phantom", 64)
     card = json.loads(path.with_suffix(".json").read_text())
-    net = adopt_weights(path, RadiTConfig.of("tiny", 64), PARENTS)
+    net = adopt_weights(path, RadiTConfig.from_name("tiny", 64), PARENTS)
     assert path.parent == BUNDLED
     assert card["parameters"] == sum(p.numel() for p in net.parameters())

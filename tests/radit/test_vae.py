@@ -65,13 +65,13 @@ def test_given_the_named_shapes_then_their_sizes_are_as_documented():
     counts = {}
     for name in ("tiny", "large"):
         with torch.device("meta"):
-            model = RadVAE(RadVAEConfig.of(name))
+            model = RadVAE(RadVAEConfig.from_name(name))
         counts[name] = sum(p.numel() for p in model.parameters())
     assert counts["tiny"] == pytest.approx(1e6, rel=0.03)
     assert counts["large"] == pytest.approx(62.5e6, rel=0.01)
-    assert RadVAEConfig.of("large").factor == 8
+    assert RadVAEConfig.from_name("large").factor == 8
     with pytest.raises(ModelError, match=r"no shape 'tinny'; did you mean 'tiny'\?; tiny, large"):
-        RadVAEConfig.of("tinny")
+        RadVAEConfig.from_name("tinny")
     with pytest.raises(ModelError, match="has a number below 1"):
         RadVAEConfig(latent=0)
 

@@ -16,7 +16,7 @@ from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.radit.transformer import RadiTConfig
 
-CONFIG = RadiTConfig.of("tiny", 32)
+CONFIG = RadiTConfig.from_name("tiny", 32)
 SEX = [GRAPH["Sex"], GRAPH["Age"]]
 WOMEN = {"Sex": torch.zeros(3), "Age": torch.tensor([20.0, 50.0, 80.0])}
 MEN = {**WOMEN, "Sex": torch.ones(3)}

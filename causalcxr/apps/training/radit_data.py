@@ -115,7 +115,9 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
         if name not in known:
             raise ModelError(f"network: no field {name!r}{nearest(name, known)}")
     try:
-        shape = RadiTConfig.of(config.size, side, **{"channels": codec.channels, **config.network})
+        shape = RadiTConfig.from_name(
+            config.size, side, **{"channels": codec.channels, **config.network}
+        )
     except TypeError as error:
         raise ModelError(f"network {config.network}: {error}; see RadiTConfig") from None
     variables = variables_of(graph)

@@ -28,7 +28,7 @@ from causalcxr.common.files import atomic_write
 from causalcxr.common.tensors import device_of, load_tensors, sha256
 from causalcxr.graph.graph import Graph
 from causalcxr.radit.codec import Codec
-from causalcxr.radit.parallel import World, joined
+from causalcxr.radit.parallel import Processes, joined
 from causalcxr.radit.train import CHECKPOINT, train
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.weights import save_radit
@@ -48,7 +48,7 @@ class _Run:
     net: RadiT
     data: RunData
     device: str
-    world: World
+    world: Processes
 
     @property
     def out(self) -> Path:

@@ -42,7 +42,7 @@ class RadVAESpec(BaseModel):
             8
         """
         changed = self.model_dump(exclude_none=True, exclude={"kind", "shape"})
-        return RadVAEConfig.of(self.shape, **changed)
+        return RadVAEConfig.from_name(self.shape, **changed)
 
 
 class FluxSpec(BaseModel):

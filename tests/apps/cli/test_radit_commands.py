@@ -88,7 +88,7 @@ def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_t
 
 
 def test_given_an_autoencoder_then_latents_are_learned_the_same_cached_or_not(tmp_path):
-    codec = rad_vae(RadVAEConfig.of("tiny", latent=2), seed=0)
+    codec = rad_vae(RadVAEConfig.from_name("tiny", latent=2), seed=0)
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
     codec.normalise([torch.from_numpy(cohort.images[:]) * 2 - 1])
     save_codec(tmp_path / "codec.safetensors", codec)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch.nn.utils import skip_init
 
-__all__ = ["Conditioner", "Rates", "linear"]
+__all__ = ["ParameterNetwork", "Rates", "linear"]
 
 Rates = dict[nn.Parameter, Tensor]  # what a training step is multiplied by, weight by weight
 
@@ -18,7 +18,7 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     return skip_init(nn.Linear, inputs, outputs, bias=bias, dtype=torch.float64)
 
 
-class Conditioner(nn.Module):
+class ParameterNetwork(nn.Module):
     """Compute theta = b + A c + B silu(V silu(W c + w) + v).
 
     A and B start at zero, so an untrained equation ignores its parents and is exactly the

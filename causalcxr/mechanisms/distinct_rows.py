@@ -9,12 +9,12 @@ from torch import Tensor
 from causalcxr.common.threads import filled
 from causalcxr.graph.graph import Variable
 
-__all__ = ["once_each"]
+__all__ = ["per_distinct_row"]
 
 _SAVING = 4  # tables of fewer rows than one in so many are worth it
 
 
-def once_each(
+def per_distinct_row(
     variables: Sequence[Variable],
     columns: dict[str, Tensor],
     compute: Callable[[dict[str, Tensor]], Tensor],
@@ -33,7 +33,8 @@ def once_each(
         >>> sex = Variable("Sex", "binary", levels=["F", "M"])
         >>> columns = {"Sex": torch.tensor([0.0, 1.0] * 200, dtype=torch.float64)}
         >>> computed = []
-        >>> doubled = once_each([sex], columns, lambda c: computed.append(c) or 2 * c["Sex"])
+        >>> double = lambda c: computed.append(c) or 2 * c["Sex"]
+        >>> doubled = per_distinct_row([sex], columns, double)
         >>> doubled[:3].tolist(), len(computed[0]["Sex"])
         ([0.0, 2.0, 0.0], 48)
     """
