@@ -23,9 +23,9 @@ from scipy.special import expit, logit
 
 from benchmarks import Row
 from causalcxr import SCM, Cohort, Graph, do
-from causalcxr.audit.individual import EffectFrame, effect_table
+from causalcxr.audit.attribute_reader import AttributeReader, image_features
+from causalcxr.audit.individual_effects import EffectFrame, effect_table
 from causalcxr.audit.intervals import clopper_pearson
-from causalcxr.audit.reader import AttributeReader, image_features
 from causalcxr.common.files import atomic_write
 from causalcxr.graph.interventions import Intervention
 from causalcxr.sources.phantom import truth

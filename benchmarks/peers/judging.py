@@ -17,7 +17,7 @@ from benchmarks._twins import ACTIONS, GRAPH, chance, films, reached
 from benchmarks.peers.editing import Edit, edits
 from benchmarks.peers.models import Model, parents_of
 from causalcxr import Cohort
-from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.common.files import atomic_write
 from causalcxr.common.tensors import sha256
 from causalcxr.images.contact_sheet import contact_sheet

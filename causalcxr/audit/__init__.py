@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AttributeReader": "reader",
-    "Audit": "result",
-    "Gates": "gates",
+    "AttributeReader": "attribute_reader",
+    "Audit": "audit_result",
+    "Gates": "quality_checks",
     "Pairs": "pairs",
     "Stress": "stress_result",
     "acquisition": "shifts",
@@ -36,7 +36,7 @@ _HOMES = {
     "audit": "auditing",
     "audit_pairs": "auditing",
     "demographics": "shifts",
-    "image_features": "reader",
+    "image_features": "attribute_reader",
     "make_pairs": "making_pairs",
     "prevalence": "shifts",
     "severity": "shifts",

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.audit_result import Audit
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
-from causalcxr.audit.gates import Gates
+from causalcxr.audit.column_names import by_names, described, label_of
+from causalcxr.audit.group_measures import GroupMeasures, measure_groups
 from causalcxr.audit.groups import find_groups
 from causalcxr.audit.hypotheses import hypotheses
-from causalcxr.audit.individual import EffectFrame, effect_table, flip_matrix, flip_table
+from causalcxr.audit.individual_effects import EffectFrame, effect_table, flip_matrix, flip_table
 from causalcxr.audit.making_pairs import make_pairs
-from causalcxr.audit.named import by_names, described, label_of
-from causalcxr.audit.observed import Observed, observe
 from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.reader import AttributeReader
-from causalcxr.audit.result import Audit
+from causalcxr.audit.quality_checks import Gates
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
@@ -278,11 +278,11 @@ def _observed(
     draws: int,
     seed: int,
     label: str | None,
-) -> Observed | None:
+) -> GroupMeasures | None:
     labels = once["label"].to_numpy(float)
     if label is None or np.isnan(labels).all():
         return None
-    return observe(
+    return measure_groups(
         once["factual"].to_numpy(),
         labels,
         groups,
@@ -310,7 +310,7 @@ def _stays(records: pd.DataFrame) -> np.ndarray:
 
 
 def _notes(
-    scorer: Classifier, once: pd.DataFrame, groups: pd.DataFrame, observed: Observed | None
+    scorer: Classifier, once: pd.DataFrame, groups: pd.DataFrame, observed: GroupMeasures | None
 ) -> list[str]:
     """Return what a reader must know before any figure."""
     notes, scores = [], once["factual"]

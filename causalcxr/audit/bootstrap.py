@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from causalcxr.audit.draws import Draws
+from causalcxr.audit.bootstrap_draws import BootstrapDraws
 from causalcxr.audit.groups import Groups
 from causalcxr.audit.measures import MEASURES, Measure, bin_edges, find_measures
-from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.audit.weighted_sums import RankedScores
 from causalcxr.cohort.ids import patient_numbers
 from causalcxr.common.alignment import in_order, rows_by_id
 from causalcxr.common.errors import CausalCXRError
@@ -65,7 +65,7 @@ def bootstrap(
     threads: int = 1,
     chunk: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Draws:
+) -> BootstrapDraws:
     """Return every measure of every group, in the data and in each draw of patients.
 
     In a draw, as many patients are drawn with replacement as there are, each with all its rows. A
@@ -108,7 +108,9 @@ def bootstrap(
         >>> found.estimate.item(), found.draws.shape
         (0.5, (9, 1, 1))
     """
-    plan = _Plan.of(scores, labels, groups, patients, weights, threshold, validation, bins)
+    plan = _BootstrapPlan.from_inputs(
+        scores, labels, groups, patients, weights, threshold, validation, bins
+    )
     plan.choose(measures)
     if draws < 1 or not 0 <= seed < 2**64:
         raise CausalCXRError(
@@ -133,7 +135,7 @@ def bootstrap(
             if progress is not None:
                 progress(done)
     whole, limit = plan.whole()
-    return Draws(
+    return BootstrapDraws(
         groups=tuple(plan.ranked),
         measures=tuple(measure.name for measure in plan.measures),
         estimate=plan.figures(whole, limit)[0],
@@ -167,7 +169,7 @@ def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> n
 
 
 @dataclass
-class _Plan:
+class _BootstrapPlan:
     """What is computed in each draw.
 
     Args:
@@ -178,20 +180,20 @@ class _Plan:
         validation: The validation rows, or None.
         validation_patients: How many.
         measures: What is measured.
-        needs: The parts of the tally that these read.
+        needs: The parts of the sums that these read.
     """
 
-    rows: Ranked
-    ranked: dict[str, Ranked]
+    rows: RankedScores
+    ranked: dict[str, RankedScores]
     patients: int
     rule: ThresholdRule
-    validation: Ranked | None
+    validation: RankedScores | None
     validation_patients: int
     measures: list[Measure] = field(default_factory=list)
     needs: frozenset[str] = frozenset()
 
     @classmethod
-    def of(
+    def from_inputs(
         cls,
         scores: Values,
         labels: Values,
@@ -201,16 +203,16 @@ class _Plan:
         threshold: ThresholdRule | float | str,
         validation: Validation | None,
         bins: int | Sequence[float],
-    ) -> "_Plan":
+    ) -> "_BootstrapPlan":
         scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
         units, known = patient_numbers(patients, len(labels), "bootstrap")
         edges = bin_edges(bins)
-        rows = Ranked(scores, labels, weights=weights, units=units, edges=edges)
+        rows = RankedScores(scores, labels, weights=weights, units=units, edges=edges)
         ranked = {}
         for name, mask in _masks(groups, len(labels)).items():
             base = None if weights is None else np.asarray(weights)[mask]
             parts = {"weights": base, "units": units[mask], "edges": edges}
-            ranked[name] = Ranked(scores[mask], labels[mask], **parts)
+            ranked[name] = RankedScores(scores[mask], labels[mask], **parts)
         rule = ThresholdRule.read(threshold)
         if validation is None or rule.kind == "fixed":
             return cls(rows, ranked, len(known), rule, None, 0)
@@ -218,7 +220,7 @@ class _Plan:
             validation.patients, len(validation.labels), "validation"
         )
         its = {"weights": validation.weights, "units": its_units}
-        other = Ranked(validation.scores, validation.labels, **its)
+        other = RankedScores(validation.scores, validation.labels, **its)
         return cls(rows, ranked, len(known), rule, other, len(its_known))
 
     def choose(self, names: Sequence[str] | None) -> None:
@@ -237,25 +239,23 @@ class _Plan:
         """Return the counts of patients in some draws, and the thresholds there."""
         counts = patient_counts(self.patients, part, seed)
         if self.validation is None:
-            return counts, self.rule.draws(self.rows, counts)
+            return counts, self.rule.choose_each(self.rows, counts)
         others = patient_counts(self.validation_patients, part, seed, _VALIDATION)
-        return counts, self.rule.draws(self.validation, others)
+        return counts, self.rule.choose_each(self.validation, others)
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
         """Return one of each patient, and the threshold then."""
         counts = np.ones((1, self.patients), dtype=np.int32)
         if self.validation is None:
-            return counts, self.rule.draws(self.rows, counts)
+            return counts, self.rule.choose_each(self.rows, counts)
         others = np.ones((1, self.validation_patients), dtype=np.int32)
-        return counts, self.rule.draws(self.validation, others)
+        return counts, self.rule.choose_each(self.validation, others)
 
     def figures(self, counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Return the measures, shape (k, groups, measures)."""
-        first, *rest = (
-            rows.tally(counts, thresholds, self.needs) for rows in self.ranked.values()
-        )
-        tally = first.stacked(rest, axis=1)
-        return np.stack([measure.of(tally) for measure in self.measures], axis=2)
+        first, *rest = (rows.sums(counts, thresholds, self.needs) for rows in self.ranked.values())
+        sums = first.stacked(rest, axis=1)
+        return np.stack([measure.from_sums(sums) for measure in self.measures], axis=2)
 
     def jackknife(self, blocks: int, seed: int, chunk: int) -> np.ndarray:
         """Return the measures without each block of patients, audited and validation, in turn."""
@@ -263,12 +263,16 @@ class _Plan:
         found = []
         for counts in _without(self.patients, blocks, seed, chunk):
             fixed = self.validation is not None
-            at = np.repeat(limit, len(counts)) if fixed else self.rule.draws(self.rows, counts)
+            at = (
+                np.repeat(limit, len(counts))
+                if fixed
+                else self.rule.choose_each(self.rows, counts)
+            )
             found.append(self.figures(counts, at))
         if self.validation is not None:
             for others in _without(self.validation_patients, blocks, seed, chunk):
                 every = np.repeat(whole, len(others), axis=0)
-                found.append(self.figures(every, self.rule.draws(self.validation, others)))
+                found.append(self.figures(every, self.rule.choose_each(self.validation, others)))
         return np.concatenate(found)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from causalcxr.audit.outputs import as_numbers
+from causalcxr.audit.classifier_outputs import as_numbers
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import ClassifierError

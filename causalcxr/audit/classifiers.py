@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.classifier import Classifier, checked_scores
-from causalcxr.audit.outputs import one_array
+from causalcxr.audit.classifier_outputs import one_array
 from causalcxr.audit.score_table import ScoreTable
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.alignment import aligned
@@ -42,7 +42,7 @@ class ImageClassifier(Classifier):
     Args:
         function: (B, 1, H, W) float32 between 0 and 1, an array or, for a torch module, a tensor
             where its weights are -> (B,) or (B, k), in any precision; or a mapping or tuple that
-            holds it, see `outputs.one_array`.
+            holds it, see `classifier_outputs.one_array`.
         column: Which of k outputs.
         batch: Images at a time.
         name: What it is called; by default the function's own name.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.arrays import ratio
-from causalcxr.audit.tallies import Ranked
+from causalcxr.audit.checked_arrays import ratio
+from causalcxr.audit.weighted_sums import RankedScores
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
@@ -33,7 +33,7 @@ def roc_curve(
         >>> roc_curve([0.1, 0.4, 0.8], [0, 1, 1])["tpr"].tolist()
         [0.0, 0.5, 1.0, 1.0]
     """
-    rows = Ranked(scores, labels, weights=weights)
+    rows = RankedScores(scores, labels, weights=weights)
     seen, hits, alarms = rows.curve(np.ones((1, len(np.asarray(labels))), dtype=np.int32))
     seen, hits, alarms = seen[::-1], hits[0, ::-1], alarms[0, ::-1]
     rates = {"fpr": ratio(alarms, alarms[-1]), "tpr": ratio(hits, hits[-1])}
@@ -59,19 +59,19 @@ def reliability(
         [0.5, 1.0]
     """
     edges = bin_edges(bins)
-    rows = Ranked(scores, labels, weights=weights, edges=edges)
+    rows = RankedScores(scores, labels, weights=weights, edges=edges)
     rows.require_probabilities("reliability")
-    tally = rows.tally(np.ones((1, len(np.asarray(labels))), dtype=np.int32), needs={"bins"})
-    weight = (tally.bin_positives + tally.bin_negatives)[0]
+    sums = rows.sums(np.ones((1, len(np.asarray(labels))), dtype=np.int32), needs={"bins"})
+    weight = (sums.bin_positives + sums.bin_negatives)[0]
     return pd.DataFrame(
         {
             "lower": edges[:-1],
             "upper": edges[1:],
             "weight": weight,
-            "positives": tally.bin_positives[0],
-            "records": np.nan_to_num(tally.bin_size[0]),
-            "score": ratio(tally.bin_score[0], weight),
-            "rate": ratio(tally.bin_positives[0], weight),
+            "positives": sums.bin_positives[0],
+            "records": np.nan_to_num(sums.bin_size[0]),
+            "score": ratio(sums.bin_score[0], weight),
+            "rate": ratio(sums.bin_positives[0], weight),
         }
     )
 

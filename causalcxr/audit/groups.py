@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.arrays import read_labels
-from causalcxr.audit.levels import AGE_EDGES, UNKNOWN, levels_of
+from causalcxr.audit.checked_arrays import read_labels
+from causalcxr.audit.group_levels import AGE_EDGES, UNKNOWN, levels_of
 from causalcxr.cohort.ids import patient_numbers
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError, nearest

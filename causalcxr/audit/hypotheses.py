@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.families import benjamini_hochberg, holm
+from causalcxr.audit.group_measures import GroupMeasures
 from causalcxr.audit.measures import MEASURES
-from causalcxr.audit.observed import Observed
+from causalcxr.audit.multiple_testing import benjamini_hochberg, holm
 from causalcxr.common.errors import AuditError, nearest
 
 __all__ = ["hypotheses"]
@@ -25,7 +25,7 @@ _COMPARED = ("auroc", "tpr", "fpr", "selection_rate")
 def hypotheses(
     effects: pd.DataFrame,
     flips: pd.DataFrame,
-    observed: Observed | None,
+    observed: GroupMeasures | None,
     primaries: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> pd.DataFrame:

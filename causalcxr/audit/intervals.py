@@ -7,13 +7,13 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
-from causalcxr.audit.arrays import ratio, read_labels, read_scores
+from causalcxr.audit.checked_arrays import ratio, read_labels, read_scores
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
 __all__ = [
     "AurocTest",
-    "Interval",
+    "Bounds",
     "auroc_interval",
     "bca",
     "clopper_pearson",
@@ -28,7 +28,7 @@ Values = np.ndarray | Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class Bounds:
     """Hold the bounds of one interval or many.
 
     Args:
@@ -44,7 +44,7 @@ class Interval:
     undefined: np.ndarray
 
 
-def wilson(successes: Values, trials: Values, level: float = 0.95) -> Interval:
+def wilson(successes: Values, trials: Values, level: float = 0.95) -> Bounds:
     r"""Return the Wilson score interval of proportions.
 
     With $\hat p = k / n$ and the normal quantile z, the interval is
@@ -71,10 +71,10 @@ def wilson(successes: Values, trials: Values, level: float = 0.95) -> Interval:
     low, high = np.maximum((middle - half) / scale, 0), np.minimum((middle + half) / scale, 1)
     # The bounds at no and at all successes are 0 and 1; subtraction leaves 1e-17 there.
     low, high = np.where(k == 0, p, low), np.where(k == n, p, high)
-    return Interval(low, high, level, np.zeros(n.shape, dtype=int))
+    return Bounds(low, high, level, np.zeros(n.shape, dtype=int))
 
 
-def clopper_pearson(successes: Values, trials: Values, level: float = 0.95) -> Interval:
+def clopper_pearson(successes: Values, trials: Values, level: float = 0.95) -> Bounds:
     """Return the Clopper-Pearson interval of proportions, by quantiles of the beta distribution.
 
     It covers at least at its level, whatever the proportion.
@@ -98,10 +98,10 @@ def clopper_pearson(successes: Values, trials: Values, level: float = 0.95) -> I
     high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1e-300), 1 - tail), 1.0)
     empty = n == 0
     low, high = (np.where(empty, np.nan, bound) for bound in (low, high))
-    return Interval(low, high, level, np.zeros(n.shape, dtype=int))
+    return Bounds(low, high, level, np.zeros(n.shape, dtype=int))
 
 
-def percentile(draws: np.ndarray, level: float = 0.95) -> Interval:
+def percentile(draws: np.ndarray, level: float = 0.95) -> Bounds:
     """Return the percentile interval of bootstrap draws.
 
     Args:
@@ -115,7 +115,7 @@ def percentile(draws: np.ndarray, level: float = 0.95) -> Interval:
     tail = (1 - _checked(level)) / 2
     draws = np.asarray(draws, dtype=float)
     low, high = (_quantile(draws, np.full(draws.shape[1:], q)) for q in (tail, 1 - tail))
-    return Interval(low, high, level, np.isnan(draws).sum(0))
+    return Bounds(low, high, level, np.isnan(draws).sum(0))
 
 
 def bca(
@@ -123,7 +123,7 @@ def bca(
     estimate: Values | float,
     jackknife: np.ndarray | None = None,
     level: float = 0.95,
-) -> Interval:
+) -> Bounds:
     r"""Return the bias-corrected and accelerated interval of bootstrap draws.
 
     Its bounds are quantiles of the draws at
@@ -158,7 +158,7 @@ def bca(
         moved = bias + z
         bounds.append(_quantile(draws, ndtr(bias + moved / np.maximum(1 - speed * moved, 1e-3))))
     low, high = (np.where(np.isnan(estimate), np.nan, bound) for bound in bounds)
-    return Interval(low, high, level, np.isnan(draws).sum(0))
+    return Bounds(low, high, level, np.isnan(draws).sum(0))
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
 
 
 @rows_by_id("scores", "labels")
-def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Interval:
+def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Bounds:
     """Return DeLong's interval of an area, symmetric on the logit scale so that it stays inside.
 
     Records count as independent: with several a patient, use the bootstrap over patients.
@@ -245,7 +245,7 @@ def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Inter
     if 0 < area < 1:
         half = z * np.sqrt(covariance[0, 0]) / (area * (1 - area))
         bounds = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
-    return Interval(bounds[0], bounds[1], level, np.zeros((), dtype=int))
+    return Bounds(bounds[0], bounds[1], level, np.zeros((), dtype=int))
 
 
 @rows_by_id("first", "second", "labels")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from causalcxr.audit.gates import Gates, changed_by
+from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.audit.pairs import WORLDS, Pairs, pairs_result, write_checks, write_worlds
-from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.quality_checks import Gates, changed_by
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.graph.arguments import Action, action_of, check_options, names_of
@@ -91,8 +91,8 @@ class Worlds:
         reader: AttributeReader | None,
         gates: Gates | None,
     ) -> Pairs:
-        """Return the pairs of these worlds, each one judged; see `Pairs.of`."""
-        return Pairs.of(
+        """Return the pairs of these worlds, each one judged; see `Pairs.from_cohorts`."""
+        return Pairs.from_cohorts(
             graph,
             action=action,
             **self.worlds,

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from causalcxr.audit.arrays import ratio
+from causalcxr.audit.checked_arrays import ratio
 from causalcxr.audit.curves import bin_edges, quantile_edges, reliability, roc_curve
-from causalcxr.audit.tallies import Ranked, Tally
+from causalcxr.audit.weighted_sums import RankedScores, WeightedSums
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError, nearest
 
@@ -25,12 +25,12 @@ __all__ = [
 ]
 
 Values = np.ndarray | Sequence[float]
-Figure = Callable[[Tally], np.ndarray]
+Figure = Callable[[WeightedSums], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Compute one figure from a tally, or from scores and labels.
+    """Compute one figure from weighted sums, or from scores and labels.
 
     A record is called positive where score >= threshold. A figure without a denominator, such as
     the sensitivity of a group without positives, is NaN: undefined, never 0.
@@ -38,10 +38,10 @@ class Measure:
     Args:
         name: Its key in `MEASURES`.
         words: Its name in a table, in words.
-        needs: The parts of the tally that it reads, see `tallies.PARTS`.
-        function: Tally -> array of its shape; of proportions, the ratio of the two below.
-        numerator: Of proportions, tally -> weight.
-        denominator: Of proportions, tally -> weight; None for what is no proportion.
+        needs: The parts of the sums that it needs, see `weighted_sums.PARTS`.
+        function: WeightedSums -> array of its shape; of proportions, the ratio of the two below.
+        numerator: Of proportions, sums -> weight.
+        denominator: Of proportions, sums -> weight; None for what is no proportion.
         better: 1 if more is better, -1 if less is, 0 if neither.
 
     Example:
@@ -64,9 +64,9 @@ class Measure:
         """Whether it is a share of records, with a numerator and a denominator."""
         return self.denominator is not None
 
-    def of(self, tally: Tally) -> np.ndarray:
-        """Return the figure under each weighting of a tally."""
-        return self.function(tally)
+    def from_sums(self, sums: WeightedSums) -> np.ndarray:
+        """Return the figure under each weighting."""
+        return self.function(sums)
 
     def __call__(
         self,
@@ -110,7 +110,7 @@ def measured(
         >>> measured([0.9, 0.2, 0.6, 0.1], [1, 1, 0, 0], measures=["auroc", "brier"])
         {'auroc': 0.75, 'brier': 0.255}
     """
-    rows = Ranked(scores, labels, weights=weights, edges=bin_edges(bins))
+    rows = RankedScores(scores, labels, weights=weights, edges=bin_edges(bins))
     if measures is None:
         without = {"threshold"} if threshold is None else set()
         without |= set() if rows.is_probability else {"probability", "bins"}
@@ -118,12 +118,12 @@ def measured(
     asked = find_measures(measures, threshold=threshold is not None, rows=rows)
     needs = frozenset().union(*(measure.needs for measure in asked))
     counts = np.ones((1, len(np.asarray(labels))), dtype=np.int32)
-    tally = rows.tally(counts, threshold, needs)
-    return {measure.name: float(measure.of(tally)[0]) for measure in asked}
+    sums = rows.sums(counts, threshold, needs)
+    return {measure.name: float(measure.from_sums(sums)[0]) for measure in asked}
 
 
 def find_measures(
-    names: Iterable[str], *, threshold: bool = True, rows: Ranked | None = None
+    names: Iterable[str], *, threshold: bool = True, rows: RankedScores | None = None
 ) -> list["Measure"]:
     """Return measures by name, refusing what cannot be computed.
 
@@ -167,15 +167,15 @@ def underdiagnosis(finding: str) -> Measure:
     return MEASURES["underdiagnosis_no_finding" if healthy else "underdiagnosis"]
 
 
-def _youden(t: Tally) -> np.ndarray:
+def _youden(t: WeightedSums) -> np.ndarray:
     return ratio(t.true_positives, t.positives) - ratio(t.false_positives, t.negatives)
 
 
-def _in_the_large(t: Tally) -> np.ndarray:
+def _in_the_large(t: WeightedSums) -> np.ndarray:
     return ratio(t.positives - t.score, t.positives + t.negatives)
 
 
-def _gaps(t: Tally) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _gaps(t: WeightedSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the weight, rate - score and rate of each bin; 0 in empty bins."""
     weight = t.bin_positives + t.bin_negatives
     safe = np.where(weight > 0, weight, 1)
@@ -183,17 +183,17 @@ def _gaps(t: Tally) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return weight, rate - t.bin_score / safe, rate
 
 
-def _ece(t: Tally) -> np.ndarray:
+def _ece(t: WeightedSums) -> np.ndarray:
     weight, gap, _ = _gaps(t)
     return ratio((weight * np.abs(gap)).sum(-1), weight.sum(-1))
 
 
-def _calibration_error(t: Tally) -> np.ndarray:
+def _calibration_error(t: WeightedSums) -> np.ndarray:
     weight, gap, _ = _gaps(t)
     return np.sqrt(ratio((weight * gap**2).sum(-1), weight.sum(-1)))
 
 
-def _calibration_debiased(t: Tally) -> np.ndarray:
+def _calibration_debiased(t: WeightedSums) -> np.ndarray:
     """Bins of one record are left out: their noise cannot be told from an error."""
     weight, gap, rate = _gaps(t)
     many = np.nan_to_num(t.bin_size) > 1 + 1e-9  # weights round

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.gates import changed_by
+from causalcxr.audit.attribute_reader import AttributeReader, image_features
 from causalcxr.audit.model_evaluation_result import Evaluation
-from causalcxr.audit.reader import AttributeReader, image_features
+from causalcxr.audit.quality_checks import changed_by
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.cohort.columns import decode
@@ -45,7 +45,7 @@ _FEW = 12  # records below which distances of distributions say nothing
 
 
 @dataclass(frozen=True, eq=False)
-class _Worlds:
+class _QuestionImages:
     """The images of one question: factual, twin, null and, where known, true (n, 1, H, W)."""
 
     action: BoundIntervention
@@ -128,7 +128,7 @@ def evaluate(
     return Evaluation(pd.DataFrame(rows).reindex(columns=names), pictures, about)
 
 
-def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worlds:
+def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _QuestionImages:
     """Return the worlds of the records that a question changes."""
     action = action.among(cohort.index)
     graph, bound = model.graph, action.bind(model.graph)
@@ -149,11 +149,11 @@ def _asked(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> _Worl
     with suppress(CohortError):  # those who are no phantoms have a truth that nobody knows
         images["true"] = truth(some, action).images[:]
     reached = frozenset(bound.names) | graph.descendants(*bound.names)
-    return _Worlds(bound, some, twin, images, reached)
+    return _QuestionImages(bound, some, twin, images, reached)
 
 
 def _row(
-    world: _Worlds,
+    world: _QuestionImages,
     axiom: str,
     measure: str,
     values: np.ndarray,
@@ -178,7 +178,11 @@ def _mean(values: np.ndarray | float) -> float:
 
 
 def _axioms(
-    model: SCM, world: _Worlds, cycles: Sequence[int], cycled: int, options: Mapping[str, int]
+    model: SCM,
+    world: _QuestionImages,
+    cycles: Sequence[int],
+    cycled: int,
+    options: Mapping[str, int],
 ) -> list[dict[str, object]]:
     """Return composition and reversibility."""
     few = world.cohort.head(cycled)
@@ -221,7 +225,7 @@ def _axioms(
     return [*rows, _row(world, "reversibility", "L1 there and back", error, options, **kept)]
 
 
-def _similarity(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, object]]:
+def _similarity(world: _QuestionImages, options: Mapping[str, int]) -> list[dict[str, object]]:
     """Return how near twins are to their records."""
     images, rows = world.images, []
     for name, of in SIMILARITIES.items():
@@ -241,7 +245,7 @@ def _some(values: np.ndarray | float) -> np.ndarray | float:
 
 
 def _read(
-    model: SCM, world: _Worlds, reader: AttributeReader, options: Mapping[str, int]
+    model: SCM, world: _QuestionImages, reader: AttributeReader, options: Mapping[str, int]
 ) -> list[dict[str, object]]:
     """Return effectiveness on what was set, and amplification of what is out of reach."""
     graph, rows = model.graph, []
@@ -293,7 +297,7 @@ def _read(
     return rows
 
 
-def _realism(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, object]]:
+def _realism(world: _QuestionImages, options: Mapping[str, int]) -> list[dict[str, object]]:
     """Return identity by features, and distances to the records' and the true twins' images."""
     vectors = {name: image_features(world.shown(name)) for name in world.images}
     people = world.patients
@@ -328,7 +332,7 @@ def _realism(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, objec
     return rows
 
 
-def _true(world: _Worlds, options: Mapping[str, int]) -> list[dict[str, object]]:
+def _true(world: _QuestionImages, options: Mapping[str, int]) -> list[dict[str, object]]:
     """Return the error to the true twin, inside and outside of what truly changes."""
     images = world.images
     mask = np.abs(images["true"] - images["factual"]) > 0

@@ -48,7 +48,7 @@ class Evaluation(Shown):
         columns = ["value", "low", "high", "copy", "oracle"]
         return self.table.set_index(["question", "axiom", "measure"])[columns]
 
-    def of(self, measure: str, question: str | None = None) -> pd.DataFrame:
+    def select(self, measure: str, question: str | None = None) -> pd.DataFrame:
         """Return the rows of a measure."""
         rows = self.table["measure"] == measure
         return self.table[rows & ((self.table["question"] == question) | (question is None))]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.gates import GATES, Gates, judge
-from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.quality_checks import GATES, Gates, check_pairs
 from causalcxr.cohort import saved, saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
@@ -47,8 +47,9 @@ class Pairs:
         worlds: `factual` and `twin`; where they were made, `null`, computed anew under the factual
             values, and `direct`, in which what is downstream of the intervention keeps its factual
             value and only the radiograph sees it.
-        gates: A row a pair: figures, `why` it is refused and `valid`; see `causalcxr.audit.gates`.
-        amplification: How attributes out of reach change, see `gates.amplification`.
+        gates: A row a pair: figures, `why` it is rejected, and `valid`; see
+            `causalcxr.audit.quality_checks`.
+        amplification: How attributes out of reach change, see `quality_checks.amplification`.
         about: What was asked, JSON.
     """
 
@@ -59,7 +60,7 @@ class Pairs:
     about: Mapping[str, Any]
 
     @classmethod
-    def of(
+    def from_cohorts(
         cls,
         graph: Graph,
         factual: Records,
@@ -105,7 +106,7 @@ class Pairs:
         if not acted:
             raise AuditError("pairs: nothing is done; give an action, such as do(sex='M')")
         reached = frozenset(acted) | graph.descendants(*acted)
-        table, spread = judge(
+        table, spread = check_pairs(
             gates,
             graph,
             factual,
@@ -128,6 +129,8 @@ class Pairs:
             "draws": int(factual.draws.max()) + 1,
         }
         return cls(graph, worlds, table, spread, told | dict(about or {}))
+
+    of = from_cohorts  # its name in version 0.1.0
 
     @property
     def factual(self) -> Cohort:

@@ -16,13 +16,21 @@ from causalcxr.common.errors import AuditError, nearest
 from causalcxr.graph.arguments import names_of
 from causalcxr.graph.interventions import Intervention, do
 
-__all__ = ["Acted", "Reweighted", "Shift", "acquisition", "demographics", "prevalence", "severity"]
+__all__ = [
+    "InterventionShift",
+    "PopulationShift",
+    "ReweightingShift",
+    "acquisition",
+    "demographics",
+    "prevalence",
+    "severity",
+]
 
 _ROUNDS, _CLOSE = 200, 1e-9
 
 
 @dataclass(frozen=True)
-class Shift:
+class PopulationShift:
     """Say how a population differs.
 
     Args:
@@ -33,7 +41,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Acted(Shift):
+class InterventionShift(PopulationShift):
     """Intervene on every record: its twin is scored, and the twin's label counts.
 
     Args:
@@ -45,7 +53,7 @@ class Acted(Shift):
 
 
 @dataclass(frozen=True)
-class Reweighted(Shift):
+class ReweightingShift(PopulationShift):
     """Weigh records, so that some columns have other shares, or the ill are more severely ill.
 
     Args:
@@ -127,19 +135,19 @@ class Reweighted(Shift):
         return codes, target
 
 
-def prevalence(label: str, share: float, level: str = "P") -> Reweighted:
+def prevalence(label: str, share: float, level: str = "P") -> ReweightingShift:
     """Return the population in which a label has another share.
 
     Example:
         >>> prevalence("Edema", 0.4).name
         'prevalence of Edema=P 40 %'
     """
-    return Reweighted(
+    return ReweightingShift(
         f"prevalence of {label}={level} {share:.0%}".replace("%", " %"), {label: {level: share}}
     )
 
 
-def demographics(**shares: Mapping[str, float]) -> Reweighted:
+def demographics(**shares: Mapping[str, float]) -> ReweightingShift:
     """Return the population with other shares of some columns.
 
     Example:
@@ -151,10 +159,10 @@ def demographics(**shares: Mapping[str, float]) -> Reweighted:
         + ", ".join(f"{level} {share:.0%}".replace("%", " %") for level, share in of.items())
         for name, of in shares.items()
     )
-    return Reweighted("; ".join(words), dict(shares))
+    return ReweightingShift("; ".join(words), dict(shares))
 
 
-def acquisition(action: Mapping[str, Any] | None = None, /, **values: Any) -> Acted:
+def acquisition(action: Mapping[str, Any] | None = None, /, **values: Any) -> InterventionShift:
     """Return the population that is filmed otherwise: an intervention.
 
     Example:
@@ -162,14 +170,14 @@ def acquisition(action: Mapping[str, Any] | None = None, /, **values: Any) -> Ac
         'do(view=AP)'
     """
     made = do(action, **values)
-    return Acted(made.describe(), made)
+    return InterventionShift(made.describe(), made)
 
 
-def severity(tilt: float, findings: str | Iterable[str]) -> Reweighted:
+def severity(tilt: float, findings: str | Iterable[str]) -> ReweightingShift:
     """Return the population in which patients have more findings (or fewer, if tilt is below 0).
 
     Example:
         >>> severity(0.5, ["Edema", "Pneumonia"]).name
         'e^0.5 for each positive finding'
     """
-    return Reweighted(f"e^{tilt:g} for each positive finding", {}, tilt, names_of(findings))
+    return ReweightingShift(f"e^{tilt:g} for each positive finding", {}, tilt, names_of(findings))

@@ -9,15 +9,15 @@ import pandas as pd
 
 from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
+from causalcxr.audit.bootstrap_draws import BootstrapDraws
 from causalcxr.audit.classifiers import Classifier, as_classifier
-from causalcxr.audit.draws import Draws
-from causalcxr.audit.flipping import smallest_flips
-from causalcxr.audit.named import by_names, described, label_of
-from causalcxr.audit.paired import bootstrap_mean
-from causalcxr.audit.search import worst_groups
-from causalcxr.audit.shifts import Acted, Reweighted, Shift
+from causalcxr.audit.column_names import by_names, described, label_of
+from causalcxr.audit.paired_tests import bootstrap_mean
+from causalcxr.audit.shifts import InterventionShift, PopulationShift, ReweightingShift
+from causalcxr.audit.smallest_flips import smallest_flips
 from causalcxr.audit.stress_result import Stress
 from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.audit.worst_groups import worst_groups
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
@@ -51,7 +51,7 @@ class _Base:
 
     def figures(
         self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
-    ) -> Draws:
+    ) -> BootstrapDraws:
         """Return the measures of all records, with the draws of patients that all shifts share."""
         everybody = {"all": np.ones(len(scores), dtype=bool)}
         return bootstrap(
@@ -83,7 +83,7 @@ def stress(
     cohort: Records,
     *,
     label: str | None = None,
-    shifts: Shift | Iterable[Shift] = (),
+    shifts: PopulationShift | Iterable[PopulationShift] = (),
     dose: tuple[str, Sequence[float]] | None = None,
     search: str | Sequence[str] = (),
     search_measure: str = "auroc",
@@ -137,9 +137,11 @@ def stress(
         bootstrap,
         seed,
     )
-    shifts = [shifts] if isinstance(shifts, Shift) else list(shifts)
+    shifts = [shifts] if isinstance(shifts, PopulationShift) else list(shifts)
     interventions = actions_of(interventions)
-    asks = dose is not None or interventions or any(isinstance(s, Acted) for s in shifts)
+    asks = (
+        dose is not None or interventions or any(isinstance(s, InterventionShift) for s in shifts)
+    )
     if asks and not base.scorer.scores_any:
         raise AuditError(
             f"{base.scorer.name!r} is a table of scores, and new twins have none; give a "
@@ -211,27 +213,29 @@ def _based(
         raise AuditError(f"label {name!r}: {len(labels):,} records of one class; give both")
     scores, rule = scorer.scores(cohort), ThresholdRule.read(threshold)
     given = validated(scorer, model.graph, name, validation)
-    limit = rule.of(scores, labels) if given is None else rule.of(given.scores, given.labels)
+    limit = (
+        rule.choose(scores, labels) if given is None else rule.choose(given.scores, given.labels)
+    )
     table = described(model.graph, cohort)[0]
     patients = cohort.patients.to_numpy()
     fields = (scores, labels, table, patients, float(limit), measures, draws, seed)
     return _Base(scorer, model, cohort, name, *fields)
 
 
-def _shifted(base: _Base, shifts: Sequence[Shift]) -> pd.DataFrame:
+def _shifted(base: _Base, shifts: Sequence[PopulationShift]) -> pd.DataFrame:
     """Return a row a shift and measure."""
     before, rows = base.figures(base.scores, base.labels), []
     positive = base.model.graph[base.label].levels[-1]
     for shift in progress(shifts, "Shifting the population", "shifts"):
         n = float(len(base.scores))
-        if isinstance(shift, Reweighted):
+        if isinstance(shift, ReweightingShift):
             weights = shift.weights(base.table, base.labels, positive)
             after = base.figures(base.scores, base.labels, weights)
             n = float(weights.sum() ** 2 / (weights**2).sum())
-        elif isinstance(shift, Acted):
+        elif isinstance(shift, InterventionShift):
             after = base.figures(*base.twins(shift.action))
         else:
-            raise AuditError(f"shift {shift!r}: expected Reweighted or Acted")
+            raise AuditError(f"shift {shift!r}: expected ReweightingShift or InterventionShift")
         changes = after.draws - before.draws
         bounds = np.nanquantile(changes[:, 0], [0.025, 0.975], axis=0)
         told = after.table()

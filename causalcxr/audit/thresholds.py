@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalcxr.audit.tallies import Ranked
+from causalcxr.audit.weighted_sums import RankedScores
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError, nearest
 
@@ -39,7 +39,7 @@ class ThresholdRule:
         CausalCXRError: If kind and value do not fit.
 
     Example:
-        >>> ThresholdRule("sensitivity", 0.5).of([0.1, 0.4, 0.6, 0.8], [0, 1, 0, 1])
+        >>> ThresholdRule("sensitivity", 0.5).choose([0.1, 0.4, 0.6, 0.8], [0, 1, 0, 1])
         0.8
         >>> ThresholdRule.read(0.3), ThresholdRule.read("fpr=0.1").words
         (ThresholdRule(kind='fixed', value=0.3), 'false positive rate at most 0.1')
@@ -92,7 +92,7 @@ class ThresholdRule:
         }[self.kind]
 
     @rows_by_id("scores", "labels", "weights")
-    def of(
+    def choose(
         self,
         scores: np.ndarray | Sequence[float],
         labels: np.ndarray | Sequence[float],
@@ -105,10 +105,12 @@ class ThresholdRule:
             labels: Shape (n,), 0, 1 or NaN, which is left out.
             weights: Shape (n,).
         """
-        rows = Ranked(scores, labels, weights=weights)
-        return float(self.draws(rows, np.ones((1, len(np.asarray(labels))), dtype=np.int32))[0])
+        rows = RankedScores(scores, labels, weights=weights)
+        return float(
+            self.choose_each(rows, np.ones((1, len(np.asarray(labels))), dtype=np.int32))[0]
+        )
 
-    def draws(self, rows: Ranked, counts: np.ndarray) -> np.ndarray:
+    def choose_each(self, rows: RankedScores, counts: np.ndarray) -> np.ndarray:
         """Return the threshold under each weighting of validation rows.
 
         Args:

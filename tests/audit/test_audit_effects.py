@@ -16,7 +16,7 @@ from scipy.stats import t as student
 import causalcxr as cx
 from causalcxr import do
 from causalcxr.audit.auditing import audit_pairs
-from causalcxr.audit.individual import EffectFrame, effect_table, flip_matrix, flip_table
+from causalcxr.audit.individual_effects import EffectFrame, effect_table, flip_matrix, flip_table
 from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import AuditError, ClassifierError
 
@@ -37,7 +37,9 @@ def frame(scores, *, patients=None, draws=None, masks=None, stays=None) -> Effec
 
 def pairs_of(n: int, seed: int = 0, **options) -> Pairs:
     cohort = people(n, seed, **options)
-    return Pairs.of(GRAPH, cohort, as_men(cohort), MEN, null=cohort, direct=as_men(cohort))
+    return Pairs.from_cohorts(
+        GRAPH, cohort, as_men(cohort), MEN, null=cohort, direct=as_men(cohort)
+    )
 
 
 def grey(x):
@@ -206,7 +208,7 @@ def test_given_an_audit_then_its_json_has_the_tables_and_no_patient(found):
 def test_given_the_same_seed_then_the_same_figures_in_any_order_of_rows():
     pairs = pairs_of(80, patients=40)
     rows = np.random.default_rng(3).permutation(80)
-    other = Pairs.of(
+    other = Pairs.from_cohorts(
         GRAPH,
         pairs.factual.at(rows),
         pairs.twin.at(rows),
@@ -254,7 +256,7 @@ def test_given_a_constant_classifier_and_groups_of_one_class_then_both_are_named
     ill = (pairs.factual.table["Edema"] == "P").to_numpy()
     table = pairs.factual.table.assign(Ward=np.where(ill, "north", "south"))
     cohort = cx.Cohort(table, pairs.factual.images[:])
-    pairs = Pairs.of(GRAPH, cohort, as_men(cohort), MEN)
+    pairs = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = audit_pairs(
@@ -290,7 +292,7 @@ def test_given_what_is_not_there_then_one_line_says_so(options, message):
 def test_given_no_pair_that_is_believed_then_the_reason_is_told():
     men = people(40).select("Sex == 'M'")
     with pytest.raises(AuditError, match=r"no pair is believed: unchanged \(\d+ of \d+\)"):
-        audit_pairs(grey, Pairs.of(GRAPH, men, men, MEN), bootstrap=20)
+        audit_pairs(grey, Pairs.from_cohorts(GRAPH, men, men, MEN), bootstrap=20)
 
 
 def test_given_logits_then_the_audit_stops_with_the_remedy():

@@ -11,8 +11,8 @@ from audit_worlds import GRAPH, people
 from causalcxr import Cohort, do
 from causalcxr.audit import as_classifier, audit_pairs
 from causalcxr.audit.classifiers import ScoreTable
+from causalcxr.audit.group_levels import levels_of
 from causalcxr.audit.groups import find_groups
-from causalcxr.audit.levels import levels_of
 from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import AuditError, CausalCXRError, ClassifierError
 
@@ -178,7 +178,7 @@ def test_given_a_column_called_as_one_of_the_audit_then_it_is_refused(name):
     cohort = people(20)
     table = cohort.table.assign(**{name: "x"})
     cohort = Cohort(table, cohort.images)
-    pairs = Pairs.of(GRAPH, cohort, cohort, do(sex="M"))
+    pairs = Pairs.from_cohorts(GRAPH, cohort, cohort, do(sex="M"))
     with pytest.raises(AuditError, match=f"groups by '{name}': the table of an audit has"):
         audit_pairs(lambda x: x.mean((1, 2, 3)), pairs, by=name, bootstrap=20)
 

@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 
 from causalcxr import Cohort, Graph, do
 from causalcxr.audit import report
+from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.audit_result import Audit
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import FeatureClassifier
 from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.reader import AttributeReader
 from causalcxr.audit.report import SECTIONS, write_report
-from causalcxr.audit.report.graph_part import acted
-from causalcxr.audit.report.ink import LINES, PALE
-from causalcxr.audit.result import Audit
+from causalcxr.audit.report.graph_part import graph_drawing
+from causalcxr.audit.report.svg_figures import LINES, PALE
 from causalcxr.audit.stress_result import Stress
 from causalcxr.sources.phantom import truth
 
@@ -138,7 +138,9 @@ def paired() -> Pairs:
         c.with_images(c.images.with_pixels(c.images[:])) for c in (taught, cohort, twins)
     )
     reader = AttributeReader.fit(taught, graph, ["Sex", "Age"], features=blocks)
-    return Pairs.of(graph, cohort, twins, action, null=cohort, direct=twins, reader=reader)
+    return Pairs.from_cohorts(
+        graph, cohort, twins, action, null=cohort, direct=twins, reader=reader
+    )
 
 
 def audited(pairs: Pairs, **options) -> Audit:
@@ -170,7 +172,7 @@ def evil() -> Audit:
 
     ages = pd.DataFrame({"Age": np.arange(20.0, 90.0)})
     learned = LogisticRegression().fit(ages, ages["Age"] > 60)
-    pairs = Pairs.of(graph, dressed(drawn), dressed(twins), do(sex="M"))
+    pairs = Pairs.from_cohorts(graph, dressed(drawn), dressed(twins), do(sex="M"))
     scorer = FeatureClassifier(learned, ["Age"], name=f"net {SCRIPT}")
     return audit_pairs(scorer, pairs, by=["Site"], threshold=0.4, bootstrap=20)
 
@@ -391,10 +393,10 @@ def test_given_images_then_the_patients_that_moved_most_come_first(whole, page):
 def test_given_what_is_held_then_changes_stop_there():
     graph = Graph.load("cxr7")
     drawn = Cohort.load("phantom", n=6, size=32, seed=4)
-    pairs = Pairs.of(
+    pairs = Pairs.from_cohorts(
         graph, drawn, truth(drawn, do(sex="M")), do(sex="M"), about={"hold": ["Edema", "Fracture"]}
     )
-    told = acted(audit_pairs(grey, pairs, threshold=0.5, bootstrap=10))
+    told = graph_drawing(audit_pairs(grey, pairs, threshold=0.5, bootstrap=10))
     assert told.roles["set"] == ("Sex",)
     assert told.roles["held"] == ("Edema", "Fracture")
     assert "Cardiomegaly" in told.roles["reached"]

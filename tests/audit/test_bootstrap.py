@@ -53,7 +53,7 @@ def test_given_draws_then_each_is_what_the_drawn_patients_give(rule, weighted):
         rows = world.rows(count)
         p, y = world.scores[rows], world.labels[rows]
         w = None if weights is None else weights[rows]
-        assert limit == ThresholdRule.read(rule).of(p, y, w)
+        assert limit == ThresholdRule.read(rule).choose(p, y, w)
         for at, mask in enumerate(world.groups.values()):
             mine = mask[rows]
             expected = measured(
@@ -68,16 +68,16 @@ def test_given_validation_patients_then_they_are_drawn_apart_and_give_one_thresh
     found = world.draws(threshold="sensitivity=0.8", validation=validation)
     drawn = patient_counts(300, range(25), 3, stream=1)
     rule = ThresholdRule("sensitivity", 0.8)
-    expected = [rule.of(other.scores, other.labels, count) for count in drawn]
+    expected = [rule.choose(other.scores, other.labels, count) for count in drawn]
     assert found.thresholds.tolist() == expected
     assert len(set(expected)) > 3
-    assert found.threshold == rule.of(other.scores, other.labels)
+    assert found.threshold == rule.choose(other.scores, other.labels)
     fixed = world.draws(threshold=found.threshold)
     assert (fixed.estimate == found.estimate).all()
     # That the threshold was estimated is part of the uncertainty.
     at = found.measures.index("selection_rate")
     assert found.draws[:, 0, at].std() > 1.2 * fixed.draws[:, 0, at].std()
-    assert (found.of("M", "auroc") == fixed.of("M", "auroc")).all()
+    assert (found.select("M", "auroc") == fixed.select("M", "auroc")).all()
 
 
 def test_given_the_data_then_estimates_and_differences_are_those_of_fairlearn():
@@ -234,7 +234,7 @@ def test_given_a_fault_then_it_is_named():
         (lambda: found.table(method="bca"), "needs the jackknife"),
         (lambda: found.table(method="bcaa"), "did you mean 'bca'"),
         (lambda: found.gaps("N"), "no group 'N'"),
-        (lambda: found.of("F", "aurok"), "did you mean 'auroc'"),
+        (lambda: found.select("F", "aurok"), "did you mean 'auroc'"),
     ):
         with pytest.raises(CausalCXRError, match=told):
             ask()
@@ -294,14 +294,14 @@ def test_given_draws_then_tables_hold_their_quantiles_errors_and_tails():
     row = found.table(0.9).set_index(["group", "measure"]).loc[("M", "brier")]
     expected = [found.estimate[at], draws.std(ddof=1), *np.quantile(draws, [0.05, 0.95]), 0]
     assert row.tolist() == pytest.approx(expected, abs=1e-12)
-    assert (draws == found.of("M", "brier")).all()
+    assert (draws == found.select("M", "brier")).all()
     gap = found.gaps("all").set_index(["group", "measure"]).loc[("M", "brier")]
-    less = draws - found.of("all", "brier")
+    less = draws - found.select("all", "brier")
     assert gap["gap"] == found.estimate[at] - found.estimate[0, at[1]]
     assert gap["low"] == pytest.approx(np.quantile(less, 0.025), abs=1e-12)
     assert gap["p"] == pytest.approx(2 * (min((less <= 0).sum(), (less >= 0).sum()) + 1) / 301)
     spread = found.spread(["F", "M"]).set_index("measure")
-    between = np.abs(found.of("F", "brier") - draws)
+    between = np.abs(found.select("F", "brier") - draws)
     assert spread.loc["brier", "high"] == pytest.approx(np.quantile(between, 0.975), abs=1e-12)
     corrected = found.table(0.9, "bca").set_index(["group", "measure"]).loc[("M", "brier")]
     left = found.jackknife[(slice(None), *at)]

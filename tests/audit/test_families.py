@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from causalcxr.audit.families import benjamini_hochberg, holm
+from causalcxr.audit.multiple_testing import benjamini_hochberg, holm
 from causalcxr.common.errors import CausalCXRError
 
 BOTH = [(holm, "holm"), (benjamini_hochberg, "fdr_bh")]

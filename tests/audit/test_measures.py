@@ -16,8 +16,8 @@ from causalcxr.audit.measures import (
     roc_curve,
     underdiagnosis,
 )
-from causalcxr.audit.tallies import Ranked
 from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.audit.weighted_sums import RankedScores
 from causalcxr.common.errors import CausalCXRError
 
 CLOSE = {"rel": 0, "abs": 1e-10}
@@ -140,12 +140,12 @@ def test_given_drawn_counts_then_a_tally_is_that_of_the_rows_drawn():
     p, y, _ = data("tied")
     copies = np.random.default_rng(4).integers(0, 4, len(p))
     drawn = np.repeat(p, copies), np.repeat(y, copies)
-    tally = Ranked(p, y, edges=np.linspace(0, 1, 11)).tally(
+    sums = RankedScores(p, y, edges=np.linspace(0, 1, 11)).sums(
         copies[None].astype(np.uint8), AT, {"threshold", "ranks", "precision", "bins"}
     )
     for name in ("auroc", "average_precision", "tpr", "calibration_debiased", "ece"):
         expected = MEASURES[name](*drawn, threshold=AT)
-        assert MEASURES[name].of(tally)[0] == pytest.approx(expected, **CLOSE)
+        assert MEASURES[name].from_sums(sums)[0] == pytest.approx(expected, **CLOSE)
 
 
 UNDEFINED = {
@@ -195,11 +195,11 @@ def test_given_underdiagnosis_then_it_is_missing_the_ill():
 
 def test_given_a_proportion_then_it_is_its_numerator_over_its_denominator():
     p, y, w = data("continuous")
-    tally = Ranked(p, y, weights=w).tally(np.ones((1, len(y)), np.int32), AT, {"threshold"})
+    sums = RankedScores(p, y, weights=w).sums(np.ones((1, len(y)), np.int32), AT, {"threshold"})
     shares = [m for m in MEASURES.values() if m.is_proportion]
     assert len(shares) == 11
     for measure in shares:
-        assert measure.of(tally) == measure.numerator(tally) / measure.denominator(tally)
+        assert measure.from_sums(sums) == measure.numerator(sums) / measure.denominator(sums)
 
 
 @pytest.mark.parametrize(
@@ -282,27 +282,27 @@ RULES = ["youden", "sensitivity=0.9", "sensitivity=1", "specificity=0.8", "fpr=0
 def test_given_a_rule_then_the_threshold_is_that_of_trying_all_in_every_draw(words, kind):
     p, y, w = data(kind, 2, 120)
     rule = ThresholdRule.read(words)
-    assert rule.of(p, y) == brute(rule, p, y, np.ones(len(y)))
-    assert rule.of(p, y, w) == brute(rule, p, y, w)
+    assert rule.choose(p, y) == brute(rule, p, y, np.ones(len(y)))
+    assert rule.choose(p, y, w) == brute(rule, p, y, w)
     counts = np.random.default_rng(1).poisson(1, (30, len(y)))
-    found = rule.draws(Ranked(p, y), counts)
+    found = rule.choose_each(RankedScores(p, y), counts)
     assert found.tolist() == [brute(rule, p, y, count) for count in counts]
 
 
 def test_given_youden_then_it_is_the_maximum_of_scikit_learns_curve():
     p, y, _ = data("continuous", 5)
     fpr, tpr, thresholds = sk.roc_curve(y, p, drop_intermediate=False)
-    assert ThresholdRule("youden").of(p, y) == thresholds[np.argmax(tpr - fpr)]
+    assert ThresholdRule("youden").choose(p, y) == thresholds[np.argmax(tpr - fpr)]
 
 
 def test_given_a_target_then_it_is_met_on_the_validation_data_and_just_so():
     p, y, _ = data("continuous", 6)
     for target in (0.5, 0.9, 0.99):
-        at = ThresholdRule("sensitivity", target).of(p, y)
+        at = ThresholdRule("sensitivity", target).choose(p, y)
         above = np.nextafter(at, np.inf)
         assert MEASURES["tpr"](p, y, threshold=at) >= target
         assert MEASURES["tpr"](p, y, threshold=above) < target
-        at = ThresholdRule("specificity", target).of(p, y)
+        at = ThresholdRule("specificity", target).choose(p, y)
         lower = p[p < at].max()
         assert MEASURES["tnr"](p, y, threshold=at) >= target - 1e-12
         assert MEASURES["tnr"](p, y, threshold=lower) < target
@@ -311,13 +311,13 @@ def test_given_a_target_then_it_is_met_on_the_validation_data_and_just_so():
 def test_given_no_score_that_will_do_or_one_class_then_nobody_is_called_or_it_is_undefined():
     p, y = np.array([0.2, 0.9]), np.array([1.0, 0.0])
     for rule in ("fpr=0", "youden"):
-        at = ThresholdRule.read(rule).of(p, y)
+        at = ThresholdRule.read(rule).choose(p, y)
         assert 0.9 < at < 0.9 + 1e-9
-    assert np.isnan(ThresholdRule("youden").of(p, [1, 1]))
-    assert np.isnan(ThresholdRule("sensitivity", 0.9).of(p, [0, 0]))
-    assert np.isnan(ThresholdRule("fpr", 0.1).of(p, [1, np.nan]))
+    assert np.isnan(ThresholdRule("youden").choose(p, [1, 1]))
+    assert np.isnan(ThresholdRule("sensitivity", 0.9).choose(p, [0, 0]))
+    assert np.isnan(ThresholdRule("fpr", 0.1).choose(p, [1, np.nan]))
     assert np.isnan(measured(p, y, threshold=np.nan, measures=["tpr"])["tpr"])
-    assert ThresholdRule.read("0.3").of(p, y) == ThresholdRule.read(0.3).of(p, y) == 0.3
+    assert ThresholdRule.read("0.3").choose(p, y) == ThresholdRule.read(0.3).choose(p, y) == 0.3
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from causalcxr import SCM, Cohort, Graph, do
+from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.audit.model_evaluation import evaluate
-from causalcxr.audit.reader import AttributeReader
 from causalcxr.common.errors import AuditError
 
 

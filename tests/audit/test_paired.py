@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from causalcxr.audit.bootstrap import patient_counts
-from causalcxr.audit.paired import (
+from causalcxr.audit.paired_tests import (
     bootstrap_mean,
     mcnemar,
     patient_means,

@@ -9,12 +9,12 @@ import pytest
 from audit_worlds import GRAPH, TABULAR, as_men, features, people
 
 from causalcxr import SCM, Cohort, do
+from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import as_classifier
-from causalcxr.audit.gates import Gates
 from causalcxr.audit.making_pairs import make_pairs, make_worlds, write_pairs
 from causalcxr.audit.pairs import Pairs
-from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.quality_checks import Gates
 from causalcxr.common.errors import AuditError
 
 MEN = do(sex="M")
@@ -35,7 +35,9 @@ def test_given_a_reader_then_it_tells_how_well_it_reads_patients_it_has_not_seen
 def test_given_true_twins_then_the_believed_are_those_who_changed(reader):
     cohort = people(200, seed=1)
     gates = Gates(effectiveness=None)
-    pairs = Pairs.of(GRAPH, cohort, as_men(cohort), MEN, null=cohort, reader=reader, gates=gates)
+    pairs = Pairs.from_cohorts(
+        GRAPH, cohort, as_men(cohort), MEN, null=cohort, reader=reader, gates=gates
+    )
     women = (cohort.table["Sex"] == "F").to_numpy()
     assert (pairs.valid == women).all()
     assert set(pairs.gates["why"]) == {"", "unchanged"}
@@ -53,7 +55,7 @@ def test_given_true_twins_then_the_believed_are_those_who_changed(reader):
 def test_given_twins_that_were_filmed_otherwise_too_then_amplification_refuses_them(reader):
     cohort = people(200, seed=1)
     twin = as_men(cohort, also="View")
-    pairs = Pairs.of(
+    pairs = Pairs.from_cohorts(
         GRAPH, cohort, twin, MEN, null=cohort, reader=reader, gates=Gates(effectiveness=None)
     )
     women = (cohort.table["Sex"] == "F").to_numpy()
@@ -69,8 +71,8 @@ def test_given_twins_that_look_as_before_then_effectiveness_refuses_them():
     cohort = people(200, seed=1).select("Edema == 'N'")
     still = as_men(cohort).with_images(cohort.images[:])
     women = (cohort.table["Sex"] == "F").to_numpy()
-    good = Pairs.of(GRAPH, cohort, as_men(cohort), MEN, reader=read)
-    bad = Pairs.of(GRAPH, cohort, still, MEN, reader=read)
+    good = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN, reader=read)
+    bad = Pairs.from_cohorts(GRAPH, cohort, still, MEN, reader=read)
     assert good.valid[women].all()
     assert not bad.valid.any()
     assert set(bad.gates["why"][women]) == {"effectiveness"}
@@ -80,7 +82,7 @@ def test_given_null_twins_that_are_off_then_the_round_trip_refuses_them():
     cohort = people(40, seed=1)
     off = cohort.images[:].copy()
     off[:20] -= 0.01
-    pairs = Pairs.of(GRAPH, cohort, as_men(cohort), MEN, null=cohort.with_images(off))
+    pairs = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN, null=cohort.with_images(off))
     women = (cohort.table["Sex"] == "F").to_numpy()
     assert (pairs.valid == (women & (np.arange(40) >= 20))).all()
     assert np.allclose(pairs.gates["round_trip"][:20], 0.01, atol=1e-6)
@@ -92,7 +94,7 @@ def test_given_a_missing_value_that_is_set_then_the_pair_is_refused():
     table = cohort.table
     table.loc["r3", "Sex"] = None
     cohort = Cohort(table, cohort.images[:])
-    pairs = Pairs.of(GRAPH, cohort, as_men(cohort), MEN)
+    pairs = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN)
     assert pairs.gates.loc["r3", "why"] == "unknown before"
 
 
@@ -116,7 +118,7 @@ def test_given_a_number_then_the_share_of_the_intended_change_is_asked():
     read = AttributeReader.fit(cohort(age, age), graph, features=grey)
     factual = cohort(age, age)
     full, half, none = (
-        Pairs.of(
+        Pairs.from_cohorts(
             graph, factual, cohort(age + 10, age + seen), do(age=lambda a: a + 10), reader=read
         )
         for seen in (10.0, 4.0, 0.0)
@@ -170,7 +172,7 @@ def test_given_what_hardly_anyone_has_then_plausibility_refuses_it():
 
 def test_given_a_folder_then_what_is_read_is_what_was_written(tmp_path, reader):
     cohort = people(30, seed=2)
-    pairs = Pairs.of(GRAPH, cohort, as_men(cohort), MEN, null=cohort, reader=reader)
+    pairs = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN, null=cohort, reader=reader)
     pairs.save(tmp_path / "p")
     again = Pairs.load(tmp_path / "p")
     pd.testing.assert_frame_equal(again.gates, pairs.gates, check_dtype=False)
@@ -231,16 +233,16 @@ def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_pa
 def test_given_wrong_pairs_then_the_fault_is_named(tmp_path):
     cohort = people(10, seed=1)
     with pytest.raises(AuditError, match="the rows of twin are not those of the records"):
-        Pairs.of(GRAPH, cohort, as_men(cohort).head(5), MEN)
+        Pairs.from_cohorts(GRAPH, cohort, as_men(cohort).head(5), MEN)
     with pytest.raises(AuditError, match="nothing is done"):
-        Pairs.of(GRAPH, cohort, cohort, do())
+        Pairs.from_cohorts(GRAPH, cohort, cohort, do())
     with pytest.raises(AuditError, match="no record"):
-        Pairs.of(GRAPH, cohort.head(0), cohort.head(0), MEN)
+        Pairs.from_cohorts(GRAPH, cohort.head(0), cohort.head(0), MEN)
     with pytest.raises(AuditError, match=r"round_trip is -1; expected 0 or more"):
         Gates(round_trip=-1)
     (tmp_path / "x").write_text("mine", encoding="utf-8")
     with pytest.raises(AuditError, match="holds something else than pairs"):
-        Pairs.of(GRAPH, cohort, as_men(cohort), MEN).save(tmp_path)
+        Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN).save(tmp_path)
     assert (tmp_path / "x").read_text(encoding="utf-8") == "mine"
     with pytest.raises(AuditError, match="a reader learns nothing from 10 records"):
         AttributeReader.fit(cohort, GRAPH, features=features)

@@ -6,9 +6,15 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph, do, stress
 from causalcxr.audit.classifiers import FeatureClassifier
-from causalcxr.audit.flipping import smallest_flips
-from causalcxr.audit.search import worst_groups
-from causalcxr.audit.shifts import Reweighted, acquisition, demographics, prevalence, severity
+from causalcxr.audit.shifts import (
+    ReweightingShift,
+    acquisition,
+    demographics,
+    prevalence,
+    severity,
+)
+from causalcxr.audit.smallest_flips import smallest_flips
+from causalcxr.audit.worst_groups import worst_groups
 from causalcxr.common.errors import AuditError
 
 GRAPH = Graph.parse(
@@ -117,7 +123,9 @@ def test_given_a_tilt_then_prevalence_stays_and_findings_grow(cohort):
         (demographics(Sex={"F": 0.9, "M": 0.9}), "the shares of Sex sum to 1.8, not to 1"),
         (demographics(Sex={"F": 0.2, "M": 0.2}), "the shares of Sex sum to 0.4, not to 1"),
         (
-            Reweighted("both", {"Edema": {"P": 1.0}, "Devices": {"P": 1.0}, "Sex": {"F": -0.1}}),
+            ReweightingShift(
+                "both", {"Edema": {"P": 1.0}, "Devices": {"P": 1.0}, "Sex": {"F": -0.1}}
+            ),
             "sum to -0.1",
         ),
     ],

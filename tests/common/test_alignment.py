@@ -11,7 +11,7 @@ from causalcxr.audit.classifiers import FeatureClassifier, ScoreTable
 from causalcxr.audit.groups import find_groups
 from causalcxr.audit.intervals import compare_paired
 from causalcxr.audit.measures import MEASURES, measured
-from causalcxr.audit.paired import mcnemar, patient_means
+from causalcxr.audit.paired_tests import mcnemar, patient_means
 from causalcxr.common.errors import CausalCXRError, ClassifierError, CohortError, InterventionError
 from causalcxr.metrics.agreement import cohen_kappa
 from causalcxr.metrics.axioms import effectiveness

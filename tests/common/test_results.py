@@ -54,7 +54,7 @@ def cohort() -> Cohort:
 def results(cohort) -> dict[str, object]:
     model = SCM(Graph.parse(YAML)).fit(cohort)
     images, men = people(60), do(sex="M")
-    pairs = Pairs.of(GRAPH, images, as_men(images), men)
+    pairs = Pairs.from_cohorts(GRAPH, images, as_men(images), men)
     scorer = FeatureClassifier(Linear(), ["Sex"], target="Edema", name=HOSTILE)
     figures = {
         "question": [HOSTILE] * 2, "axiom": "composition", "measure": ["L1", "L2"],
@@ -206,7 +206,7 @@ def test_given_all_result_classes_then_help_describes_the_protocol():
         "Check": "scm.questions.check_result",
         "Probabilities": "scm.questions.probabilities_result",
         "Sensitivity": "scm.questions.sensitivity",
-        "Support": "scm.questions.support_result", "Audit": "audit.result",
+        "Support": "scm.questions.support_result", "Audit": "audit.audit_result",
         "Stress": "audit.stress_result", "Evaluation": "audit.model_evaluation_result",
     }  # fmt: skip
     for name, home in homes.items():

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 import causalcxr as cx
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import as_classifier
-from causalcxr.audit.gates import Gates
 from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.pairs import Pairs
+from causalcxr.audit.quality_checks import Gates
 from causalcxr.common.errors import CohortError
 from causalcxr.scm.questions.model_comparison import compare_models
 

@@ -13,15 +13,15 @@ import pandas as pd
 
 from causalcxr.apps.cli.answer_screen import console, show
 from causalcxr.apps.cli.jobs import identity_of
+from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.audit_result import audit_folder
 from causalcxr.audit.auditing import audit_pairs
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.making_pairs import make_worlds, write_pairs
 from causalcxr.audit.model_evaluation import evaluate
 from causalcxr.audit.model_evaluation_result import evaluation_folder
 from causalcxr.audit.pairs import Pairs, pairs_result
-from causalcxr.audit.reader import AttributeReader
-from causalcxr.audit.result import audit_folder
-from causalcxr.audit.shifts import Acted, Reweighted, Shift
+from causalcxr.audit.shifts import InterventionShift, PopulationShift, ReweightingShift
 from causalcxr.audit.stress_result import stress_folder
 from causalcxr.audit.stressing import stress
 from causalcxr.cohort.fingerprints import fingerprint
@@ -171,13 +171,13 @@ class Strains:
     flip: Sequence[str] = ()
     by: Sequence[str] = ()
 
-    def shifts(self, model: SCM) -> list[Shift]:
+    def shifts(self, model: SCM) -> list[PopulationShift]:
         """Return the shifts.
 
         Raises:
             AuditError: If a share is malformed.
         """
-        found: list[Shift] = []
+        found: list[PopulationShift] = []
         for word in self.share:
             name, _, rest = word.partition("=")
             level, _, share = rest.rpartition(":")
@@ -187,8 +187,11 @@ class Strains:
                 raise AuditError(
                     f"share {word!r}: write NAME=LEVEL:SHARE, such as Sex=F:.8"
                 ) from None
-            found.append(Reweighted(word, shares))
-        return [*found, *(Acted(parse([word]).describe(), parse([word])) for word in self.do)]
+            found.append(ReweightingShift(word, shares))
+        return [
+            *found,
+            *(InterventionShift(parse([word]).describe(), parse([word])) for word in self.do),
+        ]
 
     def doses(self) -> tuple[str, list[float]] | None:
         """Return the variable and values of the dose-response.

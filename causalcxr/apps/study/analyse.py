@@ -18,7 +18,7 @@ from causalcxr.apps.study.intervals import (
 )
 from causalcxr.apps.study.plan import Plan
 from causalcxr.apps.study.responses import read_responses
-from causalcxr.audit.families import holm
+from causalcxr.audit.multiple_testing import holm
 from causalcxr.common.errors import StudyError
 from causalcxr.metrics.agreement import cohen_kappa
 

@@ -9,20 +9,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from causalcxr.audit.report import (
     effects_part,
+    formatting,
     graph_part,
-    observed_part,
+    groups_part,
     pairs_part,
     radiograph_part,
     stress_part,
-    told_part,
-    words,
+    summary_part,
 )
-from causalcxr.audit.report.forest import WIDTH
+from causalcxr.audit.report.forest_plot import WIDTH
 from causalcxr.common.files import atomic_write
 from causalcxr.images.synthetic_mark import MARK
 
 if TYPE_CHECKING:
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
 
 __all__ = ["SECTIONS", "write_report"]
 
@@ -81,16 +81,16 @@ def _told(audit: "Audit", stress: Any, patients: int) -> dict[str, Any]:
     images = audit.pairs.twin.has_images
     dose = stress_part.dose_of(stress)
     return {
-        "title": told_part.title(audit),
+        "title": summary_part.title(audit),
         "mark": "Synthetic images" if images else "Synthetic records",
         "said": [_HYPHEN.sub("−", sentence) for sentence in audit.sentences],
-        "figures": told_part.key_figures(audit),
-        "limited": list(told_part.limits(audit)),
+        "figures": summary_part.key_figures(audit),
+        "limited": list(summary_part.limits(audit)),
         "flow": pairs_part.flow(audit),
-        "gaps": observed_part.gap_forests(audit),
-        "measures": observed_part.group_blocks(audit),
-        "curves": observed_part.curves(audit),
-        "unbalanced": observed_part.warnings_of_balance(audit.observed) if audit.observed else [],
+        "gaps": groups_part.gap_forests(audit),
+        "measures": groups_part.measure_tables(audit),
+        "curves": groups_part.curves(audit),
+        "unbalanced": groups_part.warnings_of_balance(audit.observed) if audit.observed else [],
         "spread": effects_part.distribution(audit),
         "by_group": effects_part.effect_forest(audit),
         "effect_tables": {
@@ -106,12 +106,12 @@ def _told(audit: "Audit", stress: Any, patients: int) -> dict[str, Any]:
         "dose_rows": None if dose is None else dose.to_dict("records"),
         "shifts": _shifts(stress),
         "radiographs": radiograph_part.grid(audit, patients),
-        "graph": graph_part.acted(audit),
+        "graph": graph_part.graph_drawing(audit),
         "amplification": pairs_part.amplified(audit),
         "gate_rows": pairs_part.gate_rows(audit),
         "believed": pairs_part.believed_by_group(audit),
-        "families": told_part.tests_of(audit),
-        "recorded": told_part.provenance(audit),
+        "families": summary_part.tests_of(audit),
+        "recorded": summary_part.provenance(audit),
     }
 
 
@@ -132,14 +132,14 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda v: words.printable(v) if type(v) is str else v,
+        finalize=lambda v: formatting.printable(v) if type(v) is str else v,
     )
     found.filters |= {
-        "number": words.number,
-        "percent": words.percent,
-        "whole": words.whole,
-        "p": words.p_value,
-        "interval": words.interval,
+        "number": formatting.number,
+        "percent": formatting.percent,
+        "whole": formatting.whole,
+        "p": formatting.p_value,
+        "interval": formatting.interval,
     }
-    found.globals |= {"width": WIDTH, "mark": MARK, "dash": words.DASH}
+    found.globals |= {"width": WIDTH, "mark": MARK, "dash": formatting.DASH}
     return found

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalcxr.audit.report.forest import Forest, Mark, Row, forest
-from causalcxr.audit.report.ink import LINES, PALE, Drawing, drawn, dressed
-from causalcxr.audit.report.words import number
+from causalcxr.audit.report.forest_plot import Forest, Mark, Row, forest
+from causalcxr.audit.report.formatting import number
+from causalcxr.audit.report.svg_figures import LINES, PALE, Drawing, drawn, dressed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
 
 __all__ = ["KINDS", "distribution", "effect_forest", "effect_rows", "flip_cells", "flip_rows"]
 

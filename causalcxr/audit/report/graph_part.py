@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from causalcxr.audit.report.words import shortened
+from causalcxr.audit.report.formatting import shortened
 from causalcxr.graph.drawing import Scene, scene
 from causalcxr.graph.layout import Box
 
 if TYPE_CHECKING:
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
     from causalcxr.graph.graph import Graph
 
-__all__ = ["Acted", "acted", "reach"]
+__all__ = ["GraphDrawing", "graph_drawing", "reach"]
 
 _UNIT = 96  # of the picture, an inch
 _HEAD = 6.5
 
 
 @dataclass(frozen=True)
-class Acted:
+class GraphDrawing:
     """Hold a drawn graph, in units of the picture, y downwards.
 
     Args:
@@ -63,7 +63,7 @@ def reach(graph: "Graph", done: Collection[str], held: Collection[str]) -> froze
     return frozenset(found)
 
 
-def acted(audit: "Audit") -> Acted:
+def graph_drawing(audit: "Audit") -> GraphDrawing:
     """Return the drawing of the graph under an audit's intervention."""
     graph, action = audit.pairs.graph, dict(audit.about["action"]["do"])
     done = {graph.find(name): value for name, value in action.items()}
@@ -106,7 +106,7 @@ def acted(audit: "Audit") -> Acted:
         for edge, points in whole.paths.items()
     ]  # fmt: skip
     edges.sort(key=lambda e: ("other", "cut", "reached").index(e["role"]))
-    return Acted(
+    return GraphDrawing(
         round((right - left) * _UNIT, 1),
         round((top - bottom) * _UNIT, 1),
         tuple(nodes),

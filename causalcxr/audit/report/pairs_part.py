@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.gates import GATES
 from causalcxr.audit.groups import levels_of
-from causalcxr.audit.report.words import number
+from causalcxr.audit.quality_checks import GATES
+from causalcxr.audit.report.formatting import number
 
 if TYPE_CHECKING:
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
 
 __all__ = ["amplified", "believed_by_group", "flow", "gate_rows"]
 

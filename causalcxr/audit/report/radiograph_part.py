@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from causalcxr.audit.report.words import number, shortened
+from causalcxr.audit.report.formatting import number, shortened
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.images.marked_png import marked
 
 if TYPE_CHECKING:
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
 
-__all__ = ["Grid", "Picture", "Trio", "grid"]
+__all__ = ["CaptionedImage", "Grid", "Trio", "grid"]
 
 _SIDE = 256  # pixels at most
 _COLOURS = "RdBu_r"  # red where the twin is brighter; told apart without colour vision, too
@@ -26,7 +26,7 @@ _LEAST = 0.02  # a scale of differences narrower than this would show rounding
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """Hold a picture, its title and what it shows in words."""
 
     source: str
@@ -42,7 +42,7 @@ class Trio:
     changes: str
     before: float
     after: float
-    pictures: tuple[Picture, ...]
+    pictures: tuple[CaptionedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,18 @@ def _trio(
     changed = f", in which changed: {changes}" if changes else ""
     kind = "Synthetic twin" if synthetic[1] else "Unchanged twin"
     pictures = (
-        Picture(
+        CaptionedImage(
             _grey(before, synthetic[0]),
             "record",
             f"Radiograph of record {name}; score {number(scores['factual'])}",
         ),
-        Picture(
+        CaptionedImage(
             _grey(after, synthetic[1]),
             "twin",
             f"{kind} of {name} under {audit.about['words']}{changed}; score "
             f"{number(scores['twin'])}",
         ),
-        Picture(_red_and_blue(difference, scale, any(synthetic)), "difference", told),
+        CaptionedImage(_red_and_blue(difference, scale, any(synthetic)), "difference", told),
     )
     return Trio(shortened(name, 60), changes, scores["factual"], scores["twin"], pictures)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.measures import MEASURES
-from causalcxr.audit.report.forest import Forest, Mark, Row, forest
-from causalcxr.audit.report.ink import INK, LINES, Drawing, drawn, dressed
-from causalcxr.audit.report.words import number, percent, printable
+from causalcxr.audit.report.forest_plot import Forest, Mark, Row, forest
+from causalcxr.audit.report.formatting import number, percent, printable
+from causalcxr.audit.report.svg_figures import INK, LINES, Drawing, drawn, dressed
 
 __all__ = ["dose_drawing", "dose_of", "shift_forests", "table_of"]
 

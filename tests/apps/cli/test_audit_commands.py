@@ -31,7 +31,9 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     (folder / "mine.py").write_text(CLASSIFIER, encoding="utf-8")
     cohort = people(120, seed=1)
-    Pairs.of(GRAPH, cohort, as_men(cohort), do(sex="M"), null=cohort).save(folder / "pairs")
+    Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), do(sex="M"), null=cohort).save(
+        folder / "pairs"
+    )
     SCM(TABULAR).fit(people(400, seed=2).with_images(None)).save(folder / "model")
     people(200, seed=3).with_images(None).save(folder / "cohort")
     return folder
@@ -166,7 +168,9 @@ def test_given_hostile_values_then_no_cell_is_a_formula_and_no_patient_is_on_the
     names = [f"Jane Doe {k}" for k in range(40)]
     table = cohort.table.assign(Ward=wards).set_axis(pd.Index(names, name="record"))
     hostile = Cohort(table, cohort.images[:])
-    Pairs.of(GRAPH, hostile, as_men(hostile), do(sex="M"), null=hostile).save(tmp_path / "p")
+    Pairs.from_cohorts(GRAPH, hostile, as_men(hostile), do(sex="M"), null=hostile).save(
+        tmp_path / "p"
+    )
     status, told = run(
         capsys, "audit", tmp_path / "p", f"{place / 'mine.py'}:grey", "--label", "edema",
         "--by", "Ward", "--bootstrap", 20, "--out", tmp_path / "out",

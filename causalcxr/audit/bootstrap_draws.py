@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.intervals import Interval, bca, percentile
+from causalcxr.audit.intervals import Bounds, bca, percentile
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.common.errors import CausalCXRError, nearest
 
-__all__ = ["METHODS", "Draws"]
+__all__ = ["METHODS", "BootstrapDraws"]
 
 METHODS = ("percentile", "bca")
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class BootstrapDraws:
     """Hold measures of groups, in the data and in each draw.
 
     Debiased and other figures whose draws are not centred at the estimate want method="bca".
@@ -33,7 +33,7 @@ class Draws:
 
     Example:
         >>> none = np.zeros((3, 2, 1))
-        >>> Draws(("F", "M"), ("tpr",), none[0], none, None, 0.5, none[:, 0, 0],
+        >>> BootstrapDraws(("F", "M"), ("tpr",), none[0], none, None, 0.5, none[:, 0, 0],
         ...       ThresholdRule.read(0.5)).gaps("F")["gap"].tolist()
         [0.0]
     """
@@ -47,7 +47,7 @@ class Draws:
     thresholds: np.ndarray
     rule: ThresholdRule
 
-    def of(self, group: str, measure: str) -> np.ndarray:
+    def select(self, group: str, measure: str) -> np.ndarray:
         """Return the draws of one measure of one group, (draws,)."""
         return self.draws[:, self._at("group", group), self._at("measure", measure)]
 
@@ -119,7 +119,7 @@ class Draws:
         jackknife: np.ndarray | None,
         level: float,
         method: str,
-    ) -> Interval:
+    ) -> Bounds:
         if method not in METHODS:
             hint = nearest(method, METHODS) or f"; there are {', '.join(METHODS)}"
             raise CausalCXRError(f"draws: method {method!r} is unknown{hint}")
@@ -137,7 +137,7 @@ class Draws:
         name: str,
         estimate: np.ndarray,
         draws: np.ndarray,
-        bounds: Interval,
+        bounds: Bounds,
     ) -> pd.DataFrame:
         index = pd.MultiIndex.from_product([groups, self.measures], names=["group", "measure"])
         columns = {name: estimate, "se": _deviation(draws), "low": bounds.low}

@@ -8,9 +8,9 @@ import pandas as pd
 from scipy.special import betaincinv
 from scipy.stats import binomtest, wilcoxon
 
-from causalcxr.audit.arrays import ratio
 from causalcxr.audit.bootstrap import patient_counts
-from causalcxr.audit.intervals import Interval, percentile
+from causalcxr.audit.checked_arrays import ratio
+from causalcxr.audit.intervals import Bounds, percentile
 from causalcxr.cohort.ids import patient_numbers
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
@@ -95,7 +95,7 @@ class MeanDraws:
     draws: np.ndarray
     patients: np.ndarray
 
-    def interval(self, level: float = 0.95) -> Interval:
+    def interval(self, level: float = 0.95) -> Bounds:
         """Return the percentile interval."""
         return percentile(self.draws, level)
 

@@ -9,17 +9,17 @@ import pandas as pd
 
 from causalcxr.audit.intervals import wilson
 from causalcxr.audit.measures import MEASURES
-from causalcxr.audit.report.forest import Forest, Mark, Row, forest
-from causalcxr.audit.report.ink import ALL, INK, Drawing, drawn, dressed, line_style
-from causalcxr.audit.report.words import number, shortened
+from causalcxr.audit.report.forest_plot import Forest, Mark, Row, forest
+from causalcxr.audit.report.formatting import number, shortened
+from causalcxr.audit.report.svg_figures import ALL, INK, Drawing, drawn, dressed, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from causalcxr.audit.observed import Observed
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
+    from causalcxr.audit.group_measures import GroupMeasures
 
-__all__ = ["Block", "curves", "gap_forests", "group_blocks", "warnings_of_balance"]
+__all__ = ["MeasureTable", "curves", "gap_forests", "measure_tables", "warnings_of_balance"]
 
 _GAPS = ("auroc", "tpr", "fpr", "ppv", "selection_rate", "calibration_debiased")
 _THEMES = {
@@ -39,7 +39,7 @@ _STEP = 1 / 250  # of a ROC curve: no eye sees a smaller one
 
 
 @dataclass(frozen=True)
-class Block:
+class MeasureTable:
     """Hold a table of a few measures.
 
     Args:
@@ -74,12 +74,12 @@ def gap_forests(audit: "Audit") -> list[Forest]:
     return found
 
 
-def warnings_of_balance(seen: "Observed") -> list[tuple[str, str]]:
+def warnings_of_balance(seen: "GroupMeasures") -> list[tuple[str, str]]:
     """Return the columns in which groups could not be made alike, and why."""
     return [(name, made) for name, made in seen.balances.items() if isinstance(made, str)]
 
 
-def group_blocks(audit: "Audit") -> list[Block]:
+def measure_tables(audit: "Audit") -> list[MeasureTable]:
     """Return the tables of measures by group."""
     seen = audit.observed
     if seen is None:
@@ -96,7 +96,7 @@ def group_blocks(audit: "Audit") -> list[Block]:
     rest = [n for n in there if n not in told and _SAME.get(n) not in told]
     themes |= {"Other measures": rest}
     return [
-        Block(
+        MeasureTable(
             title,
             tuple(MEASURES[n].words for n in names),
             tuple(

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.classifiers import Classifier
-from causalcxr.audit.gates import changed_by
+from causalcxr.audit.column_names import described
 from causalcxr.audit.groups import find_groups
-from causalcxr.audit.named import described
+from causalcxr.audit.quality_checks import changed_by
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.graph.interventions import Intervention, do
 from causalcxr.scm.scm import SCM

@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.bootstrap import Validation, bootstrap
+from causalcxr.audit.bootstrap_draws import BootstrapDraws
 from causalcxr.audit.curves import reliability, roc_curve
-from causalcxr.audit.draws import Draws
 from causalcxr.audit.groups import UNKNOWN, Balance, Groups, balance, levels_of
 from causalcxr.audit.intervals import wilson
 from causalcxr.audit.measures import MEASURES
-from causalcxr.audit.tallies import PARTS, Ranked
 from causalcxr.audit.thresholds import ThresholdRule
+from causalcxr.audit.weighted_sums import PARTS, RankedScores
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
-__all__ = ["Observed", "observe"]
+__all__ = ["GroupMeasures", "measure_groups"]
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class GroupMeasures:
     """Hold a classifier's figures in groups of records.
 
     Args:
@@ -41,13 +41,13 @@ class Observed:
     balanced: pd.DataFrame
     balances: Mapping[str, Balance | str]
     threshold: float
-    draws: Draws
+    draws: BootstrapDraws
     roc: Mapping[str, pd.DataFrame]
     reliability: Mapping[str, pd.DataFrame]
 
 
 @rows_by_id("table", "scores", "labels", "patients")
-def observe(
+def measure_groups(
     scores: np.ndarray,
     labels: np.ndarray,
     groups: Groups,
@@ -60,7 +60,7 @@ def observe(
     measures: Sequence[str] | None = None,
     draws: int = 2000,
     seed: int = 0,
-) -> Observed:
+) -> GroupMeasures:
     """Return what is observed.
 
     Args:
@@ -99,7 +99,7 @@ def observe(
             weighed = bootstrap(scores, labels, known, weights=made.weights, **asked)
             balanced.append(_told(weighed, name, f"{name}={reference}"))
     curves = {key: groups.masks[key] for key in groups.names if groups.table["columns"][key] < 2}
-    return Observed(
+    return GroupMeasures(
         _with_wilson(whole, scores, labels, groups, found.threshold),
         _joined(gaps),
         _joined(balanced),
@@ -118,7 +118,7 @@ def _reference(levels: pd.Categorical) -> str:
     return str((known if len(known) else counts).idxmax())
 
 
-def _told(found: Draws, name: str, reference: str) -> pd.DataFrame:
+def _told(found: BootstrapDraws, name: str, reference: str) -> pd.DataFrame:
     table = found.gaps(reference)
     table.insert(0, "by", name)
     table.insert(2, "reference", reference)
@@ -140,11 +140,11 @@ def _with_wilson(
     if np.isnan(threshold):
         return table.assign(count=np.nan, of=np.nan, wilson_low=np.nan, wilson_high=np.nan)
     for group, rows in groups.masks.items():
-        ranked = Ranked(scores[rows], labels[rows])
-        tally = ranked.tally(np.ones((1, int(rows.sum())), dtype=np.int32), threshold, PARTS)
+        ranked = RankedScores(scores[rows], labels[rows])
+        sums = ranked.sums(np.ones((1, int(rows.sum())), dtype=np.int32), threshold, PARTS)
         for name, measure in MEASURES.items():
             if measure.is_proportion:
-                parts = (measure.numerator(tally)[0], measure.denominator(tally)[0])
+                parts = (measure.numerator(sums)[0], measure.denominator(sums)[0])
                 counts[group, name] = parts
     keys = list(zip(table["group"], table["measure"], strict=True))
     none = (np.nan, np.nan)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalcxr.audit.measures import MEASURES
-from causalcxr.audit.report.observed_part import warnings_of_balance
-from causalcxr.audit.report.words import interval, number, percent, whole
+from causalcxr.audit.report.formatting import interval, number, percent, whole
+from causalcxr.audit.report.groups_part import warnings_of_balance
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalcxr.audit.result import Audit
+    from causalcxr.audit.audit_result import Audit
 
 __all__ = ["Figure", "key_figures", "limits", "provenance", "tests_of", "title"]
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from markupsafe import Markup
 
-from causalcxr.audit.report.words import printable
+from causalcxr.audit.report.formatting import printable
 from causalcxr.common.figure import Page
 
 if TYPE_CHECKING:

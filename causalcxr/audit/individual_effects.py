@@ -14,7 +14,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from causalcxr.audit.intervals import wilson
-from causalcxr.audit.paired import (
+from causalcxr.audit.paired_tests import (
     MeanDraws,
     bootstrap_mean,
     mcnemar,

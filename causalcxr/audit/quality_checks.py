@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.reader import AttributeReader
+from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import AuditError
 from causalcxr.graph.graph import Graph
 from causalcxr.scm.support import equal
 
-__all__ = ["GATES", "Gates", "amplification", "changed_by", "judge"]
+__all__ = ["GATES", "Gates", "amplification", "changed_by", "check_pairs"]
 
 GATES = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
 _BATCH = 64
@@ -65,7 +65,7 @@ class Gates:
                 raise AuditError(f"gates: {name} is {value}; expected 0 or more, or None")
 
 
-def judge(
+def check_pairs(
     gates: Gates,
     graph: Graph,
     factual: Cohort,

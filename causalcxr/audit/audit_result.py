@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from causalcxr.audit.observed import Observed
+from causalcxr.audit.group_measures import GroupMeasures
 from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import AuditError, nearest
 from causalcxr.common.files import atomic_write
@@ -38,8 +38,8 @@ class Audit(Shown):
             NaN), the scores `factual`, `twin`, `null`, `direct`, and the verdict, `why`, `valid`.
         groups: A row a group of records: n, positives, negatives, patients, `few`.
         observed: What is observed in groups, or None where no label is known.
-        effects: A row a group and kind of effect, see `individual.effect_table`.
-        flips: A row a group, see `individual.flip_table`.
+        effects: A row a group and kind of effect, see `individual_effects.effect_table`.
+        flips: A row a group, see `individual_effects.flip_table`.
         flip_matrix: Decisions before and after, all groups.
         tests: A row a hypothesis, see `hypotheses.hypotheses`.
         about: What was asked, JSON.
@@ -48,7 +48,7 @@ class Audit(Shown):
     pairs: Pairs
     records: pd.DataFrame
     groups: pd.DataFrame
-    observed: Observed | None
+    observed: GroupMeasures | None
     effects: pd.DataFrame
     flips: pd.DataFrame
     flip_matrix: pd.DataFrame
@@ -113,7 +113,7 @@ class Audit(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a group and kind of effect; see `individual.effect_table`."""
+        """A row a group and kind of effect; see `individual_effects.effect_table`."""
         return self.effects.copy()
 
     @property

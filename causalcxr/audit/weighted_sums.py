@@ -1,4 +1,4 @@
-"""Tallies: the sums that measures are made of, under many weightings of the same rows at once."""
+"""Weighted sums: what measures are computed from, for many weightings of the same rows at once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -6,18 +6,18 @@ from functools import cached_property
 
 import numpy as np
 
-from causalcxr.audit.arrays import ratio, read_labels, read_scores, read_weights
+from causalcxr.audit.checked_arrays import ratio, read_labels, read_scores, read_weights
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
 
-__all__ = ["PARTS", "Ranked", "Tally"]
+__all__ = ["PARTS", "RankedScores", "WeightedSums"]
 
 PARTS = ("threshold", "ranks", "precision", "probability", "bins")
 _LONG = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
+class WeightedSums:
     """Hold sums of weights, one for each weighting; what was not asked for is None.
 
     Args:
@@ -48,16 +48,16 @@ class Tally:
     bin_score: np.ndarray | None = None
     bin_size: np.ndarray | None = None
 
-    def stacked(self, others: Iterable["Tally"], axis: int) -> "Tally":
-        """Return this tally and others as one, along a new axis."""
+    def stacked(self, others: Iterable["WeightedSums"], axis: int) -> "WeightedSums":
+        """Return these sums and others as one, along a new axis."""
         tallies = [self, *others]
-        names = [f.name for f in fields(Tally) if getattr(self, f.name) is not None]
-        return Tally(
+        names = [f.name for f in fields(WeightedSums) if getattr(self, f.name) is not None]
+        return WeightedSums(
             **{name: np.stack([getattr(t, name) for t in tallies], axis) for name in names}
         )
 
 
-class Ranked:
+class RankedScores:
     r"""Sort rows by score once, so that each weighting of them costs a few passes.
 
     With the cumulative weights C_1(s), C_0(s) of positives and negatives below a score s,
@@ -84,8 +84,8 @@ class Ranked:
         CausalCXRError: If an array has another length, or a value is not as described.
 
     Example:
-        >>> rows = Ranked([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
-        >>> rows.tally(np.ones((1, 4)), needs={"ranks"}).concordant
+        >>> rows = RankedScores([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+        >>> rows.sums(np.ones((1, 4)), needs={"ranks"}).concordant
         array([3.])
     """
 
@@ -109,7 +109,8 @@ class Ranked:
         self.is_probability = bool(((scores[known] >= 0) & (scores[known] <= 1)).all())
         inner = None if edges is None else np.asarray(edges)[1:-1]
         self.positive, self.negative = (
-            _Side.of(scores, weights, units, known & (labels == label), inner) for label in (1, 0)
+            _RowsOfLabel.from_arrays(scores, weights, units, known & (labels == label), inner)
+            for label in (1, 0)
         )
         above, below = self.positive.scores, self.negative.scores
         self._under = np.searchsorted(below, above, side="left")
@@ -134,12 +135,12 @@ class Ranked:
                 "probabilities, such as the sigmoid of logits"
             )
 
-    def tally(
+    def sums(
         self,
         counts: np.ndarray,
         threshold: np.ndarray | float | None = None,
         needs: Iterable[str] = (),
-    ) -> Tally:
+    ) -> WeightedSums:
         """Return the sums under each weighting.
 
         Args:
@@ -169,7 +170,7 @@ class Ranked:
             found["precision"] = _dots(pos, np.where(pos > 0, share, 0.0))
         if needs & {"probability", "bins"}:
             found |= self._probabilities(pos, neg, up, down, needs)
-        return Tally(**found)
+        return WeightedSums(**found)
 
     def curve(
         self, counts: np.ndarray, *, positives_only: bool = False
@@ -233,7 +234,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
+class _RowsOfLabel:
     """Hold the rows of one label, by rising score.
 
     Args:
@@ -249,14 +250,14 @@ class _Side:
     cuts: np.ndarray
 
     @classmethod
-    def of(
+    def from_arrays(
         cls,
         scores: np.ndarray,
         weights: np.ndarray | None,
         units: np.ndarray,
         rows: np.ndarray,
         inner: np.ndarray | None,
-    ) -> "_Side":
+    ) -> "_RowsOfLabel":
         at = np.flatnonzero(rows)
         at = at[np.argsort(scores[at], kind="stable")]
         sorted_scores = scores[at]
