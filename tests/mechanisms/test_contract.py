@@ -172,14 +172,14 @@ def linear_with(kind):
 
     class Broken(Linear):
         def forward(self, parents):
-            return kind(self, *self.law(self.encode(parents)))
+            return kind(self, *self.location_scale(self.encode(parents)))
 
     return Broken
 
 
 class LosingMissing(Linear):
     def forward(self, parents):
-        equation = Lost(self, *self.law(self.encode(parents)))
+        equation = Lost(self, *self.location_scale(self.encode(parents)))
         equation.unknown = parents["Age"].isnan()
         return equation
 
@@ -192,8 +192,8 @@ class BlindToMissing(Linear):
 class Remembering(Linear):
     offset = 0.0  # no buffer: it is not saved
 
-    def law(self, context):
-        mean, scale = super().law(context)
+    def location_scale(self, context):
+        mean, scale = super().location_scale(context)
         return mean + self.offset * context[:, 0], scale
 
 
