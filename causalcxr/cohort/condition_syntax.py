@@ -18,15 +18,15 @@ from typing import NoReturn
 from causalcxr.common.errors import CohortError
 
 __all__ = [
-    "All",
-    "Anyone",
+    "AllOf",
+    "AnyOf",
     "Column",
-    "Comparison",
     "Condition",
     "Literal",
     "Member",
     "Missing",
     "Not",
+    "Relation",
     "parse_condition",
     "refuse",
 ]
@@ -67,7 +67,7 @@ Operand = Column | Literal
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Relation:
     """Compare two operands."""
 
     left: Operand
@@ -98,20 +98,20 @@ class Not:
 
 
 @dataclass(frozen=True)
-class All:
+class AllOf:
     """Hold where every condition holds."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True)
-class Anyone:
+class AnyOf:
     """Hold where any condition holds."""
 
     conditions: tuple["Condition", ...]
 
 
-Condition = Column | Comparison | Member | Missing | Not | All | Anyone
+Condition = Column | Relation | Member | Missing | Not | AllOf | AnyOf
 
 
 def parse_condition(text: str) -> Condition:
@@ -122,7 +122,7 @@ def parse_condition(text: str) -> Condition:
 
     Example:
         >>> parse_condition("age > 60")
-        Comparison(left=Column(name='age'), sign='>', right=Literal(value=60))
+        Relation(left=Column(name='age'), sign='>', right=Literal(value=60))
     """
     parser = _Parser(text, _tokens(text))
     tree = parser.condition()
@@ -190,13 +190,13 @@ class _Parser:
         parts = [self.conjunction()]
         while self.accept("or", "|"):
             parts.append(self.conjunction())
-        return parts[0] if len(parts) == 1 else Anyone(tuple(parts))
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
 
     def conjunction(self) -> Condition:
         parts = [self.negation()]
         while self.accept("and", "&"):
             parts.append(self.negation())
-        return parts[0] if len(parts) == 1 else All(tuple(parts))
+        return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
     def negation(self) -> Condition:
         self.depth += 1
@@ -226,10 +226,10 @@ class _Parser:
         parts = []
         while sign := self.accept(*_COMPARISONS):
             right = self.operand()
-            parts.append(Comparison(left, sign, right))
+            parts.append(Relation(left, sign, right))
             left = right
         if parts:
-            return parts[0] if len(parts) == 1 else All(tuple(parts))
+            return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
         if isinstance(left, Literal):
             self.refuse(f"{left.value!r} is not a condition")
         return left

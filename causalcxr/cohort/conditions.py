@@ -16,16 +16,16 @@ from pandas.api import types
 
 from causalcxr.cohort.cells import present, spelled
 from causalcxr.cohort.condition_syntax import (
-    All,
-    Anyone,
+    AllOf,
+    AnyOf,
     Column,
-    Comparison,
     Condition,
     Literal,
     Member,
     Missing,
     Not,
     Operand,
+    Relation,
     parse_condition,
     refuse,
 )
@@ -124,19 +124,19 @@ class _Evaluation:
             case Not():
                 answer = self.answer(tree.condition)
                 return _Answer(~answer.true, answer.known)
-            case All():
+            case AllOf():
                 return self._joined(tree.conditions, false=True)
-            case Anyone():
+            case AnyOf():
                 return self._joined(tree.conditions, false=False)
             case Missing():
                 return _Answer(self._missing(tree.column), np.ones(self.n, dtype=bool))
             case Member():
-                found = [Comparison(tree.column, "==", each) for each in tree.literals]
+                found = [Relation(tree.column, "==", each) for each in tree.literals]
                 if found:
                     return self._joined(tuple(found), false=False)
                 nobody = np.zeros(self.n, dtype=bool)
                 return _Answer(nobody, nobody | self._values(tree.column).known)
-            case Comparison():
+            case Relation():
                 return self._compared(tree)
             case Column():
                 return self._flag(tree)
@@ -168,7 +168,7 @@ class _Evaluation:
             )
         return _Answer(np.asarray(values.values, dtype=bool), np.asarray(values.known))
 
-    def _compared(self, comparison: Comparison) -> _Answer:
+    def _compared(self, comparison: Relation) -> _Answer:
         left, right = (self._values(side) for side in (comparison.left, comparison.right))
         if not (left.name or right.name):
             refuse(self.query, f"{left.values!r} {comparison.sign} {right.values!r} has no column")

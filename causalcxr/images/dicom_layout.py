@@ -13,7 +13,7 @@ from pydicom.uid import UID, RLELossless
 from causalcxr.images.decoded import ImageError, Limits
 from causalcxr.images.png_and_jpeg import check_size, jpeg_frame
 
-__all__ = ["Layout", "check_frames", "note_shape", "read_layout"]
+__all__ = ["PixelLayout", "check_frames", "note_shape", "read_layout"]
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420")
@@ -21,7 +21,7 @@ _BEGINS = (b"\xff\xd8", b"\xff\x4f")  # of a JPEG stream, of JPEG 2000
 
 
 @dataclass(frozen=True)
-class Layout:
+class PixelLayout:
     """How pixels are stored, checked: rows, columns, samples a pixel, and bits."""
 
     rows: int
@@ -34,7 +34,7 @@ class Layout:
     photometric: str
 
 
-def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -> Layout:
+def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -> PixelLayout:
     """Return how pixels are stored, refusing contradictions before memory is asked for."""
     photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     rows, columns = (_whole(path, header, name) for name in ("Rows", "Columns"))
@@ -60,7 +60,7 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
         shown = photometric[:20] if photometric in expected else "missing or unknown"
         told = f"PhotometricInterpretation {shown} with {samples} samples a pixel"
         raise ImageError("photometric", path, f"{told}; light and dark cannot be told apart")
-    return Layout(rows, columns, samples, allocated, stored, high, bool(signed), photometric)
+    return PixelLayout(rows, columns, samples, allocated, stored, high, bool(signed), photometric)
 
 
 def _whole(
@@ -90,7 +90,7 @@ def note_shape(header: Dataset, notes: list[str]) -> None:
         notes.append("pixels are not square, and shown as they are stored")
 
 
-def check_frames(path: Path, header: Dataset, layout: Layout, encapsulated: bool) -> None:
+def check_frames(path: Path, header: Dataset, layout: PixelLayout, encapsulated: bool) -> None:
     """Refuse surplus frames, missing bytes, and streams that claim another size than the file."""
     data = header.PixelData
     if not isinstance(data, bytes):
@@ -109,7 +109,7 @@ def check_frames(path: Path, header: Dataset, layout: Layout, encapsulated: bool
         raise ImageError("frames", path, told)
 
 
-def _check_stream(path: Path, data: bytes, layout: Layout, syntax: UID) -> None:
+def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> None:
     """Read the compressed picture's own header: it, not the data set, decides the memory."""
     try:
         file = io.BytesIO(data)

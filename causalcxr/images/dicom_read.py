@@ -11,7 +11,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from causalcxr.common.errors import install
 from causalcxr.images.decoded import Decoded, ImageError, Limits
 from causalcxr.images.dicom_grey import GreyChain
-from causalcxr.images.dicom_layout import Layout, check_frames, note_shape, read_layout
+from causalcxr.images.dicom_layout import PixelLayout, check_frames, note_shape, read_layout
 from causalcxr.images.dicom_parse import is_synthetic, parsed
 from causalcxr.images.png_and_jpeg import COLOUR, luminance
 
@@ -68,7 +68,7 @@ def _decoded(path: Path, content: bytes, limits: Limits) -> Decoded:
     return Decoded(np.ascontiguousarray(pixels), layout.stored, about)
 
 
-def _plain_frame(header: Dataset, layout: Layout) -> np.ndarray:
+def _plain_frame(header: Dataset, layout: PixelLayout) -> np.ndarray:
     """Return an uncompressed grey frame with every bit that is stored, (H, W).
 
     pydicom clears the bits above BitsStored, wherever HighBit says that the values stand.
@@ -84,7 +84,7 @@ def _plain_frame(header: Dataset, layout: Layout) -> np.ndarray:
     return native.reshape(layout.rows, layout.columns)
 
 
-def _frame(path: Path, header: Dataset, layout: Layout) -> np.ndarray:
+def _frame(path: Path, header: Dataset, layout: PixelLayout) -> np.ndarray:
     """Return the only frame as it is stored, (H, W) or (H, W, 3), colours as RGB."""
     # What was derived is written back, since the decoders ask the data set.
     header.SamplesPerPixel, header.BitsStored, header.HighBit = (
@@ -116,7 +116,7 @@ def _frame(path: Path, header: Dataset, layout: Layout) -> np.ndarray:
 
 
 def _stored_values(
-    frame: np.ndarray, layout: Layout, encapsulated: bool, notes: list[str]
+    frame: np.ndarray, layout: PixelLayout, encapsulated: bool, notes: list[str]
 ) -> np.ndarray:
     """Return the values between bit 0 and HighBit, unsigned or int32, for which LUTs are meant.
 
@@ -139,7 +139,7 @@ def _stored_values(
     return values - ((values >> (layout.stored - 1)) << layout.stored)
 
 
-def _from_colour(frame: np.ndarray, header: Dataset, layout: Layout) -> np.ndarray:
+def _from_colour(frame: np.ndarray, header: Dataset, layout: PixelLayout) -> np.ndarray:
     """Return the luminance of a colour picture, uint16 over the whole range."""
     bits = layout.stored
     if layout.photometric == "PALETTE COLOR":

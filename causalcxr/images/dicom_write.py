@@ -5,7 +5,6 @@ spacing of a detector's pixels, and there was no detector. Attributes of type 2 
 dates among them, are present and empty, so that the same image is the same file on any day.
 """
 
-import io
 import json
 import re
 import uuid
@@ -18,21 +17,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom import dcmread
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write
+from causalcxr.images.dicom_modules import (
+    SOFTWARE,
+    content_of,
+    equipment_module,
+    image_module,
+    patient_module,
+    pixel_module,
+    study_module,
+)
 from causalcxr.images.images import ArrayImages, FileImages, resized
-from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dicom"]
 
-_SOFTWARE = "causalcxr"
 _BITS = 12
-_MOST = 2**_BITS - 1
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, _SOFTWARE)
+_MAX_LEVEL = 2**_BITS - 1
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, SOFTWARE)
 # The first k of n records are the k of a smaller cohort: their number makes no other image.
 _COUNT = "n"
 _VIEWS = {"AP": "AP", "PA": "PA", "LATERAL": "LL"}
@@ -93,7 +98,7 @@ class DicomAbout:
     def derivation(self) -> str:
         """How the image was made."""
         told = ", ".join(f"{name} {value}" for name, value in self._made_from().items())
-        return f"Computed by {_SOFTWARE}: {told}"
+        return f"Computed by {SOFTWARE}: {told}"
 
     @property
     def word(self) -> str:
@@ -147,9 +152,7 @@ def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
             f"record {about.record}: values from {image.min():g} to {image.max():g}; they must be "
             "finite and between 0 and 1; scale the image"
         )
-    content = io.BytesIO()
-    _dataset(image, about).save_as(content, enforce_file_format=True)
-    return content.getvalue()
+    return content_of(*_modules(image, about))
 
 
 def read_dicom(path: str | Path) -> np.ndarray:
@@ -165,7 +168,7 @@ def read_dicom(path: str | Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's remarks on damage; it is told in one line
             found = dcmread(path)
-            ours = found.Manufacturer == _SOFTWARE and found.SyntheticData == "YES"
+            ours = found.Manufacturer == SOFTWARE and found.SyntheticData == "YES"
             shape = (found.BitsAllocated, found.BitsStored, found.SamplesPerPixel)
             plain = found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
             levels = np.frombuffer(found.PixelData, dtype="<u2")
@@ -178,10 +181,12 @@ def read_dicom(path: str | Path) -> np.ndarray:
         raise CohortError(f"{path}: damaged, or no DICOM image: {told}") from None
     if not (ours and plain and shape == (16, _BITS, 1)):
         raise CohortError(
-            f"{path}: not a DICOM image that {_SOFTWARE} wrote; only its own are read here"
+            f"{path}: not a DICOM image that {SOFTWARE} wrote; only its own are read here"
         )
-    if levels.max() > _MOST:
-        raise CohortError(f"{path}: damaged: a grey level of {levels.max()}, the most is {_MOST}")
+    if levels.max() > _MAX_LEVEL:
+        raise CohortError(
+            f"{path}: damaged: a grey level of {levels.max()}, the most is {_MAX_LEVEL}"
+        )
     return levels
 
 
@@ -215,104 +220,32 @@ class DicomImages(FileImages):
 
     def _pixels(self, row: int) -> np.ndarray:
         levels = read_dicom(self._checked(row))
-        pixels = levels.astype(np.float32) / np.float32(_MOST)
+        pixels = levels.astype(np.float32) / np.float32(_MAX_LEVEL)
         return pixels if pixels.shape == self.size else resized(pixels, self.size)
 
 
-def _dataset(image: np.ndarray, about: DicomAbout) -> Dataset:
-    """Return a data set with every attribute of type 1 and 2 of its modules."""
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    modules = (_patient(about), _study(about), _equipment(about), _pixels(image), _image(about))
-    for module in modules:
-        for keyword, value in module.items():
-            setattr(made, keyword, value)
+def _modules(image: np.ndarray, about: DicomAbout) -> list[Mapping[str, Any]]:
+    """Return every attribute of type 1 and 2 of the modules of a Computed Radiography image."""
+    levels = np.rint(image * _MAX_LEVEL)
+    model = f"{SOFTWARE} {about.word.lower()}"
+    return [
+        patient_module(about.word, about.patient_id),
+        study_module(about.uid("study"), about.uid("series"), "CR"),
+        equipment_module(model, version(SOFTWARE)),
+        pixel_module(levels, _BITS),
+        image_module(
+            ComputedRadiographyImageStorage, about.uid("instance"), about.number, about.derivation
+        ),
+        {"ViewPosition": "", **({"BurnedInAnnotation": "NO"} if about.drawn else {})},
+        _variables(about),
+    ]
+
+
+def _variables(about: DicomAbout) -> dict[str, str]:
+    """Return the attributes of the variables that DICOM has a place for."""
+    attributes = {}
     for name, value in about.values.items():
         if name.lower() in _ATTRIBUTES and not pd.isna(value):
             keyword, written = _ATTRIBUTES[name.lower()]
-            setattr(made, keyword, written(value))
-    return made
-
-
-def _patient(about: DicomAbout) -> dict[str, Any]:
-    return {
-        "PatientName": f"SYNTHETIC^{about.word}",
-        "PatientID": about.patient_id,
-        "PatientBirthDate": "",
-        "PatientSex": "",
-        "PatientAge": "",
-        "PatientIdentityRemoved": "YES",
-        "DeidentificationMethod": "New identifiers; nothing of any patient's header is used",
-    }
-
-
-def _study(about: DicomAbout) -> dict[str, Any]:
-    return {
-        "StudyInstanceUID": about.uid("study"),
-        "StudyDate": "",
-        "StudyTime": "",
-        "ReferringPhysicianName": "",
-        "StudyID": "",
-        "AccessionNumber": "",
-        "StudyDescription": MARK,
-        "Modality": "CR",
-        "SeriesInstanceUID": about.uid("series"),
-        "SeriesNumber": "1",
-        "SeriesDescription": MARK,
-        "BodyPartExamined": "CHEST",
-        "ViewPosition": "",
-    }
-
-
-def _equipment(about: DicomAbout) -> dict[str, Any]:
-    purpose = Dataset()
-    purpose.CodeValue = "109100"
-    purpose.CodingSchemeDesignator = "DCM"
-    purpose.CodeMeaning = "Synthesizing Equipment"
-    software = Dataset()
-    software.PurposeOfReferenceCodeSequence = [purpose]
-    software.Manufacturer = _SOFTWARE
-    software.ManufacturerModelName = f"{_SOFTWARE} {about.word.lower()}"
-    software.SoftwareVersions = version(_SOFTWARE)
-    return {
-        "Manufacturer": _SOFTWARE,
-        "ManufacturerModelName": software.ManufacturerModelName,
-        "SoftwareVersions": software.SoftwareVersions,
-        "ConversionType": "SYN",
-        "ContributingEquipmentSequence": [software],
-    }
-
-
-def _pixels(image: np.ndarray) -> dict[str, Any]:
-    height, width = image.shape
-    return {
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "Rows": height,
-        "Columns": width,
-        "BitsAllocated": 16,
-        "BitsStored": _BITS,
-        "HighBit": _BITS - 1,
-        "PixelRepresentation": 0,
-        # The window that shows 0 black and 4095 white (PS3.3 C.11.2.1.2.1).
-        "WindowCenter": str(2 ** (_BITS - 1)),
-        "WindowWidth": str(2**_BITS),
-        "PixelData": np.rint(image * _MOST).astype("<u2").tobytes(),
-    }
-
-
-def _image(about: DicomAbout) -> dict[str, Any]:
-    return {
-        "SpecificCharacterSet": "ISO_IR 192",
-        "SOPClassUID": ComputedRadiographyImageStorage,
-        "SOPInstanceUID": about.uid("instance"),
-        "SyntheticData": "YES",
-        "ImageType": ["DERIVED", "SECONDARY"],
-        "InstanceNumber": str(about.number),
-        "PatientOrientation": "",
-        **({"BurnedInAnnotation": "NO"} if about.drawn else {}),
-        "LossyImageCompression": "00",
-        "DerivationDescription": about.derivation[:1024],
-        "ImageComments": MARK,
-    }
+            attributes[keyword] = written(value)
+    return attributes
