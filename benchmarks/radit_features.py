@@ -19,9 +19,9 @@ from benchmarks import Row, stopwatch
 from benchmarks._films import filmed
 from benchmarks._twins import GRAPH
 from causalcxr import Cohort
+from causalcxr.common.digests import file_digest
 from causalcxr.common.files import atomic_write
 from causalcxr.common.progress import progress
-from causalcxr.common.tensors import sha256
 from causalcxr.radit.features import Features, save_features
 
 __all__ = ["main"]
@@ -98,7 +98,7 @@ def main(quick: bool = False) -> list[Row]:
     save_features(_OUT, features)
     card = {
         "weights": "features-phantom.safetensors",
-        "sha256": sha256(_OUT),
+        "sha256": file_digest(_OUT),
         "parameters": sum(p.numel() for p in features.parameters()),
         "data": f"{n} enriched phantoms of 64 pixels, seed 105; {epochs} epochs",
         "command": "python -m benchmarks radit_features",

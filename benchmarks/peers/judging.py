@@ -18,8 +18,8 @@ from benchmarks.peers.editing import Edit, edits
 from benchmarks.peers.models import Model, parents_of
 from causalcxr import Cohort
 from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.common.digests import file_digest
 from causalcxr.common.files import atomic_write
-from causalcxr.common.tensors import sha256
 from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, identity_kept, kernel, l1, truth_errors
 from causalcxr.metrics.axioms import composition_errors, output_change, reversibility_errors
@@ -137,7 +137,9 @@ class Judge:
             weights: The file that it is made of.
             folder: Where answers are kept, under a hash of weights and questions.
         """
-        told = "|".join([sha256(weights), *(f"{q.name} {len(q.few)}" for q in self.questions)])
+        told = "|".join(
+            [file_digest(weights), *(f"{q.name} {len(q.few)}" for q in self.questions)]
+        )
         place = folder / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
         if not place.exists():
             found = self.ask(model())

@@ -11,9 +11,8 @@ from causalcxr.audit.classifier import Classifier
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import MISSING_WORDS
 from causalcxr.cohort.csv_table import read_cells
-from causalcxr.cohort.rows import shown
 from causalcxr.common.alignment import aligned
-from causalcxr.common.errors import ClassifierError, CohortError, nearest
+from causalcxr.common.errors import ClassifierError, CohortError, brief, nearest
 
 __all__ = ["ScoreTable"]
 
@@ -47,14 +46,14 @@ class ScoreTable(Classifier):
             if table.index.has_duplicates:
                 twice = table.index[table.index.duplicated()][0]
                 raise ClassifierError(
-                    f"{origin}: record {shown(twice)} has two scores ({world}); keep one"
+                    f"{origin}: record {brief(twice)} has two scores ({world}); keep one"
                 )
             texts = [isinstance(score, str) for score in table]
             if any(texts):
                 row = texts.index(True)
                 raise ClassifierError(
-                    f"{origin}: the score {shown(table.iloc[row])} of record "
-                    f"{shown(table.index[row])} is text ({sum(texts):,} of {len(texts):,}); give "
+                    f"{origin}: the score {brief(table.iloc[row])} of record "
+                    f"{brief(table.index[row])} is text ({sum(texts):,} of {len(texts):,}); give "
                     "numbers, such as 0.3"
                 )
         self.worlds, self.world = worlds, "factual"
@@ -121,7 +120,7 @@ def _numbers(table: pd.DataFrame, name: str, path: str | Path) -> pd.Series:
     if wrong.any():
         row = int(wrong.argmax())
         raise ClassifierError(
-            f"{path}: record {shown(table['record'].iat[row])}: {name} {shown(cells.iat[row])} is "
+            f"{path}: record {brief(table['record'].iat[row])}: {name} {brief(cells.iat[row])} is "
             f"not a number ({wrong.sum():,} rows); write it such as 0.3, with a decimal point"
         )
     is_whole = numbers.notna().all() and (numbers == np.rint(numbers)).all()

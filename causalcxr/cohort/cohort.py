@@ -11,10 +11,9 @@ from causalcxr.cohort.cohort_rows import CohortRows
 from causalcxr.cohort.columns import encode, frame, matches, no_column, replace, worded_column
 from causalcxr.cohort.ids import as_ids, check_words, missing_ids
 from causalcxr.cohort.input_table import check_table
-from causalcxr.cohort.rows import shown
 from causalcxr.cohort.splits import check_splits
 from causalcxr.common.alignment import aligned
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 from causalcxr.common.result import Shown
 from causalcxr.graph.graph import Graph
 from causalcxr.images.images import Images, as_images
@@ -434,7 +433,7 @@ class Cohort(CohortRows, Shown):
         values = as_ids(values).set_axis(self.index).rename(name)
         if (empty := missing_ids(values)).any():
             raise CohortError(
-                f"{self._place}: record {shown(self.index[empty.argmax()])} has no {name} "
+                f"{self._place}: record {brief(self.index[empty.argmax()])} has no {name} "
                 f"({empty.sum():,} records); fill it in, or leave the column out"
             )
         if name == "patient":
@@ -450,7 +449,7 @@ def _as_table(table: Any) -> pd.DataFrame:
     """
     if isinstance(table, str | Path):
         raise CohortError(
-            f"a Cohort is made of a table; to read {shown(str(table))}, write Cohort.load(path)"
+            f"a Cohort is made of a table; to read {brief(str(table))}, write Cohort.load(path)"
         )
     if not isinstance(table, pd.DataFrame | Mapping | list):
         raise CohortError(
@@ -471,7 +470,7 @@ def _record_index(index: pd.Index, place: str) -> pd.Index:
     if index.has_duplicates:
         twice = index[index.duplicated()]
         raise CohortError(
-            f"{place}: record {shown(twice[0])} occurs more than once ({len(twice):,} rows too "
+            f"{place}: record {brief(twice[0])} occurs more than once ({len(twice):,} rows too "
             "many); give every record an id of its own, or drop the duplicates"
         )
     if index.get_level_values(0).hasnans:

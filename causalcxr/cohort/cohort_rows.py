@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.conditions import answering
-from causalcxr.cohort.rows import by_id, by_mask, by_position, shown
+from causalcxr.cohort.rows import by_id, by_mask, by_position
 from causalcxr.cohort.splits import SPLITS, draw_splits
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 
 if TYPE_CHECKING:
     from causalcxr.cohort.cohort import Cohort
@@ -92,7 +92,7 @@ class CohortRows:
     def head(self, n: int = 5) -> "Cohort":
         """Return the first n records."""
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-            raise CohortError(f"head takes a number of records from 0, not {shown(n)}")
+            raise CohortError(f"head takes a number of records from 0, not {brief(n)}")
         return self._take(np.arange(min(n, len(self))))
 
     def with_images_only(self) -> "Cohort":

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cells import present, spelled, with_levels, with_numbers
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 from causalcxr.graph.graph import Graph, Variable
 from causalcxr.graph.variables import LARGEST
 from causalcxr.graph.yaml_file import flow
@@ -213,7 +212,7 @@ def _level_of(value: object, variable: Variable) -> str | None:
 def _unknown_level(
     value: object, cells: pd.Series, variable: Variable, place: str, distinct: np.ndarray
 ) -> CohortError:
-    where = f"{place}, record {shown(cells.index[0])}: {shown(value)}"
+    where = f"{place}, record {brief(cells.index[0])}: {brief(value)}"
     counted = f"({len(cells):,} record{'s' if len(cells) > 1 else ''})"
     levels = ", ".join(variable.levels)
     if spelled(value) == "-1":
@@ -287,9 +286,9 @@ def _refuse(wrong: np.ndarray, values: pd.Series, rule: str, remedy: str, place:
         return
     first, n = int(np.argmax(wrong)), int(wrong.sum())
     counted = f"({n:,} record{'s' if n > 1 else ''})"
-    value = shown(values.iloc[first])
+    value = brief(values.iloc[first])
     raise CohortError(
-        f"{place}, record {shown(values.index[first])}: {value} {rule} {counted}; {remedy}"
+        f"{place}, record {brief(values.index[first])}: {value} {rule} {counted}; {remedy}"
     )
 
 

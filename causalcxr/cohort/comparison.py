@@ -9,8 +9,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from causalcxr.cohort.cells import present
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.result import Shown
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Comparison(Shown):
             if (positions < 0).any():
                 absent = labels[positions < 0]
                 raise CohortError(
-                    f"record {shown(absent[0])} of the twin is not in the factual cohort "
+                    f"record {brief(absent[0])} of the twin is not in the factual cohort "
                     f"({len(absent):,} records); compare a cohort with its own twin"
                 )
             factual = factual._take(positions, counterfactual.index)

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.columns import MISSING_WORDS
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CausalCXRError, CohortError
+from causalcxr.common.errors import CausalCXRError, CohortError, brief
 
 __all__ = ["as_ids", "check_kinds", "check_words", "missing_ids", "patient_numbers"]
 
@@ -83,7 +82,7 @@ def check_kinds(ids: pd.Series, place: str) -> None:
         return
     kinds = {type(each).__name__: each for each in reversed(list(ids))}
     if set(kinds) - {"str"}:
-        examples = " and ".join(f"{shown(kinds[kind])} ({kind})" for kind in sorted(kinds))
+        examples = " and ".join(f"{brief(kinds[kind])} ({kind})" for kind in sorted(kinds))
         raise CohortError(
             f"{place}: {ids.name} ids such as {examples} do not come back from a file as they "
             "are; make them all texts or all whole numbers before saving"

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 
 __all__ = ["check_table"]
 
@@ -45,14 +44,14 @@ path 'patients.csv'; write Cohort.load('patients.csv')
 
 def _kind(records: object) -> str:
     if isinstance(records, str | Path):
-        return f"the path {shown(str(records))}"
+        return f"the path {brief(str(records))}"
     return "None" if records is None else f"a {type(records).__name__}"
 
 
 def _remedy(records: object) -> str:
     """Return what makes a Cohort of what is given."""
     if isinstance(records, str | Path):
-        return f"Cohort.load({shown(str(records))})"
+        return f"Cohort.load({brief(str(records))})"
     if isinstance(records, pd.Series):
         return "Cohort(series.to_frame())"
     if hasattr(records, "to_pandas"):

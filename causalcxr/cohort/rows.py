@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 
-__all__ = ["by_id", "by_mask", "by_position", "shown"]
+__all__ = ["by_id", "by_mask", "by_position"]
 
 
 def by_mask(mask: Any, index: pd.Index) -> np.ndarray:
@@ -70,7 +70,7 @@ def by_position(rows: Any, n: int) -> np.ndarray:
             if _is_truth(each):
                 raise CohortError("at takes positions, not a mask; use select(mask)")
             if not isinstance(each, int | np.integer):
-                raise CohortError(f"at takes positions, not {shown(each)}; use loc for record ids")
+                raise CohortError(f"at takes positions, not {brief(each)}; use loc for record ids")
     places = cells.astype(np.int64)
     if (outside := (places < -n) | (places >= n)).any():
         raise CohortError(f"no row at position {places[outside][0]}; the cohort has {n}")
@@ -107,24 +107,11 @@ def by_id(ids: Any, index: pd.Index) -> np.ndarray:
         index = index.get_level_values(0)
     if asked.nlevels > index.nlevels:
         what = "ids, or (record, draw)" if draws else "ids; the cohort has no draws"
-        raise CohortError(f"loc takes record {what}, not {shown(asked[0])}")
+        raise CohortError(f"loc takes record {what}, not {brief(asked[0])}")
     places, absent = index.get_indexer_non_unique(asked)
     if len(absent):
         raise CohortError(_absent(asked[absent], index))
     return places.astype(np.int64)
-
-
-def shown(value: object) -> str:
-    """Return an id or a value for a message: short, on one line, without numpy's names.
-
-    Example:
-        >>> shown(np.int64(7)), shown("x" * 99)[-5:]
-        ('7', "x...'")
-    """
-    if isinstance(value, tuple):  # a record and its draw
-        value = tuple(each.item() if isinstance(each, np.generic) else each for each in value)
-    text = repr(value.item() if isinstance(value, np.generic) else value)
-    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
 def _true(cells: np.ndarray) -> np.ndarray:
@@ -132,7 +119,7 @@ def _true(cells: np.ndarray) -> np.ndarray:
     empty = pd.isna(cells)
     if other := [each for each in cells[~empty] if not _is_truth(each)]:
         raise CohortError(
-            f"select takes a mask or a query, not {shown(other[0])}; use at([...]) for "
+            f"select takes a mask or a query, not {brief(other[0])}; use at([...]) for "
             "positions, loc[[...]] for record ids"
         )
     return np.where(empty, False, cells).astype(bool)
@@ -146,14 +133,14 @@ def _aligned(true: np.ndarray, mine: pd.Index, index: pd.Index) -> np.ndarray:
     if mine.has_duplicates:
         twice = mine[mine.duplicated()]
         raise CohortError(
-            f"the mask has record {shown(twice[0])} more than once ({len(twice):,} too many); "
+            f"the mask has record {brief(twice[0])} more than once ({len(twice):,} too many); "
             "keep one value for each"
         )
     foreign = mine.nlevels > target.nlevels or ~mine.isin(target)
     if np.any(foreign):
         absent = mine if foreign is True else mine[foreign]
         raise CohortError(
-            f"the mask has record {shown(absent[0])}, which is not in the cohort ({len(absent):,} "
+            f"the mask has record {brief(absent[0])}, which is not in the cohort ({len(absent):,} "
             "such records); use the cohort's index, or mask.to_numpy() if the order is the same"
         )
     places = mine.get_indexer(target)
@@ -173,8 +160,8 @@ def _absent(ids: pd.Index, index: pd.Index) -> str:
     alike = [each for each in records if str(each) == str(first)]
     hint = nearest(str(first), map(str, records))
     if alike:
-        hint = f"; did you mean {shown(alike[0])} ({type(alike[0]).__name__})?"
-    return f"no record {shown(first)} ({len(ids)} not found){hint}"
+        hint = f"; did you mean {brief(alike[0])} ({type(alike[0]).__name__})?"
+    return f"no record {brief(first)} ({len(ids)} not found){hint}"
 
 
 def _is_list(values: Any) -> bool:

@@ -1,6 +1,5 @@
 """Reading a cohort from the folder that `Cohort.save` wrote."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from causalcxr.cohort.csv_table import missing_words, read_cells
 from causalcxr.cohort.provenance import recorded
 from causalcxr.cohort.saved import _KIND, SCHEMA
 from causalcxr.cohort.saved_images import open_images
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.result_digests import Digests, manifest_of
 from causalcxr.images.images import FileImages
@@ -56,7 +56,7 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
 def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
     file = path / "cohort.csv"
     cells = read_cells(file, exact=True) if manifest["records"] else None
-    if _digest(file) != manifest["table_sha256"]:
+    if file_digest(file) != manifest["table_sha256"]:
         raise CohortError(
             f"{file}: changed since it was saved; load the .csv itself to use it as it is"
         )
@@ -113,7 +113,3 @@ def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
     if kind in ("number", "text"):
         values[values == ""] = np.nan
     return pd.Series(values).infer_objects() if kind == "text" else pd.Series(values.astype(dtype))
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

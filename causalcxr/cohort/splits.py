@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.ids import patient_numbers
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.random_numbers import Draws, record_keys
 
 __all__ = ["SPLITS", "check_splits", "draw_splits"]
@@ -61,7 +60,7 @@ def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
     if wrong.any():
         first = int(wrong.argmax())
         raise CohortError(
-            f"{place}: record {shown(splits.index[first])}: {shown(splits.iloc[first])} is not "
+            f"{place}: record {brief(splits.index[first])}: {brief(splits.iloc[first])} is not "
             f"a split ({wrong.sum():,} records); allowed: {', '.join(SPLITS)}"
         )
     pairs = pd.DataFrame({"patient": patients.to_numpy(), "split": splits.to_numpy()})
@@ -71,6 +70,6 @@ def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
         patient = pairs["patient"][twice].iloc[0]
         both = " and ".join(pairs["split"][pairs["patient"] == patient])
         raise CohortError(
-            f"{place}: patient {shown(patient)} is in two splits, {both} "
+            f"{place}: patient {brief(patient)} is in two splits, {both} "
             f"({pairs['patient'][twice].nunique():,} patients); use assign_splits()"
         )

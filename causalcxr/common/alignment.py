@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from causalcxr.common.errors import CausalCXRError, brief
@@ -51,19 +50,19 @@ def aligned(
     if own.has_duplicates:
         twice = own[own.duplicated()]
         raise error(
-            f"{what}: record {_shown(twice[0])} has more than one value ({len(twice):,} too "
+            f"{what}: record {brief(twice[0])} has more than one value ({len(twice):,} too "
             "many); keep one"
         )
     places = own.get_indexer(ids)
     if (absent := places < 0).any():
         raise error(
-            f"{what}: no value for record {_shown(ids[absent.argmax()])} ({absent.sum():,} of "
+            f"{what}: no value for record {brief(ids[absent.argmax()])} ({absent.sum():,} of "
             f"{len(ids):,} records); index it by record, or give .to_numpy() for values in the "
             "order of the records"
         )
     if not more and (foreign := ~own.isin(ids)).any():
         raise error(
-            f"{what}: record {_shown(own[foreign.argmax()])} is none of the {len(index):,} "
+            f"{what}: record {brief(own[foreign.argmax()])} is none of the {len(index):,} "
             f"records ({foreign.sum():,} such values); select those of the records, as in "
             "values.loc[cohort.index]"
         )
@@ -130,7 +129,3 @@ def _ordered(column: Any, index: pd.Index, name: str) -> Any:
     if isinstance(column, Mapping):
         return {key: _ordered(each, index, f"{name} {key!r}") for key, each in column.items()}
     return column
-
-
-def _shown(label: object) -> str:
-    return brief(label.item() if isinstance(label, np.generic) else label)

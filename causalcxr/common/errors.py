@@ -80,9 +80,23 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def brief(value: Any, length: int = 60) -> str:
-    """Show a value on one line, however long it is."""
-    text = repr(value)
+    """Return a value on one line, cut to a length, without the names of numpy's types.
+
+    Example:
+        >>> import numpy as np
+        >>> brief(np.int64(7)), brief((np.str_("a"), 0)), brief("x" * 99)[-5:]
+        ('7', "('a', 0)", "x...'")
+    """
+    if type(value) is tuple:  # such as a record and its draw
+        value = tuple(map(_without_numpy, value))
+    text = repr(_without_numpy(value))
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
+
+
+def _without_numpy(value: Any) -> Any:
+    """Return a numpy scalar as Python's own, but for dates, whose item may be nanoseconds."""
+    is_scalar = type(value).__module__ == "numpy" and hasattr(value, "dtype") and not value.ndim
+    return value.item() if is_scalar and value.dtype.kind not in "mM" else value
 
 
 def nearest_to(word: Any, choices: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CausalCXRError, CohortError
 
 __all__ = [
@@ -13,7 +14,6 @@ __all__ = [
     "SUMS",
     "Digests",
     "content_identity",
-    "file_digest",
     "listed_files",
     "manifest_of",
     "read_json",
@@ -104,12 +104,6 @@ def manifest_of(folder: Path, kind: str | None = None) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or (kind is not None and manifest.get("kind") != kind):
         return None
     return manifest
-
-
-def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file, read piece by piece."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def content_identity(content: Sequence[str]) -> dict[str, Any]:

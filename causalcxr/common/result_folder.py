@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CausalCXRError, CohortError
 from causalcxr.common.files import atomic_write, remove_litter, sync_all, sync_one
 from causalcxr.common.locks import exclusive
@@ -31,7 +32,6 @@ from causalcxr.common.result_digests import (
     MANIFEST,
     SUMS,
     Digests,
-    file_digest,
     listed_files,
     manifest_of,
     read_json,

@@ -3,7 +3,6 @@
 No pickle is ever written or read: opening one runs whatever code it holds.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from causalcxr.common.errors import ModelError
 from causalcxr.common.files import atomic_write
 
-__all__ = ["device_of", "load_tensors", "pack_tensors", "save_tensors", "sha256"]
+__all__ = ["device_of", "load_tensors", "pack_tensors", "save_tensors"]
 
 
 def device_of(name: str) -> str:
@@ -35,11 +34,6 @@ def device_of(name: str) -> str:
     if name.partition(":")[0] not in ("cpu", best):
         raise ModelError(f"device {name!r} is not to be had here; use auto or {best}")
     return name
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:

@@ -1,8 +1,6 @@
 """The causal graph: variables, parents, order, edits, differences, hash."""
 
-import hashlib
 import heapq
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from causalcxr.common.digests import json_digest
 from causalcxr.common.errors import GraphError, brief, nearest_to
 from causalcxr.common.files import atomic_write, read_text
 from causalcxr.common.frozen_dict import FrozenDict
@@ -295,7 +294,7 @@ class Graph:
     @cached_property
     def hash(self) -> str:
         """The SHA-256 of the content, in hexadecimal."""
-        return _digest([self.variables[name].content for name in sorted(self.variables)])
+        return json_digest([self.variables[name].content for name in sorted(self.variables)])
 
     def equation_hash(self, name: str) -> str:
         """Return the SHA-256 of all that the learned equation of a variable depends on.
@@ -307,7 +306,7 @@ class Graph:
         content.pop("codes", None)  # how a table is read, not what is learned
         for option in not_learned(content["mechanism"]["kind"]):
             content["mechanism"].pop(option, None)
-        return _digest([content, *(self[parent].domain for parent in self[name].parents)])
+        return json_digest([content, *(self[parent].domain for parent in self[name].parents)])
 
     def diff(self, other: "Graph") -> GraphDiff:
         """Return what changes from this graph to another, and which equations become stale."""
@@ -362,8 +361,3 @@ class Graph:
 
     def __deepcopy__(self, memo: dict) -> "Graph":
         return self
-
-
-def _digest(content: list) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()

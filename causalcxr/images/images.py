@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import progress
-from causalcxr.common.result_digests import file_digest
 
 __all__ = ["ArrayImages", "FileImages", "Images", "as_images", "resized"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
-from causalcxr.common.tensors import sha256
 from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, History, Mechanism
 from causalcxr.mechanisms.image_equation import COUPLINGS, Chunk, ImageEquation, Solving
@@ -132,7 +132,7 @@ class ImageMechanism(Mechanism):
     def provenance(self) -> str:
         """Return the hashes of weights and codec: they are part of what is learned."""
         files = [self.weights, Path(self.options["codec"]) if self.options["codec"] else None]
-        return "+".join(sha256(file) for file in files if file)
+        return "+".join(file_digest(file) for file in files if file)
 
     def fit(
         self,

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.common.files import atomic_write, read_text, remove_litter
 from causalcxr.common.locks import exclusive
 from causalcxr.common.progress import progress
-from causalcxr.common.tensors import sha256
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.weights import content_hash
 
@@ -92,7 +92,7 @@ class Latents:
     def check(self) -> list[str]:
         """Read every byte, and return the files that are not as they were written."""
         shards = self.about["shards"]
-        return [s["file"] for s in shards if sha256(self.folder / s["file"]) != s["sha256"]]
+        return [s["file"] for s in shards if file_digest(self.folder / s["file"]) != s["sha256"]]
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))

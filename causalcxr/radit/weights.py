@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
-from causalcxr.common.tensors import load_tensors, save_tensors, sha256
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.graph.variables import Variable
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
@@ -75,7 +76,7 @@ def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> 
     for k, part in enumerate(others, 2):
         file = path.with_suffix(f".part{k}.safetensors")
         save_tensors(file, part, {"part_of": path.name})
-        parts[file.name] = sha256(file)
+        parts[file.name] = file_digest(file)
     metadata = {
         "kind": "radit",
         "version": VERSION,
@@ -147,7 +148,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         )
     for name, digest in json.loads(about.get("parts", "{}")).items():
         part = path.with_name(Path(name).name)
-        if not part.is_file() or sha256(part) != digest:
+        if not part.is_file() or file_digest(part) != digest:
             raise ModelError(f"{part}: missing, or not the part that {path.name} tells of")
         tensors |= load_tensors(part)[0]
     if content_hash(tensors) != about.get("content"):

@@ -24,8 +24,7 @@ from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import ModelError
+from causalcxr.common.errors import ModelError, brief
 from causalcxr.common.progress import progress
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.common.threads import one_thread
@@ -307,7 +306,7 @@ def _notes(report: pd.DataFrame) -> list[str]:
         worst = report["ess"].idxmin()
         notes.append(
             f"warning: the effective sample size is below {_FEW:g} in {report['low'].sum():,} of "
-            f"{len(report):,} records, {report['ess'].min():.1f} in record {shown(worst)}; "
+            f"{len(report):,} records, {report['ess'].min():.1f} in record {brief(worst)}; "
             "give more particles"
         )
     return notes

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CausalCXRError, ModelError
 from causalcxr.common.files import atomic_write, remove_litter
 from causalcxr.common.locks import exclusive
 from causalcxr.common.result_folder import cannot_write
-from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+from causalcxr.common.tensors import load_tensors, pack_tensors
 from causalcxr.graph.graph import Graph
 from causalcxr.mechanisms import build
 from causalcxr.scm.fitting import REVISION, Fitted
@@ -213,7 +214,7 @@ def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
 def _entry(fitted: Fitted, path: Path) -> dict[str, Any]:
     """Return what the manifest says of an equation."""
     about = {key: getattr(fitted, key) for key in (*_RECORDED, *_LATER)}
-    return {"file": path.name, "sha256": sha256(path), **about}
+    return {"file": path.name, "sha256": file_digest(path), **about}
 
 
 def _log(model: "SCM") -> str:
@@ -246,7 +247,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any]) -> Fitted:
     """Read one equation, and refuse it if a single bit is not as it was saved."""
     path = folder / Path(entry["file"]).name
-    if not path.is_file() or sha256(path) != entry["sha256"]:
+    if not path.is_file() or file_digest(path) != entry["sha256"]:
         state = "has been changed since it was saved" if path.is_file() else "is absent"
         raise ModelError(f"{path}: {state}; restore it or fit again")
     variable = graph[name]

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.rows import shown
 from causalcxr.cohort.splits import check_splits, draw_splits
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.listing import leads_out, names_within
 from causalcxr.images.images import FileImages
 from causalcxr.sources.csv_reader import read_columns
@@ -214,7 +213,7 @@ def _patients_tested(
         return ~train
     if train is not None and (both := train & test).any():
         raise CohortError(
-            f"patient {shown(patients[both][0])} is in train_val_list.txt and in test_list.txt "
+            f"patient {brief(patients[both][0])} is in train_val_list.txt and in test_list.txt "
             f"({len(set(patients[both])):,} patients); a patient has one split"
         )
     return test

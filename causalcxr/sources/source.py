@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 from causalcxr.sources.csv_reader import header_of, read_columns
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles
@@ -336,7 +335,7 @@ def _one_split(
         one = int(np.flatnonzero(both & kept)[0])
         told = " and ".join(sorted(set(splits[codes == codes[one]])))
         raise CohortError(
-            f"{name}: patient {shown(patients[one])} is in two splits, {told} "
+            f"{name}: patient {brief(patients[one])} is in two splits, {told} "
             f"({len(set(codes[both])):,} patients); decide split_conflict: strictest or drop"
         )
     if policy.split_conflict == "drop":

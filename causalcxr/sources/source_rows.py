@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError, nearest
+from causalcxr.common.errors import CohortError, brief, nearest
 from causalcxr.sources.csv_reader import line_of
 
 __all__ = ["EMPTY", "Rows"]
@@ -164,7 +163,7 @@ class Rows:
             return
         row, n = int(np.argmax(wrong)), int(wrong.sum())
         counted = f"({n:,} record{'s' if n > 1 else ''})"
-        value = shown(self.texts(column)[row])
+        value = brief(self.texts(column)[row])
         raise CohortError(
             f"{self._place(column, row)}: column {column!r}: {value} {rule} {counted}"
         )

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.progress import progress
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
@@ -72,7 +71,7 @@ def _check_votes(seen: Any, label: str) -> None:
     """Refuse a cell that is neither 0 nor 1: a blank is no vote against."""
     for code in np.unique(seen.codes[seen.codes >= 0]):
         if seen.categories[code].strip() not in (*_YES, "0", "0.0"):
-            text = shown(seen.categories[code])
+            text = brief(seen.categories[code])
             raise CohortError(f"vindr: column {label!r}: {text} is no label; allowed: 0, 1")
 
 

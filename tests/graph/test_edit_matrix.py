@@ -9,8 +9,9 @@ import pytest
 from causalcxr import SCM, Cohort, Graph, Variable
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.graph_commands import app
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
-from causalcxr.common.tensors import load_tensors, pack_tensors, sha256
+from causalcxr.common.tensors import load_tensors, pack_tensors
 from causalcxr.scm import fitting
 from causalcxr.scm.fitting import learned_again, stale_reason
 
@@ -290,7 +291,7 @@ def test_given_equations_of_an_older_revision_then_reading_them_says_so(model, t
     tensors, _ = load_tensors(path)
     tensors.pop("conditioner.deeper.weight")
     path.write_bytes(pack_tensors(tensors, {}))
-    entry["sha256"] = sha256(path)
+    entry["sha256"] = file_digest(path)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     told = f"'View' .learned by revision 1 of the equations, this version has {fitting.REVISION}"
     with pytest.raises(ModelError, match=told):

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import causalcxr as cx
 from causalcxr import SCM, Cohort, Graph, Variable, do
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
-from causalcxr.common.tensors import sha256
 from causalcxr.scm import saved_model as model_folder
 
 GRAPH = Graph(
@@ -209,7 +209,7 @@ def other_shape(folder: Path) -> None:
 def registered(folder: Path, path: Path) -> None:
     """Write the new hash into the manifest: the file itself must give it away."""
     entries = json.loads((folder / "manifest.json").read_text())["mechanisms"]
-    entries["Edema"]["sha256"] = sha256(path)
+    entries["Edema"]["sha256"] = file_digest(path)
     edit(folder, mechanisms=entries)
 
 

@@ -16,10 +16,11 @@ from causalcxr.apps.export.provenance import Provenance
 from causalcxr.cohort import saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.csv_table import read_cells
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.files import read_text
 from causalcxr.common.progress import progress
-from causalcxr.common.result_digests import Digests, file_digest
+from causalcxr.common.result_digests import Digests
 from causalcxr.graph.graph import Graph
 from causalcxr.images.decoding import Limits, decode
 from causalcxr.images.synthetic_mark import hardly_differs

@@ -1,12 +1,12 @@
 """The plan of a reader study: which trial each reader sees when, and what is true of it."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from causalcxr.common.digests import json_digest
 from causalcxr.common.errors import StudyError
 from causalcxr.common.files import read_text
 
@@ -140,12 +140,19 @@ class Plan:
     @property
     def digest(self) -> str:
         """The SHA-256 of everything in the plan; answers carry it."""
-        return _digest(self._plain())
+        return json_digest(self._plain(), ascii_only=False)
 
     def to_json(self) -> str:
         """Return the plan as `load` reads it, with its digest."""
         plain = self._plain()
-        return json.dumps(plain | {"sha256": _digest(plain)}, indent=1, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                plain | {"sha256": json_digest(plain, ascii_only=False)},
+                indent=1,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> "Plan":
@@ -167,7 +174,7 @@ class Plan:
             raise StudyError(f"{file}: is no plan of a study; make the study anew") from None
         if found != (_ABOUT, SCHEMA):
             raise StudyError(f"{file}: schema {found[1]!r}; this version reads {SCHEMA}")
-        if _digest(plain) != digest:
+        if json_digest(plain, ascii_only=False) != digest:
             raise StudyError(
                 f"{file}: was changed after it was drawn, and the answers would not belong to it; "
                 "bring the original back"
@@ -177,11 +184,6 @@ class Plan:
     def _plain(self) -> dict[str, Any]:
         about = {"study": _ABOUT, "schema": SCHEMA}
         return json.loads(json.dumps(asdict(self) | {"about": about | dict(self.about)}))
-
-
-def _digest(plain: Mapping[str, Any]) -> str:
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(plain: dict[str, Any]) -> Plan:

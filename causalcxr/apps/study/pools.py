@@ -11,8 +11,7 @@ import pandas as pd
 
 from causalcxr.cohort.cells import spelled
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import StudyError, nearest
+from causalcxr.common.errors import StudyError, brief, nearest
 from causalcxr.images.images import resized
 
 __all__ = ["Drawn", "draw_pairs", "film_size"]
@@ -207,7 +206,7 @@ def _films(cohort: Cohort, rows: np.ndarray, shape: tuple[int, int], name: str) 
     flat = films.reshape(len(films), -1)
     constant = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
     if len(constant):
-        record = shown(cohort.records[rows[constant[0]]])
+        record = brief(cohort.records[rows[constant[0]]])
         raise StudyError(f"{name} pool: the image of record {record} is constant; leave it out")
     return films
 
@@ -232,8 +231,8 @@ def _distinct(films: np.ndarray, cohort: Cohort, rows: np.ndarray, name: str) ->
     hashes = _hashes(films)
     twice = np.flatnonzero(pd.Series(hashes).duplicated())
     if len(twice):
-        first = shown(cohort.records[rows[hashes.index(hashes[twice[0]])]])
-        second = shown(cohort.records[rows[twice[0]]])
+        first = brief(cohort.records[rows[hashes.index(hashes[twice[0]])]])
+        second = brief(cohort.records[rows[twice[0]]])
         raise StudyError(
             f"{name} pool: records {first} and {second} have the same pixels; drop one of them"
         )
@@ -262,8 +261,8 @@ def _apart(
             if each in known:
                 mine, twin = cohorts[here].records[row], cohorts[other].records[known[each]]
                 raise StudyError(
-                    f"the pools overlap: record {shown(mine)} of the {_NAMES[here]} and record "
-                    f"{shown(twin)} of the {_NAMES[other]} pool have the same pixels; keep the "
+                    f"the pools overlap: record {brief(mine)} of the {_NAMES[here]} and record "
+                    f"{brief(twin)} of the {_NAMES[other]} pool have the same pixels; keep the "
                     "pools apart"
                 )
         compared.append(len(rows[here]) + len(more))

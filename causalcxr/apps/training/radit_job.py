@@ -23,9 +23,10 @@ from causalcxr.apps.training.radit_data import RunData, load_data, network_of, r
 from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_loss, samples
 from causalcxr.apps.training.training_place import training_place
 from causalcxr.cohort.selection import parse_spec
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.files import atomic_write
-from causalcxr.common.tensors import device_of, load_tensors, sha256
+from causalcxr.common.tensors import device_of, load_tensors
 from causalcxr.graph.graph import Graph
 from causalcxr.radit.codec import Codec
 from causalcxr.radit.parallel import Processes, joined
@@ -173,14 +174,14 @@ def _card(run: _Run) -> dict[str, Any]:
     _, options = parse_spec(config.cohort)
     return {
         "weights": run.out.name,
-        "sha256": sha256(run.out),
+        "sha256": file_digest(run.out),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "data": {"source": cohort.source, "records": len(cohort), **options},
         "graph": run.graph.name,
         "graph_hash": run.graph.hash,
         "started_from": Path(config.weights).name or None,
-        "codec": sha256(Path(config.codec)) if config.codec else None,
+        "codec": file_digest(Path(config.codec)) if config.codec else None,
         "network": asdict(run.net.config),
         "parameters": sum(p.numel() for p in run.net.parameters()),
         "training": asdict(config.training),

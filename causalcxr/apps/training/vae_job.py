@@ -22,9 +22,10 @@ from causalcxr.apps.training.training_place import training_place
 from causalcxr.apps.training.vae_config import FluxSpec, PerceptualSpec, VAEConfig
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.selection import load_cohort
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.files import atomic_write
-from causalcxr.common.tensors import device_of, load_tensors, sha256
+from causalcxr.common.tensors import device_of, load_tensors
 from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.images.images import Images
 from causalcxr.radit.autoencoder import Autoencoder
@@ -197,7 +198,7 @@ def _card(config: VAEConfig, codec: Autoencoder) -> dict[str, Any]:
     """Return what to know of weights that were just written."""
     return {
         "weights": Path(config.out).name,
-        "sha256": sha256(Path(config.out)),
+        "sha256": file_digest(Path(config.out)),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "kind": config.model.kind,
         "started_from": config.model.folder if isinstance(codec, FluxCodec) else None,

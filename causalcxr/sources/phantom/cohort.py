@@ -12,8 +12,7 @@ import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError
+from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention
@@ -241,7 +240,7 @@ def _complete(cohort: Cohort, graph: Graph) -> dict[str, np.ndarray]:
     for name, column in columns.items():
         if (absent := np.isnan(column)).any():
             raise CohortError(
-                f"truth: record {shown(cohort.index[absent.argmax()])} has no {name} "
+                f"truth: record {brief(cohort.index[absent.argmax()])} has no {name} "
                 f"({absent.sum():,} records); draws need every value, use missing=0 or leave "
                 "such records out"
             )
@@ -253,8 +252,8 @@ def _check_possible(cohort: Cohort, noise: dict[str, np.ndarray]) -> None:
     for name, u in noise.items():
         if (impossible := np.isnan(u)).any():
             row = int(impossible.argmax())
-            value = shown(cohort.table[name].iloc[row])
+            value = brief(cohort.table[name].iloc[row])
             raise CohortError(
-                f"truth: record {shown(cohort.records[row])}: {name} {value} has no chance given "
+                f"truth: record {brief(cohort.records[row])}: {name} {value} has no chance given "
                 "its parents in this world; correct it, or leave the record out"
             )

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.common.digests import file_digest
 from causalcxr.common.files import atomic_write
 from causalcxr.common.result_folder import Draft
 from causalcxr.common.spreadsheet import csv_text
 from causalcxr.sources.store.index import SHARD, SLOT, SYNTHETIC, write_index
-from causalcxr.sources.store.layout import INDEX, QUARANTINE, SCHEMA, digest_of
+from causalcxr.sources.store.layout import INDEX, QUARANTINE, SCHEMA
 from causalcxr.sources.store.plan import Plan
 
 __all__ = ["finish"]
@@ -80,7 +81,7 @@ def _about(
             "reasons": reasons,
             "first": listed[:_LISTED],
         },
-        "index": {"file": INDEX, "sha256": digest_of(place / INDEX)},
+        "index": {"file": INDEX, "sha256": file_digest(place / INDEX)},
         "shards": shards,
         "versions": {name: version(name) for name in ("causalcxr", "numpy", "pandas", "pyarrow")},
     }

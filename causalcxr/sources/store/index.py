@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.rows import shown
-from causalcxr.common.errors import CohortError, install
+from causalcxr.common.errors import CohortError, brief, install
 from causalcxr.common.files import atomic_file
 
 __all__ = ["SHARD", "SLOT", "SYNTHETIC", "parquet", "read_index", "table_of", "write_index"]
@@ -106,6 +105,6 @@ def _of_one_kind(name: str, values: np.ndarray) -> pd.Series:
     except (TypeError, ValueError):
         odd = next(value for value in column[~empty] if not isinstance(value, str))
         raise CohortError(
-            f"column {name!r} holds texts and also {shown(odd)}; make them all texts or all "
+            f"column {name!r} holds texts and also {brief(odd)}; make them all texts or all "
             "numbers before storing it"
         ) from None

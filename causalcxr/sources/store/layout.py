@@ -6,7 +6,6 @@ quarantine.csv      the images that could not be read, with the reason
 images/00000.npy    arrays (k, H, W) of little-endian uint16 after a header of 128 bytes
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ __all__ = [
     "MANIFEST",
     "QUARANTINE",
     "SCHEMA",
-    "digest_of",
     "opened",
     "parsed",
     "shard_name",
@@ -73,9 +71,3 @@ def parsed(content: bytes, folder: str) -> dict[str, Any]:
     if absent := [name for name in _NEEDED if name not in manifest]:
         raise CohortError(f"{place}: damaged, it has no {absent[0]!r}; build the store again")
     return manifest
-
-
-def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a file, read piece by piece."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

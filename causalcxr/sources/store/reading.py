@@ -10,12 +10,13 @@ import pandas as pd
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.provenance import recorded
+from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import progress
 from causalcxr.common.result_digests import Digests
 from causalcxr.images.images import Images, Rows, resized
 from causalcxr.sources.store.index import SHARD, SLOT, SYNTHETIC, read_index
-from causalcxr.sources.store.layout import INDEX, MANIFEST, digest_of, opened, parsed, shard_name
+from causalcxr.sources.store.layout import INDEX, MANIFEST, opened, parsed, shard_name
 from causalcxr.sources.store.shards import RemoteShards, Shards, shards_at
 
 __all__ = ["Store", "check", "load", "recognises"]
@@ -161,7 +162,7 @@ def check(folder: str | Path) -> Iterable[str]:
     wanted |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
     for name in progress(sorted(wanted), "Checking", "files"):
         try:
-            if digest_of(folder / name) != wanted[name]:
+            if file_digest(folder / name) != wanted[name]:
                 yield f"{folder / name}: changed since it was written"
         except OSError as error:
             yield f"{folder / name}: cannot be read ({error.strerror or error})"
