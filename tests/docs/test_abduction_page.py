@@ -27,7 +27,7 @@ def traps():
     return module
 
 
-def test_given_the_pages_when_their_code_runs_then_it_gives_what_is_printed():
+def test_code_of_the_pages_gives_the_printed_output():
     blocks = re.findall(r"```python\n(>>>.*?)```", "".join(PAGES.values()), re.DOTALL)
     assert len(blocks) > 8
     case = doctest.DocTestParser().get_doctest("".join(blocks), {}, "abduction.md", None, 0)
@@ -37,7 +37,7 @@ def test_given_the_pages_when_their_code_runs_then_it_gives_what_is_printed():
     assert not found.failed, "".join(told)
 
 
-def test_given_the_questions_in_short_when_asked_then_each_has_an_answer(expert, phantoms):
+def test_every_short_question_has_a_result(expert, phantoms):
     code = re.search(r"```python\n(.*?)```", PAGES["questions.md"], re.DOTALL)[1]
     few = phantoms.select("Sex == 'F'").head(40)
     names = {"model": expert, "patients": phantoms, "women": few, "do": do}
@@ -49,7 +49,7 @@ def test_given_the_questions_in_short_when_asked_then_each_has_an_answer(expert,
     assert not names["filled"].table.isna().any().any()
 
 
-def test_given_the_pages_then_pictures_and_neighbours_exist():
+def test_linked_pictures_and_pages_exist():
     links = [
         (DOCS / name).parent / link.partition("#")[0]
         for name, page in PAGES.items()
@@ -61,7 +61,7 @@ def test_given_the_pages_then_pictures_and_neighbours_exist():
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.5), (0.6, 0.3)])
-def test_given_five_ways_to_abduct_then_each_is_as_wrong_as_its_closed_form(traps, p, q):
+def test_each_way_to_abduct_has_the_error_of_its_closed_form(traps, p, q):
     found = traps.measured(p, q, n=100_000)
     near = {"abs": 0.008}
     up = max(0, q - p) / (1 - p)
@@ -82,7 +82,7 @@ def test_given_five_ways_to_abduct_then_each_is_as_wrong_as_its_closed_form(trap
 
 
 @pytest.mark.slow
-def test_given_the_script_when_a_picture_is_drawn_twice_then_it_is_the_same(monkeypatch):
+def test_pictures_are_deterministic(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
     spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
     figures = importlib.util.module_from_spec(spec)

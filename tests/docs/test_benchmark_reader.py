@@ -24,7 +24,7 @@ def reader():
     return train_reader(*squares(512, seed=0), epochs=4)
 
 
-def test_given_films_of_the_same_kind_then_all_three_sorts_of_answers_are_read(reader):
+def test_reader_reads_all_three_kinds_of_answers(reader):
     films, true = squares(200, seed=1)
     read = reader.read(films)
     assert ((read["bright"] > 0) == true["bright"]).mean() > 0.95
@@ -32,7 +32,7 @@ def test_given_films_of_the_same_kind_then_all_three_sorts_of_answers_are_read(r
     assert np.abs(read["row"] - true["row"]).mean() < 3
 
 
-def test_given_another_exposure_then_the_reading_is_the_same(reader):
+def test_exposure_does_not_change_the_reading(reader):
     films, _ = squares(50, seed=2)
     floats = films[:, None].astype(np.float32) / 510 + 0.3
     np.testing.assert_allclose(
@@ -40,13 +40,13 @@ def test_given_another_exposure_then_the_reading_is_the_same(reader):
     )
 
 
-def test_given_the_same_seed_then_the_same_network_is_learnt():
+def test_same_seed_gives_the_same_reader():
     films, answers = squares(128, seed=3)
     first, second = (train_reader(films, answers, epochs=1, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first.read(films)["bright"], second.read(films)["bright"])
 
 
-def test_given_films_that_were_kept_then_they_are_read_and_other_options_make_others(tmp_path):
+def test_cached_radiographs_are_reused_for_the_same_options(tmp_path):
     _, films = filmed(tmp_path, n=3, seed=1, size=32)
     (kept,) = tmp_path.glob("*.npy")
     np.save(kept, films[::-1])

@@ -20,7 +20,8 @@ def ran(script, folder):
     return json.loads((folder / f"{script}.json").read_text())
 
 
-def test_given_utilisation_then_rates_stand_beside_the_measured_one_and_are_kept(tmp_path):
+@pytest.mark.slow
+def test_utilisation_reports_rates_and_resumes(tmp_path):
     table = ran("utilisation", tmp_path)
     assert len(table["rows"]) == 2
     for row in table["rows"]:
@@ -31,13 +32,13 @@ def test_given_utilisation_then_rates_stand_beside_the_measured_one_and_are_kept
 
 
 @pytest.mark.slow
-def test_given_throughput_then_nothing_done_changes_nothing(tmp_path):
+def test_throughput_null_twin_equals_the_image(tmp_path):
     (row,) = ran("throughput", tmp_path)["rows"]
     assert row["null_largest_change"] == 0
     assert row["twins_per_second"] > 0
 
 
-def test_given_a_shape_then_its_flops_are_those_that_torch_counts():
+def test_flops_agree_with_torch():
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -9,7 +9,8 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-LONG = (  # they make many images, or train
+LONG = (  # many images, or training
+    "01_do_sex_M",
     "03_pairs_and_audit",
     "04_stress",
     "05_edit_and_retrain",
@@ -51,7 +52,7 @@ def check_pictures(notebook: nbformat.NotebookNode) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS)
-def test_given_a_notebook_when_executed_then_it_runs_and_shows_its_pictures(path):
+def test_notebook_runs_and_shows_pictures(path):
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(FOLDER)}}
     NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=resources).execute()
@@ -59,7 +60,7 @@ def test_given_a_notebook_when_executed_then_it_runs_and_shows_its_pictures(path
 
 
 @pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
-def test_given_a_notebook_as_it_is_kept_then_its_outputs_are_clean_and_its_pictures_there(path):
+def test_saved_outputs_are_clean_and_have_pictures(path):
     text = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
@@ -72,14 +73,14 @@ def test_given_a_notebook_as_it_is_kept_then_its_outputs_are_clean_and_its_pictu
 
 
 @pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
-def test_given_a_link_of_a_notebook_when_followed_then_the_file_is_there(path):
+def test_links_of_notebooks_lead_to_files(path):
     notebook = nbformat.read(path, as_version=4)
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     links = [link for link in re.findall(r"\]\(([^)#]+)", prose) if "://" not in link]
     assert not [link for link in links if not (FOLDER / link).exists()]
 
 
-def test_given_real_radiographs_when_a_notebook_is_kept_then_they_are_not_in_it():
+def test_no_real_radiograph_is_saved_in_a_notebook():
     notebook = nbformat.read(FOLDER / "07_nih_patients.ipynb", as_version=4)
     drawn = [cell for cell in code_cells(notebook) if re.search(r"compare\(.*\.plot", cell.source)]
     assert drawn
