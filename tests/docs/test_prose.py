@@ -12,7 +12,6 @@ PAGES = sorted(
     str(path.relative_to(ROOT))
     for pattern in ("README.md", "CHANGELOG.md", "docs/**/*.md", "benchmarks/**/*.md")
     for path in ROOT.glob(pattern)
-    if path.name != "design.md" and path.parent.name != "api"  # not yet wrapped
 )
 REFUSED = re.compile(
     r"\b(film(s|ed|ing)?|nought|whoever|the\s+very\s+(bits?|images?|facts?|values?)|to\s+be\s+had"
