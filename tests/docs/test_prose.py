@@ -31,7 +31,7 @@ def prose(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         fence = FENCE.match(line) is not None
         fenced ^= fence
-        if not (fence or fenced or line.startswith(("    ", "|", "#", "![", "<"))):
+        if not (fence or fenced or line.startswith(("    ", "|", "#", "![", "<", ":::"))):
             yield number, line
 
 
