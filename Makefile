@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-fast test-all coverage fuzz lint bench bench-quick notebooks docs install clean
+.PHONY: demo test test-fast durations test-all coverage fuzz lint bench bench-quick notebooks docs install clean
 
 # The stamp is younger than what it was made from, so that a second `make` has nothing to do.
 $(STAMP): pyproject.toml constraints.txt
@@ -24,9 +24,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
-# The inner loop: what needs neither a long fit nor a browser, in under a minute.
+# The inner loop, in under a minute: without the tests that `make durations` found to be long.
 test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not medium"
+
+durations: $(STAMP)
+	CAUSALCXR_DURATIONS=1 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow"
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest

@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from durations import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_fixture_setup,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+)
 
 import causalcxr as cx
 
