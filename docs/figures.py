@@ -24,7 +24,7 @@ from causalcxr.common.figure import Page
 from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.cells import push_cell
 from causalcxr.scm.posterior import complete_observed
-from causalcxr.scm.questions.coupling_transitions import COUPLINGS
+from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

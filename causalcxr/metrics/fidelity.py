@@ -73,7 +73,7 @@ def fidelity(real: Array, generated: Array, *, k: int = 5) -> Fidelity:
     cubes = Cubes()
     balls = prdc_of(a, b, k=k, watch=cubes.add)
     return Fidelity(
-        frechet_of(Moments.of(a.source), Moments.of(b.source)),
+        frechet_of(Moments.from_vectors(a.source), Moments.from_vectors(b.source)),
         kernel_from_cubes(a, b, cubes),
         balls.precision,
         balls.recall,

@@ -32,7 +32,7 @@ class Moments:
 
     Example:
         >>> x = np.arange(12.0).reshape(6, 2) ** 2
-        >>> both = Moments.of(x[:2]) + Moments.of(x[2:])
+        >>> both = Moments.from_vectors(x[:2]) + Moments.from_vectors(x[2:])
         >>> both.count, bool(np.allclose(both.covariance, np.cov(x, rowvar=False)))
         (6, True)
     """
@@ -42,12 +42,12 @@ class Moments:
     scatter: np.ndarray
 
     @classmethod
-    def of(cls, vectors: Array) -> "Moments":
+    def from_vectors(cls, vectors: Array) -> "Moments":
         """Return those of vectors (n, d), which must be finite."""
-        return cls.stream(vectors[rows] for rows in row_blocks(len(vectors)))
+        return cls.from_batches(vectors[rows] for rows in row_blocks(len(vectors)))
 
     @classmethod
-    def stream(cls, batches: Iterable[Array]) -> "Moments":
+    def from_batches(cls, batches: Iterable[Array]) -> "Moments":
         """Return those of batches (n, d), of which one is held at a time.
 
         Raises:
@@ -106,7 +106,7 @@ def frechet_of(real: Moments, generated: Moments) -> float:
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(50, 3))
-        >>> round(frechet_of(Moments.of(x), Moments.of(x + 2)), 9)
+        >>> round(frechet_of(Moments.from_vectors(x), Moments.from_vectors(x + 2)), 9)
         12.0
     """
     if real.mean.shape != generated.mean.shape:
@@ -140,7 +140,7 @@ def frechet(real: Array, generated: Array) -> float:
         0.0
     """
     sets = read_vectors("real", real), read_vectors("generated", generated)
-    return frechet_of(*(Moments.of(each) for each in sets))
+    return frechet_of(*(Moments.from_vectors(each) for each in sets))
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Fitting: which equations are stale and why, which rows teach them, what is remembered of it."""
+"""Fitting one equation: whether it is stale and why, how it is learned, and what is recorded."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,38 +10,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import ModelError
-from causalcxr.common.random_numbers import record_keys
 from causalcxr.graph.diff import NEW, declaration, declaration_changes, not_learned
 from causalcxr.graph.graph import Graph
 from causalcxr.mechanisms import History, Mechanism, build
 from causalcxr.scm.recipe import recipe_changes
+from causalcxr.scm.training_data import TrainingData
 
 __all__ = [
     "REVISION",
     "Fitted",
-    "TrainingData",
     "adapted",
     "fit_one",
     "learned_again",
     "stale_reason",
 ]
 
-# Raised whenever the same specification would learn something else than before.
+# Increased whenever the same specification would learn something else than before.
 REVISION = 2
 
-_UNTOLD = "its declaration or its parents changed since it was fitted"
+_UNRECORDED = "its declaration or its parents changed since it was fitted"
 _PIXELS = 64  # so many images enter the fingerprint with every pixel
 _Learn = Callable[..., History]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A learned equation and where it comes from.
+    """A learned equation and what it was learned from.
 
     Args:
         mechanism: The equation with its parameters.
@@ -51,9 +47,9 @@ class Fitted:
         seed: The seed of the fit.
         rows: Number of rows it learned from.
         losses: Training and validation losses.
-        reason: Why it was learned: it is new, or what changed since it was learned before.
-        recipe: What it was learned from, piece by piece, to tell a later change; see
-            `causalcxr.scm.recipe`. Empty in models saved before recipes were kept.
+        reason: Why it was learned: it is new, or what changed since the previous fit.
+        recipe: Everything it was learned from, to report later changes; see
+            `causalcxr.scm.recipe`. Empty in models saved before recipes were recorded.
     """
 
     mechanism: Mechanism
@@ -66,123 +62,51 @@ class Fitted:
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """A cohort as the equations read it, in an order that does not depend on the cohort's.
-
-    Args:
-        cohort: The records.
-        columns: Their values, (n,) each.
-        train: The positions of the rows that teach, in the order of their records' keys.
-        val: The positions of the rows that tell when to stop, likewise.
-    """
-
-    cohort: Cohort
-    columns: dict[str, np.ndarray]
-    train: np.ndarray
-    val: np.ndarray
-
-    @classmethod
-    def of(cls, cohort: Cohort, graph: Graph) -> "TrainingData":
-        """Sort the rows by record and split them by patient, unless the cohort says how.
-
-        Raises:
-            CohortError: If a value is none that the graph declares.
-            ModelError: If no row is there to learn from.
-        """
-        splits = cohort.splits
-        drawn = draw_splits(cohort.patients, (0.9, 0.1, 0.0)) if splits is None else splits
-        order = np.lexsort((cohort.draws, record_keys(cohort.records)))
-        train, val = (order[np.asarray(drawn)[order] == name] for name in ("train", "val"))
-        if not len(train):
-            raise ModelError(
-                f"fit: none of {len(cohort):,} records is in the train split; give more records, "
-                "or draw splits with assign_splits()"
-            )
-        return cls(cohort, cohort.columns(graph), train, val)
-
-    def rows(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every column of some rows."""
-        return {name: column[rows] for name, column in self.columns.items()}
-
-    def pick(self, names: Sequence[str], rows: np.ndarray) -> dict[str, Tensor]:
-        """Return some columns of some rows, as tensors."""
-        return {name: torch.from_numpy(self.columns[name][rows]) for name in names}
-
-    def fingerprint(self, names: Sequence[str]) -> str:
-        """Return a hash of the training and validation rows of some columns."""
-        digest = hashlib.sha256()
-        for rows in (self.train, self.val):
-            digest.update(len(rows).to_bytes(8, "big"))
-            for name in names:
-                digest.update(np.ascontiguousarray(self.columns[name][rows]).tobytes())
-        return digest.hexdigest()
-
-    def record_fingerprint(self) -> str:
-        """Return a hash of which records teach and which validate."""
-        digest = hashlib.sha256()
-        for rows in (self.train, self.val):
-            keys = record_keys(self.cohort.records[rows])
-            digest.update(len(rows).to_bytes(8, "big") + keys.tobytes())
-            digest.update(self.cohort.draws[rows].tobytes())
-        return digest.hexdigest()
-
-    def imaged(self) -> np.ndarray:
-        """Return the training rows that have an image."""
-        if not self.cohort.has_images:
-            return self.train[:0]
-        return self.train[self.cohort.images.available[self.train]]
-
-    def image_fingerprint(self) -> str:
-        """Return a hash of which images there are, their size, and every pixel of the first 64."""
-        rows, images = self.imaged(), self.cohort.images
-        digest = hashlib.sha256(record_keys(self.cohort.records[rows]).tobytes())
-        digest.update(str(images.size).encode() + images[rows[:_PIXELS]].tobytes())
-        return digest.hexdigest()
-
-
 def fit_one(
     graph: Graph,
     name: str,
     data: TrainingData,
-    known: Fitted | None,
+    previous: Fitted | None,
     *,
     seed: int,
     folder: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Fitted | None:
-    """Fit one equation, or return the known one if nothing that it depends on has changed.
+    """Fit one equation, or return the previous one if nothing that it depends on has changed.
 
     Args:
         graph: The graph.
         name: The variable.
-        data: What to learn from.
-        known: What was learned before, if anything.
+        data: The training data.
+        previous: The equation of the previous fit, if any.
         seed: Of weights and batches.
-        folder: Where a long fit keeps checkpoints.
+        folder: For the checkpoints of a long fit.
         progress: Called with (step, steps, loss).
 
     Returns:
-        None where the variable is never observed, so that there is nothing to learn.
+        None if the variable is never observed.
 
     Raises:
-        ModelError: If the images are of another size than the graph asks for.
+        ModelError: If the images do not have the size that the graph declares.
         MechanismError: If the loss stops being finite.
     """
     mechanism = _built(graph, name)
     job = _image_job if graph[name].is_image else _column_job
-    prints, learn = job(mechanism, data)
+    fingerprints, learn = job(mechanism, data)
     if learn is None:
         return None
+    # Is the previous equation still the same?
     equation = graph.equation_hash(name)
-    content = [equation, seed, REVISION, mechanism.provenance(), *prints.values()]
-    asked = not_learned(graph[name].mechanism.kind)
-    options = {k: v for k, v in mechanism.options.items() if k not in asked}
-    if known is not None and known.hash == _hash(content, _shared(options, known)):
-        return known
-    recipe = _recipe(graph, mechanism, data, prints, seed, options)
-    reason = _reason(known, equation, recipe)
+    content = [equation, seed, REVISION, mechanism.provenance(), *fingerprints.values()]
+    ignored = not_learned(graph[name].mechanism.kind)
+    options = {k: v for k, v in mechanism.options.items() if k not in ignored}
+    if previous is not None and previous.hash == _hash(content, _shared(options, previous)):
+        return previous
+    # Record why it is learned, and from what.
+    recipe = _recipe(graph, mechanism, data, fingerprints, seed, options)
+    reason = _reason(previous, equation, recipe)
     hashed = _hash(content, options)
+    # Learn.
     checkpoints = folder / f"{name.replace(' ', '_')}-{hashed[:8]}" if folder else None
     history = learn(seed=seed, progress=progress, folder=checkpoints)
     losses = {"train": history.train, "validation": history.validation}
@@ -191,13 +115,13 @@ def fit_one(
     )
 
 
-def stale_reason(known: Fitted, graph: Graph, name: str) -> str:
-    """Return what a graph changed for a learned equation; nothing where it can be used."""
-    if known.equation == graph.equation_hash(name):
+def stale_reason(fitted: Fitted, graph: Graph, name: str) -> str:
+    """Return what a graph changes in a learned equation; "" if it can still be used."""
+    if fitted.equation == graph.equation_hash(name):
         return ""
-    if not known.recipe:
-        return _UNTOLD
-    return "; ".join(declaration_changes(known.recipe, declaration(graph, name))) or _UNTOLD
+    if not fitted.recipe:
+        return _UNRECORDED
+    return "; ".join(declaration_changes(fitted.recipe, declaration(graph, name))) or _UNRECORDED
 
 
 def learned_again(before: Mapping[str, Fitted], after: Mapping[str, Fitted]) -> dict[str, str]:
@@ -210,19 +134,19 @@ def learned_again(before: Mapping[str, Fitted], after: Mapping[str, Fitted]) -> 
     return {name: each.reason for name, each in after.items() if each is not before.get(name)}
 
 
-def adapted(known: Fitted, graph: Graph, name: str) -> Fitted:
-    """Return a learned equation with the options that a graph now asks for.
+def adapted(fitted: Fitted, graph: Graph, name: str) -> Fitted:
+    """Return a learned equation with the options that a graph declares.
 
-    Some options say what an equation does when it is asked, not what it learns, such as the steps
-    of a solver. An equation that the graph makes stale is returned as it is.
+    Some options affect how an equation is evaluated, not what it learns, such as the steps of a
+    solver. An equation that the graph makes stale is returned as it is.
     """
-    if known.equation != graph.equation_hash(name):
-        return known
+    if fitted.equation != graph.equation_hash(name):
+        return fitted
     mechanism = _built(graph, name)
-    if mechanism.options == known.mechanism.options:
-        return known
-    mechanism.load_state_dict(known.mechanism.state_dict())
-    return replace(known, mechanism=mechanism.eval().requires_grad_(False))
+    if mechanism.options == fitted.mechanism.options:
+        return fitted
+    mechanism.load_state_dict(fitted.mechanism.state_dict())
+    return replace(fitted, mechanism=mechanism.eval().requires_grad_(False))
 
 
 def _built(graph: Graph, name: str) -> Mechanism:
@@ -230,21 +154,21 @@ def _built(graph: Graph, name: str) -> Mechanism:
 
 
 def _hash(content: list[Any], options: Mapping[str, Any]) -> str:
-    """Return the hash of all that an equation is learned from.
+    """Return the hash of everything that an equation is learned from.
 
-    Without options it is the hash of models that were saved before options entered it.
+    Without options it is the hash in models that were saved before it included options.
     """
     text = json.dumps([*content, dict(sorted(options.items()))] if options else content)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _shared(options: Mapping[str, Any], known: Fitted) -> dict[str, Any]:
-    """Return the options that an earlier fit knew too.
+def _shared(options: Mapping[str, Any], previous: Fitted) -> dict[str, Any]:
+    """Return the options that the previous fit recorded, too.
 
-    An option that came later changes nothing at its default; a default that changed does. So what
-    was learned stays in use when the package learns a new option.
+    A later option changes nothing at its default; a changed default does. So equations stay in use
+    when a version of the package adds an option.
     """
-    recorded = known.recipe.get("options", {})
+    recorded = previous.recipe.get("options", {})
     return {key: value for key, value in options.items() if key in recorded}
 
 
@@ -252,13 +176,13 @@ def _recipe(
     graph: Graph,
     mechanism: Mechanism,
     data: TrainingData,
-    prints: Mapping[str, str],
+    fingerprints: Mapping[str, str],
     seed: int,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what an equation is learned from, as it stands in a manifest."""
+    """Return everything that an equation is learned from, as a manifest records it."""
     name = mechanism.variable.name
-    names = [] if "columns" not in prints else _names(mechanism)
+    names = [] if "columns" not in fingerprints else _names(mechanism)
     names += [] if mechanism.variable.is_image else [name]
     recipe = {
         **declaration(graph, name),
@@ -266,22 +190,23 @@ def _recipe(
         "seed": seed,
         "revision": REVISION,
         "weights": mechanism.provenance(),
-        "records": data.record_fingerprint() if prints else "",
+        "records": data.record_fingerprint() if fingerprints else "",
         "columns": {each: data.fingerprint([each]) for each in sorted(names)},
-        "images": prints.get("images", ""),
+        "images": fingerprints.get("images", ""),
     }
-    return json.loads(json.dumps(recipe))  # the same whether read from a manifest or not
+    return json.loads(json.dumps(recipe))  # the same before and after it is saved
 
 
-def _reason(known: Fitted | None, equation: str, recipe: Mapping[str, Any]) -> str:
+def _reason(previous: Fitted | None, equation: str, recipe: Mapping[str, Any]) -> str:
     """Return why an equation is learned."""
-    if known is None:
+    if previous is None:
         return NEW
-    if known.recipe:
-        return "; ".join(recipe_changes(known.recipe, recipe)) or "its content changed"
-    told = [_UNTOLD] if known.equation != equation else []
-    told += [f"seed {known.seed} -> {recipe['seed']}"] if known.seed != recipe["seed"] else []
-    return "; ".join(told) or "its data or the package changed since it was fitted"
+    if previous.recipe:
+        return "; ".join(recipe_changes(previous.recipe, recipe)) or "its content changed"
+    changes = [_UNRECORDED] if previous.equation != equation else []
+    if previous.seed != recipe["seed"]:
+        changes.append(f"seed {previous.seed} -> {recipe['seed']}")
+    return "; ".join(changes) or "its data or the package changed since it was fitted"
 
 
 def _names(mechanism: Mechanism) -> list[str]:
@@ -289,7 +214,7 @@ def _names(mechanism: Mechanism) -> list[str]:
 
 
 def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str], _Learn | None]:
-    """Return the fingerprints of what a column is learned from, and how to learn it."""
+    """Return the fingerprints of a column's training data, and the function that fits it."""
     name, parents = mechanism.variable.name, _names(mechanism)
     if np.isnan(data.columns[name][data.train]).all():
         return {}, None
@@ -300,22 +225,22 @@ def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str
 
 
 def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str], _Learn | None]:
-    """Return the fingerprints of what an image is learned from, and how to learn it."""
-    if not mechanism.options["steps"]:  # weights are taken as they are, whatever the data
+    """Return the fingerprints of an image's training data, and the function that fits it."""
+    if not mechanism.options["steps"]:  # the weights are used as they are
         return {}, partial(mechanism.fit, None, {})
-    rows, parents = data.imaged(), _names(mechanism)
+    rows, parents = data.rows_with_image(), _names(mechanism)
     if not len(rows):
         return {}, None
-    wanted, size = mechanism.image_size, data.cohort.images.size
-    if size != wanted:
+    declared, size = mechanism.image_size, data.cohort.images.size
+    if size != declared:
         raise ModelError(
             f"fit: the cohort's images are {size[0]} x {size[1]} pixels, the graph's "
-            f"{mechanism.variable.name!r} is {wanted[0]} x {wanted[1]}; load the cohort with "
-            f"size={wanted[1]}"
+            f"{mechanism.variable.name!r} is {declared[0]} x {declared[1]}; load the cohort with "
+            f"size={declared[1]}"
         )
 
     def learn(**options: Any) -> History:
-        films = data.cohort.images.select(rows).in_memory()
-        return mechanism.fit(films, data.pick(parents, rows), **options)
+        images = data.cohort.images.select(rows).in_memory()
+        return mechanism.fit(images, data.pick(parents, rows), **options)
 
     return {"columns": data.fingerprint(parents), "images": data.image_fingerprint()}, learn

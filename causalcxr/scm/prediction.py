@@ -20,7 +20,7 @@ from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.scm.model_images import ModelImages
 from causalcxr.scm.support import require_support
 
-__all__ = ["LatentNoise", "Noise", "Prediction", "bind", "settled"]
+__all__ = ["LatentNoise", "Noise", "Prediction", "bind", "fixed_values", "same_bits"]
 
 _EVERY = slice(None)
 _TWIN = ", counterfactual"
@@ -104,7 +104,7 @@ def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
     return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
 
 
-def settled(
+def fixed_values(
     graph: Graph,
     support: Mapping[str, int],
     action: BoundIntervention | None,
@@ -180,10 +180,12 @@ class _World:
         for parent in self.graph[name].parents:
             passed = self.edges.get((parent, name))
             if passed is not None:
-                moved |= ~_same(passed, self.noise.columns[parent])
+                moved |= ~same_bits(passed, self.noise.columns[parent])
                 continue
             if parent not in self._changed:
-                self._changed[parent] = ~_same(self.columns[parent], self.noise.columns[parent])
+                self._changed[parent] = ~same_bits(
+                    self.columns[parent], self.noise.columns[parent]
+                )
             moved |= self._changed[parent]
         return moved
 
@@ -321,6 +323,6 @@ class Prediction(_World):
         return images
 
 
-def _same(a: Tensor, b: Tensor) -> Tensor:
+def same_bits(a: Tensor, b: Tensor) -> Tensor:
     """Return where two columns are equal bit for bit; missing is equal to missing."""
     return (a == b) | (a.isnan() & b.isnan())

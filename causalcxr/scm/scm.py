@@ -1,38 +1,30 @@
 """The structural causal model: fit, sample, abduct, act, predict."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.common.errors import GraphError, InterventionError, ModelError, brief
-from causalcxr.common.progress import Progress
+from causalcxr.common.errors import GraphError, InterventionError, ModelError
 from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.common.threads import over_rows
 from causalcxr.graph.arguments import Action, action_of, check_options, names_of
-from causalcxr.graph.graph import Graph
 from causalcxr.graph.intervention_values import needs_fact
-from causalcxr.graph.interventions import BoundIntervention, do
-from causalcxr.mechanisms import Equation
-from causalcxr.scm import saved_model as model_folder
-from causalcxr.scm.fitting import Fitted, TrainingData, adapted, fit_one, stale_reason
-from causalcxr.scm.prediction import LatentNoise, Noise, Prediction, bind, settled
+from causalcxr.graph.interventions import do
+from causalcxr.scm.learned_model import LearnedModel
+from causalcxr.scm.prediction import LatentNoise, Noise, Prediction, fixed_values
 from causalcxr.scm.question_methods import Questions
-from causalcxr.scm.support import count_support
 
 __all__ = ["SCM", "Noise"]
 
 
-class SCM(Questions):
+class SCM(LearnedModel, Questions):
     """A structural causal model over an expert graph.
 
-    A model does not change: `fit`, `do` and `with_graph` return another that shares what it can.
+    A model does not change: `fit`, `do` and `with_graph` return a new one that shares what it can.
 
     Args:
         graph: The expert graph.
@@ -40,8 +32,8 @@ class SCM(Questions):
     Attributes:
         graph: The expert graph.
         fitted: The learned equations, and where each comes from.
-        support: How many training records have each level, and each pair of levels.
-        trained_on: Where the training records came from.
+        support: The number of training records with each level, and with each pair of levels.
+        trained_on: The source of the training records.
         unseen: The variables that training never observed: they have no equation.
 
     Example:
@@ -52,140 +44,19 @@ class SCM(Questions):
         ['M']
     """
 
-    def __init__(self, graph: Graph) -> None:
-        if not isinstance(graph, Graph):
-            raise ModelError(
-                f"SCM({brief(graph)}): give a Graph, such as SCM(Graph.load('cxr7')); a saved "
-                "model is read by SCM.load(folder)"
-            )
-        self.graph = graph
-        self.fitted: Mapping[str, Fitted] = {}
-        self.support: Mapping[str, int] = {}
-        self.trained_on = ""
-        self.unseen: frozenset[str] = frozenset()
-        self._action: BoundIntervention | None = None
-        self._held: frozenset[str] = frozenset()
-
-    def _with(self, **fields: Any) -> "SCM":
-        other = object.__new__(SCM)
-        other.__dict__ = self.__dict__ | fields
-        return other
-
-    # Learning
-
-    def fit(
-        self,
-        cohort: Records,
-        *,
-        seed: int = 0,
-        progress: bool | None = None,
-        folder: str | Path | None = None,
-    ) -> "SCM":
-        """Learn every equation that is stale; keep the others.
-
-        Args:
-            cohort: A Cohort, or a DataFrame as `Cohort` takes it. Rows of its "train" split teach,
-                rows of "val" stop early; without splits they are drawn by patient.
-            seed: Of weights and batches. The order of the rows does not matter.
-            progress: Show how far it is; by default where it takes longer than two seconds.
-            folder: Where long fits keep checkpoints, to be taken up again.
-
-        Returns:
-            A fitted model. A variable that is never observed keeps no equation: it stays missing.
-
-        Raises:
-            CohortError: If a value of the cohort is none that the graph declares.
-            ModelError: If no record is there to learn from, or the images are of another size.
-            MechanismError: If a loss stops being finite.
-        """
-        cohort = as_cohort(cohort)
-        data = TrainingData.of(cohort, self.graph)
-        fitted: dict[str, Fitted] = {}
-        with Progress("Fitting", len(self.graph), "equations", show=progress) as equations:
-            for name in self.graph.order:
-                known = self.fitted.get(name)
-                with Progress(name, show=progress) as training:
-                    learned = fit_one(
-                        self.graph,
-                        name,
-                        data,
-                        known,
-                        seed=seed,
-                        folder=Path(folder) if folder else None,
-                        progress=training.trained,
-                    )
-                if learned is not None:
-                    fitted[name] = learned
-                equations.add()
-        if not fitted:
-            names = ", ".join(list(self.graph.variables)[:6])
-            raise ModelError(
-                f"fit: nothing to learn: {cohort.origin or cohort.source} has no value of any "
-                f"variable of graph {self.graph.name!r} ({names}); look at it with cohort show"
-            )
-        return self._with(
-            fitted=fitted,
-            support=count_support(self.graph, data.rows(data.train)),
-            trained_on=cohort.source,
-            unseen=frozenset(self.graph.variables) - frozenset(fitted),
-        )
-
-    def with_graph(self, graph: Graph) -> "SCM":
-        """Return the model on an edited graph; `fit` then learns what the edit made stale.
-
-        What is no part of the new graph is forgotten, and so is every intervention.
-
-        Raises:
-            ModelError: If it is not a graph.
-        """
-        if not isinstance(graph, Graph):
-            raise ModelError(
-                f"with_graph({brief(graph)}): give a Graph, such as Graph.load('file.yaml')"
-            )
-        fitted = {n: adapted(f, graph, n) for n, f in self.fitted.items() if n in graph.variables}
-        unseen = self.unseen & frozenset(graph.variables)
-        return self._with(
-            graph=graph, fitted=fitted, unseen=unseen, _action=None, _held=frozenset()
-        )
-
-    @property
-    def stale(self) -> dict[str, str]:
-        """The equations that must be learned before they can be used, and why."""
-        reasons = {}
-        for name in self.graph.order:
-            if name in self.fitted:
-                if why := stale_reason(self.fitted[name], self.graph, name):
-                    reasons[name] = why
-            elif name not in self.unseen:
-                reasons[name] = "it has not been fitted"
-        return reasons
-
-    def _check_ready(self) -> None:
-        if not self.fitted:
-            raise ModelError(
-                "the model has not been fitted; fit returns a new model and changes none: write "
-                "model = model.fit(cohort)"
-            )
-        if self.stale:
-            names = ", ".join(self.stale)
-            raise ModelError(
-                f"stale after an edit of the graph: {names}; write model = model.fit(cohort)"
-            )
-
     # The three steps
 
     def abduct(
         self, cohort: Records, *, draws: int | None = None, missing: str = "keep", seed: int = 0
     ) -> Noise:
-        """Return the noise that explains each record: a draw of its exact posterior.
+        """Return the exogenous noise of each record: a sample of its exact posterior.
 
         Args:
             cohort: Factual records: a Cohort, or a DataFrame as `Cohort` takes it.
-            draws: Posterior draws for each record, told apart by the index level "draw", which is
-                there for draws=1, too. None is that one draw under the index of the records.
-            missing: What becomes of missing values. "keep": they stay missing. "posterior": they
-                are drawn together with the noise, given all that is observed, see
-                `posterior.abduct_observed`.
+            draws: Posterior samples per record, numbered by the index level "draw" (with draws=1,
+                too). None gives the first of them under the index of the records.
+            missing: "keep": missing values stay missing. "posterior": they are sampled together
+                with the noise, given all that is observed, see `posterior.abduct_observed`.
             seed: A record's noise depends on this, on its id and its draw, and on nothing else.
 
         Raises:
@@ -195,7 +66,7 @@ class SCM(Questions):
         return self._latent(cohort, draws, missing, seed).abducted()
 
     def _latent(self, cohort: Records, draws: int | None, missing: str, seed: int) -> LatentNoise:
-        """Return the noise of records, found where it is asked for; see `abduct`."""
+        """Return the noise of records, abducted when it is used; see `abduct`."""
         cohort = as_cohort(cohort)
         self._check_ready()
         check_options(self.graph, draws=draws, missing=missing, seed=seed)
@@ -204,14 +75,15 @@ class SCM(Questions):
 
             cohort = complete_observed(self, cohort, draws=draws, seed=seed).cohort
         elif missing != "keep":
-            raise ModelError(f"missing={missing!r}; it is 'keep' or 'posterior'")
+            raise ModelError(f"missing={missing!r}: use 'keep' or 'posterior'")
         elif draws is not None:
             cohort = cohort.repeat(draws)
         columns = self._columns(cohort)
         numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
         mechanisms = {name: self.fitted[name].mechanism for name in self._learned}
-        parts = ({}, cohort, columns, numbers, cohort.index, self._hashes)
-        return LatentNoise(*parts, mechanisms=mechanisms)
+        return LatentNoise(
+            {}, cohort, columns, numbers, cohort.index, self._hashes, mechanisms=mechanisms
+        )
 
     def do(
         self,
@@ -221,13 +93,13 @@ class SCM(Questions):
         hold: str | Iterable[str] = (),
         beyond_range: bool = False,
         **values: Any,
-    ) -> "SCM":
-        """Return the model in which some variables are set by hand; the weights are shared.
+    ) -> Self:
+        """Return the model under an intervention; the weights are shared.
 
         Args:
             action: What `causalcxr.do` returned, or names and values; or write `do(sex="M")`.
-            hold: Variables, or one, that keep their factual value, though they are downstream.
-            beyond_range: Allow values outside range or support; it is recorded.
+            hold: Variables, or one, that keep their factual value, though they are descendants.
+            beyond_range: Allow values outside range or support; the notes record it.
             **values: Names and values, as in `causalcxr.do`.
 
         Raises:
@@ -251,22 +123,25 @@ class SCM(Questions):
 
         Args:
             noise: What `abduct` returned, of this model or of the one before `do`.
-            recompute: Compute every value anew, also where no cause changed, to test that the
-                noise gives the facts back.
+            recompute: Compute every value anew, also where no parent changed, to test that the
+                noise reproduces the factual values.
 
         Raises:
-            InterventionError: If training has no record of what is set, or a shift or a held
-                variable has no fact to start from.
-            ModelError: If the noise is of other equations, or the images of another size.
+            InterventionError: If no training record has the value that is set, or a shift or a
+                held variable has no factual value.
+            ModelError: If the noise belongs to other equations, or the images differ in size.
         """
         self._check_ready()
         self._check_noise(noise)
-        mechanisms = {name: f.mechanism for name, f in self.fitted.items()}
-        fixed = self._fixed(noise)
         prediction = Prediction(
-            self.graph, mechanisms, noise, fixed, recompute=recompute, reached=self._reached
+            self.graph,
+            self._mechanisms,
+            noise,
+            self._fixed(noise),
+            recompute=recompute,
+            reached=self._reached,
         )
-        return prediction.cohort(self._told())
+        return prediction.cohort(self._described())
 
     def counterfactual(
         self,
@@ -287,11 +162,11 @@ class SCM(Questions):
         Args:
             cohort: Factual records, with or without images: a Cohort, or a DataFrame as `Cohort`
                 takes it.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables that keep their factual value.
             draws: See `abduct`: the twins' index is (record, draw), unless it is None.
             missing: See `abduct`.
-            seed: Of the posterior draws.
+            seed: Of the posterior samples.
             recompute: See `predict`.
             beyond_range: See `do`.
             **values: Names and values, as in `causalcxr.do`.
@@ -312,101 +187,44 @@ class SCM(Questions):
         """Return n new records, images included, from the model with its interventions.
 
         Args:
-            n: How many. The first k of n are the k of a smaller sample.
-            seed: Another seed, other records.
+            n: How many. The first k of them are the sample of size k.
+            seed: Of all random numbers.
 
         Raises:
             ModelError: If the model is not fitted, or n is below 1.
-            InterventionError: If an intervention needs a fact: a shift, a function, a held value.
+            InterventionError: If an intervention needs a factual value: a shift, a function, or a
+                held variable.
         """
         self._check_ready()
         check_options(self.graph, seed=seed)
         if n < 1:
-            raise ModelError(f"sample: n is {n}; ask for one record at least")
+            raise ModelError(f"sample: n is {n}; give at least 1")
         index = pd.RangeIndex(n, name="record")
         draws = Draws(record_keys(index), seed)
-        nothing = {n: torch.full((1,), torch.nan).double() for n in self.graph.tabular}
+        no_parents = {n: torch.full((1,), torch.nan).double() for n in self.graph.tabular}
         values = {
-            name: self._equation(name, nothing).sample_noise(draws.on(f"{name} sample"))
+            name: self._equation(name, no_parents).sample_noise(draws.on(f"{name} sample"))
             for name in self._learned
         }
         return self.predict(Noise(values, None, {}, draws, index, self._hashes))
 
-    def log_prob(self, cohort: Records) -> pd.DataFrame:
-        """Return the log-density or log-mass of every value given its parents, NaN where missing.
-
-        Raises:
-            CohortError: If a value is none that the graph declares.
-            ModelError: If the model is not fitted, or stale.
-        """
-        self._check_ready()
-        cohort = as_cohort(cohort)
-        columns = self._columns(cohort)
-
-        def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
-            part = {name: column[rows] for name, column in columns.items()}
-            return {
-                name: self._equation(name, part).log_prob(part[name]) for name in self._learned
-            }
-
-        table = over_rows(len(cohort), block)
-        return pd.DataFrame({name: t.numpy() for name, t in table.items()}, index=cohort.index)
-
-    # On disk
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the model to a folder; a kill at any moment leaves the one before readable.
-
-        Raises:
-            ModelError: If the model is not fitted or stale, or the folder holds something else or
-                cannot be written.
-        """
-        self._check_ready()
-        return model_folder.save(self, Path(folder))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "SCM":
-        """Read a saved model.
-
-        Raises:
-            ModelError: If there is none, or it is damaged, tampered with or of another version.
-        """
-        fields = model_folder.load(Path(folder))
-        return cls(fields["graph"])._with(**fields)
-
     def __repr__(self) -> str:
         act = f", {self._action.describe()}" if self._action else ""
-        known = f"{len(self.fitted)} of {len(self.graph)} equations fitted"
-        return f"SCM({self.graph.name}: {known}{act})"
-
-    # How it is done
-
-    @property
-    def _learned(self) -> list[str]:
-        return [name for name in self.graph.tabular if name in self.fitted]
-
-    @property
-    def _hashes(self) -> dict[str, str]:
-        return {name: self.fitted[name].hash for name in self._learned}
-
-    def _columns(self, cohort: Cohort) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(c) for name, c in cohort.columns(self.graph).items()}
-
-    def _equation(self, name: str, columns: Mapping[str, Tensor]) -> Equation:
-        return bind(self.fitted[name].mechanism, columns)
+        fitted = f"{len(self.fitted)} of {len(self.graph)} equations fitted"
+        return f"SCM({self.graph.name}: {fitted}{act})"
 
     def _held_name(self, name: str) -> str:
         """Return the canonical name of a variable to hold."""
         try:
-            found = self.graph.find(name)
+            canonical = self.graph.find(name)
         except GraphError as error:
             raise InterventionError(f"hold {name!r}: {error}") from None
-        if self.graph[found].is_image:
-            raise InterventionError(f"hold {name!r}: the image is the outcome; hold its causes")
-        return found
+        if self.graph[canonical].is_image:
+            raise InterventionError(f"hold {name!r}: the image is the outcome; hold its parents")
+        return canonical
 
-    def _told(self) -> str:
-        """Return what is done, for the cohort's notes."""
+    def _described(self) -> str:
+        """Return the intervention in words, for the cohort's notes."""
         if not self._action:
             return "no intervention"
         beyond = ", beyond range" if self._action.beyond_range else ""
@@ -417,19 +235,19 @@ class SCM(Questions):
         mine, theirs = self._hashes, noise.equations
         if other := [n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n)]:
             raise ModelError(
-                f"this noise is of other equations than the model's: {', '.join(other)}; "
+                f"noise: it belongs to other equations than the model's: {', '.join(other)}; "
                 "call abduct(cohort) of this model"
             )
 
     def _fixed(self, noise: Noise) -> dict[str, Tensor]:
-        """Return what is set or held, per record."""
+        """Return the values that are set or held, (n,) each."""
         if not noise.factual:
             self._check_needs_no_fact()
-        return settled(self.graph, self.support, self._action, self._held, noise)
+        return fixed_values(self.graph, self.support, self._action, self._held, noise)
 
     @property
     def _reached(self) -> set[str]:
-        """Return what is intervened on and its descendants, but for what is held."""
+        """Return the variables that are set and their descendants, without those that are held."""
         acted = set(self._action.names) if self._action else set()
         below = {each for name in acted for each in self.graph.descendants(name)}
         return (acted | below) - self._held
@@ -442,5 +260,5 @@ class SCM(Questions):
             if needs_fact(value):
                 raise InterventionError(
                     f"{self._action.describe()}: a sample has no factual {name!r} to start from; "
-                    "set it to a value, or ask for counterfactuals"
+                    "set it to a value, or use counterfactual(cohort, ...)"
                 )

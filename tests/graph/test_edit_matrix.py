@@ -14,6 +14,7 @@ from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, pack_tensors
 from causalcxr.scm import fitting
 from causalcxr.scm.fitting import learned_again, stale_reason
+from causalcxr.scm.training_data import TrainingData
 
 QUICK = {"kind": "discrete", "epochs": 1}
 GRAPH = Graph(
@@ -244,7 +245,7 @@ def test_given_a_model_saved_before_recipes_then_it_is_read_kept_and_left_as_it_
     manifest = json.loads((old / "manifest.json").read_text())
     for name, entry in manifest["mechanisms"].items():
         known = model.fitted[name]
-        prints = [fitting.TrainingData.of(Cohort(table()), GRAPH).fingerprint(columns(name))]
+        prints = [TrainingData.from_cohort(Cohort(table()), GRAPH).fingerprint(columns(name))]
         content = [known.equation, known.seed, fitting.REVISION, "", *prints]
         entry["hash"] = fitting._hash(content, {})  # options did not enter then
         del entry["reason"], entry["recipe"]

@@ -16,6 +16,8 @@ with warnings.catch_warnings():
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
+moments = Moments.from_vectors
+
 
 def gaussians(n, d, shift=0.0, scale=1.0, seed=0):
     rng = np.random.default_rng(seed)
@@ -81,12 +83,12 @@ def test_given_batches_in_any_order_then_moments_are_those_of_the_whole(sizes):
     x = gaussians(30, 5, shift=1e7)  # a distant mean: sums of squares would lose all digits
     parts = np.split(x, np.cumsum(sizes)[:-1])
     for order in (parts, parts[::-1]):
-        found = Moments.stream(part.astype(np.float64) for part in order)
+        found = Moments.from_batches(part.astype(np.float64) for part in order)
         assert found.count == 30
         assert np.allclose(found.mean, x.mean(0), rtol=1e-15)
         assert np.allclose(found.covariance, np.cov(x, rowvar=False), rtol=1e-6, atol=1e-9)
-    added = sum((Moments.of(p) for p in parts[1:]), Moments.of(parts[0]))
-    assert frechet_of(added, Moments.of(x)) == pytest.approx(0, abs=1e-6)
+    added = sum((moments(p) for p in parts[1:]), moments(parts[0]))
+    assert frechet_of(added, moments(x)) == pytest.approx(0, abs=1e-6)
 
 
 # Kernel
@@ -188,11 +190,17 @@ def test_given_a_degenerate_set_then_one_line_names_it(distance, bad, said):
         (lambda: kernel_subsets(GOOD, GOOD, size=5, number=0), "0 subsets of 5"),
         (lambda: prdc(GOOD, GOOD, k=10), "10 vectors and k = 10"),
         (lambda: prdc(GOOD, GOOD, k=0), "k = 0"),
-        (lambda: Moments.stream([]), "no batch"),
-        (lambda: Moments.stream([GOOD * np.nan]), "not finite"),
-        (lambda: Moments.of(GOOD) + Moments.of(GOOD[:, :1]), "widths 3 and 1"),
-        (lambda: frechet_of(Moments.of(GOOD[:1]), Moments.of(GOOD)), "no covariance"),
-        (lambda: frechet_of(Moments.of(GOOD * 0), Moments.of(GOOD)), "real: all vectors are"),
+        (lambda: Moments.from_batches([]), "no batch"),
+        (lambda: Moments.from_batches([GOOD * np.nan]), "not finite"),
+        (lambda: moments(GOOD) + moments(GOOD[:, :1]), "widths 3 and 1"),
+        (
+            lambda: frechet_of(moments(GOOD[:1]), moments(GOOD)),
+            "no covariance",
+        ),
+        (
+            lambda: frechet_of(moments(GOOD * 0), moments(GOOD)),
+            "real: all vectors are",
+        ),
     ],
 )
 def test_given_a_wrong_number_then_it_is_named(call, said):

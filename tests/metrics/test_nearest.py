@@ -125,7 +125,7 @@ def test_given_batches_then_features_are_those_of_the_whole_and_progress_is_told
 
 def test_given_a_stream_then_its_moments_give_the_distance_of_the_whole(films):
     one, two = films[:12], films[12:]
-    streamed = [Moments.stream(feature_batches(x, batch=5)) for x in (one, two)]
+    streamed = [Moments.from_batches(feature_batches(x, batch=5)) for x in (one, two)]
     whole = frechet(extract(one), extract(two))
     assert whole > 0.01
     assert frechet_of(*streamed) == pytest.approx(whole, rel=1e-4)

@@ -319,7 +319,7 @@ def test_given_probabilities_that_are_off_by_a_known_amount_then_the_error_is_th
 def test_given_a_hundred_thousand_records_then_the_distance_is_exact_and_shifted_noise_is_found():
     n = 100_000
     grid = ((np.arange(n) + 0.5) / n)[:, None]
-    assert goodness.same_law(grid, grid, n) == goodness.Finding(0.0, 1.0)
-    found = goodness.same_law(grid + 0.02, grid, n)
+    assert goodness.same_distribution(grid, grid, n) == goodness.Finding(0.0, 1.0)
+    found = goodness.same_distribution(grid + 0.02, grid, n)
     assert found.effect == pytest.approx(0.02, abs=1e-4)
     assert found.p < 1e-12

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-import causalcxr.scm.questions.enumeration
+import causalcxr.scm.questions.exact_distributions
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.common.errors import InterventionError, ModelError
 from causalcxr.scm.prediction import bind
-from causalcxr.scm.questions.coupling_transitions import MOST_TRANSPORTED, gumbel, monotone
 from causalcxr.scm.questions.probabilities import probabilities
+from causalcxr.scm.questions.transition_probabilities import MOST_TRANSPORTED, gumbel, monotone
 
 YAML = """
 name: chain
@@ -132,7 +132,7 @@ def test_given_more_states_than_allowed_then_draws_agree_with_the_enumeration(
 ):
     few = cohort.head(100)
     known = probabilities(model, few, do(a="p"), variables=["B", "C", "D"])
-    monkeypatch.setattr(causalcxr.scm.questions.enumeration, "MOST_STATES", 1)
+    monkeypatch.setattr(causalcxr.scm.questions.exact_distributions, "MOST_STATES", 1)
     found = probabilities(model, few, do(a="p"), variables=["B", "C", "D"], draws=800)
     assert found.method == {"B": "exact", "C": "draws", "D": "draws"}
     pd.testing.assert_frame_equal(found["B"], known["B"])

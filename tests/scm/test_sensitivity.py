@@ -8,8 +8,8 @@ from scipy.optimize import linprog
 
 from causalcxr import SCM, Cohort, Graph, Shift, do
 from causalcxr.common.errors import InterventionError
-from causalcxr.scm.questions.coupling_transitions import COUPLINGS
 from causalcxr.scm.questions.sensitivity import sensitivity
+from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 
 YAML = """
 name: steps

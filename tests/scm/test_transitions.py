@@ -12,7 +12,7 @@ from causalcxr.graph import Variable
 from causalcxr.mechanisms.couplings import COUPLINGS as EQUATIONS
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.mechanisms.transport import heights
-from causalcxr.scm.questions.coupling_transitions import (
+from causalcxr.scm.questions.transition_probabilities import (
     COUPLINGS,
     extreme_mean,
     gumbel,

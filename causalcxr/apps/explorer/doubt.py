@@ -8,7 +8,7 @@ import numpy as np
 
 from causalcxr.apps.explorer.question import DRAWS, Question, Visit
 from causalcxr.common.tensors import load_tensors
-from causalcxr.scm.questions.coupling_transitions import COUPLINGS
+from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 from causalcxr.scm.scm import SCM
 
 __all__ = ["Doubt", "doubt_of", "weights_know"]
@@ -49,7 +49,7 @@ def doubt_of(visit: Visit, question: Question, *, draws: int = DRAWS) -> Doubt:
 
 
 def _couplings(visit: Visit, question: Question, draws: int) -> dict[str, dict]:
-    moving = [n for n in visit.case(question).moving if visit.model.graph[n].is_discrete]
+    moving = [n for n in visit.network(question).moving if visit.model.graph[n].is_discrete]
     if not moving:
         return {}
     found = visit.model.sensitivity(

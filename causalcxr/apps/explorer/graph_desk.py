@@ -12,9 +12,9 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do, parse
-from causalcxr.scm.fitting import TrainingData
 from causalcxr.scm.questions.model_comparison import ModelComparison, compare_models
 from causalcxr.scm.scm import SCM
+from causalcxr.scm.training_data import TrainingData
 
 __all__ = ["COMPARED", "Effect", "GraphDesk", "Picture"]
 
@@ -176,7 +176,7 @@ class GraphDesk:
 
     def _material(self) -> TrainingData:
         if self._data is None:
-            self._data = TrainingData.of(self.cohort, self.model.graph)
+            self._data = TrainingData.from_cohort(self.cohort, self.model.graph)
         return self._data
 
     def retrain(self) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalcxr.scm.fitting import TrainingData
 from causalcxr.scm.questions.effect_result import clustered_mean
 from causalcxr.scm.scm import SCM
+from causalcxr.scm.training_data import TrainingData
 
 __all__ = ["HeldOut", "held_out"]
 

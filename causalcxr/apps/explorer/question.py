@@ -11,9 +11,9 @@ import torch
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.graph.interventions import Intervention, do
-from causalcxr.scm.prediction import Noise, settled
-from causalcxr.scm.questions.probabilities import laws_of
-from causalcxr.scm.questions.twin_distributions import Case
+from causalcxr.scm.prediction import Noise
+from causalcxr.scm.questions.probabilities import level_distributions
+from causalcxr.scm.questions.twin_network import TwinNetwork
 from causalcxr.scm.scm import SCM
 
 __all__ = ["DRAWS", "Answer", "Chance", "Line", "Question", "Visit", "worded_value"]
@@ -207,10 +207,10 @@ class Visit:
             InterventionError: As `SCM.do` and `SCM.predict` do.
         """
         graph = self.model.graph
-        twin, case = self.twin(question), self.case(question)
-        targets = [name for name in case.moving if graph[name].is_discrete]
-        laws = laws_of(case, targets, self.noise.draws, draws)
-        numbers = [name for name in case.moving if not graph[name].is_discrete]
+        twin, network = self.twin(question), self.network(question)
+        targets = [name for name in network.moving if graph[name].is_discrete]
+        distributions = level_distributions(network, targets, self.noise.draws, draws)
+        numbers = [name for name in network.moving if not graph[name].is_discrete]
         spreads = self._spreads(question, numbers)
         bound = question.action.bind(graph)
         held = {graph.find(name) for name in question.hold}
@@ -225,7 +225,7 @@ class Visit:
                     name,
                     mark or ("changed" if moved else "same"),
                     *words,
-                    **_told(graph[name].levels, laws.get(name)),
+                    **_told(graph[name].levels, distributions.get(name)),
                     spread=spreads.get(name),
                 )
             )
@@ -235,13 +235,10 @@ class Visit:
         words = (bound.describe() if bound else "nothing is set") + told
         return Answer(question, words, tuple(lines), bool(moved_names & parents))
 
-    def case(self, question: Question) -> Case:
-        """Return what is asked, as the modules of probabilities take it."""
-        model, noise = self.model, self.noise
-        acted = model.do(question.action, hold=question.hold)
-        fixed = settled(model.graph, model.support, acted._action, acted._held, noise)
-        mechanisms = {name: fitted.mechanism for name, fitted in model.fitted.items()}
-        return Case(model.graph, mechanisms, noise.columns, fixed)
+    def network(self, question: Question) -> TwinNetwork:
+        """Return the twin of the record as a Bayesian network."""
+        acted = self.model.do(question.action, hold=question.hold)
+        return TwinNetwork.from_model(acted, self.noise)
 
     def _spreads(self, question: Question, names: Iterable[str]) -> dict[str, tuple]:
         """Return the 5th and the 95th percentile of numbers over draws."""

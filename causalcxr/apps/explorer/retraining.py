@@ -10,10 +10,11 @@ from causalcxr.apps.explorer.graph_likelihood import HeldOut, held_out
 from causalcxr.common.errors import CausalCXRError, ModelError, brief
 from causalcxr.graph.diff import declaration
 from causalcxr.graph.graph import Graph
-from causalcxr.scm.fitting import Fitted, TrainingData, fit_one
+from causalcxr.scm.fitting import Fitted, fit_one
 from causalcxr.scm.recipe import recipe_changes
 from causalcxr.scm.scm import SCM
 from causalcxr.scm.support import count_support
+from causalcxr.scm.training_data import TrainingData
 
 __all__ = ["Retraining", "RetrainingPlan", "Step", "plan_retraining", "retrain"]
 

@@ -179,7 +179,7 @@ class _Subject:
         return tests, likelihood, self._panel()
 
     def _noise(self) -> dict:
-        found = goodness.same_law(self.u, self.prior, self.effective)
+        found = goodness.same_distribution(self.u, self.prior, self.effective)
         return _row("noise", found, f"its noise is not the prior's (distance {found.effect:.3f})")
 
     def _parent(self, name: str) -> dict:

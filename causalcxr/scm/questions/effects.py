@@ -12,7 +12,7 @@ from causalcxr.common.errors import GraphError, InterventionError, nearest
 from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do
-from causalcxr.scm.prediction import Noise, Prediction, settled
+from causalcxr.scm.prediction import Noise, Prediction
 from causalcxr.scm.questions.effect_result import Effect, features
 
 if TYPE_CHECKING:
@@ -226,16 +226,14 @@ class _Worlds:
 
     def _fixed(self, action: Intervention) -> dict[str, Tensor]:
         acted = self.model.do(action) if action else self.model
-        graph, support = self.model.graph, self.model.support
-        return settled(graph, support, acted._action, acted._held, self.noise)
+        return acted._fixed(self.noise)
 
     def _predict(
         self, fixed: Mapping[str, Tensor], edges: Mapping[Edge, Tensor] | None = None
     ) -> Prediction:
-        mechanisms = {name: fitted.mechanism for name, fitted in self.model.fitted.items()}
         return Prediction(
             self.model.graph,
-            mechanisms,
+            self.model._mechanisms,
             self.noise,
             fixed,
             recompute=self.recompute,

@@ -18,7 +18,7 @@ __all__ = [
     "design_effect",
     "independence",
     "mean_and_error",
-    "same_law",
+    "same_distribution",
 ]
 
 _BINS = 10
@@ -66,7 +66,7 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float
     return float(values.mean()), float(values.std(ddof=1) * scale)
 
 
-def same_law(a: np.ndarray, b: np.ndarray, effective: float) -> Finding:
+def same_distribution(a: np.ndarray, b: np.ndarray, effective: float) -> Finding:
     """Return the Kolmogorov-Smirnov distance of two samples, column by column, the worst one.
 
     Args:

@@ -1,7 +1,7 @@
 """Counterfactual probabilities: how likely each level of each twin is, record by record."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
@@ -12,17 +12,21 @@ from causalcxr.common.errors import InterventionError, ModelError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.common.threads import one_thread
 from causalcxr.graph.arguments import Action, names_of
-from causalcxr.scm.prediction import settled
-from causalcxr.scm.questions.enumeration import exact
+from causalcxr.scm.prediction import Noise
+from causalcxr.scm.questions.exact_distributions import exact_distributions
 from causalcxr.scm.questions.probabilities_result import Probabilities
-from causalcxr.scm.questions.twin_distributions import Case, drawn
+from causalcxr.scm.questions.twin_network import TwinNetwork, sampled_distributions
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
 
-__all__ = ["case_of", "laws_of", "probabilities", "targets_of"]
-
-Laws = dict[str, tuple[Tensor, Tensor, str]]
+__all__ = [
+    "LevelDistribution",
+    "acted_model",
+    "level_distributions",
+    "probabilities",
+    "target_variables",
+]
 
 
 def probabilities(
@@ -39,9 +43,9 @@ def probabilities(
 ) -> Probabilities:
     """Return P(twin = level | all that is observed of the record) for discrete variables.
 
-    A variable whose moving ancestors are discrete and have at most 4,096 joint states is
-    enumerated, so its probabilities are exact for the model. Otherwise, as where a continuous
-    ancestor moves, the ancestors are drawn and the last step is in closed form.
+    If the ancestors that may change are discrete and have at most 4,096 joint states, a sum over
+    them gives probabilities that are exact for the model. Otherwise, for example if a continuous
+    ancestor may change, the ancestors are sampled and the last step is in closed form.
 
     Args:
         model: A fitted model, with or without interventions of its own.
@@ -49,8 +53,8 @@ def probabilities(
         action: What is done, as in `SCM.counterfactual`.
         variables: Discrete variables, or one; by default those that the action can change.
         hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws a record, where they are needed.
-        seed: Of the draws. A record's numbers do not depend on the other records.
+        draws: Posterior samples per record, where they are needed.
+        seed: Of the samples. A record's numbers do not depend on the other records.
         beyond_range: See `SCM.do`.
 
     Returns:
@@ -67,94 +71,115 @@ def probabilities(
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
-        >>> found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), {"sex": "M"})
-        >>> found
+        >>> twins = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), {"sex": "M"})
+        >>> twins
         Probabilities(do(Sex=M); 100 rows of Edema)
-        >>> found.table.iloc[1].tolist(), dict(found.method)
+        >>> twins.table.iloc[1].tolist(), dict(twins.method)
         ([1.0, 0.0], {'Edema': 'exact'})
     """
     cohort = as_cohort(cohort)
-    case, numbers = case_of(model, cohort, action, hold, beyond_range, seed)
-    laws = laws_of(case, targets_of(case, variables), numbers, draws)
-    levels = [(name, level) for name in laws for level in model.graph[name].levels]
-    values = [torch.zeros(len(case), 0), *(law for law, _, _ in laws.values())]
+    acted, noise = acted_model(model, cohort, action, hold, beyond_range, seed)
+    network = TwinNetwork.from_model(acted, noise)
+    answers = level_distributions(
+        network, target_variables(network, variables), noise.draws, draws
+    )
+    levels = [(name, level) for name in answers for level in model.graph[name].levels]
+    values = [torch.zeros(len(network), 0), *(each.probabilities for each in answers.values())]
     table = pd.DataFrame(torch.cat(values, 1).double().numpy(), index=cohort.index)
     labels = tuple(zip(*levels, strict=True)) or ((), ())
     table.columns = pd.MultiIndex.from_arrays(labels, names=["variable", "level"])
-    methods = {name: method for name, (_, _, method) in laws.items()}
-    errors = {name: _largest(error) for name, (_, error, _) in laws.items()}
-    words = model.do(action, hold=hold, beyond_range=beyond_range)._told()
-    return Probabilities(words, methods, errors, draws, table)
+    methods = {name: each.method for name, each in answers.items()}
+    errors = {name: _largest(each.error) for name, each in answers.items()}
+    return Probabilities(acted._described(), methods, errors, draws, table)
 
 
-def case_of(
+def acted_model(
     model: "SCM",
     cohort: Records,
     action: Action,
     hold: str | Iterable[str],
     beyond_range: bool,
     seed: int,
-) -> tuple[Case, Draws]:
-    """Return what is asked of a model, and the random numbers of the records.
-
-    A distribution that is set draws one value a record.
+) -> tuple["SCM", Noise]:
+    """Return the model under an action, and the noise of records, which is abducted on demand.
 
     Raises:
         CohortError, InterventionError, ModelError: As `SCM.do` and `SCM.abduct` do.
     """
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
-    noise = model._latent(cohort, None, "keep", seed)  # no noise is needed here, only the facts
-    fixed = settled(model.graph, model.support, acted._action, acted._held, noise)
-    mechanisms = {name: fitted.mechanism for name, fitted in model.fitted.items()}
-    return Case(model.graph, mechanisms, noise.columns, fixed), noise.draws
+    return acted, model._latent(cohort, None, "keep", seed)
 
 
-def targets_of(case: Case, variables: str | Sequence[str] | None) -> list[str]:
-    """Return the discrete variables that are asked for, by default those that can change.
+def target_variables(network: TwinNetwork, variables: str | Sequence[str] | None) -> list[str]:
+    """Return the canonical names of discrete variables, by default of those that may change.
 
     Raises:
         InterventionError: If a variable has no levels.
         GraphError: If there is no such variable.
     """
+    graph = network.graph
     if variables is None:
-        return [name for name in case.moving if case.graph[name].is_discrete]
-    found = [case.graph.find(name) for name in names_of(variables)]
-    for name in found:
-        if not case.graph[name].is_discrete:
+        return [name for name in network.moving if graph[name].is_discrete]
+    names = [graph.find(name) for name in names_of(variables)]
+    for name in names:
+        if not graph[name].is_discrete:
             raise InterventionError(
-                f"probabilities of {name!r}: it is {case.graph[name].type} and has no levels; "
-                "ask for counterfactual(draws=...)"
+                f"probabilities: {name!r} is {graph[name].type} and has no levels; "
+                "use counterfactual(draws=...)"
             )
-    return found
+    return names
 
 
-def laws_of(case: Case, targets: Sequence[str], draws: Draws, count: int) -> Laws:
-    """Return for each target its law, (n, K), the standard error, (n, K), and the method.
+class LevelDistribution(NamedTuple):
+    """The distribution of a twin's levels.
+
+    Args:
+        probabilities: Shape (n, K), NaN where the twin is missing with certainty.
+        error: The standard error, shape (n, K); 0 where exact.
+        method: "exact" or "draws".
+    """
+
+    probabilities: Tensor
+    error: Tensor
+    method: str
+
+
+def level_distributions(
+    network: TwinNetwork, targets: Sequence[str], draws: Draws, count: int
+) -> dict[str, LevelDistribution]:
+    """Return the distribution of each target: exact where few states allow it, else sampled.
+
+    Args:
+        network: The twins of n records.
+        targets: Discrete variables.
+        draws: The random numbers of the records.
+        count: Samples per record where the distribution is not exact.
 
     Raises:
-        ModelError: If draws are below 2.
+        ModelError: If `count` is below 2.
     """
     if count < 2:
-        raise ModelError(f"draws={count}: at least 2 are needed, to tell their standard error")
+        raise ModelError(f"draws={count}: a standard error needs at least 2; give 200")
     with torch.no_grad(), one_thread():
-        moving = [name for name in targets if name in case.moving]
-        known = exact(case, moving)
-        rest = drawn(case, [name for name in moving if name not in known], draws, count)
-    found: Laws = {}
+        moving = [name for name in targets if name in network.moving]
+        exact = exact_distributions(network, moving)
+        rest = [name for name in moving if name not in exact]
+        sampled = sampled_distributions(network, rest, draws, count)
+    distributions = {}
     for name in targets:
-        if name in rest:
-            found[name] = (*rest[name], "draws")
+        if name in sampled:
+            distributions[name] = LevelDistribution(*sampled[name], "draws")
         else:
-            law = known[name] if name in known else _certain(case, name)
-            found[name] = (law, torch.zeros_like(law), "exact")
-    return found
+            p = exact[name] if name in exact else _certain(network, name)
+            distributions[name] = LevelDistribution(p, torch.zeros_like(p), "exact")
+    return distributions
 
 
-def _certain(case: Case, name: str) -> Tensor:
-    """Return the law of a variable that does not move: one level, or missing."""
-    twin = case.twin_column(name)
-    law = (twin[:, None] == torch.arange(len(case.graph[name].levels))).double()
-    return law.masked_fill(twin.isnan()[:, None], torch.nan)
+def _certain(network: TwinNetwork, name: str) -> Tensor:
+    """Return the distribution of a variable that does not change: one level, or missing."""
+    twin = network.twin_column(name)
+    p = (twin[:, None] == torch.arange(len(network.graph[name].levels))).double()
+    return p.masked_fill(twin.isnan()[:, None], torch.nan)
 
 
 def _largest(error: Tensor) -> float:

@@ -21,7 +21,13 @@ from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.interventions import do
 from causalcxr.mechanisms import Columns, Equation, Mechanism
 
-__all__ = ["EquationLaw", "PyroProgram", "noise_law", "to_pyro", "value_law"]
+__all__ = [
+    "EquationDistribution",
+    "PyroProgram",
+    "noise_distribution",
+    "to_pyro",
+    "value_distribution",
+]
 
 # The law of each kind of equation's noise, its parameters being 0 and 1 for each number.
 _NOISE = {
@@ -80,7 +86,7 @@ class PyroProgram:
     """Sample n records, one site a variable, in the plate `records`; the radiograph has none.
 
     Discrete variables are Categorical with the learned masses. Continuous ones follow an
-    `EquationLaw`: its log-probability has a gradient, and so have the samples of a spline.
+    `EquationDistribution`: its log-probability has a gradient, and so do samples of a spline.
 
     Args:
         graph: The graph.
@@ -93,7 +99,7 @@ class PyroProgram:
         if noise:
             nothing = {name: torch.zeros(1, dtype=torch.float64) for name in mechanisms}
             for mechanism in mechanisms.values():
-                noise_law(mechanism(_parents(mechanism, nothing, Size([1]))), Size([1]))
+                noise_distribution(mechanism(_parents(mechanism, nothing, Size([1]))), Size([1]))
 
     def __call__(
         self, n: int = 1, observed: Cohort | Mapping[str, Tensor] | None = None
@@ -147,7 +153,7 @@ class PyroProgram:
     def _value_site(
         self, mechanism: Mechanism, columns: Columns, shape: Size, data: Tensor | None
     ) -> Tensor:
-        name, law = mechanism.variable.name, value_law(mechanism, columns, shape)
+        name, law = mechanism.variable.name, value_distribution(mechanism, columns, shape)
         if data is None or data.isnan().all():
             return pyro.sample(name, law)
         known = ~data.isnan()
@@ -161,7 +167,7 @@ class PyroProgram:
         self, mechanism: Mechanism, columns: Columns, shape: Size, data: Tensor | None
     ) -> Tensor:
         name = mechanism.variable.name
-        law = noise_law(mechanism(_parents(mechanism, columns, shape)), shape)
+        law = noise_distribution(mechanism(_parents(mechanism, columns, shape)), shape)
         u = pyro.sample(f"u_{name}", law).double()
         inner = u.shape[len(u.shape) - law.event_dim :]
         shape = torch.broadcast_shapes(shape, u.shape[: len(u.shape) - law.event_dim])
@@ -170,7 +176,7 @@ class PyroProgram:
         return pyro.deterministic(name, x.reshape(shape))
 
 
-class EquationLaw(TorchDistribution):
+class EquationDistribution(TorchDistribution):
     """The law of a continuous variable given its parents, as its equation has it.
 
     On a lattice (`resolution`) the log-probability is a log-mass, and samples have no gradient.
@@ -199,9 +205,9 @@ class EquationLaw(TorchDistribution):
         options = self.mechanism.options
         return options.get("transform") == "spline" and self.mechanism.variable.resolution is None
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> "EquationLaw":
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "EquationDistribution":
         """Return the law with a larger batch shape."""
-        return EquationLaw(self.mechanism, self.columns, Size(batch_shape))
+        return EquationDistribution(self.mechanism, self.columns, Size(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density in raw units, or the log-mass, of the broadcast shape."""
@@ -232,18 +238,18 @@ class EquationLaw(TorchDistribution):
         return self.mechanism(_parents(self.mechanism, self.columns, shape))
 
 
-def value_law(mechanism: Mechanism, columns: Columns, shape: Size) -> TorchDistribution:
+def value_distribution(mechanism: Mechanism, columns: Columns, shape: Size) -> TorchDistribution:
     """Return the law of a variable given its parents, of the given batch shape."""
     levels = mechanism.variable.levels
     if not levels:
-        return EquationLaw(mechanism, columns, shape)
+        return EquationDistribution(mechanism, columns, shape)
     equation, count = mechanism(_parents(mechanism, columns, shape)), Size(shape).numel()
     every = [torch.full((count,), float(level)).double() for level in range(len(levels))]
     masses = torch.stack([equation.log_prob(x) for x in every], -1)
     return dist.Categorical(logits=masses.reshape(*shape, len(levels)), validate_args=False)
 
 
-def noise_law(equation: Equation, shape: Size) -> TorchDistribution:
+def noise_distribution(equation: Equation, shape: Size) -> TorchDistribution:
     """Return the law of an equation's noise, of the given batch shape.
 
     Raises:

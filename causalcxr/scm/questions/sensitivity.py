@@ -1,9 +1,9 @@
-"""Sensitivity: how much of a discrete counterfactual is data, and how much is the coupling."""
+"""Sensitivity: how much of a discrete counterfactual depends on the coupling, not on data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,10 @@ from causalcxr.common.result import Shown
 from causalcxr.common.threads import one_thread
 from causalcxr.graph.arguments import Action
 from causalcxr.mechanisms.discrete import DiscreteMechanism
-from causalcxr.scm.questions.coupling_transitions import COUPLINGS
-from causalcxr.scm.questions.enumeration import exact, exact_and_bounds
-from causalcxr.scm.questions.probabilities import case_of, targets_of
-from causalcxr.scm.questions.twin_distributions import Case, drawn
+from causalcxr.scm.questions.exact_distributions import exact_and_bounds, exact_distributions
+from causalcxr.scm.questions.probabilities import acted_model, target_variables
+from causalcxr.scm.questions.transition_probabilities import COUPLINGS
+from causalcxr.scm.questions.twin_network import TwinNetwork, sampled_distributions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,12 +39,12 @@ _BAR, _INK, _GREY, _ACCENT = "#DCE8F4", "#1a1a1a", "#6a6a6a", "#b3261e"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity(Shown):
-    """What each coupling answers, and what any coupling at all must answer.
+    """The answer under each coupling, and bounds that hold for any coupling.
 
     Args:
-        action: What is done, in words.
+        action: The intervention, in words.
         vary: "all" or "one": which couplings are exchanged at a time, see `sensitivity`.
-        draws: Posterior draws a record, where the answer is not enumerated.
+        draws: Posterior samples per record, where the answer is not exact.
     """
 
     action: str
@@ -54,30 +54,30 @@ class Sensitivity(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Means over records, one row a (variable, outcome); the outcome `change` or a level.
+        """Means over records, one row for each variable and outcome (`change`, or a level).
 
         Columns: `factual`, the share of records that have the level; `model` and each coupling,
-        the mean probability of the outcome; `lower` and `upper`, between which every coupling that
-        keeps the learned laws must stay, NaN where draws were needed; `width`, their distance;
-        `relative_width`, the width over the model's answer; `records`, how many are averaged;
+        the mean probability of the outcome; `lower` and `upper`, bounds for every coupling that
+        keeps the learned distributions, NaN where draws were needed; `width`, their distance;
+        `relative_width`, the width over the model's answer; `records`, the number averaged;
         `method`, exact or draws.
         """
         return self._table.copy()
 
     @property
     def changes(self) -> pd.DataFrame:
-        """The rows of `table` that tell how probable any change is, one a variable."""
+        """The rows of `table` with the probability of any change, one per variable."""
         rows = self._table.index.get_level_values("outcome") == "change"
         return self._table[rows].droplevel("outcome").drop(columns="factual")
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was asked, for a manifest."""
+        """The settings of the question, for a manifest."""
         return {"action": self.action, "vary": self.vary, "draws": self.draws}
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """The question, in one line."""
         return f"{self.action}: mean probability of change under each coupling"
 
     def summary(self) -> pd.DataFrame:
@@ -98,11 +98,11 @@ class Sensitivity(Shown):
         return page.written(path)
 
     def __repr__(self) -> str:
-        told = ", ".join(
+        changes = ", ".join(
             f"{name} {row['model']:.2f} in [{row['lower']:.2f}, {row['upper']:.2f}]"
             for name, row in self.changes.iterrows()
         )
-        return f"Sensitivity({self.action}; P(change): {told or 'nothing can change'})"
+        return f"Sensitivity({self.action}; P(change): {changes or 'nothing can change'})"
 
 
 def sensitivity(
@@ -118,19 +118,19 @@ def sensitivity(
     seed: int = 0,
     beyond_range: bool = False,
 ) -> Sensitivity:
-    """Return what becomes of discrete answers when the couplings are exchanged.
+    """Return how discrete answers change when the couplings are exchanged.
 
-    The learned laws p(x | parents) stay; only how a fact and its twin belong together differs.
-    With `vary="all"` every discrete equation that the action reaches gets the coupling at once,
-    and the bounds let all of them be anything. With `vary="one"` only the equation of the variable
-    asked about does, and those above it keep the model's. Rules and continuous equations have no
-    coupling to exchange. In all cases a fact stands where no parent changed. A coupling without a
-    closed form (`dequantised`) is answered by draws; those tried in its place stay exact.
+    The learned distributions p(x | parents) stay; only the joint distribution of fact and twin
+    differs. With `vary="all"` the coupling is exchanged in every discrete descendant of the action
+    at once, and the bounds allow any coupling in all of them. With `vary="one"` it is exchanged
+    only in the equation of the variable in question; its ancestors keep the model's. Rules and
+    continuous equations have no coupling. A factual value stays where no parent changed. Draws
+    answer for a coupling without a closed form (`dequantised`); the others stay exact.
 
-    Bounds are per record, then averaged. Those of a change are attained by one coupling of all
-    records where the variable is one step from the action; those of a level need not be, as a
-    coupling that gives positives the most may give negatives the least. Further down the graph
-    they hold, and may be wider than the sharpest.
+    Bounds hold for each record, and are then averaged. For a child of the intervened variable, one
+    coupling attains the bounds of a change in all records; the bounds of a level need not be
+    attained, as a coupling that gives positives the most may give negatives the least. Further
+    down the graph the bounds hold, but may be wider than the sharpest ones.
 
     Args:
         model: A fitted model, with or without interventions of its own.
@@ -139,33 +139,38 @@ def sensitivity(
         variables: Discrete variables, or one; by default those that the action can change.
         vary: "all" or "one".
         hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws a record, where continuous ancestors move.
-        seed: Of the draws.
+        draws: Posterior samples per record, where a continuous ancestor may change.
+        seed: Of the samples.
         beyond_range: See `SCM.do`.
 
     Raises:
         CohortError, InterventionError, ModelError: As `probabilities` does.
-        InterventionError: If a variable cannot change, or `vary` is another word.
+        InterventionError: If a variable cannot change, or `vary` has another value.
 
     Example:
         >>> from causalcxr import SCM, Cohort, Graph
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
-        >>> found = sensitivity(SCM(graph).fit(Cohort(table)), Cohort(table), {"sex": "M"})
-        >>> found.changes[["model", "independent", "upper"]].round(1).loc["Edema"].tolist()
+        >>> result = sensitivity(SCM(graph).fit(Cohort(table)), Cohort(table), {"sex": "M"})
+        >>> result.changes[["model", "independent", "upper"]].round(1).loc["Edema"].tolist()
         [0.0, 0.2, 0.5]
     """
     if vary not in _VARIED:
-        raise InterventionError(f"sensitivity: vary={vary!r}; it is one of {list(_VARIED)}")
+        raise InterventionError(f"sensitivity: vary={vary!r}; use one of {list(_VARIED)}")
     cohort = as_cohort(cohort)
-    case, numbers = case_of(model, cohort, action, hold, beyond_range, seed)
-    targets = targets_of(case, variables)
-    if still := [name for name in targets if name not in case.moving]:
+    acted, noise = acted_model(model, cohort, action, hold, beyond_range, seed)
+    network = TwinNetwork.from_model(acted, noise)
+    targets = target_variables(network, variables)
+    if unmoved := [name for name in targets if name not in network.moving]:
         raise InterventionError(
-            f"sensitivity of {still[0]!r}: nothing that causes it changes; leave it out"
+            f"sensitivity: the action changes no cause of {unmoved[0]!r}; leave it out"
         )
-    coupled = [n for n in case.moving if isinstance(case.mechanisms.get(n), DiscreteMechanism)]
+    coupled = [
+        name
+        for name in network.moving
+        if isinstance(network.mechanisms.get(name), DiscreteMechanism)
+    ]
     groups = (
         [(targets, coupled)]
         if vary == "all"
@@ -173,17 +178,14 @@ def sensitivity(
     )
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for names, exchanged in progress(groups, "Exchanging couplings", "variables"):
-        answers = _answers(case, names, exchanged, numbers, draws)
+        answers = _answers(network, names, exchanged, noise.draws, draws)
         for name in names:
-            rows |= _rows(case, name, *answers[name])
-    index = (
-        pd.MultiIndex.from_tuples(rows, names=["variable", "outcome"])
-        if rows
-        else (pd.MultiIndex.from_arrays([[], []], names=["variable", "outcome"]))
+            rows |= _rows(network, name, answers[name])
+    index = pd.MultiIndex.from_arrays(
+        tuple(zip(*rows, strict=True)) or ([], []), names=["variable", "outcome"]
     )
     table = pd.DataFrame(list(rows.values()), index=index, columns=_COLUMNS)
-    words = model.do(action, hold=hold, beyond_range=beyond_range)._told()
-    return Sensitivity(words, vary, draws, table)
+    return Sensitivity(acted._described(), vary, draws, table)
 
 
 _COLUMNS = [
@@ -198,56 +200,76 @@ _COLUMNS = [
 ]
 
 
-def _answers(
-    case: Case, names: Sequence[str], exchanged: Sequence[str], numbers: Draws, draws: int
-) -> dict[str, tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None, bool]]:
-    """Return for each variable the law under each coupling, (n, K), and the bounds or None.
+class _Answer(NamedTuple):
+    """The answers for one variable.
 
-    And whether the model's own answer is exact, or from draws.
+    Args:
+        distributions: The probabilities of its levels under the model's coupling and under each
+            other one, (n, K).
+        bounds: Lower and upper bounds of these for any coupling, (n, K) each, or None.
+        exact: Whether the model's own answer is exact, rather than from draws.
     """
-    cases = {"model": case}
-    cases |= {c: replace(case, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
-    free = replace(case, free=frozenset(exchanged))
-    # A coupling of the model's own may have no closed form; those tried in its place have.
-    closed = all(case.coupling(name) for name in exchanged)
-    together = {c: each for c, each in cases.items() if closed or c != "model"}
+
+    distributions: dict[str, Tensor]
+    bounds: tuple[Tensor, Tensor] | None
+    exact: bool
+
+
+def _answers(
+    network: TwinNetwork,
+    names: Sequence[str],
+    exchanged: Sequence[str],
+    numbers: Draws,
+    draws: int,
+) -> dict[str, _Answer]:
+    """Return the answers for each variable."""
+    networks = {"model": network}
+    networks |= {c: replace(network, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
+    free = replace(network, free=frozenset(exchanged))
+    # The model's own coupling may have no closed form; the others have one.
+    closed = all(network.coupling(name) for name in exchanged)
+    together = {c: each for c, each in networks.items() if closed or c != "model"}
     with torch.no_grad(), one_thread():
-        summed, limits = exact_and_bounds(list(together.values()), free, names)
-        known = {"model": {} if closed else exact(case, names)}
-        known |= dict(zip(together, summed, strict=True))
-        laws = {}
-        for each, of in cases.items():
-            laws[each] = dict(known[each])
-            rest = [name for name in names if name not in laws[each]]
-            laws[each] |= {name: law for name, (law, _) in drawn(of, rest, numbers, draws).items()}
+        # Exact where few states allow it; the couplings share what they can.
+        summed, bounds = exact_and_bounds(list(together.values()), free, names)
+        exact = {"model": {} if closed else exact_distributions(network, names)}
+        exact |= dict(zip(together, summed, strict=True))
+        # Sampled elsewhere.
+        distributions = {}
+        for coupling, each in networks.items():
+            rest = [name for name in names if name not in exact[coupling]]
+            sampled = sampled_distributions(each, rest, numbers, draws)
+            distributions[coupling] = exact[coupling] | {n: p for n, (p, _) in sampled.items()}
     return {
-        name: ({c: law[name] for c, law in laws.items()}, limits.get(name), name in known["model"])
+        name: _Answer(
+            {c: p[name] for c, p in distributions.items()},
+            bounds.get(name),
+            name in exact["model"],
+        )
         for name in names
     }
 
 
 def _rows(
-    case: Case,
-    name: str,
-    laws: Mapping[str, Tensor],
-    limits: tuple[Tensor, Tensor] | None,
-    summed: bool,
+    network: TwinNetwork, name: str, answer: _Answer
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of one variable: any change, then each level."""
-    x = case.factual[name]
-    known = ~x.isnan() & ~torch.stack([law.isnan().all(1) for law in laws.values()]).any(0)
-    here = x[known].long()[:, None]
-    nothing = torch.full((int(known.sum()), len(case.graph[name].levels)), torch.nan)
-    lower, upper = (each[known] for each in limits) if limits else (nothing, nothing)
-    base = {"records": int(known.sum()), "method": "exact" if summed else "draws"}
-    stays = {c: law[known].gather(1, here)[:, 0] for c, law in laws.items()}
-    change = base | {c: _mean(1 - stay) for c, stay in stays.items()}
+    x, levels = network.factual[name], network.graph[name].levels
+    undefined = torch.stack([p.isnan().all(1) for p in answer.distributions.values()]).any(0)
+    used = ~x.isnan() & ~undefined
+    n, fact = int(used.sum()), x[used].long()[:, None]
+    p = {coupling: each[used] for coupling, each in answer.distributions.items()}
+    missing = torch.full((n, len(levels)), torch.nan)
+    lower, upper = (b[used] for b in answer.bounds) if answer.bounds else (missing, missing)
+    base = {"records": n, "method": "exact" if answer.exact else "draws"}
+    # Any change: one minus the probability of the factual level.
+    change = base | {c: _mean(1 - each.gather(1, fact)[:, 0]) for c, each in p.items()}
     change |= {"factual": 0.0}
-    change |= _width(change["model"], 1 - upper.gather(1, here), 1 - lower.gather(1, here))
+    change |= _width(change["model"], 1 - upper.gather(1, fact), 1 - lower.gather(1, fact))
     rows = {(name, "change"): change}
-    for k, level in enumerate(case.graph[name].levels):
-        row = base | {c: _mean(law[known][:, k]) for c, law in laws.items()}
-        row |= {"factual": _mean((here[:, 0] == k).double())}
+    for k, level in enumerate(levels):
+        row = base | {c: _mean(each[:, k]) for c, each in p.items()}
+        row |= {"factual": _mean((fact[:, 0] == k).double())}
         rows[name, level] = row | _width(row["model"], lower[:, k], upper[:, k])
     return rows
 
@@ -264,7 +286,7 @@ def _mean(values: Tensor) -> float:
 
 
 def _draw(axes: "Axes", rows: pd.DataFrame) -> None:
-    """Draw one line a variable: a bar for the bounds, a mark for each coupling."""
+    """Draw one line per variable: a bar for the bounds, a mark for each coupling."""
     places = np.arange(len(rows))[::-1]
     span = (rows["upper"] - rows["lower"]).fillna(0.0)
     axes.barh(places, span, 0.62, rows["lower"].fillna(0.0), color=_BAR, label="any coupling")

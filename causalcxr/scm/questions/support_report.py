@@ -102,7 +102,7 @@ def support(
     table = pd.DataFrame(dict(enumerate(columns.values())), index=cohort.index)
     if index is not None:
         table.columns = index
-    return Support(acted._told(), few, exact, table)
+    return Support(acted._described(), few, exact, table)
 
 
 def _same_levels(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:

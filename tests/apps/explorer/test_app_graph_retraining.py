@@ -21,7 +21,7 @@ from causalcxr.apps.explorer.graph_parts import (
 )
 from causalcxr.apps.explorer.retraining import Retraining, plan_retraining, retrain
 from causalcxr.common.errors import CohortError, GraphError, InterventionError, ModelError
-from causalcxr.scm.fitting import TrainingData
+from causalcxr.scm.training_data import TrainingData
 
 pytest.importorskip("nicegui")  # these modules are of the explorer, which comes with it
 
@@ -40,7 +40,7 @@ def model(cohort) -> SCM:
 
 @pytest.fixture(scope="module")
 def data(cohort) -> TrainingData:
-    return TrainingData.of(cohort, SMALL)
+    return TrainingData.from_cohort(cohort, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def test_given_an_edge_added_then_its_child_alone_would_be_retrained_for_the_lib
 
 
 def test_given_other_records_then_all_that_they_change_would_be_retrained_and_why(model):
-    other = TrainingData.of(records(seed=1), SMALL)
+    other = TrainingData.from_cohort(records(seed=1), SMALL)
     plan = plan_retraining(model, EDITED, other)
     assert plan.retrain["Edema"] == "edge Site -> Edema added; data of Edema, Sex changed"
     assert plan.retrain["View"] == "data of Edema, View changed"
-    fewer = TrainingData.of(records().head(600), SMALL)
+    fewer = TrainingData.from_cohort(records().head(600), SMALL)
     told = plan_retraining(model, EDITED, fewer).retrain
     assert told["View"] == "the training records changed"
     assert "Finding" in told
@@ -91,7 +91,7 @@ def test_given_an_edge_to_the_image_then_the_image_is_left_out_and_nothing_else_
         spec = {"kind": "discrete", "epochs": 1}
         quick = quick.with_variable(quick[name].replace(mechanism=spec))
     model = SCM(quick).fit(patients)
-    data = TrainingData.of(patients, quick)
+    data = TrainingData.from_cohort(patients, quick)
     plan = plan_retraining(model, quick.remove_edge("Age", "Image"), data)
     assert plan.image == "edge Age -> Image removed"
     assert plan.retrain == {}
@@ -222,7 +222,9 @@ def test_given_the_records_twice_then_the_error_of_the_difference_does_not_shrin
     splits = np.tile(np.where(np.arange(len(table)) % 4, "train", "test"), 2)
     doubled = Cohort(twice, patients=patients, splits=splits)
     once = Cohort(table, splits=splits[: len(table)])
-    one, two = (held_out(model, after, TrainingData.of(c, SMALL)) for c in (once, doubled))
+    one, two = (
+        held_out(model, after, TrainingData.from_cohort(c, SMALL)) for c in (once, doubled)
+    )
     assert (one.split, two.split) == ("test", "test")
     assert two.records == 2 * one.records == 600
     a, b = one.table.loc["Edema"], two.table.loc["Edema"]
@@ -234,7 +236,7 @@ def test_given_values_that_a_rule_forbids_then_they_are_counted_and_left_out(mod
     table = cohort.table
     table.loc[:99, "Finding"] = np.where(table.loc[:99, "Edema"] == "P", "N", "P")
     splits = np.where(np.arange(len(table)) < 200, "test", "train")
-    data = TrainingData.of(Cohort(table, splits=splits), SMALL)
+    data = TrainingData.from_cohort(Cohort(table, splits=splits), SMALL)
     rule = {"kind": "derived", "rule": "none_of"}
     turned = SMALL.with_variable(SMALL["Finding"].replace(mechanism=rule))
     after = retrain(model, plan_retraining(model, turned, data), data)
