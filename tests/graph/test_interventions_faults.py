@@ -117,7 +117,7 @@ def test_given_a_fault_then_the_command_line_says_one_line_and_writes_nothing(
 
 HOLDS = {
     "unknown": (["vieww"], "hold 'vieww': no variable 'vieww' in graph 'small'; did you mean"),
-    "image": (["image"], "hold 'image': the image is the outcome; hold its causes"),
+    "image": (["image"], "hold 'image': the image is the outcome; hold its parents"),
     "set": (["Sex"], "'Sex' is both set and held"),
 }
 

@@ -203,9 +203,9 @@ def test_given_the_expert_graph_then_no_finding_is_exact_beneath_twelve_findings
 
 
 def test_given_a_number_or_too_few_draws_then_one_line_says_what_to_do(model, cohort):
-    with pytest.raises(InterventionError, match="'W': it is continuous and has no levels"):
+    with pytest.raises(InterventionError, match="'W' is continuous and has no levels"):
         probabilities(model, cohort, do(a="p"), variables=["w"])
-    with pytest.raises(ModelError, match="draws=1: at least 2"):
+    with pytest.raises(ModelError, match="draws=1: a standard error needs at least 2"):
         probabilities(model, cohort, do(a="p"), draws=1)
     assert probabilities(model, cohort.head(3), do(w=Shift(1))).method == {"E": "exact"}
 
@@ -227,7 +227,7 @@ def regions(count, coupling, n=240):
 
 def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the_remedy():
     model, cohort = regions(500, "ot")
-    message = "'Region': the coupling ot can be summed for at most 50 levels and it has 500; use"
+    message = "'Region': has 500 levels, coupling ot can be summed for at most 50; use"
     for ask in (model.probabilities, model.sensitivity):
         with pytest.raises(ModelError, match=message):
             ask(cohort, a="p")

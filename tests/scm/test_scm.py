@@ -325,7 +325,7 @@ def test_given_samples_under_do_then_values_are_set_and_what_needs_a_fact_is_ref
         expert.do(sex=lambda s: s).sample(5)
     with pytest.raises(InterventionError, match="no factual value to hold"):
         expert.do(sex="M", hold=["View"]).sample(5)
-    with pytest.raises(ModelError, match="ask for one record at least"):
+    with pytest.raises(ModelError, match="n is 0; give at least 1"):
         expert.sample(0)
 
 
@@ -417,9 +417,9 @@ def test_given_a_graph_of_numbers_only_then_it_fits():
 def test_given_noise_of_another_model_then_it_is_refused(mediated, expert, phantoms):
     model, cohort = mediated
     noise = model.abduct(cohort)
-    with pytest.raises(ModelError, match=r"noise is of other equations .*A, B, M, Y"):
+    with pytest.raises(ModelError, match=r"belongs to other equations .*A, B, M, Y"):
         model.fit(cohort, seed=9).predict(noise)
-    with pytest.raises(ModelError, match="noise is of other equations"):
+    with pytest.raises(ModelError, match="belongs to other equations"):
         expert.predict(noise)
     smaller = model.with_graph(model.graph.without_variable("Y")).fit(cohort)
     with pytest.raises(ModelError, match=r"than the model's: Y;"):

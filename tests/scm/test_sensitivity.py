@@ -162,9 +162,9 @@ def test_given_a_result_then_it_draws_itself_and_its_table_is_a_copy(model, coho
 
 
 def test_given_what_cannot_be_varied_then_one_line_says_so(model, cohort):
-    with pytest.raises(InterventionError, match="vary='each'; it is one of"):
+    with pytest.raises(InterventionError, match="vary='each'; use one of"):
         sensitivity(model, cohort, do(a="p"), vary="each")
-    with pytest.raises(InterventionError, match="'A': nothing that causes it changes"):
+    with pytest.raises(InterventionError, match="changes no cause of 'A'"):
         sensitivity(model, cohort, do(b="p"), variables=["A"])
     assert len(sensitivity(model, cohort, do(a=lambda a: a)).table) == 0
     nobody = sensitivity(model, cohort.head(0), do(a="p"))

@@ -241,7 +241,7 @@ def test_given_missing_values_when_drawn_then_the_twins_have_none_and_the_table_
     assert kept.loc["a", "Edema (counterfactual)"].isna().all()
     assert "drawn" not in kept
     assert run("counterfactual", *words, "--missing", "mean", "--out", tmp_path / "z") == 2
-    assert "missing='mean'; it is 'keep' or 'posterior'" in capsys.readouterr().err
+    assert "missing='mean': use 'keep' or 'posterior'" in capsys.readouterr().err
 
 
 def test_given_a_folder_of_an_answer_then_it_is_replaced_and_any_other_is_refused(
