@@ -21,7 +21,7 @@ def answers(n=200, k=4, same=0.5, seed=0):
 
 @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
 @pytest.mark.parametrize("same", [0.0, 0.5, 1.0])
-def test_given_two_ratings_then_kappa_is_that_of_scikit_learn(weights, same):
+def test_kappa_equals_scikit_learn(weights, same):
     for seed in range(5):
         first, second = answers(60, same=same, seed=seed)
         plain = cohen_kappa_score(first, second, weights=None if weights == "none" else weights)
@@ -34,7 +34,7 @@ def test_given_two_ratings_then_kappa_is_that_of_scikit_learn(weights, same):
         assert found.observed == pytest.approx((first == second).mean())
 
 
-def test_given_levels_in_an_order_then_weights_follow_it_and_unused_levels_change_nothing():
+def test_weights_follow_the_order_of_levels():
     levels = ["none", "mild", "severe", "critical"]
     first, second = (np.array(levels)[a] for a in answers(80, k=3))
     plain = cohen_kappa_score(first, second, labels=levels, weights="linear")
@@ -45,7 +45,7 @@ def test_given_levels_in_an_order_then_weights_follow_it_and_unused_levels_chang
 
 
 @pytest.mark.parametrize(("raters", "k"), [(2, 2), (3, 2), (5, 4)])
-def test_given_several_raters_then_fleiss_is_that_of_statsmodels(raters, k):
+def test_fleiss_equals_statsmodels(raters, k):
     rng = np.random.default_rng(raters)
     truth = rng.integers(0, k, size=100)
     ratings = np.stack(
@@ -59,7 +59,7 @@ def test_given_several_raters_then_fleiss_is_that_of_statsmodels(raters, k):
     assert fleiss_kappa(words).kappa == pytest.approx(plain, abs=1e-12)
 
 
-def test_given_trials_then_the_interval_covers_the_kappa_of_the_law():
+def test_interval_covers_the_true_kappa():
     # P(same) = .5 + .5 / 4 and chance 1 / 4: kappa = .5
     found = [cohen_kappa(*answers(150, seed=s), draws=300, seed=s) for s in range(150)]
     assert np.mean([f.kappa for f in found]) == pytest.approx(0.5, abs=0.015)
@@ -70,7 +70,7 @@ def test_given_trials_then_the_interval_covers_the_kappa_of_the_law():
     assert (again, again != cohen_kappa(*answers(150), draws=300, seed=1)) == (found[0], True)
 
 
-def test_given_repeated_trials_of_patients_then_the_interval_is_that_of_patients():
+def test_interval_resamples_patients():
     first, second = answers(60)
     once = cohen_kappa(first, second)
     many = cohen_kappa(np.tile(first, 9), np.tile(second, 9), clusters=np.tile(np.arange(60), 9))
@@ -84,7 +84,7 @@ def test_given_repeated_trials_of_patients_then_the_interval_is_that_of_patients
     assert (tiled.low, tiled.high) == pytest.approx((wide.low, wide.high))
 
 
-def test_given_missing_answers_then_their_trials_do_not_count():
+def test_missing_answers_do_not_count():
     first, second = (a.astype(float) for a in answers(50))
     first[:5], second[3:10] = np.nan, np.nan
     found = cohen_kappa(first, second, clusters=np.arange(50) // 2)
@@ -93,7 +93,7 @@ def test_given_missing_answers_then_their_trials_do_not_count():
     assert (found.n, found.clusters) == (40, 20)
 
 
-def test_given_raters_who_always_say_the_same_then_kappa_is_undefined_not_perfect():
+def test_constant_raters_have_no_kappa():
     found = cohen_kappa(["real"] * 9, ["real"] * 9)
     assert np.isnan([found.kappa, found.low, found.high]).all()
     assert (found.observed, found.expected) == (1, 1)
@@ -105,7 +105,7 @@ def test_given_raters_who_always_say_the_same_then_kappa_is_undefined_not_perfec
     assert one.kappa == pytest.approx(plain)
 
 
-def test_given_a_reader_study_then_the_table_has_each_rater_with_himself_and_each_pair():
+def test_agreement_table_of_a_reader_study():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, size=50)
     rows = [
@@ -150,7 +150,7 @@ def test_given_a_reader_study_then_the_table_has_each_rater_with_himself_and_eac
         (lambda: fleiss_kappa([[1, 2], [1, np.nan]]), "trial 1 has no answer"),
     ],
 )
-def test_given_no_ratings_then_one_line_says_so(call, said):
+def test_kappa_refuses_unusable_ratings(call, said):
     with pytest.raises(CausalCXRError, match=said) as error:
         call()
     assert "\n" not in str(error.value)

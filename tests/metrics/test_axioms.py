@@ -29,7 +29,7 @@ X = RNG.random((6, 1, 8, 8))
 # Composition and reversibility
 
 
-def test_given_a_null_that_drifts_then_errors_grow_by_the_cycle_and_the_identity_has_none():
+def test_composition_errors_grow_with_cycles():
     found = composition_errors(X * 0.5, lambda x: x + 0.01, cycles=(10, 1, 3))
     assert list(found) == [10, 1, 3]
     for k, errors in found.items():
@@ -37,12 +37,12 @@ def test_given_a_null_that_drifts_then_errors_grow_by_the_cycle_and_the_identity
     assert composition_errors(X, lambda x: x)[10].tolist() == [0] * 6
 
 
-def test_given_a_null_that_halves_then_the_distance_asked_for_is_taken():
+def test_composition_uses_the_given_distance():
     found = composition_errors(X, lambda x: x / 2, cycles=(2,), distance=rmse)[2]
     assert found == pytest.approx(0.75 * np.sqrt(np.square(X).mean((1, 2, 3))))
 
 
-def test_given_an_exact_inverse_then_reversibility_is_perfect_and_a_lossy_one_is_measured():
+def test_reversibility_errors():
     assert reversibility_errors(X, lambda x: x / 2 + 0.1, lambda x: 2 * x - 0.2) == pytest.approx(
         np.zeros(6), abs=1e-12
     )
@@ -65,7 +65,7 @@ def test_given_an_exact_inverse_then_reversibility_is_perfect_and_a_lossy_one_is
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_given_a_function_that_gives_no_images_then_it_is_named(call, said):
+def test_edit_without_images_is_named(call, said):
     with pytest.raises(CausalCXRError, match=said):
         call()
 
@@ -73,7 +73,7 @@ def test_given_a_function_that_gives_no_images_then_it_is_named(call, said):
 # Effectiveness
 
 
-def test_given_predictor_outputs_then_hits_and_absolute_errors_stand_beside_copy_and_oracle():
+def test_effectiveness_beside_copy_and_oracle():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
     target = {"Sex": np.array([0, 1, 0, np.nan]), "Age": np.array([50.0, 60, 70, 80])}
     table = effectiveness(
@@ -99,7 +99,7 @@ def test_given_predictor_outputs_then_hits_and_absolute_errors_stand_beside_copy
         (np.zeros(3), [0, 1], r"predicted: shape \(3,\) beside targets of \(2,\)"),
     ],
 )
-def test_given_targets_that_are_no_levels_then_one_line_says_so(outputs, target, said):
+def test_effectiveness_refuses_unknown_levels(outputs, target, said):
     with pytest.raises(CausalCXRError, match=said):
         target_errors(outputs, target)
     with pytest.raises(CausalCXRError, match="'Sex' has no target"):
@@ -109,7 +109,7 @@ def test_given_targets_that_are_no_levels_then_one_line_says_so(outputs, target,
 # Amplification
 
 
-def test_given_a_null_floor_then_the_excess_is_what_the_intervention_alone_moves():
+def test_amplification_excess_over_the_null():
     n = 400
     base, p = RNG.normal(size=n), RNG.dirichlet([1, 1, 1], n)
     noise = 0.1 * RNG.normal(size=n)
@@ -137,7 +137,7 @@ def test_given_a_null_floor_then_the_excess_is_what_the_intervention_alone_moves
 # Identity and minimality
 
 
-def test_given_twins_that_move_then_identity_is_kept_up_to_half_the_way_to_another():
+def test_identity_is_kept_up_to_half_the_way():
     x = np.stack([10.0 * np.arange(20), np.zeros(20)], axis=1)
     assert identity_kept(x, x + np.array([4.9, 3.0])).all()
     assert identity_kept(x, x + np.array([5.1, 3.0])).sum() == 1  # only the last has no next
@@ -146,7 +146,7 @@ def test_given_twins_that_move_then_identity_is_kept_up_to_half_the_way_to_anoth
     assert identity_kept(twice, twice + 1).all()  # an equal image of another costs nothing
 
 
-def test_given_distances_then_latent_divergence_is_its_definition():
+def test_latent_divergence_equals_its_definition():
     factual, twin, others = RNG.normal(size=(3, 700, 4))
     twin = factual + 0.5 * twin
     before, levels = RNG.integers(0, 3, size=(2, 700))
@@ -180,7 +180,7 @@ def scene(leak=0.1, left=0.25, n=8):
     return twin, true, factual, mask
 
 
-def test_given_a_twin_then_errors_inside_and_outside_are_what_it_left_and_what_it_leaked():
+def test_truth_errors_inside_and_outside():
     twin, true, factual, mask = scene()
     errors = truth_errors(twin, true, factual, mask=mask)
     table = truth_table(errors).set_index("region")
@@ -198,7 +198,7 @@ def test_given_a_twin_then_errors_inside_and_outside_are_what_it_left_and_what_i
     assert table.loc["outside", "worse"] == 1
 
 
-def test_given_floor_and_ceiling_then_they_are_1_and_0_and_a_worse_patient_is_counted():
+def test_truth_table_extremes():
     _, true, factual, mask = scene()
     copied = truth_table(truth_errors(factual, true, factual, mask=mask)).set_index("region")
     assert copied.loc[["whole", "inside"], ["normalised", "low", "high"]].to_numpy() == (
@@ -212,7 +212,7 @@ def test_given_floor_and_ceiling_then_they_are_1_and_0_and_a_worse_patient_is_co
     assert table.loc[0, ["worse", "n", "patients"]].tolist() == [0.25, 8, 4]
 
 
-def test_given_an_empty_mask_and_a_null_then_their_rows_are_unknown_and_do_not_count():
+def test_empty_masks_do_not_count():
     twin, true, factual, mask = scene()
     mask[3] = False
     errors = truth_errors(twin, true, factual, mask=mask)
@@ -237,7 +237,7 @@ def test_given_an_empty_mask_and_a_null_then_their_rows_are_unknown_and_do_not_c
         ({"twin": np.full((8, 10, 10), np.nan)}, "twin: image 0 is not finite"),
     ],
 )
-def test_given_parts_that_do_not_fit_then_one_line_says_so(change, said):
+def test_truth_errors_refuse_unequal_shapes(change, said):
     twin, true, factual, mask = scene()
     with pytest.raises(CausalCXRError, match=said):
         truth_errors(**{"twin": twin, "true": true, "factual": factual, "mask": mask} | change)
@@ -248,7 +248,7 @@ def test_given_parts_that_do_not_fit_then_one_line_says_so(change, said):
 # Intervals
 
 
-def test_given_patients_with_many_rows_then_the_interval_covers_and_that_of_rows_does_not():
+def test_mean_interval_resamples_patients():
     rng = np.random.default_rng(1)
     people = np.repeat(np.arange(40), 10)
     covered = np.zeros(2)
@@ -261,7 +261,7 @@ def test_given_patients_with_many_rows_then_the_interval_covers_and_that_of_rows
     assert covered[1] / 150 < 0.6
 
 
-def test_given_one_row_a_patient_then_the_interval_is_that_of_the_normal_law():
+def test_mean_interval_is_near_normal():
     values = np.random.default_rng(2).normal(3, 2, size=2000)
     found = mean_interval(values, draws=4000)
     half = 1.96 * values.std() / np.sqrt(2000)
@@ -274,7 +274,7 @@ def test_given_one_row_a_patient_then_the_interval_is_that_of_the_normal_law():
     assert (narrow.high - narrow.low) / (found.high - found.low) == pytest.approx(0.344, abs=0.03)
 
 
-def test_given_nothing_or_one_patient_then_the_interval_is_unknown_and_not_an_error():
+def test_one_patient_has_no_interval():
     table = summary(
         {"none": np.full(3, np.nan), "one": np.array([1.0, 2, np.nan])}, ["a", "a", "b"]
     )
@@ -291,6 +291,6 @@ def test_given_nothing_or_one_patient_then_the_interval_is_unknown_and_not_an_er
         ({"over": np.ones(3)}, r"shapes \(2,\) and \(3,\)"),
     ],
 )
-def test_given_options_that_do_not_fit_then_they_are_named(options, said):
+def test_mean_interval_refuses_unusable_options(options, said):
     with pytest.raises(CausalCXRError, match=said):
         mean_interval(np.array([1.0, 2.0]), **options)

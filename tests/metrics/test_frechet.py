@@ -45,7 +45,7 @@ def told(metric, a, b):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_given_the_same_features_then_frechet_is_torchmetrics_fid(seed):
+def test_frechet_equals_torchmetrics(seed):
     a, b = gaussians(300, 24, seed=seed), gaussians(200, 24, 0.4, 1.2, seed=10 + seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,7 +55,7 @@ def test_given_the_same_features_then_frechet_is_torchmetrics_fid(seed):
     assert plain > 1
 
 
-def test_given_diagonal_covariances_then_frechet_is_the_closed_form():
+def test_frechet_of_diagonal_covariances():
     d = 6
     grid = np.concatenate([np.eye(d), -np.eye(d)]) * np.sqrt((2 * d - 1) / 2)  # covariance I
     s, t, m = np.arange(1.0, d + 1), np.linspace(0.1, 2, d), np.linspace(-3, 3, d)
@@ -64,7 +64,7 @@ def test_given_diagonal_covariances_then_frechet_is_the_closed_form():
     assert frechet(grid * s, grid * s) == pytest.approx(0, abs=1e-12)
 
 
-def test_given_fewer_vectors_than_features_then_rounding_of_empty_directions_does_not_count():
+def test_frechet_of_fewer_vectors_than_features():
     a = gaussians(20, 300, seed=1)
     turn = np.linalg.qr(gaussians(300, 300, seed=2))[0]
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
@@ -79,7 +79,7 @@ def test_given_fewer_vectors_than_features_then_rounding_of_empty_directions_doe
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 30, (7, 23), (1, 28, 1), (30,)])
-def test_given_batches_in_any_order_then_moments_are_those_of_the_whole(sizes):
+def test_moments_of_batches_add_up(sizes):
     x = gaussians(30, 5, shift=1e7)  # a distant mean: sums of squares would lose all digits
     parts = np.split(x, np.cumsum(sizes)[:-1])
     for order in (parts, parts[::-1]):
@@ -95,7 +95,7 @@ def test_given_batches_in_any_order_then_moments_are_those_of_the_whole(sizes):
 
 
 @pytest.mark.parametrize("n", [150, 2300])  # all at once, and in blocks with float32 inside
-def test_given_the_same_features_then_kernel_is_torchmetrics_kid(n):
+def test_kernel_equals_torchmetrics(n):
     a, b = gaussians(n, 24, 0.5, seed=1), gaussians(n, 24, 0.7, seed=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,7 +105,7 @@ def test_given_the_same_features_then_kernel_is_torchmetrics_kid(n):
     assert (float(mean) > 0.1, float(std)) == (True, 0)
 
 
-def test_given_the_same_subsets_then_their_mean_and_spread_are_those_of_torchmetrics():
+def test_kernel_subsets_equal_torchmetrics():
     a, b = gaussians(90, 24, seed=1), gaussians(70, 24, 0.2, seed=2)
     found = kernel_subsets(a, b, size=40, number=7, seed=3)
     rows = zip(subsets(90, 40, 7, (3, 0)), subsets(70, 40, 7, (3, 1)), strict=True)
@@ -124,7 +124,7 @@ def test_given_the_same_subsets_then_their_mean_and_spread_are_those_of_torchmet
 
 @pytest.mark.parametrize("shift", [0.0, 2.0, 30.0])
 @pytest.mark.parametrize("kind", ["float64", "float32"])
-def test_given_unequal_numbers_and_blocks_then_kernel_is_the_plain_double_sum(shift, kind):
+def test_kernel_equals_the_double_sum(shift, kind):
     a = gaussians(2150, 16, shift, seed=1).astype(kind)
     b = gaussians(2050, 16, shift + 0.1, 1.1, seed=2).astype(kind)
 
@@ -138,7 +138,7 @@ def test_given_unequal_numbers_and_blocks_then_kernel_is_the_plain_double_sum(sh
     assert kernel(a, b) == pytest.approx(plain, abs=1e-9 + 1e-12 * xy.mean())
 
 
-def test_given_one_law_then_kernel_is_unbiased():
+def test_kernel_is_unbiased():
     many = [kernel(gaussians(60, 4, seed=s), gaussians(60, 4, seed=100 + s)) for s in range(100)]
     assert abs(np.mean(many)) < 4 * np.std(many) / 10
     assert min(many) < 0 < max(many)
@@ -147,7 +147,7 @@ def test_given_one_law_then_kernel_is_unbiased():
 # All in one
 
 
-def test_given_one_call_then_every_figure_is_that_of_its_own_function():
+def test_fidelity_equals_its_parts():
     a = gaussians(2300, 12, seed=1).astype(np.float32)
     b = gaussians(2100, 12, 0.2, seed=2).astype(np.float32)
     found, balls = fidelity(a, b, k=3), prdc(a, b, k=3)
@@ -177,7 +177,7 @@ GOOD = gaussians(10, 3)
         (GOOD.astype(str), "not numbers"),
     ],
 )
-def test_given_a_degenerate_set_then_one_line_names_it(distance, bad, said):
+def test_degenerate_sets_are_refused(distance, bad, said):
     with pytest.raises(CausalCXRError, match=said) as error:
         distance(GOOD, bad)
     assert "\n" not in str(error.value)
@@ -203,6 +203,6 @@ def test_given_a_degenerate_set_then_one_line_names_it(distance, bad, said):
         ),
     ],
 )
-def test_given_a_wrong_number_then_it_is_named(call, said):
+def test_unusable_numbers_are_refused(call, said):
     with pytest.raises(CausalCXRError, match=said):
         call()

@@ -28,7 +28,7 @@ def sample(n, seed, d=6):
 TRAINING, HELD, FRESH = sample(400, 0), sample(300, 1), sample(200, 2)
 
 
-def test_given_fresh_samples_then_no_figure_tells_them_from_held_out_ones():
+def test_fresh_samples_are_not_near():
     found = nearness(FRESH, TRAINING, HELD, q=0.1)
     assert found.near.mean() == pytest.approx(0.1, abs=0.06)
     assert found.membership == pytest.approx(0.5, abs=0.06)
@@ -39,7 +39,7 @@ def test_given_fresh_samples_then_no_figure_tells_them_from_held_out_ones():
     assert 0.2 < table.loc["authentic", "generated"] < 0.8
 
 
-def test_given_copies_among_generated_images_then_each_figure_counts_them():
+def test_copies_are_counted():
     copies = np.concatenate([TRAINING[:50] + 1e-4, FRESH[:150]])
     found, clean = nearness(copies, TRAINING, HELD), nearness(FRESH[:150], TRAINING, HELD)
     assert found.near[:50].all()
@@ -51,7 +51,7 @@ def test_given_copies_among_generated_images_then_each_figure_counts_them():
     assert found.membership > clean.membership + 0.03
 
 
-def test_given_all_distances_then_the_figures_are_those_of_their_definitions():
+def test_nearness_equals_its_definitions():
     made = np.concatenate([FRESH, TRAINING[:20] + 0.05 * sample(20, 5)])
     found = nearness(made, TRAINING, HELD)
 
@@ -74,7 +74,7 @@ def test_given_all_distances_then_the_figures_are_those_of_their_definitions():
     assert np.array_equal(few.authentic, found.authentic[-30:])
 
 
-def test_given_ties_then_a_copy_of_a_duplicate_has_ratio_0_and_equals_count_half():
+def test_nearness_of_ties():
     training = np.concatenate([TRAINING, TRAINING[:5]])
     found = nearness(TRAINING[:10], training, HELD)
     assert found.ratio.tolist() == [0] * 10
@@ -97,7 +97,7 @@ def test_given_ties_then_a_copy_of_a_duplicate_has_ratio_0_and_equals_count_half
         ((FRESH[:, :3], TRAINING, HELD), 0.05, "widths 3 and 6"),
     ],
 )
-def test_given_what_has_no_nearness_then_one_line_says_so(sets, q, said):
+def test_nearness_refuses_unusable_input(sets, q, said):
     with pytest.raises(CausalCXRError, match=said) as error:
         nearness(*sets, q=q)
     assert "\n" not in str(error.value)
@@ -111,7 +111,7 @@ def films() -> np.ndarray:
     return Cohort.load("phantom", n=24, seed=3).images[:][:, :, ::2, ::2]
 
 
-def test_given_batches_then_features_are_those_of_the_whole_and_progress_is_told(films):
+def test_features_do_not_depend_on_batches(films):
     with torch.no_grad():
         whole = load_features()(torch.from_numpy(films)).numpy()
     done = []
@@ -123,7 +123,7 @@ def test_given_batches_then_features_are_those_of_the_whole_and_progress_is_told
     assert np.allclose(extract(ArrayImages(grey)), load_features()(levels).numpy(), atol=1e-5)
 
 
-def test_given_a_stream_then_its_moments_give_the_distance_of_the_whole(films):
+def test_moments_of_streamed_features(films):
     one, two = films[:12], films[12:]
     streamed = [Moments.from_batches(feature_batches(x, batch=5)) for x in (one, two)]
     whole = frechet(extract(one), extract(two))
@@ -131,7 +131,7 @@ def test_given_a_stream_then_its_moments_give_the_distance_of_the_whole(films):
     assert frechet_of(*streamed) == pytest.approx(whole, rel=1e-4)
 
 
-def test_given_many_images_then_one_batch_at_a_time_is_read():
+def test_one_batch_is_read_at_a_time():
     class Counting(ArrayImages):
         most = 0
 
@@ -146,7 +146,7 @@ def test_given_many_images_then_one_batch_at_a_time_is_read():
     assert np.allclose(found, images[:].mean((2, 3)))
 
 
-def test_given_the_named_protocol_then_an_encoder_sees_299_pixels_and_256_levels():
+def test_chexgenbench_preprocessing():
     class Seen(nn.Module):
         def forward(self, x):
             self.shape, self.levels = tuple(x.shape), x * 255
@@ -176,12 +176,12 @@ def test_given_the_named_protocol_then_an_encoder_sees_299_pixels_and_256_levels
         (lambda x: extract(x, lambda y: y.mean((2, 3)).log10().log()), "image 0 are not finite"),
     ],
 )
-def test_given_what_cannot_be_extracted_then_one_line_says_why(films, call, said):
+def test_extract_refuses_unusable_input(films, call, said):
     with pytest.raises(CausalCXRError, match=said):
         call(films)
 
 
-def test_given_a_record_without_an_image_then_it_is_named(films):
+def test_record_without_an_image_is_named(films):
     images = ArrayImages(films, np.arange(24) != 17)
     with pytest.raises(CohortError, match="position 17 has no image"):
         extract(images, batch=10)

@@ -72,7 +72,7 @@ def block(request, monkeypatch):
 
 
 @pytest.mark.parametrize("case", [*CASES, "small", "large"])
-def test_given_two_sets_then_all_four_are_those_of_plain_float64(block, case):
+def test_prdc_equals_plain_float64(block, case):
     real, fake = cloud(case, 233, 0), cloud(case, 171, 1)
     for k in (1, 5):
         assert figures(prdc(real, fake, k=k)) == plain(real, fake, k)
@@ -84,12 +84,12 @@ def test_given_two_sets_then_all_four_are_those_of_plain_float64(block, case):
     arrays(np.float64, (12, 2), elements=st.integers(-3, 3).map(float)),
     st.integers(1, 11),
 )
-def test_given_any_small_lattice_then_ties_and_duplicates_are_decided_alike(real, fake, k):
+def test_prdc_of_ties_and_duplicates(real, fake, k):
     real[0], fake[0] = 7.0, -7.0  # never all the same
     assert figures(prdc(real, fake, k=k)) == plain(real, fake, k)
 
 
-def test_given_closed_forms_then_they_are_found():
+def test_closed_forms():
     line = np.arange(100.0)[:, None]
     same = prdc(line, line, k=2)  # open balls of radius 1 hold their centre; at the ends, of 2
     assert figures(same) == (1.0, 1.0, (100 + 2) / 200, 1.0)
@@ -99,7 +99,7 @@ def test_given_closed_forms_then_they_are_found():
     assert (middle.precision, middle.density, middle.coverage) == (1.0, 2.0, 0.21)
 
 
-def test_given_a_collapsed_generator_then_precision_stays_and_recall_and_coverage_fall():
+def test_prdc_of_a_collapsed_generator():
     rng = np.random.default_rng(0)
     real = rng.normal(size=(400, 4))
     found = prdc(real, 0.1 * rng.normal(size=(400, 4)))
@@ -107,7 +107,7 @@ def test_given_a_collapsed_generator_then_precision_stays_and_recall_and_coverag
     assert (found.recall < 0.05, found.coverage < 0.5) == (True, True)
 
 
-def test_given_one_law_then_density_and_coverage_are_those_expected():
+def test_density_and_coverage_of_equal_distributions():
     rng = np.random.default_rng(0)
     found = prdc(*rng.normal(size=(2, 1500, 3)), k=5)
     assert found.density == pytest.approx(1, abs=0.06)
@@ -115,7 +115,7 @@ def test_given_one_law_then_density_and_coverage_are_those_expected():
     assert found.coverage == pytest.approx(1 - 2**-5, abs=0.015)
 
 
-def test_given_blocks_then_no_squared_distance_is_above_the_true_one_and_none_far_below():
+def test_block_distances_are_lower_bounds():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 768)).astype(np.float32) * np.geomspace(1, 1e-3, 768) + 3
     y = (x[:200] + 1e-3 * rng.normal(size=(200, 768))).astype(np.float64)
@@ -134,7 +134,7 @@ def test_given_blocks_then_no_squared_distance_is_above_the_true_one_and_none_fa
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("k", [1, 4])
-def test_given_any_set_then_neighbours_are_those_of_all_distances(block, case, k):
+def test_neighbours_equal_all_distances(block, case, k):
     a, b = cloud(case, 150, 0), cloud(case, 201, 1)
     apart = plain_distances(a, b)
     found = neighbours(a, b, k=k)
@@ -146,7 +146,7 @@ def test_given_any_set_then_neighbours_are_those_of_all_distances(block, case, k
     assert np.array_equal(others(b, k=k).distances, np.sort(within, axis=1)[:, :k])
 
 
-def test_given_more_neighbours_than_a_block_holds_then_all_are_found(monkeypatch):
+def test_more_neighbours_than_a_block(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 4)
     x = cloud("plain", 21, 0)  # blocks of 4, the last of 1
     within = plain_distances(x, x)
@@ -155,7 +155,7 @@ def test_given_more_neighbours_than_a_block_holds_then_all_are_found(monkeypatch
     assert np.array_equal(neighbours(x, x, k=21).distances, np.sort(plain_distances(x, x), axis=1))
 
 
-def test_given_products_allowed_fewer_digits_then_the_figures_are_the_same():
+def test_reduced_matmul_precision_changes_nothing():
     real, fake = cloud("plain", 120, 0), cloud("plain", 130, 1)
     torch.set_float32_matmul_precision("medium")
     try:
@@ -165,14 +165,14 @@ def test_given_products_allowed_fewer_digits_then_the_figures_are_the_same():
     assert figures(found) == plain(real, fake, 5)
 
 
-def test_given_tensors_and_integers_then_they_are_read_as_numbers():
+def test_prdc_reads_tensors_and_integers():
     x = np.random.default_rng(0).integers(0, 9, size=(50, 3))
     y = x[::-1] + (np.arange(50)[:, None] % 2)
     assert figures(prdc(torch.from_numpy(x), y)) == plain(x, y, 5)
 
 
 @pytest.mark.parametrize("k", [0, 11])
-def test_given_too_many_neighbours_then_it_is_said(k):
+def test_too_many_neighbours_are_refused(k):
     x = cloud("plain", 10, 0)
     with pytest.raises(CausalCXRError, match=f"k = {k}: there are 10 to choose from"):
         neighbours(x, x, k=k)

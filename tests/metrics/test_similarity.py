@@ -31,7 +31,7 @@ def films() -> np.ndarray:
 
 @pytest.mark.parametrize("noise", [0.02, 0.5])
 @pytest.mark.parametrize("size", [(6, 9), (23, 31)])
-def test_given_pairs_then_ssim_and_psnr_are_those_of_torchmetrics(size, noise):
+def test_ssim_and_psnr_equal_torchmetrics(size, noise):
     x, y = pairs(size=size, noise=noise)
     ours = torch.from_numpy(x), torch.from_numpy(y)
     structure = StructuralSimilarityIndexMeasure(data_range=1.0, reduction="none")
@@ -41,7 +41,7 @@ def test_given_pairs_then_ssim_and_psnr_are_those_of_torchmetrics(size, noise):
     assert np.ptp(ssim(x, y)) > 1e-4
 
 
-def test_given_films_then_ssim_is_that_of_torchmetrics_and_falls_with_noise(films):
+def test_ssim_of_radiographs(films):
     noisy = [np.clip(films + s * pairs(12, films.shape[2:])[0] - s / 2, 0, 1) for s in (0.1, 0.3)]
     structure = StructuralSimilarityIndexMeasure(data_range=1.0, reduction="none")
     plain = structure(torch.from_numpy(films).double(), torch.from_numpy(noisy[0]).double())
@@ -50,7 +50,7 @@ def test_given_films_then_ssim_is_that_of_torchmetrics_and_falls_with_noise(film
     assert (found > ssim(films, noisy[1]) + 0.1).all()
 
 
-def test_given_closed_forms_then_they_are_found():
+def test_closed_forms():
     x = np.full((2, 1, 16, 16), 0.25)
     y = x + np.array([0.1, -0.25])[:, None, None, None]
     assert l1(x, y) == pytest.approx([0.1, 0.25])
@@ -62,7 +62,7 @@ def test_given_closed_forms_then_they_are_found():
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_given_pairs_then_each_is_judged_alone_symmetrically_and_equals_are_perfect(name):
+def test_similarities_are_symmetric(name):
     of, perfect = SIMILARITIES[name], {"PSNR": np.inf, "SSIM": 1.0}.get(name, 0.0)
     x, y = pairs(size=(32, 32))
     found = of(x, y)
@@ -75,13 +75,13 @@ def test_given_pairs_then_each_is_judged_alone_symmetrically_and_equals_are_perf
     assert ((worse < found) if name in ("PSNR", "SSIM") else (worse > found)).all()
 
 
-def test_given_more_pairs_than_a_batch_then_all_are_judged():
+def test_more_pairs_than_a_batch():
     x, y = pairs(300, (12, 12))
     assert l1(x, y) == pytest.approx(np.abs(x - y).mean((1, 2, 3)))
     assert ssim(x, y)[[0, 299]] == pytest.approx(ssim(x[[0, 299]], y[[0, 299]]))
 
 
-def test_given_a_network_with_maps_then_the_distance_is_that_of_the_loss(films):
+def test_feature_distance_equals_the_loss(films):
     net = Features().eval()
     other = np.roll(films, 3, axis=3)
     loss = FeatureDistance(net)
@@ -90,7 +90,7 @@ def test_given_a_network_with_maps_then_the_distance_is_that_of_the_loss(films):
     assert feature_distance(films, other, net) == pytest.approx(plain, rel=1e-4)
 
 
-def test_given_a_network_without_maps_then_its_vectors_are_compared_by_direction():
+def test_feature_distance_of_vectors():
     class Ends(nn.Module):
         def forward(self, x):
             return x[:, 0, 0, :2]
@@ -103,7 +103,7 @@ def test_given_a_network_without_maps_then_its_vectors_are_compared_by_direction
     assert feature_distance(x, y, Ends()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_given_bundled_features_then_exposure_counts_less_than_a_changed_film(films):
+def test_exposure_counts_less_than_content(films):
     darker = films * 0.9 + 0.02
     assert (feature_distance(films, darker) < 0.1 * feature_distance(films, films[::-1])).all()
     assert (l1(films, darker) > 0.01).all()
@@ -121,11 +121,11 @@ def test_given_bundled_features_then_exposure_counts_less_than_a_changed_film(fi
         (np.zeros((0, 16, 16)), np.zeros((0, 16, 16)), r"of shape \(0, 1, 16, 16\)"),
     ],
 )
-def test_given_what_are_no_pairs_then_one_line_says_so(name, x, y, said):
+def test_similarities_refuse_unequal_pairs(name, x, y, said):
     with pytest.raises(CausalCXRError, match=said):
         SIMILARITIES[name](x, y)
 
 
-def test_given_images_smaller_than_the_window_then_ssim_says_so():
+def test_ssim_refuses_small_images():
     with pytest.raises(CausalCXRError, match="5 x 40 pixels are smaller than 6 x 6"):
         ssim(np.zeros((1, 5, 40)), np.zeros((1, 5, 40)))

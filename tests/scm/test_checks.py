@@ -74,7 +74,7 @@ def right(model, drawn):
 # A right model
 
 
-def test_given_the_true_law_then_no_equation_fails_and_the_family_is_told(right):
+def test_right_model_passes_every_check(right):
     assert right.failed == {}
     assert not right.untested
     assert right.family == len(right.table) == 6 + 6 + 6 + 4  # noise, parents, own, likelihood
@@ -92,11 +92,11 @@ def test_given_the_true_law_then_no_equation_fails_and_the_family_is_told(right)
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
-def test_given_other_records_of_the_true_law_then_no_equation_fails(model, seed):
+def test_right_model_passes_on_other_samples(model, seed):
     assert check(model, held_out(model.sample(N, seed=seed).table)).failed == {}
 
 
-def test_given_a_population_then_the_gain_in_likelihood_is_the_true_one(model):
+def test_likelihood_gain_is_the_true_one(model):
     table = population()
     found = check(model, held_out(table), alpha=1e-9).likelihood
     z = (table["Age"] - 60) / 12 + np.where(table["Sex"] == "M", 0.8, -0.8)
@@ -110,7 +110,7 @@ def test_given_a_population_then_the_gain_in_likelihood_is_the_true_one(model):
     assert abs(found.loc["Sex", "gain"]) < 1e-3
 
 
-def test_given_shuffled_or_fewer_rows_then_the_result_is_the_same_and_records_are_told(model):
+def test_row_order_does_not_matter(model):
     table = population(900)
     one = check(model, held_out(table), rows=400)
     two = check(model, held_out(table.sample(frac=1, random_state=0)), rows=400)
@@ -119,7 +119,7 @@ def test_given_shuffled_or_fewer_rows_then_the_result_is_the_same_and_records_ar
         np.testing.assert_allclose(one.table[column], two.table[column], rtol=1e-6, atol=1e-12)
 
 
-def test_given_a_result_when_its_table_is_changed_then_it_stays(right):
+def test_result_is_immutable(right):
     table, likelihood = right.table, right.likelihood
     table["failed"] = True
     likelihood["gain"] = -1.0
@@ -137,7 +137,7 @@ def failures(model: SCM, table: pd.DataFrame, **columns) -> dict[str, str]:
     return {name: " | ".join(why) for name, why in told.items()}
 
 
-def test_given_parents_swapped_then_their_child_fails_and_the_others_do_not():
+def test_only_the_child_of_swapped_parents_fails():
     """The equation of Edema learned who is old where it should have learned who is heavy."""
     random, n = np.random.default_rng(0), 8000
     a, b = random.normal(size=(2, n))
@@ -169,23 +169,21 @@ def spread(table: pd.DataFrame, factor) -> pd.Series:
     return mean + factor * (table["Weight"] - mean)
 
 
-def test_given_a_weight_with_a_wider_spread_then_noise_and_intervals_say_so(model, drawn):
+def test_wider_spread_fails_noise_and_coverage(model, drawn):
     found = failures(model, drawn, Weight=spread(drawn, 1.6))
     assert set(found) == {"Weight"}
     assert "its noise is not the prior's" in found["Weight"]
     assert "50% intervals hold 3" in found["Weight"]
 
 
-def test_given_a_spread_that_depends_on_a_cause_then_independence_fails_though_no_mean_moves(
-    model, drawn
-):
+def test_spread_that_depends_on_a_parent_fails_independence(model, drawn):
     factor = np.where(drawn["Sex"] == "M", 1.3, 0.7)
     found = failures(model, drawn, Weight=spread(drawn, factor))
     assert set(found) == {"Weight"}
     assert "its noise depends on Sex" in found["Weight"]
 
 
-def test_given_levels_in_another_proportion_then_calibration_and_noise_fail(model, drawn):
+def test_other_proportions_fail_noise_and_calibration(model, drawn):
     random = np.random.default_rng(4)
     found = failures(model, drawn, View=drawn["View"].mask(random.random(N) < 0.15, "LATERAL"))
     assert set(found) == {"View"}
@@ -193,7 +191,7 @@ def test_given_levels_in_another_proportion_then_calibration_and_noise_fail(mode
     assert "its probabilities of LATERAL are off by 0.1" in found["View"]
 
 
-def test_given_values_that_contradict_a_rule_then_they_are_counted(model, drawn):
+def test_values_that_contradict_a_rule_are_counted(model, drawn):
     table = drawn.copy()
     table.loc[:299, "Healthy"] = np.where(table.loc[:299, "Healthy"] == "P", "N", "P")
     found = check(model, held_out(table))
@@ -202,9 +200,7 @@ def test_given_values_that_contradict_a_rule_then_they_are_counted(model, drawn)
     assert found.likelihood.loc["Healthy", "log_prob"] == -np.inf
 
 
-def test_given_the_naive_inverse_then_its_noise_is_caught_though_its_probabilities_are_right(
-    model, drawn, monkeypatch
-):
+def test_deterministic_abduction_fails_noise(model, drawn, monkeypatch):
     """One noise a level passes the null intervention and has right masses, and is wrong."""
 
     def naive(self, x, draws):
@@ -224,7 +220,7 @@ def test_given_the_naive_inverse_then_its_noise_is_caught_though_its_probabiliti
 # Records
 
 
-def test_given_records_of_the_same_patient_then_they_do_not_count_as_many(model, drawn):
+def test_records_of_one_patient_are_clustered(model, drawn):
     table = drawn[:400]
     many = table.loc[table.index.repeat(20)].reset_index(drop=True)
     alone = check(model, held_out(table))
@@ -239,7 +235,7 @@ def test_given_records_of_the_same_patient_then_they_do_not_count_as_many(model,
     assert naive.table["p"].min() < alike.table["p"].min()
 
 
-def test_given_missing_values_then_they_are_left_out_and_a_missing_cause_is_a_level(model, drawn):
+def test_missing_values_are_left_out(model, drawn):
     table = drawn.copy()
     table.loc[::3, "Sex"] = None
     table["Edema"] = None
@@ -252,14 +248,14 @@ def test_given_missing_values_then_they_are_left_out_and_a_missing_cause_is_a_le
     assert found.untested["Edema"] == f"0 of {N:,} records can be tested; 50 are needed"
 
 
-def test_given_no_splits_then_the_validation_rows_of_the_fit_are_looked_at(model):
+def test_validation_rows_are_checked_by_default(model):
     found = check(model, Cohort(population()))
     assert found.where == "val"
     assert 400 < found.rows < 800
     assert check(model, Cohort(population()), split="all").rows == N
 
 
-def test_given_what_cannot_be_checked_then_one_line_says_so(model):
+def test_check_refuses_unusable_input(model):
     cohort = Cohort(population(200))
     with pytest.raises(ModelError, match=r"not been fitted; .* write model = model.fit"):
         check(SCM(GRAPH), cohort)
@@ -271,7 +267,7 @@ def test_given_what_cannot_be_checked_then_one_line_says_so(model):
         check(model, cohort, split="tset")
 
 
-def test_given_a_result_then_every_equation_is_on_one_page(right, tmp_path):
+def test_plot_shows_every_equation(right, tmp_path):
     page = right.plot(tmp_path / "check.png")
     assert (tmp_path / "check.png").read_bytes().startswith(b"\x89PNG")
     assert len(page.axes) == 2 * 6
@@ -282,7 +278,7 @@ def test_given_a_result_then_every_equation_is_on_one_page(right, tmp_path):
 # The tests themselves, against closed forms
 
 
-def test_given_the_null_then_p_values_are_uniform_whatever_the_kind_of_cause():
+def test_p_values_are_uniform_under_the_null():
     random, found = np.random.default_rng(0), {"levels": [], "numbers": [], "calibration": []}
     for _ in range(300):
         r, cause = random.random(500), random.integers(0, 3, 500).astype(float)
@@ -295,7 +291,7 @@ def test_given_the_null_then_p_values_are_uniform_whatever_the_kind_of_cause():
         assert stats.kstest(ps, "uniform").pvalue > 1e-3
 
 
-def test_given_probabilities_that_are_off_by_a_known_amount_then_the_error_is_that_amount():
+def test_calibration_error_is_debiased():
     random = np.random.default_rng(1)
     p = random.uniform(0.1, 0.8, 20_000)
     y = (random.random(20_000) < p + 0.07).astype(float)
@@ -316,7 +312,7 @@ def test_given_probabilities_that_are_off_by_a_known_amount_then_the_error_is_th
     assert np.median([each.effect for each in few]) < 0.5 * np.median(plain)
 
 
-def test_given_a_hundred_thousand_records_then_the_distance_is_exact_and_shifted_noise_is_found():
+def test_kolmogorov_smirnov_distance_of_many_records():
     n = 100_000
     grid = ((np.arange(n) + 0.5) / n)[:, None]
     assert goodness.same_distribution(grid, grid, n) == goodness.Finding(0.0, 1.0)

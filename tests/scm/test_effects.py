@@ -53,9 +53,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", EXPECTED)
-def test_given_linear_equations_then_an_effect_is_the_product_of_coefficients(
-    linear, case, recompute
-):
+def test_linear_effects_are_products_of_coefficients(linear, case, recompute):
     asked, expected = EXPECTED[case]
     model, cohort = linear
     result = effect(model, cohort, do(a=Shift(1)), **asked, recompute=recompute)
@@ -64,7 +62,7 @@ def test_given_linear_equations_then_an_effect_is_the_product_of_coefficients(
     assert changes(scaled) == pytest.approx({k: 4 * v for k, v in expected.items()}, abs=1e-9)
 
 
-def test_given_two_causes_then_each_passes_its_own_change_and_the_baseline_may_set_one(linear):
+def test_effect_of_two_variables(linear):
     model, cohort = linear
     moved = effect(model, cohort, do(a=Shift(1), k=Shift(10)))
     assert changes(moved) == pytest.approx({"A": 1, "M": 2, "K": 10, "Y": 137})
@@ -89,7 +87,7 @@ def test_given_two_causes_then_each_passes_its_own_change_and_the_baseline_may_s
     assert changes(back) == pytest.approx(dict.fromkeys("AMKY", 0), abs=1e-9)
 
 
-def test_given_what_the_model_sets_or_holds_already_then_both_sides_share_it(linear):
+def test_both_sides_share_earlier_interventions(linear):
     model, cohort = linear
     held = effect(model.do(k=2.0, hold=["M"]), cohort, do(a=Shift(1)))
     assert changes(held) == pytest.approx({"A": 1, "M": 0, "K": 0, "Y": 13})
@@ -97,7 +95,7 @@ def test_given_what_the_model_sets_or_holds_already_then_both_sides_share_it(lin
     assert (held.baseline.table["M"] == cohort.table["M"]).all()
 
 
-def test_given_a_drawn_action_then_it_shifts_by_the_draw_and_the_baseline_has_the_same_numbers(
+def test_sampled_action_and_baseline_share_random_numbers(
     linear,
 ):
     model, cohort = linear
@@ -132,7 +130,7 @@ def interacting() -> tuple[cx.SCM, Cohort]:
     return known(graph, laws, 400)
 
 
-def test_given_an_interaction_then_natural_effects_are_those_of_the_equations(interacting):
+def test_natural_effects_with_interaction(interacting):
     model, cohort = interacting
     m1, m3 = (effect(model, cohort, do(a=a)).active.table["M"] for a in (1, 3))
     asked = {"mediators": ["M"], "action": do(a=3), "baseline": do(a=1)}
@@ -146,9 +144,7 @@ def test_given_an_interaction_then_natural_effects_are_those_of_the_equations(in
 
 
 @pytest.mark.parametrize("mediators", [None, ["M"], ["B"], ["M", "B"]])
-def test_given_any_mediators_then_the_total_is_the_direct_less_the_reversed_indirect(
-    interacting, mediators
-):
+def test_total_is_direct_less_reversed_indirect(interacting, mediators):
     model, cohort = interacting
     a, b = do(a=1.5), do(a=-0.5)
     total = effect(model, cohort, a, b).differences
@@ -160,7 +156,7 @@ def test_given_any_mediators_then_the_total_is_the_direct_less_the_reversed_indi
     assert np.abs((direct + forward - total)["Y"]).max().max() > 0.1
 
 
-def test_given_edges_that_spell_out_a_direct_or_an_indirect_effect_then_they_agree(interacting):
+def test_path_effects_agree_with_natural_effects(interacting):
     model, cohort = interacting
     for through, kind in (
         ([("A", "Y")], "direct"),
@@ -216,7 +212,7 @@ KITE = {
 
 
 @pytest.mark.parametrize("case", KITE)
-def test_given_binary_equations_then_mean_effects_are_those_of_enumeration(kite, case):
+def test_mean_effects_equal_enumeration(kite, case):
     asked, worlds = KITE[case]
     model, cohort = kite
     result = effect(model, cohort, do(a="P"), do(a="N"), **asked)
@@ -228,7 +224,7 @@ def test_given_binary_equations_then_mean_effects_are_those_of_enumeration(kite,
     assert row["active"] - row["baseline"] == pytest.approx(row["change"])
 
 
-def test_given_a_recanting_witness_then_the_mean_hangs_on_the_coupling_and_it_is_named(kite):
+def test_recanting_witness_is_named(kite):
     model, cohort = kite
     result = effect(model, cohort, do(a="P"), do(a="N"), through=[("A", "W", "Y")])
     assert result.recanting == {"Y": ("W",)}
@@ -246,7 +242,7 @@ def test_given_a_recanting_witness_then_the_mean_hangs_on_the_coupling_and_it_is
         assert effect(model, cohort.head(5), do(a="P"), **asked).recanting == found
 
 
-def test_given_a_longer_kite_then_only_who_passes_both_values_on_recants():
+def test_only_variables_that_pass_on_both_values_recant():
     graph = binaries(A=(), V=("A",), W=("V",), M=("W",), K=("M", "W"), Y=("K",), Z=("V",))
     assert recanting_witnesses(graph, ["A"], [("A", "V"), ("V", "W"), ("W", "K"), ("K", "Y")]) == {
         "K": ("V", "W"),

@@ -24,7 +24,7 @@ def kite() -> tuple[cx.SCM, Cohort]:
     return kite_world()
 
 
-def test_given_a_total_effect_then_its_twins_are_the_counterfactuals(expert, phantoms):
+def test_total_effect_holds_the_counterfactuals(expert, phantoms):
     action = do(age=80, sex="M")
     result = effect(expert, phantoms, action, do(sex="F"), seed=3)
     for side, what in ((result.active, action), (result.baseline, do(sex="F"))):
@@ -37,7 +37,7 @@ def test_given_a_total_effect_then_its_twins_are_the_counterfactuals(expert, pha
     assert plain.active.source == "phantom, counterfactual"
 
 
-def test_given_gaps_then_rows_known_on_both_sides_are_counted(expert, phantoms):
+def test_only_rows_observed_on_both_sides_count(expert, phantoms):
     result = effect(expert, phantoms, do(age=85), do(age=40))
     table = result.table.set_index(["variable", "level"])
     known = phantoms.table["Edema"].notna().sum()
@@ -53,7 +53,7 @@ def test_given_gaps_then_rows_known_on_both_sides_are_counted(expert, phantoms):
     assert (observed.table["changed"].dropna() == 0).all()
 
 
-def test_given_draws_and_records_of_one_patient_then_errors_are_clustered(kite):
+def test_standard_errors_are_clustered_by_patient(kite):
     model, cohort = kite
     patients = np.repeat(np.arange(200), 2)
     few = Cohort(cohort.table.head(400), patients=patients)
@@ -69,7 +69,7 @@ def test_given_draws_and_records_of_one_patient_then_errors_are_clustered(kite):
     assert lone.table["se"].isna().all()
 
 
-def test_given_some_of_the_records_then_their_effects_are_the_same(kite):
+def test_effects_do_not_depend_on_other_records(kite):
     model, cohort = kite
     asked = {"kind": "direct", "mediators": ["M"], "draws": 2, "seed": 4}
     whole = effect(model, cohort.head(300), do(a=Categorical({"N": 0.3, "P": 0.7})), **asked)
@@ -80,7 +80,7 @@ def test_given_some_of_the_records_then_their_effects_are_the_same(kite):
     pd.testing.assert_frame_equal(part.differences, whole.differences.loc[part.active.index])
 
 
-def test_given_a_result_then_it_says_in_json_what_was_asked_and_does_not_change(linear):
+def test_result_is_immutable_and_json(linear):
     model, cohort = linear
     result = effect(model, cohort, do(a=Normal(0, 1)), through=[("A", "M", "Y")], draws=2, seed=5)
     about = json.loads(json.dumps(result.about))
@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_given_what_does_not_fit_then_one_line_says_why(linear, case):
+def test_effect_refuses_unusable_input(linear, case):
     asked, words = REFUSED[case]
     model, cohort = linear
     with pytest.raises(InterventionError, match=words) as caught:
@@ -154,7 +154,7 @@ def films() -> tuple[cx.SCM, Cohort]:
     return model._with(graph=graph, fitted={**model.fitted, "Image": image}), cohort
 
 
-def test_given_films_then_both_sides_have_them_and_each_edge_shows_in_its_own(films):
+def test_effects_have_images_on_both_sides(films):
     model, cohort = films
     before = cohort.images[:]
     direct = effect(model, cohort, do(sex="M"), kind="direct")
@@ -179,7 +179,7 @@ def test_given_films_then_both_sides_have_them_and_each_edge_shows_in_its_own(fi
     assert bare.baseline.images is None
 
 
-def test_given_effects_when_drawn_then_every_level_that_changes_has_its_row_and_interval(tmp_path):
+def test_plot_has_a_row_for_each_changed_level(tmp_path):
     model, cohort = kite_world()
     found = model.effect(cohort, do(A="P"), through=[("A", "W", "Y")])
     axes = found.plot(tmp_path / "effect.png").axes[0]

@@ -48,7 +48,7 @@ def cut(model, cohort) -> SCM:
     return model.with_graph(GRAPH.remove_edge("Sex", "Edema")).fit(cohort)
 
 
-def test_given_a_model_and_itself_then_nothing_differs(model, cohort):
+def test_model_equals_itself(model, cohort):
     found = compare_models(model, model, cohort, do(sex="M"))
     assert found.affected == ()
     assert found.equations == {}
@@ -58,9 +58,7 @@ def test_given_a_model_and_itself_then_nothing_differs(model, cohort):
     assert str(found) == "4,000 twins of two models under do(Sex=M)\n  the twins are equal"
 
 
-def test_given_an_edge_removed_then_its_child_and_grandchild_differ_by_the_closed_form(
-    model, cut, cohort
-):
+def test_removed_edge_changes_its_descendants(model, cut, cohort):
     found = compare_models(model, cut, cohort, do(sex="M"), seed=3)
     assert found.equations == {"Edema": "edge Sex -> Edema removed"}
     assert found.affected == ("Edema", "Opacity")
@@ -89,7 +87,7 @@ def test_given_an_edge_removed_then_its_child_and_grandchild_differ_by_the_close
     assert "Edema: " in str(found).splitlines()[2]
 
 
-def test_given_an_edge_to_a_number_removed_then_the_size_is_that_of_the_cut(model, cohort):
+def test_size_of_a_removed_continuous_effect(model, cohort):
     light = model.with_graph(GRAPH.remove_edge("Sex", "Weight")).fit(cohort)
     row = compare_models(model, light, cohort, sex="M").table.loc["Weight"]
     women = (cohort.table["Sex"] == "F").mean()
@@ -97,7 +95,7 @@ def test_given_an_edge_to_a_number_removed_then_the_size_is_that_of_the_cut(mode
     assert row["size"] == pytest.approx(12 * women / cohort.table["Weight"].std(), abs=0.06)
 
 
-def test_given_another_seed_then_every_equation_differs_and_says_so(model, cohort):
+def test_other_seed_changes_every_equation(model, cohort):
     other = model.fit(cohort, seed=5)
     found = compare_models(model, other, cohort, sex="M")
     assert found.equations == dict.fromkeys(GRAPH.tabular, "seed 0 -> 5")
@@ -105,7 +103,7 @@ def test_given_another_seed_then_every_equation_differs_and_says_so(model, cohor
     assert found.table["differ"].max() < 0.5
 
 
-def test_given_variables_of_one_graph_only_then_they_are_told_and_do_not_count(model, cohort):
+def test_variables_of_one_graph_are_listed(model, cohort):
     wide = cohort.table.assign(Race=np.where(np.arange(4000) % 2, "N", "P"))
     graph = GRAPH.without_variable("Fracture").with_variable(Variable("Race", "binary"))
     other = model.with_graph(graph).fit(Cohort(wide))
@@ -116,9 +114,7 @@ def test_given_variables_of_one_graph_only_then_they_are_told_and_do_not_count(m
     assert list(found.table.index) == [*graph.tabular, "Fracture"]
 
 
-def test_given_draws_a_hold_or_missing_values_then_they_are_compared_row_by_row(
-    model, cut, cohort
-):
+def test_comparison_with_draws_hold_and_missing_values(model, cut, cohort):
     table = cohort.table
     table.loc[::2, "Edema"] = None
     missing = Cohort(table)
@@ -130,7 +126,7 @@ def test_given_draws_a_hold_or_missing_values_then_they_are_compared_row_by_row(
     assert compare_models(model, cut, cohort, sex="M", hold=["edema"]).affected == ()
 
 
-def test_given_a_result_when_its_table_is_changed_then_it_stays(model, cut, cohort):
+def test_result_is_immutable(model, cut, cohort):
     found = compare_models(model, cut, cohort, sex="M")
     table = found.table
     table["differ"] = 0.0
@@ -139,7 +135,7 @@ def test_given_a_result_when_its_table_is_changed_then_it_stays(model, cut, coho
         found.action = "nothing"
 
 
-def test_given_what_cannot_be_compared_then_one_line_says_so(model, cohort):
+def test_comparison_refuses_unusable_models(model, cohort):
     other = SCM(Graph([Variable("Hernia", "binary")]))
     with pytest.raises(ModelError, match="have no variable in common"):
         compare_models(model, other, cohort, sex="M")

@@ -43,7 +43,7 @@ class Nudge(torch.nn.Module):
         return 0.5 * torch.tanh(x) + 0.2 * condition * t.view(-1, 1, 1, 1)
 
 
-def test_given_an_autoencoder_when_nothing_is_done_then_the_image_comes_back():
+def test_null_intervention_of_an_autoencoder_returns_the_image():
     net, x = autoencoder(), torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     equation = HVAEEquation(net, WOMEN)
     again = equation.predict(equation.abduct(x, draws()))
@@ -52,7 +52,7 @@ def test_given_an_autoencoder_when_nothing_is_done_then_the_image_comes_back():
     assert (other - x).abs().max() > 1e-6
 
 
-def test_given_an_autoencoder_then_its_latents_prior_knows_no_parents():
+def test_autoencoder_prior_has_no_parents():
     net = autoencoder()
     women, men = (HVAEEquation(net, c).sample_noise(draws()) for c in (WOMEN, MEN))
     assert torch.equal(women, men)
@@ -60,7 +60,7 @@ def test_given_an_autoencoder_then_its_latents_prior_knows_no_parents():
     assert (images[0] - images[1]).abs().max() > 1e-6
 
 
-def test_given_the_bound_when_the_posterior_is_the_prior_then_only_the_image_counts():
+def test_bound_without_divergence_is_the_image_term():
     net, x = autoencoder(), torch.zeros(2, 1, 32, 32)
     few = {name: c[:2] for name, c in WOMEN.items()}
     losses = [
@@ -74,7 +74,7 @@ def test_given_the_bound_when_the_posterior_is_the_prior_then_only_the_image_cou
     assert net.decode(noise, c)[3].abs().max() == 0
 
 
-def test_given_black_and_white_when_the_mean_lies_beyond_then_the_bound_costs_nothing():
+def test_saturated_pixels_cost_nothing():
     net, x = autoencoder(), torch.full((2, 1, 32, 32), -1.0)
     x[:, :, 8:24, 8:24] = 1
     few, g = {name: c[:2] for name, c in WOMEN.items()}, torch.Generator().manual_seed(0)
@@ -93,7 +93,7 @@ def test_given_black_and_white_when_the_mean_lies_beyond_then_the_bound_costs_no
     assert u[:, count:].abs().max() == 0
 
 
-def test_given_ddim_when_steps_are_doubled_then_the_round_trip_halves_its_error():
+def test_ddim_round_trip_error_halves_with_twice_the_steps():
     x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.25
     errors = []
     for steps in (32, 64, 128):
@@ -104,14 +104,14 @@ def test_given_ddim_when_steps_are_doubled_then_the_round_trip_halves_its_error(
     assert errors[2] / errors[1] == pytest.approx(0.5, abs=0.15)
 
 
-def test_given_no_abduction_then_the_image_does_not_matter():
+def test_without_abduction_the_image_does_not_matter():
     equation = Anew(DDIMEquation(Nudge(), WOMEN, 4))
     noise = [equation.abduct(torch.full((3, 1, 32, 32), v), draws()) for v in (0.0, 1.0)]
     assert torch.equal(*noise)
     assert abs(float(noise[0].std()) - 1) < 0.05
 
 
-def test_given_a_time_when_trained_then_weights_are_kept_and_read_again(tmp_path):
+def test_trained_weights_are_saved_and_loaded(tmp_path):
     films = torch.zeros(8, 32, 32, dtype=torch.uint8)
     columns = {name: c.repeat(3)[:8] for name, c in WOMEN.items()}
 
@@ -137,7 +137,7 @@ def test_given_a_time_when_trained_then_weights_are_kept_and_read_again(tmp_path
 
 
 @pytest.mark.slow
-def test_given_copies_and_true_twins_then_they_are_the_bounds():
+def test_copies_and_true_twins_are_the_extremes():
     judge = Judge.of(4, taught=300, names=["do(sex=M)", "do(pleural_effusion=N)"])
     copy, true = (judge.summary("bound", judge.bounds(true=t)) for t in (False, True))
     assert copy["truth"] == pytest.approx(1)

@@ -71,7 +71,7 @@ EVIDENCE = [{"E": "e1"}, {"E": "e1", "C": "c0"}, {"R": "r1", "E": "e0"}, {"R": "
 
 
 @pytest.mark.parametrize("seen", EVIDENCE, ids=str)
-def test_given_discrete_evidence_then_draws_have_the_enumerated_posterior(discrete, seen):
+def test_discrete_posterior_equals_enumeration(discrete, seen):
     made = complete_observed(discrete, Cohort(record(**seen)), draws=40_000)
     assert variation(made.cohort.table, enumerated(discrete, **seen)) < 0.01
     assert made.report["method"].tolist() == ["exact"]
@@ -81,7 +81,7 @@ def test_given_discrete_evidence_then_draws_have_the_enumerated_posterior(discre
 
 
 @pytest.mark.parametrize("seen", EVIDENCE[:3], ids=str)
-def test_given_particles_instead_then_the_posterior_is_the_same(discrete, seen):
+def test_particles_equal_enumeration(discrete, seen):
     made = complete_observed(
         discrete, Cohort(record(**seen)), draws=40_000, states=1, particles=16384
     )
@@ -89,7 +89,7 @@ def test_given_particles_instead_then_the_posterior_is_the_same(discrete, seen):
     assert variation(made.cohort.table, enumerated(discrete, **seen)) < 0.02
 
 
-def test_given_a_rule_that_is_contradicted_then_what_is_missing_still_has_a_posterior(discrete):
+def test_contradicted_rule_leaves_a_posterior(discrete):
     seen = {"A": "a1", "R": "r0", "B": "b0"}
     made = complete_observed(discrete, Cohort(record(**seen)), draws=2000).cohort.table
     share = (made["C"] == "c0").mean()
@@ -98,7 +98,7 @@ def test_given_a_rule_that_is_contradicted_then_what_is_missing_still_has_a_post
     assert share == pytest.approx(exact, abs=4 * 0.5 / 2000**0.5)
 
 
-def test_given_two_gaps_that_the_observed_separate_then_their_draws_are_independent():
+def test_separated_missing_values_are_independent():
     rng, n = np.random.default_rng(0), 2000
     flips = np.cumsum(rng.random((n, 4)) < [0.5, 0.3, 0.3, 0.3], axis=1) % 2
     named = [Variable("V0", "binary")]
@@ -164,7 +164,7 @@ def gaussian():
 
 
 @pytest.mark.parametrize("seen", [{"Y": 2.0, "Z": 0.5}, {"Z": -1.5}, {"X": 1.0, "Z": 2.0}])
-def test_given_a_linear_gaussian_model_then_draws_have_its_conditional_mean_and_covariance(seen):
+def test_linear_gaussian_posterior_is_the_closed_form(seen):
     names, n = ["X", "Y", "Z"], 20_000
     cohort = Cohort(pd.DataFrame([{k: seen.get(k, np.nan) for k in names}], index=["p"]))
     made = complete_observed(linear_model(), cohort, draws=n, particles=16384)
@@ -181,7 +181,7 @@ def test_given_a_linear_gaussian_model_then_draws_have_its_conditional_mean_and_
     assert made.report["ess"].iloc[0] > 1000
 
 
-def test_given_a_linear_gaussian_model_then_twins_of_missing_values_are_posterior_draws():
+def test_twins_of_missing_values_follow_the_posterior():
     model, n = linear_model(), 20_000
     cohort = Cohort(pd.DataFrame({"X": [np.nan], "Y": [2.0], "Z": [0.5]}, index=["p"]))
     noise = abduct_observed(model, cohort, draws=n, particles=16384)
@@ -198,7 +198,7 @@ def test_given_a_linear_gaussian_model_then_twins_of_missing_values_are_posterio
     assert moved.std() == pytest.approx(spread, rel=0.03)
 
 
-def test_given_evidence_that_few_particles_reach_then_the_record_is_told():
+def test_low_effective_sample_size_is_reported():
     model = linear_model()
     table = pd.DataFrame({"X": [np.nan, np.nan], "Y": [2.0, 40.0], "Z": [0.5, 9.0]}, index=[4, 7])
     made = complete_observed(model, Cohort(table))
@@ -213,9 +213,7 @@ def test_given_evidence_that_few_particles_reach_then_the_record_is_told():
 # On the expert graph
 
 
-def test_given_records_with_nothing_missing_then_their_noise_is_the_same_bit_for_bit(
-    expert, phantoms
-):
+def test_complete_records_have_bit_exact_noise(expert, phantoms):
     whole = phantoms.select(~phantoms.table[list(expert.graph.tabular)].isna().any(axis=1))
     one, other = expert.abduct(whole, seed=3), abduct_observed(expert, whole, seed=3)
     assert len(whole) > 1000
@@ -226,7 +224,7 @@ def test_given_records_with_nothing_missing_then_their_noise_is_the_same_bit_for
     pd.testing.assert_frame_equal(some, whole.table, check_exact=True)
 
 
-def test_given_a_subset_an_order_or_more_draws_then_a_record_keeps_its_draw(expert, phantoms):
+def test_samples_do_not_depend_on_other_records(expert, phantoms):
     few = phantoms.head(300)
     all_of_them = complete_observed(expert, few, seed=1).cohort
     order = np.random.default_rng(0).permutation(300)
@@ -239,7 +237,7 @@ def test_given_a_subset_an_order_or_more_draws_then_a_record_keeps_its_draw(expe
     pd.testing.assert_frame_equal(again.table, many.table, check_exact=True)
 
 
-def test_given_a_missing_age_then_its_draws_have_the_posterior_by_enumeration(expert, phantoms):
+def test_missing_age_has_the_enumerated_posterior(expert, phantoms):
     """Age is continuous on a lattice: 106 values, which the test can add up."""
     row = phantoms.at([5])
     assert row.table["Age"].isna().all()
@@ -260,7 +258,7 @@ def test_given_a_missing_age_then_its_draws_have_the_posterior_by_enumeration(ex
     assert 0.5 * np.abs(found - exact).sum() < 0.05
 
 
-def test_given_missing_values_when_something_is_set_then_no_twin_is_missing(expert, phantoms):
+def test_posterior_leaves_no_twin_missing(expert, phantoms):
     noise = abduct_observed(expert, phantoms.head(200), draws=2)
     twins = expert.do(sex="M").predict(noise)
     assert not twins.table[list(expert.graph.tabular)].isna().any().any()
@@ -269,7 +267,7 @@ def test_given_missing_values_when_something_is_set_then_no_twin_is_missing(expe
 
 
 @pytest.mark.parametrize("states", [4096, 1])
-def test_given_a_variable_that_training_never_saw_then_it_and_what_hangs_on_it_stay_missing(
+def test_unobserved_variable_stays_missing(
     states,
 ):
     graph = Graph.parse("""
@@ -298,7 +296,7 @@ variables:
 # Its parts
 
 
-def test_given_a_chain_then_the_observed_split_it_and_what_tells_nothing_is_barren():
+def test_blocks_of_a_chain():
     named = [Variable("V0", "binary")]
     named += [Variable(f"V{i}", "binary", parents=(f"V{i - 1}",)) for i in range(1, 7)]
     graph = Graph(named)
@@ -316,7 +314,7 @@ def test_given_a_chain_then_the_observed_split_it_and_what_tells_nothing_is_barr
     assert blocks.states.tolist() == [4.0, 2.0]
 
 
-def test_given_rotated_points_then_each_is_uniform_and_their_mean_is_much_nearer():
+def test_rotated_sobol_points_are_uniform():
     keys = record_keys(pd.RangeIndex(500))
     draws = RotatedDraws(np.repeat(keys, 64), 0, "X", size=64, first=3)
     u = draws.uniform(2).reshape(500, 64, 2)
@@ -327,6 +325,6 @@ def test_given_rotated_points_then_each_is_uniform_and_their_mean_is_much_nearer
 
 
 @pytest.mark.parametrize("bad", [{"states": 0}, {"particles": 1000}, {"particles": 1}])
-def test_given_sizes_that_do_not_fit_then_they_are_refused(discrete, bad):
+def test_posterior_refuses_unusable_sizes(discrete, bad):
     with pytest.raises(ModelError, match="a power of two such as 1024"):
         complete_observed(discrete, Cohort(record(E="e1")), **bad)

@@ -71,9 +71,7 @@ def move(closed, model, name, fact, before, after):
     return closed(*laws, torch.tensor([int(fact)]))[0].numpy()
 
 
-def test_given_a_chain_of_discrete_parents_then_the_answer_is_the_sum_over_every_path(
-    model, cohort
-):
+def test_probabilities_of_a_chain_equal_the_sum_over_paths(model, cohort):
     found = probabilities(model, cohort.head(60), do(a="p"))
     assert found.method["D"] == found.method["Any"] == "exact"
     facts = cohort.head(60).columns(model.graph)
@@ -93,9 +91,7 @@ def test_given_a_chain_of_discrete_parents_then_the_answer_is_the_sum_over_every
         assert found["Any"].iloc[r].tolist() == pytest.approx([0.0, 1.0])
 
 
-def test_given_posterior_draws_of_the_model_then_their_frequencies_are_the_probabilities(
-    model, cohort
-):
+def test_probabilities_equal_frequencies_of_draws(model, cohort):
     few, draws = cohort.head(40), 2000
     found = probabilities(model, few, do(a="p"), draws=300, seed=4)
     assert found.method == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
@@ -111,9 +107,7 @@ def test_given_posterior_draws_of_the_model_then_their_frequencies_are_the_proba
 
 
 @pytest.mark.parametrize("coupling", ["ot", "independent"])
-def test_given_another_coupling_in_the_graph_then_the_draws_of_its_equation_agree(
-    cohort, coupling
-):
+def test_every_coupling_agrees_with_its_draws(cohort, coupling):
     kind = f"C: {{type: categorical, mechanism: {{kind: discrete, coupling: {coupling}}},"
     graph = Graph.parse(YAML.replace("C: {type: categorical,", kind)).without_variable("Any")
     other = SCM(graph).fit(cohort)
@@ -127,9 +121,7 @@ def test_given_another_coupling_in_the_graph_then_the_draws_of_its_equation_agre
             assert np.abs(gap).max() < 4.5 * 0.5 / draws**0.5
 
 
-def test_given_more_states_than_allowed_then_draws_agree_with_the_enumeration(
-    model, cohort, monkeypatch
-):
+def test_draws_agree_with_exact_probabilities(model, cohort, monkeypatch):
     few = cohort.head(100)
     known = probabilities(model, few, do(a="p"), variables=["B", "C", "D"])
     monkeypatch.setattr(causalcxr.scm.questions.exact_distributions, "MOST_STATES", 1)
@@ -144,7 +136,7 @@ def test_given_more_states_than_allowed_then_draws_agree_with_the_enumeration(
         assert error < 0.5 / 800**0.5
 
 
-def test_given_missing_values_then_their_twins_are_missing_and_all_else_sums_to_one(model, cohort):
+def test_probabilities_with_missing_values(model, cohort):
     found = probabilities(model, cohort, do(a="p"), draws=4)
     for name in ("B", "D"):
         absent = cohort.table[name].isna()
@@ -152,7 +144,7 @@ def test_given_missing_values_then_their_twins_are_missing_and_all_else_sums_to_
         assert found[name][~absent].sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-12)
 
 
-def test_given_a_rule_that_may_become_undecided_then_what_lacks_from_one_is_missing():
+def test_undecided_rule_may_be_missing():
     rule = (
         "{type: binary, levels: [n, p], parents: [X, Y], mechanism: {kind: derived, rule: any_of}}"
     )
@@ -169,9 +161,7 @@ def test_given_a_rule_that_may_become_undecided_then_what_lacks_from_one_is_miss
     assert found["Any"].tolist() == pytest.approx([0.0, found["X", "p"]])
 
 
-def test_given_what_is_observed_is_set_then_every_record_keeps_its_levels_for_certain(
-    model, cohort
-):
+def test_setting_observed_values_changes_nothing(model, cohort):
     found = probabilities(model, cohort, do(a=lambda a: a), variables=["B", "E", "A"])
     assert set(found.method.values()) == {"exact"}
     for name in ("B", "E", "A"):
@@ -180,19 +170,19 @@ def test_given_what_is_observed_is_set_then_every_record_keeps_its_levels_for_ce
         assert (found[name][known].idxmax(axis=1) == cohort.table[name][known]).all()
 
 
-def test_given_a_held_variable_then_its_children_see_no_change_of_it(model, cohort):
+def test_held_variable_passes_on_no_change(model, cohort):
     found = probabilities(model, cohort.head(50), do(a="p"), hold=["B", "C"], draws=20)
     assert "D" not in found.table.columns.get_level_values("variable")
     assert found.method == {"E": "draws", "Any": "exact"}
 
 
-def test_given_a_subset_then_the_answers_are_the_same_to_the_last_digits(model, cohort):
+def test_probabilities_do_not_depend_on_other_records(model, cohort):
     whole = probabilities(model, cohort.head(200), do(a="n"), draws=50)
     part = probabilities(model, cohort.at(np.arange(150, 40, -7)), do(a="n"), draws=50)
     pd.testing.assert_frame_equal(whole.table.loc[part.table.index], part.table, rtol=0, atol=1e-9)
 
 
-def test_given_the_expert_graph_then_no_finding_is_exact_beneath_twelve_findings(expert, phantoms):
+def test_probabilities_on_the_expert_graph(expert, phantoms):
     few = phantoms.head(60)
     found = probabilities(expert, few, do(sex="M"))
     assert set(found.method.values()) == {"exact"}
@@ -202,7 +192,7 @@ def test_given_the_expert_graph_then_no_finding_is_exact_beneath_twelve_findings
     assert np.abs(seen - want).max() < 4.5 * 0.5 / 20
 
 
-def test_given_a_number_or_too_few_draws_then_one_line_says_what_to_do(model, cohort):
+def test_probabilities_refuse_unusable_input(model, cohort):
     with pytest.raises(InterventionError, match="'W' is continuous and has no levels"):
         probabilities(model, cohort, do(a="p"), variables=["w"])
     with pytest.raises(ModelError, match="draws=1: a standard error needs at least 2"):
@@ -225,7 +215,7 @@ def regions(count, coupling, n=240):
     return SCM(graph).fit(Cohort(table)), Cohort(table)
 
 
-def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the_remedy():
+def test_transport_of_500_levels_is_refused():
     model, cohort = regions(500, "ot")
     message = "'Region': has 500 levels, coupling ot can be summed for at most 50; use"
     for ask in (model.probabilities, model.sensitivity):
@@ -233,7 +223,7 @@ def test_given_transport_of_500_levels_then_it_is_refused_with_the_limit_and_the
             ask(cohort, a="p")
 
 
-def test_given_transport_beyond_the_limit_then_counterfactuals_answer_as_the_message_says():
+def test_counterfactuals_of_transport_beyond_the_limit():
     model, cohort = regions(MOST_TRANSPORTED + 10, "ot", n=60)
     twins = model.counterfactual(cohort, a="p", draws=2).table["Region"].unstack()
     facts, same = cohort.table["Region"], cohort.table["A"] == "p"
@@ -241,13 +231,15 @@ def test_given_transport_beyond_the_limit_then_counterfactuals_answer_as_the_mes
     assert twins.notna().all(axis=None)
 
 
-def test_given_sensitivity_then_transport_is_not_tried_for_levels_beyond_its_limit():
+def test_sensitivity_skips_transport_beyond_its_limit():
     model, cohort = regions(MOST_TRANSPORTED + 1, "gumbel", n=120)
-    with pytest.raises(ModelError, match="at most 50 levels and it has 51"):
+    with pytest.raises(
+        ModelError, match="has 51 levels, coupling ot can be summed for at most 50"
+    ):
         model.sensitivity(cohort, a="p")
 
 
-def test_given_a_gumbel_coupling_of_500_levels_then_rows_are_worked_on_a_few_at_a_time():
+def test_gumbel_coupling_of_500_levels_in_chunks():
     model, cohort = regions(500, "gumbel")
     found = model.probabilities(cohort, a="p")
     assert np.allclose(found.table.sum(axis=1), 1.0)

@@ -169,7 +169,7 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_t
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=CHECKS)
 @given(world=worlds(), data=st.data())
-def test_given_any_world_then_the_property_holds(holds, world, data):
+def test_axiom_holds_in_random_worlds(holds, world, data):
     holds(world, data)
 
 
@@ -177,7 +177,7 @@ def test_given_any_world_then_the_property_holds(holds, world, data):
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=CHECKS)
 @given(world=worlds(), data=st.data())
-def test_given_many_worlds_then_the_property_holds(holds, world, data):
+def test_axiom_holds_in_many_random_worlds(holds, world, data):
     holds(world, data)
 
 
@@ -224,9 +224,7 @@ def chain():
     ids=lambda action: ", ".join(action),
 )
 @pytest.mark.parametrize("recompute", [False, True])
-def test_given_several_interventions_with_mediators_then_they_are_the_trained_equations(
-    chain, action, recompute
-):
+def test_joint_interventions_compose_the_equations(chain, action, recompute):
     model, cohort = chain
     twins = model.counterfactual(cohort, do(action, beyond_range=True), recompute=recompute)
     found = twins.columns(model.graph)

@@ -62,7 +62,7 @@ def tensors(model, cohort):
     return {name: torch.from_numpy(c) for name, c in cohort.columns(model.graph).items()}
 
 
-def test_given_a_record_then_every_site_has_the_models_log_probability(model, cohort):
+def test_sites_have_the_log_probabilities_of_the_model(model, cohort):
     few = cohort.head(50)
     data = tensors(model, few)
     for program, arguments in (
@@ -79,7 +79,7 @@ def test_given_a_record_then_every_site_has_the_models_log_probability(model, co
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_given_pyro_do_then_marginals_are_those_of_the_models_own_intervention(model, noise):
+def test_pyro_do_has_the_marginals_of_the_model(model, noise):
     program, n = to_pyro(model, noise=noise), 20_000
     with torch.no_grad():
         made = pyro.do(program, program.coded(x=1.0, a="a0"))(n)
@@ -94,7 +94,7 @@ def test_given_pyro_do_then_marginals_are_those_of_the_models_own_intervention(m
         assert one.std().item() == pytest.approx(two.std().item(), rel=0.05), name
 
 
-def test_given_abducted_noise_then_pyro_do_gives_the_twins_of_the_model(model, cohort):
+def test_pyro_do_with_abducted_noise_gives_the_twins(model, cohort):
     few = cohort.head(200)
     noise = model.abduct(few, seed=4)
     program = to_pyro(model, noise=True)
@@ -118,7 +118,7 @@ def enumerated(model):
     return mass / mass.sum()
 
 
-def test_given_evidence_then_importance_sampling_in_pyro_finds_the_enumerated_posterior(model):
+def test_importance_sampling_finds_the_posterior(model):
     program, n = to_pyro(model), 40_000
     given = pyro.condition(program, program.coded(**SEEN))
     guide = poutine.block(given, hide=list(SEEN))  # each site from its law given its parents
@@ -131,7 +131,7 @@ def test_given_evidence_then_importance_sampling_in_pyro_finds_the_enumerated_po
     assert 0.5 * np.abs(found.reshape(2, 3).numpy() - enumerated(model)).sum() < 0.02
 
 
-def test_given_evidence_then_each_weight_of_importance_is_the_likelihood(model):
+def test_importance_weights_are_likelihoods(model):
     program = to_pyro(model)
     with torch.no_grad():
         posterior = Importance(
@@ -143,7 +143,7 @@ def test_given_evidence_then_each_weight_of_importance_is_the_likelihood(model):
         assert weight == pytest.approx(model.log_prob(row)[["X", "C"]].sum(axis=1)[0], abs=1e-9)
 
 
-def test_given_evidence_then_abduction_finds_the_enumerated_posterior_too(model):
+def test_abduction_finds_the_same_posterior(model):
     cohort = Cohort(pd.DataFrame([SEEN], index=["p"]))
     drawn = complete_observed(model, cohort, draws=40_000).cohort.table
     found = drawn.groupby(["A", "B"]).size().to_numpy().reshape(2, 3) / 40_000
@@ -159,7 +159,7 @@ def grid_posterior(model, a, y):
     return mean, np.sqrt((mass * (x - mean) ** 2).sum() / mass.sum())
 
 
-def test_given_a_missing_number_then_the_posterior_has_the_mean_of_the_quadrature(model):
+def test_continuous_posterior_equals_quadrature(model):
     mean, spread = grid_posterior(model, "a1", 3.0)
     table = pd.DataFrame({"A": ["a1"], "Y": [3.0]}, index=["p"])
     x = complete_observed(model, Cohort(table), draws=20_000).cohort.table["X"]
@@ -179,7 +179,7 @@ def chain(model):
     return to_pyro(model.with_graph(graph))
 
 
-def test_given_a_missing_number_then_nuts_finds_its_posterior(model):
+def test_nuts_finds_the_posterior(model):
     program = chain(model)
     given = pyro.condition(program, program.coded(a="a1", y=3.0))
     mcmc = MCMC(
@@ -192,7 +192,7 @@ def test_given_a_missing_number_then_nuts_finds_its_posterior(model):
     assert x.std().item() == pytest.approx(spread, rel=0.35)
 
 
-def test_given_a_missing_number_then_svi_finds_its_posterior(model):
+def test_svi_finds_the_posterior(model):
     program = chain(model)
     given = pyro.condition(program, program.coded(a="a1", y=3.0))
     guide = AutoNormal(given, init_scale=0.5)
@@ -206,7 +206,7 @@ def test_given_a_missing_number_then_svi_finds_its_posterior(model):
     assert scale == pytest.approx(spread, rel=0.3)
 
 
-def test_given_a_spline_then_samples_have_the_gradient_of_the_parent(model):
+def test_spline_samples_have_a_gradient(model):
     law = poutine.trace(chain(model)).get_trace(1).nodes["Y"]["fn"]
     x = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
 
@@ -222,7 +222,7 @@ def test_given_a_spline_then_samples_have_the_gradient_of_the_parent(model):
     assert law.has_rsample
 
 
-def test_given_a_column_with_gaps_then_what_is_there_is_conditioned_on(model, cohort):
+def test_program_conditions_on_partly_observed_columns(model, cohort):
     data = tensors(model, cohort.head(4))
     data["C"][1] = torch.nan
     data["Y"][:] = torch.nan
@@ -238,7 +238,7 @@ def test_given_a_column_with_gaps_then_what_is_there_is_conditioned_on(model, co
     assert np.allclose(seen, np.where(kept, own, 0.0), atol=1e-9)
 
 
-def test_given_what_no_program_can_be_made_of_then_one_line_says_why(model, cohort):
+def test_program_refuses_unusable_models(model, cohort):
     with pytest.raises(ModelError, match=r"under do\(A=a1\); give the model before it"):
         to_pyro(model.do(a="a1"))
     with pytest.raises(ModelError, match="has not been fitted"):
@@ -252,7 +252,7 @@ def test_given_what_no_program_can_be_made_of_then_one_line_says_why(model, coho
         to_pyro(model).coded(z=1.0)
 
 
-def test_given_the_package_then_only_one_module_imports_pyro_when_it_is_imported():
+def test_only_one_module_imports_pyro():
     """It takes seconds to import, so whatever needs it asks for it inside a function."""
     found = set()
     for file in Path(cx.__file__).parent.rglob("*.py"):

@@ -70,7 +70,7 @@ def twins(model: SCM, cohort: Cohort) -> pd.DataFrame:
 # Written and read
 
 
-def test_given_a_saved_model_when_loaded_then_its_twins_are_the_same(model, cohort, folder):
+def test_loaded_model_gives_the_same_twins(model, cohort, folder):
     loaded = SCM.load(folder)
     pd.testing.assert_frame_equal(twins(loaded, cohort), twins(model, cohort), check_exact=True)
     assert loaded.graph == model.graph
@@ -82,7 +82,7 @@ def test_given_a_saved_model_when_loaded_then_its_twins_are_the_same(model, coho
     assert len(loaded.do(sex="M").predict(noise)) == 400
 
 
-def test_given_a_saved_model_then_the_folder_holds_what_is_promised_and_no_pickle(folder):
+def test_saved_folder_has_the_documented_files(folder):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"graph.yaml", "manifest.json", "train.jsonl"} < files
     rest = files - {"graph.yaml", "manifest.json", "train.jsonl"}
@@ -99,15 +99,13 @@ def test_given_a_saved_model_then_the_folder_holds_what_is_promised_and_no_pickl
     assert {row["variable"] for row in losses} >= {"Age", "Edema", "Lung Opacity"}
 
 
-def test_given_a_model_saved_again_then_no_file_of_weights_is_written(model, folder):
+def test_saving_again_writes_no_weights(model, folder):
     before = {p: p.stat().st_mtime_ns for p in (folder / "mechanisms").iterdir()}
     SCM.load(folder).save(folder)
     assert {p: p.stat().st_mtime_ns for p in (folder / "mechanisms").iterdir()} == before
 
 
-def test_given_an_edit_then_only_the_stale_file_changes_and_the_old_one_goes(
-    model, cohort, folder
-):
+def test_edit_replaces_only_the_stale_weights(model, cohort, folder):
     before = {p.name for p in (folder / "mechanisms").iterdir()}
     edited = model.with_graph(GRAPH.add_edge("Sex", "View")).fit(cohort)
     edited.save(folder)
@@ -120,9 +118,7 @@ def test_given_an_edit_then_only_the_stale_file_changes_and_the_old_one_goes(
 
 
 @pytest.mark.parametrize("step", range(8))
-def test_given_a_kill_at_any_write_then_the_model_before_is_read(
-    model, cohort, folder, monkeypatch, step
-):
+def test_kill_at_any_write_leaves_the_previous_model(model, cohort, folder, monkeypatch, step):
     other = model.fit(cohort, seed=7)  # five files of weights, then three more
     old, new, calls = twins(model, cohort), twins(other, cohort), []
     assert not old.equals(new)
@@ -145,9 +141,7 @@ def test_given_a_kill_at_any_write_then_the_model_before_is_read(
     assert len(list((folder / "mechanisms").iterdir())) == 5
 
 
-def test_given_a_first_save_that_was_killed_then_there_is_no_model_and_saving_again_works(
-    model, tmp_path, monkeypatch
-):
+def test_killed_first_save_leaves_no_model(model, tmp_path, monkeypatch):
     def dies(path, content):
         (tmp_path / "new" / "mechanisms").mkdir(parents=True, exist_ok=True)
         raise KeyboardInterrupt
@@ -162,9 +156,7 @@ def test_given_a_first_save_that_was_killed_then_there_is_no_model_and_saving_ag
 
 
 @pytest.mark.parametrize("reason", ["No space left on device", "Read-only file system"])
-def test_given_a_disk_that_refuses_then_the_error_is_one_line_and_the_model_stays(
-    model, cohort, folder, monkeypatch, reason
-):
+def test_full_disk_leaves_the_previous_model(model, cohort, folder, monkeypatch, reason):
     def refuses(path, content):
         raise OSError(28, reason)
 
@@ -238,7 +230,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_given_a_damaged_model_when_loaded_then_one_line_names_the_place(folder, kind):
+def test_damaged_model_is_refused(folder, kind):
     damage, words = DAMAGE[kind]
     damage(folder)
     with pytest.raises(ModelError, match=words) as caught:
@@ -247,7 +239,7 @@ def test_given_a_damaged_model_when_loaded_then_one_line_names_the_place(folder,
     assert "\n" not in str(caught.value)
 
 
-def test_given_a_path_out_of_the_folder_then_it_is_not_followed(folder, tmp_path):
+def test_path_out_of_the_folder_is_not_followed(folder, tmp_path):
     outside = tmp_path / "outside.safetensors"
     shutil.copy(weights(folder, "Edema"), outside)
     entries = json.loads((folder / "manifest.json").read_text())["mechanisms"]
@@ -257,7 +249,7 @@ def test_given_a_path_out_of_the_folder_then_it_is_not_followed(folder, tmp_path
         SCM.load(folder)
 
 
-def test_given_a_folder_of_something_else_then_nothing_is_written(model, cohort, tmp_path):
+def test_other_folders_are_not_overwritten(model, cohort, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match="not empty and not a model"):
         model.save(tmp_path)
@@ -271,7 +263,7 @@ def test_given_a_folder_of_something_else_then_nothing_is_written(model, cohort,
         model.save(tmp_path / "notes.txt")
 
 
-def test_given_a_model_that_is_not_fitted_or_stale_then_it_is_not_saved(model, tmp_path):
+def test_unfitted_or_stale_model_is_not_saved(model, tmp_path):
     with pytest.raises(ModelError, match="has not been fitted"):
         SCM(GRAPH).save(tmp_path / "a")
     with pytest.raises(ModelError, match=r"stale after an edit of the graph: View;"):
@@ -328,7 +320,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_given_an_edit_then_exactly_what_depends_on_it_is_learned_again(model, cohort, kind):
+def test_edit_refits_only_what_depends_on_it(model, cohort, kind):
     make, stale = EDITS[kind]
     graph = make()
     edited = model.with_graph(graph)
@@ -343,7 +335,7 @@ def test_given_an_edit_then_exactly_what_depends_on_it_is_learned_again(model, c
     assert fitted.stale == {}
 
 
-def test_given_an_edit_that_is_taken_back_then_the_model_is_the_one_before(model, cohort):
+def test_reverted_edit_gives_the_previous_model(model, cohort):
     edited = model.with_graph(GRAPH.add_edge("Sex", "View")).fit(cohort)
     back = edited.with_graph(GRAPH).fit(cohort)
     pd.testing.assert_frame_equal(twins(back, cohort), twins(model, cohort), check_exact=True)
@@ -352,7 +344,7 @@ def test_given_an_edit_that_is_taken_back_then_the_model_is_the_one_before(model
     }
 
 
-def test_given_the_package_then_no_module_reads_a_pickle():
+def test_no_module_reads_a_pickle():
     for file in Path(cx.__file__).parent.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert "import pickle" not in text

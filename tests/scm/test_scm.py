@@ -35,25 +35,19 @@ def same(one: Cohort, two: Cohort) -> bool:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_given_patients_when_nothing_is_done_then_every_twin_is_the_patient(
-    expert, phantoms, recompute
-):
+def test_null_intervention_returns_the_patient(expert, phantoms, recompute):
     assert phantoms.table["Race"].isna().sum() > 600
     assert same(expert.counterfactual(phantoms, recompute=recompute), phantoms)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_given_patients_when_what_is_observed_is_set_then_every_twin_is_the_patient(
-    expert, phantoms, recompute
-):
+def test_setting_observed_values_returns_the_patient(expert, phantoms, recompute):
     observed = do(sex=lambda s: s, race=lambda r: r, view=lambda v: v)
     assert same(expert.counterfactual(phantoms, observed, recompute=recompute), phantoms)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_given_an_intervention_then_it_holds_everywhere_and_only_descendants_may_change(
-    expert, phantoms, recompute
-):
+def test_only_descendants_change(expert, phantoms, recompute):
     action = do({"Pleural Effusion": "P"}, sex="M", age=71)
     twins = expert.counterfactual(phantoms, action, recompute=recompute)
     assert (twins.table["Sex"] == "M").all()
@@ -67,7 +61,7 @@ def test_given_an_intervention_then_it_holds_everywhere_and_only_descendants_may
     assert (twins.table["No Finding"] == "N").all()
 
 
-def test_given_a_missing_value_then_its_twin_is_missing_unless_it_is_set(expert, phantoms):
+def test_missing_value_stays_missing_unless_set(expert, phantoms):
     absent = phantoms.table["Edema"].isna().to_numpy()
     twins = expert.counterfactual(phantoms, age=30, recompute=True)
     assert (twins.table["Edema"].isna() == absent).all()
@@ -75,7 +69,7 @@ def test_given_a_missing_value_then_its_twin_is_missing_unless_it_is_set(expert,
     assert not expert.counterfactual(phantoms, edema="P").table["Edema"].isna().any()
 
 
-def test_given_a_shift_then_a_missing_age_stays_missing(expert, phantoms):
+def test_shift_leaves_missing_values_missing(expert, phantoms):
     young = phantoms.select("Age <= 90 or Age is missing")
     before, after = young.table["Age"], expert.counterfactual(young, age=Shift(10)).table["Age"]
     assert before.isna().sum() == 100
@@ -85,7 +79,7 @@ def test_given_a_shift_then_a_missing_age_stays_missing(expert, phantoms):
 # A patient's twin depends on that patient alone
 
 
-def test_given_a_subset_a_permutation_or_one_patient_then_the_twins_are_the_same(expert, phantoms):
+def test_twins_do_not_depend_on_other_records(expert, phantoms):
     action = do(sex="M", age=40, view="AP")
     twins = expert.counterfactual(phantoms, action, seed=3)
     order = np.random.default_rng(0).permutation(len(phantoms))
@@ -94,15 +88,13 @@ def test_given_a_subset_a_permutation_or_one_patient_then_the_twins_are_the_same
         assert same(part, twins.at(rows))
 
 
-def test_given_the_same_seed_then_the_same_twins_and_given_another_then_others(expert, phantoms):
+def test_seed_determines_the_twins(expert, phantoms):
     one, two, other = (expert.counterfactual(phantoms, age=90, seed=s) for s in (1, 1, 2))
     assert same(one, two)
     assert one.compare(other).changed.to_numpy().any()
 
 
-def test_given_draws_then_each_has_noise_of_its_own_and_the_first_is_the_single_one(
-    expert, phantoms
-):
+def test_first_draw_equals_the_single_one(expert, phantoms):
     few = phantoms.head(400)
     many = expert.counterfactual(few, age=95, draws=5, seed=1)
     assert many.index.names == ["record", "draw"]
@@ -114,9 +106,7 @@ def test_given_draws_then_each_has_noise_of_its_own_and_the_first_is_the_single_
     assert (spread == 2).sum() > 20
 
 
-def test_given_twins_when_they_get_twins_then_the_set_value_stays_and_the_source_is_told_once(
-    expert, phantoms
-):
+def test_twins_of_twins(expert, phantoms):
     men = expert.counterfactual(phantoms, sex="M")
     old_men = expert.counterfactual(men, age=80)
     assert (old_men.table["Sex"] == "M").all()
@@ -131,7 +121,7 @@ def test_given_twins_when_they_get_twins_then_the_set_value_stays_and_the_source
 # The three steps
 
 
-def test_given_noise_when_predicted_under_do_then_it_is_the_counterfactual(expert, phantoms):
+def test_abduct_do_predict_is_the_counterfactual(expert, phantoms):
     noise = expert.abduct(phantoms, seed=5)
     by_hand = expert.do(sex="M").do(age=50).predict(noise)
     assert same(by_hand, expert.counterfactual(phantoms, do(sex="M", age=50), seed=5))
@@ -139,16 +129,14 @@ def test_given_noise_when_predicted_under_do_then_it_is_the_counterfactual(exper
     assert same(by_hand, expert.counterfactual(phantoms, {"Sex": "M", "Age": 50}, seed=5))
 
 
-def test_given_a_model_when_do_is_called_then_it_does_not_change_and_shares_its_weights(expert):
+def test_do_shares_the_weights(expert):
     men = expert.do(sex="M")
     assert "do" not in repr(expert)
     assert "do(Sex=M)" in repr(men)
     assert men.fitted is expert.fitted
 
 
-def test_given_a_variable_that_is_held_then_it_keeps_its_value_and_its_children_see_that(
-    expert, phantoms
-):
+def test_held_variable_keeps_its_value(expert, phantoms):
     held = expert.counterfactual(phantoms, age=99, hold=["cardiomegaly"])
     free = expert.counterfactual(phantoms, age=99)
     assert (free.table["Cardiomegaly"] != phantoms.table["Cardiomegaly"]).sum() > 50
@@ -182,7 +170,7 @@ def mediated() -> tuple[cx.SCM, Cohort]:
     return cx.SCM(graph).fit(cohort), cohort
 
 
-def test_given_two_interventions_with_a_mediator_then_they_compose_as_the_equations_do(mediated):
+def test_two_interventions_compose_the_equations(mediated):
     model, cohort = mediated
     action = do(a="P", b="N")
     anew = model.counterfactual(cohort, action, seed=2, recompute=True).columns(model.graph)
@@ -204,7 +192,7 @@ def test_given_two_interventions_with_a_mediator_then_they_compose_as_the_equati
     assert (kept["Y"] == old["Y"].numpy())[~moved].all()
 
 
-def test_given_a_weight_with_parents_then_its_counterfactual_is_the_known_shift(mediated):
+def test_continuous_counterfactual_is_the_known_shift(mediated):
     model, cohort = mediated
     negative = cohort.select("A == 'N'")
     twins = model.counterfactual(negative, a="P", hold=["M", "B"])
@@ -215,7 +203,7 @@ def test_given_a_weight_with_parents_then_its_counterfactual_is_the_known_shift(
     assert np.abs(back.table["Y"] - negative.table["Y"]).max() < 1e-5
 
 
-def test_given_log_prob_then_it_is_the_sum_over_the_equations_and_missing_is_missing(mediated):
+def test_log_prob_of_each_equation(mediated):
     model, cohort = mediated
     table = cohort.table
     table.loc[0, "M"] = None
@@ -232,7 +220,7 @@ def test_given_log_prob_then_it_is_the_sum_over_the_equations_and_missing_is_mis
 # Figures that are known
 
 
-def test_given_one_cause_of_one_effect_then_flips_have_the_closed_form_rate():
+def test_flip_rate_is_the_closed_form():
     graph = Graph([binary("A"), binary("X", "A")])
     random = np.random.default_rng(0)
     a = random.random(24_000) < 0.5
@@ -257,7 +245,7 @@ def population() -> tuple[cx.SCM, Cohort]:
     return cx.SCM(graph).fit(cohort.with_images(None)), cohort
 
 
-def test_given_phantoms_then_flips_are_as_frequent_as_in_their_true_twins(population):
+def test_flip_rates_equal_those_of_the_true_twins(population):
     model, cohort = population
     action = do(age=85, sex="F")
     made, true = model.counterfactual(cohort.with_images(None), action), truth(cohort, action)
@@ -274,7 +262,7 @@ def test_given_phantoms_then_flips_are_as_frequent_as_in_their_true_twins(popula
     assert changed[0] == pytest.approx(changed[1], abs=0.015)
 
 
-def test_given_an_intervention_then_counterfactual_and_interventional_marginals_agree(population):
+def test_counterfactual_and_interventional_marginals_agree(population):
     model, _ = population
     action = do(age=80, sex="F")
     own = model.sample(20_000, seed=1)
@@ -284,7 +272,7 @@ def test_given_an_intervention_then_counterfactual_and_interventional_marginals_
         assert abs(one - two) < 4 * np.sqrt(2 * max(two, 0.01) / 20_000), name
 
 
-def test_given_samples_then_their_marginals_are_the_populations(population):
+def test_samples_have_the_marginals_of_the_population(population):
     model, cohort = population
     samples = model.sample(20_000, seed=3)
     assert samples.source == "model"
@@ -302,7 +290,7 @@ def test_given_samples_then_their_marginals_are_the_populations(population):
 # Sampling under interventions
 
 
-def test_given_one_seed_then_samples_know_nothing_of_the_noise_of_records_with_the_same_ids():
+def test_samples_are_independent_of_abducted_noise():
     graph = Graph([binary("A")])
     cohort = Cohort(pd.DataFrame({"A": ["N", "P"] * 1000}))
     model = cx.SCM(graph).fit(cohort)
@@ -312,7 +300,7 @@ def test_given_one_seed_then_samples_know_nothing_of_the_noise_of_records_with_t
     assert abs(stats.pearsonr(within, drawn).statistic) < 0.1
 
 
-def test_given_samples_under_do_then_values_are_set_and_what_needs_a_fact_is_refused(expert):
+def test_samples_under_do(expert):
     drawn = expert.do(sex="M", age=60).sample(50)
     assert (drawn.table["Sex"] == "M").all()
     assert (drawn.table["Age"] == 60).all()
@@ -332,7 +320,7 @@ def test_given_samples_under_do_then_values_are_set_and_what_needs_a_fact_is_ref
 # Learning
 
 
-def test_given_shuffled_rows_then_the_model_is_the_same_bit_for_bit():
+def test_fit_does_not_depend_on_row_order():
     graph = Graph(
         [Variable("Age", "continuous", range=(0, 105), resolution=1), binary("X", "Age")]
     )
@@ -352,14 +340,14 @@ def test_given_shuffled_rows_then_the_model_is_the_same_bit_for_bit():
     assert models[0].fitted["X"].hash == models[1].fitted["X"].hash
 
 
-def test_given_a_second_fit_on_the_same_data_then_nothing_is_learned_again(expert, phantoms):
+def test_second_fit_keeps_every_equation(expert, phantoms):
     again = expert.fit(phantoms)
     assert all(again.fitted[name] is expert.fitted[name] for name in expert.fitted)
     other = expert.fit(phantoms, seed=1)
     assert not any(other.fitted[name] is expert.fitted[name] for name in expert.fitted)
 
 
-def test_given_new_data_in_one_column_then_only_it_and_its_children_are_learned_again(mediated):
+def test_new_column_refits_it_and_its_children(mediated):
     model, cohort = mediated
     table = cohort.table
     table["B"] = table["B"].to_numpy()[::-1]
@@ -368,7 +356,7 @@ def test_given_new_data_in_one_column_then_only_it_and_its_children_are_learned_
     assert kept == {"A", "M"}
 
 
-def test_given_a_variable_never_observed_then_it_stays_missing_and_the_rest_works(phantoms):
+def test_unobserved_variable_has_no_equation(phantoms):
     graph = Graph(
         [binary("Sex", levels=("F", "M")), binary("Hernia", "Sex"), binary("X", "Hernia")]
     )
@@ -385,7 +373,7 @@ def test_given_a_variable_never_observed_then_it_stays_missing_and_the_rest_work
         model.counterfactual(cohort, hernia="P")
 
 
-def test_given_an_equation_never_learned_then_an_observed_value_is_lost_where_its_cause_changed():
+def test_value_without_equation_is_lost_where_a_parent_changes():
     graph = Graph([binary("Sex", levels=("F", "M")), binary("Hernia", "Sex")])
     model = cx.SCM(graph).fit(Cohort(pd.DataFrame({"Sex": ["F", "M"] * 50})))
     seen = Cohort(pd.DataFrame({"Sex": ["F", "M"], "Hernia": ["P", "P"]}))
@@ -393,7 +381,7 @@ def test_given_an_equation_never_learned_then_an_observed_value_is_lost_where_it
     assert twins.table["Hernia"].isna().tolist() == [True, False]
 
 
-def test_given_no_record_to_learn_from_then_fit_says_so():
+def test_fit_needs_training_records():
     graph = Graph([binary("A")])
     cohort = Cohort(pd.DataFrame({"A": ["N", "P"]}), splits=["test", "val"])
     with pytest.raises(ModelError, match="none of 2 records is in the train split"):
@@ -402,7 +390,7 @@ def test_given_no_record_to_learn_from_then_fit_says_so():
         cx.SCM(graph).sample(2)
 
 
-def test_given_a_graph_of_numbers_only_then_it_fits():
+def test_graph_of_continuous_variables():
     graph = Graph(
         [Variable("Dose", "continuous"), Variable("Weight", "continuous", parents=["Dose"])]
     )
@@ -414,7 +402,7 @@ def test_given_a_graph_of_numbers_only_then_it_fits():
     assert moved.mean() == pytest.approx(2, abs=0.4)
 
 
-def test_given_noise_of_another_model_then_it_is_refused(mediated, expert, phantoms):
+def test_noise_of_another_model_is_refused(mediated, expert, phantoms):
     model, cohort = mediated
     noise = model.abduct(cohort)
     with pytest.raises(ModelError, match=r"belongs to other equations .*A, B, M, Y"):
@@ -451,12 +439,12 @@ def films() -> Films:
     return Films()
 
 
-def test_given_images_when_nothing_is_done_then_the_recomputed_image_is_the_very_image(films):
+def test_null_intervention_returns_the_image(films):
     null = films.model.counterfactual(films.cohort, recompute=True)
     assert np.array_equal(null.images[:], films.cohort.images[:])
 
 
-def test_given_images_then_a_twin_moves_where_a_cause_changed_and_only_there(films):
+def test_image_changes_only_where_a_parent_changed(films):
     twins = films.model.counterfactual(films.cohort, sex="M")
     moved = np.abs(twins.images[:] - films.cohort.images[:]).max((1, 2, 3))
     women = (films.cohort.table["Sex"] == "F").to_numpy()
@@ -466,7 +454,7 @@ def test_given_images_then_a_twin_moves_where_a_cause_changed_and_only_there(fil
     assert np.array_equal(alone.images[:], twins.images[[3, 11]])
 
 
-def test_given_records_without_an_image_then_their_twins_have_none(films):
+def test_twins_of_records_without_an_image(films):
     some = np.arange(40) % 4 == 0
     pixels = films.cohort.images[:]
     partly = films.cohort.with_images(ArrayImages(pixels, some))
@@ -481,7 +469,7 @@ def test_given_records_without_an_image_then_their_twins_have_none(films):
     assert films.model.counterfactual(none, sex="M").images is None
 
 
-def test_given_images_of_another_size_then_fit_and_twins_name_both_sizes(films):
+def test_other_image_size_is_refused(films):
     large = Cohort.load("phantom", n=30, size=64)
     with pytest.raises(ModelError, match="64 x 64 pixels, the model's are 32 x 32; load"):
         films.model.counterfactual(large, sex="M")
@@ -489,14 +477,14 @@ def test_given_images_of_another_size_then_fit_and_twins_name_both_sizes(films):
         cx.SCM(films.graph).fit(large)
 
 
-def test_given_samples_then_images_come_with_them_the_same_in_any_batch(films):
+def test_sampled_images_do_not_depend_on_the_batch(films):
     samples = films.model.do(sex="M").sample(5, seed=1)
     assert samples.images[:].shape == (5, 1, 32, 32)
     assert np.array_equal(samples.images[[4, 2]], samples.at([4, 2]).images[:])
     assert np.array_equal(films.model.do(sex="M").sample(3, seed=1).images[:], samples.images[:3])
 
 
-def test_given_other_solver_steps_then_nothing_is_stale_and_the_equation_uses_them(films):
+def test_solver_steps_change_without_a_fit(films):
     mechanism = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 3, "batch": 4}
     edited = films.graph.with_variable(films.graph["Image"].replace(mechanism=mechanism))
     model = films.model.with_graph(edited)
@@ -510,9 +498,7 @@ def test_given_other_solver_steps_then_nothing_is_stale_and_the_equation_uses_th
     assert np.array_equal(null.images[:], few.images[:])
 
 
-def test_given_an_image_fit_that_was_killed_then_it_goes_on_from_its_checkpoint(
-    films, tmp_path, monkeypatch
-):
+def test_killed_image_fit_resumes(films, tmp_path, monkeypatch):
     class Killed(Exception):
         pass
 
@@ -587,7 +573,7 @@ def invented(variables: list[Variable], seed: int, gaps: float, n: int = 240) ->
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(world=small_worlds(), data=st.data())
-def test_given_any_graph_then_the_axioms_hold(world, data):
+def test_axioms_hold_on_fitted_random_graphs(world, data):
     graph, cohort, seed = world
     model = cx.SCM(graph).fit(cohort)
     null = model.counterfactual(cohort, recompute=True, seed=seed)

@@ -67,7 +67,7 @@ def set_laws(mechanism, laws):
     mechanism.log_probs = lambda context: torch.where(context[:, 1:2] == 1, other, base)
 
 
-def test_given_a_binary_one_step_away_then_every_figure_is_the_closed_form(model, cohort):
+def test_binary_child_has_closed_forms(model, cohort):
     negatives = cohort.select("A == 'n'")
     found = sensitivity(model, negatives, do(a="p"), variables=["B"]).table.loc["B"]
     change = found.loc["change"]
@@ -85,7 +85,7 @@ def test_given_a_binary_one_step_away_then_every_figure_is_the_closed_form(model
     assert level[["lower", "upper"]].tolist() == pytest.approx([0.3, 0.7])
 
 
-def test_given_three_levels_then_each_coupling_has_its_known_jump(model, cohort):
+def test_three_levels_under_each_coupling(model, cohort):
     few = cohort.select("A == 'n' and C == 'r'")
     found = sensitivity(model, few, do(a="p"), variables=["C"]).table.loc[("C", "t")]
     expected = {"monotone": 0.0, "gumbel": 3 / 13, "ot": 0.2241, "independent": 0.24}
@@ -96,7 +96,7 @@ def test_given_three_levels_then_each_coupling_has_its_known_jump(model, cohort)
     assert found["model"] == found["gumbel"]
 
 
-def test_given_three_levels_then_bounds_of_change_are_those_of_the_linear_programme(model, cohort):
+def test_bounds_equal_the_linear_programme(model, cohort):
     negatives = cohort.select("A == 'n'")
     found = sensitivity(model, negatives, do(a="p"), variables=["C"]).changes.loc["C"]
     margins = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
@@ -106,9 +106,7 @@ def test_given_three_levels_then_bounds_of_change_are_those_of_the_linear_progra
     assert found[["lower", "upper"]].tolist() == pytest.approx(best, abs=1e-9)
 
 
-def test_given_a_chain_then_all_at_once_differs_from_one_at_a_time_as_computed_by_hand(
-    model, cohort
-):
+def test_vary_all_and_one_on_a_chain(model, cohort):
     few = cohort.select("A == 'n' and B == 'n' and D == 'n'")
     every = sensitivity(model, few, do(a="p"), variables=["D"]).table.loc[("D", "p")]
     one = sensitivity(model, few, do(a="p"), variables=["D"], vary="one").table.loc[("D", "p")]
@@ -121,7 +119,7 @@ def test_given_a_chain_then_all_at_once_differs_from_one_at_a_time_as_computed_b
     assert one[["lower", "upper"]].tolist() == pytest.approx([0.375 * 6 / 7, 0.375])
 
 
-def test_given_the_expert_graph_then_no_coupling_leaves_the_bounds(expert, phantoms):
+def test_every_coupling_lies_within_the_bounds(expert, phantoms):
     found = sensitivity(expert, phantoms.head(150), do(sex="M"))
     table = found.table
     for coupling in ("model", *COUPLINGS):
@@ -132,9 +130,7 @@ def test_given_the_expert_graph_then_no_coupling_leaves_the_bounds(expert, phant
     assert (found.changes["independent"] > found.changes["monotone"]).all()
 
 
-def test_given_a_continuous_cause_that_moves_then_draws_answer_and_bounds_are_not_claimed(
-    model, cohort
-):
+def test_continuous_ancestor_has_draws_and_no_bounds(model, cohort):
     found = sensitivity(model, cohort.head(60), do(a="p"), variables=["B", "E"], draws=20).table
     assert found.loc[("B", "change"), "method"] == "exact"
     assert found.loc["E"]["method"].eq("draws").all()
@@ -145,7 +141,7 @@ def test_given_a_continuous_cause_that_moves_then_draws_answer_and_bounds_are_no
     )
 
 
-def test_given_a_result_then_it_draws_itself_and_its_table_is_a_copy(model, cohort, tmp_path):
+def test_result_plots_and_copies_its_table(model, cohort, tmp_path):
     found = sensitivity(model, cohort.head(200), do(a="p"), variables=["B", "C"])
     table = found.table
     table["model"] = 9.0
@@ -161,7 +157,7 @@ def test_given_a_result_then_it_draws_itself_and_its_table_is_a_copy(model, coho
     assert "do(A=p)" in repr(found)
 
 
-def test_given_what_cannot_be_varied_then_one_line_says_so(model, cohort):
+def test_sensitivity_refuses_unusable_input(model, cohort):
     with pytest.raises(InterventionError, match="vary='each'; use one of"):
         sensitivity(model, cohort, do(a="p"), vary="each")
     with pytest.raises(InterventionError, match="changes no cause of 'A'"):

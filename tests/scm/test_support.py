@@ -44,7 +44,7 @@ def model(cohort):
     return SCM(Graph.parse(YAML)).fit(cohort)
 
 
-def test_given_two_discrete_parents_then_records_are_the_training_counts(model, cohort):
+def test_support_of_two_parents_is_the_count(model, cohort):
     found = support(model, cohort, do(a="p"))
     train = cohort.split("train").table
     count = train.groupby(["A", "B"]).size()
@@ -59,7 +59,7 @@ def test_given_two_discrete_parents_then_records_are_the_training_counts(model, 
     assert found.exact == {"C": True, "D": False}
 
 
-def test_given_three_discrete_parents_then_records_bound_the_count_from_above(model, cohort):
+def test_support_of_three_parents_is_an_upper_bound(model, cohort):
     found = support(model, cohort, do(c="p"))["D"]
     train, table = cohort.split("train").table, cohort.table
     count = train.groupby(["A", "B", "C"]).size()
@@ -72,7 +72,7 @@ def test_given_three_discrete_parents_then_records_bound_the_count_from_above(mo
         assert found["records_twin"].iloc[r] == least >= count.get((a, b, "p"), 0)
 
 
-def test_given_a_rare_cell_then_only_the_records_moved_into_it_are_flagged(model, cohort):
+def test_only_records_moved_into_a_rare_cell_are_flagged(model, cohort):
     train, table = cohort.split("train").table, cohort.table
     cell = ((train["A"] == "p") & (train["B"] == "z")).sum()
     assert 0 < cell < 15
@@ -82,7 +82,7 @@ def test_given_a_rare_cell_then_only_the_records_moved_into_it_are_flagged(model
     assert moved_there.sum() > 5
 
 
-def test_given_ages_then_those_beyond_are_counted_and_the_oldest_are_flagged(model, cohort):
+def test_extreme_ages_are_flagged(model, cohort):
     found = support(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
     train, table = cohort.split("train").table, cohort.table
     for measure, ages in (("beyond", table["Age"]), ("beyond_twin", table["Age"] + 15)):
@@ -102,7 +102,7 @@ def test_given_ages_then_those_beyond_are_counted_and_the_oldest_are_flagged(mod
     assert found["records"].isna().all()
 
 
-def test_given_a_saved_model_then_it_tells_the_same_support(model, cohort, tmp_path):
+def test_saved_model_has_the_same_support(model, cohort, tmp_path):
     loaded = SCM.load(model.save(tmp_path / "model"))
     few = cohort.head(40)
     action = do(a="p", age=Shift(5))
@@ -110,7 +110,7 @@ def test_given_a_saved_model_then_it_tells_the_same_support(model, cohort, tmp_p
     pd.testing.assert_frame_equal(support(loaded, few, action).table, same)
 
 
-def test_given_nothing_that_changes_then_there_is_nothing_to_tell(model, cohort):
+def test_no_change_has_an_empty_table(model, cohort):
     assert support(model, cohort, do(a=lambda a: a)).table.shape == (900, 0)
     assert list(support(model, cohort, do(a="p"), hold=["C", "D"]).table.columns) == []
     with pytest.raises(InterventionError, match="'Z'"):

@@ -46,19 +46,19 @@ def laws(draw):
     ("coupling", "expected"),
     [("monotone", 0.0), ("gumbel", 3 / 13), ("ot", 0.2241), ("independent", 0.24)],
 )
-def test_given_three_levels_then_the_jump_over_one_is_the_known_figure(coupling, expected):
+def test_jump_over_a_level_is_the_known_figure(coupling, expected):
     assert 0.6 * table(coupling, P, Q)[0, 2].item() == pytest.approx(expected, abs=5e-4)
 
 
 @pytest.mark.parametrize("coupling", ["monotone", "gumbel", "ot"])
-def test_given_a_binary_then_the_negative_flips_as_often_as_it_must(coupling):
+def test_binary_flip_probability(coupling):
     assert table(coupling, [0.8, 0.2], [0.5, 0.5])[0, 1].item() == pytest.approx(0.375)
     assert table(coupling, [0.5, 0.5], [0.8, 0.2])[1, 0].item() == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("coupling", ["monotone", "gumbel", "independent"])
 @pytest.mark.parametrize("level", range(4))
-def test_given_a_million_draws_of_the_equation_then_they_move_as_the_closed_form(coupling, level):
+def test_transitions_equal_simulated_equations(coupling, level):
     p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 250_000
     variable = Variable("X", "ordinal", levels=tuple("abcd"))
     mechanism = DiscreteMechanism(variable, [], coupling=coupling)
@@ -73,7 +73,7 @@ def test_given_a_million_draws_of_the_equation_then_they_move_as_the_closed_form
     assert (seen - table(coupling, p, q)[level]).abs().max().item() < 4 * 0.5 / n**0.5 + 1e-5
 
 
-def test_given_a_million_winners_of_two_transports_then_they_move_as_the_quadrature():
+def test_transport_equals_simulation():
     p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 1_000_000
     before, after = (heights(column(law).log())[0].numpy() for law in (p, q))
     u = np.random.default_rng(0).standard_normal((n, 4))
@@ -85,7 +85,7 @@ def test_given_a_million_winners_of_two_transports_then_they_move_as_the_quadrat
 
 @settings(max_examples=60, deadline=None)
 @given(laws())
-def test_given_any_two_laws_then_each_coupling_has_them_as_its_margins(pair):
+def test_couplings_have_the_right_margins(pair):
     p, q = pair
     for coupling in COUPLINGS:
         moves = table(coupling, p, q)
@@ -97,7 +97,7 @@ def test_given_any_two_laws_then_each_coupling_has_them_as_its_margins(pair):
 
 @settings(max_examples=60, deadline=None)
 @given(laws())
-def test_given_any_two_laws_then_every_coupling_keeps_the_bounds_of_frechet_and_hoeffding(pair):
+def test_couplings_keep_the_frechet_hoeffding_bounds(pair):
     p, q = (torch.tensor(law, dtype=torch.float64) for law in pair)
     k = len(p)
     bound = upper_bounds(p[None].expand(k, -1), q[None].expand(k, -1), torch.arange(k))
@@ -114,7 +114,7 @@ def test_given_any_two_laws_then_every_coupling_keeps_the_bounds_of_frechet_and_
             assert (moves <= most + 1e-9).all()
 
 
-def test_given_the_linear_programme_of_all_couplings_then_the_extreme_mean_is_its_optimum():
+def test_extreme_mean_is_the_optimum():
     """The row of a coupling can be any law below the bounds: checked over all joint tables."""
     value, k = np.array([0.2, 0.9, 0.5]), 1
     margins = [np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))]
@@ -127,14 +127,14 @@ def test_given_the_linear_programme_of_all_couplings_then_the_extreme_mean_is_it
         assert found == pytest.approx(sign * best.fun, abs=1e-9)
 
 
-def test_given_equal_laws_then_nothing_moves_but_under_independence():
+def test_equal_distributions_change_nothing():
     assert torch.allclose(table("monotone", P, P), torch.eye(3, dtype=torch.float64))
     assert torch.allclose(table("gumbel", P, P), torch.eye(3, dtype=torch.float64))
     assert torch.allclose(table("ot", P, P), torch.eye(3, dtype=torch.float64))
     assert torch.allclose(table("independent", P, P), column(P).expand(3, -1))
 
 
-def test_given_levels_next_to_impossible_then_probabilities_stay_finite():
+def test_nearly_impossible_levels_stay_finite():
     p, q = [1 - 3e-6, 1e-6, 1e-6, 1e-6], [1e-6, 1e-6, 1e-6, 1 - 3e-6]
     for closed in (monotone, gumbel, transport):
         moves = closed(column(p).expand(4, -1), column(q).expand(4, -1), torch.arange(4))
