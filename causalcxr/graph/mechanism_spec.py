@@ -1,73 +1,15 @@
-"""Which kinds of equation there are, and which options each has: words, not weights."""
+"""The kind of a structural equation and its options, checked as a graph writes them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from causalcxr.common.errors import GraphError
-
-if TYPE_CHECKING:
-    from causalcxr.graph.variables import Variable
-
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest_to
 from causalcxr.common.frozen_dict import FrozenDict
+from causalcxr.graph.mechanism_options import BUILT_IN, KINDS, ODE_OPTIONS, OPTIONS, REAL
 
-__all__ = ["KINDS", "OPTIONS", "GraphFault", "MechanismSpec", "add_kind"]
+__all__ = ["GraphFault", "MechanismSpec", "add_kind"]
 
-# The kinds of equation that each type of variable can have, the built-in choice first.
-KINDS = {
-    "continuous": ("flow", "empirical"),
-    "binary": ("discrete", "derived", "empirical"),
-    "ordinal": ("discrete", "flow", "empirical"),
-    "categorical": ("discrete", "empirical"),
-    "image": ("radit",),
-}
-# The options of each kind: the words to choose from, or int (whole, at least 1), float (positive),
-# _REAL (any sign), str. It stands here so that a graph is checked in milliseconds, before anything
-# learns.
-_REAL = "a finite number"
-_TRAINING = {"hidden": int, "epochs": int, "patience": int, "batch": int, "lr": float}
-_ODE: dict[str, Any] = {  # of transform: cnf
-    "training": ("likelihood", "matching"),
-    "solver": ("midpoint", "rk4", "heun3", "euler", "reversible"),
-    "ode_steps": int,
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "flow": {"transform": ("spline", "cnf"), "bins": int, **_ODE, **_TRAINING},
-    "discrete": {
-        "coupling": ("monotone", "gumbel", "ot", "dequantised", "independent"),
-        **_TRAINING,
-    },
-    "derived": {"rule": ("none_of", "any_of", "at_least", "below"), "threshold": _REAL},
-    "empirical": {},
-    "radit": {
-        "size": ("tiny", "S", "B", "L", "XL"),
-        "resolution": int,
-        "height": int,
-        "weights": str,
-        "codec": str,
-        "steps": int,
-        "batch": int,
-        "lr": float,
-        "pairing": ("none", "ot"),
-        "method": ("reversible", "leapfrog", "midpoint", "heun", "euler"),
-        "solver_steps": int,
-        "guidance": float,
-        "threshold": float,
-        "grain": float,
-        "remainder": ("carry", "fade"),
-        "coupling": ("inversion", "transport"),
-        "edits": int,
-    },
-}
-# Written or left out, these mean the same: they are filled in, and so enter every hash.
-_BUILT_IN = {
-    "flow": {"transform": "spline"},
-    "discrete": {"coupling": "monotone"},
-    "derived": {"rule": "none_of"},
-    "empirical": {},
-    "radit": {"size": "tiny", "resolution": 64},
-}
 _OVER_NUMBERS = ("at_least", "below")  # the derived rules that compare a number with a threshold
 
 
@@ -82,7 +24,7 @@ def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None 
     Raises:
         GraphError: If the kind is a built-in one, or a type is not known.
     """
-    if kind in _BUILT_IN:
+    if kind in BUILT_IN:
         raise GraphError(f"mechanism {brief(kind)} is built in; choose another name")
     types = tuple(types)
     if unknown := [type for type in types if type not in KINDS]:
@@ -161,15 +103,15 @@ class MechanismSpec:
             place = (kind_key,) if fault.place == ("kind",) else fault.place
             raise GraphFault(place, str(fault)) from None
 
-    def of(self, type: str) -> "MechanismSpec":
-        """Return the same for a type of variable, with what is built in filled in."""
+    def for_type(self, type: str) -> "MechanismSpec":
+        """Return the specification for a type of variable, with built-in options filled in."""
         if self.kind not in KINDS[type]:
             raise GraphFault(
                 ("kind",),
                 f"mechanism {self.kind!r} does not suit the type {type}; "
                 f"use {' or '.join(KINDS[type])}",
             )
-        built_in = dict(_BUILT_IN.get(self.kind, {}))
+        built_in = dict(BUILT_IN.get(self.kind, {}))
         if self.kind == "discrete" and type == "categorical":
             built_in["coupling"] = "gumbel"
             if self.options.get("coupling") == "monotone":
@@ -181,43 +123,6 @@ class MechanismSpec:
         _check_threshold(spec)
         _check_ode(spec)
         return spec
-
-    def check_parents(self, parents: Sequence["Variable"]) -> None:
-        """Refuse parents that the kind cannot read.
-
-        Args:
-            parents: The parents that are declared.
-
-        Raises:
-            GraphError: If there are too many or too few, or one is of a type that does not fit.
-
-        Example:
-            >>> MechanismSpec("derived", {"rule": "at_least", "threshold": 65}).check_parents([])
-            Traceback (most recent call last):
-            causalcxr.graph.mechanism_spec.GraphFault: the rule 'at_least' reads one parent, not 0
-        """
-        if self.kind == "empirical" and parents:
-            text = "kind 'empirical' is for roots; remove its parents, or use flow or discrete"
-            raise GraphFault(("mechanism",), text)
-        if self.kind != "derived":
-            return
-        rule, numeric = self.options.get("rule"), "threshold" in self.options
-        if numeric and len(parents) != 1:
-            raise GraphFault(
-                ("mechanism",), f"the rule {rule!r} reads one parent, not {len(parents)}"
-            )
-        if not parents:
-            raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
-        for parent in parents:
-            if parent.type != ("continuous" if numeric else "binary"):
-                fits = (
-                    f"no number, as the rule {rule!r}"
-                    if numeric
-                    else "not binary, as the derived rule"
-                )
-                raise GraphFault(
-                    ("parents", parent.name), f"parent {parent.name!r} is {fits} needs"
-                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the map form, kind first."""
@@ -253,7 +158,7 @@ def _check_ode(spec: MechanismSpec) -> None:
     """Refuse options of an ODE where there is none."""
     if spec.options.get("transform") == "cnf":
         return
-    if found := [key for key in _ODE if key in spec.options]:
+    if found := [key for key in ODE_OPTIONS if key in spec.options]:
         raise GraphFault((found[0],), f"{found[0]} is an option of transform: cnf; add that to it")
 
 
@@ -272,11 +177,11 @@ def _option(kind: str, key: Any, value: Any) -> Any:
         least = 2 if key == "bins" else 1
         valid = number and isinstance(value, int) and value >= least
         want = f"a whole number, at least {least}"
-    elif rule == _REAL:
-        valid, want = number and math.isfinite(value), _REAL
+    elif rule == REAL:
+        valid, want = number and math.isfinite(value), REAL
     else:
         valid, want = number and math.isfinite(value) and value > 0, "a positive number"
     if not valid:
         hint = nearest_to(value, rule) if isinstance(rule, tuple) else ""
         raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
-    return float(value) if rule in (float, _REAL) else value
+    return float(value) if rule in (float, REAL) else value

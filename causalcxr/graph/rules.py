@@ -1,12 +1,12 @@
 """What must hold between the variables of a graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from causalcxr.common.errors import brief, nearest_to
-from causalcxr.graph.mechanism_spec import GraphFault
+from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable, same_name
 
-__all__ = ["check_image", "check_names", "check_parents", "cycle"]
+__all__ = ["check_image", "check_names", "check_parent_types", "check_parents", "cycle"]
 
 
 def check_names(variables: tuple[Variable, ...], graph_name: str) -> None:
@@ -37,9 +37,45 @@ def check_parents(variables: Mapping[str, Variable]) -> None:
                 text = f"parent {parent!r} is the image, which causes nothing; remove it"
                 raise GraphFault(place, text)
         try:
-            child.mechanism.check_parents([variables[parent] for parent in child.parents])
+            check_parent_types(child.mechanism, [variables[name] for name in child.parents])
         except GraphFault as fault:
             raise GraphFault(("variables", child.name, *fault.place), str(fault)) from None
+
+
+def check_parent_types(spec: MechanismSpec, parents: Sequence[Variable]) -> None:
+    """Refuse parents that a kind of equation cannot read.
+
+    Args:
+        spec: The kind and its options.
+        parents: The parents that are declared.
+
+    Raises:
+        GraphError: If there are too many or too few, or one is of a type that does not fit.
+
+    Example:
+        >>> check_parent_types(MechanismSpec("derived", {"rule": "at_least", "threshold": 65}), [])
+        Traceback (most recent call last):
+        causalcxr.graph.mechanism_spec.GraphFault: the rule 'at_least' reads one parent, not 0
+    """
+    if spec.kind == "empirical" and parents:
+        text = "kind 'empirical' is for roots; remove its parents, or use flow or discrete"
+        raise GraphFault(("mechanism",), text)
+    if spec.kind == "derived":
+        _check_derived(spec, parents)
+
+
+def _check_derived(spec: MechanismSpec, parents: Sequence[Variable]) -> None:
+    rule, is_numeric = spec.options.get("rule"), "threshold" in spec.options
+    if is_numeric and len(parents) != 1:
+        raise GraphFault(("mechanism",), f"the rule {rule!r} reads one parent, not {len(parents)}")
+    if not parents:
+        raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
+    expected = "continuous" if is_numeric else "binary"
+    for parent in parents:
+        if parent.type != expected:
+            rule_name = f"the rule {rule!r}" if is_numeric else "a derived rule"
+            text = f"parent {parent.name!r} is {parent.type}; {rule_name} needs a {expected} one"
+            raise GraphFault(("parents", parent.name), text)
 
 
 def check_image(variables: Mapping[str, Variable]) -> None:

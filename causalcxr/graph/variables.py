@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from causalcxr.common.errors import brief, nearest_to
 from causalcxr.common.frozen_dict import FrozenDict
-from causalcxr.graph.mechanism_spec import KINDS, GraphFault, MechanismSpec
+from causalcxr.graph.mechanism_options import KINDS
+from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 
 __all__ = ["LARGEST", "TYPES", "Variable", "same_name"]
 
@@ -177,7 +178,7 @@ def _mechanism(type: Any, value: Any) -> MechanismSpec | None:
         text = f"type {brief(type)} is not known{hint} ({_FIELD_RULES['type']})"
         raise GraphFault(("type",), text)
     try:
-        return MechanismSpec.parse(KINDS[type][0] if value is None else value).of(type)
+        return MechanismSpec.parse(KINDS[type][0] if value is None else value).for_type(type)
     except GraphFault as fault:
         raise GraphFault(("mechanism", *fault.place), str(fault)) from None
 

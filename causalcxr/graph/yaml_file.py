@@ -14,7 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from causalcxr.common.errors import GraphError, brief, nearest_to
-from causalcxr.graph.mechanism_spec import KINDS, GraphFault, MechanismSpec
+from causalcxr.graph.mechanism_options import KINDS
+from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable
 
 __all__ = ["SCHEMA", "Document", "Place", "compose", "plain", "read", "telling_lines", "write"]
@@ -232,7 +233,7 @@ def _defaults(content: Any) -> dict[str, MechanismSpec]:
             text = f"defaults: type {brief(type)} is not known{hint} (types: {', '.join(KINDS)})"
             raise GraphFault(("defaults", type), text)
         try:
-            specs[type] = MechanismSpec.parse(value, kind_key="mechanism").of(type)
+            specs[type] = MechanismSpec.parse(value, kind_key="mechanism").for_type(type)
         except GraphFault as fault:
             place = ("mechanism",) if fault.place == ("kind",) else fault.place
             raise GraphFault(("defaults", type, *place), f"defaults: {fault}") from None
@@ -310,7 +311,7 @@ def _fields_of(variable: Variable, defaults: Mapping[str, MechanismSpec]) -> dic
             kind = {tuple: list}.get(type(value), dict if isinstance(value, Mapping) else None)
             fields[field] = kind(value) if kind else value
     usual = defaults.get(variable.type) or MechanismSpec(KINDS[variable.type][0])
-    if variable.mechanism != usual.of(variable.type):
+    if variable.mechanism != usual.for_type(variable.type):
         fields["mechanism"] = variable.mechanism.to_dict()
     return fields
 

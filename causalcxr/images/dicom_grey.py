@@ -159,7 +159,7 @@ class GreyChain:
         """Return what the modality step makes of stored values, and the ends of what it can."""
         if items := self.header.get("ModalityLUTSequence"):
             table = self._table(items[0], "modality LUT", possible)
-            return table.of(x), (0, table.most)
+            return table.look_up(x), (0, table.most)
         slope, intercept = self._number("RescaleSlope"), self._number("RescaleIntercept")
         if slope is None and intercept is None:
             return x, possible
@@ -179,7 +179,7 @@ class GreyChain:
         """
         if items := self.header.get("VOILUTSequence"):
             table = self._table(items[0], "VOI LUT", out)
-            shades = table.of(x) / table.most
+            shades = table.look_up(x) / table.most
             if _tells(x[inside], shades[inside]):
                 self.window = "VOI LUT"
                 return shades
@@ -278,7 +278,7 @@ class _Table:
     first: int
     most: float
 
-    def of(self, x: np.ndarray) -> np.ndarray:
+    def look_up(self, x: np.ndarray) -> np.ndarray:
         """Return the entries of values."""
         whole = np.floor(x + _SLIP)
         return self.levels[np.clip(whole - self.first, 0, len(self.levels) - 1).astype(int)]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from causalcxr.common.errors import MechanismError
+from causalcxr.graph.mechanism_options import ODE_OPTIONS, option_defaults
 from causalcxr.mechanisms.cells import log_density
 from causalcxr.mechanisms.parameter_network import ParameterNetwork, linear
 from causalcxr.radit.solvers import carry, on_lattice, solver, times
@@ -27,11 +28,7 @@ __all__ = ["OPTIONS", "REVERSIBLE", "CNFKernel", "CNFMap"]
 #: The solver that carries a pair; the others are fixed-step methods of torchdiffeq.
 REVERSIBLE = "reversible"
 #: Option -> default; a tuple lists the words allowed, the default first.
-OPTIONS = {
-    "training": ("likelihood", "matching"),
-    "solver": ("midpoint", "rk4", "heun3", "euler", REVERSIBLE),
-    "ode_steps": 4,
-}
+OPTIONS = {name: option_defaults("flow")[name] for name in ODE_OPTIONS}
 
 _TOLERANCE = 1e-12  # relative, of the noise
 _TRIES = 60

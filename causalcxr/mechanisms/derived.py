@@ -9,7 +9,9 @@ from torch import Tensor
 from causalcxr.common.errors import GraphError, MechanismError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.graph.mechanism_spec import MechanismSpec
+from causalcxr.graph.rules import check_parent_types
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 
 __all__ = ["DerivedEquation", "DerivedMechanism"]
@@ -42,17 +44,13 @@ class DerivedMechanism(Mechanism):
     """
 
     training_defaults: ClassVar[Mapping[str, Any]] = {}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rule": ("none_of", "any_of", "at_least", "below"),
-        "threshold": None,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = option_defaults("derived")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         super().__init__(variable, parents, **options)
         spec = MechanismSpec("derived", {k: v for k, v in self.options.items() if v is not None})
         try:
-            spec.of(variable.type)
-            spec.check_parents(self.parents)
+            check_parent_types(spec.for_type(variable.type), self.parents)
         except GraphError as fault:
             raise MechanismError(f"variable {variable.name!r}: {fault}") from None
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.mechanisms.base import Columns, Mechanism
 from causalcxr.mechanisms.couplings import (
     COUPLINGS,
@@ -48,11 +49,7 @@ class DiscreteMechanism(Mechanism):
             training loop.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "coupling": tuple(COUPLINGS),
-        "hidden": 32,
-        "epochs": 15,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = option_defaults("discrete")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         if variable.type == "categorical":

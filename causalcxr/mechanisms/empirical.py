@@ -10,6 +10,7 @@ from causalcxr.common.errors import GraphError, MechanismError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Variable
 from causalcxr.graph.mechanism_spec import MechanismSpec
+from causalcxr.graph.rules import check_parent_types
 from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 from causalcxr.mechanisms.rounding import Rounding
 
@@ -45,7 +46,7 @@ class EmpiricalMechanism(Mechanism):
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         super().__init__(variable, parents, **options)
         try:
-            MechanismSpec("empirical").of(variable.type).check_parents(self.parents)
+            check_parent_types(MechanismSpec("empirical").for_type(variable.type), self.parents)
         except GraphError as fault:
             raise MechanismError(f"variable {variable.name!r}: {fault}") from None
         self.rounding = None if variable.is_discrete else Rounding(variable)

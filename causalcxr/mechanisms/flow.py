@@ -12,6 +12,7 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.mechanisms.base import Columns, Mechanism
 from causalcxr.mechanisms.cnf import OPTIONS, REVERSIBLE, CNFKernel
 from causalcxr.mechanisms.encoding import ParentEncoder
@@ -42,15 +43,7 @@ class FlowMechanism(Mechanism):
             `solver` and `ode_steps` (of the cnf), `hidden`, and the options of the training loop.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "transform": ("spline", "cnf"),
-        "bins": 16,
-        **OPTIONS,
-        "hidden": 32,
-        "epochs": 30,
-        "lr": 0.005,
-        "patience": 6,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = option_defaults("flow")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         super().__init__(variable, parents, **options)

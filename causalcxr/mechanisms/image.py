@@ -11,15 +11,15 @@ from torch import Tensor
 
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
+from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, History, Mechanism
-from causalcxr.mechanisms.image_equation import COUPLINGS, Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.radit.codec import Pixels
 from causalcxr.radit.flow import velocity_loss
-from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig, train
-from causalcxr.radit.transformer import SIZES, RadiT, RadiTConfig
+from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
 
@@ -45,25 +45,7 @@ class ImageMechanism(Mechanism):
     """
 
     training_defaults: ClassVar[Mapping[str, Any]] = {}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "size": tuple(SIZES),
-        "resolution": 64,
-        "height": 0,
-        "weights": "",
-        "codec": "",
-        "steps": 6000,
-        "batch": 32,
-        "lr": 2e-3,
-        "pairing": ("none", "ot"),
-        "method": tuple(SOLVERS),
-        "solver_steps": None,
-        "guidance": None,
-        "threshold": None,
-        "grain": 0.0625,
-        "remainder": ("carry", "fade"),
-        "coupling": tuple(COUPLINGS),
-        "edits": 3,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = option_defaults("radit")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
         if options.get("weights"):

@@ -113,7 +113,7 @@ FAULTS = {
     "derived from nothing": (HEAD + "  A: {type: binary, mechanism: derived}\n", r"needs parents"),
     "derived from a number": (
         HEAD + AGE + "  A: {type: binary, parents: [Age], mechanism: derived}\n",
-        r":5: variable 'A': parent 'Age' is not binary",
+        r":5: variable 'A': parent 'Age' is continuous",
     ),
     "unknown type in defaults": (
         "defaults:\n  continous: {mechanism: flow}\n" + HEAD + AGE,

@@ -13,6 +13,7 @@ from causalcxr.common.errors import GraphError, MechanismError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Graph, Variable
 from causalcxr.graph.mechanism_spec import MechanismSpec
+from causalcxr.graph.rules import check_parent_types
 from causalcxr.mechanisms import build
 from causalcxr.mechanisms.contract import check_mechanism
 from causalcxr.mechanisms.empirical import EmpiricalMechanism
@@ -102,14 +103,18 @@ def test_given_a_threshold_out_of_place_then_the_graph_says_what_to_write(option
     [
         ({"rule": "at_least", "threshold": 65}, [AGE, AGE], "reads one parent, not 2"),
         ({"rule": "at_least", "threshold": 65}, [], "reads one parent, not 0"),
-        ({"rule": "at_least", "threshold": 65}, [SEX], "'Sex' is no number, as the rule 'at_l"),
-        ({"rule": "any_of"}, [SEX, AGE], "'Age' is not binary, as the derived rule needs"),
+        (
+            {"rule": "at_least", "threshold": 65},
+            [SEX],
+            "'Sex' is binary; the rule 'at_least' needs a continuous one",
+        ),
+        ({"rule": "any_of"}, [SEX, AGE], "'Age' is continuous; a derived rule needs"),
         ({"rule": "any_of"}, [], "needs parents to be derived from"),
     ],
 )
 def test_given_parents_that_a_rule_cannot_read_then_it_says_which(options, parents, message):
     with pytest.raises(GraphError, match=message):
-        MechanismSpec("derived", options).check_parents(parents)
+        check_parent_types(MechanismSpec("derived", options), parents)
     made = Variable("Old", "binary", parents=["Z"], mechanism={"kind": "derived", **options})
     with pytest.raises(MechanismError, match=message):
         build(made, parents)

@@ -11,10 +11,14 @@ from torch import nn
 
 from causalcxr import SCM, Cohort, Graph, Variable
 from causalcxr.common.errors import GraphError, MechanismError
-from causalcxr.graph.mechanism_spec import KINDS, OPTIONS
+from causalcxr.graph.mechanism_options import KINDS, OPTIONS
 from causalcxr.mechanisms import REGISTRY, build, check_mechanism, register
+from causalcxr.mechanisms.couplings import COUPLINGS as DISCRETE_COUPLINGS
 from causalcxr.mechanisms.couplings import MonotoneEquation
 from causalcxr.mechanisms.discrete import DiscreteMechanism
+from causalcxr.mechanisms.image_equation import COUPLINGS as IMAGE_COUPLINGS
+from causalcxr.radit.shape import SIZES
+from causalcxr.radit.solvers import SOLVERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mechanisms.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -331,3 +335,10 @@ def test_given_levels_whose_noise_is_no_draw_then_the_rule_is_named(findings, ki
     broken.load_state_dict(mechanism.state_dict())
     with pytest.raises(MechanismError, match=f"Broken of 'X' breaks the rule: {rule}"):
         check_mechanism(broken, x, parents, {**parents, "A": parents["A"] + shift})
+
+
+def test_the_words_of_each_option_are_those_of_the_code():
+    assert OPTIONS["discrete"]["coupling"] == tuple(DISCRETE_COUPLINGS)
+    assert OPTIONS["radit"]["coupling"] == tuple(IMAGE_COUPLINGS)
+    assert OPTIONS["radit"]["method"] == tuple(SOLVERS)
+    assert OPTIONS["radit"]["size"] == tuple(SIZES)
