@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks import Row, stopwatch
 from benchmarks._films import filmed
 from causalcxr import Cohort
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 from causalcxr.sources.store.building import build
 
 __all__ = ["main"]

@@ -19,7 +19,7 @@ from causalcxr.common.alignment import aligned
 from causalcxr.common.errors import ClassifierError, nearest
 from causalcxr.common.progress import progress
 from causalcxr.graph.arguments import names_of
-from causalcxr.images.images import resized
+from causalcxr.images.pixels import resized
 
 __all__ = [
     "Classifier",

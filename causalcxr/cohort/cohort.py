@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from causalcxr.cohort.cohort_columns import CohortColumns
 from causalcxr.cohort.cohort_rows import CohortRows
-from causalcxr.cohort.columns import encode, frame, matches, no_column, replace, worded_column
+from causalcxr.cohort.columns import frame, worded_column
 from causalcxr.cohort.ids import as_ids, check_words, missing_ids
-from causalcxr.cohort.input_table import check_table
+from causalcxr.cohort.input_table import as_table, check_table, record_index
 from causalcxr.cohort.splits import check_splits
 from causalcxr.common.alignment import aligned
 from causalcxr.common.errors import CohortError, brief, nearest
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Cohort"]
 
 
-class Cohort(CohortRows, Shown):
+class Cohort(CohortRows, CohortColumns, Shown):
     """Hold records and their radiographs; nothing changes it, every method returns another.
 
     Args:
@@ -70,8 +71,8 @@ class Cohort(CohortRows, Shown):
         self._source = str(source)
         self._origin = None if origin is None else str(origin)
         self._notes = tuple(notes)
-        self._table = _as_table(table)
-        self._table.index = _record_index(self._table.index, self._place)
+        self._table = as_table(table)
+        self._table.index = record_index(self._table.index, self._place)
         self._images = as_images(images, len(self._table))
         # Of a file's blank cells, the words for a missing value: a graph may have such a level.
         self._words: dict[str, np.ndarray] = {}
@@ -217,11 +218,6 @@ class Cohort(CohortRows, Shown):
         """What was decided when the records were read, one line each."""
         return list(self._notes)
 
-    @property
-    def words(self) -> dict[str, np.ndarray]:
-        """By column, shape (n,), the words for a missing value that a file had; "" elsewhere."""
-        return {name: each for name, each in self._words.items() if name in self._table}
-
     def __len__(self) -> int:
         return len(self._table)
 
@@ -270,104 +266,6 @@ class Cohort(CohortRows, Shown):
         label = "share of records with a value"
         return bars(names, share, title=self.heading, label=label, path=path)
 
-    # Columns
-
-    def columns(self, graph: Graph, *, beyond_range: bool = False) -> dict[str, np.ndarray]:
-        """Return every tabular variable of a graph as the equations read it.
-
-        Args:
-            graph: The graph.
-            beyond_range: Whether numbers may lie outside their range. Those of twins may: an
-                intervention was allowed to set them.
-
-        Returns:
-            Shape (n,) each, float64: positions of levels, or numbers; NaN where missing, all NaN
-            where the table has
-            no such column.
-
-        Raises:
-            CohortError: If a value is no level, not a finite number, or outside its range, or no
-                column is a variable.
-        """
-        found = matches(graph, self._table.columns, self._place)
-        if not found and graph.tabular and len(self._table.columns):
-            raise no_column(graph, self._table.columns, self._place)
-        table = self.as_declared(graph)._table
-        return {
-            name: encode(
-                table[found[name]],
-                graph.variables[name],
-                self._place,
-                beyond_range=beyond_range,
-            )
-            if name in found
-            else np.full(len(self), np.nan)
-            for name in graph.tabular
-        }
-
-    def with_columns(
-        self,
-        graph: Graph,
-        columns: Mapping[str, np.ndarray],
-        old: Mapping[str, np.ndarray] | None = None,
-    ) -> "Cohort":
-        """Return the cohort with some columns replaced, in raw units; the images stay.
-
-        A value that does not change keeps its very bits and its spelling, and other columns are
-        kept.
-
-        Args:
-            graph: What the columns mean.
-            columns: Shape (n,) each, as `columns` returns them.
-            old: What `columns` returned of this cohort, if that is known: it saves time.
-
-        Raises:
-            CohortError: If new values are not one a record, or none that the graph declares.
-        """
-        found = matches(graph, self._table.columns, self._place)
-        table = self._table.copy(deep=False)  # columns are put in, never written into
-        for name, column in columns.items():
-            variable = graph.variables[graph.find(name)]
-            if variable.name in found:
-                values, known = self._table[found[variable.name]], (old or {}).get(variable.name)
-                table[found[variable.name]] = replace(values, column, variable, known)
-            else:
-                fresh = frame(graph, {name: column}, self.index)[variable.name]
-                if not fresh.isna().all():
-                    table[variable.name] = fresh
-        return self._copy(_table=table)
-
-    def remembering(self, words: Mapping[str, np.ndarray]) -> "Cohort":
-        """Return the cohort with the words that stood in cells which were read as missing.
-
-        Args:
-            words: By column, shape (n,): the word, "" where there is none.
-        """
-        kept = {name: np.asarray(each, dtype=object) for name, each in words.items() if any(each)}
-        return self._copy(_words=kept)
-
-    def as_declared(self, graph: Graph) -> "Cohort":
-        """Return the cohort with the missing cells whose word is a level in a graph filled in.
-
-        `NA` in a file is missing, unless the graph declares a level `NA`.
-
-        Example:
-            >>> cohort = Cohort(pd.DataFrame({"Race": [None]})).remembering({"Race": ["NA"]})
-            >>> graph = Graph.parse("variables: {Race: {type: binary, levels: [Asian, NA]}}")
-            >>> cohort.as_declared(graph).table["Race"].tolist()
-            ['NA']
-        """
-        table, words = self._table.copy(deep=False), self.words
-        for name in self.words:
-            known = (*graph[name].levels, *graph[name].codes) if name in graph else ()
-            filled = np.isin(self._words[name], known) & table[name].isna().to_numpy()
-            if filled.any():
-                cells = table[name].to_numpy(dtype=object, copy=True)
-                cells[filled] = self._words[name][filled]
-                table[name] = pd.Series(cells, index=table.index).infer_objects()
-                del words[name]
-        return self if words == self._words else self._copy(_table=table, _words=words)
-
     def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
         """Return the cohort with other images, or with none.
 
@@ -405,7 +303,7 @@ class Cohort(CohortRows, Shown):
 
     def _take(self, positions: np.ndarray, index: pd.Index | None = None) -> "Cohort":
         table = self._table.iloc[positions]
-        table.index = _record_index(table.index if index is None else index, self._place)
+        table.index = record_index(table.index if index is None else index, self._place)
         fields = {"_patients": self._patients, "_splits": self._splits}
         for name, values in fields.items():
             if values is not None:
@@ -439,40 +337,3 @@ class Cohort(CohortRows, Shown):
         if name == "patient":
             check_words(values, self.records, self._place)
         return values
-
-
-def _as_table(table: Any) -> pd.DataFrame:
-    """Return a copy of a table, or of what pandas makes one of: columns by name, a list of rows.
-
-    Raises:
-        CohortError: If it is anything else, such as the path of a file.
-    """
-    if isinstance(table, str | Path):
-        raise CohortError(
-            f"a Cohort is made of a table; to read {brief(str(table))}, write Cohort.load(path)"
-        )
-    if not isinstance(table, pd.DataFrame | Mapping | list):
-        raise CohortError(
-            f"a Cohort is made of a pandas DataFrame, not {type(table).__name__}; give one with a "
-            "column for each variable"
-        )
-    try:
-        return pd.DataFrame(table).copy()
-    except (ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0][:80]
-        raise CohortError(f"a Cohort is made of a pandas DataFrame: {reason}") from None
-
-
-def _record_index(index: pd.Index, place: str) -> pd.Index:
-    """Return an index of records, or of (record, draw), named and without doubles."""
-    if index.nlevels > 2:
-        raise CohortError(f"{place}: the index has {index.nlevels} levels; expected record, draw")
-    if index.has_duplicates:
-        twice = index[index.duplicated()]
-        raise CohortError(
-            f"{place}: record {brief(twice[0])} occurs more than once ({len(twice):,} rows too "
-            "many); give every record an id of its own, or drop the duplicates"
-        )
-    if index.get_level_values(0).hasnans:
-        raise CohortError(f"{place}: a record has no id; give every record one")
-    return index.set_names(["record", "draw"] if index.nlevels == 2 else ["record"])

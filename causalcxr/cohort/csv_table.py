@@ -15,7 +15,7 @@ from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.listing import names_within
 from causalcxr.common.spreadsheet import unmarked
 from causalcxr.common.text_file import read_whole
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 
 __all__ = ["load", "missing_words", "read_cells", "recognises"]
 

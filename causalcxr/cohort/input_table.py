@@ -1,12 +1,14 @@
 """Input tables: a function that takes a Cohort takes a DataFrame too, read as `Cohort(table)`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from causalcxr.common.errors import CohortError, brief
 
-__all__ = ["check_table"]
+__all__ = ["as_table", "check_table", "record_index"]
 
 _KEYS = {"patient": "patients", "split": "splits"}
 
@@ -57,3 +59,40 @@ def _remedy(records: object) -> str:
     if hasattr(records, "to_pandas"):
         return "Cohort(table.to_pandas())"
     return "Cohort(pd.DataFrame(...))"
+
+
+def as_table(table: Any) -> pd.DataFrame:
+    """Return a copy of a table, or of what pandas makes one of: columns by name, a list of rows.
+
+    Raises:
+        CohortError: If it is anything else, such as the path of a file.
+    """
+    if isinstance(table, str | Path):
+        raise CohortError(
+            f"a Cohort is made of a table; to read {brief(str(table))}, write Cohort.load(path)"
+        )
+    if not isinstance(table, pd.DataFrame | Mapping | list):
+        raise CohortError(
+            f"a Cohort is made of a pandas DataFrame, not {type(table).__name__}; give one with a "
+            "column for each variable"
+        )
+    try:
+        return pd.DataFrame(table).copy()
+    except (ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0][:80]
+        raise CohortError(f"a Cohort is made of a pandas DataFrame: {reason}") from None
+
+
+def record_index(index: pd.Index, place: str) -> pd.Index:
+    """Return an index of records, or of (record, draw), named and without doubles."""
+    if index.nlevels > 2:
+        raise CohortError(f"{place}: the index has {index.nlevels} levels; expected record, draw")
+    if index.has_duplicates:
+        twice = index[index.duplicated()]
+        raise CohortError(
+            f"{place}: record {brief(twice[0])} occurs more than once ({len(twice):,} rows too "
+            "many); give every record an id of its own, or drop the duplicates"
+        )
+    if index.get_level_values(0).hasnans:
+        raise CohortError(f"{place}: a record has no id; give every record one")
+    return index.set_names(["record", "draw"] if index.nlevels == 2 else ["record"])

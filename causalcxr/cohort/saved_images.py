@@ -14,7 +14,7 @@ from causalcxr.common.errors import CohortError
 from causalcxr.common.files import remove_litter, settle
 from causalcxr.common.listing import names_within
 from causalcxr.common.progress import progress, resuming
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 from causalcxr.images.synthetic_mark import write_png
 
 if TYPE_CHECKING:

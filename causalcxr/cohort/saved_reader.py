@@ -13,7 +13,7 @@ from causalcxr.cohort.saved_images import open_images
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.result_digests import Digests, manifest_of
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 
 __all__ = ["load", "recognises"]
 

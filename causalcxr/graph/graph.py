@@ -1,6 +1,5 @@
 """The causal graph: variables, parents, order, edits, differences, hash."""
 
-import heapq
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from causalcxr.graph import yaml_file as graph_yaml
 from causalcxr.graph.bundled import bundled_graph
 from causalcxr.graph.diff import GraphDiff, compare, not_learned
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
-from causalcxr.graph.rules import check_image, check_names, check_parents, cycle
+from causalcxr.graph.rules import check_image, check_names, check_parents
+from causalcxr.graph.structure import reachable, topological_order
 from causalcxr.graph.variables import Variable, same_name
 
 if TYPE_CHECKING:
@@ -129,21 +129,7 @@ class Graph:
     @cached_property
     def order(self) -> tuple[str, ...]:
         """The names, parents before children, else as declared."""
-        place = {name: position for position, name in enumerate(self.variables)}
-        waiting = {name: len(self.variables[name].parents) for name in place}
-        ready = [place[name] for name, count in waiting.items() if not count]
-        heapq.heapify(ready)
-        names, order = tuple(place), []
-        while ready:
-            name = names[heapq.heappop(ready)]
-            order.append(name)
-            for child in self._children[name]:
-                waiting[child] -= 1
-                if not waiting[child]:
-                    heapq.heappush(ready, place[child])
-        if len(order) < len(names):
-            raise cycle(self.variables, set(names) - set(order))
-        return tuple(order)
+        return topological_order(self.variables, self._children)
 
     @cached_property
     def layers(self) -> dict[str, int]:
@@ -194,20 +180,12 @@ class Graph:
 
     def ancestors(self, *names: str) -> frozenset[str]:
         """Return what the variables come from, without themselves."""
-        return self._reach(names, {name: self.variables[name].parents for name in self.variables})
+        parents = {name: variable.parents for name, variable in self.variables.items()}
+        return reachable(map(self.find, names), parents)
 
     def descendants(self, *names: str) -> frozenset[str]:
         """Return what the variables lead to, without themselves."""
-        return self._reach(names, self._children)
-
-    def _reach(self, names: Iterable[str], step: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-        start = {self.find(name) for name in names}
-        reached, ahead = set(start), list(start)
-        while ahead:
-            fresh = set(step[ahead.pop()]) - reached
-            reached |= fresh
-            ahead.extend(fresh)
-        return frozenset(reached - start)
+        return reachable(map(self.find, names), self._children)
 
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:

@@ -12,13 +12,13 @@ from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.graph.distributions import Categorical, Normal, Resample, read_distribution
 from causalcxr.graph.intervention_values import (
     Shift,
-    Written,
     canonical,
     checked,
     evaluate,
     jsonable,
     worded,
 )
+from causalcxr.graph.value_codes import Written
 from causalcxr.graph.variables import Variable, same_name
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from causalcxr.common.errors import brief, nearest_to
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable, same_name
 
-__all__ = ["check_image", "check_names", "check_parent_types", "check_parents", "cycle"]
+__all__ = ["check_image", "check_names", "check_parent_types", "check_parents"]
 
 
 def check_names(variables: tuple[Variable, ...], graph_name: str) -> None:
@@ -84,14 +84,3 @@ def check_image(variables: Mapping[str, Variable]) -> None:
     if len(images) > 1:
         text = f"a graph has one image, and {images[0]!r} is one already; remove one"
         raise GraphFault(("variables", images[1]), text)
-
-
-def cycle(variables: Mapping[str, Variable], within: set[str]) -> GraphFault:
-    """Walk from parent to parent among what could not be ordered, until a name comes again."""
-    name, path = min(within), []
-    while name not in path:
-        path.append(name)
-        name = next(parent for parent in variables[name].parents if parent in within)
-    loop = [*path[path.index(name) :], name][::-1]
-    place = ("variables", loop[1], "parents", loop[0])
-    return GraphFault(place, f"cycle {' -> '.join(map(repr, loop))}; remove one of these edges")

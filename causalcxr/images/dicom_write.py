@@ -31,7 +31,9 @@ from causalcxr.images.dicom_modules import (
     pixel_module,
     study_module,
 )
-from causalcxr.images.images import ArrayImages, FileImages, resized
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.images import ArrayImages
+from causalcxr.images.pixels import resized
 
 __all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dicom"]
 

@@ -3,25 +3,20 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import progress
+from causalcxr.images.pixels import check_values, to_float
 
-__all__ = ["ArrayImages", "FileImages", "Images", "as_images", "resized"]
+__all__ = ["UNKNOWN", "ArrayImages", "Images", "Rows", "as_images", "one_each"]
 
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
 _BATCH = 64
-_SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(65535)}
-_UNKNOWN = -1  # whether an image is synthetic is found out when somebody asks
+UNKNOWN = -1  # whether an image is synthetic is found out when somebody asks
 
 
 class Images(ABC):
@@ -41,9 +36,9 @@ class Images(ABC):
     ) -> None:
         self._available = np.array(available, dtype=bool)
         self._available.flags.writeable = False
-        self._computed = np.full(len(self._available), _UNKNOWN, dtype=np.int8)
+        self._computed = np.full(len(self._available), UNKNOWN, dtype=np.int8)
         if synthetic is not None:
-            self._computed[:] = _one_each(synthetic, len(self._available))
+            self._computed[:] = one_each(synthetic, len(self._available))
 
     def __len__(self) -> int:
         return len(self._available)
@@ -68,7 +63,7 @@ class Images(ABC):
 
     def _synthetic_at(self, rows: np.ndarray) -> np.ndarray:
         """Return which of some images were computed, (k,), without asking about the others."""
-        unknown = np.unique(rows[self._computed[rows] == _UNKNOWN])
+        unknown = np.unique(rows[self._computed[rows] == UNKNOWN])
         if len(unknown):
             self._computed[unknown] = self._find_synthetic(unknown)
         return self._computed[rows] == 1
@@ -136,7 +131,7 @@ class Images(ABC):
             )
         out = np.empty((len(positions), 1, *self.size), dtype=np.float32)
         for k, row in enumerate(progress(positions, "Reading", "images")):
-            out[k, 0] = _to_float(self._pixels(row))
+            out[k, 0] = to_float(self._pixels(row))
         return out
 
     def __repr__(self) -> str:
@@ -192,7 +187,7 @@ class ArrayImages(Images):
         if len(available) != len(array):
             raise CohortError(f"{len(array)} images, but availability of {len(available)}")
         super().__init__(available, synthetic)
-        _check_values(array, self._available)
+        check_values(array, self._available)
         self._array = array.view()
         self._array.flags.writeable = False
         self._rows = np.arange(len(array))
@@ -217,153 +212,6 @@ class ArrayImages(Images):
 
     def _pixels(self, row: int) -> np.ndarray:
         return self._array[self._rows[row]]
-
-
-class FileImages(Images):
-    """Images in PNG, JPEG or DICOM files, read when they are asked for.
-
-    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601);
-    DICOM files are shown as `sources.decoding` says. The content decides what a file is, not the
-    name's ending. Files are read in this process: for files that nobody has vouched for, make a
-    store of them first, which reads them in processes with limits on time and memory.
-
-    A file tells whether it is synthetic: a PNG by our mark in its text, a DICOM file by its
-    attribute SyntheticData. What a file says is never overruled.
-
-    Args:
-        paths: One file a record; None for a record without an image.
-        size: Height and width to resize to (antialiased); by default the size of the first file,
-            which every other
-            file must then have.
-        digests: The SHA-256 that each file must have, None where it is not known. A file is
-            checked whenever it is read.
-        synthetic: Which images are known to be synthetic, whatever their files say: one answer
-            for all or one each.
-
-    Example:
-        >>> images = FileImages([None, None], size=(64, 64))
-        >>> len(images), images.size, images.available.sum()
-        (2, (64, 64), np.int64(0))
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path | str | None],
-        size: tuple[int, int] | None = None,
-        digests: Sequence[str | None] | None = None,
-        synthetic: bool | Sequence[bool] | np.ndarray = False,
-    ) -> None:
-        paths = list(paths)
-        super().__init__(np.array([path is not None for path in paths], dtype=bool), None)
-        self._computed[_one_each(synthetic, len(paths))] = 1  # the files may say so of others
-        self._paths, self._digests = (np.empty(len(paths), dtype=object) for _ in range(2))
-        self._paths[:], self._digests[:] = paths, digests
-        self._given = None if size is None else (int(size[0]), int(size[1]))
-        self._native: tuple[int, int] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels; (0, 0) when no record has an image."""
-        if self._given is not None:
-            return self._given
-        if self._native is None:
-            first = next((path for path in self._paths if path is not None), None)
-            self._native = (0, 0) if first is None else _decoding().measured(first)
-        return self._native
-
-    @property
-    def paths(self) -> np.ndarray:
-        """The file of each record, or None, shape (n,)."""
-        return self._paths.copy()
-
-    @property
-    def declared_synthetic(self) -> np.ndarray:
-        """Which images are known to be synthetic before their files are asked, shape (n,)."""
-        return self._available & (self._computed == 1)
-
-    @property
-    def size_given(self) -> tuple[int, int] | None:
-        """The size to which all are resized, if one was given."""
-        return self._given
-
-    def select(self, rows: Rows) -> "FileImages":
-        """Return the images of some of the records, still unread."""
-        rows = self._positions(rows)
-        chosen = type(self)(self._paths[rows], self._given, self._digests[rows])
-        chosen._native, chosen._computed = self._native, self._computed[rows]
-        return chosen
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the files' names, with the digests, or the sizes and dates."""
-        digest = hashlib.sha256(repr((type(self).__name__, self._given)).encode())
-        for path, known in zip(self._paths, self._digests, strict=True):
-            about = None if path is None else known or _stamp(Path(path))
-            name = None if path is None else Path(path).name if known else Path(path).absolute()
-            digest.update(f"{name}\0{about}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-    def in_memory(self) -> ArrayImages:
-        """Read every file once and keep its integers: the same floats, without the disk."""
-        rows = np.flatnonzero(self._available)
-        pixels = {row: self._pixels(row) for row in progress(rows, "Reading", "images")}
-        wide = any(p.dtype == np.uint16 for p in pixels.values())
-        array = np.zeros((len(self), *self.size), dtype=np.uint16 if wide else np.uint8)
-        for row, p in pixels.items():
-            # 65535 = 257 x 255, so an 8-bit grey level has an exact 16-bit counterpart.
-            array[row] = p.astype(np.uint16) * 257 if wide and p.dtype == np.uint8 else p
-        return ArrayImages(array, self._available, self.synthetic)
-
-    def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
-        return np.array([_says_synthetic(self._paths[row]) for row in rows], dtype=bool)
-
-    def _checked(self, row: int) -> Path:
-        """Return the file of a record, once it is the one that was written."""
-        path, known = Path(self._paths[row]), self._digests[row]
-        if known is not None and path.is_file() and file_digest(path) != known:
-            raise CohortError(
-                f"{path}: changed since it was written; restore it, or write the folder again"
-            )
-        return path
-
-    def _pixels(self, row: int) -> np.ndarray:
-        path = self._checked(row)
-        decoded = _decoding().decode(path)
-        if self._computed[row] == _UNKNOWN:
-            self._computed[row] = decoded.about["synthetic"]
-        pixels = decoded.pixels
-        if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
-            pixels = (pixels // 257).astype(np.uint8)  # the levels as they are in the file
-        if pixels.shape == self.size:
-            return pixels
-        if self._given is None:
-            height, width = pixels.shape
-            raise CohortError(
-                f"{path}: the image is {height}x{width}, others are "
-                f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
-            )
-        return resized(pixels, self.size)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return size and date of a file, None where there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_size, about.st_mtime_ns
-
-
-def _decoding() -> ModuleType:
-    # This import points forward: sources stand after images. It is lazy, and the layers' test
-    # knows it.
-    return import_module("causalcxr.images.decoding")
-
-
-def _says_synthetic(path: Path | str) -> bool:
-    try:
-        return _decoding().says_synthetic(path)
-    except CohortError:  # a file that cannot be read is not written either: its pixels raise
-        return False
 
 
 def as_images(
@@ -395,7 +243,7 @@ def as_images(
     return images
 
 
-def _one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
+def one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
     """Return one answer a record, whether its image is synthetic, from one for all or one each."""
     given = np.asarray(synthetic)
     if (given.size and given.dtype != bool) or given.shape not in ((), (n,)):
@@ -404,38 +252,3 @@ def _one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarr
             f"them for each of the {n} images"
         )
     return np.broadcast_to(given.astype(bool), n)
-
-
-def _to_float(pixels: np.ndarray) -> np.ndarray:
-    """Return grey values between 0 and 1, exact to the last bit for integers."""
-    scale = _SCALES.get(pixels.dtype)
-    pixels = pixels.astype(np.float32)
-    return pixels if scale is None else pixels / scale
-
-
-def _check_values(array: np.ndarray, available: np.ndarray) -> None:
-    """Refuse grey values that are not between 0 and 1, one image at a time to spare memory."""
-    if array.dtype in _SCALES:
-        return
-    if array.dtype.kind != "f":
-        raise CohortError(
-            f"images are {array.dtype}; expected uint8, uint16 or floats between 0 and 1"
-        )
-    for row in np.flatnonzero(available):
-        low, high = (array[row].min(), array[row].max()) if array[row].size else (0, 0)
-        if not (low >= 0 and high <= 1):
-            raise CohortError(
-                f"the image at position {row} has values from {low:g} to {high:g}; "
-                "floats must be finite and between 0 and 1"
-            )
-
-
-def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an antialiased image of another size, as uint16 so that reading stays repeatable.
-
-    The triangle filter widens with the reduction (no aliasing) and cannot overshoot (no false
-    edges).
-    """
-    image = Image.fromarray(_to_float(pixels))
-    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.rint(np.clip(np.asarray(image, dtype=np.float64), 0, 1) * 65535).astype(np.uint16)

@@ -12,7 +12,8 @@ import pandas as pd
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import FileImages, Images
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.images import Images
 
 __all__ = ["Harmonised", "ImagePaths", "Ledger", "Rule", "combined"]
 

@@ -17,7 +17,7 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.splits import check_splits, draw_splits
 from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.listing import leads_out, names_within
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 from causalcxr.sources.csv_reader import read_columns
 from causalcxr.sources.harmonised import Harmonised, Ledger
 from causalcxr.sources.image_paths import ImageFiles

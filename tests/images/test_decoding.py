@@ -25,7 +25,8 @@ from causalcxr.images.decoding import (
     fitted,
     sniffed,
 )  # fmt: skip
-from causalcxr.images.images import FileImages, resized
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.pixels import resized
 from causalcxr.images.png_and_jpeg import jpeg_frame
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)

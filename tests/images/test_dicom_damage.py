@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from causalcxr.images.decoding import Decoded, Limits, decode, decode_many
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 
 # Frames, sizes, damage
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import ArrayImages, FileImages, as_images
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.images import ArrayImages, as_images
 
 
 def png(path, array):

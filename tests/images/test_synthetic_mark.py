@@ -32,7 +32,8 @@ from causalcxr.apps.export.exporting import export
 from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import ArrayImages, FileImages
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.images import ArrayImages
 from causalcxr.images.synthetic_mark import MARK
 from causalcxr.sources.store.building import build
 from causalcxr.sources.store.writing import write

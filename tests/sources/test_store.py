@@ -11,7 +11,8 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph, Variable
 from causalcxr.common.errors import CohortError
-from causalcxr.images.images import ArrayImages, FileImages
+from causalcxr.images.file_images import FileImages
+from causalcxr.images.images import ArrayImages
 from causalcxr.sources import stored
 from causalcxr.sources.store.reading import Store, check
 from causalcxr.sources.store.writing import write

@@ -24,7 +24,7 @@ from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text
 from causalcxr.common.versions import versions
 from causalcxr.graph.interventions import Intervention
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 from causalcxr.images.synthetic_mark import MARK, write_png
 from causalcxr.scm.model_images import solver_of
 from causalcxr.scm.scm import SCM

@@ -12,7 +12,7 @@ import pandas as pd
 from causalcxr.cohort.cells import spelled
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import StudyError, brief, nearest
-from causalcxr.images.images import resized
+from causalcxr.images.pixels import resized
 
 __all__ = ["Drawn", "draw_pairs", "film_size"]
 

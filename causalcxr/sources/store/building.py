@@ -13,7 +13,7 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.loading import source_module
 from causalcxr.common.errors import CohortError, nearest
 from causalcxr.images.decoding import Limits
-from causalcxr.images.images import FileImages
+from causalcxr.images.file_images import FileImages
 from causalcxr.sources.harmonised import Harmonised, ImagePaths, Rule, combined
 from causalcxr.sources.policy import Policy
 from causalcxr.sources.store.films import CohortFilms, FileFilms, Films

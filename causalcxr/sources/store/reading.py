@@ -14,7 +14,8 @@ from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import progress
 from causalcxr.common.result_digests import Digests
-from causalcxr.images.images import Images, Rows, resized
+from causalcxr.images.images import Images, Rows
+from causalcxr.images.pixels import resized
 from causalcxr.sources.store.index import SHARD, SLOT, SYNTHETIC, read_index
 from causalcxr.sources.store.layout import INDEX, MANIFEST, opened, parsed, shard_name
 from causalcxr.sources.store.shards import RemoteShards, Shards, shards_at

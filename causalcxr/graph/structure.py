@@ -1,0 +1,61 @@
+"""The structure of a graph: its order, what can be reached from where, and its cycles."""
+
+import heapq
+from collections.abc import Iterable, Mapping
+
+from causalcxr.graph.mechanism_spec import GraphFault
+from causalcxr.graph.variables import Variable
+
+__all__ = ["reachable", "topological_order"]
+
+
+def topological_order(
+    variables: Mapping[str, Variable], children: Mapping[str, Iterable[str]]
+) -> tuple[str, ...]:
+    """Return the names, parents before children, else as declared.
+
+    Raises:
+        GraphError: If there is a cycle, with its edges.
+    """
+    position = {name: k for k, name in enumerate(variables)}
+    waiting = {name: len(variable.parents) for name, variable in variables.items()}
+    ready = [position[name] for name, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    names, order = tuple(variables), []
+    while ready:
+        name = names[heapq.heappop(ready)]
+        order.append(name)
+        for child in children[name]:
+            waiting[child] -= 1
+            if not waiting[child]:
+                heapq.heappush(ready, position[child])
+    if len(order) < len(names):
+        raise _cycle(variables, set(names) - set(order))
+    return tuple(order)
+
+
+def reachable(start: Iterable[str], step: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """Return all that is reached from some names by steps, without themselves.
+
+    Example:
+        >>> sorted(reachable(["a"], {"a": ["b"], "b": ["c"], "c": []}))
+        ['b', 'c']
+    """
+    start = set(start)
+    reached, ahead = set(start), list(start)
+    while ahead:
+        fresh = set(step[ahead.pop()]) - reached
+        reached |= fresh
+        ahead.extend(fresh)
+    return frozenset(reached - start)
+
+
+def _cycle(variables: Mapping[str, Variable], within: set[str]) -> GraphFault:
+    """Walk from parent to parent among what could not be ordered, until a name comes again."""
+    name, path = min(within), []
+    while name not in path:
+        path.append(name)
+        name = next(parent for parent in variables[name].parents if parent in within)
+    loop = [*path[path.index(name) :], name][::-1]
+    place = ("variables", loop[1], "parents", loop[0])
+    return GraphFault(place, f"cycle {' -> '.join(map(repr, loop))}; remove one of these edges")
