@@ -1,4 +1,4 @@
-"""Draws of the bootstrap: tables with intervals, and gaps between groups."""
+"""Bootstrap draws: tables with intervals, and gaps between groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalcxr.audit.intervals import Bounds, bca, percentile
+from causalcxr.audit.intervals import bca
 from causalcxr.audit.thresholds import ThresholdRule
 from causalcxr.common.errors import CausalCXRError, nearest
+from causalcxr.common.percentile_interval import Bounds, percentile_interval
 
 __all__ = ["METHODS", "BootstrapDraws"]
 
@@ -17,9 +18,9 @@ METHODS = ("percentile", "bca")
 
 @dataclass(frozen=True, eq=False)
 class BootstrapDraws:
-    """Hold measures of groups, in the data and in each draw.
+    """Hold measures of groups, in the data and in each bootstrap draw.
 
-    Debiased and other figures whose draws are not centred at the estimate want method="bca".
+    Debiased figures and others whose draws are not centred at the estimate need method="bca".
 
     Args:
         groups: Names.
@@ -27,9 +28,9 @@ class BootstrapDraws:
         estimate: In the data, shape (groups, measures); NaN where undefined.
         draws: Shape (draws, groups, measures).
         jackknife: Without each block of patients, shape (blocks, groups, measures), or None.
-        threshold: The one that the data give.
-        thresholds: Those of the draws, shape (draws,).
-        rule: How they are chosen.
+        threshold: The threshold chosen on the data.
+        thresholds: The thresholds chosen in each draw, shape (draws,).
+        rule: How thresholds are chosen.
 
     Example:
         >>> none = np.zeros((3, 2, 1))
@@ -60,7 +61,7 @@ class BootstrapDraws:
 
         Returns:
             Columns `group`, `measure`, `estimate`, `se`, `low`, `high`, and `undefined`, the
-            number of draws that had no figure and were left out.
+            number of draws in which the figure was undefined.
         """
         bounds = self._interval(self.draws, self.estimate, self.jackknife, level, method)
         return self._rows(self.groups, "estimate", self.estimate, self.draws, bounds)
@@ -68,34 +69,34 @@ class BootstrapDraws:
     def gaps(
         self, reference: str, level: float = 0.95, method: str = "percentile"
     ) -> pd.DataFrame:
-        """Return each other group less a reference, which may overlap it.
+        """Return the difference of each other group from a reference, which may overlap it.
 
         Returns:
             Columns `group`, `measure`, `gap`, `se`, `low`, `high`, `undefined`, and `p`,
-            two-sided: 2 (b + 1) / (m + 1), with b of m draws on the other side of 0, 1 at most.
+            two-sided: 2 (b + 1) / (m + 1), where b of m draws lie across 0; at most 1.
         """
         at = self._at("group", reference)
         others = [i for i in range(len(self.groups)) if i != at]
         estimate, draws = (
             a[..., others, :] - a[..., [at], :] for a in (self.estimate, self.draws)
         )
-        left = self.jackknife
-        left = None if left is None else left[:, others] - left[:, [at]]
-        bounds = self._interval(draws, estimate, left, level, method)
+        jackknife = self.jackknife
+        jackknife = None if jackknife is None else jackknife[:, others] - jackknife[:, [at]]
+        bounds = self._interval(draws, estimate, jackknife, level, method)
         names = tuple(self.groups[i] for i in others)
         table = self._rows(names, "gap", estimate, draws, bounds)
-        known = (~np.isnan(draws)).sum(0)
+        n_defined = (~np.isnan(draws)).sum(0)
         tail = np.minimum((draws <= 0).sum(0), (draws >= 0).sum(0))
-        p = np.minimum(2 * (tail + 1) / (known + 1), 1)
-        table["p"] = np.where(np.isnan(estimate) | (known == 0), np.nan, p).ravel()
+        p = np.minimum(2 * (tail + 1) / (n_defined + 1), 1)
+        table["p"] = np.where(np.isnan(estimate) | (n_defined == 0), np.nan, p).ravel()
         return table
 
     def spread(
         self, groups: Sequence[str] | None = None, level: float = 0.95, method: str = "percentile"
     ) -> pd.DataFrame:
-        """Return the greatest less the smallest of the groups, for each measure.
+        """Return the range of each measure over groups: the greatest less the smallest.
 
-        Noise alone makes it positive: among equal groups its draws lie above 0.
+        It is positive even among equal groups, because of noise alone.
 
         Args:
             groups: Names; by default all.
@@ -107,9 +108,9 @@ class BootstrapDraws:
         def span(a: np.ndarray) -> np.ndarray:
             return np.ptp(a[..., at, :], axis=-2)[..., None, :]
 
-        left = None if self.jackknife is None else span(self.jackknife)
+        jackknife = None if self.jackknife is None else span(self.jackknife)
         estimate, draws = span(self.estimate), span(self.draws)
-        bounds = self._interval(draws, estimate, left, level, method)
+        bounds = self._interval(draws, estimate, jackknife, level, method)
         return self._rows(("",), "spread", estimate, draws, bounds).drop(columns="group")
 
     def _interval(
@@ -121,10 +122,10 @@ class BootstrapDraws:
         method: str,
     ) -> Bounds:
         if method not in METHODS:
-            hint = nearest(method, METHODS) or f"; there are {', '.join(METHODS)}"
+            hint = nearest(method, METHODS) or f"; methods are {', '.join(METHODS)}"
             raise CausalCXRError(f"draws: method {method!r} is unknown{hint}")
         if method == "percentile":
-            return percentile(draws, level)
+            return percentile_interval(draws, level)
         if jackknife is None:
             raise CausalCXRError(
                 "draws: bca needs the jackknife; run the bootstrap with blocks=100"
@@ -148,15 +149,15 @@ class BootstrapDraws:
     def _at(self, kind: str, name: str) -> int:
         names = self.groups if kind == "group" else self.measures
         if name not in names:
-            hint = nearest(name, names) or f"; there are {', '.join(names)}"
+            hint = nearest(name, names) or f"; choose from {', '.join(names)}"
             raise CausalCXRError(f"draws: no {kind} {name!r}{hint}")
         return names.index(name)
 
 
 def _deviation(draws: np.ndarray) -> np.ndarray:
     """Return the standard deviation of the defined draws, NaN of fewer than two."""
-    known = ~np.isnan(draws)
-    many = known.sum(0)
-    mean = np.where(known, draws, 0).sum(0) / np.maximum(many, 1)
-    squares = (np.where(known, draws - mean, 0) ** 2).sum(0)
-    return np.where(many > 1, np.sqrt(squares / np.maximum(many - 1, 1)), np.nan)
+    defined = ~np.isnan(draws)
+    n_defined = defined.sum(0)
+    mean = np.where(defined, draws, 0).sum(0) / np.maximum(n_defined, 1)
+    squares = (np.where(defined, draws - mean, 0) ** 2).sum(0)
+    return np.where(n_defined > 1, np.sqrt(squares / np.maximum(n_defined - 1, 1)), np.nan)

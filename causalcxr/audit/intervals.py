@@ -1,4 +1,4 @@
-"""Intervals: of proportions, of bootstrap draws, and of areas under the ROC curve (DeLong)."""
+"""Intervals of proportions, of bootstrap draws (BCa) and of areas under the ROC curve (DeLong)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,38 +10,20 @@ from scipy.stats import rankdata
 from causalcxr.audit.checked_arrays import ratio, read_labels, read_scores
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
+from causalcxr.common.percentile_interval import Bounds, draw_quantile
 
 __all__ = [
     "AurocTest",
-    "Bounds",
     "auroc_interval",
     "bca",
     "clopper_pearson",
     "compare_independent",
     "compare_paired",
     "delong",
-    "percentile",
     "wilson",
 ]
 
 Values = np.ndarray | Sequence[float]
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Hold the bounds of one interval or many.
-
-    Args:
-        low: Lower bounds, shape (...); NaN where undefined.
-        high: Upper bounds.
-        level: The nominal coverage.
-        undefined: How many draws were undefined and left out, shape (...); 0 without draws.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    level: float
-    undefined: np.ndarray
 
 
 def wilson(successes: Values, trials: Values, level: float = 0.95) -> Bounds:
@@ -55,7 +37,7 @@ def wilson(successes: Values, trials: Values, level: float = 0.95) -> Bounds:
 
     Args:
         successes: k, shape (...).
-        trials: n, shape (...); effective numbers need not be whole.
+        trials: n, shape (...); effective numbers need not be integers.
         level: Coverage.
 
     Example:
@@ -69,7 +51,7 @@ def wilson(successes: Values, trials: Values, level: float = 0.95) -> Bounds:
     half = z * np.sqrt(p * (1 - p) / safe + z**2 / (4 * safe**2))
     scale = 1 + z**2 / safe
     low, high = np.maximum((middle - half) / scale, 0), np.minimum((middle + half) / scale, 1)
-    # The bounds at no and at all successes are 0 and 1; subtraction leaves 1e-17 there.
+    # At 0 and at n successes a bound is exactly 0 or 1; subtraction would leave 1e-17.
     low, high = np.where(k == 0, p, low), np.where(k == n, p, high)
     return Bounds(low, high, level, np.zeros(n.shape, dtype=int))
 
@@ -101,23 +83,6 @@ def clopper_pearson(successes: Values, trials: Values, level: float = 0.95) -> B
     return Bounds(low, high, level, np.zeros(n.shape, dtype=int))
 
 
-def percentile(draws: np.ndarray, level: float = 0.95) -> Bounds:
-    """Return the percentile interval of bootstrap draws.
-
-    Args:
-        draws: Shape (draws, ...); NaN draws are left out and counted.
-        level: Coverage.
-
-    Example:
-        >>> round(float(percentile(np.arange(101.0), 0.9).low), 9)
-        5.0
-    """
-    tail = (1 - _checked(level)) / 2
-    draws = np.asarray(draws, dtype=float)
-    low, high = (_quantile(draws, np.full(draws.shape[1:], q)) for q in (tail, 1 - tail))
-    return Bounds(low, high, level, np.isnan(draws).sum(0))
-
-
 def bca(
     draws: np.ndarray,
     estimate: Values | float,
@@ -135,28 +100,31 @@ def bca(
         Better bootstrap confidence intervals (Efron, 1987).
 
     Args:
-        draws: Shape (draws, ...); NaN draws are left out and counted.
+        draws: Shape (draws, ...); undefined (NaN) draws are treated as in `percentile_interval`.
         estimate: The figure of the data, shape (...).
         jackknife: The figure without each block of patients, shape (blocks, ...); without it the
             acceleration is 0.
         level: Coverage.
 
     Example:
+        >>> from causalcxr.common.percentile_interval import percentile_interval
         >>> draws = np.random.default_rng(0).exponential(size=(999, 20)).mean(1)
-        >>> bool(bca(draws, 1.0).low > percentile(draws).low)
+        >>> bool(bca(draws, 1.0).low > percentile_interval(draws).low)
         True
     """
     tail = (1 - _checked(level)) / 2
     draws, estimate = np.asarray(draws, dtype=float), np.asarray(estimate, dtype=float)
-    known = (~np.isnan(draws)).sum(0)
-    below = (draws < estimate).sum(0) + (draws == estimate).sum(0) / 2  # NaN is neither
-    # With no draw on one side the bias would be infinite: as if half a draw were there.
-    share = ratio(np.clip(below, 0.5, np.maximum(known - 0.5, 0.5)), known)
-    bias, speed = ndtri(share), 0.0 if jackknife is None else _acceleration(jackknife)
+    # Bias: with no draw on one side it would be infinite, so count half a draw there.
+    n_defined = (~np.isnan(draws)).sum(0)
+    below = (draws < estimate).sum(0) + (draws == estimate).sum(0) / 2  # NaN counts as neither
+    share = ratio(np.clip(below, 0.5, np.maximum(n_defined - 0.5, 0.5)), n_defined)
+    bias, acceleration = ndtri(share), 0.0 if jackknife is None else _acceleration(jackknife)
+    # Bounds: quantiles of the draws at the corrected probabilities.
     bounds = []
     for z in (ndtri(tail), ndtri(1 - tail)):
-        moved = bias + z
-        bounds.append(_quantile(draws, ndtr(bias + moved / np.maximum(1 - speed * moved, 1e-3))))
+        shifted = bias + z
+        probability = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-3))
+        bounds.append(draw_quantile(draws, probability))
     low, high = (np.where(np.isnan(estimate), np.nan, bound) for bound in bounds)
     return Bounds(low, high, level, np.isnan(draws).sum(0))
 
@@ -171,7 +139,7 @@ class AurocTest:
         difference: First less second.
         se: Its standard error.
         z: Difference over standard error.
-        p: Two-sided; 1 where neither the scores nor anything else differ, NaN where undefined.
+        p: Two-sided; 1 where the scores rank alike, NaN where undefined.
         low: Lower bound of the difference.
         high: Upper bound.
     """
@@ -214,17 +182,18 @@ def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
         (array([0.75]), array([[0.125]]))
     """
     labels = read_labels(labels)
-    known = ~np.isnan(labels)
-    rows = [read_scores(each, len(labels), known)[known] for each in np.atleast_2d(scores)]
-    ill = labels[known] == 1
-    m, n = int(ill.sum()), int((~ill).sum())
+    labelled = ~np.isnan(labels)
+    rows = [read_scores(each, len(labels), labelled)[labelled] for each in np.atleast_2d(scores)]
+    positive = labels[labelled] == 1
+    m, n = int(positive.sum()), int((~positive).sum())
     if m == 0 or n == 0:
         return np.full(len(rows), np.nan), np.full((len(rows), len(rows)), np.nan)
+    # Placements: the share of the other class that each score exceeds, ties counting half.
     above, below = [], []
     for each in rows:
         ranks = rankdata(each)
-        above.append((ranks[ill] - rankdata(each[ill])) / n)
-        below.append(1 - (ranks[~ill] - rankdata(each[~ill])) / m)
+        above.append((ranks[positive] - rankdata(each[positive])) / n)
+        below.append(1 - (ranks[~positive] - rankdata(each[~positive])) / m)
     areas = np.mean(above, axis=1)
     if m < 2 or n < 2:
         return areas, np.full((len(rows), len(rows)), np.nan)
@@ -234,10 +203,10 @@ def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
 
 @rows_by_id("scores", "labels")
 def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Bounds:
-    """Return DeLong's interval of an area, symmetric on the logit scale so that it stays inside.
+    """Return DeLong's interval of an area, symmetric on the logit scale, so within 0 and 1.
 
-    Records count as independent: with several a patient, use the bootstrap over patients.
-    Undefined at areas of 0 and 1, where the standard error says nothing.
+    Records are assumed independent: with several per patient, use the bootstrap over patients.
+    The interval is undefined at areas of 0 and 1, where the standard error is 0.
     """
     areas, covariance = delong(np.asarray(scores, dtype=float), labels)
     area, z = areas[0], ndtri(0.5 + _checked(level) / 2)
@@ -262,7 +231,7 @@ def compare_paired(
     """
     areas, covariance = delong(np.stack([np.asarray(first), np.asarray(second)]), labels)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    return _tested(areas[0], areas[1], variance, level)
+    return _auroc_test(areas[0], areas[1], variance, level)
 
 
 def compare_independent(
@@ -276,13 +245,13 @@ def compare_independent(
         level: Coverage of the interval of the difference.
     """
     (a, va), (b, vb) = (delong(np.asarray(s, dtype=float), y) for s, y in (first, second))
-    return _tested(a[0], b[0], va[0, 0] + vb[0, 0], level)
+    return _auroc_test(a[0], b[0], va[0, 0] + vb[0, 0], level)
 
 
-def _tested(first: float, second: float, variance: float, level: float) -> AurocTest:
+def _auroc_test(first: float, second: float, variance: float, level: float) -> AurocTest:
     difference = first - second
     se = float(np.sqrt(max(variance, 0.0))) if np.isfinite(variance) else np.nan
-    if se < 1e-9:  # what rounding leaves of scores that rank alike
+    if se < 1e-9:  # scores that rank alike: only rounding errors are left
         z, p = (0.0, 1.0) if abs(difference) < 1e-12 else (np.nan, np.nan)
     else:
         z = difference / se
@@ -295,7 +264,7 @@ def _tested(first: float, second: float, variance: float, level: float) -> Auroc
 def _counts(successes: Values, trials: Values) -> tuple[np.ndarray, np.ndarray]:
     k, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
     if ((k < 0) | (k > n)).any():
-        raise CausalCXRError("interval: successes are not between 0 and the trials; swap them?")
+        raise CausalCXRError("interval: successes must lie between 0 and the number of trials")
     return k, n
 
 
@@ -305,22 +274,11 @@ def _checked(level: float) -> float:
     return level
 
 
-def _quantile(draws: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Return a quantile of its own for each figure, linear between draws; NaN without draws."""
-    ordered = np.sort(draws, axis=0)  # NaN at the end
-    known = (~np.isnan(draws)).sum(0)
-    place = np.nan_to_num(q) * np.maximum(known - 1, 0)
-    lower = np.floor(place).astype(int)
-    upper = np.minimum(lower + 1, np.maximum(known - 1, 0))
-    a, b = (np.take_along_axis(ordered, i[None], axis=0)[0] for i in (lower, upper))
-    return np.where((known == 0) | np.isnan(q), np.nan, a + (b - a) * (place - lower))
-
-
 def _acceleration(jackknife: np.ndarray) -> np.ndarray:
-    """Return a sixth of the skewness of what leaving out does; undefined figures left out."""
+    """Return a sixth of the skewness of the jackknife; undefined figures are left out."""
     jackknife = np.asarray(jackknife, dtype=float)
-    known = ~np.isnan(jackknife)
-    many = np.maximum(known.sum(0), 1)
-    mean = np.where(known, jackknife, 0).sum(0) / many
-    pull = np.where(known, mean - jackknife, 0)
+    defined = ~np.isnan(jackknife)
+    n_defined = np.maximum(defined.sum(0), 1)
+    mean = np.where(defined, jackknife, 0).sum(0) / n_defined
+    pull = np.where(defined, mean - jackknife, 0)
     return np.nan_to_num(ratio((pull**3).sum(0), 6 * (pull**2).sum(0) ** 1.5))

@@ -1,9 +1,10 @@
-"""Families of tests: p-values adjusted for how many there are."""
+"""Multiple testing: p-values adjusted for the number of tests in a family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
 from causalcxr.common.errors import CausalCXRError
 
@@ -25,12 +26,12 @@ class Family:
     method: str
 
     def rejected(self, level: float = 0.05) -> np.ndarray:
-        """Return which hypotheses are rejected, shape (n,); undefined ones never."""
+        """Return which hypotheses are rejected, shape (n,); undefined ones never are."""
         return self.adjusted <= level
 
 
 def holm(p: np.ndarray | Sequence[float]) -> Family:
-    r"""Adjust by Holm's steps: the chance of any false rejection is at most the level.
+    r"""Adjust by Holm's steps: the probability of any false rejection is at most the level.
 
     $\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)})$.
 
@@ -41,16 +42,13 @@ def holm(p: np.ndarray | Sequence[float]) -> Family:
         p: p-values, shape (n,); NaN stays NaN and is not counted.
 
     Raises:
-        CausalCXRError: If one lies outside [0, 1].
+        CausalCXRError: If a p-value lies outside [0, 1].
 
     Example:
         >>> holm([0.01, np.nan, 0.04]).adjusted.tolist()
         [0.02, nan, 0.04]
     """
-    p, order = _ordered(p)
-    m = len(order)
-    stepped = np.maximum.accumulate(p[order] * np.arange(m, 0, -1))
-    return _family(p, order, np.minimum(stepped, 1), "Holm")
+    return _family(p, _holm_steps, "Holm")
 
 
 def benjamini_hochberg(p: np.ndarray | Sequence[float]) -> Family:
@@ -61,34 +59,32 @@ def benjamini_hochberg(p: np.ndarray | Sequence[float]) -> Family:
     References:
         Controlling the false discovery rate (Benjamini & Hochberg, 1995).
 
-    Args:
-        p: p-values, shape (n,); NaN stays NaN and is not counted.
-
-    Raises:
-        CausalCXRError: If one lies outside [0, 1].
-
     Example:
         >>> benjamini_hochberg([0.01, np.nan, 0.04]).adjusted.tolist()
         [0.02, nan, 0.04]
     """
-    p, order = _ordered(p)
-    m = len(order)
-    stepped = np.minimum.accumulate((p[order] * (m / np.arange(1, m + 1)))[::-1])[::-1]
-    return _family(p, order, np.minimum(stepped, 1), "Benjamini-Hochberg")
+    return _family(p, false_discovery_control, "Benjamini-Hochberg")
 
 
-def _ordered(p: np.ndarray | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return p-values, and the positions of the defined ones by rising p."""
+def _holm_steps(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
+def _family(
+    p: np.ndarray | Sequence[float], adjust: Callable[[np.ndarray], np.ndarray], method: str
+) -> Family:
+    """Return the family of the defined p-values, adjusted."""
     p = np.asarray(p, dtype=float)
-    wrong = ~np.isnan(p) & ~((p >= 0) & (p <= 1))
-    if wrong.any():
-        row = int(wrong.argmax())
+    defined = ~np.isnan(p)
+    outside = defined & ~((p >= 0) & (p <= 1))
+    if outside.any():
+        row = int(outside.argmax())
         raise CausalCXRError(f"p-values: number {row} is {p[row]:g}, not in [0, 1]; correct it")
-    known = np.flatnonzero(~np.isnan(p))
-    return p, known[np.argsort(p[known], kind="stable")]
-
-
-def _family(p: np.ndarray, order: np.ndarray, stepped: np.ndarray, method: str) -> Family:
     adjusted = np.full(p.shape, np.nan)
-    adjusted[order] = stepped
-    return Family(adjusted, len(order), method)
+    if defined.any():
+        adjusted[defined] = adjust(p[defined])
+    return Family(adjusted, int(defined.sum()), method)

@@ -1,19 +1,19 @@
-"""Tests of paired effects, such as f(twin) - f(record), with one vote a patient."""
+"""Tests of paired effects, such as f(twin) - f(record), with one vote per patient."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
 from scipy.stats import binomtest, wilcoxon
 
 from causalcxr.audit.bootstrap import patient_counts
 from causalcxr.audit.checked_arrays import ratio
-from causalcxr.audit.intervals import Bounds, percentile
+from causalcxr.audit.intervals import clopper_pearson
 from causalcxr.cohort.ids import patient_numbers
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import CausalCXRError
+from causalcxr.common.percentile_interval import Bounds, percentile_interval
 
 __all__ = [
     "FlipTest",
@@ -40,8 +40,9 @@ class PairedTest:
     Args:
         estimate: The mean over patients of their mean effects.
         p: NaN if there is no patient.
-        patients: How many have an effect that is known.
-        exact: Whether every assignment was counted; else p is a Monte Carlo or asymptotic value.
+        patients: How many have a known effect.
+        exact: Whether every assignment was counted; otherwise p is a Monte Carlo or asymptotic
+            value.
         method: In words.
     """
 
@@ -59,8 +60,8 @@ class FlipTest:
     Args:
         up: Patients with more flips 0 -> 1 than 1 -> 0.
         down: Patients with more flips 1 -> 0 than 0 -> 1.
-        tied: Patients who flip, but as often up as down: they have no vote.
-        patients: How many have a pair that is known.
+        tied: Patients who flip as often up as down: they have no vote.
+        patients: How many have a known pair.
         records_up: Pairs that flip 0 -> 1.
         records_down: Pairs that flip 1 -> 0.
         p: Exact, two-sided; 1 if no patient votes, NaN if there is none.
@@ -88,7 +89,7 @@ class MeanDraws:
     Args:
         estimate: Shape (...).
         draws: Shape (draws, ...).
-        patients: How many have an effect that is known, shape (...).
+        patients: How many have a known effect, shape (...).
     """
 
     estimate: np.ndarray
@@ -97,7 +98,7 @@ class MeanDraws:
 
     def interval(self, level: float = 0.95) -> Bounds:
         """Return the percentile interval."""
-        return percentile(self.draws, level)
+        return percentile_interval(self.draws, level)
 
 
 @rows_by_id("effects", "patients")
@@ -127,10 +128,10 @@ def sign_flip(
     draws: int = 9999,
     seed: int = 0,
 ) -> PairedTest:
-    """Test that effects are symmetric around 0, by turning the signs of whole patients.
+    """Test that effects are symmetric around 0, by flipping the signs of whole patients.
 
-    All assignments of signs are counted for 14 patients or fewer with an effect other than 0;
-    else p = (b + 1) / (m + 1), where b of m random assignments have a mean at least as great.
+    All assignments of signs are counted if at most 14 patients have an effect other than 0.
+    Otherwise p = (b + 1) / (m + 1), where b of m random assignments have a mean at least as great.
 
     References:
         The design of experiments (Fisher, 1935). Permutation p-values should never be zero
@@ -152,7 +153,7 @@ def sign_flip(
     """
     means = _known_means(effects, patients)
     side = _side(alternative)
-    moved = means[means != 0]  # the others do not move the mean whatever their sign
+    moved = means[means != 0]  # zero effects do not change the mean, whatever their sign
     exact = len(moved) <= _EXACT
     method = "sign flips of patients, " + ("all" if exact else f"{draws:,} draws")
     if len(means) == 0:
@@ -164,11 +165,11 @@ def sign_flip(
         bits = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
         p = float((side((1 - 2 * bits) @ moved) >= limit).mean())
     else:
-        rng, count, left = np.random.default_rng(seed), 0, draws
-        while left:
-            rows = min(left, max(1, _CELLS // len(moved)))
+        rng, count, remaining = np.random.default_rng(seed), 0, draws
+        while remaining:
+            rows = min(remaining, max(1, _CELLS // len(moved)))
             count += int((side(_signed_sums(rng, rows, moved)) >= limit).sum())
-            left -= rows
+            remaining -= rows
         p = (count + 1) / (draws + 1)
     return PairedTest(float(means.mean()), p, len(means), exact, method)
 
@@ -211,7 +212,7 @@ def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTes
     """Test that decisions flip as often from 0 to 1 as from 1 to 0, exactly.
 
     Each patient has one vote: up if more pairs flip up than down, down if fewer. Among those who
-    vote, the number of up votes is binomial with chance one half if there is no direction.
+    vote, the number of up votes is binomial with probability 1/2 if flips have no direction.
 
     References:
         Note on the sampling error of the difference between correlated proportions or percentages
@@ -236,17 +237,15 @@ def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTes
         )
     codes, distinct = patient_numbers(patients, len(before), "flips")
     change = after - before
-    known = ~np.isnan(change)
-    change, codes = change[known], codes[known]
+    both_known = ~np.isnan(change)
+    change, codes = change[both_known], codes[both_known]
     balance = np.bincount(codes, change, minlength=len(distinct))
     flipped = np.bincount(codes, np.abs(change), minlength=len(distinct))
     up, down = int((balance > 0).sum()), int((balance < 0).sum())
     tied, present = int(((balance == 0) & (flipped > 0)).sum()), len(np.unique(codes))
     p = binomtest(up, up + down).pvalue if up + down else (1.0 if present else np.nan)
-    n = up + down
-    low = 0.0 if up == 0 else float(betaincinv(up, down + 1, 0.025))
-    high = 1.0 if down == 0 else float(betaincinv(up + 1, down, 0.975))
-    share = (up / n, low, high) if n else (np.nan, np.nan, np.nan)
+    bounds = clopper_pearson(up, up + down)
+    share = (float(ratio(up, up + down)), float(bounds.low), float(bounds.high))
     counts = (int((change > 0).sum()), int((change < 0).sum()))
     return FlipTest(up, down, tied, present, *counts, float(p), *share)
 
@@ -266,12 +265,13 @@ def bootstrap_mean(
         seed: Of the draws.
 
     Example:
-        >>> found = bootstrap_mean([0.1, 0.3, 0.2], draws=99)
-        >>> round(float(found.estimate), 3), found.draws.shape
+        >>> mean = bootstrap_mean([0.1, 0.3, 0.2], draws=99)
+        >>> round(float(mean.estimate), 3), mean.draws.shape
         (0.2, (99,))
     """
     means = patient_means(effects, patients)
     flat = means if means.ndim == 2 else means[:, None]
+    # A mean is a ratio of two sums, of the known effects and of their number.
     known = ~np.isnan(flat)
     both = np.concatenate([np.where(known, flat, 0), known], axis=1)
     sums = np.empty((draws, both.shape[1]))
@@ -280,11 +280,11 @@ def bootstrap_mean(
         part = range(first, min(first + rows, draws))
         counts = patient_counts(len(means), part, seed)
         sums[part.start : part.stop] = counts.astype(float) @ both
-    total, many = np.split(sums, 2, axis=1)
-    drawn, present = ratio(total, many), known.sum(0)
-    whole = ratio(both[:, : flat.shape[1]].sum(0), present)
+    total, count = np.split(sums, 2, axis=1)
+    drawn, patients = ratio(total, count), known.sum(0)
+    estimate = ratio(both[:, : flat.shape[1]].sum(0), patients)
     shape = means.shape[1:]
-    return MeanDraws(whole.reshape(shape), drawn.reshape(-1, *shape), present.reshape(shape))
+    return MeanDraws(estimate.reshape(shape), drawn.reshape(-1, *shape), patients.reshape(shape))
 
 
 def _signed_sums(rng: np.random.Generator, rows: int, values: np.ndarray) -> np.ndarray:
@@ -296,19 +296,22 @@ def _signed_sums(rng: np.random.Generator, rows: int, values: np.ndarray) -> np.
 
 
 def _side(alternative: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what is great where the alternative holds."""
+    """Return the statistic that is large under the alternative."""
     if alternative not in ALTERNATIVES:
         raise CausalCXRError(
-            f"paired test: alternative {alternative!r} is none of {', '.join(ALTERNATIVES)}"
+            f"paired test: alternative {alternative!r} is unknown; choose from "
+            f"{', '.join(ALTERNATIVES)}"
         )
     return {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
 
 
 def _effects(effects: Values) -> np.ndarray:
-    found = np.asarray(effects, dtype=float)
-    if found.ndim not in (1, 2) or np.isinf(found).any():
-        raise CausalCXRError("effects: infinite, or no column; give numbers, NaN if unknown")
-    return found
+    effects = np.asarray(effects, dtype=float)
+    if effects.ndim not in (1, 2) or np.isinf(effects).any():
+        raise CausalCXRError(
+            "effects: infinite, or not of shape (n,) or (n, k); give numbers, NaN if unknown"
+        )
+    return effects
 
 
 def _known_means(effects: Values, patients: Patients) -> np.ndarray:
@@ -319,8 +322,10 @@ def _known_means(effects: Values, patients: Patients) -> np.ndarray:
 
 
 def _decisions(values: Values) -> np.ndarray:
-    found = np.asarray(values, dtype=float)
-    wrong = ~((found == 0) | (found == 1) | np.isnan(found))
-    if found.ndim != 1 or wrong.any():
-        raise CausalCXRError("flips: a decision is neither 0 nor 1; put a threshold on scores")
-    return found
+    decisions = np.asarray(values, dtype=float)
+    valid = (decisions == 0) | (decisions == 1) | np.isnan(decisions)
+    if decisions.ndim != 1 or not valid.all():
+        raise CausalCXRError(
+            "flips: a decision is neither 0 nor 1; apply a threshold to the scores"
+        )
+    return decisions

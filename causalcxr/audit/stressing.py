@@ -21,6 +21,7 @@ from causalcxr.audit.worst_groups import worst_groups
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError
+from causalcxr.common.percentile_interval import percentile_interval
 from causalcxr.common.progress import progress
 from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of, check_options, names_of
@@ -237,14 +238,14 @@ def _shifted(base: _Base, shifts: Sequence[PopulationShift]) -> pd.DataFrame:
         else:
             raise AuditError(f"shift {shift!r}: expected ReweightingShift or InterventionShift")
         changes = after.draws - before.draws
-        bounds = np.nanquantile(changes[:, 0], [0.025, 0.975], axis=0)
+        bounds = percentile_interval(changes[:, 0])
         told = after.table()
         told.insert(0, "shift", shift.name)
         told = told.drop(columns="group").assign(
             base=before.estimate[0],
             change=after.estimate[0] - before.estimate[0],
-            change_low=bounds[0],
-            change_high=bounds[1],
+            change_low=bounds.low,
+            change_high=bounds.high,
             effective=n,
         )
         rows.append(told)

@@ -208,7 +208,7 @@ def test_given_measures_then_each_figure_stands_in_the_row_of_its_group(whole, p
             if np.isfinite(row.low):
                 assert lines[1] == f"{shown(row.low)} to {shown(row.high)}"
             if name != "auroc" and row.of > 0:
-                assert lines[2].startswith(f"{row.count:.0f}/{row.of:.0f}: ")
+                assert lines[-1].startswith(f"{row.count:.0f}/{row.of:.0f}: ")
             n += 1
     assert n == 3 * len(whole.groups)
 

@@ -14,10 +14,10 @@ from causalcxr.audit.intervals import (
     compare_independent,
     compare_paired,
     delong,
-    percentile,
     wilson,
 )
 from causalcxr.common.errors import CausalCXRError
+from causalcxr.common.percentile_interval import percentile_interval
 
 # Ovarian cancer with obstruction: albumin, total protein, K-G score, benefit of surgery. Data and
 # figures: DeLong, DeLong & Clarke-Pearson (1988), as in the SAS/STAT User's Guide, The LOGISTIC
@@ -79,7 +79,7 @@ def test_given_draws_then_percentile_and_bca_are_those_of_scipy():
     draws = x[index].mean(1)
     left_out = np.array([np.delete(x, i).mean() for i in range(35)])
     for method, found in (
-        ("percentile", percentile(draws, 0.9)),
+        ("percentile", percentile_interval(draws, 0.9)),
         ("BCa", bca(draws, x.mean(), left_out, 0.9)),
     ):
         rng = np.random.default_rng(1)  # scipy draws the same indices from it
@@ -97,13 +97,13 @@ def test_given_draws_then_percentile_and_bca_are_those_of_scipy():
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-10)
 
 
-def test_given_undefined_draws_then_they_are_left_out_and_counted():
+def test_bca_treats_undefined_draws_as_the_percentile_interval_does():
     draws = np.random.default_rng(0).normal(size=(500, 3))
-    draws[:40, 1], draws[:, 2] = np.nan, np.nan
-    for found in (percentile(draws), bca(draws, [0.0, 0.0, np.nan])):
-        assert found.undefined.tolist() == [0, 40, 500]
-        assert np.isnan([found.low[2], found.high[2]]).all()
-    assert percentile(draws).low[1] == pytest.approx(np.quantile(draws[40:, 1], 0.025), abs=1e-12)
+    draws[:25, 1], draws[:26, 2] = np.nan, np.nan
+    interval = bca(draws, [0.0, 0.0, 0.0])
+    assert interval.undefined.tolist() == [0, 25, 26]
+    assert np.isnan(interval.low).tolist() == [False, False, True]
+    assert interval.low[1] == bca(draws[25:, 1], 0.0).low
     assert np.isnan(bca(draws, [np.nan, 0, 0]).low[0])
     assert bca(np.ones(9), 0.0).high == 1  # every draw on one side of the estimate
 
