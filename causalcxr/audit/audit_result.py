@@ -1,15 +1,14 @@
-"""The result of an audit: tables that nothing changes, and how they are written."""
+"""The result of an audit: summary, gaps, plot, report and saved folder."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from causalcxr.audit.group_measures import GroupMeasures
-from causalcxr.audit.pairs import Pairs
+from causalcxr.audit.audit_tables import AuditTables
 from causalcxr.common.errors import AuditError, nearest
 from causalcxr.common.files import atomic_write
 from causalcxr.common.result import Shown, content_folder
@@ -22,38 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "audit_folder"]
 
-_CAUTION = (
-    "Effects are those of a generative model and its causal graph, which data cannot prove; "
-    "groups are those of the metadata."
-)
-
 
 @dataclass(frozen=True, eq=False)
-class Audit(Shown):
-    """Hold what an audit found.
-
-    Args:
-        pairs: The records and twins that it stands on.
-        records: A row a pair: `patient`, the columns of groups, `label` and `label_twin` (0, 1 or
-            NaN), the scores `factual`, `twin`, `null`, `direct`, and the verdict, `why`, `valid`.
-        groups: A row a group of records: n, positives, negatives, patients, `few`.
-        observed: What is observed in groups, or None where no label is known.
-        effects: A row a group and kind of effect, see `individual_effects.effect_table`.
-        flips: A row a group, see `individual_effects.flip_table`.
-        flip_matrix: Decisions before and after, all groups.
-        tests: A row a hypothesis, see `hypotheses.hypotheses`.
-        about: What was asked, JSON.
-    """
-
-    pairs: Pairs
-    records: pd.DataFrame
-    groups: pd.DataFrame
-    observed: GroupMeasures | None
-    effects: pd.DataFrame
-    flips: pd.DataFrame
-    flip_matrix: pd.DataFrame
-    tests: pd.DataFrame
-    about: Mapping[str, Any]
+class Audit(AuditTables, Shown):
+    """The result of an audit; see `AuditTables` for its fields."""
 
     @property
     def overall(self) -> pd.Series:
@@ -68,31 +39,31 @@ class Audit(Shown):
     def _row(self, group: str) -> pd.Series:
         part = self.effects[self.effects["group"] == group]
         flips = self.flips.set_index("group").loc[group, ["up", "down"]]
-        found = part.set_index("kind")["mean"].to_dict() | flips.to_dict()
-        return pd.Series(found, name=group, dtype=float)
+        figures = part.set_index("kind")["mean"].to_dict() | flips.to_dict()
+        return pd.Series(figures, name=group, dtype=float)
 
     def difference(self, measure: str = "tpr", *, balanced: bool = False) -> pd.DataFrame:
         """Return the gaps in one measure between each level and the most frequent one.
 
         Args:
             measure: A measure of the observed table.
-            balanced: With groups made alike.
+            balanced: With groups balanced by weights.
 
         Raises:
-            AuditError: If nothing is observed, or the measure is unknown.
+            AuditError: If there is no label, or the measure is unknown.
         """
         if self.observed is None:
-            raise AuditError("no label, so nothing is observed; say label=")
+            raise AuditError("the audit has no label, so no measures of groups; give label=")
         table = self.observed.balanced if balanced else self.observed.gaps
         if measure not in set(self.observed.table["measure"]):
             hint = nearest(measure, set(self.observed.table["measure"]))
-            raise AuditError(f"no measure {measure!r} in this audit{hint}")
+            raise AuditError(f"the audit has no measure {measure!r}{hint}")
         return table[table["measure"] == measure].reset_index(drop=True)
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Every table by name, as they are written."""
-        found = {
+        """Every table by name, as it is saved."""
+        tables = {
             "effects": self.effects,
             "flips": self.flips,
             "flip_matrix": self.flip_matrix.reset_index(),
@@ -104,12 +75,12 @@ class Audit(Shown):
             "gates": self.pairs.gates.reset_index(),
         }
         if self.observed is not None:
-            found |= {
+            tables |= {
                 "observed": self.observed.table,
                 "gaps": self.observed.gaps,
                 "balanced_gaps": self.observed.balanced,
             }
-        return found
+        return tables
 
     @property
     def table(self) -> pd.DataFrame:
@@ -118,7 +89,7 @@ class Audit(Shown):
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """Classifier and intervention, in one line."""
         about = self.about
         return f"{about['classifier']} under {about['words']}: effects on its score, all pairs"
 
@@ -146,58 +117,25 @@ class Audit(Shown):
             path=path,
         )
 
-    @property
-    def sentences(self) -> list[str]:
-        """What was found, in sentences that claim no more than the design allows."""
-        about, rows = self.about, self.effects.set_index(["group", "kind"])
-        total, n = rows.loc[("all", "total")], self.pairs.flow
-        said = [
-            f"{about['classifier']} was asked about {n['pairs'].iloc[0]:,} pairs of records and "
-            f"their twins under {about['words']}; {n['pairs'].iloc[-1]:,} of them, of "
-            f"{n['patients'].iloc[-1]:,} patients, passed the gates.",
-            f"Under the intervention its score changed by {total['mean']:+.3f} on average "
-            f"(95 % interval {total['low']:+.3f} to {total['high']:+.3f}).",
-        ]
-        if ("all", "excess") in rows.index:
-            excess = rows.loc[("all", "excess")]
-            said.append(
-                f"The mean absolute change exceeds that of the null twins by {excess['mean']:.3f} "
-                f"({excess['low']:.3f} to {excess['high']:.3f})."
-            )
-        flips = self.flips.iloc[0]
-        said.append(
-            f"At the threshold of {about['threshold']:.3f} ({about['rule']}, chosen on "
-            f"{about['threshold_from']}), {100 * flips['up']:.1f} % of the decisions turned "
-            f"positive and {100 * flips['down']:.1f} % negative."
-        )
-        told = self.tests[self.tests["told"]]
-        many = self.tests["family"].value_counts()
-        said.append(
-            f"{len(told)} of {len(self.tests)} hypotheses ({many.get('declared', 0)} declared, "
-            f"Holm; {many.get('explored', 0)} explored, Benjamini-Hochberg) have an adjusted p "
-            f"below {about['alpha']:g}."
-        )
-        return [*said, *about.get("notes", ()), _CAUTION]
-
     # On disk
 
     def to_json(self) -> str:
-        """Return what was asked and every table but the rows of single records."""
-        left = {k: t for k, t in self.tables.items() if k not in ("records", "gates")}
-        found = {name: json.loads(t.to_json(orient="records")) for name, t in left.items()}
-        return json.dumps(
-            {"about": dict(self.about), "summary": self.sentences, **found}, indent=1
-        )
+        """Return the settings and every table except those with a row per record."""
+        tables = {k: t for k, t in self.tables.items() if k not in ("records", "gates")}
+        rows = {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}
+        content = {"about": dict(self.about), "summary": self.sentences, **rows}
+        return json.dumps(content, indent=1)
 
     def to_html(
         self, path: str | Path, *, stress: "Stress | None" = None, patients: int = 6
     ) -> Path:
-        """Write one page that needs nothing else; see `causalcxr.audit.report`.
+        """Write a self-contained page; see `causalcxr.audit.report`.
 
         Args:
             path: The page, `.html`.
             stress: A stress test of the same classifier.
-            patients: How many patients' radiographs are shown whose score moved most.
+            patients: Number of patients, those whose score changed most, whose radiographs are
+                shown.
         """
         from causalcxr.audit.report import write_report
 
@@ -216,15 +154,15 @@ class Audit(Shown):
         Args:
             folder: A new or empty folder.
             stress: A stress test of the same classifier, for the report.
-            patients: How many patients' radiographs the report shows whose score moved most.
+            patients: As in `to_html`.
             overwrite: Replace the audit that the folder holds, even the same one.
 
         Raises:
-            AuditError: If the folder holds something else.
+            AuditError: If the folder holds another result.
         """
         about = self.to_json()
         shown = "" if stress is None else stress.to_json()
-        # When it was written is no part of its identity: the same audit, given again, resumes.
+        # The time of writing is not part of the identity: the same audit, run again, resumes.
         undated = {name: value for name, value in self.about.items() if name != "written"}
         identifying = replace(self, about=undated).to_json()
         content = [
@@ -255,7 +193,7 @@ class Audit(Shown):
 def audit_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
-    """Return the folder that an audit is written to; the content of its tables identifies it."""
+    """Return the folder of a saved audit, identified by the content of its tables."""
     return content_folder(
         folder, "audit", "an audit", content, overwrite=overwrite, error=AuditError
     )

@@ -1,4 +1,4 @@
-"""Twins, null twins and direct twins of a cohort, each pair judged."""
+"""Making pairs: twins, null twins and direct twins of a cohort, each pair checked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +20,6 @@ from causalcxr.scm.scm import SCM
 
 __all__ = ["Worlds", "make_pairs", "make_worlds", "write_pairs"]
 
-_TWO = WORLDS[:2]
-
 
 def make_pairs(
     model: SCM,
@@ -37,18 +35,18 @@ def make_pairs(
     gates: Gates | None = None,
     **values: Any,
 ) -> Pairs:
-    """Return twins and null twins of a cohort, each pair judged.
+    """Return the pairs of a cohort: records, twins and null twins, with quality checks.
 
     Args:
         model: A fitted model.
         cohort: Factual records, with or without images.
-        action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
-        hold: Variables, or one, that keep their factual value.
+        action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
+        hold: One or several variables that keep their factual value.
         draws: Posterior draws for each record; at least three show the generator's uncertainty.
-        seed: Of the draws.
+        seed: Seed of the draws.
         beyond_range: See `SCM.do`.
-        reader: Who reads attributes off images: taught by other records, see `AttributeReader`.
-        gates: Where the gates stand.
+        reader: Reads attributes from images; trained on other records, see `AttributeReader`.
+        gates: Limits of the quality checks.
         **values: Names and values, as in `causalcxr.do`.
 
     Raises:
@@ -60,23 +58,23 @@ def make_pairs(
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
         >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
         >>> make_pairs(SCM(graph).fit(cohort), cohort, sex="M")
-        Pairs(do(Sex=M): 20 of 40 believed)
+        Pairs(do(Sex=M): 20 of 40 accepted)
     """
     check_options(model.graph, hold=hold, draws=draws, seed=seed, beyond_range=beyond_range)
     action = action_of(action, values, beyond_range)
-    made = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
-    return made.judged(model.graph, action, reader, gates)
+    worlds = make_worlds(model, as_cohort(cohort), action, hold=hold, draws=draws, seed=seed)
+    return worlds.checked(model.graph, action, reader, gates)
 
 
 @dataclass(frozen=True, eq=False)
 class Worlds:
-    """Hold the worlds of a question, images not yet computed.
+    """Hold the worlds of an intervention; images are not yet computed.
 
     Args:
         worlds: See `Pairs`.
         flags: Rows whose twin has no support in the training records.
-        plausibility: P(what was set | parents) of each row, NaN where no level was set.
-        about: Which model answered, and how it was asked, JSON.
+        plausibility: P(what was set | parents) of each row, NaN if no level was set.
+        about: The model and its settings, JSON.
     """
 
     worlds: Mapping[str, Cohort]
@@ -84,14 +82,14 @@ class Worlds:
     plausibility: np.ndarray
     about: Mapping[str, Any]
 
-    def judged(
+    def checked(
         self,
         graph: Graph,
         action: Intervention,
         reader: AttributeReader | None,
         gates: Gates | None,
     ) -> Pairs:
-        """Return the pairs of these worlds, each one judged; see `Pairs.from_cohorts`."""
+        """Return the pairs of these worlds, with quality checks; see `Pairs.from_cohorts`."""
         return Pairs.from_cohorts(
             graph,
             action=action,
@@ -114,20 +112,24 @@ def make_worlds(
     seed: int = 0,
 ) -> Worlds:
     """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
-    graph, hold, many = model.graph, names_of(hold), action.repeat(draws or 1)
+    graph, hold, repeated = model.graph, names_of(hold), action.repeat(draws or 1)
     bound = action.bind(graph)
     noise = model.abduct(cohort, draws=draws, seed=seed)
-    below = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
-    stay = (below - set(bound.names)) | {graph.find(name) for name in hold}
+    # Direct twins: every descendant but the image keeps its factual value.
+    descendants = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
+    kept = (descendants - set(bound.names)) | {graph.find(name) for name in hold}
     worlds = {
         "factual": noise.cohort,
-        "twin": model.do(many, hold=hold).predict(noise),
+        "twin": model.do(repeated, hold=hold).predict(noise),
         "null": model.predict(noise, recompute=True),
     }
-    if below:
-        worlds["direct"] = model.do(many, hold=sorted(stay)).predict(noise)
-    changed = changed_by(bound.names, *(worlds[w].columns(graph, beyond_range=True) for w in _TWO))
-    worlds |= {name: _of_changed(worlds[name], changed) for name in worlds if name != "factual"}
+    if descendants:
+        worlds["direct"] = model.do(repeated, hold=sorted(kept)).predict(noise)
+    before, after = (worlds[w].columns(graph, beyond_range=True) for w in WORLDS[:2])
+    changed = changed_by(bound.names, before, after)
+    worlds |= {
+        name: _with_images_of(worlds[name], changed) for name in worlds if name != "factual"
+    }
     flags = model.support_of(
         cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
     )
@@ -137,14 +139,14 @@ def make_worlds(
         "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
         "trained_on": model.trained_on,
     }
-    likely = _plausibility(model, worlds["factual"], worlds["twin"], bound)
-    return Worlds(worlds, np.repeat(flags.flagged, draws or 1), likely, about)
+    plausibility = _plausibility(model, worlds["factual"], worlds["twin"], bound)
+    return Worlds(worlds, np.repeat(flags.flagged, draws or 1), plausibility, about)
 
 
-def _of_changed(world: Cohort, changed: np.ndarray) -> Cohort:
-    """Return a world without the images of the records that the intervention leaves unchanged.
+def _with_images_of(world: Cohort, changed: np.ndarray) -> Cohort:
+    """Return a world with the images of changed records only.
 
-    Their pairs are refused whatever the images show, so none is made.
+    The pairs of unchanged records are rejected whatever their images show.
     """
     images = world.images
     return world.with_images(images.only(changed)) if isinstance(images, ModelImages) else world
@@ -153,17 +155,17 @@ def _of_changed(world: Cohort, changed: np.ndarray) -> Cohort:
 def _plausibility(
     model: SCM, factual: Cohort, twin: Cohort, action: BoundIntervention
 ) -> np.ndarray:
-    """Return the least P(level | parents) over what was set, the parents as they were, (n,)."""
+    """Return the smallest P(level | factual parents) over what was set, (n,)."""
     graph, after = model.graph, twin.columns(model.graph, beyond_range=True)
     names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
     if not names:
         return np.full(len(factual), np.nan)
-    asked = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
-    return np.exp(model.log_prob(asked)[names].min(axis=1).to_numpy())
+    changed = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
+    return np.exp(model.log_prob(changed)[names].min(axis=1).to_numpy())
 
 
 def write_pairs(
-    made: Worlds,
+    worlds: Worlds,
     graph: Graph,
     action: Intervention,
     folder: Path,
@@ -173,29 +175,29 @@ def write_pairs(
     identity: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Pairs:
-    """Compute and write the worlds, then judge what was written, and return it.
+    """Compute and write the worlds, then check the pairs as written, and return them.
 
     Args:
-        made: The worlds, images not yet computed.
-        graph: What the columns mean.
-        action: What is done.
-        folder: A new one; see `ResultFolder`.
-        reader: Who reads attributes off images.
-        gates: Where the gates stand.
-        identity: What determines the pairs, besides the action and what the worlds tell: the
-            cohort's fingerprint and the reader's. Without it, nothing is resumed.
-        overwrite: Replace the pairs that the folder holds, even the same ones.
+        worlds: The worlds; images are not yet computed.
+        graph: Graph of the columns.
+        action: The intervention.
+        folder: A new folder; see `ResultFolder`.
+        reader: Reads attributes from images.
+        gates: Limits of the quality checks.
+        identity: What determines the pairs besides the action and the worlds: fingerprints of
+            cohort and reader. Without it, an interrupted job is not resumed.
+        overwrite: Replace the pairs in the folder, even if they are the same.
 
     Raises:
-        AuditError: If the folder holds something else.
+        AuditError: If the folder holds another result.
         CohortError: If a world cannot be written.
     """
     with pairs_result(folder, identity, overwrite=overwrite).writing() as draft:
         if draft.complete:
             return Pairs.load(folder)
-        write_worlds(draft.place, made.worlds, {**made.about, **action.bind(graph).to_json()})
-        saved = {name: Cohort.load(draft.place / name) for name in made.worlds}
-        pairs = replace(made, worlds=saved).judged(graph, action, reader, gates)
+        write_worlds(draft.place, worlds.worlds, {**worlds.about, **action.bind(graph).to_json()})
+        saved = {name: Cohort.load(draft.place / name) for name in worlds.worlds}
+        pairs = replace(worlds, worlds=saved).checked(graph, action, reader, gates)
         write_checks(pairs, draft)
-    # Their images have moved with the folder.
-    return replace(pairs, worlds={name: Cohort.load(folder / name) for name in made.worlds})
+    # Load again: the images have moved with the folder.
+    return replace(pairs, worlds={name: Cohort.load(folder / name) for name in worlds.worlds})

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.attribute_reader import AttributeReader
-from causalcxr.audit.quality_checks import GATES, Gates, check_pairs
+from causalcxr.audit.quality_checks import CHECKS, Gates, check_pairs
 from causalcxr.cohort import saved, saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
@@ -40,17 +40,17 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Hold records and their twins, row by row, and which of them should be believed.
+    """Hold records and their twins, row by row, and which pairs are accepted.
 
     Args:
-        graph: What the columns mean.
-        worlds: `factual` and `twin`; where they were made, `null`, computed anew under the factual
-            values, and `direct`, in which what is downstream of the intervention keeps its factual
-            value and only the radiograph sees it.
-        gates: A row a pair: figures, `why` it is rejected, and `valid`; see
+        graph: Graph of the columns.
+        worlds: `factual` and `twin`; if they were computed, `null`, computed anew under the
+            factual values, and `direct`, in which all descendants except the radiograph keep
+            their factual values.
+        gates: The quality checks, a row a pair: figures, `why` it is rejected, and `valid`; see
             `causalcxr.audit.quality_checks`.
-        amplification: How attributes out of reach change, see `quality_checks.amplification`.
-        about: What was asked, JSON.
+        amplification: How non-descendants change, see `quality_checks.amplification`.
+        about: Settings and origin, JSON.
     """
 
     graph: Graph
@@ -75,36 +75,38 @@ class Pairs:
         plausibility: np.ndarray | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> "Pairs":
-        """Judge pairs that were made anywhere, such as the phantom's true twins.
+        """Check pairs from any source, such as the phantom's true twins.
 
         Args:
-            graph: What the columns mean.
+            graph: Graph of the columns.
             factual: The records, a row a pair.
             twin: Their twins, in the same order.
-            action: What was done.
+            action: The intervention.
             null: Their null twins.
-            direct: Twins under the direct effect alone.
-            reader: Who reads attributes off images.
-            gates: Where the gates stand.
+            direct: Their direct twins.
+            reader: Reads attributes from images.
+            gates: Limits of the quality checks.
             flags: Rows whose twin has no support in the training records.
             plausibility: P(what was set | parents) of each row.
             about: More to record.
 
         Raises:
-            AuditError: If the rows are not those of the records.
+            AuditError: If rows differ from those of the records, or there are none.
         """
-        made = {"factual": factual, "twin": twin, "null": null, "direct": direct}
-        worlds = {name: as_cohort(cohort) for name, cohort in made.items() if cohort is not None}
+        given = {"factual": factual, "twin": twin, "null": null, "direct": direct}
+        worlds = {name: as_cohort(cohort) for name, cohort in given.items() if cohort is not None}
         factual, twin, null = worlds["factual"], worlds["twin"], worlds.get("null")
         for name, cohort in worlds.items():
             if not cohort.index.equals(factual.index):
-                raise AuditError(f"pairs: the rows of {name} are not those of the records")
+                raise AuditError(
+                    f"pairs: the rows of {name} are not those of the records; give the same index"
+                )
         if not len(factual):
-            raise AuditError("pairs: no record; choose others")
+            raise AuditError("pairs: there are no records; select others")
         bound, gates = action.bind(graph), gates or Gates()
         acted = bound.names
         if not acted:
-            raise AuditError("pairs: nothing is done; give an action, such as do(sex='M')")
+            raise AuditError("pairs: the intervention sets nothing; give one, such as do(sex='M')")
         reached = frozenset(acted) | graph.descendants(*acted)
         table, spread = check_pairs(
             gates,
@@ -118,7 +120,7 @@ class Pairs:
             plausibility=plausibility,
             reader=reader,
         )
-        told = {
+        settings = {
             "action": bound.to_json(),
             "words": bound.describe(),
             "gates": asdict(gates),
@@ -128,7 +130,7 @@ class Pairs:
             "graph_hash": graph.hash,
             "draws": int(factual.draws.max()) + 1,
         }
-        return cls(graph, worlds, table, spread, told | dict(about or {}))
+        return cls(graph, worlds, table, spread, settings | dict(about or {}))
 
     of = from_cohorts  # its name in version 0.1.0
 
@@ -144,24 +146,24 @@ class Pairs:
 
     @property
     def valid(self) -> np.ndarray:
-        """Which pairs are believed, (n,)."""
+        """Which pairs are accepted, (n,)."""
         return self.gates["valid"].to_numpy()
 
     @property
     def unchanged(self) -> int:
-        """How many rows have already what the intervention sets, so that nothing changes."""
+        """Number of rows that already have what the intervention sets, so that nothing changes."""
         return int((self.gates["known"] & ~self.gates["changed"]).sum())
 
     @property
     def flow(self) -> pd.DataFrame:
-        """How many rows, records and patients there are, are refused (and why), and remain."""
+        """Number of pairs, records and patients: all, rejected by reason, and accepted."""
         patients, records = self.factual.patients.to_numpy(), self.factual.records.to_numpy()
         why = self.gates["why"]
         reasons = [reason for words in why.unique() for reason in words.split(", ") if reason]
         steps = {"all": np.ones(len(why), bool)}
         for reason in dict.fromkeys(reasons):
-            steps[f"refused: {reason}"] = why.str.split(", ").map(lambda w, r=reason: r in w)
-        steps["believed"] = self.valid
+            steps[f"rejected: {reason}"] = why.str.split(", ").map(lambda w, r=reason: r in w)
+        steps["accepted"] = self.valid
         rows = [
             (name, int(np.sum(m)), len(set(records[m])), len(set(patients[m])))
             for name, m in ((n, np.asarray(m, dtype=bool)) for n, m in steps.items())
@@ -172,17 +174,17 @@ class Pairs:
         return len(self.gates)
 
     def __repr__(self) -> str:
-        return f"Pairs({self.about['words']}: {self.valid.sum():,} of {len(self):,} believed)"
+        return f"Pairs({self.about['words']}: {self.valid.sum():,} of {len(self):,} accepted)"
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the pairs to a folder.
 
         Args:
-            folder: A new one.
-            overwrite: Replace the pairs that it holds, even the same ones.
+            folder: A new folder.
+            overwrite: Replace the pairs in the folder, even if they are the same.
 
         Raises:
-            AuditError: If the folder holds something else.
+            AuditError: If the folder holds another result.
             CohortError: If a world cannot be written.
         """
         folder = Path(folder)
@@ -196,7 +198,7 @@ class Pairs:
         """Read saved pairs.
 
         Raises:
-            AuditError: If there are none, or they are damaged or of another version.
+            AuditError: If there are no pairs, or they are damaged or of another version.
         """
         folder = Path(folder)
         try:
@@ -210,9 +212,9 @@ class Pairs:
                     digests.check(name)
             worlds = {name: Cohort.load(folder / name) for name in about.pop("worlds")}
             gates = pd.read_csv(
-                folder / "pairs.csv", dtype={"why": str, **dict.fromkeys(GATES, float)}
+                folder / "pairs.csv", dtype={"why": str, **dict.fromkeys(CHECKS, float)}
             )
-            gates = gates[["changed", "known", *GATES, "why", "valid"]].fillna({"why": ""})
+            gates = gates[["changed", "known", *CHECKS, "why", "valid"]].fillna({"why": ""})
             gates.index = worlds["factual"].index
             spread = unmarked_table(
                 pd.read_csv(folder / "amplification.csv", keep_default_na=False)
@@ -230,9 +232,9 @@ class Pairs:
 def pairs_result(
     folder: Path, identity: Mapping[str, Any] | None, *, overwrite: bool
 ) -> ResultFolder:
-    """Return the folder that pairs are written to; its `check` refuses a place in time."""
+    """Return the folder of saved pairs; its `check` tests early whether it can be written."""
 
-    def unfinished(path: Path) -> bool:  # by version 0.1.0
+    def unfinished(path: Path) -> bool:  # written by version 0.1.0
         return (path / ".pairs").is_file()
 
     return ResultFolder(
@@ -241,12 +243,12 @@ def pairs_result(
 
 
 def write_worlds(place: Path, worlds: Mapping[str, Cohort], about: Mapping[str, Any]) -> None:
-    """Write each world, whole or not at all; one that an interrupted job has written stays."""
-    told = json.loads(json.dumps(about))
+    """Write each world, completely or not at all; worlds that are complete already stay."""
+    settings = json.loads(json.dumps(about))
     for name, cohort in progress(list(worlds.items()), "Making pairs", "worlds"):
         if not saved_reader.recognises(place / name):
             images = "png" if cohort.has_images else None
-            saved.save(cohort, place / name, images, {"world": name, **told})
+            saved.save(cohort, place / name, images, {"world": name, **settings})
 
 
 def write_checks(pairs: Pairs, draft: Draft) -> None:

@@ -1,15 +1,13 @@
-"""Gates: a pair that should not be believed is marked, with the reason, and counted.
+"""Quality checks: whether a pair of a record and its twin is accepted or rejected, and why.
 
-Five questions are asked of every pair of a record and its twin.
-
-- effectiveness: does an independent reader see what was set? P(level | twin) of levels; of
-  numbers, the share of the intended change that it sees.
+- effectiveness: does an independent attribute reader see what was set? P(level | twin) for levels;
+  for numbers, the share of the intended change that it sees.
 - round_trip: is the null twin, computed anew under the factual values, the record's own image?
-- amplification: does an attribute that the intervention does not reach stay as it was? The largest
-  change of a probability (of a number, in standard deviations) over those attributes.
-- support: do training records stand behind the equations where the twin asks them?
+- amplification: do non-descendants of the intervention stay as they were? The largest change of a
+  probability (of a number, in standard deviations) over them.
+- support: are there training records in the cells of the twin's parents?
 - plausibility: how likely is what was set, under the model and the record's other values? The
-  least P(level | parents) over the levels that were set.
+  smallest P(level | parents) over the levels that were set.
 
 References:
     Measuring axiomatic soundness of counterfactual image models (Monteiro et al.),
@@ -30,23 +28,23 @@ from causalcxr.common.errors import AuditError
 from causalcxr.graph.graph import Graph
 from causalcxr.scm.support import equal
 
-__all__ = ["GATES", "Gates", "amplification", "changed_by", "check_pairs"]
+__all__ = ["CHECKS", "Gates", "amplification", "changed_by", "check_pairs"]
 
-GATES = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
+CHECKS = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Where the gates stand; None leaves one open.
+    """Limits of the quality checks; None switches a check off.
 
     Args:
-        effectiveness: At least this probability of the level that was set.
-        shift: At least this share of an intended change of a number.
-        round_trip: At most this mean difference between null twin and image, 0 to 1.
-        amplification: At most this change of an attribute out of reach.
-        support: Whether twins in cells that training hardly knows are refused.
-        plausibility: At least this probability of a level that was set, given its parents.
+        effectiveness: Smallest accepted probability of the level that was set.
+        shift: Smallest accepted share of an intended change of a number.
+        round_trip: Largest accepted mean difference between null twin and image, 0 to 1.
+        amplification: Largest accepted change of a non-descendant.
+        support: Whether twins in cells with too few training records are rejected.
+        plausibility: Smallest accepted probability of a level that was set, given its parents.
 
     Raises:
         AuditError: If a number is below zero.
@@ -62,7 +60,7 @@ class Gates:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value is not None and not 0 <= value < float("inf"):
-                raise AuditError(f"gates: {name} is {value}; expected 0 or more, or None")
+                raise AuditError(f"quality checks: {name} is {value}; give 0 or more, or None")
 
 
 def check_pairs(
@@ -78,24 +76,24 @@ def check_pairs(
     plausibility: np.ndarray | None = None,
     reader: AttributeReader | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the figures and the verdict of every pair, and what the reader saw change.
+    """Return the quality checks of every pair, and the changes of non-descendants.
 
     Args:
-        gates: Where they stand.
-        graph: What the columns mean.
-        factual: The records, as many rows as there are pairs.
+        gates: Limits of the checks.
+        graph: Graph of the columns.
+        factual: The records, a row a pair.
         twin: Their twins.
-        null: Their null twins, where they were computed.
-        acted: What was set.
-        reached: What was set, and its descendants.
-        flags: Which rows have a twin where training hardly knows anything.
-        plausibility: P(what was set | parents) of each row.
-        reader: Who reads attributes off images; without it, effectiveness and amplification
-            cannot be asked.
+        null: Their null twins, if they were computed.
+        acted: Variables that were set.
+        reached: Variables that were set, and their descendants.
+        flags: Rows whose twin has too little support in the training records, (n,).
+        plausibility: P(what was set | parents) of each row, (n,).
+        reader: Reads attributes from images; without it, effectiveness and amplification are not
+            checked.
 
     Returns:
-        A row a pair: the five figures (NaN where one could not be asked), `why` it is refused
-        ("" if it is not) and `valid`; and a row an attribute out of reach: how it changed.
+        A row a pair: the five figures (NaN where not checked), `why` it is rejected ("" if it is
+        accepted), `valid`; and a row a non-descendant and level: how it changed.
     """
     before, after = factual.columns(graph), twin.columns(graph, beyond_range=True)
     table = pd.DataFrame(index=twin.index)
@@ -117,7 +115,9 @@ def check_pairs(
         table["support"] = (~flags).astype(float)
     if plausibility is not None:
         table["plausibility"] = plausibility
-    table = table.reindex(columns=["changed", "known", *GATES]).astype(dict.fromkeys(GATES, float))
+    table = table.reindex(columns=["changed", "known", *CHECKS]).astype(
+        dict.fromkeys(CHECKS, float)
+    )
     table["why"] = _why(gates, table, unseen)
     table["valid"] = table["why"] == ""
     return table, spread
@@ -126,7 +126,7 @@ def check_pairs(
 def changed_by(
     names: Iterable[str], before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Return where a known value of what was set is another one then, (n,)."""
+    """Return the rows in which the intervention changes a known value, (n,)."""
     names = tuple(names)
     changed = np.any([before[name] != after[name] for name in names], axis=0)
     return changed & np.all([~np.isnan(before[name]) for name in names], axis=0)
@@ -139,7 +139,7 @@ def amplification(
     reached: frozenset[str],
     patients: pd.Series,
 ) -> pd.DataFrame:
-    """Return how the reader's answers change on each attribute that the intervention cannot reach.
+    """Return how the reader's answers change for each non-descendant of the intervention.
 
     Returns:
         A row an attribute and level: `mean` change and `absolute` mean change of the probability
@@ -157,12 +157,12 @@ def amplification(
 
 
 def _read_twins(reader: AttributeReader, twin: Cohort, before: pd.DataFrame) -> pd.DataFrame:
-    """Return what the reader sees in twins; one without an image is its record, unchanged."""
+    """Return what the reader sees in twins; a twin without an image equals its record."""
     rows = np.flatnonzero(twin.images.available)
-    found = before.copy()
+    answers = before.copy()
     if len(rows):
-        found.iloc[rows] = reader.read(twin.at(rows)).to_numpy()
-    return found
+        answers.iloc[rows] = reader.read(twin.at(rows)).to_numpy()
+    return answers
 
 
 def _effectiveness(
@@ -172,9 +172,9 @@ def _effectiveness(
     read: tuple[pd.DataFrame, pd.DataFrame],
     acted: tuple[str, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least figure over what was set and can be read, and whether one is too low."""
+    """Return the smallest figure over what was set and can be read, and whether one is too low."""
     (before, after), (first, second) = columns, read
-    found, low = [np.full(len(second), np.nan)], np.zeros(len(second), dtype=bool)
+    shares, low = [np.full(len(second), np.nan)], np.zeros(len(second), dtype=bool)
     for name in acted:
         if name not in second.columns.get_level_values("variable"):
             continue
@@ -184,18 +184,18 @@ def _effectiveness(
                 rows = after[name] == graph[name].levels.index(level)
                 share[rows] = second[name, level].to_numpy()[rows]
         else:
-            meant, least = after[name] - before[name], gates.shift
+            intended, least = after[name] - before[name], gates.shift
             seen = (second[name, ""] - first[name, ""]).to_numpy()
-            np.divide(seen, meant, out=share, where=meant != 0)
-        found.append(share)
+            np.divide(seen, intended, out=share, where=intended != 0)
+        shares.append(share)
         low |= False if least is None else share < least
-    return np.fmin.reduce(found), low
+    return np.fmin.reduce(shares), low
 
 
 def _drift(
     graph: Graph, first: pd.DataFrame, second: pd.DataFrame, reached: frozenset[str]
 ) -> pd.DataFrame:
-    """Return the absolute change of each attribute out of reach, a row a pair."""
+    """Return the absolute change of each non-descendant, a row a pair."""
     columns = [key for key in first if key[0] not in reached]
     change = (second[columns] - first[columns]).abs()
     for name, level in columns:
@@ -215,8 +215,8 @@ def _round_trip(factual: Cohort, null: Cohort) -> np.ndarray:
 
 
 def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
-    """Return why each pair is refused, reasons joined by commas."""
-    refused: dict[str, Any] = {
+    """Return why each pair is rejected, reasons joined by commas."""
+    rejected: dict[str, Any] = {
         "unknown before": ~table["known"],
         "unchanged": table["known"] & ~table["changed"],
         "effectiveness": unseen,
@@ -226,9 +226,9 @@ def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
         "plausibility": table["plausibility"] < (gates.plausibility or 0),
     }
     why = np.full(len(table), "", dtype=object)
-    for reason, rows in refused.items():
+    for reason, rows in rejected.items():
         rows = np.broadcast_to(np.asarray(rows), len(table))
-        why[rows] = [f"{said}, {reason}" if said else reason for said in why[rows]]
+        why[rows] = [f"{text}, {reason}" if text else reason for text in why[rows]]
     return why
 
 

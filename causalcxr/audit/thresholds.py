@@ -85,7 +85,7 @@ class ThresholdRule:
         """The rule, such as `sensitivity at least 0.9`."""
         return {
             "fixed": f"fixed at {self.value}",
-            "youden": "greatest sensitivity less false positive rate",
+            "youden": "greatest sensitivity minus false positive rate",
             "sensitivity": f"sensitivity at least {self.value}",
             "specificity": f"specificity at least {self.value}",
             "fpr": f"false positive rate at most {self.value}",

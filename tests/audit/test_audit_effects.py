@@ -193,7 +193,7 @@ def test_given_labels_then_what_is_observed_is_that_of_scikit_learn(found):
     assert table.loc[("Sex=F", "tpr"), "of"] == (women["label"] == 1).sum()
     gap = found.difference("tpr")
     assert set(gap["by"]) == {"Sex", "View"}
-    with pytest.raises(AuditError, match="no measure 'tprr' in this audit; did you mean 'tpr'"):
+    with pytest.raises(AuditError, match="the audit has no measure 'tprr'; did you mean 'tpr'"):
         found.difference("tprr")
 
 
@@ -247,7 +247,7 @@ def test_given_no_label_then_effects_are_told_and_nothing_is_observed():
     assert found.observed is None
     assert found.about["threshold"] == 0.5
     assert found.overall["total"] == pytest.approx(0.2, abs=1e-6)
-    with pytest.raises(AuditError, match="no label, so nothing is observed"):
+    with pytest.raises(AuditError, match="the audit has no label"):
         found.difference()
 
 
@@ -281,7 +281,7 @@ def test_given_a_constant_classifier_and_groups_of_one_class_then_both_are_named
         ({"label": "edemaa"}, "label 'edemaa': no such variable; did you mean 'Edema'"),
         ({"label": "edema", "by": ["sx"]}, "groups by 'sx': no such column; did you mean 'Sex'"),
         ({"primaries": ["efect: all"]}, "declared hypothesis 'efect: all' is none"),
-        ({"threshold": "youden"}, "no label to choose it by; give a number"),
+        ({"threshold": "youden"}, "it needs a label; give label= or a number"),
     ],
 )
 def test_given_what_is_not_there_then_one_line_says_so(options, message):
@@ -291,7 +291,7 @@ def test_given_what_is_not_there_then_one_line_says_so(options, message):
 
 def test_given_no_pair_that_is_believed_then_the_reason_is_told():
     men = people(40).select("Sex == 'M'")
-    with pytest.raises(AuditError, match=r"no pair is believed: unchanged \(\d+ of \d+\)"):
+    with pytest.raises(AuditError, match=r"no pair is accepted: unchanged \(\d+ of \d+\)"):
         audit_pairs(grey, Pairs.from_cohorts(GRAPH, men, men, MEN), bootstrap=20)
 
 

@@ -47,8 +47,8 @@ def test_given_true_twins_then_the_believed_are_those_who_changed(reader):
     flow = pairs.flow.set_index("step")["pairs"]
     assert flow.to_dict() == {
         "all": 200,
-        "refused: unchanged": int((~women).sum()),
-        "believed": int(women.sum()),
+        "rejected: unchanged": int((~women).sum()),
+        "accepted": int(women.sum()),
     }
 
 
@@ -234,11 +234,11 @@ def test_given_wrong_pairs_then_the_fault_is_named(tmp_path):
     cohort = people(10, seed=1)
     with pytest.raises(AuditError, match="the rows of twin are not those of the records"):
         Pairs.from_cohorts(GRAPH, cohort, as_men(cohort).head(5), MEN)
-    with pytest.raises(AuditError, match="nothing is done"):
+    with pytest.raises(AuditError, match="the intervention sets nothing"):
         Pairs.from_cohorts(GRAPH, cohort, cohort, do())
-    with pytest.raises(AuditError, match="no record"):
+    with pytest.raises(AuditError, match="there are no records"):
         Pairs.from_cohorts(GRAPH, cohort.head(0), cohort.head(0), MEN)
-    with pytest.raises(AuditError, match=r"round_trip is -1; expected 0 or more"):
+    with pytest.raises(AuditError, match=r"round_trip is -1; give 0 or more"):
         Gates(round_trip=-1)
     (tmp_path / "x").write_text("mine", encoding="utf-8")
     with pytest.raises(AuditError, match="holds something else than pairs"):

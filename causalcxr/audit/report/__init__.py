@@ -1,4 +1,4 @@
-"""The report of an audit: one page that needs nothing else, to read on a screen or on paper."""
+"""The report of an audit: one self-contained page, for a screen or for paper."""
 
 import re
 from functools import cache
@@ -22,7 +22,8 @@ from causalcxr.common.files import atomic_write
 from causalcxr.images.synthetic_mark import MARK
 
 if TYPE_CHECKING:
-    from causalcxr.audit.audit_result import Audit
+    from causalcxr.audit.audit_tables import AuditTables
+    from causalcxr.audit.stress_result import Stress
 
 __all__ = ["SECTIONS", "write_report"]
 
@@ -30,103 +31,111 @@ SECTIONS = {
     "summary": "Summary",
     "key-figures": "Key figures",
     "limits": "What may and may not be claimed",
-    "flow": "From all pairs to the believed ones",
+    "flow": "From all pairs to the accepted ones",
     "gaps": "Gaps between groups",
     "measures": "Measures by group",
     "curves": "ROC and reliability",
-    "effects": "Effects against the null floor",
+    "effects": "Effects on the score",
     "flips": "Decisions that flip",
     "dose": "Dose-response",
-    "shifts": "Where the population differs",
+    "shifts": "Shifts of the population",
     "radiographs": "Records and their twins",
     "graph": "The graph under the intervention",
-    "amplification": "Attributes out of reach",
-    "gates": "Gates and support",
+    "amplification": "Changes in non-descendants",
+    "checks": "Quality checks and support",
     "tests": "Tests and their families",
     "methods": "Methods",
-    "provenance": "Seeds, versions, hashes",
+    "provenance": "Settings, versions, hashes",
 }
 
-_HYPHEN = re.compile(r"(?<!\S)-(?=\d)")  # that is a minus
+_HYPHEN = re.compile(r"(?<!\S)-(?=\d)")  # a minus sign
 _ABOUT = ("versions", "written", "source", "by", "alike", "graph", "bootstrap", "threshold_from")
 
 
 def write_report(
-    audit: "Audit", path: str | Path, *, stress: Any = None, patients: int = 6
+    audit: "AuditTables", path: str | Path, *, stress: "Stress | None" = None, patients: int = 6
 ) -> Path:
-    """Write the report of an audit, whole or not at all.
+    """Write the report of an audit, completely or not at all.
 
-    The page asks for nothing from outside, runs no script, and shows whatever came from a table as
-    text. A section stands in it where its data exist.
+    The page loads nothing from outside, runs no script, and escapes all text of tables. A section
+    is left out if it has no data.
 
     Args:
-        audit: What is told.
+        audit: The tables of the audit.
         path: The page, `.html`.
         stress: A stress test of the same classifier, see `causalcxr.audit.stress`.
-        patients: How many patients' radiographs are shown whose score moved most; half as many
-            typical ones follow.
+        patients: Number of patients whose radiographs are shown because their score changed most;
+            half as many typical ones follow.
 
     Returns:
-        The page.
+        The path of the page.
     """
-    told = _told(audit, stress, patients)
-    there = {name: words_ for name, words_ in SECTIONS.items() if told.get(name, True)}
+    parts = _parts(audit, stress, patients)
+    sections = {name: title for name, title in SECTIONS.items() if parts.get(name, True)}
     page = _environment().get_template("report.html")
     about = dict.fromkeys(_ABOUT) | dict(audit.about)
-    return atomic_write(Path(path), page.render(about=about, told=told, sections=there))
+    return atomic_write(Path(path), page.render(about=about, parts=parts, sections=sections))
 
 
-def _told(audit: "Audit", stress: Any, patients: int) -> dict[str, Any]:
-    """Return what the template tells; a section whose entry is empty is left out."""
-    images = audit.pairs.twin.has_images
+def _parts(audit: "AuditTables", stress: "Stress | None", patients: int) -> dict[str, Any]:
+    """Return the content of the template; a section whose entry is empty is left out."""
+    about, pairs, observed = audit.about, audit.pairs, audit.observed
+    effects, groups, flow = audit.effects, audit.groups, pairs.flow
     dose = stress_part.dose_of(stress)
+    has_null = "null" in audit.records
     return {
-        "title": summary_part.title(audit),
-        "mark": "Synthetic images" if images else "Synthetic records",
-        "said": [_HYPHEN.sub("−", sentence) for sentence in audit.sentences],
-        "figures": summary_part.key_figures(audit),
-        "limited": list(summary_part.limits(audit)),
-        "flow": pairs_part.flow(audit),
-        "gaps": groups_part.gap_forests(audit),
-        "measures": groups_part.measure_tables(audit),
-        "curves": groups_part.curves(audit),
-        "unbalanced": groups_part.warnings_of_balance(audit.observed) if audit.observed else [],
-        "spread": effects_part.distribution(audit),
-        "by_group": effects_part.effect_forest(audit),
+        "title": summary_part.title(about),
+        "mark": "Synthetic images" if pairs.twin.has_images else "Synthetic records",
+        "sentences": [_HYPHEN.sub("−", sentence) for sentence in audit.sentences],
+        "figures": summary_part.key_figures(about, flow, effects, audit.flips, observed, groups),
+        "limited": list(summary_part.limits(about, flow, pairs.gates, observed, groups, has_null)),
+        "flow": pairs_part.flow_steps(flow),
+        "gaps": groups_part.gap_forests(observed, groups),
+        "measures": groups_part.measure_tables(observed, groups, about["label"]),
+        "curves": groups_part.curves(observed, groups, about["by"]),
+        "unbalanced": groups_part.unbalanced_columns(observed),
+        "distribution": effects_part.distribution(audit.records),
+        "by_group": effects_part.effect_forest(
+            effects, {} if observed is None else groups["few"].to_dict()
+        ),
         "effect_tables": {
-            name: effects_part.effect_rows(audit, kinds)
+            name: effects_part.effect_rows(effects, kinds)
             for name, kinds in effects_part.KINDS.items()
         },
-        "kinds": set(audit.effects["kind"]),
-        "generator": audit.effects["generator_se"].notna().any(),
+        "kinds": set(effects["kind"]),
+        "generator": effects["generator_se"].notna().any(),
         "cells": effects_part.flip_cells(audit.flip_matrix),
-        "flip_rows": effects_part.flip_rows(audit),
-        "has_null": "null" in audit.records,
+        "flip_rows": audit.flips.to_dict("records"),
+        "has_null": has_null,
         "dose": stress_part.dose_drawing(stress),
         "dose_rows": None if dose is None else dose.to_dict("records"),
         "shifts": _shifts(stress),
-        "radiographs": radiograph_part.grid(audit, patients),
-        "graph": graph_part.graph_drawing(audit),
-        "amplification": pairs_part.amplified(audit),
-        "gate_rows": pairs_part.gate_rows(audit),
-        "believed": pairs_part.believed_by_group(audit),
-        "families": summary_part.tests_of(audit),
-        "recorded": summary_part.provenance(audit),
+        "radiographs": radiograph_part.grid(
+            pairs.factual, pairs.twin, audit.records, about["words"], patients
+        ),
+        "graph": graph_part.graph_drawing(
+            pairs.graph, about["action"]["do"], about.get("hold") or ()
+        ),
+        "amplification": pairs_part.amplification_rows(pairs.amplification),
+        "check_rows": pairs_part.check_rows(pairs.gates, about.get("gates") or {}),
+        "accepted": pairs_part.accepted_by_group(audit.records, about["by"]),
+        "families": summary_part.tests_by_family(audit.tests),
+        "provenance_rows": summary_part.provenance(about),
     }
 
 
-def _shifts(stress: Any) -> dict[str, Any] | None:
-    """Return the tables of a stress test beside the dose, None where there are none."""
+def _shifts(stress: "Stress | None") -> dict[str, Any] | None:
+    """Return the tables of a stress test except the dose-response, None if there are none."""
     tables = {n: stress_part.table_of(stress, n) for n in ("worst", "flips")}
     rows = {n: None if t is None else t.to_dict("records") for n, t in tables.items()}
-    found = {"forests": stress_part.shift_forests(stress), **rows}
-    return found if any(found.values()) else None
+    parts = {"forests": stress_part.shift_forests(stress), **rows}
+    return parts if any(parts.values()) else None
 
 
 @cache
 def _environment() -> Environment:
-    """Return an environment in which everything is escaped that is not marked as markup."""
-    found = Environment(
+    """Return an environment that escapes everything except markup."""
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -134,12 +143,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda v: formatting.printable(v) if type(v) is str else v,
     )
-    found.filters |= {
+    environment.filters |= {
         "number": formatting.number,
         "percent": formatting.percent,
         "whole": formatting.whole,
         "p": formatting.p_value,
         "interval": formatting.interval,
     }
-    found.globals |= {"width": WIDTH, "mark": MARK, "dash": formatting.DASH}
-    return found
+    environment.globals |= {"width": WIDTH, "mark": MARK, "dash": formatting.DASH}
+    return environment

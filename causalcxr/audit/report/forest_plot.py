@@ -1,4 +1,4 @@
-"""Forest plots: an interval a row on one scale, beside the numbers that it draws."""
+"""Forest plots: one interval per row, on a common scale, beside its numbers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,22 +31,22 @@ class Row:
     """Hold a line of a forest plot.
 
     Args:
-        name: Of the group.
-        counts: What stands before the picture.
-        few: Whether the group is flagged.
-        marks: Their first is drawn as a disc, the second as a hollow square.
-        cells: What stands after the intervals.
+        name: The group or shift.
+        counts: Columns before the picture.
+        is_small: Whether the group is flagged as small.
+        marks: The first is drawn as a disc, the second as a hollow square.
+        cells: Columns after the intervals.
     """
 
     name: str
     counts: tuple[Any, ...]
-    few: bool
+    is_small: bool
     marks: tuple[Mark | None, ...]
     cells: tuple[str, ...] = ()
 
     @property
     def height(self) -> int:
-        """Of the picture."""
+        """Height in units of the picture."""
         return _LINE * len(self.marks) + 2 * _PAD
 
 
@@ -55,10 +55,10 @@ class Forest:
     """Hold rows on one scale.
 
     Args:
-        title: Above.
+        title: Above the plot.
         rows: In order.
-        ticks: Place and text.
-        line: Where the line of no difference stands.
+        ticks: Place and text of each tick.
+        line: Place of the line of no difference.
     """
 
     title: str
@@ -90,17 +90,23 @@ def forest(title: str, rows: Sequence[Row], line: float = 0.0) -> Forest:
         places = (place(mark.value), *map(place, ends))
         return Mark(mark.value, mark.low, mark.high, *places, y=_PAD + _LINE * (k + 0.5))
 
-    found = tuple(
-        Row(r.name, r.counts, r.few, tuple(placed(m, k) for k, m in enumerate(r.marks)), r.cells)
+    placed_rows = tuple(
+        Row(
+            r.name,
+            r.counts,
+            r.is_small,
+            tuple(placed(m, k) for k, m in enumerate(r.marks)),
+            r.cells,
+        )
         for r in rows
     )
-    return Forest(title, found, tuple((place(t), words) for t, words in ticks), place(line))
+    return Forest(title, placed_rows, tuple((place(t), words) for t, words in ticks), place(line))
 
 
 def _scale(values: Iterable[float]) -> tuple[float, float, list[tuple[float, str]]]:
     """Return the ends of a scale that holds all values, and its ticks."""
-    known = [v for v in values if isfinite(v)]
-    low, high = min(known), max(known)
+    finite = [v for v in values if isfinite(v)]
+    low, high = min(finite), max(finite)
     room = 0.04 * (high - low) or 0.01
     low, high = low - room, high + room
     at = [float(t) for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]

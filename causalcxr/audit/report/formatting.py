@@ -1,4 +1,4 @@
-"""How the report writes numbers and names: few digits, a true minus, a dash for undefined."""
+"""Numbers and names as text: fixed decimals, a minus sign, a dash for undefined."""
 
 import math
 import unicodedata
@@ -12,7 +12,7 @@ _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn"}  # no glyph, or one that turns the te
 
 
 def number(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """Return a number with so many decimals; what is no number is a dash.
+    """Return a number with fixed decimals; anything that is not a finite number is a dash.
 
     Example:
         >>> number(-0.0123), number(0.5, signed=True), number(float("nan"))
@@ -25,7 +25,7 @@ def number(value: Any, digits: int = 3, signed: bool = False) -> str:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """Return a share in percent.
+    """Return a share as a percentage.
 
     Example:
         >>> percent(0.0171).split()
@@ -45,7 +45,7 @@ def whole(value: Any) -> str:
 
 
 def p_value(value: Any) -> str:
-    """Return a p value, never as zero.
+    """Return a p-value; a small one is "< 0.0001", never zero.
 
     Example:
         >>> p_value(0.04321), p_value(1e-9).split()
@@ -58,7 +58,7 @@ def p_value(value: Any) -> str:
 
 
 def interval(low: Any, high: Any, digits: int = 3, signed: bool = False) -> str:
-    """Return two bounds; one dash where neither is defined.
+    """Return two bounds; one dash if neither is defined.
 
     Example:
         >>> interval(0.1, 0.25, 2)
@@ -70,7 +70,7 @@ def interval(low: Any, high: Any, digits: int = 3, signed: bool = False) -> str:
 
 
 def printable(text: Any) -> str:
-    r"""Return a text without characters that no page can show, each replaced by a mark.
+    r"""Return a text in which characters without a glyph are replaced by a mark.
 
     Example:
         >>> printable("View\x00=AP")
@@ -83,7 +83,7 @@ def printable(text: Any) -> str:
 
 
 def shortened(text: Any, most: int = 28) -> str:
-    """Return a text of at most so many characters.
+    """Return a text of at most `most` characters.
 
     Example:
         >>> shortened("Enlarged Cardiomediastinum=P", 12)

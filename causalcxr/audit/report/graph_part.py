@@ -1,4 +1,4 @@
-"""The graph under the intervention: what is set, what is held, what the change can reach."""
+"""The part of the report about the graph: what is set, what is held, what can change."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -11,13 +11,12 @@ from causalcxr.graph.drawing import Scene, scene
 from causalcxr.graph.layout import Box
 
 if TYPE_CHECKING:
-    from causalcxr.audit.audit_result import Audit
     from causalcxr.graph.graph import Graph
 
-__all__ = ["GraphDrawing", "graph_drawing", "reach"]
+__all__ = ["GraphDrawing", "affected", "graph_drawing"]
 
-_UNIT = 96  # of the picture, an inch
-_HEAD = 6.5
+_UNIT = 96  # units of the picture per inch
+_HEAD = 6.5  # length of an arrow head
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,12 @@ class GraphDrawing:
     """Hold a drawn graph, in units of the picture, y downwards.
 
     Args:
-        width: Of the picture.
-        height: Of the picture.
-        nodes: Of each its place, lines of text, role (set, held, reached, other) and remark.
-        edges: Of each its path, the tip of its head, and its role (cut, reached, other).
-        panel: The frame of all causes of the image and the arrow below, or None.
-        roles: The names of each role, in the order of the graph.
+        width: Width of the picture.
+        height: Height of the picture.
+        nodes: For each its place, lines of text, role (set, held, reached, other) and remark.
+        edges: For each its path, the tip of its head, and its role (cut, reached, other).
+        panel: The frame around all causes of the image and the arrow below, or None.
+        roles: The names of the variables in each role, in the order of the graph.
     """
 
     width: float
@@ -41,8 +40,8 @@ class GraphDrawing:
     roles: Mapping[str, tuple[str, ...]]
 
 
-def reach(graph: "Graph", done: Collection[str], held: Collection[str]) -> frozenset[str]:
-    """Return what a change can reach: descendants by a way on which nothing is set or held.
+def affected(graph: "Graph", acted: Collection[str], held: Collection[str]) -> frozenset[str]:
+    """Return the variables that can change: descendants by a path without set or held variables.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -51,37 +50,36 @@ def reach(graph: "Graph", done: Collection[str], held: Collection[str]) -> froze
         ...     "View: {type: binary, levels: [AP, PA], parents: [Age]}, "
         ...     "Edema: {type: binary, levels: [N, P], parents: [View]}}"
         ... )
-        >>> sorted(reach(graph, ["Age"], [])), sorted(reach(graph, ["Age"], ["View"]))
+        >>> sorted(affected(graph, ["Age"], [])), sorted(affected(graph, ["Age"], ["View"]))
         (['Edema', 'View'], [])
     """
-    stopped, found, waiting = {*done, *held}, set(), deque(done)
-    while waiting:
-        for child in graph.children(waiting.popleft()):
-            if child not in stopped and child not in found:
-                found.add(child)
-                waiting.append(child)
-    return frozenset(found)
+    fixed, reached, queue = {*acted, *held}, set(), deque(acted)
+    while queue:
+        for child in graph.children(queue.popleft()):
+            if child not in fixed and child not in reached:
+                reached.add(child)
+                queue.append(child)
+    return frozenset(reached)
 
 
-def graph_drawing(audit: "Audit") -> GraphDrawing:
-    """Return the drawing of the graph under an audit's intervention."""
-    graph, action = audit.pairs.graph, dict(audit.about["action"]["do"])
-    done = {graph.find(name): value for name, value in action.items()}
-    held = {graph.find(name) for name in audit.about.get("hold") or ()} - set(done)
-    reached = reach(graph, done, held)
-    remarks = {name: _remark(value) for name, value in done.items()}
+def graph_drawing(
+    graph: "Graph", action: Mapping[str, Any], hold: Collection[str] = ()
+) -> GraphDrawing:
+    """Return the drawing of a graph under an intervention.
+
+    Args:
+        graph: The graph.
+        action: Names and values that are set, as in `Intervention.to_json`.
+        hold: Names of the variables that keep their factual value.
+    """
+    acted = {graph.find(name): value for name, value in action.items()}
+    held = {graph.find(name) for name in hold} - set(acted)
+    reached = affected(graph, acted, held)
+    remarks = {name: _remark(value) for name, value in acted.items()}
     remarks |= dict.fromkeys(held, "held") | dict.fromkeys(reached, "can change")
-    whole = scene(graph, remarks)
-    roles = {
-        name: "set" if name in done else "held" if name in held
-        else "reached" if name in reached else "other"
-        for name in graph.order
-    }  # fmt: skip
-    boxes = [*whole.boxes.values(), *([whole.panel] if whole.panel else [])]
-    bends = [point for path in whole.paths.values() for point in path]
-    left = min([b.left for b in boxes] + [x for x, _ in bends]) - 0.08
-    right = max([b.right for b in boxes] + [x for x, _ in bends]) + 0.08
-    top, bottom = max(b.top for b in boxes) + 0.08, min(b.bottom for b in boxes) - 0.08
+    roles = {name: _role(name, acted, held, reached) for name in graph.order}
+    layout = scene(graph, remarks)
+    left, right, top, bottom = _extent(layout)
 
     def at(x: float, y: float) -> tuple[float, float]:
         return round((x - left) * _UNIT, 1), round((top - y) * _UNIT, 1)
@@ -94,26 +92,49 @@ def graph_drawing(audit: "Audit") -> GraphDrawing:
         framed(box)
         | {
             "name": name,
-            "lines": whole.labels[name].split("\n"),
+            "lines": layout.labels[name].split("\n"),
             "role": roles[name],
             "remark": remarks.get(name, ""),
         }
-        for name, box in whole.boxes.items()
+        for name, box in layout.boxes.items()
     ]
     edges = [
-        {"path": _path([at(*p) for p in points]), "tip": at(*points[-1]), "edge": edge,
-         "role": _edge_role(edge, roles)}
-        for edge, points in whole.paths.items()
-    ]  # fmt: skip
+        {
+            "path": _path([at(*p) for p in points]),
+            "tip": at(*points[-1]),
+            "edge": edge,
+            "role": _edge_role(edge, roles),
+        }
+        for edge, points in layout.paths.items()
+    ]
     edges.sort(key=lambda e: ("other", "cut", "reached").index(e["role"]))
     return GraphDrawing(
         round((right - left) * _UNIT, 1),
         round((top - bottom) * _UNIT, 1),
         tuple(nodes),
         tuple(edges),
-        _panel(whole, graph, framed, at, any(r in ("set", "reached") for r in roles.values())),
+        _panel(layout, graph, framed, at, any(r in ("set", "reached") for r in roles.values())),
         {r: tuple(n for n in graph.order if roles[n] == r) for r in ("set", "held", "reached")},
     )
+
+
+def _role(
+    name: str, acted: Collection[str], held: Collection[str], reached: Collection[str]
+) -> str:
+    if name in acted:
+        return "set"
+    if name in held:
+        return "held"
+    return "reached" if name in reached else "other"
+
+
+def _extent(layout: Scene) -> tuple[float, float, float, float]:
+    """Return left, right, top and bottom of everything that is drawn, with a margin."""
+    boxes = [*layout.boxes.values(), *([layout.panel] if layout.panel else [])]
+    bends = [x for path in layout.paths.values() for x, _ in path]
+    left, right = min([b.left for b in boxes] + bends), max([b.right for b in boxes] + bends)
+    top, bottom = max(b.top for b in boxes), min(b.bottom for b in boxes)
+    return left - 0.08, right + 0.08, top + 0.08, bottom - 0.08
 
 
 def _remark(value: Any) -> str:
@@ -121,12 +142,12 @@ def _remark(value: Any) -> str:
         shift = value.get("shift")
         if isinstance(shift, int | float):
             return f"set: {shift:+g}"
-        return "set: each its own" if "records" in value else "set: by a law"
+        return "set: one each" if "records" in value else "set: at random"
     return shortened(f"set: {value:g}" if isinstance(value, float) else f"set: {value}", 16)
 
 
 def _edge_role(edge: tuple[str, str], roles: Mapping[str, str]) -> str:
-    """Return what becomes of an edge: those into what is set or held say nothing any more."""
+    """Return the role of an edge: those into set or held variables are cut."""
     parent, child = edge
     if roles[child] in ("set", "held"):
         return "cut"
@@ -146,9 +167,10 @@ def _path(points: list[tuple[float, float]]) -> str:
     return "".join(words)
 
 
-def _panel(whole: Scene, graph: "Graph", framed: Any, at: Any, moved: bool) -> Any:
-    if whole.panel is None:
+def _panel(layout: Scene, graph: "Graph", framed: Any, at: Any, moved: bool) -> Any:
+    """Return the frame around all causes of the image, and the arrow from it to the image."""
+    if layout.panel is None:
         return None
-    target = whole.boxes[graph.image]
-    (x, start), (_, tip) = at(target.x, whole.panel.bottom), at(target.x, target.top + 0.03)
-    return framed(whole.panel) | {"from": start, "tip": tip, "middle": x, "moved": moved}
+    target = layout.boxes[graph.image]
+    (x, start), (_, tip) = at(target.x, layout.panel.bottom), at(target.x, target.top + 0.03)
+    return framed(layout.panel) | {"from": start, "tip": tip, "middle": x, "moved": moved}

@@ -1,10 +1,9 @@
-"""Records beside their twins: radiographs and differences on one scale, in the page itself."""
+"""The part of the report about radiographs: records, twins and differences, on one scale."""
 
 import base64
 import io
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -12,22 +11,20 @@ import pandas as pd
 from PIL import Image
 
 from causalcxr.audit.report.formatting import number, shortened
+from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.images.marked_png import marked
-
-if TYPE_CHECKING:
-    from causalcxr.audit.audit_result import Audit
 
 __all__ = ["CaptionedImage", "Grid", "Trio", "grid"]
 
 _SIDE = 256  # pixels at most
-_COLOURS = "RdBu_r"  # red where the twin is brighter; told apart without colour vision, too
+_COLOURS = "RdBu_r"  # red where the twin is brighter; distinct without colour vision, too
 _LEAST = 0.02  # a scale of differences narrower than this would show rounding
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """Hold a picture, its title and what it shows in words."""
+    """Hold an image as a data URL, its title and its alternative text."""
 
     source: str
     title: str
@@ -50,10 +47,10 @@ class Grid:
     """Hold what is shown, and the scale of all differences.
 
     Args:
-        moved: Patients whose score moved most.
-        typical: Patients whose change is nearest to the median one.
+        moved: Patients whose score changed most.
+        typical: Patients whose change is nearest to the median.
         scale: The difference at the ends of the colours.
-        bar: The colours from one end to the other.
+        bar: The colour bar, an image.
     """
 
     moved: tuple[Trio, ...]
@@ -62,71 +59,81 @@ class Grid:
     bar: str
 
 
-def grid(audit: "Audit", patients: int) -> Grid | None:
+def grid(
+    factual: Cohort, twin: Cohort, records: pd.DataFrame, action: str, patients: int
+) -> Grid | None:
     """Return radiographs of a few patients, None where there are none.
 
     Args:
-        audit: With images in its records and twins.
-        patients: How many whose score moved most; half as many typical ones follow.
+        factual: The records, a row a pair.
+        twin: Their twins.
+        records: A row a pair: `patient`, the scores `factual` and `twin`, `valid`.
+        action: The intervention, in words.
+        patients: Number of patients whose score changed most; half as many typical ones follow.
     """
-    factual, twin = audit.pairs.factual, audit.pairs.twin
     if factual.images is None or twin.images is None or patients < 1:
         return None
-    most, usual = _chosen(audit, patients)
+    available = np.asarray(factual.images.available) & np.asarray(twin.images.available)
+    most, usual = _chosen(records, available, patients)
     if not len(most):
         return None
     rows = np.concatenate([most, usual])
     sides = [cohort.images.select(rows) for cohort in (factual, twin)]
     before, after = (np.stack([_small(i[0]) for i in images[:]]) for images in sides)
-    made = list(zip(*(images.synthetic.tolist() for images in sides), strict=True))
+    synthetic = list(zip(*(images.synthetic.tolist() for images in sides), strict=True))
     scale = max(float(np.quantile(np.abs(after - before), 0.999)), _LEAST)
-    told = Comparison(factual, twin)
+    comparison = Comparison(factual, twin)
     trios = [
-        _trio(audit, row, told.changes(row), (before[k], after[k]), made[k], scale)
+        _trio(
+            _name(factual.index[row]),
+            records.iloc[row],
+            action,
+            comparison.changes(row),
+            (before[k], after[k]),
+            synthetic[k],
+            scale,
+        )
         for k, row in enumerate(rows)
     ]
     ramp = _coloured(np.linspace(-scale, scale, 256)[None].repeat(12, axis=0), scale)
     return Grid(tuple(trios[: len(most)]), tuple(trios[len(most) :]), scale, _png(ramp))
 
 
-def _chosen(audit: "Audit", patients: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of patients whose score moved most, and of typical ones; a row a patient."""
-    factual, twin = audit.pairs.factual, audit.pairs.twin
-    change = (audit.records["twin"] - audit.records["factual"]).abs().to_numpy(float)
-    shown = audit.records["valid"].to_numpy() & ~np.isnan(change)
-    shown &= np.asarray(factual.images.available) & np.asarray(twin.images.available)
-    rows = np.flatnonzero(shown)
-    who = audit.records["patient"].to_numpy()
+def _chosen(
+    records: pd.DataFrame, available: np.ndarray, patients: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of patients whose score changed most, and of typical ones; a row a patient."""
+    change = (records["twin"] - records["factual"]).abs().to_numpy(float)
+    rows = np.flatnonzero(records["valid"].to_numpy() & ~np.isnan(change) & available)
+    person = records["patient"].to_numpy()
 
     def first(order: np.ndarray) -> np.ndarray:
-        return order[~pd.Series(who[order]).duplicated().to_numpy()]
+        return order[~pd.Series(person[order]).duplicated().to_numpy()]
 
     most = first(rows[np.argsort(-change[rows], kind="stable")])[:patients]
-    rest = rows[~np.isin(who[rows], who[most])]
+    rest = rows[~np.isin(person[rows], person[most])]
     if not len(rest):
         return most, rest
-    away = np.abs(change[rest] - np.median(change[rows]))
-    return most, first(rest[np.argsort(away, kind="stable")])[: ceil(patients / 2)]
+    distance = np.abs(change[rest] - np.median(change[rows]))
+    return most, first(rest[np.argsort(distance, kind="stable")])[: ceil(patients / 2)]
+
+
+def _name(label: object) -> str:
+    return f"{label[0]} · draw {label[1]}" if isinstance(label, tuple) else str(label)
 
 
 def _trio(
-    audit: "Audit",
-    row: int,
+    name: str,
+    scores: pd.Series,
+    action: str,
     changes: str,
     images: tuple[np.ndarray, np.ndarray],
     synthetic: tuple[bool, bool],
     scale: float,
 ) -> Trio:
-    """Return a record, its twin and their difference; `synthetic` says which of both are."""
+    """Return a record, its twin and their difference; `synthetic` says which images are."""
     before, after = images
-    label, scores = audit.pairs.factual.index[row], audit.records.iloc[row]
-    name = f"{label[0]} · draw {label[1]}" if isinstance(label, tuple) else str(label)
     difference = after - before
-    told = (
-        f"Twin less record of {name}, from {number(difference.min(), 2, signed=True)} to "
-        f"{number(difference.max(), 2, signed=True)}, mean absolute difference "
-        f"{number(np.abs(difference).mean(), 4)}"
-    )
     changed = f", in which changed: {changes}" if changes else ""
     kind = "Synthetic twin" if synthetic[1] else "Unchanged twin"
     pictures = (
@@ -138,16 +145,21 @@ def _trio(
         CaptionedImage(
             _grey(after, synthetic[1]),
             "twin",
-            f"{kind} of {name} under {audit.about['words']}{changed}; score "
-            f"{number(scores['twin'])}",
+            f"{kind} of {name} under {action}{changed}; score {number(scores['twin'])}",
         ),
-        CaptionedImage(_red_and_blue(difference, scale, any(synthetic)), "difference", told),
+        CaptionedImage(
+            _red_and_blue(difference, scale, any(synthetic)),
+            "difference",
+            f"Twin minus record of {name}, from {number(difference.min(), 2, signed=True)} to "
+            f"{number(difference.max(), 2, signed=True)}, mean absolute difference "
+            f"{number(np.abs(difference).mean(), 4)}",
+        ),
     )
     return Trio(shortened(name, 60), changes, scores["factual"], scores["twin"], pictures)
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """Return an image of at most so many pixels a side, by means over them."""
+    """Return an image of at most `_SIDE` pixels a side, by means over pixels."""
     image, most = np.asarray(image, dtype=np.float32), max(image.shape)
     if most <= _SIDE:
         return image
@@ -155,24 +167,24 @@ def _small(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
-def _grey(image: np.ndarray, made: bool) -> str:
+def _grey(image: np.ndarray, synthetic: bool) -> str:
     """Return a radiograph; a synthetic one has the mark on a strip below it."""
     levels = np.round(np.clip(image, 0, 1) * 65535).astype(np.uint16)
-    whole = marked(levels)
-    return _png((whole if made else whole[: _enlarged(levels).shape[0]]) // 257)
+    with_mark = marked(levels)
+    return _png((with_mark if synthetic else with_mark[: _enlarged(levels).shape[0]]) // 257)
 
 
-def _red_and_blue(difference: np.ndarray, scale: float, made: bool) -> str:
-    """Return a difference of images, with the mark below it where one of them is synthetic."""
+def _red_and_blue(difference: np.ndarray, scale: float, synthetic: bool) -> str:
+    """Return a difference of images, with the mark below it if one of them is synthetic."""
     picture = _coloured(_enlarged(difference), scale)
-    if not made:
+    if not synthetic:
         return _png(picture)
     strip = marked(np.zeros(difference.shape, dtype=np.uint16))[len(picture) :] // 257
     return _png(np.vstack([picture, np.repeat(strip[..., None], 3, axis=2)]))
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    """Return an image as `marked` enlarges it, each pixel a square."""
+    """Return an image as large as `marked` makes it, each pixel a square."""
     times = -(-_SIDE // image.shape[1])
     return image.repeat(times, axis=0).repeat(times, axis=1)
 

@@ -1,4 +1,4 @@
-"""What the report tells of a stress test: dose-response, shifts, the worst subgroups, flips."""
+"""The parts of the report about a stress test: dose-response, shifts, worst subgroups, flips."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from causalcxr.audit.report.svg_figures import INK, LINES, Drawing, drawn, dress
 
 __all__ = ["dose_drawing", "dose_of", "shift_forests", "table_of"]
 
-_FEW_SHIFTS = ("auroc", "tpr", "fpr", "ppv", "calibration_debiased")
-_UNKNOWN = 0.05  # of the twins without support, above which a mark is hollow
+_MEASURES = ("auroc", "tpr", "fpr", "ppv", "calibration_debiased")
+_UNSUPPORTED = 0.05  # share of twins without support above which a mark is hollow
 
 
 def dose_of(stress: Any) -> pd.DataFrame | None:
-    """Return the dose-response of a stress test, None where there is none."""
+    """Return the dose-response of a stress test, None if there is none."""
     dose = getattr(stress, "dose", None)
     return dose if dose is not None and len(dose) else None
 
@@ -28,9 +28,9 @@ def dose_drawing(stress: Any) -> Drawing | None:
     if dose is None:
         return None
     variable = printable(_variable(stress, dose))
-    words = pd.api.types.is_numeric_dtype(dose["value"])
-    x = dose["value"].to_numpy(float) if words else np.arange(len(dose))
-    hollow = dose.get("unsupported", pd.Series(0.0, dose.index)).to_numpy(float) > _UNKNOWN
+    is_numeric = pd.api.types.is_numeric_dtype(dose["value"])
+    x = dose["value"].to_numpy(float) if is_numeric else np.arange(len(dose))
+    hollow = dose.get("unsupported", pd.Series(0.0, dose.index)).to_numpy(float) > _UNSUPPORTED
 
     def paint(page: Any) -> None:
         axes = page.subplots()
@@ -42,13 +42,13 @@ def dose_drawing(stress: Any) -> Drawing | None:
         if "label_share" in dose and dose["label_share"].notna().any():
             style = {"color": LINES[1], "linestyle": (0, (5, 1.6)), "marker": "s"}
             axes.plot(x, dose["label_share"], lw=1.6, ms=5, label="share with the label", **style)
-        if not words:
+        if not is_numeric:
             axes.set_xticks(x, [printable(v) for v in dose["value"]])
         axes.set_ylim(bottom=0)
         dressed(axes, f"do({variable} = value)", "score, share")
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
 
-    told = [
+    notes = [
         f"{variable} {row.value}: mean score {number(row.mean)} ({number(row.low)} to "
         f"{number(row.high)})"
         + (f", label {percent(row.label_share)}" if "label_share" in dose else "")
@@ -56,17 +56,17 @@ def dose_drawing(stress: Any) -> Drawing | None:
     ]
     caption = f"Dose-response: the mean score of all twins under do({variable} = value)."
     if hollow.any():
-        caption += " Hollow: more than one twin in twenty has no support in training."
-    return drawn(paint, "dose", caption=caption, note="; ".join(told) + ".", size=(5.4, 3.3))
+        caption += " Hollow: more than 5 % of the twins have no support in the training data."
+    return drawn(paint, "dose", caption=caption, note="; ".join(notes) + ".", size=(5.4, 3.3))
 
 
 def shift_forests(stress: Any) -> list[Forest]:
-    """Return, for each measure, the change under each shift."""
+    """Return a forest plot a measure: its change under each shift."""
     shifts = table_of(stress, "shifts")
     if shifts is None:
         return []
-    found = []
-    for name in [n for n in _FEW_SHIFTS if n in set(shifts["measure"])]:
+    forests = []
+    for name in [n for n in _MEASURES if n in set(shifts["measure"])]:
         rows = [
             Row(
                 r["shift"],
@@ -77,12 +77,12 @@ def shift_forests(stress: Any) -> list[Forest]:
             )
             for r in shifts[shifts["measure"] == name].to_dict("records")
         ]
-        found.append(forest(MEASURES[name].words, rows))
-    return found
+        forests.append(forest(MEASURES[name].words, rows))
+    return forests
 
 
 def table_of(stress: Any, name: str) -> pd.DataFrame | None:
-    """Return a table of a stress test, None where it is absent or empty."""
+    """Return a table of a stress test, None if it is absent or empty."""
     table = getattr(stress, name, None)
     return table if table is not None and len(table) else None
 

@@ -1,4 +1,4 @@
-"""What the report tells of the whole: key figures, tests, limits, where it comes from."""
+"""The parts of the report about the audit as a whole: key figures, tests, limits, origin."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,59 +8,69 @@ import numpy as np
 
 from causalcxr.audit.measures import MEASURES
 from causalcxr.audit.report.formatting import interval, number, percent, whole
-from causalcxr.audit.report.groups_part import warnings_of_balance
+from causalcxr.audit.report.groups_part import unbalanced_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalcxr.audit.audit_result import Audit
+    from causalcxr.audit.group_measures import GroupMeasures
 
-__all__ = ["Figure", "key_figures", "limits", "provenance", "tests_of", "title"]
+__all__ = ["Figure", "key_figures", "limits", "provenance", "tests_by_family", "title"]
 
-Figure = tuple[str, str, str]  # name, value, what stands below it
-_DRAWS = 3  # posterior draws that tell what the generator is unsure of
-_POOR = 0.7  # AUROC or correlation below which a reader hardly reads
+About = Mapping[str, Any]
+Figure = tuple[str, str, str]  # name, value, explanation below it
+_DRAWS = 3  # posterior draws from which the generator's uncertainty can be estimated
+_POOR = 0.7  # AUROC or correlation below which a reader is poor
 _READ = ("effectiveness", "amplification")
 
 
-def title(audit: "Audit") -> str:
-    """Return what was audited, under what."""
-    label = audit.about.get("label")
+def title(about: About) -> str:
+    """Return the classifier, its label and the intervention."""
+    label = about.get("label")
     of = f" for {label}" if label else ""
-    return f"{audit.about['classifier']}{of} under {audit.about['words']}"
+    return f"{about['classifier']}{of} under {about['words']}"
 
 
-def key_figures(audit: "Audit") -> list[Figure]:
-    """Return the figures that stand at the head."""
-    about, flow = audit.about, audit.pairs.flow
-    rows = audit.effects[audit.effects["group"] == "all"].set_index("kind").to_dict("index")
-    total, flips = rows["total"], audit.flips.iloc[0]
-    few = f"of {whole(flow['pairs'].iloc[0])}; {whole(flow['patients'].iloc[-1])} patients"
-    found = [
-        ("pairs believed", whole(flow["pairs"].iloc[-1]), few),
-        ("mean change of the score", number(total["mean"], signed=True), _ends(total, True)),
-    ]
-    if "excess" in rows:
-        excess = rows["excess"]
-        found.append(("absolute change over null floor", number(excess["mean"]), _ends(excess)))
+def key_figures(
+    about: About,
+    flow: "pd.DataFrame",
+    effects: "pd.DataFrame",
+    flips: "pd.DataFrame",
+    observed: "GroupMeasures | None",
+    groups: "pd.DataFrame",
+) -> list[Figure]:
+    """Return the figures at the head of the report.
+
+    Args:
+        about: Settings and origin.
+        flow: Number of pairs from all to accepted ones.
+        effects: A row a group and kind of effect.
+        flips: A row a group.
+        observed: Measures of the groups, if there are labels.
+        groups: A row a group, with its size.
+    """
+    n_pairs = f"of {whole(flow['pairs'].iloc[0])}; {whole(flow['patients'].iloc[-1])} patients"
+    figures = [("pairs accepted", whole(flow["pairs"].iloc[-1]), n_pairs)]
+    figures += _effect_figures(effects)
     for way, words in (("up", "turned positive"), ("down", "turned negative")):
-        ends = f"{percent(flips[f'{way}_low'])} to {percent(flips[f'{way}_high'])} (Wilson)"
-        found.append((f"decisions {words}", percent(flips[way]), ends))
-    found.append(("common threshold", number(about["threshold"]), str(about["rule"])))
-    if audit.observed is not None:
-        table = audit.observed.table
-        first = table[(table["group"] == "all") & (table["measure"] == "auroc")]
-        found += [
-            ("AUROC, all records", number(r["estimate"]), _ends(r))
-            for r in first.to_dict("records")
+        row = flips.iloc[0]
+        ends = f"{percent(row[f'{way}_low'])} to {percent(row[f'{way}_high'])} (Wilson)"
+        figures.append((f"decisions {words}", percent(row[way]), ends))
+    figures.append(("common threshold", number(about["threshold"]), str(about["rule"])))
+    if observed is not None:
+        table = observed.table
+        auroc = table[(table["group"] == "all") & (table["measure"] == "auroc")]
+        figures += [
+            ("AUROC, all records", number(row["estimate"]), _ends(row))
+            for row in auroc.to_dict("records")
         ]
-        found += _widest(audit)
-    return found
+        figures += _widest_gap(observed.gaps, groups["few"])
+    return figures
 
 
-def tests_of(audit: "Audit") -> dict[str, list[dict[str, Any]]]:
-    """Return the hypotheses by family, declared ones first, each from the smallest p on."""
-    table = audit.tests.reset_index()
+def tests_by_family(tests: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
+    """Return the hypotheses by family, declared ones first, each sorted by p."""
+    table = tests.reset_index()
     return {
         family: table[table["family"] == family].sort_values("p", kind="stable").to_dict("records")
         for family in ("declared", "explored")
@@ -68,91 +78,117 @@ def tests_of(audit: "Audit") -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def limits(audit: "Audit") -> Iterator[str]:
-    """Yield what limits this very audit, in sentences."""
-    about, gates, flow = audit.about, audit.pairs.gates, audit.pairs.flow
+def limits(
+    about: About,
+    flow: "pd.DataFrame",
+    checks: "pd.DataFrame",
+    observed: "GroupMeasures | None",
+    groups: "pd.DataFrame",
+    has_null: bool,
+) -> Iterator[str]:
+    """Yield the limits of this audit, in sentences.
+
+    Args:
+        about: Settings and origin.
+        flow: Number of pairs from all to accepted ones.
+        checks: The quality checks, a row a pair.
+        observed: Measures of the groups, if there are labels.
+        groups: A row a group, with its size.
+        has_null: Whether there are null twins.
+    """
     share = flow["pairs"].iloc[-1] / flow["pairs"].iloc[0]
     yield (
-        f"Effects and flips are those of the {percent(share)} of pairs that passed the gates. Who "
-        "was refused may differ from who was not."
+        f"Effects and flips are those of the {percent(share)} of pairs that passed the quality "
+        "checks. The rejected pairs may differ from the accepted ones."
     )
     if about.get("threshold_from") == "the audited records themselves":
         yield (
             "The threshold was chosen on the audited records, so figures at the threshold are a "
             "little better than on new records."
         )
-    if audit.observed is None:
-        yield "No label was given or known, so nothing is said of errors, only of changes."
+    if observed is None:
+        yield "No label was given or known, so errors are not reported, only changes."
     if int(about.get("draws", 1)) < _DRAWS:
         yield (
-            "There are fewer than three posterior draws a record, so intervals leave out what the "
-            "generator is unsure of."
+            "There are fewer than three posterior draws per record, so intervals leave out the "
+            "generator's uncertainty."
         )
-    if "null" not in audit.records:
+    if not has_null:
+        yield "There are no null twins, so effects include what the generator changes by itself."
+    if unchecked := [name for name in _READ if checks[name].isna().all()]:
         yield (
-            "There are no null twins, so what the generator changes by itself stands in the "
-            "effects."
-        )
-    open_gates = [g for g in _READ if gates[g].isna().all()]
-    if open_gates:
-        yield (
-            f"{' and '.join(open_gates).capitalize()} could not be asked, as there is no reader "
-            "or no image."
+            f"{' and '.join(unchecked).capitalize()} could not be checked, because there is no "
+            "attribute reader or no image."
         )
     yield from _poorly_read(about.get("reader"))
-    flagged = audit.groups.index[audit.groups["few"]].tolist()
-    if flagged and audit.observed is not None:
-        yield (
-            f"{len(flagged)} of {len(audit.groups)} groups have fewer than 10 positives or "
-            f"negatives and carry little: {', '.join(flagged)}."
-        )
-    if audit.observed is not None:
-        for name, why in warnings_of_balance(audit.observed):
-            yield f"Groups by {name} could not be made alike ({why})."
+    if observed is not None:
+        yield from _group_limits(observed, groups)
 
 
-def provenance(audit: "Audit") -> dict[str, list[tuple[str, str]]]:
-    """Return everything that was asked and recorded, by kind."""
-    left = dict(audit.about)
+def provenance(about: About) -> dict[str, list[tuple[str, str]]]:
+    """Return all settings and what was recorded, by kind."""
+    rest = dict(about)
     nested = {
-        "Versions": left.pop("versions", None),
-        "Hashes of equations": left.pop("mechanisms", None),
-        "Gates": left.pop("gates", None),
-        "What the reader reads, of patients it has not seen (AUROC, or correlation)": left.pop(
+        "Versions": rest.pop("versions", None),
+        "Hashes of equations": rest.pop("mechanisms", None),
+        "Limits of the quality checks": rest.pop("gates", None),
+        "Quality of the attribute reader on unseen patients (AUROC, or correlation)": rest.pop(
             "reader", None
         ),
     }
-    found = {"Asked and recorded": [(str(k).replace("_", " "), _text(v)) for k, v in left.items()]}
-    for name, part in nested.items():
-        if isinstance(part, Mapping) and part:
-            found[name] = [(str(k).replace("_", " "), _text(v)) for k, v in part.items()]
-    return found
+    parts = {"Settings and records": rest} | nested
+    return {
+        name: [(str(key).replace("_", " "), _text(value)) for key, value in part.items()]
+        for name, part in parts.items()
+        if part is rest or (isinstance(part, Mapping) and part)
+    }
+
+
+def _effect_figures(effects: "pd.DataFrame") -> list[Figure]:
+    rows = effects[effects["group"] == "all"].set_index("kind").to_dict("index")
+    total = rows["total"]
+    value = number(total["mean"], signed=True)
+    figures = [("mean change of the score", value, _ends(total, True))]
+    if "excess" in rows:
+        excess = rows["excess"]
+        figures.append(("absolute change above null twins", number(excess["mean"]), _ends(excess)))
+    return figures
 
 
 def _ends(row: "Mapping[str, Any] | pd.Series", signed: bool = False) -> str:
     return f"95 % interval {interval(row['low'], row['high'], signed=signed)}"
 
 
-def _widest(audit: "Audit") -> list[Figure]:
+def _widest_gap(gaps: "pd.DataFrame", few: "pd.Series") -> list[Figure]:
     """Return the widest gap in sensitivity between groups that are not flagged."""
-    gaps = audit.observed.gaps
     gaps = gaps[(gaps["measure"] == "tpr") & gaps["gap"].notna()]
-    few = audit.groups["few"]
-    known = gaps[~gaps["group"].map(few).astype(bool) & ~gaps["reference"].map(few).astype(bool)]
-    if not len(known):
+    flagged = gaps["group"].map(few).astype(bool) | gaps["reference"].map(few).astype(bool)
+    gaps = gaps[~flagged]
+    if not len(gaps):
         return []
-    row = known.loc[known["gap"].abs().idxmax()]
-    gap = f"widest of {len(known)} gaps" if len(known) > 1 else "gap"
+    row = gaps.loc[gaps["gap"].abs().idxmax()]
+    gap = f"widest of {len(gaps)} gaps" if len(gaps) > 1 else "gap"
     name = f"{gap} in {MEASURES['tpr'].words}"
     value = number(row["gap"], signed=True)
-    return [(name, value, f"{row['group']} less {row['reference']}; {_ends(row, True)}")]
+    return [(name, value, f"{row['group']} minus {row['reference']}; {_ends(row, True)}")]
+
+
+def _group_limits(observed: "GroupMeasures", groups: "pd.DataFrame") -> Iterator[str]:
+    if flagged := groups.index[groups["few"]].tolist():
+        yield (
+            f"{len(flagged)} of {len(groups)} groups have fewer than 10 positives or negatives, "
+            f"so their figures are weak evidence: {', '.join(flagged)}."
+        )
+    for name, reason in unbalanced_columns(observed):
+        yield f"Groups by {name} could not be balanced ({reason})."
 
 
 def _poorly_read(quality: Mapping[str, Any] | None) -> Iterator[str]:
     poor = [n for n, v in (quality or {}).items() if v is None or np.isnan(v) or abs(v) < _POOR]
     if poor:
         yield (
-            f"The reader reads {', '.join(poor)} poorly or untested: its gates say little there."
+            f"The attribute reader reads {', '.join(poor)} poorly, or its quality there is "
+            "unknown, so its quality checks are weak evidence."
         )
 
 

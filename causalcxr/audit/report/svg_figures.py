@@ -1,4 +1,4 @@
-"""The report's figures as SVG that stands in the page: colours, type, and no outside name."""
+"""The report's figures as inline SVG: colours, fonts, and nothing loaded from outside."""
 
 import io
 import warnings
@@ -20,7 +20,7 @@ __all__ = ["ALL", "GRID", "INK", "LINES", "PALE", "Drawing", "drawn", "dressed",
 
 INK, PALE, GRID = "#1C2733", "#4F5B67", "#E6E9ED"
 ALL = {"color": PALE, "linestyle": (0, (1, 1.2)), "linewidth": 1.6, "marker": ""}
-# Told apart by eyes that miss a colour, each 4.5 : 1 or more on white, and by dash and marker.
+# Distinct with colour blindness, by dash and by marker; contrast on white at least 4.5 : 1.
 LINES = ("#0067A5", "#B8400E", "#00734F", "#8E3A78", "#7A5700", "#4A4FB5")
 _DASHES = ("-", (0, (5, 1.6)), (0, (2.4, 1.4)), (0, (6, 1.4, 1.4, 1.4)))
 _MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -37,12 +37,12 @@ _TYPE = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """Hold a figure as it stands in the page.
+    """Hold a figure of the page.
 
     Args:
         svg: The markup.
         caption: What it shows.
-        note: The same in words and numbers, for who does not see it.
+        note: The same in words and numbers, for users who do not see it.
     """
 
     svg: Markup
@@ -62,21 +62,21 @@ def drawn(
 
     Args:
         paint: Draws on an empty page.
-        name: Stands before each id, so that figures of one page do not share any.
+        name: Prefix of each id, so that ids are unique in the page.
         caption: What it shows.
-        note: Its alternative in words.
-        size: Inches.
+        note: Its alternative text.
+        size: Width and height in inches.
     """
     content = io.BytesIO()
-    # The page looks the same whatever style its user likes. A glyph that is missing here may be
-    # there where the page is read.
+    # The user's matplotlib style must not change the page. A glyph that is missing here may exist
+    # on the machine where the page is read.
     with mpl.rc_context(mpl.rcParamsDefault), mpl.rc_context(_TYPE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         page = Page(figsize=size, layout="constrained")
         paint(page)
         page.savefig(content, format="svg", metadata={"Date": None}, transparent=True)
-    told = printable(caption), printable(note)
-    return Drawing(_inlined(content.getvalue(), name, *told), *told)
+    texts = printable(caption), printable(note)
+    return Drawing(_inlined(content.getvalue(), name, *texts), *texts)
 
 
 def line_style(k: int) -> dict[str, object]:
@@ -86,7 +86,7 @@ def line_style(k: int) -> dict[str, object]:
 
 
 def dressed(axes: "Axes", x: str, y: str, grid: str = "both") -> None:
-    """Name the axes and take away what is not read."""
+    """Label the axes and remove ticks and frames."""
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.grid(axis=grid, color=GRID, linewidth=0.8)
@@ -97,7 +97,7 @@ def dressed(axes: "Axes", x: str, y: str, grid: str = "both") -> None:
 
 
 def _inlined(content: bytes, name: str, caption: str, note: str) -> Markup:
-    """Return the SVG without names of namespaces, with ids of its own, a title and a text."""
+    """Return the SVG without namespaces, with unique ids, a title and a description."""
     root = ElementTree.fromstring(content)
     for element in root.iter():
         element.tag = _local(element.tag)
@@ -114,9 +114,9 @@ def _inlined(content: bytes, name: str, caption: str, note: str) -> Markup:
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
     for at, (tag, words) in enumerate((("title", caption), ("desc", note))):
-        told = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        told.text = words
-        root.insert(at, told)
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = words
+        root.insert(at, element)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

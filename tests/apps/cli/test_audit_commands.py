@@ -89,7 +89,7 @@ def test_given_a_model_then_pairs_are_made_judged_and_counted(place, capsys):
         "--out", out,
     )  # fmt: skip
     assert status == 0, told
-    assert "refused: unchanged" in told
+    assert "rejected: unchanged" in told
     made = Pairs.load(out)
     assert len(made) == 400
     assert made.valid.sum() == 2 * (people(200, seed=3).table["Sex"] == "F").sum()
