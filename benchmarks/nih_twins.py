@@ -16,7 +16,7 @@ from benchmarks import Row
 from benchmarks._classifier import train_reader
 from benchmarks.fit_nih import data_folder
 from causalcxr import SCM, Cohort, Graph, do
-from causalcxr.apps.cli.jobs import fit_model
+from causalcxr.apps.cli.fit import FitOptions, fit
 from causalcxr.graph.mechanism_spec import MechanismSpec
 
 __all__ = ["main"]
@@ -29,7 +29,8 @@ def _male(cohort: Cohort) -> np.ndarray:
 def fitted(cohort: Cohort, quick: bool) -> SCM:
     """Return the model of the real patients; equations that are there and not stale are kept."""
     if not quick:
-        return fit_model("nih", str(data_folder() / "nih"), Path("runs/nih"))
+        folder, out = str(data_folder() / "nih"), Path("runs/nih")
+        return fit(FitOptions(graph="nih", cohort=folder, out=out))
     graph = Graph.load("nih")
     image = graph[graph.image]
     options = {**image.mechanism.options, "steps": 4}

@@ -31,8 +31,9 @@ variables:
                       solver_steps: 4}}}}
 """
 COMMAND = (
-    "import sys, typer; from causalcxr.apps.cli.app_commands import explore; "
-    "from causalcxr.apps.cli.command import guarded; app = typer.Typer(); app.command()(explore); "
+    "import sys, typer; from causalcxr.apps.cli.explorer import explore; "
+    "from causalcxr.apps.cli.command import guarded; "
+    "from causalcxr.apps.cli.verbs import verb; app = typer.Typer(); verb(app)(explore); "
     "sys.exit(guarded(app, sys.argv[1:], name='app'))"
 )
 

@@ -18,7 +18,7 @@ from causalcxr.apps.study.simulate import Simulated
 from causalcxr.cohort import Cohort
 
 COMMAND = (
-    "import sys; from causalcxr.apps.cli.study_commands import app; "
+    "import sys; from causalcxr.apps.cli.study import app; "
     "from causalcxr.apps.cli.command import guarded; "
     "sys.exit(guarded(app, sys.argv[1:], name='study'))"
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalcxr import SCM, Cohort, do
-from causalcxr.apps.export.exporting import ExportOptions, export
+from causalcxr.apps.export.exporting import ExportSettings, export
 from causalcxr.apps.study.analyse import analyse
 from causalcxr.apps.study.answers import read_answers
 from causalcxr.apps.study.plan import Plan
@@ -34,7 +34,7 @@ def test_given_an_old_model_then_it_answers(phantoms):
 
 
 def test_given_old_twins_then_they_are_exported(tmp_path):
-    index = export(OLD / "twins", tmp_path / "out", ExportOptions("png"))
+    index = export(OLD / "twins", tmp_path / "out", ExportSettings("png"))
     assert len(index) == 2
 
 

@@ -71,7 +71,7 @@ def home(tmp_path_factory) -> Path:
     """A folder with a cohort and a fitted model without an image."""
     home = tmp_path_factory.mktemp("home")
     for name in (
-        "apps.cli.audit_jobs", "apps.cli.demo", "apps.cli.question_jobs", "apps.cli.twin_folder",
+        "apps.cli.twin_folder", "audit.making_pairs", "audit.model_evaluation", "audit.stressing",
         "apps.export.exporting", "scm.questions.sensitivity",
     ):  # fmt: skip
         import_module(f"causalcxr.{name}")  # here once, not in each child

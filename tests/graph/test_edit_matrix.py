@@ -8,7 +8,7 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph, Variable
 from causalcxr.apps.cli.command import guarded
-from causalcxr.apps.cli.graph_commands import app
+from causalcxr.apps.cli.graph import app
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, pack_tensors

@@ -18,13 +18,13 @@ from causalcxr.common.result_folder import ResultFolder, cannot_write
 from causalcxr.common.spreadsheet import headed_csv
 from causalcxr.common.versions import versions
 
-__all__ = ["Answer", "check_place", "write_answer"]
+__all__ = ["WrittenAnswer", "check_place", "write_answer"]
 
 _KIND = "causalcxr answer"
 
 
 @dataclass(frozen=True)
-class Answer:
+class WrittenAnswer:
     """What is written.
 
     Args:
@@ -68,7 +68,7 @@ def check_place(out: Path, *, drawn: bool) -> None:
         _folder(out).check_foreign()
 
 
-def write_answer(answer: Answer, out: Path, *, overwrite: bool = False) -> dict[Path, str]:
+def write_answer(answer: WrittenAnswer, out: Path, *, overwrite: bool = False) -> dict[Path, str]:
     """Write an answer; of a folder the manifest comes last, and says that all is there.
 
     Args:
@@ -117,7 +117,7 @@ def _folder(out: Path, identity: Mapping[str, Any] | None = None, overwrite: boo
     return ResultFolder(out, _KIND, "an answer", identity, overwrite)
 
 
-def _write_folder(answer: Answer, folder: Path, overwrite: bool) -> dict[Path, str]:
+def _write_folder(answer: WrittenAnswer, folder: Path, overwrite: bool) -> dict[Path, str]:
     texts = {f"{n.replace(' ', '-')}.csv": headed_csv(table) for n, table in answer.tables.items()}
     files = {
         name: f"{len(t):,} rows" for name, t in zip(texts, answer.tables.values(), strict=True)

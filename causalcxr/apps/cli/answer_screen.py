@@ -1,4 +1,4 @@
-"""Answers on the screen: one table each, with what must be said beside it."""
+"""Answers on the screen: one table each, with notes beside it."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,8 @@ from rich.text import Text
 
 from causalcxr.common.terminal import visible
 from causalcxr.graph.graph import Graph
-from causalcxr.scm.questions.check_result import Check
-from causalcxr.scm.questions.effect_result import Effect
-from causalcxr.scm.questions.model_comparison import ModelComparison
-from causalcxr.scm.questions.sensitivity import Sensitivity
 
-__all__ = [
-    "console",
-    "show",
-    "show_check",
-    "show_comparison",
-    "show_effect",
-    "show_probabilities",
-    "show_sensitivity",
-]
+__all__ = ["console", "rounded_rows", "show", "without_first_level"]
 
 _WIDE = 1000  # characters of a line in a file or a pipe: tables take what they need
 
@@ -67,104 +55,24 @@ def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def show_check(found: Check) -> None:
-    """Show one line an equation, the failed ones first, and what could not be tested."""
-    failed = found.failed
-    lines = []
-    for name, part in found.table.groupby("variable", sort=False):
-        gain = found.likelihood.loc[name]
-        worst = part.sort_values(["q", "effect"], ascending=[True, False]).iloc[0]
-        against = f" of {worst['against']}" if worst["against"] else ""
-        lines.append(
-            {
-                "equation": name,
-                "records": int(gain["n"]),
-                "gain, nats": f"{gain['gain']:+.4f} ± {gain['error']:.4f}",
-                "tests": len(part),
-                "effect": float(worst["effect"]),
-                "q": float(worst["q"]),
-                "of the worst test": f"{worst['test']}{against}",
-                "verdict": f"FAILS: {'; '.join(failed[name])}" if name in failed else "ok",
-            }
-        )
-    lines.sort(key=lambda line: line["equation"] not in failed)
-    show(found.heading, lines, "no equation could be tested")
-    for name, why in found.untested.items():
-        print(f"not tested: {name}: {why}")
+def rounded_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the rows of a table for the screen, numbers with four digits."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return "" if pd.isna(value) else f"{value:.4g}"
+        return str(value)
+
+    return [{k: cell(v) for k, v in row.items()} for row in table.to_dict("records")]
 
 
-def show_effect(found: Effect, graph: Graph) -> None:
-    """Show the mean of every outcome that changes in some record, under both twins."""
-    about, table = found.about, found.table
-    moved, lines = _once(table[table["changed"] > 0], graph), []
-    recant = any(name in found.recanting for name in moved["variable"])
-    for row in moved.itertuples():
-        unit = graph[row.variable].unit
-        number = f"{row.variable} ({unit})" if unit else row.variable
-        line = {
-            "outcome": f"{row.variable} = {row.level}" if row.level else number,
-            "records": row.n,
-            "baseline": row.baseline,
-            "active": row.active,
-            "change": f"{row.change:+.4f} ± {row.se:.4f}",
-            "changed": f"{row.changed:.2%}",
-        }
-        if recant:
-            line["recanting witness"] = ", ".join(found.recanting.get(row.variable, ()))
-        lines.append(line)
-    show(found.words, lines)
-    if about["kind"] in ("direct", "indirect") and about["mediators"] is None:
-        print("each outcome has its other parents as mediators: no joint world of all outcomes")
-    print("change: its mean and standard error over patients, as if the equations were known")
-    if found.recanting:
-        print(
-            "with a recanting witness, a mean rests on the form of the equations, not data alone"
-        )
-
-
-def show_probabilities(means: pd.DataFrame, title: str, graph: Graph) -> None:
-    """Show the mean probability of each level, of two levels the second.
+def without_first_level(table: pd.DataFrame, graph: Graph) -> pd.DataFrame:
+    """Return the rows without the first level of binary variables: it is 1 minus the second.
 
     Args:
-        means: One row a level: `variable`, `level` and what else there is to show.
-        title: The line above.
-        graph: What the levels are.
+        table: One row a level, with the columns `variable` and `level`.
+        graph: The graph of the variables.
     """
-    show(title, _once(means, graph).to_dict("records"), "no probability can change")
-
-
-def show_sensitivity(found: Sensitivity) -> None:
-    """Show the mean probability of change under each coupling, and the bounds of any."""
-    columns = found.changes.drop(columns=["width", "relative_width"]).reset_index()
-    title = f"{found.action}: mean probability of change under each coupling"
-    show(title, columns.to_dict("records"))
-    print("lower, upper: the bounds of every coupling that keeps the learned laws")
-
-
-def show_comparison(found: ModelComparison) -> None:
-    """Show the variables on which two models differ, in their twins or in their equation."""
-    table = found.table
-    other = ~table["equation"].isin(["same", "none"])
-    lines = [
-        {
-            "variable": name,
-            "equation": row["equation"],
-            "changed, first": f"{row['changed_before']:.2%}",
-            "changed, second": f"{row['changed_after']:.2%}",
-            "differ": f"{row['differ']:.2%}",
-            "what": row["what"],
-            "why": row["why"],
-        }
-        for name, row in table[other | (table["differ"] > 0)].iterrows()
-    ]
-    title = f"{len(found.twins):,} twins of two models under {found.action}"
-    show(title, lines, "equations and twins are the same")
-    if lines and not found.affected:
-        print("  the twins are the same")
-
-
-def _once(table: pd.DataFrame, graph: Graph) -> pd.DataFrame:
-    """Return the rows without the first of two levels, which says one less the other."""
     names = table["variable"]
     two = np.array([len(graph[name].levels) == 2 for name in names], dtype=bool)
     first = np.array([(graph[name].levels or ("",))[0] for name in names], dtype=object)

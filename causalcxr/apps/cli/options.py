@@ -1,47 +1,52 @@
-"""The words that several verbs of the command line share."""
+"""Options that several verbs share: single ones as annotations, groups as base dataclasses."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from causalcxr.cohort.selection import Selection
+    from causalcxr.graph.interventions import Intervention
+
 __all__ = [
+    "ActionOptions",
     "BeyondRange",
-    "Cluster",
+    "CohortName",
     "Do",
     "Hold",
     "Limit",
-    "Model",
+    "ModelFolder",
     "Out",
+    "OutputOptions",
     "Overwrite",
+    "RecordOptions",
     "Seed",
-    "Spec",
     "Split",
     "Where",
-    "Words",
-    "Workers",
+    "WorkerOptions",
     "cohort_names",
     "graph_names",
 ]
 
-Words = list[str] | None
 
-
-def graph_names(begun: str) -> list[str]:
+def graph_names(typed: str) -> list[str]:
     """Return the bundled graphs whose name begins so; where there is none, files are completed."""
     from causalcxr.graph.bundled import bundled_graphs
 
-    return [name for name in sorted(bundled_graphs()) if name.startswith(begun)]
+    return [name for name in sorted(bundled_graphs()) if name.startswith(typed)]
 
 
-def cohort_names(begun: str) -> list[str]:
+def cohort_names(typed: str) -> list[str]:
     """Return the sources whose name begins so; where there is none, files are completed."""
     from causalcxr.sources import NAMED
 
-    return [name for name in NAMED if name.startswith(begun)]
+    return [name for name in NAMED if name.startswith(typed)]
 
 
-Spec = Annotated[
+CohortName = Annotated[
     str,
     typer.Argument(
         metavar="COHORT",
@@ -51,7 +56,7 @@ Spec = Annotated[
         "colon: phantom:n=500,seed=1",
     ),
 ]
-Model = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
+ModelFolder = Annotated[Path, typer.Argument(help="A fitted model's folder.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
 Overwrite = Annotated[
@@ -59,7 +64,7 @@ Overwrite = Annotated[
     typer.Option("--overwrite", help="Replace the result that OUT holds, even the same one."),
 ]
 Do = Annotated[
-    Words,
+    Sequence[str],
     typer.Option(
         "--do",
         metavar="NAME=VALUE",
@@ -68,7 +73,8 @@ Do = Annotated[
     ),
 ]
 Hold = Annotated[
-    Words, typer.Option(help="A variable that keeps its factual value; several times.")
+    Sequence[str],
+    typer.Option(help="A variable that keeps its factual value; may be given several times."),
 ]
 Where = Annotated[
     str,
@@ -79,17 +85,77 @@ Where = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Limit = Annotated[
-    int, typer.Option(help="At most so many records, those with an image first; 0 for all.")
+    int,
+    typer.Option(help="The largest number of records, those with an image first; 0 for all."),
 ]
 BeyondRange = Annotated[
     bool,
     typer.Option("--beyond-range", help="Allow values outside range or support; recorded."),
 ]
-Workers = Annotated[int, typer.Option(help="Processes on this machine.")]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="A Dask scheduler whose workers do the work instead, such as tcp://10.0.0.1:8786.",
-    ),
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a result is written."""
+
+    out: Out
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """Which records of which cohort."""
+
+    cohort: CohortName
+    where: Where = ""
+    split: Split = ""
+    limit: Limit = 0
+
+    @property
+    def records(self) -> "Selection":
+        """The records, not yet loaded."""
+        from causalcxr.cohort.selection import Selection
+
+        return Selection(self.cohort, self.where, self.split, self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions:
+    """The intervention."""
+
+    do: Do = ()
+    hold: Hold = ()
+    beyond_range: BeyondRange = False
+
+    def action(self, verb: str) -> "Intervention":
+        """Return the intervention.
+
+        Args:
+            verb: Its name in the error message.
+
+        Raises:
+            InterventionError: If there is none, or it is malformed.
+        """
+        from causalcxr.common.errors import InterventionError
+        from causalcxr.graph.interventions import parse
+
+        if not self.do:
+            raise InterventionError(
+                f"{verb}: nothing to do; give --do NAME=VALUE, such as --do sex=M"
+            )
+        return parse(self.do, beyond_range=self.beyond_range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How many processes share the work, and where they run."""
+
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Dask scheduler whose workers do the work instead, such as "
+            "tcp://10.0.0.1:8786.",
+        ),
+    ] = None

@@ -29,7 +29,7 @@ from causalcxr.common.spreadsheet import csv_text, unmarked_table
 from causalcxr.images.marked_png import marked_png
 from causalcxr.images.synthetic_mark import MARK
 
-__all__ = ["ExportOptions", "export", "no_older"]
+__all__ = ["ExportSettings", "export", "no_older"]
 
 _KIND = "causalcxr export"
 _SUFFIXES = {"dicom": ".dcm", "png": ".png"}
@@ -38,7 +38,7 @@ _SHORTEST = 16  # bytes of a key
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportSettings:
     """How images are exported.
 
     Args:
@@ -62,7 +62,7 @@ class ExportOptions:
 def export(
     source: str | Path,
     folder: str | Path,
-    options: ExportOptions = ExportOptions(),
+    options: ExportSettings = ExportSettings(),
     *,
     overwrite: bool = False,
 ) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def export(
     return unmarked_table(pd.read_csv(folder / "index.csv", dtype=texts))
 
 
-def _job(material: Material, options: ExportOptions, key: bytes | None) -> dict[str, Any]:
+def _job(material: Material, options: ExportSettings, key: bytes | None) -> dict[str, Any]:
     """Return what makes an export the same export, so that it can be taken up again."""
     return {
         "made_from": {"format": options.format, "records": len(material.table)},
@@ -121,7 +121,7 @@ def _key(file: Path) -> bytes:
     return key
 
 
-def _fill(draft: Draft, material: Material, options: ExportOptions, given: bytes | None) -> None:
+def _fill(draft: Draft, material: Material, options: ExportSettings, given: bytes | None) -> None:
     """Write images, sidecars, index and manifest; the manifest, last, says that all is there."""
     place = draft.place
     kept = place.parent / "key"  # beside what is exported, and forgotten with the unfinished work

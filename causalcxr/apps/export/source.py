@@ -79,7 +79,7 @@ def read_material(source: str | Path, links: Path | None = None) -> Material:
 
     Args:
         source: A folder of twins, or of a saved cohort.
-        links: A .csv file of the images that they were made from; see `ExportOptions.sources`.
+        links: A .csv file of the images that they were made from; see `ExportSettings.sources`.
 
     Raises:
         CohortError: If it offers nothing that is synthetic, or was changed since it was written.

@@ -8,9 +8,10 @@ import pytest
 from audit_worlds import GRAPH, TABULAR, as_men, people
 
 from causalcxr import SCM, Cohort, do
-from causalcxr.apps.cli.audit_jobs import Strains, load_classifier
+from causalcxr.apps.cli.classifier import load_classifier
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
+from causalcxr.apps.cli.stress import StressOptions
 from causalcxr.audit.pairs import Pairs
 from causalcxr.common.errors import AuditError, ClassifierError
 
@@ -151,11 +152,11 @@ def test_given_a_folder_of_other_things_then_nothing_in_it_is_touched(place, cap
 
 
 def test_given_strains_then_malformed_ones_are_named(place):
-    model = SCM.load(place / "model")
+    words = {"model": place / "model", "cohort": "", "classifier": "", "label": "", "out": place}
     with pytest.raises(AuditError, match=r"share 'Sex=F': write NAME=LEVEL:SHARE"):
-        Strains(share=["Sex=F"]).shifts(model)
+        StressOptions(**words, share=["Sex=F"]).shifts(GRAPH)
     with pytest.raises(AuditError, match="dose 'age=a,b': write NAME=V,V"):
-        Strains(dose="age=a,b").doses()
+        StressOptions(**words, dose="age=a,b").doses()
     with pytest.raises(ClassifierError, match=r"write FILE.csv"):
         load_classifier(":x")
 

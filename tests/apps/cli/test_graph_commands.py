@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from causalcxr.apps.cli.command import guarded
-from causalcxr.apps.cli.graph_commands import app
+from causalcxr.apps.cli.graph import app
 from causalcxr.graph import Graph
 
 
@@ -83,7 +83,7 @@ def test_given_two_graphs_when_compared_then_what_would_retrain_is_said(capsys):
 
 def test_given_the_command_line_when_it_runs_then_torch_is_not_loaded():
     code = (
-        "import sys; from causalcxr.apps.cli.graph_commands import app;"
+        "import sys; from causalcxr.apps.cli.graph import app;"
         "from causalcxr.apps.cli.command import guarded;"
         "status = guarded(app, ['check', 'cxr7']);"
         "sys.exit(status or 10 * ('torch' in sys.modules) or 11 * ('pandas' in sys.modules))"

@@ -15,8 +15,9 @@ import pytest
 from explorers import HOSTILE, laid_out, served
 from PIL import Image
 
-from causalcxr.apps.cli.app_commands import explore
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.explorer import explore
+from causalcxr.apps.cli.verbs import verb
 from causalcxr.apps.explorer.dropping import MOST
 
 pytest.importorskip("nicegui")
@@ -265,7 +266,7 @@ def test_given_a_wrong_word_then_the_command_says_so_in_one_line(
 
     monkeypatch.chdir(folder)
     app = typer.Typer()
-    app.command()(explore)
+    verb(app)(explore)
     assert guarded(app, [*words, "--no-show"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -21,7 +21,7 @@ from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
-from causalcxr.apps.export.exporting import ExportOptions, export
+from causalcxr.apps.export.exporting import ExportSettings, export
 from causalcxr.apps.export.provenance import Pseudonyms
 from causalcxr.common.errors import CohortError
 from causalcxr.images.decoding import decode
@@ -132,7 +132,7 @@ def test_given_dicom_then_an_independent_validator_finds_no_error(twins, tmp_pat
     links = tmp_path / "links.csv"
     lines = [f"{r},{ComputedRadiographyImageStorage},1.2.3.{k}" for k, r in enumerate(RECORDS)]
     links.write_text("\n".join(["record,sop_class_uid,sop_instance_uid", *lines]) + "\n")
-    export(twins, tmp_path / "out", ExportOptions(sources=links, checked=checked))
+    export(twins, tmp_path / "out", ExportSettings(sources=links, checked=checked))
     for path in list((tmp_path / "out/images").glob("*.dcm"))[:4]:
         told = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr
         assert "SCImage" in told
@@ -143,7 +143,7 @@ def test_given_dicom_then_an_independent_validator_finds_no_error(twins, tmp_pat
 
 def test_given_pixels_then_all_16_bits_of_the_twin_come_back(twins, tmp_path, key):
     link = tmp_path / "link.csv"
-    export(twins, tmp_path / "out", ExportOptions(key=key, link=link))
+    export(twins, tmp_path / "out", ExportSettings(key=key, link=link))
     table = pd.read_csv(twins / "twins.csv", dtype=str)
     linked = pd.read_csv(link, dtype=str)
     assert linked["record"].tolist() == table["record"].tolist()
@@ -156,7 +156,7 @@ def test_given_pixels_then_all_16_bits_of_the_twin_come_back(twins, tmp_path, ke
 def test_given_records_of_a_hospital_then_none_of_its_identifiers_is_anywhere(twins, tmp_path):
     secret = [*RECORDS, *(r.removesuffix(".png") for r in RECORDS), *PATIENTS, "20190317"]
     for name in ("dicom", "png"):
-        export(twins, tmp_path / name, ExportOptions(name))
+        export(twins, tmp_path / name, ExportSettings(name))
         for file, content in contents(tmp_path / name).items():
             text = file.encode() + content
             assert not [word for word in secret if word.encode() in text]
@@ -182,14 +182,14 @@ def test_given_the_oldest_then_they_are_90_like_all_above_89(twins, tmp_path):
 
 def test_given_a_key_then_the_same_files_come_again(twins, tmp_path, key):
     for name in ("a", "b"):
-        export(twins, tmp_path / name, ExportOptions(key=key))
+        export(twins, tmp_path / name, ExportSettings(key=key))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    export(twins, tmp_path / "a", ExportOptions(key=key))  # replaced
+    export(twins, tmp_path / "a", ExportSettings(key=key))  # replaced
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_given_png_then_the_mark_can_be_read_and_the_image_is_beside_it(twins, tmp_path):
-    export(twins, tmp_path / "out", ExportOptions("png"))
+    export(twins, tmp_path / "out", ExportSettings("png"))
     path = next((tmp_path / "out/images").glob("*.png"))
     with Image.open(path) as image:
         assert image.text["Comment"] == MARK
@@ -211,23 +211,23 @@ def test_given_a_link_that_is_allowed_then_the_source_is_named_and_only_then(twi
         f"record,sop_class_uid,sop_instance_uid\n{RECORDS[0]},"
         f"{ComputedRadiographyImageStorage},1.2.840.99.1\n"
     )
-    export(twins, tmp_path / "out", ExportOptions(sources=links))
+    export(twins, tmp_path / "out", ExportSettings(sources=links))
     named = [made for made in dicoms(tmp_path / "out").values() if "SourceImageSequence" in made]
     assert len(named) == 2  # its two draws
     (source,) = named[0].SourceImageSequence
     assert source.ReferencedSOPInstanceUID == "1.2.840.99.1"
     links.write_text("record,sop_class_uid,sop_instance_uid\na,1.2,x\n")
     with pytest.raises(CohortError, match=r"links\.csv:2: 'x' is no UID"):
-        export(twins, tmp_path / "b", ExportOptions(sources=links))
+        export(twins, tmp_path / "b", ExportSettings(sources=links))
     links.write_text("record,sop_class_uid\na,1.2\n")
     with pytest.raises(CohortError, match="no column 'sop_instance_uid'"):
-        export(twins, tmp_path / "b", ExportOptions(sources=links))
+        export(twins, tmp_path / "b", ExportSettings(sources=links))
 
 
 def test_given_phantoms_or_a_person_who_looked_then_no_annotation_is_burned_in(twins, tmp_path):
     Cohort.load("phantom", n=3, seed=1, size=32).save(tmp_path / "phantoms")
     export(tmp_path / "phantoms", tmp_path / "a")
-    export(twins, tmp_path / "b", ExportOptions(checked=True))
+    export(twins, tmp_path / "b", ExportSettings(checked=True))
     for name, count in (("a", 3), ("b", 16)):
         found = dicoms(tmp_path / name).values()
         assert [made.BurnedInAnnotation for made in found] == ["NO"] * count

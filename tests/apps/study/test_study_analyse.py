@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import cohen_kappa_score, roc_auc_score, roc_curve
 
 from causalcxr.apps.cli.command import guarded
-from causalcxr.apps.cli.study_commands import app
+from causalcxr.apps.cli.study import app
 from causalcxr.apps.study.analyse import analyse, analysed
 from causalcxr.apps.study.answers import Answer, AnswerFile
 from causalcxr.apps.study.claims import claims, limits

@@ -10,7 +10,7 @@ from PIL import Image
 from reader_studies import paper_plan, pool, small_study
 
 from causalcxr.apps.cli.command import guarded
-from causalcxr.apps.cli.study_commands import app
+from causalcxr.apps.cli.study import app
 from causalcxr.apps.study.making import make_study, reader_names
 from causalcxr.apps.study.plan import Plan
 from causalcxr.cohort import Cohort

@@ -9,7 +9,7 @@ import pytest
 from reader_studies import PAPER, Served, served, small_study
 
 from causalcxr.apps.cli.command import guarded
-from causalcxr.apps.cli.study_commands import app
+from causalcxr.apps.cli.study import app
 from causalcxr.apps.study.answers import read_answers
 from causalcxr.apps.study.simulate import simulate
 from causalcxr.common.errors import CausalCXRError, StudyError

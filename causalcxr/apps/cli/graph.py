@@ -1,5 +1,7 @@
 """`causalcxr graph`: check, show and compare causal graphs."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from causalcxr.apps.cli.options import graph_names
+from causalcxr.apps.cli.verbs import verb
 from causalcxr.common.terminal import visible
 from causalcxr.graph.graph import Graph, Variable
 
-__all__ = ["app"]
+__all__ = ["GraphCheckOptions", "GraphDiffOptions", "GraphShowOptions", "app"]
 
 app = typer.Typer(help="Check, show and compare causal graphs.", no_args_is_help=True)
 
@@ -21,56 +24,73 @@ _MODEL = f"{_GRAPH[:-1]}, or the folder of a model."
 GraphOrModel = Annotated[
     str, typer.Argument(help=_MODEL, show_default=False, autocompletion=graph_names)
 ]
-GraphPath = Annotated[
-    str, typer.Argument(help=_GRAPH, show_default=False, autocompletion=graph_names)
-]
 
 
-@app.command()
-def check(
+@dataclass(frozen=True, kw_only=True)
+class GraphCheckOptions:
+    """Which graphs."""
+
     files: Annotated[
-        list[str], typer.Argument(metavar="GRAPH...", help=_GRAPH, autocompletion=graph_names)
-    ],
-) -> None:
-    """Read graphs and say that they are sound, or where they are not."""
-    for file in files:
+        Sequence[str],
+        typer.Argument(metavar="GRAPH...", help=_GRAPH, autocompletion=graph_names),
+    ]
+
+
+@verb(app)
+def check(options: GraphCheckOptions) -> None:
+    """Check that graphs are valid; a graph that is not gives an error that says where."""
+    for file in options.files:
         graph = Graph.load(file)
         edges = len(graph.edges)
         print(f"{file}: ok, {len(graph)} variables, {edges} edges, hash {graph.hash[:16]}")
 
 
-@app.command()
-def show(
-    file: GraphPath,
+@dataclass(frozen=True, kw_only=True)
+class GraphShowOptions:
+    """Which graph, and where it is drawn."""
+
+    file: Annotated[
+        str, typer.Argument(help=_GRAPH, show_default=False, autocompletion=graph_names)
+    ]
     out: Annotated[
         Path | None,
         typer.Option(help="Also draw the graph to this file: .png, .svg or .pdf."),
-    ] = None,
-) -> None:
-    """List the variables of a graph, causes first, and draw it if asked."""
-    graph = Graph.load(file)
-    console = Console()
-    console.print(_table(graph), soft_wrap=False)
-    if out is not None:
-        graph.draw(out)
-        print(f"drawn to {out}")
+    ] = None
 
 
-@app.command()
-def diff(before: GraphOrModel, after: GraphOrModel) -> None:
-    """Say what changes from one graph to another, and which equations are trained anew, and why.
+@verb(app)
+def show(options: GraphShowOptions) -> None:
+    """List the variables of a graph, causes first; with --out, draw it."""
+    graph = Graph.load(options.file)
+    Console().print(_table(graph), soft_wrap=False)
+    if options.out is not None:
+        graph.draw(options.out)
+        print(f"drawn to {options.out}")
 
-    Of two models it also says which equations were trained on other data or with another seed.
+
+@dataclass(frozen=True, kw_only=True)
+class GraphDiffOptions:
+    """Which two graphs."""
+
+    before: GraphOrModel
+    after: GraphOrModel
+
+
+@verb(app)
+def diff(options: GraphDiffOptions) -> None:
+    """Show what changes from one graph to another, which equations are trained again, and why.
+
+    For two models, also show which equations were trained on other data or with another seed.
     """
-    difference = _graph(before).diff(_graph(after))
+    difference = _graph(options.before).diff(_graph(options.after))
     print(difference)
-    if _is_model(before) and _is_model(after):
-        from causalcxr.scm import saved_model as model_folder
+    if _is_model(options.before) and _is_model(options.after):
+        from causalcxr.scm import saved_model
 
-        learned = model_folder.difference(Path(before), Path(after))
-        for name, why in sorted(learned.items()):
+        reasons = saved_model.difference(Path(options.before), Path(options.after))
+        for name, reason in sorted(reasons.items()):
             if name not in difference.stale:
-                print(f"trained on something else: {name}: {why}")
+                print(f"trained on something else: {name}: {reason}")
 
 
 def _is_model(place: str) -> bool:

@@ -1,0 +1,83 @@
+"""`causalcxr evaluate`: how sound a model's counterfactual images are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from causalcxr.apps.cli.classifier import Bootstrap
+from causalcxr.apps.cli.options import Limit, ModelFolder, OutputOptions, RecordOptions, Seed
+from causalcxr.apps.cli.pairs import Reader, fit_reader
+
+__all__ = ["EvaluateOptions", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(RecordOptions, OutputOptions):
+    """Which model, on which records, under which interventions."""
+
+    model: ModelFolder
+    do: Annotated[
+        Sequence[str],
+        typer.Option(
+            "--do", metavar="NAME=VALUE", help="An intervention; each is evaluated alone."
+        ),
+    ] = ()
+    limit: Limit = 48
+    reader: Reader = ""
+    cycles: Annotated[
+        str,
+        typer.Option(
+            metavar="K,K", help="Null interventions after each other, to test composition."
+        ),
+    ] = "1,10"
+    bootstrap: Bootstrap = 2000
+    seed: Seed = 0
+
+    @property
+    def numbers_of_cycles(self) -> tuple[int, ...]:
+        """The numbers of null interventions after each other.
+
+        Raises:
+            AuditError: If they are no whole numbers.
+        """
+        from causalcxr.common.errors import AuditError
+
+        try:
+            return tuple(int(word) for word in self.cycles.split(","))
+        except ValueError:
+            raise AuditError(
+                f"cycles {self.cycles!r}: write whole numbers, such as 1,10"
+            ) from None
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Evaluate a model's counterfactual images: axioms, realism, truth where it is known."""
+    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.audit.model_evaluation import evaluate as evaluate_model
+    from causalcxr.audit.model_evaluation_result import evaluation_folder
+    from causalcxr.cohort.selection import load_cohort
+    from causalcxr.common.progress import Progress
+    from causalcxr.graph.interventions import parse
+    from causalcxr.scm.scm import SCM
+
+    evaluation_folder(options.out).check_foreign()
+    cycles, reader = options.numbers_of_cycles, None
+    model, actions = SCM.load(options.model), [parse([word]) for word in options.do]
+    with Progress("Evaluating"):
+        if options.reader:
+            reader = fit_reader(load_cohort(options.reader).with_images_only(), model)
+        result = evaluate_model(
+            model,
+            options.records.load(),
+            actions,
+            reader=reader,
+            cycles=cycles,
+            draws=options.bootstrap,
+            seed=options.seed,
+        )
+        result.save(options.out, overwrite=options.overwrite)
+    show("Axioms, realism, truth", rounded_rows(result.table))
+    files = "evaluation.csv, evaluation.png, one sheet for each intervention"
+    console().print(f"{options.out}: {files}", markup=False)
