@@ -181,7 +181,7 @@ def test_given_couplings_then_table_and_picture_are_those_of_the_api(
     words = ["--vary", "one", "--variable", "edema", "--out", out]
     assert run("sensitivity", *asked, *WOMEN, *words) == 0
     told = capsys.readouterr().out
-    assert "the bounds of every coupling that keeps the learned laws" in told
+    assert "the bounds of every coupling that keeps the learned distributions" in told
     model, women = api(folder)
     same = model.sensitivity(women, do(sex="M"), vary="one", variables=["Edema"]).table
     table = pd.read_csv(out / "sensitivity.csv", index_col=["variable", "outcome"])
