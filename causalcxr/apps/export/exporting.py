@@ -1,11 +1,11 @@
-"""Synthetic images for others: DICOM or marked PNG, a sidecar beside each, nobody's identifiers.
+"""Export of synthetic images: DICOM or marked PNG, each with a sidecar, under new identifiers.
 
     export("twins", "out")        # twins that `causalcxr counterfactual` wrote: the twins alone
     export("phantoms", "out")     # a saved cohort of phantoms, or of a model's samples
 
 The folder holds `images/<name>.dcm` (or .png) and `<name>.json` for each image, `index.csv` and
-`manifest.json`. Its order is that of the new names, since the source's order would tell who is
-who. It takes its place when it is whole; the same command goes on where it was interrupted.
+`manifest.json`. The rows are sorted by the new names, as the source's order could identify
+patients. The folder appears once it is complete; the same command resumes an interrupted export.
 """
 
 import hashlib
@@ -43,13 +43,13 @@ class ExportSettings:
 
     Args:
         format: "dicom", 16-bit Secondary Captures; or "png", 16 bits with a visible mark.
-        key: A file of at least 16 random bytes, kept secret: with the same key come the same
-            identifiers and the same files. By default a key is drawn, and forgotten at the end.
-        link: A .csv file, outside of what is exported, to write which record got which
-            identifiers. By default nobody can tell.
+        key: A secret file of at least 16 random bytes: the same key gives the same identifiers
+            and the same files. By default a random key, which is deleted at the end.
+        link: A .csv file outside the exported folder, to which the new identifiers of each
+            record are written. By default this link is not kept.
         sources: A .csv file (record, sop_class_uid, sop_instance_uid): where the link to the
             source is allowed, each image names the one that it was made from.
-        checked: A person has looked for writing burned into the pixels, and found none.
+        checked: A person has looked for text burned into the pixels, and found none.
     """
 
     format: str = "dicom"
@@ -66,22 +66,21 @@ def export(
     *,
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Write the synthetic images of a folder for others; patients' images stay where they are.
+    """Export the synthetic images of a folder; patients' own images are never exported.
 
     Args:
         source: A folder of twins, or of a saved cohort of phantoms or samples.
         folder: A new or empty folder.
-        options: How.
+        options: Format, key and links.
         overwrite: Replace the export that the folder holds, even the same one.
 
     Returns:
-        The index that was written, one row an image.
+        The index, one row an image.
 
     Raises:
-        CohortError: If the source holds no synthetic images or was changed, an option does not
-            fit, or the folder holds something else or cannot be written. Where some of the images
-            are patients' own, the others are exported, and `not_exported` in the manifest counts
-            them.
+        CohortError: If the source holds no synthetic images or was changed, an option is invalid,
+            or the folder holds something else or cannot be written. Where some of the images are
+            patients' own, the others are exported; `not_exported` in the manifest counts them.
     """
     if options.format not in _SUFFIXES:
         raise CohortError(f"format {options.format!r} is not known; give dicom or png")
@@ -89,17 +88,17 @@ def export(
     if options.link is not None and options.link.resolve().is_relative_to(folder.resolve()):
         raise CohortError(f"{options.link}: would be exported with the images; write it elsewhere")
     material = read_material(source, options.sources)
-    given = None if options.key is None else _key(options.key)
-    job = _job(material, options, given)
-    with ResultFolder(folder, _KIND, "an export", job, overwrite).writing() as draft:
+    key = None if options.key is None else _read_key(options.key)
+    identity = _identity(material, options, key)
+    with ResultFolder(folder, _KIND, "an export", identity, overwrite).writing() as draft:
         if not draft.complete:
-            _fill(draft, material, options, given)
+            _fill(draft, material, options, key)
     texts = dict.fromkeys(("file", "patient", "sha256"), str)
     return unmarked_table(pd.read_csv(folder / "index.csv", dtype=texts))
 
 
-def _job(material: Material, options: ExportSettings, key: bytes | None) -> dict[str, Any]:
-    """Return what makes an export the same export, so that it can be taken up again."""
+def _identity(material: Material, options: ExportSettings, key: bytes | None) -> dict[str, Any]:
+    """Return everything that determines an export; only the same one is resumed."""
     return {
         "made_from": {"format": options.format, "records": len(material.table)},
         "digest": material.digest,
@@ -111,7 +110,7 @@ def _job(material: Material, options: ExportSettings, key: bytes | None) -> dict
     }
 
 
-def _key(file: Path) -> bytes:
+def _read_key(file: Path) -> bytes:
     try:
         key = file.read_bytes()
     except OSError as error:
@@ -121,23 +120,23 @@ def _key(file: Path) -> bytes:
     return key
 
 
-def _fill(draft: Draft, material: Material, options: ExportSettings, given: bytes | None) -> None:
-    """Write images, sidecars, index and manifest; the manifest, last, says that all is there."""
+def _fill(draft: Draft, material: Material, options: ExportSettings, key: bytes | None) -> None:
+    """Write images, sidecars and index, and last the manifest, which completes the export."""
     place = draft.place
-    kept = place.parent / "key"  # beside what is exported, and forgotten with the unfinished work
-    if given is None and not kept.exists():
-        atomic_write(kept, secrets.token_bytes(32))
-        kept.chmod(0o600)
-    ids = Pseudonyms(kept.read_bytes() if given is None else given)
+    random_key = place.parent / "key"  # beside the export; deleted with the unfinished work
+    if key is None and not random_key.exists():
+        atomic_write(random_key, secrets.token_bytes(32))
+        random_key.chmod(0o600)
+    ids = Pseudonyms(random_key.read_bytes() if key is None else key)
     records = sorted(_records(material, ids, options.checked), key=lambda pair: pair[1].name)
     names = [image.name for _, image in records]
     if len(set(names)) < len(names):
         raise CohortError("two images got the same name; give another key")
     (place / "images").mkdir(exist_ok=True)
-    desk = _Desk(place / "images", material, options.format)
+    writer = _ImageWriter(place / "images", material, options.format)
     rows = []
     for start in progress(range(0, len(records), _BATCH), "Exporting", "images"):
-        rows += desk.write(records[start : start + _BATCH])
+        rows += writer.write(records[start : start + _BATCH])
     index = pd.DataFrame(rows)
     atomic_write(place / "index.csv", csv_text(index, index=False))
     if options.link is not None:
@@ -160,8 +159,10 @@ def _records(
 ) -> Iterator[tuple[int, SyntheticImage]]:
     """Yield each row of the source with the new identifiers of its image."""
     variables = [name for name in material.variables if name in material.table]
-    told = material.table[variables].to_dict("records")
-    for row, ((record, patient, draw), cells) in enumerate(zip(material.keys, told, strict=True)):
+    records = material.table[variables].to_dict("records")
+    for row, ((record, patient, draw), cells) in enumerate(
+        zip(material.keys, records, strict=True)
+    ):
         values = {name: value for name, value in cells.items() if not pd.isna(value)}
         yield (
             row,
@@ -182,7 +183,7 @@ def _records(
 
 
 def no_older(name: str, value: Any) -> Any:
-    """Return a value, ages above 89 as one."""
+    """Return a value; ages above 89 become 90."""
     if name.lower() != "age":
         return value
     years = pd.to_numeric(value, errors="coerce")
@@ -190,8 +191,8 @@ def no_older(name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """Write images and their sidecars, those that are not there yet, a batch at a time."""
+class _ImageWriter:
+    """Write the images and sidecars that do not exist yet, a batch at a time."""
 
     folder: Path
     material: Material
@@ -203,9 +204,9 @@ class _Desk:
         images, sidecars = {}, {}
         for row, image in todo:
             file = self._sidecar(image).with_suffix(_SUFFIXES[self.format])
-            images[file], facts = self._made(file.name, self.material.pixels(row), image)
+            images[file], facts = self._encoded(file.name, self.material.pixels(row), image)
             sidecars[self._sidecar(image)] = facts.encode()
-        # A sidecar gets its name after its image has one: where it is, both are whole.
+        # A sidecar is renamed after its image: where a sidecar exists, both files are complete.
         contents = images | sidecars
         written = {file.with_name(f".{file.name}.tmp"): file for file in contents}
         for temporary, content in zip(written, contents.values(), strict=True):
@@ -213,12 +214,12 @@ class _Desk:
         settle(written)
         for temporary, file in written.items():
             temporary.replace(file)
-        return [self._listed(self._sidecar(image)) for _, image in records]
+        return [self._index_row(self._sidecar(image)) for _, image in records]
 
     def _sidecar(self, image: SyntheticImage) -> Path:
         return self.folder / f"{image.name}.json"
 
-    def _made(self, name: str, pixels: np.ndarray, image: SyntheticImage) -> tuple[bytes, str]:
+    def _encoded(self, name: str, pixels: np.ndarray, image: SyntheticImage) -> tuple[bytes, str]:
         """Return the content of an image's file and of its sidecar."""
         about = self.material.provenance
         content = _ENCODERS[self.format](pixels, image, about)
@@ -229,14 +230,14 @@ class _Desk:
         }  # fmt: skip
         return content, image.sidecar(about, facts)
 
-    def _listed(self, sidecar: Path) -> dict[str, Any]:
-        told = json.loads(sidecar.read_text(encoding="utf-8"))
-        row = {name: told[name] for name in ("file", "patient", "number", "instance", "sha256")}
-        return row | told["variables"]
+    def _index_row(self, sidecar: Path) -> dict[str, Any]:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        row = {name: facts[name] for name in ("file", "patient", "number", "instance", "sha256")}
+        return row | facts["variables"]
 
 
 def _dicom(pixels: np.ndarray, image: SyntheticImage, about: Provenance) -> bytes:
-    # pydicom takes a moment to import, and PNGs do without its writer.
+    # Imported here: pydicom is slow to import, and PNGs do not need it.
     from causalcxr.apps.export.dicom import secondary_capture
 
     return secondary_capture(pixels, image, about)
@@ -250,7 +251,7 @@ _ENCODERS = {"dicom": _dicom, "png": _png}
 
 
 def _linked(material: Material, records: list[tuple[int, SyntheticImage]]) -> pd.DataFrame:
-    """Return which record got which identifiers, in the source's order."""
+    """Return the new identifiers of each record, in the source's order."""
     rows = [
         {
             **dict(zip(("record", "source_patient", "draw"), material.keys[row], strict=True)),

@@ -1,4 +1,4 @@
-"""What an exported image says of itself: fresh identifiers, and how it was made."""
+"""Metadata of an exported image: new identifiers, and how it was made."""
 
 import hashlib
 import hmac
@@ -15,19 +15,19 @@ from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["OLDEST", "Provenance", "Pseudonyms", "SyntheticImage"]
 
-OLDEST = 90  # years: an age above 89 may tell who somebody is, so that all of them are one
+OLDEST = 90  # years: an age above 89 could identify a patient, so all of them become 90
 _SOFTWARE = "causalcxr"
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Identifiers that tell nothing of the source's, though all draws of a patient share theirs.
+    """New identifiers that reveal nothing of the source's; all images of a patient share one.
 
-    They are keyed hashes (HMAC-SHA256): whoever has a list of the source's ids, as anybody has of
-    a public data set, cannot find out which is which without the key. A plain hash would tell.
+    They are keyed hashes (HMAC-SHA256). The identifiers of a public data set are
+    known: with a plain hash anyone could link them to the new ones; without the key nobody can.
 
     Args:
-        key: At least 16 random bytes; with the same key come the same identifiers.
+        key: At least 16 random bytes; the same key gives the same identifiers.
 
     Example:
         >>> ids = Pseudonyms(b"not a secret, but of a length")
@@ -38,7 +38,7 @@ class Pseudonyms:
     key: bytes
 
     def patient(self, patient: object) -> str:
-        """Return the id of a patient who never was."""
+        """Return the id of a synthetic patient."""
         return f"SYN-{self._digest('patient', patient)[:8].hex().upper()}"
 
     def uid(self, what: str, *of: object) -> UID:
@@ -59,14 +59,14 @@ class Provenance:
     """How a set of synthetic images was made.
 
     Args:
-        kind: "counterfactual" or "sample", in a word.
-        intervention: Variable -> what is done to it; empty for samples.
+        kind: "counterfactual" or "sample".
+        intervention: Variable -> its new value or change; empty for samples.
         graph: Its name.
         graph_hash: SHA-256 of the graph, or "" where there is none.
         solver: Of the image's equation, in words, or "".
         seed: Of the random numbers, or None.
         model: SHA-256 over the hashes of the structural equations, or "".
-        others: Whatever else is known, as JSON: couplings, versions, what was held.
+        others: Further settings, as JSON: couplings, versions, held variables.
 
     Example:
         >>> Provenance("counterfactual", {"Sex": "M"}, "cxr7", "c0ffee", "Heun", 3).derivation[:58]
@@ -91,7 +91,7 @@ class Provenance:
     def derivation(self) -> str:
         """How the images were made, in one line."""
         done = ", ".join(f"{name} = {_worded(value)}" for name, value in self.intervention.items())
-        told = [
+        parts = [
             f"do({done})" if done else "",
             f"graph {self.graph} sha256 {self.graph_hash}" if self.graph_hash else self.graph,
             f"solver {self.solver}" if self.solver else "",
@@ -99,11 +99,11 @@ class Provenance:
             f"model sha256 {self.model}" if self.model else "",
         ]
         return f"{self.kind.capitalize()} computed by {self.software}: " + "; ".join(
-            filter(None, told)
+            filter(None, parts)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the sidecars and the manifest hold it."""
+        """Return the content for sidecars and manifest."""
         return {
             "kind": self.kind,
             "derivation": self.derivation,
@@ -155,7 +155,7 @@ class SyntheticImage:
             about: How it was made.
             file: The image file's name, format, size, bits and SHA-256.
         """
-        told = {
+        content = {
             "mark": MARK,
             **file,
             "patient": self.patient,
@@ -170,7 +170,7 @@ class SyntheticImage:
             "source_instance": None if self.source is None else self.source[1],
             "provenance": about.to_json(),
         }
-        return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def _worded(value: Any) -> str:
@@ -178,7 +178,7 @@ def _worded(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as JSON takes it: whole numbers without a point, nothing for what is not."""
+    """Return a cell for JSON: whole numbers as integers, null for a value that is not finite."""
     if isinstance(value, float):
         if not math.isfinite(value):
             return None

@@ -1,10 +1,10 @@
-"""What can be exported: twins in a folder, or a saved cohort of synthetic images."""
+"""Sources of an export: a folder of twins, or a saved cohort of synthetic images."""
 
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ __all__ = ["Material", "read_material"]
 
 _TWINS = "causalcxr twins"
 _TWIN = " (counterfactual)"
-# Sources of computed images, in the words of version 0.1.0, which recorded nothing else.
+# Sources of synthetic images in manifests of version 0.1.0, which have no mark for each image.
 _COMPUTED = ("phantom", "enriched phantom", "model")
 _EQUAL = "{n:,} of {of:,} twins equal their own radiograph, they are not exported as synthetic"
 _NEAR = (
@@ -42,23 +42,23 @@ _LINK = ("record", "sop_class_uid", "sop_instance_uid")
 
 @dataclass(frozen=True)
 class Material:
-    """Synthetic images that wait to be exported, with all that may be told of them.
+    """Synthetic images to export, with everything that may be published about them.
 
     Args:
-        table: One row an image; only columns that `variables` names are ever told.
-        keys: Record, patient and draw of each row, which are never told.
+        table: One row an image; only the columns in `variables` are exported.
+        keys: Record, patient and draw of each row; they are never exported.
         variables: The graph's tabular variables.
-        changed: Which variables the intervention changed, one tuple a row. What they were is the
-            patient's, and stays behind.
+        changed: Which variables the intervention changed, one tuple a row. Their factual
+            values belong to the patient, and are not exported.
         pixels: Row -> shape (H, W), uint16.
         provenance: How they were made.
         digest: SHA-256 of the source's manifest.
-        drawn: Whether the images are of phantoms, so that no writing can be in them. Of samples
-            from a model nobody knows: what it learned from may have had some.
+        drawn: Whether the images are of phantoms, which contain no burned-in text. Samples of a
+            model may: its training images may have had some.
         sources: Record -> SOP class and instance UID, where the link is allowed.
         largest: The largest change of a pixel from the patient's radiograph, between 0 and 1, one
             a row; None where there is no radiograph.
-        refused: What of the source is not exported, and why, one line each.
+        refused: The images that are not exported, and why, one line for each reason.
     """
 
     table: pd.DataFrame
@@ -75,14 +75,14 @@ class Material:
 
 
 def read_material(source: str | Path, links: Path | None = None) -> Material:
-    """Read what a folder offers to export.
+    """Read the synthetic images of a folder.
 
     Args:
         source: A folder of twins, or of a saved cohort.
-        links: A .csv file of the images that they were made from; see `ExportSettings.sources`.
+        links: A .csv file of the images of origin; see `ExportSettings.sources`.
 
     Raises:
-        CohortError: If it offers nothing that is synthetic, or was changed since it was written.
+        CohortError: If it has no synthetic image, or was changed since it was written.
     """
     source = Path(source)
     if saved_reader.recognises(source):
@@ -95,12 +95,12 @@ def read_material(source: str | Path, links: Path | None = None) -> Material:
             "counterfactual`, `sample` or `cohort` wrote"
         )
     if not material.keys:
-        told = "; ".join(material.refused) or "make the twins of records with images"
-        raise CohortError(f"{source}: no synthetic images; {told}")
+        reason = "; ".join(material.refused) or "make the twins of records with images"
+        raise CohortError(f"{source}: no synthetic images; {reason}")
     if links is None:
         return material
-    found = _links(links, {record for record, _, _ in material.keys})
-    return Material(**{**material.__dict__, "sources": found})
+    records = {record for record, _, _ in material.keys}
+    return replace(material, sources=_links(links, records))
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
@@ -126,8 +126,8 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
         if "twin image" not in cells:
             cells["twin image"] = ""
         cells = cells[cells["twin image"] != ""].reset_index(drop=True)
-        compared = _compared(folder, cells, digests, _knows(manifest))
-        refused = _told(compared)
+        compared = _compared(folder, cells, digests, _marks_are_true(manifest))
+        refused = _not_exported(compared)
         keep = [pair.exported for pair in compared]
         largest = [pair.largest for pair in compared if pair.exported]
         cells = cells[keep].reset_index(drop=True)
@@ -165,8 +165,8 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
     )
 
 
-def _knows(manifest: Mapping[str, Any]) -> bool:
-    """Return whether the marks of a folder are true: version 0.1.0 took them from the source."""
+def _marks_are_true(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a folder marks each synthetic image; version 0.1.0 marked whole sources."""
     return "own_images" in manifest or manifest.get("source") in _COMPUTED
 
 
@@ -194,7 +194,7 @@ def _compared(
     folder: Path, cells: pd.DataFrame, digests: Digests, marks_are_true: bool
 ) -> list[_Compared]:
     """Compare each twin with the radiograph that it was made from, as both were written."""
-    limits, found = Limits(root=folder), []
+    limits, result = Limits(root=folder), []
     pairs = list(zip(cells["factual image"], cells["twin image"], strict=True))
     for factual, twin in progress(pairs, "Comparing twins with radiographs"):
         digests.check(factual)
@@ -206,11 +206,11 @@ def _compared(
         real = not (before.about["synthetic"] and marks_are_true)
         own = not after.about["synthetic"] or (real and not change.any())
         near = real and hardly_differs(after.pixels, before.pixels)
-        found.append(_Compared(float(change.max()) / 65535, own, near))
-    return found
+        result.append(_Compared(float(change.max()) / 65535, own, near))
+    return result
 
 
-def _told(compared: Sequence[_Compared]) -> tuple[str, ...]:
+def _not_exported(compared: Sequence[_Compared]) -> tuple[str, ...]:
     """Return how many twins are not exported, and why."""
     counts = {
         _EQUAL: sum(pair.own for pair in compared),
@@ -220,7 +220,7 @@ def _told(compared: Sequence[_Compared]) -> tuple[str, ...]:
 
 
 def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the variables in which each twin is not its patient."""
+    """Return the variables in which each twin differs from its patient."""
     names = np.array(variables, dtype=object)
     before, after = (
         cells[[f"{name} ({side})" for name in names]].to_numpy()
@@ -262,10 +262,9 @@ def _saved(folder: Path) -> Material:
     own = int((~synthetic).sum())
     refused = (_OWN.format(n=own, of=len(cohort)),) if own else ()
     cohort = cohort.select(synthetic)
-    made = {k: v for k, v in manifest["made_from"].items() if k != "table_sha256"}
-    known = Graph.load("cxr7").tabular
-    table = cohort.table
-    variables = [name for name in table if name in known]
+    settings = {k: v for k, v in manifest["made_from"].items() if k != "table_sha256"}
+    graph, table = Graph.load("cxr7"), cohort.table
+    variables = [name for name in table if name in graph.tabular]
     keys = list(
         zip(map(str, cohort.records), map(str, cohort.patients), cohort.draws, strict=True)
     )
@@ -276,14 +275,15 @@ def _saved(folder: Path) -> Material:
         return np.rint(images[row][0, 0].astype(np.float64) * 65535).astype(np.uint16)
 
     source = re.sub(r"[^\w, -]", " ", cohort.source)
-    told = Provenance(f"{source} sample", seed=made.pop("seed", None), others=made)
+    seed = settings.pop("seed", None)
+    provenance = Provenance(f"{source} sample", seed=seed, others=settings)
     return Material(
         table.reset_index(drop=True),
         keys,
         variables,
         [()] * len(keys),
         pixels,
-        told,
+        provenance,
         file_digest(folder / "manifest.json"),
         drawn=manifest.get("drawn") is True,
         refused=refused,
@@ -291,7 +291,7 @@ def _saved(folder: Path) -> Material:
 
 
 def _links(file: Path, records: set[str]) -> dict[str, tuple[str, str]]:
-    """Return the images that records were made from, checked to be valid UIDs."""
+    """Return the image of origin of each record, as valid UIDs."""
     cells = read_cells(file)
     for name in _LINK:
         if name not in cells:
@@ -300,7 +300,7 @@ def _links(file: Path, records: set[str]) -> dict[str, tuple[str, str]]:
         for value in values:
             if not (len(value) <= 64 and re.fullmatch(RE_VALID_UID, value)):
                 raise CohortError(f"{file}:{line}: {value[:70]!r} is no UID")
-    found = {r: (c, i) for r, c, i in zip(*(cells[name] for name in _LINK), strict=True)}
-    if not records & set(found):
+    links = {r: (c, i) for r, c, i in zip(*(cells[name] for name in _LINK), strict=True)}
+    if not records & set(links):
         raise CohortError(f"{file}: none of its records is among those exported; check the ids")
-    return found
+    return links

@@ -1,7 +1,7 @@
-"""Files that say what to train: YAML, with the file and the line in every error.
+"""Configuration files of trainings: YAML, with the file and the line in every error.
 
-`read_config` reads any such file into any pydantic model; `RunConfig` is that of a training run of
-RadiT, which docs/training.md describes with an example.
+`read_config` reads such a file into any pydantic model; `RunConfig` is the model of a training run
+of RadiT, which docs/training.md describes with an example.
 """
 
 import math
@@ -29,7 +29,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RunConfig(BaseModel):
-    """Say what to train, on what, and where it goes.
+    """Describe a training run of RadiT: the network, the data, the output.
 
     Args:
         out: The safetensors file to write; card, samples, checkpoint and log stand beside it.
@@ -42,15 +42,15 @@ class RunConfig(BaseModel):
         codec: An autoencoder's file: the network then learns its latents.
         latents: Where that autoencoder's latents of the cohort are cached, if they are.
         training: How to train, see `TrainConfig`.
-        validation: The share of the records on which nothing is learned, where the cohort has no
-            splits; 0 for none.
+        validation: The share of the records that are held out, where the cohort has no splits; 0
+            for none.
         samples: Steps between sheets of samples and losses of held-out images; 0 for none before
             the end.
-        tensorboard: Whether to write what tensorboard reads, too.
-        seed: Of the first weights and of the training.
+        tensorboard: Whether to write a log for tensorboard, too.
+        seed: Of the initial weights and of the training.
         device: cpu, cuda, or auto.
         threads: Processor threads; 0 for torch's choice.
-        minutes: Stop after so long and leave a checkpoint; the same command goes on from it.
+        minutes: Stop after so many minutes with a checkpoint; the same command resumes from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,8 +79,8 @@ def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()
 
     Args:
         file: The file.
-        model: What it should hold.
-        words: KEY=VALUE, which take the place of what the file says; `training.lr=1e-3`.
+        model: The model of its content.
+        words: KEY=VALUE, which replace values of the file: `training.lr=1e-3`.
 
     Raises:
         ModelError: One line with the file, the line, the value, the rule and the remedy.
@@ -96,18 +96,17 @@ def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()
     text, source = read_text(file, error=ModelError), str(file)
     if not text.strip():
         raise ModelError(f"{source}: the file is empty; it needs {_needed(model)}")
-    given: dict[str, Any] = {}
     try:
         with telling_lines(text, source):
-            content = plain(_truths(compose(text)))
+            content = plain(_booleans(compose(text)))
             if not isinstance(content, Mapping):
                 raise GraphFault((), f"this is a map with {_needed(model)}")
-            given = overridden(content, words)
+            values = overridden(content, words)
             try:
-                return model(**given)
+                return model(**values)
             except ValidationError as error:
-                raise _fault(error, model, given, content) from None
-    except GraphError as error:  # the reader of graphs' YAML reads this YAML too
+                raise _fault(error, model, values, content) from None
+    except GraphError as error:  # graphs and configurations share one YAML reader
         raise ModelError(str(error)) from None
 
 
@@ -126,7 +125,7 @@ def overridden(content: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
         key, equals, value = word.partition("=")
         names = key.strip().split(".")
         if not equals or not all(names):
-            raise ModelError(f"{word!r} is no KEY=VALUE; write it such as training.steps=500")
+            raise ModelError(f"{word!r} is no KEY=VALUE; write it like training.steps=500")
         inner = out
         for name in names[:-1]:
             inner[name] = dict(inner[name]) if isinstance(inner.get(name), Mapping) else {}
@@ -136,14 +135,14 @@ def overridden(content: Mapping[str, Any], words: Sequence[str]) -> dict[str, An
 
 
 def _value(word: str, text: str) -> Any:
-    """Return a value as YAML reads it; whatever has a colon inside is text, as cohorts are."""
+    """Return a value as YAML reads it; a value with a colon is text, as names of cohorts are."""
     if not text.strip():
         return ""
     if ":" in text and text.strip()[0] not in "[{\"'":
         return text
     try:
         with telling_lines(text, word):
-            return plain(_truths(compose(text)))
+            return plain(_booleans(compose(text)))
     except GraphError as error:
         raise ModelError(str(error)) from None
 
@@ -153,32 +152,32 @@ def _needed(model: type[BaseModel]) -> str:
 
 
 def _fault(
-    error: ValidationError, model: type, given: Mapping[str, Any], content: Mapping[str, Any]
+    error: ValidationError, model: type, values: Mapping[str, Any], content: Mapping[str, Any]
 ) -> GraphFault:
-    """Turn what pydantic found first into one line and its place in the file."""
-    found = error.errors(include_url=False)
+    """Turn pydantic's first error into one line with its place in the file."""
+    errors = error.errors(include_url=False)
     extra = ("extra_forbidden", "unexpected_keyword_argument")
-    # A misspelt field is also one that is missing: the word that stands there says more.
-    first = min(found, key=lambda e: (e["type"] not in extra, -len(_known(e["loc"], given))))
-    place = _known(first["loc"], given)
+    # A misspelt field is also a missing one: the misspelt name is the better message.
+    first = min(errors, key=lambda e: (e["type"] not in extra, -len(_path(e["loc"], values))))
+    place = _path(first["loc"], values)
     name = ".".join(map(str, place))
-    aside = "" if _known(place, content) == place else " (from the command line)"
+    origin = "" if _path(place, content) == place else " (from the command line)"
     if first["type"] == "missing":
         last = str(first["loc"][-1])
         return GraphFault(place, f"{last!r} is missing; add {last}: ...")
     if first["type"] in extra:
         choices = list(_fields(model, place[:-1]))
         hint = nearest_to(place[-1], choices) or f" (fields: {', '.join(choices)})"
-        return GraphFault(place, f"field {name!r} is not known{aside}{hint}")
+        return GraphFault(place, f"field {name!r} is not known{origin}{hint}")
     own = (first.get("ctx") or {}).get("error")
-    if isinstance(own, ValueError):  # ours, which already says value and rule
-        return GraphFault(place, f"{own}{aside}")
+    if isinstance(own, ValueError):  # an error of this package: it has the value and the rule
+        return GraphFault(place, f"{own}{origin}")
     rule = first["msg"].replace("Input should be", "it should be")
-    return GraphFault(place, f"{name}: {brief(first['input'])}{aside}; {rule}")
+    return GraphFault(place, f"{name}: {brief(first['input'])}{origin}; {rule}")
 
 
-def _known(place: Sequence[Any], content: Any) -> tuple[Any, ...]:
-    """Return the longest beginning of a place that is in the file: unions add words of theirs."""
+def _path(place: Sequence[Any], content: Any) -> tuple[Any, ...]:
+    """Return the longest beginning of a place that is in the file; pydantic may add names."""
     out: list[Any] = []
     for key in place:
         in_map = isinstance(content, Mapping) and key in content
@@ -189,15 +188,15 @@ def _known(place: Sequence[Any], content: Any) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _truths(node: Node) -> Node:
-    """Let true and false be written as they are: here there is nothing else they could mean."""
+def _booleans(node: Node) -> Node:
+    """Read true and false without quotes as text, which pydantic turns into booleans."""
     if isinstance(node, ScalarNode):
         if not node.style and node.value in ("true", "false"):
             node.style, node.ctag = '"', Tag(suffix="tag:yaml.org,2002:str")
     else:
         for each in node.value:
             for inner in each if isinstance(each, tuple) else (each,):
-                _truths(inner)
+                _booleans(inner)
     return node
 
 

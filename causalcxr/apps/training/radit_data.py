@@ -1,4 +1,4 @@
-"""What a training run of RadiT learns from: images or their latents, and the records held out."""
+"""The data of a training run of RadiT: images or their latents, and the held-out records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
 
-__all__ = ["HeldOut", "RunData", "load_data", "network_of", "read_codec", "variables_of"]
+__all__ = ["HeldOutImages", "RunData", "load_data", "network_of", "read_codec", "variables_of"]
 
-_HELD_OUT = 512  # images over which a loss is told, at most
+_HELD_OUT = 512  # held-out images of a loss, at most
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Records on which nothing is learned.
+class HeldOutImages:
+    """Held-out images and their parents.
 
     Args:
-        images: What flows, (k, C, h, w).
+        images: Pixels or latents, (k, C, h, w).
         columns: The parents, each (k,).
     """
 
@@ -41,41 +41,41 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run learns from.
+    """The data of a run.
 
     Args:
-        cohort: The records.
+        cohort: The training records.
         columns: Their parents, each (n,).
-        images: Row numbers (B,) -> what flows (B, C, h, w).
-        held_out: Records on which nothing is learned, if any.
+        images: Row numbers (B,) -> pixels or latents (B, C, h, w).
+        held_out: The held-out records, if any.
     """
 
     cohort: Cohort
     columns: dict[str, Tensor]
     images: Callable[[Tensor], Tensor]
-    held_out: HeldOut | None
+    held_out: HeldOutImages | None
 
 
 def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> RunData:
-    """Read the records to learn from: those with an image, of the training split if any.
+    """Read the training records: those with an image, of the training split if there is one.
 
     Raises:
         CohortError: If there are none, or their images are of another size.
         ModelError: If the latents are of other records or of another autoencoder.
     """
     cohort = _cohort(config)
-    learned, held = _parts(cohort, config)
-    if not len(learned):
+    training, held = _parts(cohort, config)
+    if not len(training):
         raise CohortError(f"{config.cohort}: no images to train on")
     read = _reader(config, cohort, codec, device)
     names = [variable.name for variable in variables_of(graph)]
     held_out = None
     if len(held):
         rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
-        held_out = HeldOut(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
-    records = cohort.at(learned)
+        held_out = HeldOutImages(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
+    records = cohort.at(training)
     columns = _columns(records, graph, names)
-    return RunData(records, columns, lambda rows: read(learned[rows.numpy()]), held_out)
+    return RunData(records, columns, lambda rows: read(training[rows.numpy()]), held_out)
 
 
 def variables_of(graph: Graph) -> list:
@@ -90,14 +90,14 @@ def variables_of(graph: Graph) -> list:
 
 
 def read_codec(config: RunConfig, device: str) -> Codec:
-    """Return what turns images into what flows."""
+    """Return the codec of the latents, or that of pixels."""
     if config.latents and not config.codec:
         raise ModelError("latents need the codec that made them; add codec: FILE")
     return load_codec(config.codec).to(device) if config.codec else Pixels()
 
 
 def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
-    """Return the network as training starts with it.
+    """Return the network before training.
 
     Raises:
         ModelError: If there is no such size or field, or the starting weights do not fit.
@@ -110,10 +110,10 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
         )
     height, width = height // codec.factor, width // codec.factor
     side = height if height == width else (height, width)
-    known = RadiTConfig.__dataclass_fields__
+    fields = RadiTConfig.__dataclass_fields__
     for name in config.network:
-        if name not in known:
-            raise ModelError(f"network: no field {name!r}{nearest(name, known)}")
+        if name not in fields:
+            raise ModelError(f"network: no field {name!r}{nearest(name, fields)}")
     try:
         shape = RadiTConfig.from_name(
             config.size, side, **{"channels": codec.channels, **config.network}
@@ -144,8 +144,8 @@ def _cohort(config: RunConfig) -> Cohort:
             raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
         if "keyword argument" not in str(error):
             raise
-        asked = ", ".join(["size", *options])
-        raise CohortError(f"cohort {config.cohort!r}: does not take all of {asked}") from None
+        names = ", ".join(["size", *options])
+        raise CohortError(f"cohort {config.cohort!r}: does not take all of {names}") from None
     if len(cohort) and cohort.images.size != sides:
         raise CohortError(
             f"{config.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} "
@@ -156,7 +156,7 @@ def _cohort(config: RunConfig) -> Cohort:
 
 
 def _parts(cohort: Cohort, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions to learn from and those held out; a patient is in one of them."""
+    """Return the positions of training and held-out records; no patient is in both."""
     splits = None if cohort.splits is None else cohort.splits.to_numpy()
     if splits is None:
         share = config.validation
@@ -165,7 +165,7 @@ def _parts(cohort: Cohort, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _columns(cohort: Cohort, graph: Graph, names: list[str]) -> dict[str, Tensor]:
-    """Return the variables that the network reads, (n,) each."""
+    """Return the parents of the image, (n,) each."""
     columns = cohort.columns(graph)
     return {name: torch.from_numpy(columns[name]) for name in names}
 
@@ -173,14 +173,14 @@ def _columns(cohort: Cohort, graph: Graph, names: list[str]) -> dict[str, Tensor
 def _reader(
     config: RunConfig, cohort: Cohort, codec: Codec, device: str
 ) -> Callable[[np.ndarray], Tensor]:
-    """Return what gives what flows of some records of the cohort."""
+    """Return a function from positions in the cohort to pixels or latents."""
     if config.latents:
         return Latents(Path(config.latents), codec, cohort).__getitem__
-    films = cohort.images.in_memory()
+    pixels = cohort.images.in_memory()
 
     @torch.no_grad()
     def read(rows: np.ndarray) -> Tensor:
-        images = torch.from_numpy(films[rows]) * 2 - 1
+        images = torch.from_numpy(pixels[rows]) * 2 - 1
         return images if isinstance(codec, Pixels) else codec.encode(images.to(device))
 
     return read

@@ -1,7 +1,7 @@
-"""Training weights that stand on their own.
+"""Training weights of RadiT.
 
-What is written: the weights, a card that says where they come from, a sheet of samples, and beside
-them a folder with the checkpoint, the log of the training and sheets of samples on the way.
+The output: the weights, a card that documents them, a sheet of samples, and beside them a folder
+with the checkpoint, the log and sheets of samples during the training.
 """
 
 import json
@@ -40,8 +40,8 @@ _SHEET = 24  # images on a sheet of samples
 
 
 @dataclass(frozen=True)
-class _Run:
-    """All that a run stands on."""
+class _RaditRun:
+    """The parts of a run."""
 
     config: RunConfig
     graph: Graph
@@ -70,10 +70,10 @@ def train_weights(
     """Train, and write weights, card and samples.
 
     Args:
-        config: What to do; a run that was interrupted is taken up again by the same call.
-        command: The words that a person typed, for the card.
+        config: The run; the same call resumes an interrupted one.
+        command: The command line, for the card.
         show: Show progress; by default on a terminal only.
-        overwrite: Replace weights of another run, and train anew.
+        overwrite: Replace weights of another run, and train again from the start.
 
     Returns:
         The weights. After `minutes` they are those of the steps done so far, as the card says.
@@ -83,24 +83,24 @@ def train_weights(
         ModelError: If there is no such size or device, or weights, codec or latents do not fit.
         MechanismError: If the loss is not finite, or memory runs out.
     """
-    begun, graph = time.monotonic(), Graph.load(config.graph)
+    start, graph = time.monotonic(), Graph.load(config.graph)
     if config.threads:
         torch.set_num_threads(config.threads)
     with joined(device_of(config.device)) as (world, device):
         codec = read_codec(config, device)
         net = network_of(config, graph, codec)
         data = load_data(config, graph, codec, device)
-        run = _Run(config, graph, codec, net, data, device, world)
+        run = _RaditRun(config, graph, codec, net, data, device, world)
         place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
         with place if world.leads else nullcontext():
             losses = _train(run, show)
             if world.leads:
-                _write(run, losses, {"command": command}, begun)
+                _write(run, losses, {"command": command}, start)
     return run.out
 
 
-def _train(run: _Run, show: bool | None) -> list[float]:
-    """Train the network, and tell of it."""
+def _train(run: _RaditRun, show: bool | None) -> list[float]:
+    """Train the network, with progress bar, log and sheets of samples."""
     config, leads = run.config, run.world.leads
     board = Board(run.work / "tensorboard" if config.tensorboard and leads else None)
     with RunBar(config.training.batch, show=show if leads else False) as bar:
@@ -131,7 +131,7 @@ def _train(run: _Run, show: bool | None) -> list[float]:
     return losses
 
 
-def _watched(run: _Run, step: int, net: RadiT) -> dict[str, float]:
+def _watched(run: _RaditRun, step: int, net: RadiT) -> dict[str, float]:
     """Draw a sheet of samples, and return the loss of held-out images."""
     _draw(run, net, run.work / f"samples-{step:07d}.png")
     if run.data.held_out is None:
@@ -139,7 +139,7 @@ def _watched(run: _Run, step: int, net: RadiT) -> dict[str, float]:
     return {"held_out": held_out_loss(net, run.data.held_out, run.config.training.shift)}
 
 
-def _write(run: _Run, losses: list[float], about: dict[str, Any], begun: float) -> None:
+def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: float) -> None:
     """Write weights, card and samples."""
     steps = load_tensors(run.work / CHECKPOINT)[1]["step"]
     net = run.net
@@ -150,7 +150,7 @@ def _write(run: _Run, losses: list[float], about: dict[str, Any], begun: float) 
         "steps_done": int(steps),
         "device": f"{run.device}, {run.world.ranks} processes, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, python {platform.python_version()}",
-        "minutes_of_this_run": round((time.monotonic() - begun) / 60, 1),
+        "minutes_of_this_run": round((time.monotonic() - start) / 60, 1),
         "loss_of_this_run": losses,
     }
     if run.data.held_out is not None:
@@ -160,16 +160,16 @@ def _write(run: _Run, losses: list[float], about: dict[str, Any], begun: float) 
     _draw(run, net, run.out.with_suffix(".png"))
 
 
-def _draw(run: _Run, net: RadiT, sheet: Path) -> None:
-    """Draw samples; a network that has not learned enough to be solved ends no training."""
+def _draw(run: _RaditRun, net: RadiT, sheet: Path) -> None:
+    """Draw samples; where the solver fails, as it may early in a training, print one line."""
     try:
         samples(net, run.data.cohort.head(_SHEET), run.graph, sheet, run.codec)
     except MechanismError as error:
         print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
 
 
-def _card(run: _Run) -> dict[str, Any]:
-    """Return what to know of weights that were just written."""
+def _card(run: _RaditRun) -> dict[str, Any]:
+    """Return the card of the weights that were just written."""
     config, cohort = run.config, run.data.cohort
     _, options = parse_spec(config.cohort)
     return {

@@ -1,4 +1,4 @@
-"""What a person sees while RadiT trains: a bar, sheets of samples, losses of held-out images."""
+"""Watching RadiT train: a progress bar, sheets of samples, losses of held-out images."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from types import TracebackType
 import pandas as pd
 import torch
 
-from causalcxr.apps.training.radit_data import HeldOut
+from causalcxr.apps.training.radit_data import HeldOutImages
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import install
 from causalcxr.common.progress import Progress
@@ -31,14 +31,14 @@ _BATCH = 64
 def samples(
     net: RadiT, like: Cohort, graph: Graph, path: Path, codec: Codec | None = None
 ) -> None:
-    """Draw new images under the variables of some records, captioned with what they show.
+    """Draw new images given the variables of some records, captioned with their values.
 
     Args:
         net: A trained network.
         like: The records whose variables are used.
-        graph: What the variables mean.
+        graph: The graph of the variables.
         path: The PNG to write; it is marked as synthetic.
-        codec: What turns latents into images; None for pixels.
+        codec: The codec of the latents; None for pixels.
     """
     columns = like.columns(graph)
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
@@ -55,7 +55,7 @@ def _caption(graph: Graph, row: pd.Series) -> str:
     for name in graph.order:
         variable = graph[name]
         if variable.is_image or variable.mechanism.kind == "derived" or pd.isna(row.get(name)):
-            continue  # a derived variable repeats what the others say
+            continue  # a derived variable only repeats others
         if variable.type == "binary" and graph.parents(name) and variable.levels == ("N", "P"):
             words += [name] if row[name] == "P" else []
         else:
@@ -64,8 +64,8 @@ def _caption(graph: Graph, row: pd.Series) -> str:
 
 
 @torch.no_grad()
-def held_out_loss(net: RadiT, held_out: HeldOut, shift: float = 1.0) -> float:
-    """Return the velocity loss of held-out images, at times and noise that are always the same.
+def held_out_loss(net: RadiT, held_out: HeldOutImages, shift: float = 1.0) -> float:
+    """Return the velocity loss of held-out images, at fixed times and noise.
 
     Args:
         net: The network.
@@ -84,7 +84,7 @@ def held_out_loss(net: RadiT, held_out: HeldOut, shift: float = 1.0) -> float:
 
 
 class Board:
-    """Write what tensorboard reads, where it is installed; otherwise say so once.
+    """Write a log for tensorboard, where it is installed; otherwise print one line.
 
     Args:
         folder: Where to write; None for nowhere.
@@ -112,22 +112,22 @@ class Board:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Write the rest of the log."""
         if self._writer:
             self._writer.close()
 
 
 class RunBar:
-    """Show how far a training is: steps, time left, loss, images per second.
+    """Show the progress of a training: steps, time left, loss, images per second.
 
     Args:
-        batch: Images a step.
-        show: Whether to show it; by default where a person looks.
+        batch: Images in a step.
+        show: Whether to show it; by default on a terminal only.
     """
 
     def __init__(self, batch: int, *, show: bool | None = None) -> None:
         self._batch, self._count = batch, Progress("RadiT", unit="steps", show=show)
-        self._last: tuple[int, float] | None = None  # a run that is resumed begins anywhere
+        self._last: tuple[int, float] | None = None  # of the last call; None before the first
 
     def __enter__(self) -> "RunBar":
         self._count.__enter__()
@@ -139,7 +139,7 @@ class RunBar:
         self._count.__exit__(kind, error, trace)
 
     def step(self, k: int, of: int, loss: float) -> float:
-        """Tell how far the run is; return images per second since the last call, or 0."""
+        """Show the step; return images per second since the last call, or 0."""
         now, speed, note = time.monotonic(), 0.0, f"loss {loss:.4f}"
         if self._last:
             before, then = self._last
@@ -153,5 +153,5 @@ class RunBar:
 
     @property
     def words(self) -> str:
-        """How far it is, in words."""
+        """The progress in words."""
         return self._count.words

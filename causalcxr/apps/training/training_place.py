@@ -1,4 +1,4 @@
-"""Where weights are trained to: a file, a card and a sheet beside it, a folder of checkpoints."""
+"""The files of a training: weights, with a card and a sheet beside them, and checkpoints."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ __all__ = ["training_place"]
 
 @contextmanager
 def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> Iterator[None]:
-    """Hold the place of some weights, so that no other process trains to it, and clear litter.
+    """Lock the place of some weights against other processes, and remove temporary files.
 
     Args:
         out: The weights.
-        checkpoint: The name of the checkpoint in `<out>.training`. Weights that have none are of
-            another run, or were fetched.
-        overwrite: Replace such weights, and train anew.
+        checkpoint: The name of the checkpoint in `<out>.training`. Weights without one come from
+            another run.
+        overwrite: Replace such weights, and train again from the start.
 
     Raises:
-        ModelError: If another process trains to it, weights of another run are there, or the disk
-            cannot be written.
+        ModelError: If another process is training these weights, weights of another run are there,
+            or the disk cannot be written.
     """
     work = out.with_suffix(".training")
     busy = f"{out}: another process is training these weights at this moment; wait for its end"
@@ -37,10 +37,10 @@ def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> It
             elif out.exists() and not (work / checkpoint).exists():
                 raise ModelError(
                     f"{out}: holds weights already, whose training is not in {work.name}; write "
-                    "elsewhere, or give --overwrite to train anew"
+                    "elsewhere, or give --overwrite to train again from the start"
                 )
-            for left in out.absolute().parent.glob(f".{escape(out.stem)}.*.tmp"):
-                left.unlink(missing_ok=True)
+            for litter in out.absolute().parent.glob(f".{escape(out.stem)}.*.tmp"):
+                litter.unlink(missing_ok=True)
             yield
     except OSError as fault:
         raise cannot_write(out, fault, ModelError, inside=work.absolute()) from None

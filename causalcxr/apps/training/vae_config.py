@@ -1,4 +1,4 @@
-"""What the training of an autoencoder is asked for, in a file.
+"""The configuration file of the training of an autoencoder.
 
 out: runs/vae/phantom-64.safetensors
 cohort: phantom:n=6000,seed=1,size=64
@@ -6,7 +6,7 @@ model: {kind: rad-vae, shape: tiny, latent: 4}     # or {kind: flux2-vae, folder
 perceptual: {features: phantom}                    # or {rad_dino: <folder>, size: 518}; or none
 training: {steps: 20000, batch: 16}
 
-Paths are relative to where the command is given.
+Paths are relative to the working directory.
 """
 
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class RadVAESpec(BaseModel):
-    """Ask for a Rad-VAE: a named shape, any of whose fields may be changed."""
+    """A Rad-VAE: a named shape, any of whose fields may be changed."""
 
     model_config = _STRICT
 
@@ -41,12 +41,12 @@ class RadVAESpec(BaseModel):
             >>> RadVAESpec(kind="rad-vae", latent=8).config().latent
             8
         """
-        changed = self.model_dump(exclude_none=True, exclude={"kind", "shape"})
-        return RadVAEConfig.from_name(self.shape, **changed)
+        changes = self.model_dump(exclude_none=True, exclude={"kind", "shape"})
+        return RadVAEConfig.from_name(self.shape, **changes)
 
 
 class FluxSpec(BaseModel):
-    """Ask for adapters of a FLUX.2 autoencoder that lies in a folder."""
+    """Adapters of a FLUX.2 autoencoder in a folder."""
 
     model_config = _STRICT
 
@@ -56,7 +56,7 @@ class FluxSpec(BaseModel):
 
 
 class PerceptualSpec(BaseModel):
-    """Ask for a perceptual distance: of features by name or path, or of Rad-DINO in a folder."""
+    """A perceptual distance: of features by name or path, or of Rad-DINO in a folder."""
 
     model_config = _STRICT
 
@@ -72,17 +72,17 @@ class PerceptualSpec(BaseModel):
 
 
 class VAEConfig(BaseModel):
-    """Ask for an autoencoder; the file is described at the top of this module.
+    """Describe the training of an autoencoder; see the example at the top of this module.
 
     Args:
-        out: The safetensors file to write; card, sheet and checkpoint stand beside it.
+        out: The safetensors file to write; card, sheet and checkpoint are written beside it.
         cohort: As the command line names a cohort.
-        model: What to train.
-        perceptual: A distance of pictures, if any.
-        training: How to train.
-        seed: Of the first weights and of the training.
+        model: The autoencoder.
+        perceptual: A perceptual distance of images, if any.
+        training: Steps, batches and learning rate.
+        seed: Of the initial weights and of the training.
         device: cpu, cuda, or auto.
-        minutes: Stop after so long and leave a checkpoint; the same command goes on from it.
+        minutes: Stop after so many minutes with a checkpoint; the same command resumes from it.
     """
 
     model_config = _STRICT

@@ -1,8 +1,7 @@
-"""Training an autoencoder as a file asks for it, and encoding a cohort with one.
+"""Training an autoencoder, and encoding a cohort with one.
 
-What is written: the weights, a card that says where they come from and what they lose of images
-that were held out, a sheet of images beside their reconstructions, and a folder with checkpoint
-and log.
+The output: the weights, a card that documents them and the reconstruction error of held-out
+images, a sheet of images beside their reconstructions, and a folder with checkpoint and log.
 """
 
 import json
@@ -40,26 +39,26 @@ from causalcxr.radit.vae_weights import load_codec, rad_vae, save_codec
 __all__ = ["encode_cohort", "train_autoencoder"]
 
 _SHEET = 12  # images on the sheet, each beside its reconstruction
-_HELD_OUT = 512  # images over which losses are told, at most
+_HELD_OUT = 512  # held-out images of a loss, at most
 
 
 def train_autoencoder(config: VAEConfig, command: str = "", *, overwrite: bool = False) -> Path:
     """Train, and write weights, card and sheet.
 
     The held-out images are those of the splits val and test, or of a tenth of the patients where
-    there are no splits; nothing is learned from them.
+    there are no splits.
 
     Args:
-        config: What to do; a run that was interrupted is taken up again by the same call.
-        command: The words that a person typed, for the card.
-        overwrite: Replace weights of another run, and train anew.
+        config: The run; the same call resumes an interrupted one.
+        command: The command line, for the card.
+        overwrite: Replace weights of another run, and train again from the start.
 
     Returns:
         The weights. After `minutes` they are those of the steps done so far, as the card says.
 
     Raises:
         CohortError: If the cohort has too few images.
-        ModelError: If the model, the features or the device are not to be had.
+        ModelError: If the model, the features or the device are unavailable.
         MechanismError: If a loss is not finite.
     """
     out = Path(config.out)
@@ -68,17 +67,17 @@ def train_autoencoder(config: VAEConfig, command: str = "", *, overwrite: bool =
 
 
 def _trained(config: VAEConfig, command: str) -> Path:
-    """Train in a place that is held, and write weights, card and sheet."""
-    begun, device, out = time.monotonic(), device_of(config.device), Path(config.out)
+    """Train in a locked place, and write weights, card and sheet."""
+    start, device, out = time.monotonic(), device_of(config.device), Path(config.out)
     codec, adapters = _model(config)
-    learned, held_out = _parts(load_cohort(config.cohort), config.seed)
-    codec.check(torch.empty(0, 1, *learned.images.size))
-    films = learned.images.in_memory()
+    records, held_out = _parts(load_cohort(config.cohort), config.seed)
+    codec.check(torch.empty(0, 1, *records.images.size))
+    images = records.images.in_memory()
     work = out.with_suffix(".training")
     losses = train_vae(
         codec,
-        lambda rows: _scaled(films, rows.numpy()),
-        len(films),
+        lambda rows: _scaled(images, rows.numpy()),
+        len(images),
         config.training,
         seed=config.seed,
         folder=work,
@@ -90,11 +89,11 @@ def _trained(config: VAEConfig, command: str) -> Path:
         merge_adapters(codec, adapters)
     about = {
         "command": command,
-        "data": {"cohort": config.cohort, "source": learned.source, "images": len(learned)},
+        "data": {"cohort": config.cohort, "source": records.source, "images": len(records)},
         "steps_done": int(load_tensors(work / "checkpoint.safetensors")[1]["step"]),
         "device": f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"python {platform.python_version()}",
-        "minutes_of_this_run": round((time.monotonic() - begun) / 60, 1),
+        "minutes_of_this_run": round((time.monotonic() - start) / 60, 1),
         "losses": losses[-1:],
     }
     _write(config, codec.cpu(), held_out, about)
@@ -111,54 +110,55 @@ def encode_cohort(
     dtype: str = "float16",
     device: str = "auto",
 ) -> Latents:
-    """Encode every image of a cohort; an interrupted call goes on where it stopped.
+    """Encode every image of a cohort; the same call resumes an interrupted one.
 
     Args:
-        codec: What `train_autoencoder` wrote.
+        codec: Weights that `train_autoencoder` wrote.
         cohort: As the command line names a cohort.
         out: The folder to write; see `cache_latents`.
-        batch: Images at a time.
-        shard: Records a file.
+        batch: Images in a batch.
+        shard: Records in a file.
         dtype: float16 or float32.
         device: cpu, cuda, or auto.
     """
     records = load_cohort(cohort).with_images_only()
-    ready = load_codec(codec).to(device_of(device))
-    return cache_latents(ready, records, out, batch=batch, shard=shard, dtype=dtype)
+    model = load_codec(codec).to(device_of(device))
+    return cache_latents(model, records, out, batch=batch, shard=shard, dtype=dtype)
 
 
 def _model(config: VAEConfig) -> tuple[Autoencoder, Any]:
-    """Return the network as training starts with it, and its adapters, if any."""
+    """Return the network before training, and its adapters, if any."""
     if not isinstance(config.model, FluxSpec):
         return rad_vae(config.model.config(), config.seed), None
     codec = load_flux(config.model.folder)
     return codec, add_adapters(codec, config.model.rank, config.seed)
 
 
-def _distance(asked: PerceptualSpec | None, device: str) -> FeatureDistance | None:
-    """Return the perceptual distance that is asked for."""
-    if asked is None:
+def _distance(spec: PerceptualSpec | None, device: str) -> FeatureDistance | None:
+    """Return the perceptual distance, if there is one."""
+    if spec is None:
         return None
-    if asked.rad_dino is not None:
-        return FeatureDistance(load_raddino(asked.rad_dino, asked.size).to(device))
-    # The features' file is not needed where nobody asks for it.
+    if spec.rad_dino is not None:
+        return FeatureDistance(load_raddino(spec.rad_dino, spec.size).to(device))
+    # Imported only where a perceptual distance uses it.
     from causalcxr.radit.features import load_features
 
-    return FeatureDistance(load_features(asked.features).to(device))
+    return FeatureDistance(load_features(spec.features).to(device))
 
 
 def _parts(cohort: Cohort, seed: int) -> tuple[Cohort, Cohort]:
-    """Return the records to learn from, and those held out; a patient is in one of them."""
+    """Return the training and the held-out records; no patient is in both."""
     cohort = cohort.with_images_only()
     if cohort.splits is None:
         cohort = cohort.assign_splits((0.9, 0.1, 0.0), seed)
-    learning = (cohort.splits == "train").to_numpy()
-    if learning.all() or not learning.any():
+    is_training = (cohort.splits == "train").to_numpy()
+    if is_training.all() or not is_training.any():
+        n = int(is_training.sum())
         raise CohortError(
-            f"{cohort.source}: {learning.sum()} images to learn from and {(~learning).sum()} held "
-            "out; there must be some of both"
+            f"{cohort.source}: {n} images to learn from and {len(cohort) - n} held out; there must "
+            "be some of both"
         )
-    return cohort.select(learning), cohort.select(~learning)
+    return cohort.select(is_training), cohort.select(~is_training)
 
 
 def _scaled(images: Images, rows: np.ndarray) -> Tensor:
@@ -175,12 +175,12 @@ def _batches(images: Images, batch: int) -> Iterator[Tensor]:
 
 def _sheet(codec: Autoencoder, cohort: Cohort, path: Path) -> None:
     """Draw images, each beside its reconstruction."""
-    few = cohort.head(_SHEET)
-    films = _scaled(few.images, np.arange(len(few)))
-    made = codec.decode(codec.encode(films)).clamp(-1, 1)
-    both = torch.stack([films, made], 1).flatten(0, 1)
-    captions = [word for name in few.records for word in (str(name), "reconstruction")]
-    marks = [mark for made in few.images.synthetic for mark in (made, True)]
+    first = cohort.head(_SHEET)
+    images = _scaled(first.images, np.arange(len(first)))
+    reconstructions = codec.decode(codec.encode(images)).clamp(-1, 1)
+    both = torch.stack([images, reconstructions], 1).flatten(0, 1)
+    captions = [word for name in first.records for word in (str(name), "reconstruction")]
+    marks = [mark for synthetic in first.images.synthetic for mark in (synthetic, True)]
     contact_sheet(((both + 1) / 2).numpy(), captions, columns=6, path=path, synthetic=marks)
 
 
@@ -188,14 +188,14 @@ def _write(config: VAEConfig, codec: Autoencoder, held_out: Cohort, about: dict[
     """Write weights, card and sheet."""
     out = Path(config.out)
     save_codec(out, codec, source=about["data"]["source"], steps=str(about["steps_done"]))
-    lost = quality(codec, _batches(held_out.images, config.training.batch))
-    card = _card(config, codec) | about | {"held_out": lost}
+    losses = quality(codec, _batches(held_out.images, config.training.batch))
+    card = _card(config, codec) | about | {"held_out": losses}
     atomic_write(out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     _sheet(codec, held_out, out.with_suffix(".png"))
 
 
 def _card(config: VAEConfig, codec: Autoencoder) -> dict[str, Any]:
-    """Return what to know of weights that were just written."""
+    """Return the card of the weights that were just written."""
     return {
         "weights": Path(config.out).name,
         "sha256": file_digest(Path(config.out)),
