@@ -155,8 +155,8 @@ def _parts(cohort: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     if is_training.all() or not is_training.any():
         n = int(is_training.sum())
         raise CohortError(
-            f"{cohort.source}: {n} images to learn from and {len(cohort) - n} held out; there must "
-            "be some of both"
+            f"{cohort.source}: {n} images to learn from and {len(cohort) - n} held out; there "
+            "must be some of both"
         )
     return cohort.select(is_training), cohort.select(~is_training)
 
