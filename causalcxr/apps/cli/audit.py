@@ -41,9 +41,9 @@ class AuditOptions(ClassifierOptions, OutputOptions):
 
 def audit(options: AuditOptions) -> None:
     """Audit a classifier on pairs: a report to read, tables as .csv, all of it as JSON."""
+    from causalcxr.audit.audit_result import audit_folder
     from causalcxr.audit.auditing import audit_pairs
     from causalcxr.audit.pairs import Pairs
-    from causalcxr.audit.audit_result import audit_folder
     from causalcxr.common.progress import Progress
 
     audit_folder(options.out).check_foreign()

@@ -14,8 +14,8 @@ from causalcxr.apps.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from causalcxr.audit.pairs import Pairs
     from causalcxr.audit.attribute_reader import AttributeReader
+    from causalcxr.audit.pairs import Pairs
     from causalcxr.cohort.cohort import Cohort
     from causalcxr.graph.interventions import Intervention
     from causalcxr.scm.scm import SCM
