@@ -203,7 +203,7 @@ def test_given_weights_of_another_world_when_fitted_then_it_is_said(tmp_path, ca
     args = ["fit", "mini", str(tmp_path / "cohort"), "--out", str(tmp_path / "model")]
     assert guarded(app, args) == 0
     assert "trained on" in (said := capsys.readouterr().out)
-    assert "not elsewhere" in said
+    assert "not on elsewhere" in said
 
 
 @pytest.mark.parametrize(
