@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from causalcxr.sources.datasets.vindr import LABELS
 from causalcxr.sources.policy import FINDINGS
-from causalcxr.sources.vindr import LABELS
 
 __all__ = ["FINDINGS_PUBLISHED", "PUBLISHED", "SIZES", "write"]
 

@@ -19,9 +19,9 @@ from benchmarks import Row, stopwatch
 from causalcxr import Cohort
 from causalcxr.common.progress import progress
 from causalcxr.sources.phantom.body import build_body, camera
-from causalcxr.sources.phantom.film import render
 from causalcxr.sources.phantom.patient import Patient
 from causalcxr.sources.phantom.physics import line_integral
+from causalcxr.sources.phantom.rendering import render
 from causalcxr.sources.phantom.solids import Beam, Solids
 
 __all__ = ["main"]

@@ -129,7 +129,7 @@ def _marginals(found: pd.DataFrame, scale: float) -> int:
 
 
 def _real() -> list[Row]:
-    from causalcxr.sources.nih import harmonise
+    from causalcxr.sources.datasets.nih import harmonise
 
     folder = Path(os.environ.get("CAUSALCXR_DATA", "")) / "nih"
     if not folder.is_dir():

@@ -18,8 +18,8 @@ import torch
 
 from causalcxr import Cohort
 from causalcxr.common.files import atomic_write
-from causalcxr.sources.phantom.film import render
 from causalcxr.sources.phantom.patient import Patient
+from causalcxr.sources.phantom.rendering import render
 
 BATCH = 64
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "source_module"]
 
 _PACKAGE = "causalcxr.sources"
-# Readers of this package; every other name is a module of the sources.
+# Readers of this package; every other name is a module of the sources or a data set.
 _OWN = {"folder": "causalcxr.cohort.saved_reader", "table": "causalcxr.cohort.csv_table"}
 
 
@@ -65,7 +65,10 @@ def source_module(name: str) -> ModuleType:
         >>> source_module("table").__name__
         'causalcxr.cohort.csv_table'
     """
-    return import_module(_OWN.get(name, f"{_PACKAGE}.{name}"))
+    if name in _OWN:
+        return import_module(_OWN[name])
+    is_data_set = name in import_module(_PACKAGE).DECLARED
+    return import_module(f"{_PACKAGE}.{'datasets.' if is_data_set else ''}{name}")
 
 
 def _possible(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Harmonised: the rows of one source under the names of the graph, and what was done to them."""
+"""Harmonised rows: one source under the names of the graph, and the rules applied to it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ _SAMPLE = 5  # ids of records that a rule names
 
 @dataclass(frozen=True)
 class Rule:
-    """Say what was decided, and for how many records.
+    """A decision about some records, or a fact about the whole source.
 
     Args:
-        name: A word for it, the same in every source: `age-too-old`.
+        name: Its name, the same in every source: `age-too-old`.
         why: The decision as a sentence.
-        rows: How many records it touched; 0 where it is a fact about the whole source.
+        rows: The number of records that it affects; 0 for a fact about the whole source.
         records: The ids of the first few of them.
-        effect: "changed" or "dropped"; "noted" where nothing was changed.
+        effect: "changed", "dropped", or "noted" where nothing was changed.
 
     Example:
         >>> Rule("sex-other", "sex other than F, M is missing", 2, ("a", "b")).note
@@ -49,7 +49,7 @@ class Rule:
 
 
 class Ledger:
-    """Write down what is decided while the rows of a source are read.
+    """Record the rules that are applied while the rows of a source are read.
 
     Args:
         records: The ids of the records, shape (n,).
@@ -65,16 +65,16 @@ class Ledger:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What was decided, in order."""
+        """The rules, in the order in which they were applied."""
         return tuple(self._rules)
 
     def note(self, name: str, why: str, where: np.ndarray, effect: str = "changed") -> None:
-        """Write down a decision, if it touches any record that is kept.
+        """Record a decision, if it affects any record that is kept.
 
         Args:
-            name: A word for it.
+            name: The name of the rule.
             why: The decision as a sentence.
-            where: Which records it touches, shape (n,), boolean.
+            where: Which records it affects, shape (n,), boolean.
             effect: "changed", "noted" or "dropped".
         """
         places = np.flatnonzero(where & self.kept)
@@ -83,26 +83,26 @@ class Ledger:
             self._rules.append(Rule(name, why, len(places), ids, effect))
 
     def drop(self, name: str, why: str, where: np.ndarray) -> None:
-        """Write down that records are dropped, and drop them."""
+        """Drop records, and record why."""
         self.note(name, why, where, "dropped")
         self.kept &= ~where
 
     def add(self, rule: Rule) -> None:
-        """Write down a rule as it is."""
+        """Record a rule as it is."""
         self._rules.append(rule)
 
     def fact(self, name: str, why: str, rows: int = 0, effect: str = "noted") -> None:
-        """Write down what is true of the source, or of rows that have no record of their own."""
+        """Record a fact about the source, or about rows that are not records of it."""
         self._rules.append(Rule(name, why, rows, (), effect))
 
 
 class ImagePaths(Sequence):
-    """Where the image of each record is, or None; a path is made when it is asked for.
+    """The path of each record's image, or None; paths are composed when they are read.
 
     Args:
-        folders: The folders that images were found in.
-        within: Which of them holds the image of each record, shape (n,); -1 where none does.
-        names: The names of the files in them, shape (n,).
+        folders: The folders of the images.
+        within: The position of the folder of each record's image, shape (n,); -1 for none.
+        names: The name of each record's file in its folder, shape (n,).
 
     Example:
         >>> paths = ImagePaths([Path("a")], np.array([0, -1]), np.array(["x.png", ""], object))
@@ -156,18 +156,18 @@ class ImagePaths(Sequence):
 
 @dataclass(frozen=True)
 class Harmonised:
-    """Hold the rows of a source under the names of the graph, and what was done to them.
+    """Hold the rows of a source under the names of the graph, and the rules applied to it.
 
     Args:
-        table: One row a record in raw units, its index the records' ids; columns are named as the
-            variables of `cxr7`, and what else is kept of the source follows. Levels are
-            categoricals, missing is NaN.
+        table: One row for each record in raw units, indexed by the records' ids. Columns are
+            named as the variables of `cxr7`; other columns of the source follow. Discrete
+            variables are categoricals, missing values NaN.
         patients: The patient of each record, shape (n,).
         splits: "train", "val" or "test" of each record, shape (n,), or None.
         images: The file of each record, or None.
-        rules: What was decided, in order.
-        source: A word for the source, such as `padchest`.
-        origin: The file that the rows come from.
+        rules: The rules that were applied, in order.
+        source: The name of the source, such as `padchest`.
+        origin: The file of the rows.
         policy: The policy, decision by decision.
     """
 
@@ -185,7 +185,7 @@ class Harmonised:
 
     @cached_property
     def rows_in(self) -> int:
-        """How many rows the source has, those dropped included."""
+        """The number of rows of the source, including those that were dropped."""
         return len(self) + sum(rule.rows for rule in self.rules if rule.effect == "dropped")
 
     def cohort(
@@ -195,13 +195,13 @@ class Harmonised:
         *,
         files: bool = True,
     ) -> Cohort:
-        """Return the rows as a cohort whose images are read when they are asked for.
+        """Return the rows as a cohort; an image is read from its file when it is needed.
 
         Args:
             size: The side, or height and width, to which images are resized; by default as they
                 are.
-            images: Images of these records, to stand in for the files.
-            files: Whether the files of the records are its images; a million paths take a while.
+            images: Images of these records, in place of the files.
+            files: Whether to attach the files of the records as images; a million paths take time.
         """
         side = (size, size) if isinstance(size, int) else size
         if files and images is None and _as_paths(self.images).available.any():
@@ -223,8 +223,8 @@ class Harmonised:
         )
 
     def _policy_note(self) -> list[str]:
-        told = ", ".join(f"{name}={value}" for name, value in self.policy.items() if value)
-        return [f"policy: {told}"] if told else []
+        choices = ", ".join(f"{name}={value}" for name, value in self.policy.items() if value)
+        return [f"policy: {choices}"] if choices else []
 
 
 def combined(
@@ -232,27 +232,27 @@ def combined(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> Harmonised:
-    """Return several sources as one, records and patients under the names of their data sets.
+    """Return several sources as one; ids of records and patients begin with their data set.
 
-    Columns that a source does not have are missing in its rows. Where some sources come with
-    splits and others do not, those of the others are drawn by a hash of the patient.
+    Columns that a source does not have are missing in its rows. If only some sources have splits,
+    the splits of the others are drawn by a hash of the patient.
 
     Args:
         parts: The sources, each once.
-        fractions: The shares of train, val and test, for sources without splits.
-        seed: Of those splits.
+        fractions: The fractions of train, val and test, for sources without splits.
+        seed: The seed of these splits.
 
     Raises:
-        CohortError: If a data set is given twice: its radiographs would be, too.
+        CohortError: If a data set is given twice, as its radiographs would be duplicated.
     """
     if not parts:
         raise CohortError("no sources to combine; give at least one")
     names = [_dataset_of(part) for part in parts]
-    twice = [name for k, name in enumerate(names) if name in names[:k]]
-    if twice:
-        both = [p.source for p, name in zip(parts, names, strict=True) if name == twice[0]]
+    repeated = [name for k, name in enumerate(names) if name in names[:k]]
+    if repeated:
+        both = [p.source for p, name in zip(parts, names, strict=True) if name == repeated[0]]
         raise CohortError(
-            f"{' and '.join(both)} both hold the radiographs of {twice[0]}; give one of them"
+            f"{' and '.join(both)} both hold the radiographs of {repeated[0]}; give one of them"
         )
     tables = [
         part.table.set_axis(_prefixed(name, part.table.index.to_numpy()))
@@ -279,8 +279,8 @@ def combined(
 
 
 def _dataset_of(part: Harmonised) -> str:
-    known = part.table["Dataset"].dropna().unique() if "Dataset" in part.table else []
-    return str(known[0]) if len(known) == 1 else part.source
+    names = part.table["Dataset"].dropna().unique() if "Dataset" in part.table else []
+    return str(names[0]) if len(names) == 1 else part.source
 
 
 def _prefixed(name: str, ids: np.ndarray) -> np.ndarray:
@@ -288,7 +288,7 @@ def _prefixed(name: str, ids: np.ndarray) -> np.ndarray:
 
 
 def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Stack tables; levels stay categoricals, whose levels are put together."""
+    """Stack tables; columns of categories stay categoricals, with the categories of all."""
     names = list(dict.fromkeys(name for table in tables for name in table))
     columns: dict[str, Any] = {}
     for name in names:
@@ -320,8 +320,8 @@ def _splits_of(
         draw_splits(ids, fractions, seed) if part.splits is None else part.splits
         for part, ids in zip(parts, patients, strict=True)
     ]
-    named = ", ".join(part.source for part in without)
-    why = f"{named}: no published splits; drawn by a hash of the patient"
+    sources = ", ".join(part.source for part in without)
+    why = f"{sources}: no published splits; drawn by a hash of the patient"
     rows = sum(map(len, without))
     return np.concatenate(splits), [Rule("split-drawn", why, rows)] if without else []
 

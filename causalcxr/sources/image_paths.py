@@ -1,7 +1,7 @@
-"""Where the images of a source are: names from its table, matched with what its folders hold."""
+"""The images of a source: names from its table, matched with the files in its folders."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,119 +14,136 @@ from causalcxr.sources.source_rows import Rows
 
 __all__ = ["ImageFiles"]
 
+ImageName = str | Callable[[Rows], np.ndarray]
+
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Say where the images of a source are.
+    """Declare where the images of a source are.
 
-    Only names that a folder itself lists are ever given out: a name that climbs out of the folder
-    (`../`), an absolute one, or a link that leads outside is no image of the source.
+    Only names that a folder itself lists are used: a name that leads out of the folder (`../`),
+    an absolute path or a link to elsewhere is not an image of the source.
 
     Args:
-        name: The path of each record's image under one of the folders, shape (n,), as texts;
-            None where the source has no images.
-        folders: Where to look, under the folder of the source; patterns are allowed, and the
-            first folder that has a file gives it.
-        suffixes: Endings under which the same image may be published instead, tried in order.
-        also: Another path under which it may be, where `name` is not there.
+        name: The path of each record's image under one of the folders: a column, or a function
+            that returns texts, shape (n,). None if the source has no images.
+        folders: The folders to search, relative to that of the source. Patterns are allowed; the
+            first folder that has a file is used.
+        suffixes: Other endings of the same image, tried in order.
+        alternative: Another path of the image, used if `name` does not exist.
     """
 
-    name: Callable[[Rows], np.ndarray] | None = None
+    name: ImageName | None = None
     folders: tuple[str, ...] = (".",)
     suffixes: tuple[str, ...] = ()
-    also: Callable[[Rows], np.ndarray] | None = None
+    alternative: ImageName | None = None
 
-    def found(self, folder: Path, rows: Rows, ledger: Ledger) -> ImagePaths:
-        """Return the files of the records, and write down what is not there.
+    def locate(self, folder: Path, rows: Rows, ledger: Ledger) -> ImagePaths:
+        """Return the files of the records.
 
         Args:
             folder: The folder of the source.
             rows: Its rows.
-            ledger: Where unsafe names and the number of images found are written down.
+            ledger: Records unsafe names and the number of images.
         """
         if self.name is None:
             return ImagePaths.none(len(rows))
-        within = np.full(len(rows), -1, dtype=np.int32)
-        chosen, places = np.full(len(rows), "", dtype=object), []
-        unsafe = np.zeros(len(rows), dtype=bool)
-        roots = [root for pattern in self.folders for root in _matching(folder, pattern)]
-        for root in [each for each in roots if _linked_away(each, folder)]:
-            roots.remove(root)
-            why = f"{root.name} is a link that leads out of {folder}, so its images are not used"
-            ledger.fact("images-linked-away", why)
-        for name in (self.name, self.also):
-            if name is None:
-                continue
-            names = pd.Series(name(rows), dtype=object)
-            directory, _, base = names.str.rpartition("/").to_numpy(object).T
-            codes, directories = pd.factorize(directory)
-            unsafe |= np.array([_climbs(text) for text in directories], dtype=bool)[codes]
-            for root in roots:
-                listings = _Listings(root)
-                asked = progress(range(len(directories)), f"Looking into {root.name}", "folders")
-                present = [k for k in asked if listings.of(directories[k])]
-                if present:
-                    wanted = (within < 0) & ~unsafe & np.isin(codes, present) & (base != "")
-                    self._match(
-                        listings, present, directories, codes, base, wanted, within, chosen, places
-                    )
+        search = _Search(len(rows), self.suffixes)
+        roots = self._roots(folder, ledger)
+        for name in (self.name, self.alternative):
+            if name is not None:
+                search.run(rows.texts(name) if isinstance(name, str) else name(rows), roots)
         why = "the image's path leads out of the folder; the record has no image"
-        ledger.note("image-path-unsafe", why, unsafe)
-        found, rows_kept = int(((within >= 0) & ledger.kept).sum()), int(ledger.kept.sum())
-        some = f"images: {found:,} of {rows_kept:,} records have one"
-        ledger.fact("images", some if found else "no images here")
-        return ImagePaths(places, within, chosen)
+        ledger.note("image-path-unsafe", why, search.unsafe)
+        n_images = int(((search.within >= 0) & ledger.kept).sum())
+        why = f"images: {n_images:,} of {int(ledger.kept.sum()):,} records have one"
+        ledger.fact("images", why if n_images else "no images in this folder")
+        return ImagePaths(search.places, search.within, search.names)
+
+    def _roots(self, folder: Path, ledger: Ledger) -> list[Path]:
+        """Return the folders to search, without links to elsewhere."""
+        roots = []
+        for root in (path for pattern in self.folders for path in _matching(folder, pattern)):
+            if _linked_away(root, folder):
+                why = f"{root.name} is a link out of {folder}, so its images are not used"
+                ledger.fact("images-linked-away", why)
+            else:
+                roots.append(root)
+        return roots
+
+
+@dataclass
+class _Search:
+    """The search for the images of n records; the arrays are filled as files are found."""
+
+    n: int
+    suffixes: Sequence[str]
+    places: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.within = np.full(self.n, -1, dtype=np.int32)  # positions in `places`
+        self.names = np.full(self.n, "", dtype=object)
+        self.unsafe = np.zeros(self.n, dtype=bool)
+
+    def run(self, paths: np.ndarray, roots: Sequence[Path]) -> None:
+        """Search every root for the records' paths, shape (n,)."""
+        directory, _, base = pd.Series(paths, dtype=object).str.rpartition("/").to_numpy(object).T
+        codes, directories = pd.factorize(directory)
+        self.unsafe |= np.array([_climbs(text) for text in directories], dtype=bool)[codes]
+        for root in roots:
+            listings = _Listings(root)
+            steps = progress(range(len(directories)), f"Searching {root.name}", "folders")
+            existing = [k for k in steps if listings.entries(directories[k])]
+            if existing:
+                self._match(listings, existing, directories, codes, base)
 
     def _match(
         self,
         listings: "_Listings",
-        present: Sequence[int],
+        existing: Sequence[int],
         directories: np.ndarray,
         codes: np.ndarray,
         base: np.ndarray,
-        wanted: np.ndarray,
-        within: np.ndarray,
-        chosen: np.ndarray,
-        places: list[Path],
     ) -> None:
-        """Give each record that wants an image the file of its name, where a folder lists it."""
+        """Assign to each record without an image the file of its name, if a folder lists it."""
         number = np.full(len(directories), -1, dtype=np.int32)
-        number[present] = np.arange(len(present), dtype=np.int32) + len(places)
-        places += [listings.root / directories[k] for k in present]
-        held = [(directories[k], listings.of(directories[k])) for k in present]
-        index = pd.Index([f"{at}/{name}" for at, names in held for name in names], dtype=object)
+        number[existing] = np.arange(len(existing), dtype=np.int32) + len(self.places)
+        self.places += [listings.root / directories[k] for k in existing]
+        entries = [(directories[k], listings.entries(directories[k])) for k in existing]
+        index = pd.Index([f"{at}/{name}" for at, names in entries for name in names], dtype=object)
+        open_ = (self.within < 0) & ~self.unsafe & np.isin(codes, existing) & (base != "")
         for suffix in ("", *self.suffixes):
-            rows = np.flatnonzero(wanted & (within < 0))
+            rows = np.flatnonzero(open_ & (self.within < 0))
             names = pd.Series(base[rows], dtype=object)
             if suffix:
                 names = names.str.replace(r"\.\w+$", "", regex=True) + suffix
             keys = pd.Index(directories[codes[rows]] + "/" + names.to_numpy(object), dtype=object)
             hit = index.get_indexer(keys) >= 0
-            within[rows[hit]] = number[codes[rows[hit]]]
-            chosen[rows[hit]] = names.to_numpy(object)[hit]
+            self.within[rows[hit]] = number[codes[rows[hit]]]
+            self.names[rows[hit]] = names.to_numpy(object)[hit]
 
 
 class _Listings:
-    """What the folders under a root hold, each listed once; one that is not there is empty."""
+    """The entries of the folders under a root; each is listed once, a missing one is empty."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._names: dict[str, dict[str, bool]] = {}
 
-    def of(self, directory: str) -> dict[str, bool]:
+    def entries(self, directory: str) -> dict[str, bool]:
         """Return the entries of a folder by name, and whether each is a folder."""
         if directory not in self._names:
             parent, _, last = directory.rpartition("/")
-            there = not directory or self.of(parent).get(last, False)
-            names = names_within(self.root / directory, self.root) if there else {}
+            exists = not directory or self.entries(parent).get(last, False)
+            names = names_within(self.root / directory, self.root) if exists else {}
             self._names[directory] = names
         return self._names[directory]
 
 
 def _linked_away(root: Path, folder: Path) -> bool:
-    """Return whether a folder of images is a link to somewhere else, or lies behind one."""
-    within = root != folder / ".."  # the source itself says that images lie beside its folder
-    return within and leads_out(root, folder)
+    """Return whether a folder of images is a link to elsewhere, or lies behind one."""
+    is_within = root != folder / ".."  # a source may declare that images lie beside its folder
+    return is_within and leads_out(root, folder)
 
 
 def _climbs(directory: str) -> bool:

@@ -1,4 +1,4 @@
-"""Policy: what is decided where a source says nothing, says two things, or says it is not sure."""
+"""Policy: decisions for labels that a source leaves blank, uncertain or contradictory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -30,8 +30,9 @@ PATHOLOGIES = (
 )  # fmt: skip
 FINDINGS = (*PATHOLOGIES, "No Finding", "Support Devices")
 
-# What a source can say of a finding. `BLANK`: it says nothing. `UNLISTED`: it lists what is there,
-# and this is not on the list. `ABNORMAL`: of No Finding alone, it lists something else instead.
+# The marks of a finding. `BLANK`: the source says nothing. `UNLISTED`: the source lists findings
+# that are present, and this one is not listed. `ABNORMAL`: of No Finding alone, something outside
+# the 14 findings is listed.
 N, P, UNCERTAIN, BLANK, UNLISTED, ABNORMAL = range(6)
 
 _LABELS = ("raw", "u_zeros", "u_ones", "u_ignore")
@@ -53,33 +54,33 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Policy:
-    """Say what is decided where a source leaves a decision to us.
+    """Decide what a source leaves open.
 
-    Every decision is a named rule; how many records it touched is counted, reported and kept in
-    the cohort's manifest. What a source knows is never changed by a policy.
+    Every decision is a named rule; the number of records that it affects is reported and kept in
+    the cohort's manifest. A policy never changes a value that the source gives.
 
     Args:
-        uncertain: A finding that the source calls uncertain (-1): `raw` keeps it as `U`, which
-            every graph reads as missing unless it declares that level; `u_zeros` makes it N,
-            `u_ones` P, `u_ignore` missing.
-        blank: A finding of which the source says nothing; `raw` and `u_ignore` leave it missing,
-            `u_zeros` makes it N, `u_ones` P (an upper bound of the prevalence, no more).
-        unlisted: A finding that is not on the list of a source which lists what is there
+        uncertain: A finding that the source calls uncertain (-1): `raw` keeps it as `U`, which a
+            graph reads as missing unless it declares that level; `u_zeros` makes it N, `u_ones`
+            P, `u_ignore` missing.
+        blank: A finding without a label: `raw` and `u_ignore` leave it missing, `u_zeros` makes
+            it N, `u_ones` P (which gives an upper bound of the prevalence).
+        unlisted: A finding that is not on the list of a source that lists present findings
             (ChestX-ray14, PadChest, VinDr-CXR): "N", or "U" for missing.
-        implied: "fill" what labels imply: No Finding denies every pathology of which nothing is
-            said, and a pathology that is there denies No Finding. "leave" keeps what is written.
-        race_conflict: Of a patient whose admissions disagree: "missing", or the "majority".
-        age_bins: Of an age given as a bin of years: its "middle", its "lower" end, or "missing".
-        age_open: Of an age given as "85 or more": its "lower" end, or "missing".
+        implied: "fill" applies what labels imply: No Finding makes every pathology without a
+            label N, and a present pathology makes No Finding N. "leave" keeps labels as written.
+        race_conflict: The race of a patient whose rows disagree: "missing", or the "majority".
+        age_bins: An age given as a bin of years: its "middle", its "lower" end, or "missing".
+        age_open: An age given as "85 or more": its "lower" end, or "missing".
         views_guessed: Views that the source itself guessed: "keep" or "missing".
         laterals: "keep" or "drop" the records whose view is LATERAL.
         duplicates: Records with one id and different content: "refuse", or keep the "first".
-            Records that are the same in everything read are always kept once.
+            Of records that are identical in all columns read, one is always kept.
         split_conflict: Patients in two splits: "refuse", "drop" them, or put all their records
             into the "strictest" of their splits (test before val before train).
-        readers: VinDr-CXR's three readers: "majority"; "any" one of them; "unanimous", which
-            calls a finding uncertain where they disagree.
-        labels: Which labels, where a source offers several; a word that it knows, or a file.
+        readers: The three readers of VinDr-CXR: "majority"; "any"; or "unanimous", which calls a
+            finding uncertain if they disagree.
+        labels: The labels to use if a source offers several: a name that it knows, or a file.
             By default the source's own choice.
 
     Raises:
@@ -119,10 +120,10 @@ u_ones, u_ignore; did you mean 'u_ones'?
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "Policy":
-        """Return a policy from plain values, as a file has them; what is absent is the default.
+        """Return a policy from plain values, as read from a file; the rest are defaults.
 
         Raises:
-            CohortError: If there is no such decision, or no such choice.
+            CohortError: If a decision or its choice does not exist.
         """
         names = [field.name for field in fields(cls)]
         for name in given:
@@ -139,18 +140,16 @@ u_ones, u_ignore; did you mean 'u_ones'?
         """Return the policy with some decisions changed."""
         return replace(self, **changes)
 
-    def decided(
-        self, marks: Mapping[str, np.ndarray], ledger: Ledger
-    ) -> dict[str, pd.Categorical]:
-        """Return findings as levels: N, P, U (uncertain, kept) or missing.
+    def decide(self, marks: Mapping[str, np.ndarray], ledger: Ledger) -> dict[str, pd.Categorical]:
+        """Return findings as categories: N, P, U (uncertain, kept) or missing.
 
         Args:
-            marks: What the source says of each finding, shape (n,), int8: `N`, `P`, `UNCERTAIN`,
-                `BLANK`, `UNLISTED`, or, of No Finding, `ABNORMAL`.
-            ledger: Where it is written down how many records each decision touched.
+            marks: The marks of each finding, shape (n,), int8: `N`, `P`, `UNCERTAIN`, `BLANK`,
+                `UNLISTED`, or, of No Finding, `ABNORMAL`.
+            ledger: Records how many records each decision affects.
         """
         marks = {name: mark.copy() for name, mark in marks.items()}
-        self._tell(marks, ledger)
+        self._note_open(marks, ledger)
         if self.implied == "fill":
             _fill(marks, ledger)
         abnormal = 0 if "fill" in self.implied or self.unlisted == "N" else -1
@@ -165,58 +164,57 @@ u_ones, u_ignore; did you mean 'u_ones'?
             return 2
         return {"u_zeros": 0, "N": 0, "u_ones": 1}.get(choice, -1)
 
-    def _tell(self, marks: Mapping[str, np.ndarray], ledger: Ledger) -> None:
-        """Write down how many records have a finding that the policy decides."""
+    def _note_open(self, marks: Mapping[str, np.ndarray], ledger: Ledger) -> None:
+        """Record how many records have a finding that the policy decides."""
         for code, what in enumerate(_OPEN, 2):
-            touched = np.zeros(len(ledger), dtype=bool)
-            for mark in marks.values():
-                touched |= mark == code
-            ledger.note(f"labels-{what}", _WHY[what][getattr(self, what)], touched)
+            where = np.logical_or.reduce([mark == code for mark in marks.values()])
+            ledger.note(f"labels-{what}", _WHY[what][getattr(self, what)], where)
 
 
 _OPEN = ("uncertain", "blank", "unlisted")
 _LEVELS = pd.Index(["N", "P", "U"], dtype=object)
 _WHY = {
     what: {
-        "raw": f"{said} is {kept}", "u_ignore": f"{said} is missing", "u_zeros": f"{said} is N",
-        "u_ones": f"{said} is P", "N": f"{said} is N", "U": f"{said} is missing",
+        "raw": f"{finding} is {kept}", "u_ignore": f"{finding} is missing",
+        "u_zeros": f"{finding} is N", "u_ones": f"{finding} is P", "N": f"{finding} is N",
+        "U": f"{finding} is missing",
     }
-    for what, said, kept in (
+    for what, finding, kept in (
         ("uncertain", "a finding that is called uncertain", "kept as U"),
-        ("blank", "a finding of which nothing is said", "missing"),
+        ("blank", "a finding without a label", "missing"),
         ("unlisted", "labels are positive-only: a finding that is not listed", "missing"),
     )
 }  # fmt: skip
 
 
 def _fill(marks: dict[str, np.ndarray], ledger: Ledger) -> None:
-    """Fill in what labels imply, where nothing is said: No Finding, and that there is one."""
-    healthy = marks.get("No Finding")
-    if healthy is None:
+    """Fill in what labels imply, where there is no label."""
+    no_finding = marks.get("No Finding")
+    if no_finding is None:
         return
-    fine, ill = healthy == P, np.zeros(len(ledger), dtype=bool)
+    healthy, ill = no_finding == P, np.zeros(len(ledger), dtype=bool)
     filled = np.zeros(len(ledger), dtype=bool)
     for name, mark in marks.items():
         if name not in ("No Finding", "Support Devices"):
-            unsaid = fine & (mark >= BLANK)
-            mark[unsaid] = N
-            filled |= unsaid
+            open_ = healthy & (mark >= BLANK)
+            mark[open_] = N
+            filled |= open_
         if name in PATHOLOGIES:
             ill |= mark == P
-    unsaid = ill & ((healthy == BLANK) | (healthy == UNLISTED))
-    healthy[unsaid] = N
-    for name, why, touched in (
-        ("implied-absent", "No Finding is P: pathologies of which nothing is said are N", filled),
-        ("implied-ill", "a pathology is P: No Finding, of which nothing is said, is N", unsaid),
-        ("abnormal-other", _OTHER, (healthy == ABNORMAL) & ~ill),
+    open_ = ill & ((no_finding == BLANK) | (no_finding == UNLISTED))
+    no_finding[open_] = N
+    for name, why, where in (
+        ("implied-absent", "No Finding is P: pathologies without a label are N", filled),
+        ("implied-ill", "a pathology is P: No Finding, which has no label, is N", open_),
+        ("abnormal-other", _OTHER, (no_finding == ABNORMAL) & ~ill),
     ):
-        ledger.note(name, why, touched)
+        ledger.note(name, why, where)
     ledger.note(
-        "no-finding-denied", "No Finding is P although a finding is P", fine & ill, "noted"
+        "no-finding-denied", "No Finding is P although a finding is P", healthy & ill, "noted"
     )
 
 
 _OTHER = "No Finding is N although no finding of the graph is P: something else is listed"
 
-# What is known of how CXR7-1M was made: labels as they were written, nothing filled in.
+# The choices of CXR7-1M as far as they are known: labels as written, nothing filled in.
 CXR7 = Policy(unlisted="U", implied="leave", age_bins="lower")

@@ -1,4 +1,4 @@
-"""Races: the level of a patient whose rows may disagree."""
+"""Readers of race: one race for each patient, whose rows may disagree."""
 
 from collections.abc import Callable
 
@@ -10,24 +10,24 @@ from causalcxr.sources.label_maps import bundled
 from causalcxr.sources.policy import Policy
 from causalcxr.sources.source_rows import Rows
 
-__all__ = ["RACES", "one_race", "race", "race_in"]
+__all__ = ["RACES", "race", "race_by_row", "race_per_patient"]
 
 RACES = ("Asian", "Black", "White")
 _CONFLICT = "race conflict"
 _OTHER = f"race other than {', '.join(RACES)} is missing"
 
 
-def one_race(
+def race_per_patient(
     key: str, columns: tuple[str, ...], words: str
 ) -> Callable[[pd.DataFrame, Policy], pd.DataFrame]:
-    """Return how the rows of a patient become one, with a race.
+    """Return a `Table.reduce` that combines the rows of a patient into one, with a race.
 
-    Rows that do not tell a race say nothing. Where the others disagree, the policy decides, and
-    the patient is remembered.
+    Rows without a race are ignored. If the others disagree, the policy decides, and the patient
+    is marked.
 
     Args:
         key: The column of the patients.
-        columns: The columns that may hold the race; the first that is there does.
+        columns: The columns that may hold the race; the first that exists is read.
         words: The bundled map of the words.
     """
 
@@ -36,12 +36,12 @@ def one_race(
         patients = frame[key].array.remove_unused_categories()
         votes = np.zeros((len(patients.categories), len(RACES)), dtype=np.int64)
         if column is not None:
-            known = bundled(words, RACES)
+            label_map = bundled(words, RACES)
             cells = frame[column].cat
-            levels = [_level(known.of(str(text))) for text in cells.categories]
-            level = np.append(np.array(levels, dtype=np.int64), -1)[cells.codes.to_numpy()]
-            told = level >= 0
-            np.add.at(votes, (patients.codes[told], level[told]), 1)
+            by_text = [_position(label_map.meaning(str(text))) for text in cells.categories]
+            position = np.append(np.array(by_text, dtype=np.int64), -1)[cells.codes.to_numpy()]
+            has_race = position >= 0
+            np.add.at(votes, (patients.codes[has_race], position[has_race]), 1)
         conflict = (votes > 0).sum(axis=1) > 1
         most = votes.max(axis=1)
         clear = (votes == most[:, None]).sum(axis=1) == 1
@@ -60,8 +60,8 @@ def one_race(
     return reduce
 
 
-def race_in(column: str, words: str) -> Callable[[Rows, Policy, Ledger], pd.Categorical]:
-    """Read the race from a column that tells it once a row.
+def race_by_row(column: str, words: str) -> Callable[[Rows, Policy, Ledger], pd.Categorical]:
+    """Read the race from a column of the first table.
 
     Args:
         column: The column.
@@ -69,9 +69,9 @@ def race_in(column: str, words: str) -> Callable[[Rows, Policy, Ledger], pd.Cate
     """
 
     def read(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
-        known = bundled(words, RACES)
-        places = [_level(known.of(text)) for text in rows.distinct(column)[1]]
-        codes = rows.looked_up(column, np.array(places, dtype=np.int8), -1)
+        label_map = bundled(words, RACES)
+        positions = [_position(label_map.meaning(text)) for text in rows.distinct(column)[1]]
+        codes = rows.map_texts(column, np.array(positions, dtype=np.int8), -1)
         ledger.note("race-other", _OTHER, codes < 0)
         return pd.Categorical.from_codes(codes, pd.Index(RACES, dtype=object))
 
@@ -79,17 +79,17 @@ def race_in(column: str, words: str) -> Callable[[Rows, Policy, Ledger], pd.Cate
 
 
 def race(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
-    """Read the race that `one_race` found, and write down whose rows disagree."""
+    """Read the race from the table of `race_per_patient`, and record where rows disagree."""
     if "race" not in rows:
-        rows = rows.without("race")
+        rows = rows.with_missing("race")
     values = rows.frame["race"].array.set_categories(pd.Index(RACES, dtype=object))
-    decided = {"missing": "missing", "majority": "that of most rows, missing in a tie"}
-    why = f"race where a patient's rows disagree is {decided[policy.race_conflict]}"
+    decision = {"missing": "missing", "majority": "that of most rows, missing in a tie"}
+    why = f"race where a patient's rows disagree is {decision[policy.race_conflict]}"
     if _CONFLICT in rows:
         ledger.note("race-conflict", why, rows.texts(_CONFLICT) == "yes")
     ledger.note("race-other", _OTHER, values.codes < 0)
     return values
 
 
-def _level(targets: tuple[str, ...] | None) -> int:
+def _position(targets: tuple[str, ...] | None) -> int:
     return RACES.index(targets[0]) if targets and targets[0] in RACES else -1

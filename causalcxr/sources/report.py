@@ -1,4 +1,4 @@
-"""The report of a harmonised cohort: rows in, rows out and why, prevalences, what is missing."""
+"""The report of a harmonised cohort: rows in and out, rules, prevalences, missing values."""
 
 import base64
 import json
@@ -25,8 +25,8 @@ _KIND = "causalcxr cohort report"
 _VARIABLES = ("Age", "Sex", "Race", "View", *FINDINGS)
 _GROUPS = ("Dataset", "Sex", "Race", "View", "Age")
 _BANDS = (0, 18, 40, 60, 80, 106)
-_FEW = 10  # positives below which a prevalence is flagged
-_NOT_KNOWN = "not known"
+_MIN_POSITIVES = 10  # a prevalence with fewer positives is flagged
+_UNKNOWN = "not known"
 
 
 def facts(
@@ -34,12 +34,12 @@ def facts(
     parts: Sequence[Harmonised] = (),
     quarantined: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return what the report tells, as plain values.
+    """Return the content of the report as plain values.
 
     Args:
         harmonised: The cohort: one source, or several combined.
-        parts: The sources that it was combined from.
-        quarantined: How many images were set aside, by reason.
+        parts: The sources of a combined cohort.
+        quarantined: The number of images that could not be read, by reason.
 
     Returns:
         `sources` (rows in and out, patients, rules), `prevalence` by group, `missing` and `ages`
@@ -48,22 +48,22 @@ def facts(
     Example:
         >>> table = pd.DataFrame({"Sex": ["F", "M"], "Edema": ["P", None]}, index=["a", "b"])
         >>> one = Harmonised(table, np.array(["1", "2"]), None, [None, None], (), "example")
-        >>> told = facts(one)
-        >>> told["rows_out"], told["prevalence"]["all"]["all"]["Edema"]["share"]
+        >>> report = facts(one)
+        >>> report["rows_out"], report["prevalence"]["all"]["all"]["Edema"]["share"]
         (2, 1.0)
     """
     groups = _groups(harmonised.table)
-    told = [_source(part) for part in (parts or [harmonised])]
+    sources = [_source(part) for part in (parts or [harmonised])]
     return {
         "kind": _KIND,
         "schema": SCHEMA,
         "version": version("causalcxr"),
         "source": harmonised.source,
-        "rows_in": sum(each["rows_in"] for each in told),
+        "rows_in": sum(each["rows_in"] for each in sources),
         "rows_out": len(harmonised),
         "patients": len(pd.unique(harmonised.patients)),
         "images": int(_available(harmonised).sum()),
-        "sources": told,
+        "sources": sources,
         "splits": _counts(harmonised.splits),
         "prevalence": {
             name: _prevalence(harmonised.table, codes, labels)
@@ -76,12 +76,12 @@ def facts(
 
 
 def save_report(harmonised: Harmonised, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a report to a folder of its own; see `write_report` and `ResultFolder`.
+    """Write a report to a folder; see `write_report` and `ResultFolder`.
 
     Args:
         harmonised: As in `facts`.
         folder: A new or empty folder.
-        overwrite: Replace the report that the folder holds, even the same one.
+        overwrite: Replace the report in the folder, even an identical one.
 
     Returns:
         The page.
@@ -90,13 +90,18 @@ def save_report(harmonised: Harmonised, folder: str | Path, *, overwrite: bool =
         CohortError: If the folder holds something else, or cannot be written.
     """
 
-    def older(path: Path) -> bool:  # of version 0.1.0
+    def is_old_report(path: Path) -> bool:  # of version 0.1.0
         report = read_json(path / "report.json")
         return isinstance(report, dict) and report.get("kind") == _KIND
 
     folder, content = Path(folder), json.dumps(facts(harmonised))
     result = ResultFolder(
-        folder, _KIND, "a cohort report", content_identity([content]), overwrite, recognises=older
+        folder,
+        _KIND,
+        "a cohort report",
+        content_identity([content]),
+        overwrite,
+        recognises=is_old_report,
     )
     with result.writing() as draft:
         if not draft.complete:
@@ -113,11 +118,11 @@ def write_report(
 ) -> Path:
     """Write `report.html` and `report.json`, each whole or not at all.
 
-    The page asks for nothing from outside, and whatever came from a table is escaped in it.
+    The page loads nothing from elsewhere, and escapes all text of the tables.
 
     Args:
         harmonised: As in `facts`.
-        folder: Where; it is made where it is missing.
+        folder: The folder; it is created if it is missing.
         parts: As in `facts`.
         quarantined: As in `facts`.
 
@@ -126,16 +131,18 @@ def write_report(
     """
     from causalcxr.sources.report_plots import plots
 
-    told = facts(harmonised, parts, quarantined)
+    report = facts(harmonised, parts, quarantined)
     folder = Path(folder)
-    atomic_write(folder / "report.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    pictures = {
+    atomic_write(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    images = {
         name: "data:image/png;base64," + base64.b64encode(page.png()).decode()
-        for name, page in plots(told).items()
+        for name, page in plots(report).items()
     }
     template = read_text(Path(__file__).parent / "report.html")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
-    html = page.render(told=told, pictures=pictures, findings=FINDINGS, few=_FEW)
+    html = page.render(
+        report=report, images=images, findings=FINDINGS, min_positives=_MIN_POSITIVES
+    )
     return atomic_write(folder / "report.html", html)
 
 
@@ -163,8 +170,10 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _available(part: Harmonised) -> np.ndarray:
-    there = getattr(part.images, "available", None)
-    return np.array([path is not None for path in part.images]) if there is None else there
+    available = getattr(part.images, "available", None)
+    if available is None:
+        return np.array([path is not None for path in part.images])
+    return available
 
 
 def _counts(values: np.ndarray | None) -> dict[str, int]:
@@ -174,20 +183,20 @@ def _counts(values: np.ndarray | None) -> dict[str, int]:
 
 
 def _groups(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """Return each grouping of the rows as codes and names; what is not known is a group."""
+    """Return each grouping of the rows as codes and names; unknown values are one group."""
     groups = {"all": (np.zeros(len(table), dtype=np.int64), ["all"])}
     for name in _GROUPS:
         if name == "Age":
             continue
         values = table.get(name, pd.Series(index=table.index, dtype=object))
         codes, labels = pd.factorize(values, sort=True)
-        names = [*map(str, labels), _NOT_KNOWN]
+        names = [*map(str, labels), _UNKNOWN]
         groups[name] = (np.where(codes < 0, len(labels), codes), names)
     years = _years(table)
     band = np.searchsorted(_BANDS, np.nan_to_num(years, nan=-1), side="right") - 1
     names = [f"{low}-{high - 1}" for low, high in pairwise(_BANDS)]
-    known = ~np.isnan(years) & (band >= 0) & (band < len(names))
-    groups["Age"] = (np.where(known, band, len(names)), [*names, _NOT_KNOWN])
+    in_band = ~np.isnan(years) & (band >= 0) & (band < len(names))
+    groups["Age"] = (np.where(in_band, band, len(names)), [*names, _UNKNOWN])
     return groups
 
 
@@ -206,23 +215,23 @@ def _marks(table: pd.DataFrame, name: str) -> np.ndarray:
 
 def _prevalence(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, Any]:
     """Return N, P, U and missing of each finding in each group, and the share P / (P + N)."""
-    told: dict[str, Any] = {label: {} for label in labels}
+    prevalence: dict[str, Any] = {label: {} for label in labels}
     rows = np.bincount(codes, minlength=len(labels))
     for name in FINDINGS:
         marks = _marks(table, name)
         counts = np.bincount(codes * 4 + marks, minlength=4 * len(labels)).reshape(-1, 4)
         for label, (no, yes, unsure, missing) in zip(labels, counts.tolist(), strict=True):
             share = yes / (yes + no) if yes + no else None
-            told[label][name] = {
+            prevalence[label][name] = {
                 "P": yes, "N": no, "U": unsure, "missing": missing, "share": share,
             }  # fmt: skip
-    return {label: told[label] for label, n in zip(labels, rows, strict=True) if n}
+    return {label: prevalence[label] for label, n in zip(labels, rows, strict=True) if n}
 
 
 def _missing(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, Any]:
-    """Return the share of rows without a value, by data set and variable."""
+    """Return the fraction of rows without a value, by data set and variable."""
     rows = np.bincount(codes, minlength=len(labels))
-    told: dict[str, Any] = {label: {} for label, n in zip(labels, rows, strict=True) if n}
+    missing: dict[str, Any] = {label: {} for label, n in zip(labels, rows, strict=True) if n}
     for name in _VARIABLES:
         if name in FINDINGS:
             absent = _marks(table, name) >= 2  # a graph reads an uncertain finding as missing
@@ -230,17 +239,17 @@ def _missing(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[
             absent = table[name].isna().to_numpy() if name in table else np.ones(len(table), bool)
         shares = np.bincount(codes, weights=absent, minlength=len(labels)) / np.maximum(rows, 1)
         for label, share in zip(labels, shares.tolist(), strict=True):
-            if label in told:
-                told[label][name] = share
-    return told
+            if label in missing:
+                missing[label][name] = share
+    return missing
 
 
 def _ages(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, list[int]]:
-    """Return how many rows there are of each age, 0 to 105, by data set."""
+    """Return the number of rows of each age, 0 to 105, by data set."""
     years = _years(table)
     known = ~np.isnan(years)
-    whole = np.clip(years[known], 0, 105).astype(np.int64)
-    counts = np.bincount(codes[known] * 106 + whole, minlength=106 * len(labels))
+    rounded = np.clip(years[known], 0, 105).astype(np.int64)
+    counts = np.bincount(codes[known] * 106 + rounded, minlength=106 * len(labels))
     return {
         label: row.tolist()
         for label, row in zip(labels, counts.reshape(-1, 106), strict=True)

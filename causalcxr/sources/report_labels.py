@@ -1,13 +1,13 @@
-"""Labels read off English reports by rules: what is mentioned, denied, or called possible.
+"""Labels from English reports by rules: findings mentioned, denied, or called possible.
 
-A report is cut into sentences, and sentences into clauses. A mention counts as absent where a
-word of negation governs its clause before it (or denies it after it), as uncertain where a word of
-doubt does, and as present otherwise. Over a report, present wins over uncertain, and that over
-absent. No Finding is present where a report has sentences, and no pathology is present or
+A report is cut into sentences, and sentences into clauses. A mention counts as absent if a word of
+negation precedes it in its clause (or denies it after it), as uncertain if a word of doubt does,
+and as present otherwise. Over a report, present takes precedence over uncertain, and uncertain
+over absent. No Finding is present if a report has sentences and no pathology is present or
 uncertain in any of them.
 
-The rules are few and are ours. How good they are is told in `docs/sources.md`: they are a stopgap.
-Where a better labeller's file is at hand, use that.
+The rules are few and our own. `docs/sources.md` reports their accuracy: they are a stopgap. If the
+labels of a better labeller are available, use them.
 
 References:
     The idea is that of NegEx (Chapman et al., J Biomed Inform 2001) and of the CheXpert labeller
@@ -30,7 +30,7 @@ from causalcxr.sources.policy import BLANK, FINDINGS, PATHOLOGIES, UNCERTAIN, N,
 
 __all__ = ["label_report", "label_reports"]
 
-# What only looks like a mention.
+# Phrases that are not mentions.
 _NOT_MEANT = re.compile(
     r"(?:rule|r/o|evaluate|assess|evaluation|concern)(?: out)? (?:for )?[\w ,]{0,80}\?"
     r"|pericardial effusion|soft tissue (?:swelling|edema)|(?:nipple|skin) (?:shadow|fold)\w*"
@@ -74,22 +74,20 @@ _NORMAL = {
         r"normal (?:mediastin|cardiomediastin)"
     ),
 }
-_REACH = 160  # letters; a word further away governs something else
+_REACH = 160  # letters; a word further away does not apply to the mention
 _RANK = {BLANK: 0, N: 1, UNCERTAIN: 2, P: 3}
 
 
 @cache
 def _mentions() -> dict[str, re.Pattern]:
-    """Return how each finding is mentioned."""
+    """Return the pattern of the mentions of each finding."""
     text = read_text(Path(__file__).parent / "report_mentions.yaml")
     phrases = plain(compose(text))
-    return {
-        name: re.compile(rf"(?<![\w-])(?:{'|'.join(found)})") for name, found in phrases.items()
-    }
+    return {name: re.compile(rf"(?<![\w-])(?:{'|'.join(each)})") for name, each in phrases.items()}
 
 
 def label_report(text: str) -> dict[str, int]:
-    """Return what a report says of each of the 14 findings.
+    """Return the mark of each of the 14 findings in a report.
 
     Args:
         text: The report, in English: its impression, its findings or both.
@@ -98,8 +96,8 @@ def label_report(text: str) -> dict[str, int]:
         Marks of the policy: `P`, `N`, `UNCERTAIN` or `BLANK`.
 
     Example:
-        >>> found = label_report("Small left effusion. No pneumothorax. Possible pneumonia.")
-        >>> {name: mark for name, mark in found.items() if mark != BLANK}
+        >>> marks = label_report("Small left effusion. No pneumothorax. Possible pneumonia.")
+        >>> {name: mark for name, mark in marks.items() if mark != BLANK}
         {'Pleural Effusion': 1, 'Pneumonia': 2, 'Pneumothorax': 0}
     """
     marks = dict.fromkeys(FINDINGS, BLANK)
@@ -108,17 +106,17 @@ def label_report(text: str) -> dict[str, int]:
         for name, pattern in _NORMAL.items():
             if marks[name] == BLANK and pattern.search(sentence or ""):
                 marks[name] = N
-        for name, mark in _said(_NOT_MEANT.sub(" ", sentence or "")):
+        for name, mark in _mentioned(_NOT_MEANT.sub(" ", sentence or "")):
             if _RANK[mark] > _RANK[marks[name]]:
                 marks[name] = mark
-    spoken = any(letter.isalpha() for letter in lowered)
-    if spoken and not any(marks[name] in (P, UNCERTAIN) for name in PATHOLOGIES):
+    has_text = any(letter.isalpha() for letter in lowered)
+    if has_text and not any(marks[name] in (P, UNCERTAIN) for name in PATHOLOGIES):
         marks["No Finding"] = P
     return marks
 
 
 def label_reports(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what reports say of each finding; each distinct report is read once.
+    """Return the marks of each finding in reports; each distinct report is read once.
 
     Args:
         parts: The sections of each of n reports, shape (n,) each, texts.
@@ -126,29 +124,29 @@ def label_reports(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         Marks of the policy by finding, shape (n,), int8.
     """
-    whole = parts[0].astype(object)
+    reports = parts[0].astype(object)
     for part in parts[1:]:
-        whole = whole + "\n\n" + part
-    codes, texts = pd.factorize(whole)
-    read = [label_report(text) for text in progress(texts, "Reading", "reports")]
-    found = np.array([[marks[name] for name in FINDINGS] for marks in read], dtype=np.int8)
-    return {name: found[codes, k] for k, name in enumerate(FINDINGS)}
+        reports = reports + "\n\n" + part
+    codes, texts = pd.factorize(reports)
+    by_report = [label_report(text) for text in progress(texts, "Reading", "reports")]
+    marks = np.array([[each[name] for name in FINDINGS] for each in by_report], dtype=np.int8)
+    return {name: marks[codes, k] for k, name in enumerate(FINDINGS)}
 
 
-def _said(sentence: str) -> list[tuple[str, int]]:
-    """Return the findings that a sentence mentions, and how."""
+def _mentioned(sentence: str) -> list[tuple[str, int]]:
+    """Return the findings that a sentence mentions, with their marks."""
     starts = [0, *(match.start() for match in _CLAUSE.finditer(sentence)), len(sentence)]
-    found = []
+    marks = []
     for start, end in pairwise(starts):
         clause = sentence[start:end]
         for name, pattern in _mentions().items():
             for match in pattern.finditer(clause):
-                found.append((name, _mark(clause, match, name)))
-    return found
+                marks.append((name, _mark(clause, match, name)))
+    return marks
 
 
 def _mark(clause: str, match: re.Match, name: str) -> int:
-    """Return how a clause speaks of a mention in it."""
+    """Return the mark of a mention in its clause."""
     before = clause[max(match.start() - _REACH, 0) : match.start()]
     after = clause[match.end() : match.end() + _REACH]
     if _CANNOT.search(before) or _DOUBT_AFTER.match(after):
@@ -157,7 +155,7 @@ def _mark(clause: str, match: re.Match, name: str) -> int:
     within = re.search(r"\b(?:not|no longer)\b", match[0])  # "the heart is not enlarged"
     if within or _BEFORE.search(before) or _AFTER.match(after):
         return N
-    # A device is there or is not: "likely in the stomach" speaks of where it is.
+    # "Likely in the stomach" is doubt about the place of a device, not about its presence.
     if name != "Support Devices" and _DOUBT_BEFORE.search(before):
         return UNCERTAIN
     return P

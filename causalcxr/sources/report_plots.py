@@ -1,4 +1,4 @@
-"""The pictures of a cohort's report: what is missing, how often findings are, and ages."""
+"""The plots of a cohort's report: missing values, prevalences and ages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,19 +14,19 @@ _INK, _PALE = "#1C2733", "#6C7885"
 _LINES = ("#3E6A97", "#7A8F3C", "#8A5A9C", "#B0772B", "#3C8F8A", "#C4501B", "#A29C8C")
 
 
-def plots(told: Mapping[str, Any]) -> dict[str, Page]:
-    """Draw the pictures of a report.
+def plots(report: Mapping[str, Any]) -> dict[str, Page]:
+    """Draw the plots of a report.
 
     Args:
-        told: What `cohort_report.facts` returns.
+        report: The content of the report, from `report.facts`.
 
     Returns:
         `missing`, `prevalence` and `ages`.
     """
     return {
-        "missing": _missing(told["missing"]),
-        "prevalence": _prevalence(told["prevalence"]["Dataset"]),
-        "ages": _ages(told["ages"]),
+        "missing": _missing(report["missing"]),
+        "prevalence": _prevalence(report["prevalence"]["Dataset"]),
+        "ages": _ages(report["ages"]),
     }
 
 
@@ -45,28 +45,28 @@ def _missing(missing: Mapping[str, Mapping[str, float]]) -> Page:
             colour = "white" if share > 0.6 else _INK
             text = f"{100 * share:.0f}"
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    _plain(ax)
+    _style(ax)
     return page
 
 
 def _prevalence(prevalence: Mapping[str, Mapping[str, Any]]) -> Page:
     page = Page(figsize=(10, 4.2), layout="constrained")
     ax = page.subplots()
-    places = np.arange(len(FINDINGS))
+    positions = np.arange(len(FINDINGS))
     for k, (source, findings) in enumerate(prevalence.items()):
         shares = [findings[name]["share"] for name in FINDINGS]
         known = np.array([share is not None for share in shares], dtype=bool)
         values = np.array([share if share is not None else np.nan for share in shares])
         offset = (k - (len(prevalence) - 1) / 2) * 0.1
         style = {"color": _LINES[k % len(_LINES)], "label": source, "markersize": 5}
-        ax.plot(places[known] + offset, 100 * values[known], "o", **style)
-    ax.set_xticks(places, FINDINGS, rotation=45, ha="right", fontsize=8)
+        ax.plot(positions[known] + offset, 100 * values[known], "o", **style)
+    ax.set_xticks(positions, FINDINGS, rotation=45, ha="right", fontsize=8)
     ax.set_ylabel("P of P and N, %", color=_INK, fontsize=8)
     ax.set_ylim(-3, 103)
     ax.grid(axis="y", color="#ECEAE4")
     if prevalence:
         ax.legend(fontsize=8, frameon=False, ncols=2)
-    _plain(ax)
+    _style(ax)
     return page
 
 
@@ -80,11 +80,11 @@ def _ages(ages: Mapping[str, list[int]]) -> Page:
     ax.set_xlim(0, 105)
     if ages:
         ax.legend(fontsize=8, frameon=False)
-    _plain(ax)
+    _style(ax)
     return page
 
 
-def _plain(ax: Any) -> None:
+def _style(ax: Any) -> None:
     ax.tick_params(colors=_PALE, labelcolor=_INK)
     for spine in ax.spines.values():
         spine.set_visible(False)

@@ -1,4 +1,4 @@
-"""Rows: what the tables of a source say of its records, and where it is written."""
+"""Rows: the tables of a source, joined, with the file and line of each row for messages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ EMPTY = ("", "NA", "NaN", "nan", "None", "N/A", "null", "<NA>")
 
 
 class Rows:
-    """The rows of a source: a frame of categorical columns, and the file that each row is from.
+    """Hold the rows of a source as categorical columns, and the file of each row.
 
     Args:
-        frame: One categorical column of texts a name.
+        frame: One categorical column of texts for each name.
         files: The files that the rows were read from.
         starts: The first row of each file.
-        exact: Whether row k of a file is record k of it, so that a message can tell the line.
+        exact: Whether row k of a file is its record k, so that messages can give the line.
 
     Example:
         >>> frame = pd.DataFrame({"sex": pd.Categorical(["F", "O"])})
@@ -36,9 +36,9 @@ class Rows:
         self, frame: pd.DataFrame, files: Sequence[Path], starts: Sequence[int], exact: bool = True
     ) -> None:
         self.frame, self.files, self.starts = frame, tuple(files), tuple(starts)
-        self._from = np.arange(len(frame)) if exact else None
-        # Which file a column is from, where that is not the first table's.
-        self._elsewhere: dict[str, str] = {}
+        self._row_in_files = np.arange(len(frame)) if exact else None
+        # The file of each column that another table than the first has.
+        self._other_file: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -89,56 +89,63 @@ class Rows:
         """Return which cells of a column hold no value, shape (n,), boolean."""
         _, texts = self.distinct(column)
         empty = np.array([text.strip() in EMPTY for text in texts], dtype=bool)
-        return self.looked_up(column, empty, True)
+        return self.map_texts(column, empty, True)
 
     def numbers(self, column: str) -> np.ndarray:
-        """Return a column as numbers, shape (n,), NaN where a text is none."""
+        """Return a column as numbers, shape (n,), NaN where a text is not a number."""
         codes, texts = self.distinct(column)
         numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
         return np.append(numbers.to_numpy(np.float64), np.nan)[codes]
 
-    def looked_up(self, column: str, values: np.ndarray, missing: object) -> np.ndarray:
-        """Return, for each row, the value that belongs to its distinct text."""
+    def map_texts(self, column: str, values: np.ndarray, missing: object) -> np.ndarray:
+        """Return the value of each row, shape (n,).
+
+        Args:
+            column: The column.
+            values: The value of each distinct text of the column.
+            missing: The value of a missing cell.
+        """
         codes, _ = self.distinct(column)
         full = np.empty(len(values) + 1, dtype=values.dtype)
         full[:-1], full[-1] = values, missing
         return full[codes]
 
-    def beside(self, other: "Rows", key: str) -> "Rows":
-        """Return the rows with what another table says of them, missing where it says nothing.
+    def joined(self, other: "Rows", key: str) -> "Rows":
+        """Return the rows with the columns of another table, missing where it has no such row.
 
         Args:
-            other: Its rows.
-            key: The column that both have; each text of it once in the other table, where rows
-                that repeat each other word by word count as one.
+            other: The rows of the other table.
+            key: The column that both have. Its values are unique in the other table, apart from
+                rows that are identical throughout.
 
         Raises:
-            CohortError: If the other table says two things of one key.
+            CohortError: If the other table has two different rows for one key.
         """
-        same = other.frame.duplicated().to_numpy()
-        other = other.take(~same) if same.any() else other
+        identical = other.frame.duplicated().to_numpy()
+        other = other.take(~identical) if identical.any() else other
         codes, keys = other.distinct(key)
-        twice = other.frame[key].duplicated().to_numpy()
-        other.refuse(key, twice, "occurs more than once, with different content")
-        place = np.full(len(keys) + 1, -1, dtype=np.int64)
-        place[codes] = np.arange(len(other))
-        place[-1] = -1
-        mine, texts = self.distinct(key)
-        found = np.append(pd.Index(keys).get_indexer(pd.Index(texts, dtype=object)), -1)
-        at = place[found][mine]
+        repeated = other.frame[key].duplicated().to_numpy()
+        other.refuse(key, repeated, "occurs more than once, with different content")
+        # For each key of the other table its row, and -1 for a key that it does not have.
+        row_of_key = np.full(len(keys) + 1, -1, dtype=np.int64)
+        row_of_key[codes] = np.arange(len(other))
+        row_of_key[-1] = -1
+        own_codes, texts = self.distinct(key)
+        positions = np.append(pd.Index(keys).get_indexer(pd.Index(texts, dtype=object)), -1)
+        other_rows = row_of_key[positions][own_codes]
         fresh = {
-            name: other.frame[name].array.take(at, allow_fill=True)
+            name: other.frame[name].array.take(other_rows, allow_fill=True)
             for name in other.frame
             if name not in self.frame
         }
         joined = self._like(
             pd.concat([self.frame, pd.DataFrame(fresh, index=self.frame.index)], axis=1)
         )
-        joined._elsewhere = {**self._elsewhere, **dict.fromkeys(fresh, str(other.path))}
+        joined._other_file = {**self._other_file, **dict.fromkeys(fresh, str(other.path))}
         return joined
 
-    def without(self, *names: str) -> "Rows":
-        """Return the rows with columns that nothing is known of."""
+    def with_missing(self, *names: str) -> "Rows":
+        """Return the rows with further columns in which every cell is missing."""
         blank = pd.Categorical.from_codes(
             np.full(len(self), -1, dtype=np.int8), pd.Index([""], dtype=object)
         )
@@ -154,31 +161,41 @@ class Rows:
     def take(self, kept: np.ndarray) -> "Rows":
         """Return some of the rows, by a mask."""
         chosen = self._like(self.frame[kept].reset_index(drop=True))
-        chosen._from = None if self._from is None else self._from[kept]
+        in_files = self._row_in_files
+        chosen._row_in_files = None if in_files is None else in_files[kept]
         return chosen
 
-    def refuse(self, column: str, wrong: np.ndarray, rule: str) -> None:
-        """Raise if any row breaks a rule, with the file, the line, the column and the value."""
-        if not wrong.any():
+    def refuse(self, column: str, invalid: np.ndarray, rule: str) -> None:
+        """Raise an error if any row is invalid, with its file, line, column and value.
+
+        Args:
+            column: The column.
+            invalid: Which rows are invalid, shape (n,), boolean.
+            rule: What is wrong with such a value, to follow it in the message.
+
+        Raises:
+            CohortError: For the first invalid row.
+        """
+        if not invalid.any():
             return
-        row, n = int(np.argmax(wrong)), int(wrong.sum())
+        row, n = int(np.argmax(invalid)), int(invalid.sum())
         counted = f"({n:,} record{'s' if n > 1 else ''})"
         value = brief(self.texts(column)[row])
         raise CohortError(
-            f"{self._place(column, row)}: column {column!r}: {value} {rule} {counted}"
+            f"{self._location(column, row)}: column {column!r}: {value} {rule} {counted}"
         )
 
     def _like(self, frame: pd.DataFrame) -> "Rows":
         other = Rows(frame, self.files, self.starts)
-        other._from, other._elsewhere = self._from, dict(self._elsewhere)
+        other._row_in_files, other._other_file = self._row_in_files, dict(self._other_file)
         return other
 
-    def _place(self, column: str, row: int) -> str:
-        if column in self._elsewhere:
-            return self._elsewhere[column]
-        if self._from is None:
+    def _location(self, column: str, row: int) -> str:
+        if column in self._other_file:
+            return self._other_file[column]
+        if self._row_in_files is None:
             return str(self.path)
-        origin = int(self._from[row])
-        which = int(np.searchsorted(self.starts, origin, side="right")) - 1
-        file = self.files[which]
-        return f"{file}:{line_of(file, origin - self.starts[which])}"
+        origin = int(self._row_in_files[row])
+        number = int(np.searchsorted(self.starts, origin, side="right")) - 1
+        file = self.files[number]
+        return f"{file}:{line_of(file, origin - self.starts[number])}"

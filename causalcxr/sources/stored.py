@@ -1,4 +1,4 @@
-"""A store, as a source of cohorts; see `causalcxr.sources.store`."""
+"""A store as a source of cohorts; see `causalcxr.sources.store`."""
 
 from causalcxr.sources.store.reading import load, recognises
 

@@ -11,7 +11,7 @@ from PIL import Image
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.graph import Graph
-from causalcxr.sources.nih import harmonise
+from causalcxr.sources.datasets.nih import harmonise
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -90,7 +90,7 @@ def test_given_unlisted_as_unknown_then_only_healthy_films_deny_a_finding(publis
     cohort = Cohort.load(published, unlisted="U")
     assert column(cohort, "Cardiomegaly") == ["P", None, "N", None, None, None]
     assert column(cohort, "No Finding") == ["N", "N", "P", "N", "N", "N"]
-    with pytest.raises(CohortError, match="'N' or 'U'"):
+    with pytest.raises(CohortError, match="allowed: 'N', 'U'"):
         Cohort.load(published, unlisted="X")
 
 

@@ -11,7 +11,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph import Graph
-from causalcxr.sources.phantom import film, truth
+from causalcxr.sources.phantom import rendering, truth
 from causalcxr.sources.phantom.body import build_body, camera
 from causalcxr.sources.phantom.organs import heart
 from causalcxr.sources.phantom.patient import NUMBERS, Habitus, Patient
@@ -38,7 +38,7 @@ def ill():
     cohort = Cohort.load("phantom", n=24, seed=3, enriched=1)
     p = patient(cohort)
     turns = {"View": 3, "Dataset": 7}
-    return p.but({name: torch.arange(24).double() % k for name, k in turns.items()})
+    return p.with_columns({name: torch.arange(24).double() % k for name, k in turns.items()})
 
 
 def patient(cohort):
@@ -49,7 +49,7 @@ def patient(cohort):
 def having(p, **values):
     """Return the same patients with other values."""
     every = {name: torch.as_tensor(value).double() for name, value in values.items()}
-    return p.but({name: value.expand(len(p.draws)) for name, value in every.items()})
+    return p.with_columns({name: value.expand(len(p.draws)) for name, value in every.items()})
 
 
 def films(cohort):
@@ -87,10 +87,12 @@ def test_given_a_record_alone_in_company_or_in_any_order_then_its_film_is_the_sa
 
 
 def test_given_the_ill_alone_or_in_company_then_no_bit_of_their_films_differs(ill):
-    whole = film.render(ill, 64)
+    whole = rendering.render(ill, 64)
     for rows in (np.array([5]), np.array([20, 2]), np.arange(24)[::-1].copy()):
         columns = {name: column[rows] for name, column in ill.columns.items()}
-        assert torch.equal(film.render(Patient(columns, ill.draws.rows(rows)), 64), whole[rows])
+        assert torch.equal(
+            rendering.render(Patient(columns, ill.draws.rows(rows)), 64), whole[rows]
+        )
 
 
 def test_given_another_seed_then_other_patients_and_other_films():
@@ -105,7 +107,7 @@ def test_given_any_size_then_float32_is_float64_and_the_film_is_neither_flat_nor
 ):
     rows = np.arange(24 if size <= 100 else 3)
     few = Patient({k: v[rows] for k, v in ill.columns.items()}, ill.draws.rows(rows))
-    quick, fine = (film.render(few, size, dtype) for dtype in (torch.float32, torch.float64))
+    quick, fine = (rendering.render(few, size, dtype) for dtype in (torch.float32, torch.float64))
     assert quick.shape == (len(rows), 1, size, size)
     assert quick.dtype == fine.dtype == torch.float32
     assert (quick - fine).abs().max() < 1e-4
@@ -116,7 +118,7 @@ def test_given_any_size_then_float32_is_float64_and_the_film_is_neither_flat_nor
 
 
 def test_given_two_sizes_then_they_show_the_same_body(ill):
-    fine, coarse = film.render(ill, 128), film.render(ill, 64)
+    fine, coarse = rendering.render(ill, 128), rendering.render(ill, 64)
     halved = torch.nn.functional.avg_pool2d(fine, 2)
     for one, other in zip(halved, coarse, strict=True):
         assert np.corrcoef(one.flatten(), other.flatten())[0, 1] > 0.95
@@ -162,7 +164,7 @@ def test_given_one_other_number_then_some_film_is_another_one():
         uniform %= 1
         normal = torch.from_numpy(ndtri(uniform.numpy())).clamp(-3, 3)
         p.__dict__.update(_uniform=uniform, _normal=normal)
-        every_film = film.render(p, 48)
+        every_film = rendering.render(p, 48)
         silent &= (every_film[:k] == every_film[k:]).flatten(1).all(1).numpy()
     assert [name for name, off in zip(NUMBERS, silent, strict=True) if off] == []
 
@@ -182,7 +184,7 @@ def test_given_a_lateral_film_then_the_lungs_lie_over_each_other(adults):
 
 def test_given_the_other_sex_then_breasts_and_size_change(adults):
     women, men = (having(patient(adults), Sex=sex) for sex in (0, 1))
-    gain = (film.attenuation(women, 64) - film.attenuation(men, 64))[:, 0]
+    gain = (rendering.attenuation(women, 64) - rendering.attenuation(men, 64))[:, 0]
     lower = lungs(women).any(0) & lungs(men).any(0) & (torch.arange(64)[:, None] > 28)
     assert ((gain * lower).amax((1, 2)) > 0.15).all()  # breasts lie over the lower lungs
     wide = [lungs(each).any(0).any(1).sum(1).double().mean() for each in (women, men)]
@@ -195,12 +197,12 @@ def test_given_more_years_then_bone_fades_the_back_bends_and_the_aorta_widens(ad
     young, old = (having(patient(adults), Age=age) for age in (40, 88))
 
     def bone(p):
-        return shadows(p, Solids.by_kind(bones(p, Habitus.of(p)))[0])
+        return shadows(p, Solids.by_kind(bones(p, Habitus.from_patient(p)))[0])
 
     assert (bone(old).sum((1, 2)) < 0.95 * bone(young).sum((1, 2))).all()
 
     def aorta(p):
-        balls = Solids.join(heart(p, Habitus.of(p)))
+        balls = Solids.join(heart(p, Habitus.from_patient(p)))
         return (shadows(p, balls) > 0)[:, 8:26].sum((1, 2))
 
     assert (aorta(old) >= aorta(young)).double().mean() > 0.9
@@ -227,11 +229,11 @@ def test_given_another_data_set_then_the_body_is_the_same_and_its_display_is_not
         assert torch.equal(a.centre, b.centre)
         assert torch.equal(a.shape, b.shape)
         assert torch.equal(a.mu, b.mu)
-    change = film.attenuation(here, 64)[:, 0] != film.attenuation(there, 64)[:, 0]
+    change = rendering.attenuation(here, 64)[:, 0] != rendering.attenuation(there, 64)[:, 0]
     side = torch.arange(64)
     corner = (side[:, None] < 22) & ((side < 14) | (side >= 50))
     assert not change[:, ~corner].any()  # letters of lead, in the upper corners
-    a, b = film.render(here, 64)[:, 0], film.render(there, 64)[:, 0]
+    a, b = rendering.render(here, 64)[:, 0], rendering.render(there, 64)[:, 0]
     assert (a - b).abs().mean() > 0.005
     free = ~corner & (shutter(here, 64) == 1) & (shutter(there, 64) == 1)
     for before, now, where in zip(a, b, free, strict=True):
@@ -245,23 +247,25 @@ def test_given_shutters_then_they_cover_the_edge_alone_with_one_grey_level(adult
     closed = (open_ < 1).any((1, 2))
     assert 0.1 < closed.double().mean() < 0.7
     assert (open_[:, 10:54, 10:54] == 1).all()
-    hidden = film.render(p, 64)[:, 0][open_ == 0]
+    hidden = rendering.render(p, 64)[:, 0][open_ == 0]
     assert (hidden == PROFILES["PadChest"].shutter).all()
 
 
 def test_given_no_race_signal_then_race_changes_no_bit(ill):
-    one, two = (film.render(having(ill, Race=race), 64, race_signal=0.0) for race in (0, 2))
+    one, two = (rendering.render(having(ill, Race=race), 64, race_signal=0.0) for race in (0, 2))
     assert torch.equal(one, two)
 
 
 def test_given_race_then_grey_levels_move_together_and_no_shape_does(ill):
-    asian, white = (film.render(having(ill, Race=race), 64).double() for race in (0, 2))
+    asian, white = (rendering.render(having(ill, Race=race), 64).double() for race in (0, 2))
     assert (asian != white).flatten(1).any(1).all()
     open_ = (shutter(ill, 64) == 1)[:, None]
     for a, b, where in zip(asian, white, open_, strict=True):
         order = a[where].argsort()
         assert (b[where][order].diff() > -1e-6).all()  # a function of the grey level that rises
-    assert torch.equal(film.masks(having(ill, Race=0), 64, "Edema"), film.masks(ill, 64, "Edema"))
+    assert torch.equal(
+        rendering.masks(having(ill, Race=0), 64, "Edema"), rendering.masks(ill, 64, "Edema")
+    )
 
 
 # True twins
@@ -287,7 +291,7 @@ def test_given_one_finding_that_comes_then_other_pixels_of_the_twin_keep_their_b
     others = [name for name in cohort.table if name not in ("Lung Lesion", "No Finding")]
     assert twins.table[others].equals(cohort.table[others])
     differ = torch.from_numpy(films(twins) != films(cohort))
-    one, other = (film.attenuation(patient(each), 64) for each in (cohort, twins))
+    one, other = (rendering.attenuation(patient(each), 64) for each in (cohort, twins))
     near = torch.nn.functional.max_pool2d((one != other).float(), 3, 1, 1)[:, 0] > 0
     assert near.double().mean() < 0.1
     assert not (differ & ~near).any()

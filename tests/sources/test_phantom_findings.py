@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from torch.nn.functional import max_pool2d
 
 from causalcxr.common.random_numbers import Draws, record_keys
-from causalcxr.sources.phantom import film
+from causalcxr.sources.phantom import rendering
 from causalcxr.sources.phantom.body import build_body, camera
 from causalcxr.sources.phantom.patient import NUMBERS, SIDES, Patient
 from causalcxr.sources.phantom.physics import line_integral
@@ -63,7 +63,7 @@ def having(p, **values):
     """Return the same patients with other values; _ stands for a space."""
     n = len(p.draws)
     every = {k.replace("_", " "): torch.as_tensor(v).double() for k, v in values.items()}
-    return p.but({k: v.expand(n) for k, v in every.items()})
+    return p.with_columns({k: v.expand(n) for k, v in every.items()})
 
 
 def with_numbers(p, **numbers):
@@ -112,7 +112,7 @@ def places(where):
 def seen(finding, size=64, n=16):
     """Return adults with one finding alone, and its masks, (n, size, size)."""
     p = people(n, 4, **{finding: 1})
-    return p, film.masks(p, size, finding)[:, 0]
+    return p, rendering.masks(p, size, finding)[:, 0]
 
 
 # Every finding reaches the film, and nothing else does
@@ -127,11 +127,11 @@ def test_given_a_finding_then_it_changes_the_pixels_it_covers_and_no_bit_of_othe
     p = people(n, 8, **(tossed | place))
     p = having(p, **{finding: np.arange(n) < 8})  # the last four do not have it
     absent = having(p, **{finding: 0})
-    change = film.attenuation(p, 64)[:, 0] - film.attenuation(absent, 64)[:, 0]
-    mask = film.masks(p, 64, finding)[:, 0]
-    films, without = film.render(p, 64)[:, 0], film.render(absent, 64)[:, 0]
+    change = rendering.attenuation(p, 64)[:, 0] - rendering.attenuation(absent, 64)[:, 0]
+    mask = rendering.masks(p, 64, finding)[:, 0]
+    films, without = rendering.render(p, 64)[:, 0], rendering.render(absent, 64)[:, 0]
     differ = films != without
-    assert torch.equal(mask, change.abs() > film.VISIBLE)
+    assert torch.equal(mask, change.abs() > rendering.VISIBLE)
     assert not mask[8:].any()
     assert torch.equal(films[8:], without[8:])
     assert not (differ & ~grown(change != 0)).any()
@@ -174,7 +174,9 @@ def test_given_the_number_of_a_side_then_the_finding_is_there(finding, number, b
     p = people(9, 12, **{finding: 1})
     # Three patients each with it on the right, the left, and between, where some have both.
     p = with_numbers(p, **{number: torch.tensor([0.02, 0.98, 0.505]).double().repeat(3)})
-    change = (film.attenuation(p, 64) - film.attenuation(having(p, **{finding: 0}), 64))[:, 0]
+    change = (rendering.attenuation(p, 64) - rendering.attenuation(having(p, **{finding: 0}), 64))[
+        :, 0
+    ]
     more = change.clamp(min=0) if finding == ATELECTASIS else change.abs()
     right, left = ((more * lung).sum((1, 2)) for lung in lungs(p))
     share = (right / (right + left)).view(3, 3)
@@ -203,14 +205,16 @@ def test_given_many_patients_then_sides_have_the_shares_they_were_told(number, b
 def test_given_devices_then_they_only_add_attenuation_and_are_seen_in_every_view():
     n = 12
     p = people(n, 5, **{DEVICES: 1, "View": np.arange(n) % 3})
-    change = film.attenuation(p, 64) - film.attenuation(having(p, **{DEVICES: 0}), 64)
+    change = rendering.attenuation(p, 64) - rendering.attenuation(having(p, **{DEVICES: 0}), 64)
     assert change.min() > -1e-4
     assert (change.amax((1, 2, 3)) > 0.5).all()
 
 
 def test_given_a_fracture_then_bone_is_missing_here_and_doubled_there():
     p, mask = seen(FRACTURE)
-    change = (film.attenuation(p, 64) - film.attenuation(having(p, Fracture=0), 64))[:, 0]
+    change = (rendering.attenuation(p, 64) - rendering.attenuation(having(p, Fracture=0), 64))[
+        :, 0
+    ]
     assert (change.amax((1, 2)) > 0.2).all()
     assert (change.amin((1, 2)) < -0.1).all()
     assert mask.flatten(1).double().mean(1).max() < 0.06
@@ -218,7 +222,9 @@ def test_given_a_fracture_then_bone_is_missing_here_and_doubled_there():
 
 def test_given_atelectasis_then_the_base_is_denser_and_the_heart_comes_nearer():
     p = with_numbers(people(10, 6, **{ATELECTASIS: 1}), atelectasis_side=0.02)
-    change = (film.attenuation(p, 64) - film.attenuation(having(p, Atelectasis=0), 64))[:, 0]
+    change = (rendering.attenuation(p, 64) - rendering.attenuation(having(p, Atelectasis=0), 64))[
+        :, 0
+    ]
     right, left = lungs(p)
     down, _ = places(right)
     gain = change.clamp(min=0) * right
@@ -232,7 +238,7 @@ def test_given_atelectasis_then_the_base_is_denser_and_the_heart_comes_nearer():
 )
 def test_given_what_is_denser_than_lung_then_the_film_is_brighter_there(finding):
     p, mask = seen(finding)
-    gain = (film.render(p, 64) - film.render(having(p, **{finding: 0}), 64))[:, 0]
+    gain = (rendering.render(p, 64) - rendering.render(having(p, **{finding: 0}), 64))[:, 0]
     assert gain[mask].mean() > 0.015
     assert (gain[mask] > 0).double().mean() > 0.9
 
@@ -268,12 +274,12 @@ def test_given_a_film_from_the_front_then_the_same_heart_looks_larger():
 
 def test_given_more_fluid_then_the_film_is_bright_up_to_a_higher_place():
     p = people(10, 3, **{"Pleural Effusion": 1})
-    dry = film.render(having(p, Pleural_Effusion=0), 64)[:, 0]
+    dry = rendering.render(having(p, Pleural_Effusion=0), 64)[:, 0]
     strip = [lung & (places(lung)[0] > 0.2) for lung in lungs(p)]
     tops, bright = [], []
     for much in (0.2, 0.4, 0.6, 0.8, 0.95):
         wet = with_numbers(p, effusion_side=0.5, effusion_right=much, effusion_left=much)
-        gain = film.render(wet, 64)[:, 0] - dry
+        gain = rendering.render(wet, 64)[:, 0] - dry
         rows = torch.stack([((gain > 0.05) & lung).any(2) for lung in strip])  # side, patient, row
         tops.append(torch.where(rows.any(2), rows.double().argmax(2), 64))
         bright.append(torch.stack([(gain * lung).sum((1, 2)) for lung in strip]))
@@ -285,7 +291,7 @@ def test_given_more_fluid_then_the_film_is_bright_up_to_a_higher_place():
 
 def test_given_fluid_of_many_patients_then_its_depth_and_its_height_go_together():
     p = with_numbers(people(60, 7, **{"Pleural Effusion": 1}), effusion_side=0.02)
-    mask = film.masks(p, 64, "Pleural Effusion")[:, 0]
+    mask = rendering.masks(p, 64, "Pleural Effusion")[:, 0]
     right = lungs(p)[0]
     top = torch.where(mask, places(right)[0], 9.0).amin((1, 2))
     there = mask.any((1, 2))
@@ -295,10 +301,10 @@ def test_given_fluid_of_many_patients_then_its_depth_and_its_height_go_together(
 def test_given_a_pneumothorax_then_apex_and_outer_wall_are_darker_than_before():
     p = people(30, 5, Pneumothorax=1)
     healthy = having(p, Pneumothorax=0)
-    change = (film.attenuation(p, 64) - film.attenuation(healthy, 64))[:, 0]
-    gain = (film.render(p, 64) - film.render(healthy, 64))[:, 0]
+    change = (rendering.attenuation(p, 64) - rendering.attenuation(healthy, 64))[:, 0]
+    gain = (rendering.render(p, 64) - rendering.render(healthy, 64))[:, 0]
     down, _ = places(torch.stack(lungs(p)).any(0))
-    falls = change < -film.VISIBLE
+    falls = change < -rendering.VISIBLE
     assert gain[falls].mean() < -0.02
     assert (gain[falls] < 0).double().mean() > 0.98
     assert (falls.sum((1, 2)) > 20).all()

@@ -99,12 +99,12 @@ def test_given_the_table_of_weights_then_its_parents_are_those_of_the_graph(name
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_given_an_equation_then_it_reads_its_parents_and_nothing_else(name):
-    graph, laws = Graph.load(name), population(World(name)).laws
+    graph, distributions = Graph.load(name), population(World(name)).distributions
     columns = columns_of(400, graph=name)
     noise = sample_noise(Draws(record_keys(pd.RangeIndex(400)), 3))
-    assert set(laws) == set(graph.tabular)
-    for child in set(laws) - {"Age", "No Finding"}:
-        own = laws[child]
+    assert set(distributions) == set(graph.tabular)
+    for child in set(distributions) - {"Age", "No Finding"}:
+        own = distributions[child]
         # As they are and set the other way round, so that each is seen to matter or not.
         read = [
             other
@@ -243,11 +243,11 @@ def test_given_a_cause_then_a_finding_that_comes_is_written_down():
     ("options", "message"),
     [
         ({"graph": "cxr8"}, "graph cannot be 'cxr8'; did you mean 'cxr7'?"),
-        ({"missing": 2}, "missing=2; 1 for yes, 0 for no"),
-        ({"enriched": -1}, "enriched=-1; 1 for yes, 0 for no"),
-        ({"copies": 0}, "copies=0; a whole number of at least 1"),
-        ({"race_signal": 7}, "race_signal=7; 1 for yes, 0 for no"),
-        ({"bits": 16}, "bits=16; grey levels have 8 or 12 bits"),
+        ({"missing": 2}, "missing=2; give 1 for yes or 0 for no"),
+        ({"enriched": -1}, "enriched=-1; give 1 for yes or 0 for no"),
+        ({"copies": 0}, "copies=0; give a whole number of at least 1"),
+        ({"race_signal": 7}, "race_signal=7; give 1 for yes or 0 for no"),
+        ({"bits": 16}, "bits=16; allowed: 8, 12"),
         ({"confounding": 101}, "confounding=101; give per cent, 0 to 100"),
         ({"underdiagnosis": "x"}, "underdiagnosis='x'; give per cent, 0 to 100"),
         ({"world": World(shortcut=0.1), "missing": 1}, "world= and world: missing=True; give one"),
@@ -267,7 +267,7 @@ def test_given_an_option_out_of_range_then_it_is_refused_in_one_line(options, me
         ({"shortcut": float("nan")}, "shortcut=nan"),
         ({"disease": "pneumothoraks"}, "did you mean 'Pneumothorax'?"),
         ({"disease": "Support Devices"}, "disease cannot be 'Support Devices'"),
-        ({"group": {}}, "give variables and a level each"),
+        ({"group": {}}, "give variables and a level for each"),
         ({"group": {"Sex": "female"}}, "group 'Sex' cannot be 'female'"),
         ({"group": {"Gender": "F"}}, "group cannot be 'Gender'"),
     ],

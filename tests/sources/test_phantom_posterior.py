@@ -31,7 +31,9 @@ def test_given_a_finding_is_set_then_its_child_comes_as_often_as_the_closed_form
     equations = population(observed.images.world)
     before = observed.columns(CXR7)
     after = before | {"Pleural Effusion": np.ones(len(observed))}
-    p, p_cf = (equations.laws["Atelectasis"].chance.of(each) for each in (before, after))
+    p, p_cf = (
+        equations.distributions["Atelectasis"].probability.given(each) for each in (before, after)
+    )
     x, draws = before["Atelectasis"], 150
     expected = np.where(x == 1, 1.0, np.maximum(0, p_cf - p) / (1 - p))
     twins = truth(observed, do(pleural_effusion="P"), draws=draws, seed=1)
@@ -46,7 +48,10 @@ def test_given_a_finding_is_set_then_its_child_comes_as_often_as_the_closed_form
 def test_given_a_finding_is_taken_away_then_the_child_stays_as_often_as_p_over_p(observed):
     equations, before = population(observed.images.world), observed.columns(CXR7)
     after = before | {"Pneumonia": np.zeros(len(observed))}
-    p, p_cf = (equations.laws["Consolidation"].chance.of(each) for each in (before, after))
+    p, p_cf = (
+        equations.distributions["Consolidation"].probability.given(each)
+        for each in (before, after)
+    )
     rows = (before["Consolidation"] == 1) & (before["Pneumonia"] == 1)
     assert rows.sum() >= 3
     twins = truth(observed.select(rows), do(pneumonia="N"), draws=2000)
@@ -57,7 +62,7 @@ def test_given_a_finding_is_taken_away_then_the_child_stays_as_often_as_p_over_p
 def test_given_devices_then_a_view_moves_by_the_overlap_of_its_cells():
     cohort = Cohort.load("phantom", n=600, seed=2, size=32, graph="cxr7-acquisition")
     before = cohort.columns(CXR7)
-    law = population(cohort.images.world).laws["View"]
+    law = population(cohort.images.world).distributions["View"]
     after = before | {"Support Devices": np.ones(600)}
     draws = 400
     twins = truth(cohort, do(support_devices="P"), draws=draws)
@@ -104,10 +109,10 @@ def test_given_a_table_that_no_noise_explains_then_the_posterior_is_refused(obse
     with pytest.raises(CohortError, match=r"record 2 has no Race \(1 records\)"):
         truth(gaps.at([2]), do(sex="M"), draws=2)
     wrong = Cohort.load("phantom", n=5, size=32, underdiagnosis=10)
-    with pytest.raises(CohortError, match="this world's labels are wrong"):
+    with pytest.raises(CohortError, match="those of this world are wrong"):
         truth(wrong, do(sex="M"), draws=2)
     columns = observed.columns(CXR7) | {"View": np.full(len(observed), 2.0)}
-    with pytest.raises(CohortError, match="View 'LATERAL' has no chance given its parents"):
+    with pytest.raises(CohortError, match="View 'LATERAL' is impossible given its parents"):
         truth(observed.with_columns(CXR7, columns), do(sex="M"), draws=2)
     with pytest.raises(CohortError, match="draws are at least 1"):
         truth(observed, do(sex="M"), draws=0)

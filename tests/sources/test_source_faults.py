@@ -55,7 +55,7 @@ def test_given_nan_and_inf_where_a_number_should_be_then_they_are_missing(brax):
     assert values(found, "Age")[:2] == [None, None]
     assert (rules["age-unread"].rows, rules["age-blank"].rows) == (1, 2)
     changed(brax, marks(Fracture="1.0"), marks(Fracture="inf"))
-    refused(brax, r"update\.csv:5: column 'Fracture': 'inf' is no label; allowed: 1, 0, -1")
+    refused(brax, r"update\.csv:5: column 'Fracture': 'inf' is not a label; allowed: 1, 0, -1")
 
 
 def test_given_minus_one_then_it_is_uncertain_and_never_a_class(brax):
@@ -66,7 +66,7 @@ def test_given_minus_one_then_it_is_uncertain_and_never_a_class(brax):
     assert np.isnan(found.cohort().columns(graph)["Lung Lesion"][2])
     changed(brax, marks(Fracture="1.0"), marks(Fracture="2"))
     refused(
-        brax, r"update\.csv:5: column 'Fracture': '2' is no label; allowed: 1, 0, -1 and blank"
+        brax, r"update\.csv:5: column 'Fracture': '2' is not a label; allowed: 1, 0, -1 and blank"
     )
 
 
@@ -186,7 +186,7 @@ def test_given_a_missing_or_renamed_column_then_it_is_named(brax):
         (lambda good: good.replace(b"Edema", b"Fracture"), r":1: column 'Fracture' occurs twice"),
         (lambda good: good + b"\0\n", ":7: a null byte; this is not a text file"),
         (lambda good: b"PK\x03\x04" + good, "a ZIP or a spreadsheet; save the table as .csv"),
-        (lambda good: good.replace(b",aa,", b",,", 1), r":2: column 'PatientID': '' has no id"),
+        (lambda good: good.replace(b",aa,", b",,", 1), r":2: column 'PatientID': '' is not an id"),
     ],
     ids=["wrong_encoding", "utf_16", "gzip_named_csv", "empty_file", "only_a_bom", "no_records",
          "truncated_file", "truncated_in_a_quote", "a_comma_too_many", "a_column_twice",
@@ -220,11 +220,13 @@ def test_given_a_damaged_or_false_gz_then_it_is_named(tmp_path):
 
 
 def test_given_files_that_are_not_there_then_what_is_looked_for_is_told(tmp_path):
-    with pytest.raises(CohortError, match=r"no master_spreadsheet_update\.csv here; brax is read"):
+    with pytest.raises(
+        CohortError, match=r"no master_spreadsheet_update\.csv here, which brax requires"
+    ):
         sources.harmonise(tmp_path, name="brax")
-    with pytest.raises(CohortError, match="there is no such file or folder"):
+    with pytest.raises(CohortError, match="no such file or folder"):
         sources.harmonise(tmp_path / "nowhere")
-    with pytest.raises(CohortError, match="none of the data sets nih, mimic"):
+    with pytest.raises(CohortError, match="none of the data sets brax, chexpert"):
         sources.harmonise(tmp_path)
 
 
@@ -233,12 +235,12 @@ def test_given_files_that_are_not_there_then_what_is_looked_for_is_told(tmp_path
     [
         ("{", r"train_metadata_view_position\.json:1: not JSON"),
         ("[" * 100_000, "nested too deeply"),
-        ("[1, 2]", "not one object a study"),
+        ("[1, 2]", "not one object per study"),
         ('{"a": {"PatientSex": "F"}}', r"no field 'ImagePath'"),
         (
             json.dumps({"a": {"PatientID": "p", "PatientSex": "F", "PatientAge": "060Y",
                               "ImagePath": ["x", "y"], "ImageViewPosition": ["PA"]}}),
-            "study 'a': not one view an image",
+            "study 'a': not one view per image",
         ),
     ],
 )  # fmt: skip
@@ -266,7 +268,7 @@ def test_given_odd_values_in_json_then_they_are_missing_and_studies_without_imag
 @pytest.mark.parametrize("labels", ["***", "**", "..", "nowhere.csv", "/nowhere/at/all.csv", "\0"])
 def test_given_labels_that_are_nowhere_then_the_policy_is_told(tmp_path, labels):
     folder = MAKERS["mimic"](tmp_path / "mimic")
-    with pytest.raises(CohortError, match="is no labels of mimic and no file"):
+    with pytest.raises(CohortError, match="is neither labels of mimic nor a file"):
         sources.harmonise(folder, Policy(labels=labels))
 
 

@@ -17,12 +17,12 @@ from causalcxr.cohort import Cohort
 from causalcxr.cohort.csv_table import read_cells
 from causalcxr.common.errors import CohortError
 from causalcxr.sources.csv_reader import read_columns
+from causalcxr.sources.datasets.vindr import read_headers
 from causalcxr.sources.harmonised import combined
 from causalcxr.sources.label_maps import LabelMap, bundled
 from causalcxr.sources.policy import FINDINGS, UNCERTAIN, N, P
 from causalcxr.sources.races import RACES
 from causalcxr.sources.report_labels import label_report, label_reports
-from causalcxr.sources.vindr import read_headers
 
 MAPS = {"nih_labels": 15, "vindr_labels": 29, "padchest_labels": 190}
 
@@ -55,22 +55,22 @@ def test_given_more_rows_than_a_block_then_texts_are_put_together(tmp_path, monk
 @pytest.mark.parametrize("name", MAPS)
 def test_given_a_bundled_map_then_every_line_has_its_reason(name):
     known = bundled(name)
-    assert len(known.means) >= MAPS[name]
+    assert len(known.meanings) >= MAPS[name]
     assert all(len(reason) > 8 for reason in known.reasons.values())
     assert "No Finding" in known.findings
-    for word, targets in known.means.items():
+    for word, targets in known.meanings.items():
         assert targets
-        assert known.of(known.words[word].upper()) == targets
+        assert known.meaning(known.words[word].upper()) == targets
 
 
 @pytest.mark.parametrize("name", ["mimic_races", "chexpert_races"])
 def test_given_a_map_of_races_then_nobody_has_a_race_by_default(name):
     known = bundled(name, RACES)
-    met = {target for targets in known.means.values() for target in targets}
+    met = {target for targets in known.meanings.values() for target in targets}
     assert met == {*RACES, "nothing"}
     for word in ("unknown", "other", ""):
-        assert known.of(word) in (("nothing",), None)
-    assert known.of("martian") is None
+        assert known.meaning(word) in (("nothing",), None)
+    assert known.meaning("martian") is None
 
 
 def test_given_words_then_findings_are_there_and_the_others_not_listed():
@@ -87,7 +87,10 @@ def test_given_words_then_findings_are_there_and_the_others_not_listed():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("source: a\nlabels: {x: {is: Edemma, why: y}}", r"'x': 'Edemma' is no finding; did you"),
+        (
+            "source: a\nlabels: {x: {is: Edemma, why: y}}",
+            r"'x': 'Edemma' is not a finding; did you",
+        ),
         ("source: a\nlabels: {x: {is: Edema}}", "'x': write .* every line has its reason"),
         ("source: a\nlabels: []", "`labels` holds no lines"),
         ("labels: {}", "has `source` and `labels`, nothing else"),
@@ -149,7 +152,7 @@ def test_given_a_folder_or_a_name_then_the_source_is_found(tmp_path, monkeypatch
     monkeypatch.setenv("CAUSALCXR_DATA", str(tmp_path))
     assert Cohort.load("brax", uncertain="u_ones").table["Lung Lesion"].iloc[2] == "P"
     monkeypatch.delenv("CAUSALCXR_DATA")
-    with pytest.raises(CohortError, match=r"where is brax\? give path"):
+    with pytest.raises(CohortError, match=r"brax: no path; give path"):
         Cohort.load("brax")
 
 
@@ -165,7 +168,7 @@ def test_given_the_real_hannover_repository_then_the_example_reads_it(data):
 
 
 def test_given_the_example_then_it_is_one_file_of_mapping():
-    text = Path(sources.__file__).with_name("hannover.py").read_text()
+    text = (Path(sources.__file__).parent / "datasets/hannover.py").read_text()
     assert len(text.splitlines()) < 60
     assert "def " not in text
 

@@ -36,7 +36,7 @@ def test_given_any_marks_then_what_a_source_knows_is_never_changed(rows, policy)
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     before = {name: mark.copy() for name, mark in marks.items()}
     ledger = Ledger(np.arange(len(rows)))
-    decided = policy.decided(marks, ledger)
+    decided = policy.decide(marks, ledger)
     for name in FINDINGS:
         assert (marks[name] == before[name]).all()
         found = np.asarray(decided[name], dtype=object)
@@ -54,7 +54,7 @@ def test_given_any_marks_then_what_a_source_knows_is_never_changed(rows, policy)
 def test_given_any_marks_when_left_as_written_then_nothing_is_filled_in(rows):
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     policy = Policy(unlisted="U", implied="leave")
-    for name, levels in policy.decided(marks, Ledger(np.arange(len(rows)))).items():
+    for name, levels in policy.decide(marks, Ledger(np.arange(len(rows)))).items():
         assert (levels.isna() == (marks[name] >= BLANK)).all()
 
 
@@ -63,7 +63,7 @@ def test_given_what_labels_imply_then_it_is_filled_in_where_nothing_is_said():
     marks["No Finding"][0] = P
     marks["Edema"][:2] = (UNCERTAIN, P)
     marks["Support Devices"][2] = P
-    found = Policy().decided(marks, Ledger(np.arange(3)))
+    found = Policy().decide(marks, Ledger(np.arange(3)))
     assert [found[name][0] for name in PATHOLOGIES].count("N") == 11
     assert found["Edema"][0] == "U"  # uncertain, so not denied
     assert found["No Finding"][1] == "N"

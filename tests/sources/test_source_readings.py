@@ -162,7 +162,9 @@ def test_a_missing_vote_of_vindr_is_no_vote_against(tmp_path):
     folder = MAKERS["vindr"](tmp_path)
     file = folder / "annotations/image_labels_train.csv"
     file.write_text(file.read_text().replace("a1,R8,0", "a1,R8,", 1))
-    with pytest.raises(CohortError, match="'Aortic enlargement': '' is no label; allowed: 0, 1"):
+    with pytest.raises(
+        CohortError, match="'Aortic enlargement': '' is not a label; allowed: 0, 1"
+    ):
         sources.harmonise(folder)
 
 
@@ -175,7 +177,7 @@ def test_patients_without_an_id_are_refused_in_published_tables(tmp_path, name, 
     folder = MAKERS[name](tmp_path)
     text, word = (folder / file).read_text(), old.split(",")[1]
     (folder / file).write_text(text.replace(old, old.replace(word, blank), 1))
-    with pytest.raises(CohortError, match=r"has no id; give it one \(1 record\)"):
+    with pytest.raises(CohortError, match=r"is not an id; give the record one \(1 record\)"):
         sources.harmonise(folder)
 
 

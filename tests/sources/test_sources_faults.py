@@ -84,7 +84,7 @@ def test_given_images_beside_a_table_then_only_listed_names_are_opened(tmp_path)
     ("spec", "message"),
     [
         ("phantm", r"no source or path 'phantm'; did you mean 'phantom'\?"),
-        ("nowhere/at/all", r"give a source \(phantom, nih, .*\), a folder written by Cohort\.s"),
+        ("nowhere/at/all", r"give a source \(phantom, brax, .*\), a folder written by Cohort\.s"),
         ("x" * 5000, "no source or path"),
         ("nul\0l", "no source or path"),
     ],

@@ -117,7 +117,7 @@ def test_given_a_cohort_with_a_store_then_it_does_what_any_cohort_does(cohort, f
     travelled = pickle.loads(pickle.dumps(loaded.images))
     assert (travelled[[1, 44]] == cohort.images[[1, 44]]).all()
     assert len(pickle.dumps(loaded.images)) < 3_000
-    with pytest.raises(CohortError, match=r"the record at position 7 has no image \(1 of the 2"):
+    with pytest.raises(CohortError, match=r"the record at position 7 has no image \(1 of 2 rec"):
         loaded.images[[7, 8]]
 
 
@@ -290,7 +290,7 @@ def test_given_an_older_store_then_it_is_replaced_whole(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("split", ["a"], "column 'split' has a name that the store needs"),
+        ("split", ["a"], "column 'split' has a name that the store reserves"),
         ("mess", [{}], "column 'mess' holds texts and also {}"),
     ],
 )

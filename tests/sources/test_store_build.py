@@ -300,10 +300,10 @@ def test_given_a_faulty_spec_then_one_line_with_file_line_rule_and_remedy(text, 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{path: nowhere}", "nowhere: there is no such file or folder"),
+        ("{path: nowhere}", "nowhere: no such file or folder"),
         ("{source: nhi, path: saved}", "no source 'nhi'; did you mean 'nih'?"),
         ("{path: saved, policy: {blank: u_ones}}", "source 'folder' has no policy"),
-        ("{path: saved, options: {colour: red}}", "does not take all of colour"),
+        ("{path: saved, options: {colour: red}}", "does not have all of the options colour"),
         ("{path: spec.yaml}", "no source can read this"),
     ],
 )

@@ -162,5 +162,5 @@ def test_given_what_cannot_be_then_one_line(stored, cohort):
         Order(9, 1, rank=2, ranks=2)
     with pytest.raises(CohortError, match="9 records do not fill a batch of 5 on 2 ranks"):
         Order(9, 5, ranks=2)
-    with pytest.raises(CohortError, match="batches: seed is 1, of the run to go on with it was 2"):
+    with pytest.raises(CohortError, match="batches: seed is 1, that of the run to resume is 2"):
         Batches(stored, 2, seed=1).load_state_dict(Batches(stored, 2, seed=2).state_dict())

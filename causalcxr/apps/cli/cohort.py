@@ -143,7 +143,7 @@ def build(options: BuildOptions) -> None:
     """
     from causalcxr.common.progress import resumable
     from causalcxr.sources.store.building import build as build_store
-    from causalcxr.sources.store.layout import QUARANTINE, opened
+    from causalcxr.sources.store.layout import QUARANTINE, read_manifest
 
     with resumable("the shards so far are beside the store"):
         folder = build_store(
@@ -153,7 +153,7 @@ def build(options: BuildOptions) -> None:
             cluster=options.cluster,
             overwrite=options.overwrite,
         )
-    manifest = opened(folder)
+    manifest = read_manifest(folder)
     print(f"{folder}: {manifest['records']:,} records, {manifest['images']:,} images")
     quarantined = manifest["quarantined"]
     if n_images := quarantined["images"]:

@@ -1,11 +1,11 @@
-"""The phantom cohort: thoraces in three dimensions whose true counterfactuals are known.
+"""The phantom: thoraces in three dimensions whose true counterfactuals are known.
 
-`population` draws the variables by the `laws` and numbers of `tables`, `recording` writes them
-down, `body` builds a thorax from them, `physics` follows the rays through it, `film` turns
-attenuation into grey levels. `images` keeps the films, and `cohort` puts all of it behind
-`Cohort.load("phantom")` and gives the `truth` of an intervention. A `World` says which graph the
-equations have, which biases are planted and whether values are missing; `planted_effects` tells
-how large they are.
+`population` draws the variables from the `distributions` with the numbers of `tables`,
+`recording` turns them into labels with errors and gaps, `body` builds a thorax, `physics` computes
+the attenuation along the rays, and `rendering` turns it into grey levels. `images` holds the
+images, and `cohort` has `Cohort.load("phantom")` and the `truth` of an intervention. A `World`
+chooses the graph of the equations, the planted biases and whether values are missing;
+`planted_effects` returns the true sizes of the biases.
 """
 
 from causalcxr.sources.phantom.bias import planted_effects

@@ -1,4 +1,4 @@
-"""How large the planted effects are: what an audit of a phantom world should find."""
+"""The true sizes of planted effects: the values that an audit of a phantom world should find."""
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,16 @@ from causalcxr.sources.phantom.world import World
 
 __all__ = ["planted_effects"]
 
-_SAMPLE = 200_000  # patients over whom chances are averaged: no draw of the effect itself
+_SAMPLE = 200_000  # patients over whom probabilities are averaged
 
 
 def planted_effects(world: World) -> pd.DataFrame:
-    """Return the true sizes of what a world has planted, from its equations.
+    """Return the true sizes of the effects that a world plants, from its equations.
 
-    `planted` is the effect through the planted arrow alone: how much the chance rises with the
-    cause, all else the same. `causal` is that of all arrows from the cause to the effect itself.
-    `observed` is the difference between those with and those without the cause, which also has
-    what they share: it is what a table shows, to the sampling error.
+    `planted` is the effect through the planted arrow alone: the rise of the probability with the
+    cause, all else equal. `causal` is the effect through all arrows from the cause to the outcome.
+    `observed` is the difference between records with and without the cause, confounding included:
+    the value in a table, up to sampling error.
 
     Example:
         >>> effects = planted_effects(World(confounding=0.3))
@@ -40,7 +40,10 @@ def planted_effects(world: World) -> pd.DataFrame:
             f"P({DEVICES} | {world.disease}) - P({DEVICES} | no {world.disease})",
             *_effects(equations, DEVICES, columns),
         ),
-        "underdiagnosis": (f"P(label N | pathology, {group}) - the same of the others", *missed),
+        "underdiagnosis": (
+            f"P(label N | pathology, {group}) - P(label N | pathology, others)",
+            *missed,
+        ),
     }
     names = ["contrast", "planted", "causal", "observed"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=names)
@@ -49,14 +52,14 @@ def planted_effects(world: World) -> pd.DataFrame:
 def _effects(
     equations: Population, name: str, columns: dict[str, np.ndarray]
 ) -> tuple[float, float, float]:
-    """Return the planted, the causal and the observed difference of a chance."""
-    chance = equations.laws[name].chance
-    variable, position = chance.cause
+    """Return the planted, the causal and the observed difference of a probability."""
+    probability = equations.distributions[name].probability
+    variable, position = probability.cause
     n = len(columns[variable])
     without, with_ = (
         columns | {variable: np.full(n, float(level))} for level in (1 - position, position)
     )
-    causal = float(np.mean(chance.of(with_) - chance.of(without)))
-    base = float(np.mean(chance.base(with_) - chance.base(without)))
-    present, p = chance.present(columns), np.broadcast_to(chance.of(columns), n)
+    causal = float(np.mean(probability.given(with_) - probability.given(without)))
+    base = float(np.mean(probability.base(with_) - probability.base(without)))
+    present, p = probability.present(columns), np.broadcast_to(probability.given(columns), n)
     return causal - base, causal, float(p[present].mean() - p[~present].mean())

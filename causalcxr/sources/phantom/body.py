@@ -1,7 +1,7 @@
-"""A whole thorax: bones, organs, findings and devices put together, and filmed from a place.
+"""A whole thorax: bones, organs, findings and devices, and the beam of its radiograph.
 
-Axes: x to the patient's left, y up, z to the front; the origin is in mid-chest. The body is drawn
-in the centimetres of a man of middle size, then scaled to the patient's.
+Axes: x to the patient's left, y up, z to the front; the origin is in mid-chest. The body is built
+in centimetres for a man of average size, then scaled to the patient.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from causalcxr.sources.phantom.devices import devices
 from causalcxr.sources.phantom.findings import empty_lung, inside_chest
-from causalcxr.sources.phantom.organs import airways, heart, lime, soft_tissue
+from causalcxr.sources.phantom.organs import airways, calcification, heart, soft_tissue
 from causalcxr.sources.phantom.patient import SIDES, Habitus, Patient
 from causalcxr.sources.phantom.skeleton import bones
 from causalcxr.sources.phantom.solids import Beam, Lung, Solids
@@ -25,7 +25,7 @@ class Body:
     """The bodies of B patients.
 
     Args:
-        solids: Everything that adds attenuation, one group a kind.
+        solids: Everything that adds attenuation, one group for each kind.
         lungs: The right and the left lung.
     """
 
@@ -35,19 +35,19 @@ class Body:
 
 def build_body(p: Patient) -> Body:
     """Build the bodies of B patients."""
-    b = Habitus.of(p)
-    between = heart(p, b)
-    lungs, outside = zip(*(inside_chest(p, b, side, between) for side in SIDES), strict=True)
-    parts = soft_tissue(p, b) + bones(p, b) + lime(p, b) + airways(b) + devices(p, b)
+    b = Habitus.from_patient(p)
+    mediastinum = heart(p, b)
+    lungs, outside = zip(*(inside_chest(p, b, side, mediastinum) for side in SIDES), strict=True)
+    parts = soft_tissue(p, b) + bones(p, b) + calcification(p, b) + airways(b) + devices(p, b)
     parts += [solid for each in outside for solid in each]
     return _sized(p, b, parts, lungs)
 
 
 def soft_parts(p: Patient) -> Body:
-    """Build what scatters most: soft tissue, and the lungs without what lies in them."""
-    b = Habitus.of(p)
-    between = heart(p, b)
-    lungs = [empty_lung(p, b, side, between) for side in SIDES]
+    """Build the parts that scatter most: soft tissue, and lungs without vessels and findings."""
+    b = Habitus.from_patient(p)
+    mediastinum = heart(p, b)
+    lungs = [empty_lung(p, b, side, mediastinum) for side in SIDES]
     return _sized(p, b, soft_tissue(p, b), lungs)
 
 
@@ -67,13 +67,13 @@ def _sized(p: Patient, b: Habitus, parts: list[Solids], lungs: Sequence[Lung]) -
 
 
 def camera(p: Patient) -> Beam:
-    """Stand the tube and the detector.
+    """Place the X-ray tube and the detector.
 
     PA from behind at 183 cm, AP from the front at 105 cm, LATERAL from the right at 183 cm.
     """
     view, n, child = p["View"].long(), len(p.draws), p.child
-    far = torch.tensor([105.0, 183.0, 183.0]).double()[view]
-    film = torch.tensor([15.0, 14.0, 19.0]).double()[view] * (1 - 0.5 * child)
+    distance = torch.tensor([105.0, 183.0, 183.0]).double()[view]
+    to_detector = torch.tensor([15.0, 14.0, 19.0]).double()[view] * (1 - 0.5 * child)
     # Before the patient's rotation: from the source to the detector, and the detector's right.
     beam = torch.tensor([[0.0, 0, -1], [0, 0, 1], [1, 0, 0]]).double()[view]
     right = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]]).double()[view]
@@ -86,11 +86,11 @@ def camera(p: Patient) -> Beam:
     right, up = right * cos + up * sin, up * cos - right * sin
     above = -0.5 * (1 - child * 0.5) + (1.1 + 0.5 * supine) * p.z("centring")
     lift = above[:, None] * up + ((0.7 + 0.5 * supine) * p.z("centring across"))[:, None] * right
-    source = -(far - film)[:, None] * beam + lift
-    frame = torch.stack([right, up, far[:, None] * beam], -1)
-    # The field is set where the patient stands; the detector sees it magnified.
+    source = -(distance - to_detector)[:, None] * beam + lift
+    frame = torch.stack([right, up, distance[:, None] * beam], -1)
+    # The field is set at the patient; on the detector it is magnified.
     field = (18.7 - 2.3 * (view == 2) + 1.2 * p.z("field")) * (1 - 0.45 * child)
-    return Beam(source, frame, field * far / (far - film))
+    return Beam(source, frame, field * distance / (distance - to_detector))
 
 
 def _about_y(angle: Tensor) -> Tensor:

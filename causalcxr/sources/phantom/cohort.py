@@ -1,7 +1,7 @@
 """The phantom population as a cohort, and its true counterfactuals.
 
-A phantom is its variables and its noise: both are kept, the film is computed when it is asked
-for. The truth under an intervention is the same noise through the same equations once more.
+A phantom is stored as its variables and its noise; its image is rendered when it is read. The
+truth under an intervention is the same noise, passed again through the same equations.
 """
 
 from functools import lru_cache
@@ -34,7 +34,7 @@ def _graph(name: str) -> Graph:
 
 
 def recognises(path: Path) -> bool:
-    """A phantom is made, not found: no path is one."""
+    """Return False: phantoms are generated, not read from a path."""
     return False
 
 
@@ -55,26 +55,28 @@ def load(
     race_signal: int = 1,
     world: World | None = None,
 ) -> Cohort:
-    """Draw a phantom cohort.
+    """Sample a phantom cohort.
 
     Args:
-        path: Not used: phantoms come from nowhere.
-        n: Number of patients, one radiograph each. The first k of n are the k of a smaller cohort.
-        seed: Of variables, anatomy and detector alike.
+        path: Not used: phantoms are generated.
+        n: Number of patients, one radiograph each. A smaller cohort is the beginning of a larger
+            one.
+        seed: The seed of variables, anatomy and detector.
         size: Pixels along each side, 32 to 512.
-        enriched: 1 to toss a coin for every finding of half of the records, so that an image
-            equation sees rare ones often enough. Such a cohort is no sample of the population, and
-            has no true twins; what its films show under their variables is the same.
-        copies: So many consecutive records share their variables, in bodies of their own, for what
-            is learned from records with equal parents. Like an enriched cohort, it has no truth.
-        graph: Whose edges the equations have: cxr7 or cxr7-acquisition.
-        missing: 1 to leave blank in the table what the sources leave blank; the films know all.
-        bits: Of the films' grey levels, 8 or 12.
-        confounding: Per cent by which the sick are filmed AP more often, see `World`.
-        shortcut: Per cent by which devices come with the disease.
-        underdiagnosis: Per cent of the group's pathologies that are labelled N.
-        race_signal: 0 to keep race out of the films.
-        world: All of that at once, in place of graph, missing and what follows bits.
+        enriched: 1 to draw every finding of half of the records with probability 1/2, so that an
+            image equation sees rare findings often. Such a cohort is not a sample of the
+            population and has no true twins; its images given the variables are the same.
+        copies: The number of consecutive records that share their variables, in different bodies,
+            for training with equal parents. Like an enriched cohort, it has no true twins.
+        graph: The graph of the equations: cxr7 or cxr7-acquisition.
+        missing: 1 for the gaps of the sources in the table; the images are those of all values.
+        bits: Bits of the grey levels, 8 or 12.
+        confounding: Rise of the probability of AP for patients with a pathology, in per cent; see
+            `World`.
+        shortcut: Rise of the probability of devices with the disease, in per cent.
+        underdiagnosis: Pathologies of the group that are labelled N, in per cent.
+        race_signal: 0 to remove race from the images.
+        world: The world, in place of graph, missing and the options after bits.
 
     Raises:
         CohortError: If an option is out of its range.
@@ -87,25 +89,25 @@ def load(
     if n < 1 or not 32 <= size <= 512:
         raise CohortError(f"phantom: n={n}, size={size}; n must be at least 1 and size 32 to 512")
     if bits not in BITS:
-        raise CohortError(f"phantom: bits={bits!r}; grey levels have 8 or 12 bits")
+        raise CohortError(f"phantom: bits={bits!r}; allowed: 8, 12")
     if not isinstance(copies, int) or copies < 1:
-        raise CohortError(f"phantom: copies={copies!r}; a whole number of at least 1")
+        raise CohortError(f"phantom: copies={copies!r}; give a whole number of at least 1")
     for name, switch in zip(_SWITCHES, (enriched, missing, race_signal), strict=True):
         if switch not in (0, 1):
-            raise CohortError(f"phantom: {name}={switch!r}; 1 for yes, 0 for no")
+            raise CohortError(f"phantom: {name}={switch!r}; give 1 for yes or 0 for no")
     shares = {"confounding": confounding, "shortcut": shortcut, "underdiagnosis": underdiagnosis}
     for name, share in shares.items():
         if not isinstance(share, int | float) or not 0 <= share <= 100:
             raise CohortError(f"phantom: {name}={share!r}; give per cent, 0 to 100")
     shares = {name: share / 100 for name, share in shares.items()}
-    asked = World(graph, race_signal=float(race_signal), missing=bool(missing), **shares)
-    if world is not None and asked != World():
-        raise CohortError(f"phantom: world= and {asked.described()[0]}; give one of the two")
-    asked = asked if world is None else world
-    return _drawn(n, seed, size, bits, asked, enriched=bool(enriched), copies=copies)
+    chosen = World(graph, race_signal=float(race_signal), missing=bool(missing), **shares)
+    if world is not None and chosen != World():
+        raise CohortError(f"phantom: world= and {chosen.described()[0]}; give one of the two")
+    chosen = chosen if world is None else world
+    return _sampled(n, seed, size, bits, chosen, enriched=bool(enriched), copies=copies)
 
 
-def _drawn(
+def _sampled(
     n: int, seed: int, size: int, bits: int, world: World, *, enriched: bool, copies: int
 ) -> Cohort:
     index = pd.RangeIndex(n, name="record")
@@ -113,23 +115,23 @@ def _drawn(
     noise = sample_noise(draws)
     columns = equations.predict(noise, {})
     if enriched:
-        columns = equations.predict(noise, _tossed(columns, draws))
+        columns = equations.predict(noise, _enriched_findings(columns, draws))
     if copies > 1:
         columns = {name: column[index // copies * copies] for name, column in columns.items()}
-    other = enriched or copies > 1
-    films = PhantomImages(columns, draws, size, world=world, bits=bits, enriched=other)
+    is_enriched = enriched or copies > 1
+    images = PhantomImages(columns, draws, size, world=world, bits=bits, enriched=is_enriched)
     return Cohort.from_columns(
         _graph(world.graph),
         record(world, columns, draws),
         index,
-        images=films,
-        source="enriched phantom" if other else "phantom",
+        images=images,
+        source="enriched phantom" if is_enriched else "phantom",
         notes=world.described(),
     )
 
 
-def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarray]:
-    """Return the findings, in half of the records as they are and in the others by a coin each."""
+def _enriched_findings(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarray]:
+    """Return the findings: those of half of the records are drawn anew with probability 1/2."""
     chosen = draws.on("phantom enriched").uniform()[:, 0] < 0.5
     coins = draws.on("phantom coins").uniform(len(FINDINGS)) < 0.5
     return {name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)}
@@ -138,7 +140,7 @@ def _tossed(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarra
 def exogenous(cohort: Records) -> pd.DataFrame:
     """Return the exogenous numbers of the bodies, one column each by name, (n, k).
 
-    They are standard normal, within three deviations, and a twin has those of its patient.
+    They are standard normal, clipped at 3 standard deviations; a twin has those of its patient.
 
     Args:
         cohort: Phantoms, or their true twins.
@@ -166,26 +168,26 @@ def truth(
     """Return the true twins of phantoms under an intervention.
 
     The equations and the noise are known, so nothing is estimated. A record in which no variable
-    changes keeps its image to the last bit. The truth of a truth is that of both interventions;
-    the later one holds where they name the same variable.
+    changes keeps its image bit for bit. The truth of true twins is that of both interventions; if
+    both set a variable, the later one holds.
 
-    A twin is recorded as its patient is, by the same recording noise: where values are missing or
-    labels wrong, so are the twin's. What is set by hand is recorded as it was set; a shift of a
+    A twin is recorded as its patient, with the same recording noise: where values are missing or
+    labels wrong, so are the twin's. A value that is set is recorded without error; a shift of a
     missing value is missing.
 
-    With `draws`, the noise is not the patient's own but drawn from its true posterior given the
-    table alone: what a model that knew the equations could say at best. There are no images then.
+    With `draws`, the noise is not the patient's own but sampled from its true posterior given the
+    table: the best answer of a model that knows the equations. Then there are no images.
 
     Args:
-        cohort: Phantoms as `load` drew them, some of them, or their true twins.
-        intervention: What is done, see `causalcxr.do`.
-        draws: Posterior draws a record; the index is then (record, draw).
-        seed: Of the posterior draws, and of distributions that values are drawn from: the draws
-            of a model's twins of the same seed.
+        cohort: Phantoms from `load`, some of them, or their true twins.
+        intervention: The intervention, see `causalcxr.do`.
+        draws: Posterior samples for each record; the index is then (record, draw).
+        seed: The seed of the posterior samples, and of distributions from which values are set:
+            the draws of a model's twins with the same seed.
 
     Raises:
-        CohortError: If the cohort's images are not phantoms, so that their noise is not known; or
-            if draws are asked for and the table misses a value, or has labels that are wrong.
+        CohortError: If the cohort's images are not phantoms, so that their noise is unknown; or,
+            with `draws`, if the table has missing values or wrong labels.
 
     Example:
         >>> from causalcxr.graph.interventions import do
@@ -194,66 +196,68 @@ def truth(
         (12, FrozenList(['record', 'draw']), {'M'})
     """
     cohort = as_cohort(cohort)
-    films = cohort.images
-    if not isinstance(films, PhantomImages) or films.enriched:
+    images = cohort.images
+    if not isinstance(images, PhantomImages) or images.enriched:
         raise CohortError(
             f"truth: the images come from {cohort.source!r}; only phantoms know their noise"
         )
     if draws is not None:
-        return _posterior(cohort, films, intervention, draws, seed)
-    graph, world = _graph(films.world.graph), films.world
+        return _posterior(cohort, images, intervention, draws, seed)
+    graph, world = _graph(images.world.graph), images.world
     bound = intervention.bind(graph)
     numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
-    fixed = films.fixed | bound.values(films.columns, numbers, cohort.index)
-    seen = record(world, films.columns, films.draws, films.told)
-    set_to = bound.values(seen, numbers, cohort.index)
-    told = films.told | {name: ~np.isnan(value) for name, value in set_to.items()}
-    columns = population(world).predict(sample_noise(films.draws), fixed)
-    twins = cohort.with_columns(graph, record(world, columns, films.draws, told))
-    return twins.with_images(films.of(columns, fixed, told))
+    # Action on the true values, and on the recorded ones: a shift of a missing value is missing.
+    fixed = images.fixed | bound.values(images.columns, numbers, cohort.index)
+    before = record(world, images.columns, images.draws, images.recorded)
+    set_to = bound.values(before, numbers, cohort.index)
+    recorded = images.recorded | {name: ~np.isnan(value) for name, value in set_to.items()}
+    # Prediction with the same noise.
+    columns = population(world).predict(sample_noise(images.draws), fixed)
+    twins = cohort.with_columns(graph, record(world, columns, images.draws, recorded))
+    return twins.with_images(images.with_variables(columns, fixed, recorded))
 
 
 def _posterior(
-    cohort: Cohort, films: PhantomImages, intervention: Intervention, draws: int, seed: int
+    cohort: Cohort, images: PhantomImages, intervention: Intervention, draws: int, seed: int
 ) -> Cohort:
-    """Return twins by draws of the true posterior of the noise given the table."""
-    graph, equations = _graph(films.world.graph), population(films.world)
-    if films.world.underdiagnosis:
+    """Return twins with noise from its true posterior given the table."""
+    graph, equations = _graph(images.world.graph), population(images.world)
+    if images.world.underdiagnosis:
         raise CohortError(
-            "truth: draws explain the labels as they stand, and this world's labels are wrong; "
-            "use underdiagnosis=0"
+            "truth: draws explain the labels, and those of this world are wrong; use "
+            "underdiagnosis=0"
         )
     many = cohort.with_images(None).repeat(draws)
     observed = {name: np.repeat(c, draws) for name, c in _complete(cohort, graph).items()}
     numbers = Draws(record_keys(many.records), seed, draw=many.draws)
     values = intervention.repeat(draws).bind(graph).values(observed, numbers, many.index)
     noise = equations.abduct(observed, numbers)
-    set_before = {name: observed[name] for name in films.fixed}
+    set_before = {name: observed[name] for name in images.fixed}
     _check_possible(many, {name: u for name, u in noise.items() if name not in set_before})
     roots = {name: observed[name] for name in ROOTS}
     return many.with_columns(graph, equations.predict(noise, roots | set_before | values))
 
 
 def _complete(cohort: Cohort, graph: Graph) -> dict[str, np.ndarray]:
-    """Return the columns; gaps are refused, as the posterior given the rest is another one."""
+    """Return the columns; missing values are refused, as the posterior would be another one."""
     columns = cohort.columns(graph)
     for name, column in columns.items():
         if (absent := np.isnan(column)).any():
             raise CohortError(
                 f"truth: record {brief(cohort.index[absent.argmax()])} has no {name} "
-                f"({absent.sum():,} records); draws need every value, use missing=0 or leave "
+                f"({absent.sum():,} records); draws require every value, use missing=0 or leave "
                 "such records out"
             )
     return columns
 
 
 def _check_possible(cohort: Cohort, noise: dict[str, np.ndarray]) -> None:
-    """Refuse values that no noise explains."""
+    """Refuse values that are impossible given their parents."""
     for name, u in noise.items():
         if (impossible := np.isnan(u)).any():
             row = int(impossible.argmax())
             value = brief(cohort.table[name].iloc[row])
             raise CohortError(
-                f"truth: record {brief(cohort.records[row])}: {name} {value} has no chance given "
-                "its parents in this world; correct it, or leave the record out"
+                f"truth: record {brief(cohort.records[row])}: {name} {value} is impossible "
+                "given its parents in this world; correct it, or leave the record out"
             )

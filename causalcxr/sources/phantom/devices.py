@@ -1,6 +1,6 @@
 """Support devices: pacemaker with lead, central line, tracheal and gastric tube, electrodes.
 
-Which of them a patient with support devices has, the noise tells; one at least.
+The noise decides which of them a patient with support devices has; at least one.
 """
 
 import torch
@@ -14,7 +14,7 @@ __all__ = ["devices"]
 
 
 def devices(p: Patient, b: Habitus) -> list[Solids]:
-    """Return the devices of B patients; without any they attenuate nothing."""
+    """Return the devices of B patients; absent ones have no attenuation."""
     on = p.has("Support Devices")
     pacemaker = on * (p.u("device pacemaker") < 0.35)
     line, tube_ = on * (p.u("device line") < 0.55), on * (p.u("device tube") < 0.4)

@@ -1,4 +1,4 @@
-"""The films of phantoms: computed when they are asked for, and kept."""
+"""The images of phantoms: rendered when they are read, and cached."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -11,33 +11,34 @@ from causalcxr.common.errors import CohortError, nearest
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.variables import same_name
 from causalcxr.images.images import Images, Rows
-from causalcxr.sources.phantom import film
+from causalcxr.sources.phantom import rendering
 from causalcxr.sources.phantom.patient import Patient
 from causalcxr.sources.phantom.tables import FINDINGS
 from causalcxr.sources.phantom.world import World
 
 __all__ = ["BITS", "PhantomImages"]
 
-_PIXELS = 2**20  # filmed at a time: 64 films of 128 pixels, 16 of 256
-_BATCH = 64  # films at a time, at most
-_MOST_CACHED = 2**29  # bytes of films kept: 131,072 of 64 pixels and 8 bits, 16,384 of 128 and 12
-BITS = MappingProxyType({8: np.uint8, 12: np.uint16})  # of a grey level, and how it is kept
+_PIXELS = 2**20  # rendered at a time: 64 images of 128 pixels, 16 of 256
+_BATCH = 64  # images rendered at a time, at most
+_MAX_CACHED = 2**29  # bytes: 131,072 images of 64 pixels and 8 bits, 16,384 of 128 and 12
+BITS = MappingProxyType({8: np.uint8, 12: np.uint16})  # the type of grey levels, by their bits
 
 
 class PhantomImages(Images):
-    """Films that are computed when they are asked for, and kept as grey levels of 8 or 12 bits.
+    """Images that are rendered when they are read, and cached as grey levels of 8 or 12 bits.
 
     Args:
-        columns: Level positions and years of the variables, each (n,): what is true, whatever
-            the table says.
+        columns: Level positions and years of the variables, each (n,): the true values, which
+            may differ from the table.
         draws: The exogenous numbers of the records.
         size: Pixels along each side.
-        fixed: Those of the columns that were set by intervention, (n,) each.
-        told: Where the value that each was set to is known, (n,) bool each; by default everywhere.
-        world: Which equations hold and what is written down.
-        bits: Of a grey level, 8 or 12.
-        enriched: Whether the columns are not what the equations give of the draws, so that the
-            images have no true twins.
+        fixed: The columns that were set by intervention, (n,) each.
+        recorded: Where the value of each such column is recorded, (n,) bool each; by default
+            everywhere.
+        world: The equations and the recording.
+        bits: Bits of a grey level, 8 or 12.
+        enriched: Whether the columns differ from those that the equations give for the draws, so
+            that the images have no true twins.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class PhantomImages(Images):
         size: int,
         fixed: Mapping[str, np.ndarray] | None = None,
         *,
-        told: Mapping[str, np.ndarray] | None = None,
+        recorded: Mapping[str, np.ndarray] | None = None,
         world: World | None = None,
         bits: int = 8,
         enriched: bool = False,
@@ -55,16 +56,16 @@ class PhantomImages(Images):
         super().__init__(np.ones(len(draws), dtype=bool), synthetic=True)
         self.columns, self.draws, self.fixed = dict(columns), draws, dict(fixed or {})
         everywhere = np.ones(len(draws), dtype=bool)
-        self.told = dict.fromkeys(self.fixed, everywhere) | dict(told or {})
+        self.recorded = dict.fromkeys(self.fixed, everywhere) | dict(recorded or {})
         self.world, self.bits, self._size = world or World(), bits, size
         self.enriched = enriched
-        few = len(draws) * size**2 * np.dtype(BITS[bits]).itemsize <= _MOST_CACHED
-        self._cache = np.empty((len(draws), size, size), BITS[bits]) if few else None
+        fits = len(draws) * size**2 * np.dtype(BITS[bits]).itemsize <= _MAX_CACHED
+        self._cache = np.empty((len(draws), size, size), BITS[bits]) if fits else None
         self._done = np.zeros(len(draws), dtype=bool)
 
     @property
     def drawn(self) -> bool:
-        """Phantoms are drawn from nothing."""
+        """Whether the records are drawn rather than observed: always true."""
         return True
 
     @property
@@ -73,13 +74,13 @@ class PhantomImages(Images):
         return self._size, self._size
 
     def select(self, rows: Rows) -> "PhantomImages":
-        """Return the films of some of the records; what has been computed is kept."""
+        """Return the images of some of the records; the cache is kept."""
         rows = self._positions(rows)
-        columns, fixed, told = (
+        columns, fixed, recorded = (
             {name: column[rows] for name, column in each.items()}
-            for each in (self.columns, self.fixed, self.told)
+            for each in (self.columns, self.fixed, self.recorded)
         )
-        chosen = self.of(columns, fixed, told, self.draws.rows(rows))
+        chosen = self.with_variables(columns, fixed, recorded, self.draws.rows(rows))
         if self._cache is not None and chosen._cache is not None:
             chosen._done = self._done[rows]
             chosen._cache[chosen._done] = self._cache[rows[chosen._done]]
@@ -94,25 +95,30 @@ class PhantomImages(Images):
             ("", arrays),
             ("column", self.columns),
             ("fixed", self.fixed),
-            ("told", self.told),
+            ("told", self.recorded),  # a name in the fingerprints of saved results
         ):
             for name in sorted(each):
                 digest.update(f"{kind}\0{name}\0".encode() + each[name].tobytes())
         return digest.hexdigest()
 
-    def of(
+    def with_variables(
         self,
         columns: Mapping[str, np.ndarray],
         fixed: Mapping[str, np.ndarray],
-        told: Mapping[str, np.ndarray],
+        recorded: Mapping[str, np.ndarray],
         draws: Draws | None = None,
     ) -> "PhantomImages":
-        """Return films of the same kind, size and world for other variables."""
-        draws = self.draws if draws is None else draws
-        kind = {
-            "told": told, "world": self.world, "bits": self.bits, "enriched": self.enriched,
-        }  # fmt: skip
-        return PhantomImages(columns, draws, self._size, fixed, **kind)
+        """Return images of the same size and world for other variables."""
+        return PhantomImages(
+            columns,
+            self.draws if draws is None else draws,
+            self._size,
+            fixed,
+            recorded=recorded,
+            world=self.world,
+            bits=self.bits,
+            enriched=self.enriched,
+        )
 
     def _pixels(self, row: int) -> np.ndarray:
         return self.grey_levels(np.array([row]))[0]
@@ -122,11 +128,11 @@ class PhantomImages(Images):
         return levels[:, None].astype(np.float32) / np.float32(2**self.bits - 1)
 
     def grey_levels(self, rows: np.ndarray) -> np.ndarray:
-        """Return films as grey levels, (k, H, W): uint8, or uint16 up to 4095."""
+        """Return images as grey levels, (k, H, W): uint8, or uint16 up to 4095."""
         out = np.empty((len(rows), *self.size), BITS[self.bits])
         todo = np.flatnonzero(~self._done[rows])
         for part in self._batches(todo):
-            out[part] = self._film(rows[part])
+            out[part] = self._rendered(rows[part])
             if self._cache is not None:
                 self._cache[rows[part]] = out[part]
         if self._cache is not None:
@@ -138,32 +144,32 @@ class PhantomImages(Images):
         """Return the pixels that a finding changes, (k, 1, H, W) bool.
 
         Args:
-            finding: One of the 13, whatever the case and with `_` for a space.
+            finding: One of the 13 findings; case is ignored, and `_` stands for a space.
             rows: A position, a slice, positions or a boolean mask.
 
         Raises:
-            CohortError: If there is no such finding.
+            CohortError: If the finding does not exist.
         """
         name = {same_name(name): name for name in FINDINGS}.get(same_name(str(finding)))
         if name is None:
-            hint = nearest(str(finding)[:80], FINDINGS) or f"; one of {', '.join(FINDINGS)}"
+            hint = nearest(str(finding)[:80], FINDINGS) or f"; allowed: {', '.join(FINDINGS)}"
             raise CohortError(f"masks: no finding {str(finding)[:80]!r}{hint}")
         rows = self._positions(rows)
         out = np.empty((len(rows), 1, *self.size), dtype=bool)
         for part in self._batches(np.arange(len(rows))):
-            out[part] = film.masks(self._patient(rows[part]), self._size, name).numpy()
+            out[part] = rendering.masks(self._patient(rows[part]), self._size, name).numpy()
         return out
 
     def _batches(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Return rows in batches whose rays fit into little memory."""
-        few = max(1, min(_BATCH, _PIXELS // self._size**2))
-        yield from (rows[start : start + few] for start in range(0, len(rows), few))
+        """Return rows in batches that limit the memory of rendering."""
+        batch = max(1, min(_BATCH, _PIXELS // self._size**2))
+        yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
 
     def _patient(self, rows: np.ndarray) -> Patient:
         columns = {name: torch.from_numpy(column[rows]) for name, column in self.columns.items()}
         return Patient(columns, self.draws.rows(rows))
 
-    def _film(self, rows: np.ndarray) -> np.ndarray:
+    def _rendered(self, rows: np.ndarray) -> np.ndarray:
         patient, signal = self._patient(rows), self.world.race_signal
-        films = film.render(patient, self._size, race_signal=signal)
-        return (films[:, 0] * (2**self.bits - 1)).round().numpy().astype(BITS[self.bits])
+        images = rendering.render(patient, self._size, race_signal=signal)
+        return (images[:, 0] * (2**self.bits - 1)).round().numpy().astype(BITS[self.bits])

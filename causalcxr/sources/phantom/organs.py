@@ -19,14 +19,14 @@ __all__ = [
     "Cavity",
     "airways",
     "arm_line",
+    "calcification",
     "heart",
-    "lime",
     "soft_tissue",
     "vessels",
 ]
 
 SOFT = 0.19
-AIR = 0.155  # what aerated lung attenuates less than soft tissue
+AIR = 0.155  # attenuation of soft tissue minus that of aerated lung
 
 
 def soft_tissue(p: Patient, b: Habitus) -> list[Solids]:
@@ -78,7 +78,7 @@ def arm_line(b: Habitus, side: int) -> tuple[tuple, tuple]:
 def _breast(p: Patient, b: Habitus, side: int) -> list[Solids]:
     """A breast, whose lower fold shows; it grows with body fat and sinks with age."""
     cup = (1 + 0.22 * p.z("breast") + 0.12 * (b.fat - 1.9)).clamp(min=0.4)
-    size = 0.02 + cup * b.woman  # never nought, so that the solid stays one
+    size = 0.02 + cup * b.woman  # never zero, as a solid needs a size
     sag = -4.4 - 1.2 * b.old - 0.8 * (cup - 1) + 0.6 * p.z("breast height")
     x, z = side * (7.8 + 0.5 * p.z("breast side")), b.depth - 0.9 + 1.0 * cup
     dense = 0.13 * (1 - 0.25 * b.old) * b.woman
@@ -89,7 +89,7 @@ def _breast(p: Patient, b: Habitus, side: int) -> list[Solids]:
 
 
 def heart(p: Patient, b: Habitus) -> list[Solids]:
-    """Heart, great vessels and mediastinum: what displaces air between the lungs."""
+    """Heart, great vessels and mediastinum: the solids that displace air between the lungs."""
     big = p.has("Cardiomegaly")
     scale = 0.94 + 0.04 * p.z("heart size") + 0.1 * b.child + 0.04 * b.old
     scale = scale + big * (0.36 + 0.04 * p.z("heart growth"))
@@ -112,8 +112,8 @@ def heart(p: Patient, b: Habitus) -> list[Solids]:
     ]
 
 
-def lime(p: Patient, b: Habitus) -> list[Solids]:
-    """Calcium in the arch of the aorta, in the old."""
+def calcification(p: Patient, b: Habitus) -> list[Solids]:
+    """Calcium in the aortic arch of old patients."""
     uncoiled, s = 1.2 * b.old + 0.15 * p.z("aorta"), b.shift * 0.7
     x, r = 0.9 + 0.7 * uncoiled + s, 1.7 + 0.5 * uncoiled.clamp(-0.5, 1.4)
     arc = path(*[(x + r * a, 5.6 + r * c, -1.0) for a, c in ((0.2, 0.97), (0.75, 0.65), (1, 0))])
@@ -122,7 +122,7 @@ def lime(p: Patient, b: Habitus) -> list[Solids]:
 
 @dataclass(frozen=True)
 class Cavity:
-    """One side of the chest: where the lung fits in, in cm."""
+    """One side of the chest: the space for the lung, in cm."""
 
     side: int
     centre: Tensor  # (B, 3)
@@ -131,13 +131,13 @@ class Cavity:
     floor: Tensor  # of the lung's ball, (B,)
 
     @classmethod
-    def of(cls, p: Patient, b: Habitus, side: int) -> "Cavity":
-        """Return the cavity of one side, with the diaphragm as it stands without fluid."""
+    def from_patient(cls, p: Patient, b: Habitus, side: int) -> "Cavity":
+        """Return the cavity of one side, with the diaphragm at its place without fluid."""
         wide, name = (b.width - 1.2) / 2, "right" if side < 0 else "left"
         radii = stack(wide + 0.55, 15.0 + 0.7 * p.z("lung height"), b.depth - 0.3)
         centre = stack(side * (wide + 0.75), torch.full_like(wide, -2.2), -0.7)
-        here = p.has("Atelectasis") * p.on_side("atelectasis side", side, 0.15)
-        loss = here * (2.0 + 0.6 * p.z("atelectasis loss"))
+        present = p.has("Atelectasis") * p.on_side("atelectasis side", side, 0.15)
+        loss = present * (2.0 + 0.6 * p.z("atelectasis loss"))
         top = -9.9 + (0.8 if side < 0 else -0.5) + 1.45 * b.breath + 0.4 * p.z(f"dome {name}")
         return cls(side, centre, radii, top + loss, centre[:, 1] - radii[:, 1])
 
@@ -153,7 +153,7 @@ class Cavity:
         return x, y, self.centre[:, 2] + front * self.radii[:, 2]
 
     def lung(self, mu: Tensor, shrunk: Tensor | float = 0.0) -> Solids:
-        """Return the lung's ball; shrunk, it draws back from apex and outer wall."""
+        """Return the lung's ball; with `shrunk`, it retracts from apex and outer wall."""
         x, y, z = self.centre.unbind(-1)
         rx, ry, rz = self.radii.unbind(-1)
         less_x, less_y = 0.8 * shrunk * rx, 0.55 * shrunk * ry
@@ -161,7 +161,7 @@ class Cavity:
         return ball(centre, (rx - less_x, ry - less_y, rz * (1 - 0.4 * shrunk)), mu, self.tilt)
 
     def float(self, level: Tensor) -> Solids:
-        """Return the ball on whose lower side the lung floats, above fluid up to a level, (B,).
+        """Return the ball whose lower side is the surface of fluid up to a level, (B,).
 
         Fluid climbs the walls: the ball meets them four centimetres above its lowest point.
         """
@@ -171,7 +171,7 @@ class Cavity:
         return ball((x, level + high, z), (rx * high / 12, high, rz * high / 12))
 
     def dome(self) -> Solids:
-        """Return the diaphragm with what is under it."""
+        """Return the diaphragm with the organs below it."""
         wide = self.radii[:, 0]
         x = self.side * (wide + 0.1)
         radii = (wide + 2.3, 9.0, self.radii[:, 2] + 1.6)
@@ -193,18 +193,18 @@ def airways(b: Habitus) -> list[Solids]:
     return parts
 
 
-def vessels(p: Patient, cavity: Cavity, drawn_back: Tensor) -> list[Solids]:
-    """Return the hilum and the branching vessels of one lung, which draw back with it.
+def vessels(p: Patient, cavity: Cavity, retracted: Tensor) -> list[Solids]:
+    """Return the hilum and the branching vessels of one lung, which retract with it.
 
     Args:
         p: The patients.
         cavity: The side.
-        drawn_back: How far the lung has collapsed, 0 to 1, (B,).
+        retracted: The collapse of the lung, 0 to 1, (B,).
     """
     side = cavity.side
     wet = p.has("Edema")
     hilum = torch.tensor([side * 3.2, 1.0 - 0.5 * side, -0.8], dtype=torch.float64)
-    reach = torch.stack([1 - 0.8 * drawn_back, 1 - 0.5 * drawn_back], -1)
+    reach = torch.stack([1 - 0.8 * retracted, 1 - 0.5 * retracted], -1)
     mu = 0.3 * (1 + 0.3 * wet)
     at = tuple(hilum.tolist())
     parts = [ball(at, (1.5, 2.3, 1.7), 0.4 * mu), ball(at, (5.5, 7.5, 5.0), 0.012)]

@@ -1,4 +1,4 @@
-"""A phantom patient: the variables, and the exogenous numbers that the body is drawn from."""
+"""A phantom patient: the variables, and the exogenous numbers that determine the body."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,8 @@ __all__ = ["NUMBERS", "SIDES", "VESSELS", "Habitus", "Patient"]
 SIDES = (-1, 1)  # the patient's right, then left: the sign of x
 VESSELS = 6  # main vessels of each lung
 
-# One uniform number each a patient, the same for a patient and all twins. New ones go to the end:
-# the place in this list is the counter of the random number.
+# One uniform number each for a patient and all twins. New ones are appended: the position in this
+# list is the counter of the random number.
 NUMBERS = (
     *("stature", "fat", "chest width", "chest depth", "lung height", "inspiration", "aeration"),
     *("bone", "rib slope", "rib height", "rib shape", "kyphosis", "scoliosis", "clavicle tilt"),
@@ -37,12 +37,12 @@ NUMBERS = (
     *(f"vessel {side} {k} {what}" for side in SIDES for k in range(VESSELS) for what in "abc"),
     *(f"clump {k} {what}" for k in range(6) for what in "xyz"),
 )
-_PLACE = {name: k for k, name in enumerate(NUMBERS)}
+_POSITION = {name: k for k, name in enumerate(NUMBERS)}
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What a body is built from.
+    """The variables and the noise of B patients.
 
     Args:
         columns: Level positions and years of the variables, each (B,), float64.
@@ -68,27 +68,33 @@ class Patient:
         return torch.from_numpy(ndtri(self._uniform.numpy())).clamp(-3, 3)
 
     def u(self, name: str) -> Tensor:
-        """Return one number a patient, uniform between 0 and 1, (B,)."""
-        return self._uniform[:, _PLACE[name]]
+        """Return one number for each patient, uniform between 0 and 1, (B,)."""
+        return self._uniform[:, _POSITION[name]]
 
     def z(self, name: str) -> Tensor:
-        """Return the same number as a standard normal one, within three deviations, (B,)."""
-        return self._normal[:, _PLACE[name]]
+        """Return the same number as standard normal, clipped at 3 standard deviations, (B,)."""
+        return self._normal[:, _POSITION[name]]
 
     def has(self, name: str) -> Tensor:
         """Return 1 where the finding is present, else 0."""
         return (self.columns[name] > 0).double()
 
     def on_side(self, name: str, side: int, both: float) -> Tensor:
-        """Return 1 where what `name` places is on this side; a share `both` has it on both."""
+        """Return 1 where a finding is on this side, (B,).
+
+        Args:
+            name: The number that decides the side.
+            side: -1 for the right, 1 for the left.
+            both: The fraction of patients who have it on both sides.
+        """
         u, edge = self.u(name), (1 + both) / 2
         return (u < edge).double() if side < 0 else (u > 1 - edge).double()
 
     def __getitem__(self, name: str) -> Tensor:
         return self.columns[name]
 
-    def but(self, columns: dict[str, Tensor]) -> "Patient":
-        """Return the same patients with other columns; the exogenous numbers are shared."""
+    def with_columns(self, columns: dict[str, Tensor]) -> "Patient":
+        """Return the same patients, with the same noise, with some columns replaced."""
         other = Patient(self.columns | columns, self.draws)
         other.__dict__.update(_uniform=self._uniform, _normal=self._normal)
         return other
@@ -101,11 +107,11 @@ class Patient:
 
 @dataclass(frozen=True)
 class Habitus:
-    """The measures that several organs share, each (B,), in cm where they are lengths."""
+    """Measures that several organs share, each (B,), lengths in cm."""
 
     width: Tensor  # from the midline to the inner chest wall
     depth: Tensor  # from the middle to the front wall
-    breath: Tensor  # how far the diaphragm stands above full inspiration
+    breath: Tensor  # height of the diaphragm above full inspiration
     fat: Tensor
     bone: Tensor  # mineral content, 1 at the age of 40
     male: Tensor
@@ -113,12 +119,12 @@ class Habitus:
     child: Tensor
     old: Tensor  # 0 at 40 years, 1 at 90
     supine: Tensor
-    reach: Tensor  # of the elbows beyond the shoulders: held away from the chest, but in bed
+    reach: Tensor  # of the elbows beyond the shoulders; small for supine patients
     lateral: Tensor
     shift: Tensor  # of heart and mediastinum to the left
 
     @classmethod
-    def of(cls, p: Patient) -> "Habitus":
+    def from_patient(cls, p: Patient) -> "Habitus":
         """Return the habitus of B patients."""
         age, male, child = p["Age"], p["Sex"], p.child
         supine = (p["View"] == 0).double()

@@ -12,8 +12,8 @@ between two quotients of linear ones. So the chord of every solid at every pixel
 product and a root. The form with the cross product keeps digits that
 (o'.d')^2 - |d'|^2 (|o'|^2 - 1) would lose.
 
-The film is cut into tiles of 8 x 8 pixels. A solid is only followed in the tiles that its shadow
-touches, and its polynomials are moved to the middle of each tile in float64, so that float32 is
+The image is cut into tiles of 8 x 8 pixels. A solid is computed only in the tiles that its shadow
+touches. Its polynomials are moved to the middle of each tile in float64, so that float32 is
 enough for the rest.
 """
 
@@ -30,11 +30,11 @@ __all__ = ["line_integral"]
 _TILE = 8
 _FAR = 1e6  # farther than any solid reaches
 _PARALLEL = 1e-9  # of |d'|^2: a ray that runs along the axis of a tube
-_CHUNK = 4096  # pairs of solid and tile at a time: what they need stays in the cache
+_CHUNK = 4096  # pairs of solid and tile at a time: they fit into the processor's cache
 
 
 class _Rays:
-    """The rays of B films, in tiles."""
+    """The rays of B images, in tiles."""
 
     def __init__(self, beam: Beam, size: int, dtype: torch.dtype) -> None:
         scale = torch.stack([beam.width, beam.width, torch.ones_like(beam.width)], -1)
@@ -58,11 +58,11 @@ class _Rays:
         x, y = (tile % self.across).double(), (tile // self.across % self.across).double()
         return torch.stack([self.half * (2 * x + 1) - 1, 1 - self.half * (2 * y + 1)])
 
-    def film(self, tiles: Tensor) -> Tensor:
-        """Return films, (B, size, size), from their tiles, (B * tiles, pixels of a tile)."""
+    def image(self, tiles: Tensor) -> Tensor:
+        """Return images, (B, size, size), from their tiles, (B * tiles, pixels of a tile)."""
         k, t = self.across, _TILE
-        film = tiles.view(-1, k, k, t, t).transpose(2, 3).reshape(-1, k * t, k * t)
-        return film[:, : self.size, : self.size]
+        image = tiles.view(-1, k, k, t, t).transpose(2, 3).reshape(-1, k * t, k * t)
+        return image[:, : self.size, : self.size]
 
     def reach(self) -> Tensor:
         """Return |d|, the length that one unit of t stands for, in tiles."""
@@ -73,7 +73,7 @@ class _Rays:
 
 
 class _Traced:
-    """The polynomials of the solids of B films: where each ray enters and leaves."""
+    """The polynomials of the solids of B images: where each ray enters and leaves."""
 
     def __init__(self, solids: Solids, rays: _Rays) -> None:
         k, shape = solids.rounded, solids.shape.double()
@@ -98,15 +98,15 @@ class _Traced:
     def pairs(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """Return which solids meet which tiles: positions in (B * S) and in (B * tiles)."""
         x0, x1, y0, y1 = (edge.flatten() for edge in self.bounds)
-        here = present & (x1 >= x0) & (y1 >= y0)
-        wide, count = (x1 - x0 + 1), torch.where(here, (x1 - x0 + 1) * (y1 - y0 + 1), 0)
+        touched = present & (x1 >= x0) & (y1 >= y0)
+        wide, count = (x1 - x0 + 1), torch.where(touched, (x1 - x0 + 1) * (y1 - y0 + 1), 0)
         solid = torch.repeat_interleave(count)
         first = count.cumsum(0) - count
         k = torch.arange(len(solid), device=solid.device) - first[solid]
         x, y = x0[solid] + k % wide[solid], y0[solid] + k // wide[solid]
         per = self.rays.across
-        film = solid // self.bounds[0].shape[1]
-        return solid, (film * per + y) * per + x
+        image = solid // self.bounds[0].shape[1]
+        return solid, (image * per + y) * per + x
 
     def lengths(self, solid: Tensor, tile: Tensor) -> Tensor:
         """Return the chords of pairs of solid and tile, in units of t, (M, pixels)."""
@@ -228,7 +228,7 @@ def _add_solids(out: Tensor, solids: Solids, rays: _Rays) -> None:
 
 
 class _Air:
-    """The stretches of each ray with air in one lung, between what displaces it."""
+    """The segments of each ray that are filled with air in one lung."""
 
     def __init__(self, lung: Lung, rays: _Rays) -> None:
         region, cut = _Traced(lung.region, rays), _Traced(lung.displacers, rays)
@@ -238,18 +238,18 @@ class _Air:
         start, end = region.interval(every, self.tile)
         for other in range(1, r):
             begin, finish = region.interval(every + other, self.tile)
-            # Where the balls do not meet there is nothing between start and end.
+            # Where the balls do not intersect, the segment from start to end is empty.
             start = torch.minimum(torch.maximum(start, begin), end)
             end = torch.maximum(torch.minimum(end, finish), start)
-        whose = every // r
-        each = (whose[:, None] * k + torch.arange(k, device=whose.device)).flatten()
+        lung_of = every // r
+        each = (lung_of[:, None] * k + torch.arange(k, device=lung_of.device)).flatten()
         begin, finish = cut.interval(each, self.tile.repeat_interleave(k))
         begin, finish = (edge.view(-1, k, edge.shape[-1]) for edge in (begin, finish))
         begin = torch.maximum(begin, start[:, None])
         finish = torch.minimum(finish, end[:, None])
-        # What misses the lung goes to its end, behind all that displaces air: there it splits no
-        # stretch, so that it does not change the last bit of a sum.
-        gone = (finish <= begin) | (cut.mu.view(-1, k)[whose] == 0)[..., None]
+        # A displacer that misses the lung is moved to its end, behind all others: there it splits
+        # no segment, so that it does not change the last bit of a sum.
+        gone = (finish <= begin) | (cut.mu.view(-1, k)[lung_of] == 0)[..., None]
         last = end[:, None]
         begin, order = torch.where(gone, last, begin).sort(1)
         finish = torch.where(gone, last, finish).gather(1, order)
@@ -260,16 +260,16 @@ class _Air:
         self.start = filled
         self.end = torch.maximum(torch.cat([begin, last], 1), filled)
         self.air = -region.mu.to(rays.dtype)[every]
-        self.row = torch.full((len(lung.region.mu) * rays.across**2,), -1, device=whose.device)
-        self.row[self.tile] = torch.arange(len(self.tile), device=whose.device)
+        self.row = torch.full((len(lung.region.mu) * rays.across**2,), -1, device=lung_of.device)
+        self.row[self.tile] = torch.arange(len(self.tile), device=lung_of.device)
         self.rays = rays
 
     def empty(self, out: Tensor) -> None:
-        """Take the attenuation that air takes away off the tiles."""
+        """Subtract from the tiles the attenuation that air replaces."""
         out.index_add_(0, self.tile, _total(self.end - self.start) * self.air[:, None])
 
     def fill(self, out: Tensor, solids: Solids) -> None:
-        """Add the attenuation of solids, where there is air, to the tiles."""
+        """Add to the tiles the attenuation of solids within the air."""
         traced = _Traced(solids, self.rays)
         mu = traced.mu.to(self.rays.dtype)
         every, tiles = traced.pairs(mu != 0)
@@ -284,7 +284,7 @@ class _Air:
 
 
 def _total(parts: Tensor) -> Tensor:
-    """Add (M, K, pixels) up over K one after another, so that zeros change no bit."""
+    """Sum (M, K, pixels) over K in order, so that zeros do not change the rounding."""
     total = parts[:, 0].clone()
     for k in range(1, parts.shape[1]):
         total += parts[:, k]
@@ -300,22 +300,22 @@ def line_integral(
 ) -> Tensor:
     """Return the attenuation along each ray, (B, size, size), without unit.
 
-    A film is the same alone and in company, and a solid changes no bit of a pixel that it does
-    not cover.
+    An image is the same alone and in a batch, and a solid does not change the pixels that it
+    does not cover, bit for bit.
 
     Args:
-        solids: What attenuates, one group a kind.
+        solids: The solids, one group for each kind.
         beam: Source and detector of each patient.
         size: Pixels along each side; rows from the top, [-1, 1]^2 is the detector.
-        lungs: What is filled with air inside the solids.
-        dtype: In which the chords are computed; the polynomials are float64 always.
+        lungs: The parts of the solids that are filled with air.
+        dtype: The type in which chords are computed; the polynomials are always float64.
 
     Example:
         >>> ball = Solids(torch.eye(3)[None, None] / 2, torch.zeros(1, 1, 3), torch.ones(1, 1))
         >>> beam = Beam(torch.tensor([[0.0, 0, -100]]),
         ...             torch.diag(torch.tensor([1.0, 1, 150]))[None], torch.tensor([15.0]))
-        >>> film = line_integral([ball], beam, 65)  # an odd number: one pixel is the middle
-        >>> round(film[0, 32, 32].item(), 5)
+        >>> image = line_integral([ball], beam, 65)  # an odd number: one pixel is the middle
+        >>> round(image[0, 32, 32].item(), 5)
         4.0
     """
     rays = _Rays(beam, size, dtype)
@@ -328,4 +328,4 @@ def line_integral(
         air.empty(out)
         for group in lung.contents:
             air.fill(out, group)
-    return rays.film(out * rays.reach())
+    return rays.image(out * rays.reach())

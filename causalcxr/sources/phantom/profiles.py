@@ -1,7 +1,7 @@
-"""How each data set takes and shows its films: one profile a data set.
+"""The acquisition and display of each data set: one profile for each.
 
-The profiles stand for habits of different hospitals and makers; they are ours, chosen so that the
-data sets differ visibly, and were not measured on the data sets whose names they bear.
+The profiles represent different hospitals and manufacturers. They are ours, chosen so that the
+data sets differ visibly; they were not measured on the data sets of these names.
 """
 
 from dataclasses import dataclass, fields
@@ -18,17 +18,17 @@ __all__ = ["PROFILES", "Profile", "markers", "profile_of", "shutter"]
 
 @dataclass(frozen=True)
 class Profile:
-    """Habits of a data set.
+    """Acquisition and display of a data set.
 
     Args:
-        centre: Of the display window, added in units of attenuation.
-        width: Of the display window, a factor.
-        gamma: Of the display.
-        sharpening: Of edges one pixel wide; negative softens.
-        noise: Of the detector, a factor.
-        collimated: Share of films with shutters in the field.
-        shutter: Grey level of what the shutters hide: 0 black, 1 white.
-        marker: Which letter of lead lies on the detector: 0 none, 1 L, 2 R.
+        centre: Centre of the display window, added in units of attenuation.
+        width: Width of the display window, a factor.
+        gamma: Gamma of the display.
+        sharpening: Sharpening of edges one pixel wide; negative values soften.
+        noise: Noise of the detector, a factor.
+        collimated: Fraction of images with shutters in the field.
+        shutter: Grey level behind the shutters: 0 black, 1 white.
+        marker: The lead letter on the detector: 0 none, 1 L, 2 R.
     """
 
     centre: float = 0.0
@@ -68,19 +68,19 @@ _LEAD = 12.0
 
 
 def profile_of(p: Patient) -> dict[str, Tensor]:
-    """Return the profile of each patient's data set, a tensor (B,) a habit."""
-    which = p["Dataset"].long()
-    every = list(PROFILES.values())
+    """Return the profile of each patient's data set: a tensor (B,) for each field."""
+    position = p["Dataset"].long()
+    profiles = list(PROFILES.values())
     return {
-        field.name: torch.tensor([getattr(one, field.name) for one in every]).double()[which]
+        field.name: torch.tensor([getattr(one, field.name) for one in profiles]).double()[position]
         for field in fields(Profile)
     }
 
 
 def markers(p: Patient, beam: Beam) -> Solids:
-    """Return the letter of lead on each patient's detector, in its upper corner.
+    """Return the lead letter on each patient's detector, in its upper corner.
 
-    L lies on the viewer's right, where the patient's left is seen, R on the other side.
+    L lies on the viewer's right, which is the patient's left; R lies on the other side.
     """
     kind = profile_of(p)["marker"].long()
     side = torch.where(kind == 2, -1.0, 1.0).double()
@@ -90,15 +90,15 @@ def markers(p: Patient, beam: Beam) -> Solids:
     strokes = _LETTERS[kind] * _LETTER + place[:, None, None]  # (B, 5, 2, 2)
     middle = beam.source + 0.985 * beam.frame[..., 2]
     points = middle[:, None, None] + strokes @ beam.frame[..., :2].mT[:, None]
-    there = (kind > 0).double() * (p.u("marker") < 0.85)
+    present = (kind > 0).double() * (p.u("marker") < 0.85)
     long = (strokes[:, :, 0] != strokes[:, :, 1]).any(-1)
     return Solids.join(
-        [tube(points[:, k], 0.14, _LEAD * there * long[:, k]) for k in range(points.shape[1])]
+        [tube(points[:, k], 0.14, _LEAD * present * long[:, k]) for k in range(points.shape[1])]
     )
 
 
 def shutter(p: Patient, size: int) -> Tensor:
-    """Return what the shutters leave open: 1 inside, 0 outside, (B, size, size), float64."""
+    """Return the opening of the shutters: 1 inside, 0 outside, (B, size, size), float64."""
     closed = (p.u("collimation") < profile_of(p)["collimated"]).double()
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * (2 / size) - 1
     up, across = torch.meshgrid(-centres, centres, indexing="ij")

@@ -1,7 +1,7 @@
 """Balls, tubes and boxes in centimetres, for B patients at once.
 
 Axes: x to the patient's left, y up, z to the front; the origin is in mid-chest. A length is a
-number, or a tensor (B,) where it differs between patients.
+number, or a tensor (B,) if it differs between patients.
 """
 
 from dataclasses import replace
@@ -42,9 +42,9 @@ def dome(centre: _Point, radii: _Point, mu: Length = 1.0) -> Solids:
         >>> dome((0, 0, 0), (1, 2, 4)).kind
         (3, 4)
     """
-    whole = ball(centre, radii, mu)
-    up = torch.tensor([0.0, 1, 0]).double().expand(*whole.mu.shape, 1, 3)
-    return replace(whole, shape=torch.cat([whole.shape, up], -2))
+    full = ball(centre, radii, mu)
+    up = torch.tensor([0.0, 1, 0]).double().expand(*full.mu.shape, 1, 3)
+    return replace(full, shape=torch.cat([full.shape, up], -2))
 
 
 def box(
@@ -79,10 +79,10 @@ def tube(points: Tensor, radius: Length, mu: Length = 1.0, flat: Length = 1.0) -
 
     Args:
         points: Shape (B, K, 3).
-        radius: A number, one a patient, (B,), or one a piece, (B, K - 1); upwards, where the tube
-            is not round.
-        mu: Attenuation, as the radius is given.
-        flat: The other radius in relation to that one, as the radius is given.
+        radius: A number, one for each patient, (B,), or for each piece, (B, K - 1); the upward
+            radius if the tube is not round.
+        mu: Attenuation, of the same shape as the radius.
+        flat: The other radius as a fraction of the first, of the same shape as the radius.
     """
     r, weight = (_by_piece(value) for value in (radius, mu))
     points, r, weight = (
@@ -91,7 +91,7 @@ def tube(points: Tensor, radius: Length, mu: Length = 1.0, flat: Length = 1.0) -
     along = points[:, 1:] - points[:, :-1]
     half = along.norm(dim=-1).clamp(min=1e-6) / 2
     t = along / (2 * half)[..., None]
-    # The first radius points upwards, as far as the tube does not; a steep tube takes z.
+    # The first radius points upwards, or to the front if the tube itself is steep.
     steep = (t[..., 1:2].abs() > 0.95).double()
     other = torch.cat([0 * steep, 1 - steep, steep], -1)
     n = torch.linalg.cross(t, other)
@@ -104,6 +104,6 @@ def tube(points: Tensor, radius: Length, mu: Length = 1.0, flat: Length = 1.0) -
 
 
 def _by_piece(value: Length) -> Tensor:
-    """Return a number, or one a patient or piece, as (1 or B, 1 or K - 1)."""
+    """Return a number, or one for each patient or piece, as (1 or B, 1 or K - 1)."""
     value = torch.as_tensor(value, dtype=torch.float64)
     return value.view(-1, 1) if value.ndim < 2 else value

@@ -15,26 +15,26 @@ from causalcxr.sources.phantom.solids import Solids
 __all__ = ["bones", "break_place", "wall"]
 
 _SHELL = 0.46  # of compact bone over soft tissue
-_CORE = -0.34  # spongy bone takes most of that away again
+_CORE = -0.34  # spongy bone has little more attenuation than soft tissue
 _LEVELS = 12
 _PIECES = 9
 _ANGLES = torch.linspace(0.1, 2.45, _PIECES + 1, dtype=torch.float64)  # from the spine forward
 
 
 def _hollow(points: Tensor, radius: float, bone: Tensor, shell: float, flat: float = 1.0) -> list:
-    """Return a bone with a marrow cavity: a tube, and a thinner one taken out of it."""
+    """Return a bone with a marrow cavity: a tube minus a thinner tube."""
     inner = tube(points, radius - shell, _CORE * bone, (radius * flat - shell) / (radius - shell))
     return [tube(points, radius, _SHELL * bone, flat), inner]
 
 
 def wall(b: Habitus, y: Tensor) -> Tensor:
-    """Return how wide the cage is at a height, as a share of its full width."""
+    """Return the width of the rib cage at a height, as a fraction of its full width."""
     above, below = (y + 4).clamp(min=0) / 19.0, (-9 - y).clamp(min=0) / 30.0
     return (1 - above**2.2 - below**2).clamp(min=0.1).sqrt()
 
 
 def _rib_points(p: Patient, b: Habitus, side: int) -> Tensor:
-    """Return the lines of twelve ribs, (B, 12, pieces + 1, 3): round the cage, falling forward."""
+    """Return the lines of twelve ribs, (B, 12, pieces + 1, 3), sloping down to the front."""
     level = torch.arange(_LEVELS, dtype=torch.float64)[:, None]
     spacing = 2.22 + 0.05 * p.z("rib shape")
     top = (12.6 + 0.4 * p.z("rib height"))[:, None, None]
@@ -73,29 +73,29 @@ def _ribs(p: Patient, b: Habitus) -> list[Solids]:
     piece = torch.arange(_PIECES + 1)[None, None]
     for side in SIDES:
         points = _rib_points(p, b, side)
-        here = (p.has("Fracture") * p.on_side("fracture side", side, 0.0))[:, None, None]
+        present = (p.has("Fracture") * p.on_side("fracture side", side, 0.0))[:, None, None]
         first, place = _broken_level(p)[:, None, None], _broken_piece(p)[:, None, None]
-        broken = here * ((level >= first) & (level < first + 3)).double()
-        # In front of the break a rib has stepped down and inwards; it comes back to its place.
+        broken = present * ((level >= first) & (level < first + 3)).double()
+        # In front of the break a rib is displaced down and inwards, then returns to its place.
         step = (1.0 + 0.2 * p.z("fracture step"))[:, None, None]
         beyond = ((piece > place) * (1 - (piece - place - 1) / 4).clamp(0, 1)) * broken
         shift = torch.stack([-0.6 * side * step, -step, 0 * step], -1)
         points = points + beyond[..., None] * shift
-        whole = 1 - broken * (piece[..., :-1] == place)
-        # The last piece of the upper ribs is cartilage, which shows in the old; the lowest two
+        intact = 1 - broken * (piece[..., :-1] == place)
+        # The last piece of the upper ribs is cartilage, visible in old patients; the lowest two
         # ribs float and end half way.
         length = torch.tensor([_PIECES] * 10 + [6, 4])[None, :, None]
         cartilage = (piece[..., :-1] == _PIECES - 1).double()
-        whole = whole * (piece[..., :-1] < length)
-        whole = whole * (1 - cartilage * (1 - 0.8 * b.old.clamp(max=1))[:, None, None])
-        # Where a rib turns forward it is seen along its length; there its shell is thin.
-        lime = (1 - 0.6 * torch.exp(-(((piece[..., :-1] - 3.5) / 1.6) ** 2))) * b.bone[
+        intact = intact * (piece[..., :-1] < length)
+        intact = intact * (1 - cartilage * (1 - 0.8 * b.old.clamp(max=1))[:, None, None])
+        # Where a rib turns forward, the ray runs along it; there its shell is thin.
+        mineral = (1 - 0.6 * torch.exp(-(((piece[..., :-1] - 3.5) / 1.6) ** 2))) * b.bone[
             :, None, None
         ]
         height = 0.62 - 0.012 * (level - 5).abs()
         for radius, mu, flat in ((0.0, _SHELL, 0.62), (-0.16, _CORE, 0.5)):
             each = (height + radius).expand(len(points), -1, _PIECES)
-            amount = (mu * whole * lime).expand(len(points), -1, -1)
+            amount = (mu * intact * mineral).expand(len(points), -1, -1)
             parts += [tube(points[:, k], each[:, k], amount[:, k], flat) for k in range(_LEVELS)]
     return parts
 
@@ -109,7 +109,7 @@ def _spine(p: Patient, b: Habitus) -> list[Solids]:
         y = 15.4 - 2.55 * k
         z = -6.6 - bend * (9 - abs(y - 1)) * (0.6 + 0.4 * (y > 0))
         x = sway * torch.sin(torch.tensor(y / 9))
-        high = 1.02 - 0.1 * b.old * (k % 3 == 1)  # wedged, in the old
+        high = 1.02 - 0.1 * b.old * (k % 3 == 1)  # wedged in old patients
         wide = 1.45 + 0.035 * k
         column = path((x, y - high, z), (x, y + high, z))
         parts += [
@@ -131,7 +131,7 @@ def _breastbone(b: Habitus) -> list[Solids]:
 
 
 def _shoulders(p: Patient, b: Habitus) -> list[Solids]:
-    """Clavicles, shoulder blades and arms, which are raised for a lateral film."""
+    """Clavicles, shoulder blades and arms, which are raised for a lateral view."""
     parts = []
     lift = 0.6 * p.z("shoulder height")
     for side in SIDES:

@@ -1,4 +1,4 @@
-"""Solids with their attenuation, lungs full of air, and the beam that they are filmed with."""
+"""Solids with their attenuation, lungs filled with air, and the X-ray beam."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["BALL", "BOX", "TUBE", "Beam", "Lung", "Solids"]
 
-# The three kinds of solid: how many leading rows of the shape are round.
+# The three kinds of solid: the number of leading rows of the shape that are round.
 BALL, TUBE, BOX = 3, 2, 0
 
 
@@ -19,10 +19,9 @@ class Solids:
 
     Args:
         shape: The matrices A, rows orthogonal, (B, S, 3, 3), in 1/cm. A fourth row cuts the solid
-            in half: what is left is where it gives no less than nought.
+            in half: the half where it is not negative remains.
         centre: The centres c, (B, S, 3), in cm.
-        mu: Attenuation added to what surrounds the solid, (B, S), in 1/cm; 0 for one that is
-            not there.
+        mu: Attenuation added to that around the solid, (B, S), in 1/cm; 0 for an absent one.
         rounded: 3 for balls, 2 for tubes along the third row, 0 for boxes.
     """
 
@@ -33,7 +32,7 @@ class Solids:
 
     @staticmethod
     def join(parts: "Sequence[Solids]") -> "Solids":
-        """Put solids of one kind together; one that is the same for all may have B = 1."""
+        """Join solids of one kind; one that is the same for all patients may have B = 1."""
         n = max(len(p.mu) for p in parts)
         columns = (
             [getattr(p, f).expand(n, *getattr(p, f).shape[1:]) for p in parts]
@@ -43,13 +42,13 @@ class Solids:
 
     @staticmethod
     def by_kind(parts: "Sequence[Solids]") -> "tuple[Solids, ...]":
-        """Put solids together, kind by kind."""
+        """Join solids by kind."""
         kinds = dict.fromkeys(p.kind for p in parts)
         return tuple(Solids.join([p for p in parts if p.kind == k]) for k in kinds)
 
     @property
     def kind(self) -> tuple[int, int]:
-        """Return how many rows of the shape are round, and how many there are."""
+        """Return the number of round rows of the shape, and of all rows."""
         return self.rounded, self.shape.shape[-2]
 
     def to(self, device: str) -> "Solids":
@@ -57,41 +56,40 @@ class Solids:
         return _moved(self, device)
 
     def times(self, factor: Tensor | float) -> "Solids":
-        """Change the attenuation by a factor, for all or one a patient, (B,)."""
+        """Multiply the attenuation by a factor, one for all or one for each patient, (B,)."""
         factor = torch.as_tensor(factor, dtype=self.mu.dtype)
         return replace(self, mu=self.mu * (factor[:, None] if factor.ndim else factor))
 
     def scaled(self, factor: Tensor) -> "Solids":
-        """Scale the body about the origin by a factor a patient, (B,)."""
+        """Scale the body about the origin by a factor for each patient, (B,)."""
         s = factor[:, None]
         shape, centre = self.shape / s[..., None, None], self.centre * s[..., None]
         return replace(self, shape=shape, centre=centre)
 
     def thickened(self, width: Tensor) -> "Solids":
-        """Widen what is thinner than a pixel, so that sampling it does not break it.
+        """Widen solids that are thinner than a pixel, so that they are sampled without gaps.
 
-        The mass stays: the solid's mu falls by the growth of its cross-section.
+        The mass is preserved: mu is divided by the growth of the cross-section.
 
         Args:
-            width: The least half-axis, (B,), in cm.
+            width: The smallest half-axis, (B,), in cm.
         """
         inverse = self.shape.norm(dim=-1)  # rows of A are orthogonal: one over each half-axis
         wide = torch.minimum(inverse, 1 / width[:, None, None])
-        # Two of the three axes make the cross-section that the beam meets: the thinner two.
+        # The thinner two of the three axes form the cross-section.
         growth = (inverse / wide).sort(-1).values[..., 1:].prod(-1)
         return replace(self, shape=self.shape * (wide / inverse)[..., None], mu=self.mu / growth)
 
 
 @dataclass(frozen=True)
 class Lung:
-    """A region filled with air, what displaces the air, and what lies in it.
+    """A region filled with air, its displacers, and its contents.
 
     Args:
-        region: Balls, (B, R, ...): air is where all of them are. The mu of the first is the
-            attenuation that air takes away.
-        displacers: Balls inside which there is no air, (B, K, ...); mu 0 for one that is not
-            there.
-        contents: Solids whose attenuation counts where there is air, and nowhere else.
+        region: Balls, (B, R, ...): air is in their intersection. The mu of the first is the
+            attenuation that air replaces.
+        displacers: Balls without air, (B, K, ...); mu 0 for an absent one.
+        contents: Solids whose attenuation is added within the air only.
     """
 
     region: Solids
@@ -127,6 +125,6 @@ class Beam:
 _Tensors = TypeVar("_Tensors", Solids, Beam)
 
 
-def _moved(thing: _Tensors, device: str) -> _Tensors:
-    tensors = {k: v.to(device) for k, v in vars(thing).items() if isinstance(v, Tensor)}
-    return replace(thing, **tensors)
+def _moved(record: _Tensors, device: str) -> _Tensors:
+    tensors = {k: v.to(device) for k, v in vars(record).items() if isinstance(v, Tensor)}
+    return replace(record, **tensors)

@@ -1,8 +1,8 @@
-"""What is known of CXR7-1M, and what we chose: every number of the phantom's population.
+"""The numbers of the phantom's population: published counts of CXR7-1M, and our own choices.
 
-Counts are those of arXiv:2606.19460. The weights of the equations are ours, of the sign and size
-that a clinician would expect, not estimated. So are the views by data set, rounded in thousands so
-that the sums are those published, and who leaves what blank.
+Counts are those of arXiv:2606.19460. The weights of the equations are ours, with the sign and size
+that clinicians would expect; they are not estimated. Also ours are the views by data set, in
+rounded thousands whose sums are those published, and which values each data set leaves blank.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ COUNTS: dict[str, dict[str, int]] = {
     },
 }
 NO_FINDING = 601_540
-# Findings that are written to be there, and those that are written not to be there.
+# Findings that are recorded as present, and those that are recorded as absent.
 POSITIVES = {
     "Cardiomegaly": 110_081,
     "Edema": 67_258,
@@ -85,8 +85,8 @@ AGE = (
     (0, 5, 18, 30, 44, 55, 60, 63, 67, 73, 81, 89, 105),
 )
 
-# Films AP, PA and LATERAL in thousands, one row a data set: all of them, known or not.
-_FILMS = np.array(
+# Radiographs AP, PA and LATERAL in thousands, one row for each data set, recorded or not.
+_RADIOGRAPHS = np.array(
     [
         [153.6, 100.4, 123.1],
         [106.3, 56.0, 110.7],
@@ -97,10 +97,10 @@ _FILMS = np.array(
         [0.0, 18.0, 0.0],
     ]
 )
-VIEW_BY_DATASET = _FILMS / _FILMS.sum(1, keepdims=True)
+VIEW_BY_DATASET = _RADIOGRAPHS / _RADIOGRAPHS.sum(1, keepdims=True)
 
-# Which data sets look for a finding at all, and which write that a finding is not there. The
-# others name what they see; what they do not name is blank.
+# Which data sets label a finding at all, and which record that it is absent. The others list only
+# present findings; the rest is blank.
 _EVERYWHERE = np.ones(7)
 _NOT_NIH = np.array([1.0, 1, 1, 1, 0, 1, 1])
 LOOKED_FOR = dict.fromkeys(POSITIVES, _EVERYWHERE) | dict.fromkeys(
@@ -108,12 +108,13 @@ LOOKED_FOR = dict.fromkeys(POSITIVES, _EVERYWHERE) | dict.fromkeys(
 )
 WRITES_NEGATIVES = np.array([1.0, 1, 1, 0, 0, 1, 0])
 
-# The chance that a value is recorded: one row a data set, one column a level, or one for all.
+# The probability that a value is recorded: a row for each data set, a column for each level or one
+# for all.
 RECORDED = {
     "Age": np.array([[1], [1], [1], [1], [1], [0.98], [0.4]]),
     "Sex": np.array([[1], [0.9975], [1], [1], [1], [0.98], [0.25]]),
     "Race": np.array([[0.78], [0], [0.78], [0], [0], [0], [0]]),
-    # A lateral film is known by its looks; whether a frontal one is AP is often not said.
+    # A lateral view can be recognised; whether a frontal one is AP is often not recorded.
     "View": np.array(
         [
             [0.958] * 3,
@@ -131,8 +132,8 @@ RECORDED = {
 def _prevalence(name: str) -> float:
     """Return a prevalence from the published positives.
 
-    Where a data set does not look for a finding, positives over all records (blank is negative)
-    are too few and positives over the records of the others may be too many: the mean of both.
+    If a data set does not label a finding, positives over all records (blank is negative) are too
+    few, and positives over the records of the other data sets may be too many: the mean of both.
     """
     share = POSITIVES[name] / N_RECORDS
     return share * (1 + 1 / (LOOKED_FOR[name] @ _SHARE)) / 2
@@ -153,10 +154,10 @@ _WEIGHTS: dict[str, dict[str, float]] = {
     "Lung Opacity": {"Pleural Other": 0.8, "Edema": 1.8, "Atelectasis": 1.4, "Consolidation": 2.0},
     "Lung Lesion": {"Lung Opacity": 1.0},
 }
-# Finding: prevalence, weights of its parents in cxr7. Age enters as (age - 60) / 20, every other
-# variable as the position of its level. Parents stand before their children in either graph.
+# By finding: prevalence, weights of its parents in cxr7. Age enters as (age - 60) / 20, any other
+# variable as the position of its level. Parents precede their children in both graphs.
 FINDINGS = {name: (_prevalence(name), weights) for name, weights in _WEIGHTS.items()}
-# What a graph adds to that. The weights of View are those of being filmed AP.
+# The weights that a graph adds. Those of View are for the view AP.
 ADDED: dict[str, dict[str, dict[str, float]]] = {
     "cxr7": {},
     "cxr7-acquisition": {

@@ -1,4 +1,4 @@
-"""A world: which equations hold, what is planted in them, and what gets written down."""
+"""A phantom world: its equations, its planted biases, and its recording."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,26 +15,27 @@ _SHARES = ("confounding", "shortcut", "underdiagnosis", "race_signal")
 
 @dataclass(frozen=True)
 class World:
-    """What holds in a phantom world; by default the equations of cxr7 and nothing planted.
+    """A phantom world; by default the equations of cxr7 without planted biases.
 
     A planted arrow is in the world and not in the graph, so that an audit has something to find.
-    It moves who has what; the marginals stay. `planted_effects` gives the true sizes.
+    It changes which patients have a finding; the marginals stay. `planted_effects` returns the
+    true sizes.
 
     Args:
-        graph: Whose edges the equations have: cxr7 or cxr7-acquisition.
-        confounding: The sicker are filmed AP. By how much the chance of AP rises, all else the
-            same, if there is any pathology: 0 to 1, as far as the shares of AP allow it.
-        shortcut: Devices come with the disease. By how much the chance of devices rises through
-            the planted arrow, all else the same, if the disease is there.
-        disease: That disease, one of the 12 pathologies.
-        underdiagnosis: The chance that a pathology of somebody of the group is labelled N, each
-            on its own; the film shows it. No Finding is what the labels say.
-        group: That group: variables and a level each.
-        race_signal: How much of race reaches the film: 1 as the phantom has it, 0 nothing.
+        graph: The graph of the equations: cxr7 or cxr7-acquisition.
+        confounding: Patients with a pathology are imaged AP more often: the rise of the
+            probability of AP, all else equal, 0 to 1, as far as the marginals allow.
+        shortcut: Patients with the disease have devices more often: the rise of the probability
+            of devices through the planted arrow, all else equal.
+        disease: The disease, one of the 12 pathologies.
+        underdiagnosis: The probability that a pathology of a patient of the group is labelled N,
+            independently for each; the image shows it. No Finding follows from the labels.
+        group: The group: variables and a level for each.
+        race_signal: The effect of race on the image: 1 for that of the phantom, 0 for none.
         missing: Whether the table has the gaps of the sources, see `recording`.
 
     Raises:
-        CohortError: If a value is none of these.
+        CohortError: If a value is not allowed.
 
     Example:
         >>> World(underdiagnosis=0.3, group={"race": "Black"}).group
@@ -56,13 +57,13 @@ class World:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise CohortError(
-                    f"world: {name}={value!r}; give a number from 0 to 1 (as the option of a "
-                    "cohort, a whole number of per cent)"
+                    f"world: {name}={value!r}; give a number from 0 to 1 (cohort options are in "
+                    "per cent)"
                 )
         disease = _named("disease", self.disease, PATHOLOGIES)
         if not isinstance(self.group, Mapping) or not self.group:
             raise CohortError(
-                f"world: group={self.group!r}; give variables and a level each, {{'Sex': 'F'}}"
+                f"world: group={self.group!r}; give variables and a level for each, {{'Sex': 'F'}}"
             )
         group = {}
         for written, level in self.group.items():
@@ -72,29 +73,29 @@ class World:
         object.__setattr__(self, "group", FrozenDict(group))
 
     def described(self) -> list[str]:
-        """Return what differs from the usual world, in a line, or nothing.
+        """Return the settings that differ from the defaults in one line, or an empty list.
 
         Example:
             >>> World(graph="cxr7-acquisition", shortcut=0.5).described()
             ["world: graph='cxr7-acquisition', shortcut=0.5"]
         """
-        usual = World()
-        told = [
+        defaults = World()
+        settings = [
             f"{each.name}={getattr(self, each.name)!r}"
             for each in fields(self)
-            if getattr(self, each.name) != getattr(usual, each.name)
+            if getattr(self, each.name) != getattr(defaults, each.name)
         ]
-        return [f"world: {', '.join(told)}"] if told else []
+        return [f"world: {', '.join(settings)}"] if settings else []
 
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        hint = nearest(str(value)[:80], choices) or f"; one of {', '.join(choices)}"
+        hint = nearest(str(value)[:80], choices) or f"; allowed: {', '.join(choices)}"
         raise CohortError(f"world: {what} cannot be {str(value)[:80]!r}{hint}")
     return value
 
 
 def _named(what: str, value: object, names: Mapping | tuple[str, ...]) -> str:
-    """Return the name of a variable, whatever the case and with `_` for a space."""
+    """Return the name of a variable; case is ignored, and `_` stands for a space."""
     spelled = {same_name(name): name for name in names}
     return spelled.get(same_name(str(value))) or _one_of(what, value, tuple(names))

@@ -1,7 +1,7 @@
-"""Building a store from what a file asks for: sources are harmonised, put together and written."""
+"""Build a store from a specification: sources are harmonised, combined and written."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,35 +16,35 @@ from causalcxr.images.decoding import Limits
 from causalcxr.images.file_images import FileImages
 from causalcxr.sources.harmonised import Harmonised, ImagePaths, Rule, combined
 from causalcxr.sources.policy import Policy
-from causalcxr.sources.store.films import CohortFilms, FileFilms, Films
+from causalcxr.sources.store.image_inputs import CohortImageInput, FileImageInput, ImageInput
 from causalcxr.sources.store.plan import Plan
 from causalcxr.sources.store.spec import LimitsSpec, SourceSpec, Spec
-from causalcxr.sources.store.writing import carry_out
+from causalcxr.sources.store.writing import write_plan
 
-__all__ = ["build", "planned"]
+__all__ = ["build", "make_plan"]
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """The rows of one source, and where their images come from."""
+class _Part:
+    """The rows of one source, and their images."""
 
     rows: Harmonised
-    films: Films
-    size: tuple[int, int] | None  # of its images, where they are of one size
+    images: ImageInput
+    size: tuple[int, int] | None  # of its images, if all have one size
 
 
 @dataclass(frozen=True)
 class _Report:
-    """What the report of a build tells."""
+    """The report of a build."""
 
-    whole: Harmonised
+    combined: Harmonised
     parts: tuple[Harmonised, ...]
 
     def __call__(self, folder: Path, quarantined: Mapping[str, int]) -> None:
-        # matplotlib takes a moment to import, and is wanted once, at the end.
+        # matplotlib is slow to import, and needed once, at the end.
         from causalcxr.sources.report import write_report
 
-        write_report(self.whole, folder, self.parts, quarantined)
+        write_report(self.combined, folder, self.parts, quarantined)
 
 
 def build(
@@ -55,101 +55,110 @@ def build(
     cluster: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Build the store that a file asks for; an interrupted call goes on where it stopped.
+    """Build the store that a file specifies; an interrupted build resumes.
 
-    How the work is shared out changes no byte of the store, so a build may go on with more
-    workers, or fewer.
+    The store does not depend on how the work is divided, so a build may resume with more or fewer
+    workers.
 
     Args:
-        file: A file as `store.spec` describes it.
-        output: Where to write, instead of the file's own `output`.
-        workers: Processes; see `engine.run`, also for scripts that ask for more than one.
-        cluster: The address of a Dask scheduler; see `engine.run`.
-        overwrite: Replace the store that the folder holds, even the same one.
+        file: A file as described in `store.spec`.
+        output: The folder to write, in place of the file's `output`.
+        workers: The number of processes; see `common.parallel.run`.
+        cluster: The address of a Dask scheduler; see `common.parallel.run`.
+        overwrite: Replace the store in the folder, even an identical one.
 
     Returns:
         The folder of the store.
 
     Raises:
-        CohortError: If the file asks for what is not possible, a source cannot be read, or the
-            store cannot be written. Images that cannot be read end nothing: they are listed.
+        CohortError: If the file is not valid, a source cannot be read, or the store cannot be
+            written. Images that cannot be read are listed, and the build continues.
     """
     spec, home = Spec.load(file), Path(file).parent
-    plan = planned(spec, home)
+    plan = make_plan(spec, home)
     folder = home / spec.output if output is None else Path(output)
-    return carry_out(
+    return write_plan(
         plan, folder, workers=workers, cluster=cluster, shard=spec.shard, overwrite=overwrite
     )
 
 
-def planned(spec: Spec, home: Path) -> Plan:
-    """Return what a specification asks for: its records, and their images, unread.
+def make_plan(spec: Spec, home: Path) -> Plan:
+    """Return the records and the images, unread, of a specification.
 
     Args:
-        spec: What is asked for.
-        home: The folder that its paths start from.
+        spec: The specification.
+        home: The folder to which its paths are relative.
 
     Raises:
         CohortError: As `build` does.
     """
-    pieces = [_piece(entry, spec, home) for entry in spec.sources]
-    parts = [piece.rows for piece in pieces]
-    whole = parts[0] if len(parts) == 1 else combined(
-        parts, spec.splits.fractions, spec.splits.seed
-    )  # fmt: skip
-    cohort = whole.cohort(files=False)
+    parts = [_part(entry, spec, home) for entry in spec.sources]
+    sources = [part.rows for part in parts]
+    rows = sources[0]
+    if len(sources) > 1:
+        rows = combined(sources, spec.splits.fractions, spec.splits.seed)
+    cohort = rows.cohort(files=False)
     if cohort.splits is None or spec.splits.published == "ignore":
         cohort = cohort.assign_splits(spec.splits.fractions, spec.splits.seed)
-    ends = np.cumsum([len(part) for part in parts])
-    rows = [np.arange(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
-    films = tuple((r, piece.films) for r, piece in zip(rows, pieces, strict=True))
     return Plan(
         cohort,
-        films,
-        _size(spec, pieces),
-        {"build": spec.name or "", "sources": whole.source, "records": len(whole)},
+        tuple(_positioned(parts)),
+        _size(spec, parts),
+        {"build": spec.name or "", "sources": rows.source, "records": len(rows)},
         {
             "spec": spec.as_dict(),
-            "policy": whole.policy,
-            "rules": [asdict(rule) for rule in whole.rules],
+            "policy": rows.policy,
+            "rules": [asdict(rule) for rule in rows.rules],
         },
-        # The splits are those of the store, whoever drew them.
-        _Report(replace(whole, splits=cohort.splits.to_numpy()), tuple(parts)),
+        # The report has the splits of the store, published or drawn.
+        _Report(replace(rows, splits=cohort.splits.to_numpy()), tuple(sources)),
     )
 
 
-def _piece(entry: SourceSpec, spec: Spec, home: Path) -> _Piece:
+def _positioned(parts: list[_Part]) -> Iterator[tuple[np.ndarray, ImageInput]]:
+    """Yield the images of each part, with the positions of their rows in the store."""
+    end = 0
+    for part in parts:
+        start, end = end, end + len(part.rows)
+        yield np.arange(start, end), part.images
+
+
+def _part(entry: SourceSpec, spec: Spec, home: Path) -> _Part:
     path = None if entry.path is None else home / entry.path
     name, module = _source(entry, path)
     if _harmonises(module):
         if entry.options:
             raise CohortError(
-                f"source {name!r} takes no options; what is decided about its rows is its policy"
+                f"source {name!r} has no options; give the decisions about its rows as policy"
             )
         if path is None:
             raise CohortError(f"source {name!r} needs a path")
         policy = Policy.parse({**spec.policy, **entry.policy})
         rows = module.harmonise(path, policy)
-        return _Piece(rows, FileFilms(rows.images, _limits(spec.limits), _root(path)), None)
+        return _Part(rows, FileImageInput(rows.images, _limits(spec.limits), _root(path)), None)
     if entry.policy:
-        raise CohortError(f"source {name!r} has no policy; its rows are read as they are")
+        raise CohortError(
+            f"source {name!r} has no policy; its rows are read as they are; leave policy out"
+        )
     options = dict(entry.options)
-    if isinstance(options.get("images"), str):  # a folder of images, beside a table
+    if isinstance(options.get("images"), str):  # the folder of a table's images
         options["images"] = home / options["images"]
     try:
         cohort = module.load(path, **options)
     except TypeError as error:
         if "keyword argument" not in str(error):
             raise
-        raise CohortError(f"source {name!r} does not take all of {', '.join(options)}") from None
-    told = f"{name} {entry.path} {sorted(entry.options.items())}"
-    return _piece_of(cohort, told, spec, home if path is None else _root(path))
+        raise CohortError(
+            f"source {name!r} does not have all of the options {', '.join(options)}"
+        ) from None
+    made_from = f"{name} {entry.path} {sorted(entry.options.items())}"
+    return _cohort_part(cohort, made_from, spec, home if path is None else _root(path))
 
 
-def _piece_of(cohort: Cohort, told: str, spec: Spec, root: Path) -> _Piece:
-    """Return a cohort that is harmonised already; what it has in files is read from them."""
+def _cohort_part(cohort: Cohort, made_from: str, spec: Spec, root: Path) -> _Part:
+    """Return a cohort as a part; images in files are read from the files."""
     if cohort.index.nlevels > 1:
-        raise CohortError(f"{cohort.source}: a store is built of records, not of draws of them")
+        raise CohortError(f"{cohort.source}: a store holds records, not several draws of each")
     images = cohort.images
     rows = Harmonised(
         cohort.table,
@@ -161,28 +170,30 @@ def _piece_of(cohort: Cohort, told: str, spec: Spec, root: Path) -> _Piece:
         cohort.origin or "",
     )
     if images is None:
-        return _Piece(rows, FileFilms([None] * len(cohort)), None)
+        return _Part(rows, FileImageInput([None] * len(cohort)), None)
     if isinstance(images, FileImages):
-        limits, known = _limits(spec.limits), images.declared_synthetic
-        films = FileFilms(images.paths, limits, root, known)
-        return _Piece(rows, films, images.size_given)
-    return _Piece(rows, CohortFilms(images, told), images.size)
+        limits, synthetic = _limits(spec.limits), images.declared_synthetic
+        files = FileImageInput(images.paths, limits, root, synthetic)
+        return _Part(rows, files, images.size_given)
+    return _Part(rows, CohortImageInput(images, made_from), images.size)
 
 
 def _source(entry: SourceSpec, path: Path | None) -> tuple[str, ModuleType]:
-    """Return the source that is named, or that recognises the path."""
-    known = dict.fromkeys((*sources.NAMED, *sources.READERS))
+    """Return the named source, or the one that recognises the path."""
+    names_allowed = dict.fromkeys((*sources.NAMED, *sources.READERS))
     names = [entry.source] if entry.source else list(sources.READERS)
-    if entry.source and entry.source not in known:
-        hint = nearest(entry.source, known) or f"; there are {', '.join(known)}"
+    if entry.source and entry.source not in names_allowed:
+        hint = nearest(entry.source, names_allowed) or f"; allowed: {', '.join(names_allowed)}"
         raise CohortError(f"no source {entry.source[:80]!r}{hint}")
     if path is not None and not path.exists():
-        raise CohortError(f"{path}: there is no such file or folder; paths start at the spec's")
+        raise CohortError(
+            f"{path}: no such file or folder; paths are relative to the specification"
+        )
     for name in names:
         module = source_module(name)
         if entry.source or module.recognises(path):
             return name, module
-    raise CohortError(f"{path}: no source can read this; name one of {', '.join(known)}")
+    raise CohortError(f"{path}: no source can read this; name one of {', '.join(names_allowed)}")
 
 
 def _harmonises(module: ModuleType) -> bool:
@@ -191,24 +202,24 @@ def _harmonises(module: ModuleType) -> bool:
     return harmonise is not None and "policy" in inspect.signature(harmonise).parameters
 
 
-def _size(spec: Spec, pieces: list[_Piece]) -> tuple[int, int]:
-    """Return the size of every image: what is asked for, or what all of them have."""
+def _size(spec: Spec, parts: list[_Part]) -> tuple[int, int]:
+    """Return the size of every image: that of the specification, or the size of all images."""
     if spec.size is not None:
         return spec.size
-    sizes = {piece.size for piece in pieces if piece.films.available.any()}
+    sizes = {part.size for part in parts if part.images.available.any()}
     if len(sizes) > 1 or None in sizes:
         raise CohortError(
-            "the images are not known to be of one size; give the size to which all are fitted, "
+            "the images may differ in size; give the size to which all are fitted, "
             "such as size: 512"
         )
     return next(iter(sizes), (0, 0)) or (0, 0)
 
 
-def _limits(given: LimitsSpec) -> Limits:
+def _limits(limits: LimitsSpec) -> Limits:
     return Limits(
-        pixels=int(given.megapixels * 2**20),
-        bytes=int(given.megabytes * 2**20),
-        seconds=given.seconds,
+        pixels=int(limits.megapixels * 2**20),
+        bytes=int(limits.megabytes * 2**20),
+        seconds=limits.seconds,
     )
 
 

@@ -1,4 +1,4 @@
-"""The last step of a store: its table, what could not be read, and the manifest."""
+"""The last step of a store: its table, the list of unreadable images, and the manifest."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from causalcxr.sources.store.plan import Plan
 
 __all__ = ["finish"]
 
-_LISTED = 1000  # quarantined images that the manifest names; the .csv names all
+_MAX_LISTED = 1000  # quarantined images in the manifest; the .csv lists all
 
 
 def finish(
@@ -29,21 +29,21 @@ def finish(
     plan: Plan,
     table: pd.DataFrame,
 ) -> None:
-    """Write what belongs to a store besides its shards: table, quarantine, report, manifest.
+    """Write the files of a store besides its shards: table, quarantine, report, manifest.
 
     Args:
         draft: The folder, with all of its shards.
-        notes: Of each shard, in order, the rows that it was to hold, and the note on it.
-        plan: What is stored.
-        table: Its records as `table_of` gives them.
+        notes: For each shard, in order, its planned rows and the note on it.
+        plan: The plan of the store.
+        table: Its records, from `index_table`.
     """
     place = draft.place
     numbers = np.full(len(table), -1, dtype=np.int32)
     slots, synthetic = numbers.copy(), np.zeros(len(table), dtype=bool)
     shards, faults = [], []
     for number, (rows, note) in enumerate(notes):
-        wrong = [fault["offset"] for fault in note["faults"]]
-        good = np.delete(rows, wrong)
+        unreadable = [fault["offset"] for fault in note["faults"]]
+        good = np.delete(rows, unreadable)
         numbers[good], slots[good] = number, np.arange(len(good))
         synthetic[good[note["synthetic"]]] = True
         faults += [(int(rows[fault["offset"]]), fault) for fault in note["faults"]]
@@ -79,7 +79,7 @@ def _about(
         "quarantined": {
             "images": len(listed),
             "reasons": reasons,
-            "first": listed[:_LISTED],
+            "first": listed[:_MAX_LISTED],
         },
         "index": {"file": INDEX, "sha256": file_digest(place / INDEX)},
         "shards": shards,

@@ -1,4 +1,4 @@
-"""The table of a store: one row a record in parquet, its ids, its variables, and its image."""
+"""The table of a store in parquet: one row for each record, with the place of its image."""
 
 import importlib
 import io
@@ -12,19 +12,19 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError, brief, install
 from causalcxr.common.files import atomic_file
 
-__all__ = ["SHARD", "SLOT", "SYNTHETIC", "parquet", "read_index", "table_of", "write_index"]
+__all__ = ["SHARD", "SLOT", "SYNTHETIC", "index_table", "parquet", "read_index", "write_index"]
 
 SHARD, SLOT = "image shard", "image slot"  # -1 where a record has no image
 SYNTHETIC = "image synthetic"  # whether the image was computed
 _RESERVED = ("record", "draw", "patient", "split", SHARD, SLOT, SYNTHETIC)
-_ROWS = 2**17  # of a group, so that a reader may take some columns of some rows
+_ROWS = 2**17  # of a row group, so that readers can load some columns of some rows
 
 
 def parquet() -> ModuleType:
-    """Return pyarrow's reader and writer of parquet.
+    """Return the module `pyarrow.parquet`.
 
     Raises:
-        CohortError: If it is not installed.
+        CohortError: If pyarrow is not installed.
     """
     try:
         return importlib.import_module("pyarrow.parquet")
@@ -34,20 +34,20 @@ def parquet() -> ModuleType:
         ) from None
 
 
-def table_of(cohort: Cohort) -> pd.DataFrame:
+def index_table(cohort: Cohort) -> pd.DataFrame:
     """Return the records of a cohort with their ids as columns, in types that parquet has.
 
     Raises:
-        CohortError: If a column's name is taken, or its values are of several kinds.
+        CohortError: If the name of a column is reserved, or its values are of several types.
 
     Example:
         >>> cohort = Cohort(pd.DataFrame({"Age": [61]}, index=["a"]))
-        >>> table_of(cohort).to_dict("records")
+        >>> index_table(cohort).to_dict("records")
         [{'record': 'a', 'patient': 'a', 'Age': 61}]
     """
     table = cohort.table
     if taken := [name for name in table if name in _RESERVED]:
-        raise CohortError(f"column {taken[0]!r} has a name that the store needs; rename it")
+        raise CohortError(f"column {taken[0]!r} has a name that the store reserves; rename it")
     ids: dict[str, Any] = {"record": cohort.records.to_numpy()}
     if cohort.index.nlevels > 1:
         ids["draw"] = cohort.draws
@@ -55,16 +55,16 @@ def table_of(cohort: Cohort) -> pd.DataFrame:
     if cohort.splits is not None:
         ids["split"] = cohort.splits.to_numpy()
     columns = {**ids, **{str(name): table[name].to_numpy() for name in table}}
-    return pd.DataFrame({name: _of_one_kind(name, values) for name, values in columns.items()})
+    return pd.DataFrame({name: _of_one_type(name, values) for name, values in columns.items()})
 
 
 def write_index(file: Any, table: pd.DataFrame) -> None:
-    """Write the table of a store, whole or not at all: the same table, the same bytes."""
+    """Write the table of a store atomically; equal tables give equal bytes."""
     import pyarrow as pa
 
     described = pa.Table.from_pandas(table, preserve_index=False)
     with atomic_file(file) as opened:
-        # Without statistics of pandas or the clock in it, the file depends on the rows alone.
+        # The file holds no metadata of pandas and no time, so it depends on the rows alone.
         parquet().write_table(described, opened, compression="zstd", row_group_size=_ROWS)
 
 
@@ -72,7 +72,7 @@ def read_index(content: bytes, place: str) -> pd.DataFrame:
     """Return the table of a store.
 
     Raises:
-        CohortError: If it is no parquet, or lacks a column.
+        CohortError: If it is not parquet, or lacks a column.
     """
     reader = parquet()
     import pyarrow as pa
@@ -87,18 +87,18 @@ def read_index(content: bytes, place: str) -> pd.DataFrame:
     return table
 
 
-def _of_one_kind(name: str, values: np.ndarray) -> pd.Series:
-    """Return a column of numbers, of truth values or of texts; missing cells stay missing."""
+def _of_one_type(name: str, values: np.ndarray) -> pd.Series:
+    """Return a column of numbers, of booleans or of texts; missing cells stay missing."""
     column = pd.Series(values)
     if column.dtype.kind in "iufb":
         return column
     column = column.astype(object)
     empty = column.isna().to_numpy()
-    kinds = {type(value) for value in column[~empty]}
-    if kinds <= {str}:
+    types = {type(value) for value in column[~empty]}
+    if types <= {str}:
         # Missing again after the cast, in which pandas 2 writes them out as text.
         return column.where(~empty, None).astype("str").where(~empty, None)
-    if kinds <= {bool, np.bool_}:
+    if types <= {bool, np.bool_}:
         return column.where(~empty, None).astype("boolean")
     try:
         return column.where(~empty, np.nan).astype(np.float64)

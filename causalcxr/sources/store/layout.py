@@ -1,7 +1,7 @@
-"""The files of a store, and what its manifest says.
+"""The files of a store, and its manifest.
 
-manifest.json       comes last: a folder without it is no store
-index.parquet       one row a record: ids, variables, and where its image is
+manifest.json       written last: a folder without it is not a store
+index.parquet       one row for each record: ids, variables, and the place of its image
 quarantine.csv      the images that could not be read, with the reason
 images/00000.npy    arrays (k, H, W) of little-endian uint16 after a header of 128 bytes
 """
@@ -19,8 +19,8 @@ __all__ = [
     "MANIFEST",
     "QUARANTINE",
     "SCHEMA",
-    "opened",
-    "parsed",
+    "parse_manifest",
+    "read_manifest",
     "shard_name",
 ]
 
@@ -32,7 +32,7 @@ _NEEDED = ("source", "records", "images", "image_size", "shards", "index", "note
 
 
 def shard_name(number: int) -> str:
-    """Return where a shard is in its store.
+    """Return the path of a shard in its store.
 
     Example:
         >>> shard_name(7)
@@ -41,28 +41,28 @@ def shard_name(number: int) -> str:
     return f"images/{number:05d}.npy"
 
 
-def opened(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a store.
 
     Raises:
-        CohortError: If the folder is no store, or one of another version.
+        CohortError: If the folder is not a store, or a store of another version.
     """
     try:
         content = (folder / MANIFEST).read_bytes()
     except OSError:
         content = b""
-    return parsed(content, str(folder))
+    return parse_manifest(content, str(folder))
 
 
-def parsed(content: bytes, folder: str) -> dict[str, Any]:
-    """Return a manifest that was read; see `opened`."""
+def parse_manifest(content: bytes, folder: str) -> dict[str, Any]:
+    """Return the manifest from its bytes; see `read_manifest`."""
     place = f"{folder}/{MANIFEST}"
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise CohortError(f"{folder}: not a store; it has no {MANIFEST} of one")
+        raise CohortError(f"{folder}: not a store; it has no {MANIFEST} of a store")
     if manifest.get("schema") != SCHEMA:
         raise CohortError(
             f"{place}: schema {manifest.get('schema')!r}; this version reads {SCHEMA}; update "

@@ -1,4 +1,4 @@
-"""Batches of a cohort for torch: shuffled, shared out over ranks, and taken up again anywhere."""
+"""Batches of a cohort for torch: shuffled, divided among ranks, resumed at any batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,14 +17,14 @@ Batch = dict[str, torch.Tensor]
 
 
 class CohortDataset(Dataset):
-    """Give records of a cohort to torch, a whole batch in one call.
+    """Read records of a cohort for torch, a whole batch in one call.
 
     Args:
-        cohort: Records that all have an image; any images will do, those of a store are quick.
-        graph: Its variables are given, too.
+        cohort: Records that all have an image; the images of a store are fast.
+        graph: The graph of the variables that batches also hold; by default none.
 
     Raises:
-        CohortError: If a record has no image, or the table does not fit the graph.
+        CohortError: If a record has no image, or the table does not match the graph.
 
     Example:
         >>> cohort = Cohort.load("phantom", n=3, size=32)
@@ -45,36 +45,36 @@ class CohortDataset(Dataset):
         """Return records by their positions.
 
         Returns:
-            `image`, (k, 1, H, W) float32 between 0 and 1; `row`, (k,) the positions; each
-            variable of the graph under its name, (k,) float64 as the equations read it.
+            `image`, (k, 1, H, W) float32 between 0 and 1; `row`, (k,) the positions; and each
+            variable of the graph by its name, (k,) float64 as the equations read it.
         """
-        places = np.atleast_1d(np.asarray(rows, dtype=np.int64))
-        found = {"image": torch.from_numpy(np.ascontiguousarray(self.images[places]))}
-        found["row"] = torch.from_numpy(places)
-        return found | {n: torch.from_numpy(c[places]) for n, c in self.columns.items()}
+        positions = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        batch = {"image": torch.from_numpy(np.ascontiguousarray(self.images[positions]))}
+        batch["row"] = torch.from_numpy(positions)
+        return batch | {n: torch.from_numpy(c[positions]) for n, c in self.columns.items()}
 
-    # What torch asks for when it wants a batch: nothing is put together record by record.
+    # Torch calls this for a batch, so that it is not assembled record by record.
     __getitems__ = __getitem__
 
 
 class Order(Sampler):
-    """Decide which records come in which batch of which rank.
+    """Assign records to the batches of each rank.
 
     An epoch's order is a hash of the seed, the epoch and the record's position, so it is the same
-    on any machine and with any number of readers. The batches of all ranks together are cut from
-    it in turn. What is counted is how many records were given, to all: so a run may go on with
-    another number of ranks, and no record is given twice in an epoch, or left out.
+    on any machine and with any number of readers. The batches of all ranks are cut from it in
+    turn. The position in the epoch is the number of records read by all ranks: so a run may resume
+    with another number of ranks, and each record is read once per epoch.
 
     Args:
-        n: Number of records.
-        batch: Records of a batch, on each rank.
-        rank: Which of the ranks this is.
-        ranks: How many there are.
-        seed: Another seed, other orders.
-        shuffle: Whether to shuffle at all.
-        whole: Whether every batch is whole, so that all ranks make as many steps: what does not
-            fill one is left out of that epoch. Otherwise the last batches are smaller, or absent
-            on some ranks, and each record is given exactly once.
+        n: The number of records.
+        batch: The number of records of a batch, on each rank.
+        rank: This rank, from 0.
+        ranks: The number of ranks.
+        seed: The seed of the order.
+        shuffle: Whether to shuffle.
+        whole: Whether every batch is full, so that all ranks have the same number of steps; the
+            remaining records are left out of that epoch. Otherwise the last batches are smaller,
+            or absent on some ranks, and each record is read exactly once.
 
     Example:
         >>> ranks = [Order(10, 2, rank=k, ranks=2, seed=1) for k in range(2)]
@@ -96,31 +96,32 @@ class Order(Sampler):
     ) -> None:
         if batch < 1 or not 0 <= rank < ranks:
             raise CohortError(
-                f"batch {batch}, rank {rank} of {ranks}: ask for rank 0 to ranks - 1"
+                f"batch {batch}, rank {rank} of {ranks}: a batch has at least 1 record, a rank is "
+                "from 0 to ranks - 1"
             )
         if whole and n < batch * ranks:
             raise CohortError(
-                f"{n} records do not fill a batch of {batch} on {ranks} ranks; make it smaller, "
-                "or allow smaller ones (whole=False)"
+                f"{n} records do not fill a batch of {batch} on {ranks} ranks; give a smaller "
+                "batch, or allow smaller last batches (whole=False)"
             )
         self.n, self.batch, self.rank, self.ranks = n, batch, rank, ranks
         self.seed, self.shuffle, self.whole = seed, shuffle, whole
         self.epoch = self.done = 0
 
     def __len__(self) -> int:
-        """Return how many batches this rank has left in the epoch."""
+        """Return the number of batches that this rank has left in the epoch."""
         full, rest = divmod(self.n - self.done, self.batch * self.ranks)
         return full + (not self.whole and rest > self.rank * -(-rest // self.ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, together = self._order(), self.batch * self.ranks
-        for start in range(self.done, self.n, together):
-            rows = order[start : start + together]
-            if len(rows) == together or not self.whole:
-                each = -(-len(rows) // self.ranks)
-                mine = rows[self.rank * each : (self.rank + 1) * each]
-                if len(mine):
-                    yield mine.tolist()
+        order, step = self._order(), self.batch * self.ranks
+        for start in range(self.done, self.n, step):
+            rows = order[start : start + step]
+            if len(rows) == step or not self.whole:
+                per_rank = -(-len(rows) // self.ranks)
+                own = rows[self.rank * per_rank : (self.rank + 1) * per_rank]
+                if len(own):
+                    yield own.tolist()
 
     def _order(self) -> np.ndarray:
         places = np.arange(self.n)
@@ -131,14 +132,14 @@ class Order(Sampler):
 
 
 class Batches:
-    """Read a cohort in batches, epoch after epoch; an interrupted run goes on with the next one.
+    """Read a cohort in batches, epoch after epoch; an interrupted run resumes at the next batch.
 
     Args:
         cohort: See `CohortDataset`.
-        batch: Records of a batch, on each rank.
+        batch: The number of records of a batch, on each rank.
         graph: See `CohortDataset`.
-        readers: Processes that read ahead; with 0 this one reads.
-        pin: Whether batches are put where a GPU can fetch them by itself.
+        readers: The number of processes that read ahead; with 0 this process reads.
+        pin: Whether batches are put into pinned memory, for fast transfer to a GPU.
         rank: See `Order`.
         ranks: See `Order`.
         seed: See `Order`.
@@ -169,20 +170,20 @@ class Batches:
         whole: bool = True,
     ) -> None:
         dataset = CohortDataset(cohort, graph)
-        # Clients of object storages have threads, which a forked process would be without.
-        forked = not getattr(dataset.images, "remote", False)
+        # Clients of object storages use threads, which do not survive a fork.
+        can_fork = not getattr(dataset.images, "remote", False)
         self.order = Order(
             len(dataset), batch, rank=rank, ranks=ranks, seed=seed, shuffle=shuffle, whole=whole
         )
         self._loader = DataLoader(
             dataset,
             batch_sampler=self.order,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=readers,
             persistent_workers=readers > 0,
-            multiprocessing_context=None if forked or not readers else "spawn",
+            multiprocessing_context=None if can_fork or not readers else "spawn",
             pin_memory=pin,
-            # Otherwise the loader would take numbers from torch's own generator.
+            # Otherwise the loader would use torch's global generator.
             generator=torch.Generator().manual_seed(self.order.seed),
         )
 
@@ -190,35 +191,35 @@ class Batches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of this epoch; the next call begins the next one."""
+        """Yield the remaining batches of this epoch; the next call begins the next epoch."""
         order = self.order
-        together = order.batch * order.ranks
+        step = order.batch * order.ranks
         for batch in self._loader:
-            # Counted when it is given, not when a reader has read it ahead.
-            order.done = min(order.n, order.done + together)
+            # Counted when it is yielded, not when a reader has read it ahead.
+            order.done = min(order.n, order.done + step)
             yield batch
         order.epoch, order.done = order.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the run is, as JSON: valid for any rank."""
+        """Return the position of the run, as JSON: valid for any rank."""
         order = self.order
         return {"n": order.n, "seed": order.seed, "epoch": order.epoch, "done": order.done}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where another run was.
+        """Resume at the position of another run.
 
         Raises:
-            CohortError: If that run read other records, or in another order.
+            CohortError: If that run had another number of records or another seed.
         """
-        mine = self.state_dict()
+        own = self.state_dict()
         for name in ("n", "seed"):
-            if state.get(name) != mine[name]:
+            if state.get(name) != own[name]:
                 raise CohortError(
-                    f"batches: {name} is {mine[name]}, of the run to go on with it was "
+                    f"batches: {name} is {own[name]}, that of the run to resume is "
                     f"{state.get(name)}; give the same cohort and seed"
                 )
         self.order.epoch, self.order.done = int(state["epoch"]), int(state["done"])
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _unchanged(batch: Batch) -> Batch:
     return batch

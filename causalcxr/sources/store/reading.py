@@ -1,4 +1,4 @@
-"""A store opened as a cohort: its table in memory, its images where they are."""
+"""A store opened as a cohort: its table in memory, its images in their files."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,7 +17,13 @@ from causalcxr.common.result_digests import Digests
 from causalcxr.images.images import Images, Rows
 from causalcxr.images.pixels import resized
 from causalcxr.sources.store.index import SHARD, SLOT, SYNTHETIC, read_index
-from causalcxr.sources.store.layout import INDEX, MANIFEST, opened, parsed, shard_name
+from causalcxr.sources.store.layout import (
+    INDEX,
+    MANIFEST,
+    parse_manifest,
+    read_manifest,
+    shard_name,
+)
 from causalcxr.sources.store.shards import RemoteShards, Shards, shards_at
 
 __all__ = ["Store", "check", "load", "recognises"]
@@ -26,18 +32,18 @@ _WHITE = np.float32(65535)
 
 
 class Store(Images):
-    """Images in the shards of a store, read by their places.
+    """The images in the shards of a store.
 
-    Several processes read one store at the same time, and none of them writes to it: there is
-    neither a lock nor a temporary file.
+    Several processes can read a store at the same time; reading creates neither locks nor
+    temporary files.
 
     Args:
-        shards: Where the shards are.
+        shards: The shards.
         numbers: The shard of each record's image, shape (n,); -1 for a record without one.
-        slots: The place of each image in its shard, shape (n,).
+        slots: The position of each image in its shard, shape (n,).
         size: Height and width to which images are resized; by default as they are stored.
-        content: What tells the content of the shards from others, SHA-256.
-        synthetic: Which images were computed, one answer for all or one each.
+        content: The SHA-256 of the shards' digests.
+        synthetic: Which images were computed: one value for all or one for each.
 
     Example:
         >>> import tempfile
@@ -72,17 +78,17 @@ class Store(Images):
 
     @property
     def remote(self) -> bool:
-        """Whether images come from an address, such as that of an object storage."""
+        """Whether images are read from an address, such as that of an object storage."""
         return isinstance(self._shards, RemoteShards)
 
     def select(self, rows: Rows) -> "Store":
         """Return the images of some of the records, still unread."""
         chosen = self._positions(rows)
-        places = self._numbers[chosen], self._slots[chosen]
-        return Store(self._shards, *places, self._given, self._content, self.synthetic[chosen])
+        positions = self._numbers[chosen], self._slots[chosen]
+        return Store(self._shards, *positions, self._given, self._content, self.synthetic[chosen])
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the shards' digests and of the images' places in them."""
+        """Return the SHA-256 of the shards' digests and of the images' positions in them."""
         words = f"{self._content or self._shards.folder}\0{self.size}\0".encode()
         return hashlib.sha256(words + self._numbers.tobytes() + self._slots.tobytes()).hexdigest()
 
@@ -109,8 +115,8 @@ class Store(Images):
         chosen = self._positions(rows)
         if (absent := chosen[~self._available[chosen]]).size:
             raise CohortError(
-                f"the record at position {absent[0]} has no image ({len(absent)} of the "
-                f"{len(chosen)} asked for); use cohort.with_images_only() first"
+                f"the record at position {absent[0]} has no image ({len(absent)} of "
+                f"{len(chosen)} records); use cohort.with_images_only() first"
             )
         out = np.empty((len(chosen), *self._shards.size), dtype=kind)
         return self._shards.gather(self._numbers[chosen], self._slots[chosen], out)
@@ -122,25 +128,25 @@ class Store(Images):
 def recognises(path: Path) -> bool:
     """Return whether a path is the folder of a store."""
     try:
-        opened(path)
+        read_manifest(path)
     except CohortError as error:
-        return "not a store" not in str(error)  # of another version, which `load` tells
+        return "not a store" not in str(error)  # `load` reports a store of another version
     return True
 
 
 def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Cohort:
-    """Open a store as a cohort; images are read when they are asked for.
+    """Open a store as a cohort; images are read when they are needed.
 
     Args:
-        path: The folder; or an address that fsspec knows, such as `s3://bucket/store`, for which
-            its package (s3fs) must be installed.
+        path: The folder; or an address of fsspec, such as `s3://bucket/store`, which requires the
+            package of its storage (s3fs).
         size: The side, or height and width, to which images are resized; by default as they are.
 
     Raises:
-        CohortError: If it is no store, or its table is not as it was written.
+        CohortError: If it is not a store, or its table was changed.
     """
     folder = str(path)
-    manifest = parsed(_content(folder, MANIFEST), folder)
+    manifest = parse_manifest(_read_bytes(folder, MANIFEST), folder)
     try:
         return _cohort(folder, manifest, (size, size) if isinstance(size, int) else size)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -152,25 +158,25 @@ def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Coho
 
 
 def check(folder: str | Path) -> Iterable[str]:
-    """Yield what is wrong with the files of a store, one line each: it reads every byte.
+    """Yield a line for each damaged file of a store; all files are read.
 
     Raises:
-        CohortError: If the folder is no store.
+        CohortError: If the folder is not a store.
     """
     folder = Path(folder)
-    manifest = opened(folder)
-    wanted = dict(Digests(folder, manifest)) | {INDEX: manifest["index"]["sha256"]}
-    wanted |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
-    for name in progress(sorted(wanted), "Checking", "files"):
+    manifest = read_manifest(folder)
+    expected = dict(Digests(folder, manifest)) | {INDEX: manifest["index"]["sha256"]}
+    expected |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
+    for name in progress(sorted(expected), "Checking", "files"):
         try:
-            if file_digest(folder / name) != wanted[name]:
+            if file_digest(folder / name) != expected[name]:
                 yield f"{folder / name}: changed since it was written"
         except OSError as error:
             yield f"{folder / name}: cannot be read ({error.strerror or error})"
 
 
 def _cohort(folder: str, manifest: dict[str, Any], size: tuple[int, int] | None) -> Cohort:
-    content = _content(folder, INDEX)
+    content = _read_bytes(folder, INDEX)
     if hashlib.sha256(content).hexdigest() != manifest["index"]["sha256"]:
         raise CohortError(f"{folder}/{INDEX}: changed since it was written; build the store again")
     table = read_index(content, f"{folder}/{INDEX}")
@@ -194,24 +200,24 @@ def _images(
     if not manifest["images"]:
         return None
     numbers = table[SHARD].to_numpy()
-    known = {shard["file"] for shard in manifest["shards"]}
+    files = {shard["file"] for shard in manifest["shards"]}
     distinct = np.unique(numbers[numbers >= 0])
-    if unknown := [n for n in distinct.tolist() if shard_name(n) not in known]:
+    if unknown := [n for n in distinct.tolist() if shard_name(n) not in files]:
         raise CohortError(
             f"{folder}/{INDEX}: shard {unknown[0]} is not in the manifest; build the store again"
         )
     height, width = manifest["image_size"]
     shards = shards_at(folder, (int(height), int(width)))
     content = hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode())
-    # A store that version 0.1.0 wrote has no such column: its manifest must tell.
-    known = (
+    # A store of version 0.1.0 has no such column: the manifest records which images are synthetic.
+    synthetic = (
         table[SYNTHETIC].to_numpy(bool) if SYNTHETIC in table else recorded(manifest, len(table))
     )
-    return Store(shards, numbers, table[SLOT].to_numpy(), size, content.hexdigest(), known)
+    return Store(shards, numbers, table[SLOT].to_numpy(), size, content.hexdigest(), synthetic)
 
 
-def _content(folder: str, name: str) -> bytes:
-    """Return a small file of a store, from a folder or from an address."""
+def _read_bytes(folder: str, name: str) -> bytes:
+    """Return the content of a small file of a store, in a folder or at an address."""
     try:
         if "://" not in folder:
             return (Path(folder) / name).read_bytes()
@@ -219,9 +225,9 @@ def _content(folder: str, name: str) -> bytes:
 
         with fsspec.open(f"{folder}/{name}", "rb") as file:
             return file.read()
-    except ImportError as error:  # the storage's own package
+    except ImportError as error:  # the package of the storage
         raise CohortError(f"{folder}: {error}") from None
-    except Exception as error:  # each kind of storage has errors of its own
+    except Exception as error:  # each kind of storage has its own errors
         if isinstance(error, FileNotFoundError) and name == MANIFEST:
             raise CohortError(f"{folder}: not a store; it has no {MANIFEST}") from None
         reason = getattr(error, "strerror", None) or error

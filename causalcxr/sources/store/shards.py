@@ -1,8 +1,8 @@
-"""Shards: arrays of radiographs in files that need no reader of ours.
+"""Shards: files with arrays of radiographs.
 
-Each is an .npy file, so `np.load("images/00000.npy", mmap_mode="r")` opens it anywhere. Its header
-has a fixed length: where an image begins follows from its place alone, which is what a request to
-an object storage needs.
+Each is an .npy file that `np.load("images/00000.npy", mmap_mode="r")` opens without this package.
+Its header has a fixed length, so the position of an image in the file follows from its slot alone,
+as a request to an object storage requires.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _WHITE = np.float32(65535)
 
 
 def write_shard(file: Path, pixels: np.ndarray) -> str:
-    """Write images as one shard, whole or not at all.
+    """Write images as one shard, atomically.
 
     Args:
         file: Its .npy file.
@@ -42,17 +42,17 @@ def write_shard(file: Path, pixels: np.ndarray) -> str:
         (1, 3, 3)
     """
     pixels = np.ascontiguousarray(pixels, dtype=_GREY)
-    head = _header(pixels.shape)
-    digest = hashlib.sha256(head)
+    header = _header(pixels.shape)
+    digest = hashlib.sha256(header)
     digest.update(pixels)
     with atomic_file(file) as opened:
-        opened.write(head)
+        opened.write(header)
         opened.write(pixels)
     return digest.hexdigest()
 
 
 class Shards(ABC):
-    """Where the shards of a store are, and how images come from them.
+    """The shards of a store.
 
     Args:
         folder: The store: a folder, or an address.
@@ -65,56 +65,55 @@ class Shards(ABC):
 
     @abstractmethod
     def gather(self, shards: np.ndarray, slots: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Return images by the number of their shard and their place in it.
+        """Return images by the number of their shard and their slot in it.
 
         Args:
             shards: Shape (k,).
             slots: Shape (k,).
-            out: Where they are put, (k, H, W): grey levels in uint16, or in float32 between 0
-                and 1.
+            out: The array to fill, (k, H, W): uint16 grey levels, or float32 between 0 and 1.
 
         Returns:
             The same array.
 
         Raises:
-            CohortError: If a shard is missing, or not as it was written.
+            CohortError: If a shard is missing or damaged.
         """
 
 
 class LocalShards(Shards):
-    """Shards in a folder, mapped into memory when they are first asked for."""
+    """Shards in a folder, mapped into memory at first use."""
 
     def __init__(self, folder: str, size: tuple[int, int]) -> None:
         super().__init__(folder, size)
         self._maps: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process maps the files itself; a pickled map would carry all of the pixels.
+        # Another process maps the files itself; a pickled map would contain all pixels.
         return self.__dict__ | {"_maps": {}}
 
     def gather(self, shards: np.ndarray, slots: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Return images by their places; see `Shards.gather`."""
+        """Return images by their shards and slots; see `Shards.gather`."""
         for k, (number, slot) in enumerate(zip(shards.tolist(), slots.tolist(), strict=True)):
-            held = self._opened(number)
+            images = self._map(number)
             try:
-                _put(held[slot], out[k])
+                _copy(images[slot], out[k])
             except IndexError:
-                raise self._damaged(number, f"it holds {len(held)} images") from None
+                raise self._damaged(number, f"it holds {len(images)} images") from None
         return out
 
-    def _opened(self, number: int) -> np.ndarray:
+    def _map(self, number: int) -> np.ndarray:
         if number not in self._maps:
             try:
-                held = np.load(
+                images = np.load(
                     Path(self.folder) / shard_name(number), mmap_mode="r", allow_pickle=False
                 )
-            # numpy reads a header of version 1 as Python 2 might have written it, by its tokens.
+            # numpy parses the header as Python tokens, which can fail in several ways.
             except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
                 raise self._damaged(number, getattr(error, "strerror", None) or error) from None
-            if held.ndim != 3 or held.dtype != _GREY or held.shape[1:] != self.size:
-                raise self._damaged(number, f"it holds {held.dtype} {held.shape}")
-            # As a plain array: numpy's own class for maps costs more an access than a small image.
-            self._maps[number] = held.view(np.ndarray)
+            if images.ndim != 3 or images.dtype != _GREY or images.shape[1:] != self.size:
+                raise self._damaged(number, f"it holds {images.dtype} {images.shape}")
+            # A plain array: access through numpy's class for maps is slow for small images.
+            self._maps[number] = images.view(np.ndarray)
         return self._maps[number]
 
     def _damaged(self, number: int, why: object) -> CohortError:
@@ -123,18 +122,18 @@ class LocalShards(Shards):
 
 
 class RemoteShards(Shards):
-    """Shards at an address of fsspec, such as `s3://bucket/store`; only asked images travel."""
+    """Shards at an address of fsspec, such as `s3://bucket/store`; images are read singly."""
 
     def gather(self, shards: np.ndarray, slots: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Return images by their places; see `Shards.gather`."""
+        """Return images by their shards and slots; see `Shards.gather`."""
         from fsspec.core import url_to_fs
 
-        # One object for a process: fsspec keeps the connections.
-        place, root = url_to_fs(self.folder)
+        # fsspec caches one file system, with its connections, for each process.
+        storage, root = url_to_fs(self.folder)
         length = self.size[0] * self.size[1] * _GREY.itemsize
         starts = [HEADER + int(slot) * length for slot in slots]
         try:
-            found = place.cat_ranges(
+            contents = storage.cat_ranges(
                 [f"{root}/{shard_name(int(number))}" for number in shards],
                 starts,
                 [start + length for start in starts],
@@ -142,21 +141,21 @@ class RemoteShards(Shards):
             )
         except Exception as error:  # each kind of storage has errors of its own
             raise CohortError(f"{self.folder}: an image cannot be read ({error})") from None
-        for k, content in enumerate(found):
+        for k, content in enumerate(contents):
             if len(content) != length:
                 raise CohortError(
                     f"{self.folder}: a shard is cut short ({len(content)} bytes of an image's "
                     f"{length}); copy the store again"
                 )
-            _put(np.frombuffer(content, dtype=_GREY).reshape(self.size), out[k])
+            _copy(np.frombuffer(content, dtype=_GREY).reshape(self.size), out[k])
         return out
 
 
-def _put(levels: np.ndarray, out: np.ndarray) -> None:
+def _copy(levels: np.ndarray, out: np.ndarray) -> None:
     """Copy an image, as grey levels or between 0 and 1."""
     out[:] = levels
     if out.dtype.kind == "f":
-        # Image by image: the second pass finds the first one's numbers in the processor's cache.
+        # Image by image, while its values are in the processor's cache.
         out /= _WHITE
 
 
@@ -166,11 +165,11 @@ def shards_at(folder: str, size: tuple[int, int]) -> Shards:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Return the header of an .npy file, of the length that readers at a distance count on."""
+    """Return the header of an .npy file, which has a fixed length."""
     content = BytesIO()
-    described = {"descr": _GREY.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(content, described)
-    head = content.getvalue()
-    if len(head) != HEADER:
-        raise CohortError(f"a shard of shape {shape} is too large; ask for smaller shards")
-    return head
+    fields = {"descr": _GREY.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, fields)
+    header = content.getvalue()
+    if len(header) != HEADER:
+        raise CohortError(f"a shard of shape {shape} is too large; give a smaller shard size")
+    return header

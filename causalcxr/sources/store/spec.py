@@ -1,4 +1,4 @@
-"""The file that says what to build: which sources, how they are read, and where the store goes.
+"""The specification of a store: its sources, the decisions about their rows, its folder.
 
 output: stores/chest
 size: 512
@@ -24,8 +24,8 @@ from causalcxr.graph.yaml_file import compose, plain, telling_lines
 __all__ = ["LimitsSpec", "SourceSpec", "Spec", "SplitsSpec"]
 
 _Side = Annotated[StrictInt, Field(ge=1, le=16384)]
-_Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-_Words = dict[StrictStr, StrictStr]
+_Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+_Texts = dict[StrictStr, StrictStr]
 _FROZEN = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 _RULES = {
@@ -35,15 +35,15 @@ _RULES = {
     "sources": "a list of {source, path, policy, options}",
     "policy": "a map from decisions to choices, such as uncertain: u_zeros",
     "splits": "{published: keep or ignore, train: .8, val: .1, test: .1, seed: 0}",
-    "limits": "what one file may take: {seconds: 30, megapixels: 64, megabytes: 512}",
-    "shard": "mebibytes of pixels in a file, about",
-    "source": "a word, such as nih",
+    "limits": "limits for one file: {seconds: 30, megapixels: 64, megabytes: 512}",
+    "shard": "approximate mebibytes of pixels in a file",
+    "source": "the name of a source, such as nih",
     "path": "a path, relative to this file",
     "options": "a map from names to whole numbers or words",
     "published": "keep or ignore",
-    "train": "a share between 0 and 1",
-    "val": "a share between 0 and 1",
-    "test": "a share between 0 and 1",
+    "train": "a fraction between 0 and 1",
+    "val": "a fraction between 0 and 1",
+    "test": "a fraction between 0 and 1",
     "seed": "a whole number",
     "seconds": "a positive number",
     "megapixels": "a positive number",
@@ -55,39 +55,39 @@ class SourceSpec(BaseModel):
     """Name one source.
 
     Args:
-        source: Which; by default the one that recognises the path.
-        path: Where it is.
-        policy: Decisions for this source, on top of those for all.
-        options: What `load` of the source takes, where it is none of the harmonised ones.
+        source: Its name; by default the one that recognises the path.
+        path: Its folder or file.
+        policy: Decisions for this source, in addition to those for all.
+        options: Options of the source's `load`, for sources without a policy.
     """
 
     model_config = _FROZEN
 
     source: StrictStr | None = None
     path: StrictStr | None = None
-    policy: _Words = {}
+    policy: _Texts = {}
     options: dict[StrictStr, StrictInt | StrictStr] = {}
 
 
 class SplitsSpec(BaseModel):
-    """Say who is in which split: as the sources publish it, else by a hash of the patient."""
+    """The splits: as the sources publish them, otherwise by a hash of the patient."""
 
     model_config = _FROZEN
 
     published: Literal["keep", "ignore"] = "keep"
-    train: _Share = 0.8
-    val: _Share = 0.1
-    test: _Share = 0.1
+    train: _Fraction = 0.8
+    val: _Fraction = 0.1
+    test: _Fraction = 0.1
     seed: StrictInt = 0
 
     @property
     def fractions(self) -> tuple[float, float, float]:
-        """The shares of train, val and test."""
+        """The fractions of train, val and test."""
         return self.train, self.val, self.test
 
 
 class LimitsSpec(BaseModel):
-    """Say what one image file may take."""
+    """The limits of time and memory for one image file."""
 
     model_config = _FROZEN
 
@@ -97,7 +97,7 @@ class LimitsSpec(BaseModel):
 
 
 class Spec(BaseModel):
-    r"""Say what to build; the file is described at the top of this module.
+    r"""The specification of a store; the file is described at the top of this module.
 
     Example:
         >>> spec = Spec.parse("output: out\nsize: 64\nsources: [{source: phantom}]")
@@ -114,7 +114,7 @@ class Spec(BaseModel):
     output: StrictStr
     size: tuple[_Side, _Side] | None = None
     sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1)]
-    policy: _Words = {}
+    policy: _Texts = {}
     splits: SplitsSpec = SplitsSpec()
     limits: LimitsSpec = LimitsSpec()
     shard: Annotated[float, Field(gt=0, le=4096)] = 128.0
@@ -124,7 +124,7 @@ class Spec(BaseModel):
         """Read a file.
 
         Raises:
-            CohortError: One line with the file, the line, the value, the rule and the remedy.
+            CohortError: If the file is not valid, with its line, the value and the rule.
         """
         return cls.parse(read_text(file, error=CohortError), str(file))
 
@@ -135,12 +135,12 @@ class Spec(BaseModel):
             raise CohortError(f"{source}: the file is empty; it needs output, size and sources")
         try:
             with telling_lines(text, source):
-                return cls._of(plain(compose(text)))
+                return cls._from_content(plain(compose(text)))
         except GraphError as error:  # the reader of graphs' YAML reads this YAML too
             raise CohortError(str(error)) from None
 
     @classmethod
-    def _of(cls, content: Any) -> "Spec":
+    def _from_content(cls, content: Any) -> "Spec":
         if not isinstance(content, Mapping):
             raise GraphFault((), "a build is a map with output, size and sources")
         size = content.get("size")
@@ -152,21 +152,21 @@ class Spec(BaseModel):
             raise _fault(error) from None
         for k, entry in enumerate(spec.sources):
             if entry.source is None and entry.path is None:
-                raise GraphFault(("sources", k), "a source needs a path, or a name, or both")
+                raise GraphFault(("sources", k), "a source needs a path, a name, or both")
         if abs(sum(spec.splits.fractions) - 1) > 1e-6:
             raise GraphFault(("splits",), "train, val and test must sum to 1")
         return spec
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content as JSON has it, for the manifest."""
+        """Return the content as JSON values, for the manifest."""
         return json.loads(self.model_dump_json(exclude_none=True))
 
 
 def _fault(error: ValidationError) -> GraphFault:
-    """Turn what pydantic found first into one line and its place."""
-    found = error.errors(include_url=False)
-    # A misspelt field is also one that is missing: the word that stands there says more.
-    first = min(found, key=lambda each: each["type"] != "extra_forbidden")
+    """Return the first error of pydantic as one line with its place."""
+    errors = error.errors(include_url=False)
+    # A misspelt field is also a missing one: the misspelt word says more.
+    first = min(errors, key=lambda each: each["type"] != "extra_forbidden")
     place = tuple(first["loc"])
     field = next((str(key) for key in reversed(place) if key in _RULES), str(place[0]))
     if first["type"] == "missing":

@@ -1,4 +1,4 @@
-"""Writing a store: shard by shard, by as many processes as there are, whole or not at all."""
+"""Write a store atomically, shard by shard, with one or several processes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,24 +16,29 @@ from causalcxr.common.files import atomic_write
 from causalcxr.common.parallel import run
 from causalcxr.common.progress import Progress, progress, resuming
 from causalcxr.common.result_folder import ResultFolder
-from causalcxr.sources.store.films import CohortFilms, Fault, Film, Films
 from causalcxr.sources.store.finishing import finish
-from causalcxr.sources.store.index import parquet, table_of
+from causalcxr.sources.store.image_inputs import (
+    CohortImageInput,
+    ImageFault,
+    ImageInput,
+    ReadImage,
+)
+from causalcxr.sources.store.index import index_table, parquet
 from causalcxr.sources.store.layout import KIND, shard_name
-from causalcxr.sources.store.plan import Plan, job_of
+from causalcxr.sources.store.plan import Plan, job_identity
 from causalcxr.sources.store.shards import write_shard
 
-__all__ = ["carry_out", "write"]
+__all__ = ["write", "write_plan"]
 
-_SHARD = 128  # mebibytes of pixels, about: what a kill costs at most, and an object's usual size
-_MOST = 4096  # images of a shard
-_TOGETHER, _SHARES = 16, 4  # shards of a task at most; tasks a worker, where there are so many
-_CLUSTER = 64  # workers that a cluster is thought to have
+_SHARD = 128  # mebibytes of pixels, approximately: the most work that a kill can lose
+_MAX_IMAGES = 4096  # of a shard
+_MAX_SHARDS, _TASKS_PER_WORKER = 16, 4  # shards of a task; tasks for each worker, if possible
+_CLUSTER = 64  # assumed number of workers of a cluster
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """Where workers write."""
+class _Output:
+    """The folders into which workers write."""
 
     place: Path
     notes: Path
@@ -44,22 +49,22 @@ class _Desk:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One shard to be: which of a plan's films, which of them, and which rows they belong to."""
+class _Shard:
+    """A shard to write."""
 
     number: int
-    films: int
-    chosen: np.ndarray
-    rows: np.ndarray
+    input: int  # the position of its images in the plan
+    chosen: np.ndarray  # the positions of its images in that input
+    rows: np.ndarray  # the rows of these images in the store
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Some shards that one worker writes, one after the other: it starts its readers once."""
+    """Shards that one worker writes one after the other, with the same reader processes."""
 
     numbers: tuple[int, ...]
-    counts: tuple[int, ...]
-    films: Films
+    counts: tuple[int, ...]  # of images in each shard
+    images: ImageInput
 
 
 def write(
@@ -76,22 +81,21 @@ def write(
     """Write a cohort as a store.
 
     Args:
-        cohort: The records; images are read, or computed, shard by shard.
+        cohort: The records; images are read or computed shard by shard.
         folder: A new or empty folder.
-        size: The side, or height and width, to which images are fitted; by default as they are.
-        asked: What the cohort was made from, as JSON: its source and settings. With it an
-            interrupted call goes on where it stopped, where the same is asked; without it, what
-            is not finished is removed.
-        workers: Processes; see `engine.run`, also for scripts that ask for more than one.
-        cluster: The address of a Dask scheduler; see `engine.run`.
-        shard: Mebibytes of pixels in a file, about.
-        overwrite: Replace the store that the folder holds, even the same one.
+        size: The side, or height and width, to which images are fitted; by default their own.
+        asked: The origin of the cohort, as JSON: its source and settings. With it an interrupted
+            call with the same origin resumes; without it, unfinished work is removed.
+        workers: The number of processes; see `common.parallel.run`.
+        cluster: The address of a Dask scheduler; see `common.parallel.run`.
+        shard: Mebibytes of pixels in a file, approximately.
+        overwrite: Replace the store in the folder, even an identical one.
 
     Returns:
         The folder.
 
     Raises:
-        CohortError: If the folder is not ours to take, or the cohort cannot be written so.
+        CohortError: If the folder holds something else, or the cohort cannot be stored.
 
     Example:
         >>> import tempfile
@@ -101,19 +105,21 @@ def write(
         Cohort(3 records of 3 patients, 3 images, from phantom)
     """
     images = cohort.images
-    given = (size, size) if isinstance(size, int) else size
+    size = (size, size) if isinstance(size, int) else size
     plan = Plan(
         cohort.with_images(None),
-        () if images is None else ((np.arange(len(cohort)), CohortFilms(images, cohort.source)),),
-        given or ((0, 0) if images is None else images.size),
+        ()
+        if images is None
+        else ((np.arange(len(cohort)), CohortImageInput(images, cohort.source)),),
+        size or ((0, 0) if images is None else images.size),
         None if asked is None else {"source": cohort.source, **asked},
     )
-    return carry_out(
+    return write_plan(
         plan, folder, workers=workers, cluster=cluster, shard=shard, overwrite=overwrite
     )
 
 
-def carry_out(
+def write_plan(
     plan: Plan,
     folder: str | Path,
     *,
@@ -122,105 +128,108 @@ def carry_out(
     shard: float = _SHARD,
     overwrite: bool = False,
 ) -> Path:
-    """Write what is planned; see `write`. How it is shared out changes no byte of the store."""
-    parquet()  # missed now rather than after hours
-    folder, table = Path(folder), table_of(plan.cohort)
-    each = max(1, min(_MOST, int(shard * 2**20) // max(1, 2 * plan.size[0] * plan.size[1])))
-    job = None if plan.made_from is None else job_of(plan, table, each)
-    # A store may be too large to be read only to see that nothing is to be done.
+    """Write a plan; see `write`. The store does not depend on how the work is divided."""
+    parquet()  # a missing package is reported now rather than after hours
+    folder, table = Path(folder), index_table(plan.cohort)
+    per_shard = max(
+        1, min(_MAX_IMAGES, int(shard * 2**20) // max(1, 2 * plan.size[0] * plan.size[1]))
+    )
+    job = None if plan.made_from is None else job_identity(plan, table, per_shard)
+    # A complete store may be too large to verify its content.
     result = ResultFolder(folder, KIND, "a store", job, overwrite, thorough=False)
     with result.writing() as draft:
         if draft.complete:
             return folder
-        desk = _Desk(draft.place, draft.place.parent / "notes", plan.size)
-        for each_folder in (desk.place / "images", desk.notes):
-            each_folder.mkdir(exist_ok=True)
-        parts = _parts(plan, each)
-        _write_shards(desk, plan, parts, workers, cluster)
-        finish(draft, _notes(desk, parts), plan, table)
+        output = _Output(draft.place, draft.place.parent / "notes", plan.size)
+        for subfolder in (output.place / "images", output.notes):
+            subfolder.mkdir(exist_ok=True)
+        shards = _shards(plan, per_shard)
+        _write_shards(output, plan, shards, workers, cluster)
+        finish(draft, _notes(output, shards), plan, table)
     return folder
 
 
-def _parts(plan: Plan, each: int) -> list[_Part]:
-    """Cut the images into shards; rows without an image take part in none."""
-    parts: list[_Part] = []
-    for k, (rows, films) in enumerate(plan.films):
-        present = np.flatnonzero(films.available)
-        for start in range(0, len(present), each):
-            chosen = present[start : start + each]
-            parts.append(_Part(len(parts), k, chosen, rows[chosen]))
-    return parts
+def _shards(plan: Plan, per_shard: int) -> list[_Shard]:
+    """Divide the images into shards; rows without an image are in none."""
+    shards: list[_Shard] = []
+    for k, (rows, images) in enumerate(plan.images):
+        available = np.flatnonzero(images.available)
+        for start in range(0, len(available), per_shard):
+            chosen = available[start : start + per_shard]
+            shards.append(_Shard(len(shards), k, chosen, rows[chosen]))
+    return shards
 
 
-def _groups(parts: list[_Part], most: int) -> list[list[_Part]]:
-    """Put shards of the same films together, at most so many."""
-    by_films = (list(some) for _, some in groupby(parts, key=lambda part: part.films))
-    return [some[k : k + most] for some in by_films for k in range(0, len(some), most)]
+def _groups(shards: list[_Shard], size: int) -> list[list[_Shard]]:
+    """Group shards of the same input, at most `size` of them."""
+    by_input = (list(group) for _, group in groupby(shards, key=lambda shard: shard.input))
+    return [group[k : k + size] for group in by_input for k in range(0, len(group), size)]
 
 
-def _task(plan: Plan, parts: list[_Part]) -> _Task:
-    films = plan.films[parts[0].films][1]
+def _task(plan: Plan, shards: list[_Shard]) -> _Task:
+    images = plan.images[shards[0].input][1]
     return _Task(
-        tuple(part.number for part in parts),
-        tuple(len(part.chosen) for part in parts),
-        films.part(np.concatenate([part.chosen for part in parts])),
+        tuple(shard.number for shard in shards),
+        tuple(len(shard.chosen) for shard in shards),
+        images.part(np.concatenate([shard.chosen for shard in shards])),
     )
 
 
 def _write_shards(
-    desk: _Desk, plan: Plan, parts: list[_Part], workers: int, cluster: str | None
+    output: _Output, plan: Plan, shards: list[_Shard], workers: int, cluster: str | None
 ) -> None:
-    left = [part for part in parts if not desk.note(part.number).exists()]
-    resuming(len(parts) - len(left), len(parts), "shards")
-    several = _CLUSTER if cluster is not None else workers
-    # Each task starts its readers anew, so alone there are as few tasks as may be.
-    shares = 1 if several == 1 else _SHARES * several
-    groups = _groups(left, max(1, min(_TOGETHER, len(left) // shares)))
-    # A task holds the paths of its files: it is made when it is wanted, not for all at once.
-    tasks = (_task(plan, some) for some in groups)
-    # Closed whatever happens, so that no worker writes after this process has given up.
-    count = Progress("Writing", len(parts), "shards", done=len(parts) - len(left))
-    working = run(_write_task, tasks, desk, workers=workers, cluster=cluster)
-    with closing(working) as done, count:
-        for some in groups:
-            next(done)
-            count.add(len(some))
+    remaining = [shard for shard in shards if not output.note(shard.number).exists()]
+    n_done = len(shards) - len(remaining)
+    resuming(n_done, len(shards), "shards")
+    n_workers = _CLUSTER if cluster is not None else workers
+    # Each task starts its own reader processes, so a single worker gets few, long tasks.
+    n_tasks = 1 if n_workers == 1 else _TASKS_PER_WORKER * n_workers
+    groups = _groups(remaining, max(1, min(_MAX_SHARDS, len(remaining) // n_tasks)))
+    # A task holds the paths of its files, so tasks are created one at a time.
+    tasks = (_task(plan, group) for group in groups)
+    # Closed in any case, so that no worker writes after this process has stopped.
+    count = Progress("Writing", len(shards), "shards", done=n_done)
+    results = run(_write_task, tasks, output, workers=workers, cluster=cluster)
+    with closing(results) as finished, count:
+        for group in groups:
+            next(finished)
+            count.add(len(group))
 
 
-def _write_task(desk: _Desk, task: _Task) -> int:
-    """Write shards, and after each a note on it: what has a note is complete."""
-    if not desk.notes.is_dir():
-        raise CohortError(f"{desk.notes}: not there; workers must see the folder of the store")
-    found = task.films.read(desk.size)
+def _write_task(output: _Output, task: _Task) -> int:
+    """Write shards, and a note after each: a shard with a note is complete."""
+    if not output.notes.is_dir():
+        raise CohortError(f"{output.notes}: missing; workers need access to the store's folder")
+    results = task.images.read(output.size)
     for number, count in zip(task.numbers, task.counts, strict=True):
-        pixels, synthetic, faults = _filled(found, count, desk.size)
+        pixels, synthetic, faults = _filled(results, count, output.size)
         name = shard_name(number)
-        digest = write_shard(desk.place / name, pixels)
+        digest = write_shard(output.place / name, pixels)
         note = {
             "file": name, "images": len(pixels), "sha256": digest, "faults": faults,
             "synthetic": synthetic,
         }  # fmt: skip
-        atomic_write(desk.note(number), json.dumps(note))
+        atomic_write(output.note(number), json.dumps(note))
     return sum(task.counts)
 
 
 def _filled(
-    found: Iterator[Film | Fault], count: int, size: tuple[int, int]
+    results: Iterator[ReadImage | ImageFault], count: int, size: tuple[int, int]
 ) -> tuple[np.ndarray, list[int], list[dict[str, Any]]]:
-    """Return the next images side by side, which are synthetic, and which could not be read."""
+    """Return the next images, which of them are synthetic, and which could not be read."""
     pixels, synthetic, faults = np.empty((count, *size), dtype=np.uint16), [], []
-    good = 0
-    for offset, result in enumerate(islice(found, count)):
-        if isinstance(result, Fault):
+    n_read = 0
+    for offset, result in enumerate(islice(results, count)):
+        if isinstance(result, ImageFault):
             faults.append({"offset": offset, **asdict(result)})
         else:
-            pixels[good] = result.pixels
-            synthetic += [good] if result.synthetic else []
-            good += 1
-    return pixels[:good], synthetic, faults
+            pixels[n_read] = result.pixels
+            synthetic += [n_read] if result.synthetic else []
+            n_read += 1
+    return pixels[:n_read], synthetic, faults
 
 
-def _notes(desk: _Desk, parts: list[_Part]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Yield what was written: the rows of each shard, and the note on it."""
-    for part in progress(parts, "Reading notes", "shards"):
-        yield part.rows, json.loads(desk.note(part.number).read_text(encoding="utf-8"))
+def _notes(output: _Output, shards: list[_Shard]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yield the rows of each shard, and the note on it."""
+    for shard in progress(shards, "Reading notes", "shards"):
+        yield shard.rows, json.loads(output.note(shard.number).read_text(encoding="utf-8"))

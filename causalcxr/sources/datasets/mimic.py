@@ -9,13 +9,15 @@ References:
 import numpy as np
 import pandas as pd
 
+from causalcxr.sources.age_reader import plausible_ages
+from causalcxr.sources.finding_readers import finding_columns
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS, Policy
-from causalcxr.sources.races import one_race, race
+from causalcxr.sources.races import race, race_per_patient
 from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.sources.variable_readers import as_levels, marked, plausible, sex, split
+from causalcxr.sources.variable_readers import VIEWS, sex, split, to_categories
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 
@@ -26,12 +28,11 @@ _CODED = {
     "antero-posterior": "AP", "postero-anterior": "PA", "lateral": "LATERAL",
     "left lateral": "LATERAL", "right lateral": "LATERAL",
 }  # fmt: skip
-_OVER_89 = 91  # what MIMIC-IV writes for everybody older than 89
-_ORDER = ("AP", "PA", "LATERAL")
+_OVER_89 = 91  # the age of all patients older than 89 in MIMIC-IV
 
 
 def _age(rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray:
-    """Return the age at the study: the anchor's, and the years since."""
+    """Return the age at the study: the anchor age plus the years since the anchor year."""
     anchor = rows.numbers("anchor_age")
     years = np.floor(rows.numbers("StudyDate") / 1e4)
     ages = anchor + years - rows.numbers("anchor_year")
@@ -40,37 +41,37 @@ def _age(rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray:
     older = (anchor >= _OVER_89) & ~np.isnan(ages)
     if policy.age_open == "missing":
         ages[older] = np.nan
-    told = "at least 91 and the years since" if policy.age_open == "lower" else "missing"
-    ledger.note("age-open", f"ages of patients who were over 89 are {told}", older)
-    return plausible(ages, ledger)
+    decision = "91 plus the years since" if policy.age_open == "lower" else "missing"
+    ledger.note("age-open", f"ages of patients over 89 are {decision}", older)
+    return plausible_ages(ages, ledger)
 
 
 def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
-    """Return the view as the detector wrote it, else as the study's code has it."""
+    """Return the view that the detector recorded, otherwise that of the study's code."""
     _, texts = rows.distinct("ViewPosition")
-    written = as_levels(
-        rows, "ViewPosition", [_VIEWS.get(text.strip().upper()) for text in texts], _ORDER
+    written = to_categories(
+        rows, "ViewPosition", [_VIEWS.get(text.strip().upper()) for text in texts], VIEWS
     )
     blank = rows.blank("ViewPosition")
     codes = written.codes.copy()
     if "ViewCodeSequence_CodeMeaning" in rows:
         column = "ViewCodeSequence_CodeMeaning"
         meanings = [_CODED.get(text.strip().lower()) for text in rows.distinct(column)[1]]
-        coded = as_levels(rows, column, meanings, _ORDER).codes
+        coded = to_categories(rows, column, meanings, VIEWS).codes
         guessed = blank & (coded >= 0)
         keep = policy.views_guessed == "keep"
-        why = "view where the detector wrote none is "
+        why = "view where the detector recorded none is "
         ledger.note("view-guessed", why + ("that of its code" if keep else "missing"), guessed)
         if keep:
             codes[guessed] = coded[guessed]
     ledger.note("view-other", "view other than AP, PA, LATERAL is missing", codes < 0)
-    return pd.Categorical.from_codes(codes, pd.Index(_ORDER, dtype=object))
+    return pd.Categorical.from_codes(codes, pd.Index(VIEWS, dtype=object))
 
 
 def _image(rows: Rows) -> np.ndarray:
     subject, study = rows.texts("subject_id"), rows.texts("study_id")
     _, subjects = rows.distinct("subject_id")
-    group = rows.looked_up("subject_id", np.array([text[:2] for text in subjects], object), "")
+    group = rows.map_texts("subject_id", np.array([text[:2] for text in subjects], object), "")
     folder = "files/p" + group + "/p" + subject + "/s" + study + "/"
     return folder + rows.texts("dicom_id") + ".jpg"
 
@@ -80,7 +81,7 @@ def _named(*names: str) -> tuple[str, ...]:
 
 
 def _hospital(name: str) -> tuple[str, ...]:
-    """Return where a table of MIMIC-IV may be: beside the images', or in its own folders."""
+    """Return the possible places of a table of MIMIC-IV: here, or in its own folders."""
     places = ("", "hosp/", "core/", "mimic*/hosp/", "mimic*/core/", "../mimic*/hosp/")
     return _named(*(f"{place}{name}" for place in places))
 
@@ -105,21 +106,21 @@ SOURCE = Source(
             _hospital("patients"),
             ("subject_id", "gender", "anchor_age", "anchor_year"),
             key="subject_id",
-            needed=False,
+            required=False,
         ),
         Table(
             _hospital("admissions"),
             ("subject_id",),
             ("race", "ethnicity"),
             key="subject_id",
-            needed=False,
-            reduce=one_race("subject_id", ("race", "ethnicity"), "mimic_races"),
+            required=False,
+            reduce=race_per_patient("subject_id", ("race", "ethnicity"), "mimic_races"),
         ),
     ),
     record="dicom_id",
     patient="subject_id",
     variables={"View": _view, "Sex": sex("gender"), "Age": _age, "Race": race},
-    findings=marked(),
+    findings=finding_columns(),
     split=split("split"),
     images=ImageFiles(_image, suffixes=(".png", ".dcm")),
     ids={"study_id": "study"},

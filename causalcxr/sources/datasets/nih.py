@@ -5,7 +5,6 @@ References:
     the NIH Clinical Center, https://nihcc.app.box.com/v/ChestXray-NIHCC.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,67 +17,71 @@ from causalcxr.cohort.splits import check_splits, draw_splits
 from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.listing import leads_out, names_within
 from causalcxr.images.file_images import FileImages
+from causalcxr.sources.age_reader import age
 from causalcxr.sources.csv_reader import read_columns
-from causalcxr.sources.harmonised import Harmonised, Ledger
+from causalcxr.sources.finding_readers import finding_list
+from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.label_maps import bundled
 from causalcxr.sources.policy import BLANK, UNLISTED, P, Policy
 from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.sources.variable_readers import age, levels, listed, sex
+from causalcxr.sources.variable_readers import sex, view
 
 __all__ = ["FINDINGS", "OTHERS", "SOURCE", "harmonise", "load", "recognises"]
 
-# The findings of the graph that a label stands for. What NIH did not look for (Race, Fracture,
-# Support Devices, Enlarged Cardiomediastinum) has no column: absent, not negative.
+# The findings of the graph that a label means. Variables that NIH did not label (Race, Fracture,
+# Support Devices, Enlarged Cardiomediastinum) have no column: missing, not negative.
 FINDINGS = tuple(name for name in bundled("nih_labels").findings if name != "No Finding")
-# Labels without a counterpart among the findings of the graph; they are kept, and deny No Finding.
+# Labels that are not findings of the graph; they are kept, and contradict No Finding.
 OTHERS = ("Emphysema", "Fibrosis", "Hernia")
 
 _LABELS = "Finding Labels"
-_READ = listed(_LABELS, lambda text: text.split("|"), "nih_labels", closed=True)
+_READ_LIST = finding_list(_LABELS, lambda text: text.split("|"), "nih_labels", closed=True)
 
 
 def load(path: str | Path | None = None, *, size: int | None = 64, unlisted: str = "N") -> Cohort:
-    """Read ChestX-ray14, or the part of it that is there.
+    """Read ChestX-ray14, or a part of it.
 
     Args:
         path: The folder of `Data_Entry_2017*.csv`, or that file; by default the folder `nih` in
-            the folder that the environment variable CAUSALCXR_DATA names.
+            the folder of the environment variable CAUSALCXR_DATA.
         size: The side of the images in pixels; None for that of the files. Files of that size
             (`images_64/`) are preferred, larger ones are resized, smaller ones are not used.
-        unlisted: What a finding is where it is not listed, "N" or "U" (missing). Labels are
-            positive-only: it is a choice. Where No Finding is listed, all the others are N.
+        unlisted: The value of a finding that is not listed, "N" or "U" (missing), as NIH lists
+            only present findings. If No Finding is listed, all others are N.
 
     Raises:
         CohortError: If a file is not as published.
     """
     if unlisted not in ("N", "U"):
-        raise CohortError(f"unlisted={unlisted!r}; a finding not listed is 'N' or 'U' (missing)")
-    read = harmonise(_default() if path is None else path, Policy(unlisted=unlisted))
-    folder = Path(read.origin).parent
-    images, told = _images(folder, read.table.index, size)
-    cohort = read.cohort(images=images)
-    return cohort.described(cohort.source, *told)
+        raise CohortError(f"unlisted={unlisted!r}; allowed: 'N', 'U' (missing)")
+    path = SOURCE.default_folder() if path is None else path
+    harmonised = SOURCE.harmonise(path, Policy(unlisted=unlisted))
+    folder = Path(harmonised.origin).parent
+    images, notes = _images(folder, harmonised.table.index, size)
+    cohort = harmonised.cohort(images=images)
+    return cohort.described(cohort.source, *notes)
 
 
 def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> Mapping[str, np.ndarray]:
-    """Return the findings of the graph and the labels beside them; each list is parsed once."""
-    marks = _READ(rows, policy, ledger)
+    """Return the findings of the graph and the other labels; each distinct list is read once."""
+    marks = _READ_LIST(rows, policy, ledger)
     healthy = marks.pop("No Finding")
     _, texts = rows.distinct(_LABELS)
     for name in OTHERS:
         lists = [[word.strip().lower() for word in text.split("|")] for text in texts]
-        found = np.array([P if name.lower() in words else UNLISTED for words in lists], np.int8)
-        marks[name] = rows.looked_up(_LABELS, found, BLANK)
+        by_text = [P if name.lower() in words else UNLISTED for words in lists]
+        marks[name] = rows.map_texts(_LABELS, np.array(by_text, np.int8), BLANK)
     return marks | {"No Finding": healthy}
 
 
 def _split(rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray | None:
     folder, index = rows.path.parent, pd.Index(rows.texts("Image Index"))
-    splits, told, drawn = _splits(folder, index, rows.texts("Patient ID"), _companion(folder))
-    if told:
-        why = f"splits come from {told}"
+    patients = rows.texts("Patient ID")
+    splits, origin, drawn = _splits(folder, index, patients, _companion(folder))
+    if origin:
+        why = f"splits come from {origin}"
         ledger.fact("split-published", why)
         ledger.note("split-drawn", f"{why}; drawn by a hash of the patient", drawn)
     return splits
@@ -89,10 +92,6 @@ def _source_size(rows: Rows) -> np.ndarray | None:
     if companion is None:
         return None
     return companion["source_size"].reindex(rows.texts("Image Index")).fillna("").to_numpy(object)
-
-
-def _name(rows: Rows) -> np.ndarray:
-    return rows.texts("Image Index")
 
 
 SOURCE = Source(
@@ -116,42 +115,22 @@ SOURCE = Source(
     record="Image Index",
     patient="Patient ID",
     variables={
-        "View": levels(
-            "View Position", {"AP": "AP", "PA": "PA", "LATERAL": "LATERAL"}, "view", "view-other"
-        ),
+        "View": view("View Position", {"AP": "AP", "PA": "PA", "LATERAL": "LATERAL"}),
         "Sex": sex("Patient Gender"),
         "Age": age("Patient Age"),
     },
     findings=_findings,
     split=_split,
-    images=ImageFiles(_name, ("images", "images_0??/images", "images_[1-9]*")),
+    images=ImageFiles("Image Index", ("images", "images_0??/images", "images_[1-9]*")),
     derived={"source_size": _source_size},
     extras={"Follow-up #": "Follow-up", "source_size": "source_size"},
 )
 
-recognises = SOURCE.recognises
-
-
-def harmonise(path: str | Path, policy: Policy | None = None) -> Harmonised:
-    """Return NIH's table in the graph's names and levels; see `Source.harmonise`."""
-    path = Path(path)
-    if path.is_dir() and not SOURCE.tables[0].found(path):
-        raise CohortError(f"{path}: no Data_Entry_2017*.csv here; give NIH's folder or that file")
-    return SOURCE.harmonise(path, policy)
-
-
-def _default() -> Path:
-    root = os.environ.get("CAUSALCXR_DATA")
-    if not root:
-        raise CohortError(
-            "where is ChestX-ray14? give path=..., or set CAUSALCXR_DATA to the folder that holds "
-            "nih/ (https://nihcc.app.box.com/v/ChestXray-NIHCC)"
-        )
-    return Path(root) / "nih"
+recognises, harmonise = SOURCE.recognises, SOURCE.harmonise
 
 
 def _companion(folder: Path) -> pd.DataFrame | None:
-    """Return what `images_*.csv` say of some of the images, one row an image."""
+    """Return the rows of `images_*.csv`, one for each of some images."""
     parts = []
     for file in sorted(folder.glob("images_*.csv")):
         cells = read_columns(file, ("image_id", "patient_id", "source_size", "split"))
@@ -166,33 +145,34 @@ def _companion(folder: Path) -> pd.DataFrame | None:
 def _splits(
     folder: Path, index: pd.Index, patients: np.ndarray, companion: pd.DataFrame | None
 ) -> tuple[np.ndarray | None, str, np.ndarray]:
-    """Return each record's split: official lists, then the companion's, then a keyed hash.
+    """Return each record's split, its origin, and which splits are drawn.
 
-    Whatever names a patient decides for all of the patient's records.
+    Official lists come first, then the companion file, then a keyed hash. A patient has one
+    split: that of the first list or file that names any of the patient's records.
     """
-    lists = {name: _listed(folder / f"{name}_list.txt") for name in ("train_val", "test")}
+    lists = {name: _read_list(folder / f"{name}_list.txt") for name in ("train_val", "test")}
     official = any(names is not None for names in lists.values())
     if not official and companion is None:
         return None, "", np.zeros(len(patients), dtype=bool)
     splits = draw_splits(patients, (0.8, 0.1, 0.1))
-    told = "official lists" if official else "images_*.csv"
+    origin = "official lists" if official else "images_*.csv"
     drawn = np.ones(len(patients), dtype=bool)
     if official:
         splits = draw_splits(patients, (0.875, 0.125, 0.0))
     if companion is not None:
-        known = companion.drop_duplicates("patient_id").set_index("patient_id")["split"]
-        named = known.reindex(patients).to_numpy(dtype=object)
-        drawn = pd.isna(named)
-        splits = np.where(drawn, splits, named)
+        by_patient = companion.drop_duplicates("patient_id").set_index("patient_id")["split"]
+        published = by_patient.reindex(patients).to_numpy(dtype=object)
+        drawn = pd.isna(published)
+        splits = np.where(drawn, splits, published)
     if official:
         test = _patients_tested(lists, index, patients)
-        # A patient whom the companion tests, and the lists train on, is drawn to neither: trained.
+        # A patient in the test set of the companion but not of the official lists is in train.
         splits = np.where(test, "test", np.where(splits == "test", "train", splits))
         drawn &= ~test
-    return splits, told, drawn
+    return splits, origin, drawn
 
 
-def _listed(file: Path) -> set[str] | None:
+def _read_list(file: Path) -> set[str] | None:
     if not file.is_file():
         return None
     try:
@@ -204,7 +184,7 @@ def _listed(file: Path) -> set[str] | None:
 def _patients_tested(
     lists: dict[str, set[str] | None], index: pd.Index, patients: np.ndarray
 ) -> np.ndarray:
-    """Return whose patient is in the official test set, refusing one who is in both lists."""
+    """Return which records are of test patients; a patient in both lists is refused."""
     train, test = (
         pd.Index(patients).isin(patients[index.isin(names)]) if names is not None else None
         for names in (lists["train_val"], lists["test"])
@@ -222,25 +202,25 @@ def _patients_tested(
 def _images(
     folder: Path, index: pd.Index, size: int | None
 ) -> tuple[FileImages | None, list[str]]:
-    """Find each record's file: the asked size first, then larger ones, then the originals.
+    """Find each record's file: of the given size first, then larger ones, then the originals.
 
     Returns:
-        The images, and a note on each folder that is not used as it leads out of NIH's.
+        The images, and a note on each folder that is not used because it is a link to elsewhere.
     """
     sized = {int(p.name[7:]): p for p in folder.glob("images_*") if _is_sized(p)}
     order = [sized[side] for side in sorted(sized) if size is None or side >= size]
     order += sorted([*folder.glob("images"), *folder.glob("images_0??/images")])
     away = [place for place in order if leads_out(place, folder)]
-    told = [f"{p.relative_to(folder)} is a link out of {folder}: not used" for p in away]
+    notes = [f"{p.relative_to(folder)} is a link out of {folder}: not used" for p in away]
     order = [place for place in order if place not in away]
     order = order[-1:] if size is None else order
     paths: dict[str, Path] = {}
     for place in reversed(order):
         paths.update((name, place / name) for name in names_within(place, folder))
-    found = [paths.get(record) for record in index]
-    if not any(found):
-        return None, told
-    return FileImages(found, None if size is None else (size, size)), told
+    files = [paths.get(record) for record in index]
+    if not any(files):
+        return None, notes
+    return FileImages(files, None if size is None else (size, size)), notes
 
 
 def _is_sized(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The harmonised table itself, as third parties have it: 0 unknown, 1 negative, 2 positive.
+"""The harmonised table of CXR7, as third parties hold it: 0 unknown, 1 negative, 2 positive.
 
 References:
     De Sousa Ribeiro et al., "Scaling Generative Foundation Models for Chest Radiography with
@@ -7,12 +7,14 @@ References:
 
 import numpy as np
 
+from causalcxr.sources.age_reader import age
+from causalcxr.sources.finding_readers import finding_columns
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import BLANK, FINDINGS, N, P
 from causalcxr.sources.races import RACES
 from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.sources.variable_readers import age, levels, marked, sex, split, view
+from causalcxr.sources.variable_readers import categories, sex, split, view
 
 __all__ = ["DATASETS", "SOURCE", "harmonise", "load", "recognises"]
 
@@ -22,18 +24,14 @@ DATASETS = (
 
 
 def _patient(rows: Rows) -> np.ndarray:
-    """Return patients under the names of their data sets: their numbers are not unique."""
+    """Return the patients' ids with their data sets, as the numbers alone are not unique."""
     named = rows.texts("Dataset_name") + "/" + rows.texts("PatientID")
     return np.where(rows.blank("PatientID"), "", named)
 
 
-def _image(rows: Rows) -> np.ndarray:
-    return rows.texts("ImagePath")
-
-
 SOURCE = Source(
     name="cxr7_table",
-    dataset="",  # the table tells it, row by row
+    dataset="",  # a column of the table
     cite="De Sousa Ribeiro et al., arXiv:2606.19460",
     tables=(
         Table(
@@ -54,15 +52,17 @@ SOURCE = Source(
     record="ImagePath",
     patient="patient",
     variables={
-        "Dataset": levels("Dataset_name", {n: n for n in DATASETS}, "data set", "dataset-other"),
+        "Dataset": categories(
+            "Dataset_name", {name: name for name in DATASETS}, "data set", "dataset-other"
+        ),
         "View": view("View_name", {"AP": "AP", "PA": "PA", "LATERAL": "LATERAL"}),
         "Sex": sex("Sex_name"),
         "Age": age("Age"),
-        "Race": levels("Race_name", {name: name for name in RACES}, "race", "race-other", RACES),
+        "Race": categories("Race_name", {name: name for name in RACES}, "race", "race-other"),
     },
-    findings=marked(codes={"0": BLANK, "1": N, "2": P}),
+    findings=finding_columns(codes={"0": BLANK, "1": N, "2": P}),
     split=split("Split"),
-    images=ImageFiles(_image, (".", "images")),
+    images=ImageFiles("ImagePath", (".", "images")),
     derived={"patient": _patient},
 )
 

@@ -10,17 +10,17 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from causalcxr.sources.age_reader import age
+from causalcxr.sources.finding_readers import finding_columns
 from causalcxr.sources.harmonised import Ledger
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS, Policy
-from causalcxr.sources.races import one_race, race
+from causalcxr.sources.races import race, race_per_patient
 from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.sources.variable_readers import age, by_file, marked, sex
+from causalcxr.sources.variable_readers import VIEWS, sex, split_by_file
 
 __all__ = ["SOURCE", "frontal_and_projection", "harmonise", "load", "recognises", "study_folder"]
-
-_ORDER = pd.Index(("AP", "PA", "LATERAL"), dtype=object)
 
 
 def frontal_and_projection(
@@ -29,38 +29,38 @@ def frontal_and_projection(
     """Read the view from two columns that can contradict each other.
 
     Args:
-        frontal: The column of Frontal or Lateral.
-        projection: That of AP, PA, LL (left lateral) or blank.
+        frontal: The column with Frontal or Lateral.
+        projection: The column with AP, PA, LL (left lateral) or blank.
     """
 
     def read(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
         first = pd.Series(rows.texts(frontal)).str.strip().str.upper().to_numpy(object)
         second = pd.Series(rows.texts(projection)).str.strip().str.upper().to_numpy(object)
-        lateral, side = first == "LATERAL", np.isin(second, ("LL", "RL", "LATERAL"))
-        frontally = first == "FRONTAL"
-        against = (frontally & side) | (lateral & np.isin(second, ("AP", "PA")))
-        codes = np.full(len(rows), -1, dtype=np.int8)
-        codes[frontally & (second == "AP")] = 0
-        codes[frontally & (second == "PA")] = 1
-        codes[lateral & ~against] = 2
-        why = f"view where {frontal} and {projection} contradict each other is missing"
-        ledger.note("view-contradiction", why, against)
-        ledger.note(
-            "view-other", "view other than AP, PA, LATERAL is missing", (codes < 0) & ~against
+        is_frontal, is_lateral = first == "FRONTAL", first == "LATERAL"
+        contradiction = (is_frontal & np.isin(second, ("LL", "RL", "LATERAL"))) | (
+            is_lateral & np.isin(second, ("AP", "PA"))
         )
-        return pd.Categorical.from_codes(codes, _ORDER)
+        codes = np.full(len(rows), -1, dtype=np.int8)
+        codes[is_frontal & (second == "AP")] = VIEWS.index("AP")
+        codes[is_frontal & (second == "PA")] = VIEWS.index("PA")
+        codes[is_lateral & ~contradiction] = VIEWS.index("LATERAL")
+        why = f"view where {frontal} and {projection} contradict each other is missing"
+        ledger.note("view-contradiction", why, contradiction)
+        other = (codes < 0) & ~contradiction
+        ledger.note("view-other", "view other than AP, PA, LATERAL is missing", other)
+        return pd.Categorical.from_codes(codes, pd.Index(VIEWS, dtype=object))
 
     return read
 
 
 def study_folder(column: str) -> Callable[[Rows], np.ndarray]:
-    """Return how the study of a record is read off the folder of its image."""
+    """Return a function that gives the study of each record: the folder of its image."""
     return lambda rows: pd.Series(rows.texts(column)).str.rpartition("/")[0].to_numpy(object)
 
 
 def _patient(rows: Rows) -> np.ndarray:
-    found = pd.Series(rows.texts("Path")).str.extract(r"(patient\d+)/", expand=False)
-    return found.fillna("").to_numpy(object)
+    patients = pd.Series(rows.texts("Path")).str.extract(r"(patient\d+)/", expand=False)
+    return patients.fillna("").to_numpy(object)
 
 
 def _image(rows: Rows) -> np.ndarray:
@@ -70,22 +70,22 @@ def _image(rows: Rows) -> np.ndarray:
 
 SOURCE = Source(
     name="chexpert",
-    # The same radiographs as CheXpert-Plus, under the one name that the graph has for them.
+    # The radiographs of CheXpert-Plus, which the graph knows under one name.
     dataset="CheXpert-Plus",
     cite="Irvin et al., CheXpert, AAAI 2019, arXiv:1901.07031",
     tables=(
         Table(
             ("train.csv", "valid.csv"),
             ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS),
-            each=True,
+            every_file=True,
         ),
         Table(
             ("*DEMO*.csv", "*demo*.csv"),
             ("PATIENT",),
             ("PRIMARY_RACE", "ETHNICITY"),
             key="PATIENT",
-            needed=False,
-            reduce=one_race("PATIENT", ("PRIMARY_RACE",), "chexpert_races"),
+            required=False,
+            reduce=race_per_patient("PATIENT", ("PRIMARY_RACE",), "chexpert_races"),
         ),
     ),
     record="Path",
@@ -93,15 +93,20 @@ SOURCE = Source(
     variables={
         "View": frontal_and_projection("Frontal/Lateral", "AP/PA"),
         "Sex": sex("Sex"),
-        # Nobody in it is younger than 18, and 90 stands for everybody of 90 and more.
+        # All patients are adults, and 90 means 90 or more.
         "Age": age("Age", adults=True, open_from=90),
         "Race": race,
     },
-    findings=marked(study=study_folder("Path")),
-    split=by_file({"train": "train", "valid": "val"}),
+    findings=finding_columns(study=study_folder("Path")),
+    split=split_by_file({"train": "train", "valid": "val"}),
     images=ImageFiles(_image, suffixes=(".png",)),
     derived={"PATIENT": _patient},
-    facts=(("dataset-name", "Dataset is CheXpert-Plus: the same radiographs, labelled anew"),),
+    facts=(
+        (
+            "dataset-name",
+            "Dataset is CheXpert-Plus, which has the same radiographs with newer labels",
+        ),
+    ),
 )
 
 recognises, harmonise, load = SOURCE.recognises, SOURCE.harmonise, SOURCE.load

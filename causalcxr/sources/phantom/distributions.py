@@ -1,7 +1,7 @@
-"""The forms of the phantom's equations: each is an inverse distribution function of one uniform u.
+"""The forms of the phantom's equations: each inverts a distribution function of one uniform u.
 
-A finding is there where u < p. A view is AP, PA or LATERAL, in this order, as u passes p(AP) and
-p(AP) + p(PA). So all couplings are comonotone, that of nominal View too, in the order above.
+A finding is present where u < p. A view is AP, PA or LATERAL, in this order, as u passes p(AP) and
+p(AP) + p(PA). So all couplings are comonotone, in the order above also for the nominal View.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ import numpy as np
 from scipy.special import expit
 
 __all__ = [
-    "Chance",
-    "FindingLaw",
-    "Law",
-    "LevelLaw",
-    "NoFindingLaw",
-    "QuantileLaw",
-    "ShareLaw",
-    "ViewLaw",
-    "room",
+    "ConditionalDistribution",
+    "DiscreteDistribution",
+    "FindingDistribution",
+    "MarginalDistribution",
+    "NoFindingRule",
+    "Probability",
+    "QuantileDistribution",
+    "ViewDistribution",
+    "largest_difference",
 ]
 
 Columns = Mapping[str, np.ndarray]
@@ -29,20 +29,20 @@ _MARGIN = 1e-9  # of a cell, on either side, that abducted noise stays away from
 _SCALES = {"Age": (60.0, 20.0)}  # centre and unit with which a variable enters a score
 
 
-class Law(Protocol):
+class ConditionalDistribution(Protocol):
     """One structural equation."""
 
     def predict(self, u: np.ndarray | None, columns: Columns) -> np.ndarray:
         """Return the value, (n,), from noise and parents."""
 
 
-class LevelLaw:
-    """A variable with levels, in the order in which u passes them."""
+class DiscreteDistribution:
+    """A discrete variable, whose levels are in the order in which u passes them."""
 
     descending = False  # whether the lowest u gives the last level
 
     def edges(self, columns: Columns) -> list[np.ndarray | float]:
-        """Return the numbers that u is compared with, rising: one fewer than levels."""
+        """Return the thresholds of u, rising: one fewer than levels."""
         raise NotImplementedError
 
     def predict(self, u: np.ndarray, columns: Columns) -> np.ndarray:
@@ -54,7 +54,7 @@ class LevelLaw:
         return len(edges) - passed if self.descending else passed
 
     def cell(self, x: np.ndarray, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-        """Return between which u the level is x, (n,) each."""
+        """Return the ends of the interval of u that gives level x, (n,) each."""
         edges = self.edges(columns)
         passed = (len(edges) - x if self.descending else x).astype(int)
         ends = np.stack(np.broadcast_arrays(np.zeros(len(x)), *edges, np.ones(len(x))))
@@ -62,19 +62,19 @@ class LevelLaw:
         return ends[passed, rows], ends[passed + 1, rows]
 
     def abduct(self, x: np.ndarray, columns: Columns, v: np.ndarray) -> np.ndarray:
-        """Return the noise at the share v of the cell of x, (n,); NaN where it is empty."""
+        """Return the noise at the fraction v of the cell of x, (n,); NaN where it is empty."""
         low, high = self.cell(x, columns)
         u = low + (_MARGIN + (1 - 2 * _MARGIN) * v) * (high - low)
         return np.where(high > low, u, np.nan)
 
 
 @dataclass(frozen=True)
-class QuantileLaw:
+class QuantileDistribution:
     """A number by its quantiles, in whole units.
 
     Args:
-        shares: Of the records, rising from 0 to 1.
-        values: Below which that share lies.
+        shares: Fractions of the records, rising from 0 to 1.
+        values: The quantiles at these fractions.
     """
 
     shares: tuple[float, ...]
@@ -85,11 +85,11 @@ class QuantileLaw:
         return np.floor(np.interp(u, self.shares, self.values))
 
 
-class ShareLaw(LevelLaw):
-    """A root with levels.
+class MarginalDistribution(DiscreteDistribution):
+    """A discrete variable without parents.
 
     Args:
-        counts: Of the levels.
+        counts: The counts of the levels.
         descending: Whether the lowest u gives the last level.
     """
 
@@ -103,24 +103,26 @@ class ShareLaw(LevelLaw):
         return self._edges
 
 
-def room(p: np.ndarray, share: float) -> np.ndarray:
+def largest_difference(p: np.ndarray, share: float) -> np.ndarray:
     """Return the largest risk difference by a cause of this share that keeps the mean at p."""
     return np.minimum(p / share, (1 - p) / (1 - share))
 
 
 @dataclass(frozen=True)
-class Chance:
-    """A chance: sigmoid(intercept + weights . parents), and an arrow planted on top.
+class Probability:
+    """A probability: sigmoid(intercept + weights . parents), and a planted effect on top.
 
-    The arrow adds scale * room(p) * (present - share), which keeps p between 0 and 1.
+    The planted effect adds scale * largest_difference(p) * (present - share), which keeps p
+    between 0 and 1.
 
     Args:
-        weights: Of the parents; age in twenties of years from 60, others by level position.
+        weights: Weights of the parents; age in units of twenty years from 60, others by level
+            position.
         intercepts: One for all, or one for each position of `stratum`.
-        stratum: The variable that chooses the intercept.
-        cause: The variable of the planted arrow, and the position of the level that acts.
-        share: Of the records, in which the cause is present.
-        scale: From 0 (no arrow) to 1 (the strongest).
+        stratum: The variable that selects the intercept.
+        cause: The variable of the planted effect, and the position of the level that acts.
+        share: The fraction of records in which the cause is present.
+        scale: From 0 (no planted effect) to 1 (the strongest).
     """
 
     weights: Mapping[str, float]
@@ -139,59 +141,59 @@ class Chance:
         return total
 
     def base(self, columns: Columns) -> np.ndarray:
-        """Return the chance without the planted arrow, (n,) or one for all."""
-        chosen = 0 if self.stratum is None else columns[self.stratum].astype(int)
-        return expit(self.intercepts[chosen] + self.score(columns))
+        """Return the probability without the planted effect, (n,) or one for all."""
+        position = 0 if self.stratum is None else columns[self.stratum].astype(int)
+        return expit(self.intercepts[position] + self.score(columns))
 
-    def of(self, columns: Columns) -> np.ndarray:
-        """Return the chance, (n,) or one for all."""
+    def given(self, columns: Columns) -> np.ndarray:
+        """Return the probability, (n,) or one for all."""
         p = self.base(columns)
         return self.planted(p, self.present(columns)) if self.scale else p
 
     def present(self, columns: Columns) -> np.ndarray:
-        """Return where the cause of the planted arrow is, (n,)."""
+        """Return where the cause of the planted effect is present, (n,)."""
         variable, position = self.cause
         return columns[variable] == position
 
     def planted(self, p: np.ndarray, present: np.ndarray | float) -> np.ndarray:
-        """Return the chance with the planted arrow from that without."""
-        return p + self.scale * room(p, self.share) * (present - self.share)
+        """Return the probability with the planted effect from that without."""
+        return p + self.scale * largest_difference(p, self.share) * (present - self.share)
 
 
 @dataclass(frozen=True)
-class FindingLaw(LevelLaw):
-    """A finding: P where u is below its chance."""
+class FindingDistribution(DiscreteDistribution):
+    """A finding: P where u is below its probability."""
 
-    chance: Chance
+    probability: Probability
     descending = True
 
     def edges(self, columns: Columns) -> list[np.ndarray | float]:
-        """Return the chance of P."""
-        return [self.chance.of(columns)]
+        """Return the probability of P."""
+        return [self.probability.given(columns)]
 
 
 @dataclass(frozen=True)
-class ViewLaw(LevelLaw):
-    """A view: the chance of AP, and PA's share of the rest, one number a data set."""
+class ViewDistribution(DiscreteDistribution):
+    """A view: the probability of AP, and the share of PA among the rest by data set."""
 
-    chance: Chance
+    probability: Probability
     pa_of_rest: np.ndarray
 
     def edges(self, columns: Columns) -> list[np.ndarray | float]:
-        """Return the chance of AP, and that of AP or PA."""
-        ap = self.chance.of(columns)
+        """Return the probability of AP, and that of AP or PA."""
+        ap = self.probability.given(columns)
         return [ap, ap + (1 - ap) * self.pa_of_rest[columns["Dataset"].astype(int)]]
 
 
 @dataclass(frozen=True)
-class NoFindingLaw:
-    """What is P where none of the pathologies is."""
+class NoFindingRule:
+    """No Finding: P where none of the pathologies is present."""
 
     pathologies: tuple[str, ...]
 
     def predict(self, u: np.ndarray | None, columns: Columns) -> np.ndarray:
-        """Return 1 where none is there, else 0, (n,)."""
-        found = np.zeros(len(columns[self.pathologies[0]]), dtype=bool)
+        """Return 1 where no pathology is present, else 0, (n,)."""
+        any_present = np.zeros(len(columns[self.pathologies[0]]), dtype=bool)
         for name in self.pathologies:
-            found |= columns[name] == 1
-        return 1.0 - found
+            any_present |= columns[name] == 1
+        return 1.0 - any_present

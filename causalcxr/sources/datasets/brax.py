@@ -5,28 +5,25 @@ References:
     https://physionet.org/content/brax/.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
+from causalcxr.sources.age_reader import age
+from causalcxr.sources.finding_readers import finding_columns
 from causalcxr.sources.image_paths import ImageFiles
 from causalcxr.sources.policy import FINDINGS
 from causalcxr.sources.source import Source, Table
 from causalcxr.sources.source_rows import Rows
-from causalcxr.sources.variable_readers import age, marked, sex, view
+from causalcxr.sources.variable_readers import sex, view
 
 __all__ = ["SOURCE", "harmonise", "load", "recognises"]
 
 _VIEWS = {"AP": "AP", "PA": "PA"} | dict.fromkeys(("L", "LL", "RL", "LATERAL"), "LATERAL")
 
 
-def _column(name: str) -> Callable[[Rows], np.ndarray]:
-    return lambda rows: rows.texts(name)
-
-
 def _study(rows: Rows) -> np.ndarray:
-    known = "AccessionNumber" in rows
-    return rows.texts("AccessionNumber") if known else np.full(len(rows), "", dtype=object)
+    if "AccessionNumber" not in rows:
+        return np.full(len(rows), "", dtype=object)
+    return rows.texts("AccessionNumber")
 
 
 SOURCE = Source(
@@ -56,8 +53,8 @@ SOURCE = Source(
         # Ages are bins of five years, written as their lower ends.
         "Age": age("PatientAge", bins=5),
     },
-    findings=marked(study=_study),
-    images=ImageFiles(_column("PngPath"), also=_column("DicomPath")),
+    findings=finding_columns(study=_study),
+    images=ImageFiles("PngPath", alternative="DicomPath"),
     ids={"AccessionNumber": "study", "Manufacturer": "manufacturer"},
     facts=(("dates-fictitious", "dates are fictitious and not used"),),
 )
