@@ -1,4 +1,4 @@
-"""Structural equations, one kind a file; `build` makes the one a graph asks for."""
+"""Structural equations, one kind a file; `build` makes the one that a graph names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -23,7 +23,7 @@ __all__ = [
     "register",
 ]
 
-#: kind -> a class, or "module:class", imported when a graph first asks for it; see `register`.
+#: kind -> a class, or "module:class", imported when a graph first needs it; see `register`.
 REGISTRY: dict[str, str | type[Mechanism]] = {
     "flow": "causalcxr.mechanisms.flow:FlowMechanism",
     "discrete": "causalcxr.mechanisms.discrete:DiscreteMechanism",
@@ -34,7 +34,7 @@ REGISTRY: dict[str, str | type[Mechanism]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the contract when it is first asked for: its statistics take a while to load."""
+    """Import the contract at first use, because scipy's statistics take a while to load."""
     if name == "check_mechanism":
         return import_module("causalcxr.mechanisms.contract").check_mechanism
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -47,19 +47,20 @@ def register(
     types: Iterable[str],
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add a kind of equation of one's own, so that a graph can name it: `mechanism: <kind>`.
+    """Add your own kind of equation, so that a graph can name it: `mechanism: <kind>`.
 
-    A saved model that has it loads where it is registered. Run `check_mechanism` over it first.
+    A saved model with this kind can be loaded wherever the kind is registered. Test the class
+    with `check_mechanism` first.
 
     Args:
         kind: Its name in a graph.
-        home: The class, a `Mechanism`; or "module:class", to be imported when it is needed.
-        types: The types of variables that can have it.
-        options: What a graph may write beside the kind: for each a tuple of words, or int, float
-            or str. The defaults are the class's own.
+        home: The class, a `Mechanism`; or "module:class", imported at first use.
+        types: The types of variables that can have this mechanism.
+        options: The options that a graph may set: for each a tuple of the words allowed, or int,
+            float or str. The class holds the defaults.
 
     Raises:
-        GraphError: If the kind is a built-in one, or a type is not known.
+        GraphError: If the kind is built in, or a type is unknown.
 
     Example:
         >>> register("flow", "package.module:Mine", types=["continuous"])
@@ -71,19 +72,19 @@ def register(
 
 
 def build(variable: Variable, parents: Sequence[Variable]) -> Mechanism:
-    """Return the mechanism that the variable's `mechanism:` entry asks for, untrained.
+    """Return the mechanism that the variable's `mechanism:` entry names, untrained.
 
     Raises:
-        MechanismError: if the kind is not registered, or its options do not fit.
+        MechanismError: If the kind is not registered, or its options do not fit.
     """
     kind = variable.mechanism.kind
     if kind not in REGISTRY:
         raise MechanismError(
             f"variable {variable.name!r}: mechanism {kind!r} is not known"
-            f"{nearest(kind, REGISTRY)}; known are {sorted(REGISTRY)}"
+            f"{nearest(kind, REGISTRY)}; use one of {sorted(REGISTRY)}, or register it"
         )
-    made = REGISTRY[kind]
-    if isinstance(made, str):
-        module, _, name = made.partition(":")
-        made = getattr(import_module(module), name)
-    return made(variable, parents, **variable.mechanism.options)
+    mechanism = REGISTRY[kind]
+    if isinstance(mechanism, str):
+        module, _, name = mechanism.partition(":")
+        mechanism = getattr(import_module(module), name)
+    return mechanism(variable, parents, **variable.mechanism.options)

@@ -19,7 +19,7 @@ __all__ = ["Columns", "Equation", "History", "Mechanism", "chunks"]
 
 Columns = dict[str, Tensor]
 
-# Rows at a time: a multiple of 48, see `threads`; fewer calls count for more than the cache.
+# Rows at a time, a multiple of 48 (see `threads`). Few calls matter more than the cache.
 _CHUNK = 24576
 
 
@@ -53,9 +53,9 @@ class Equation:
         raise NotImplementedError
 
     def reaching(self, names: Iterable[str]) -> "Equation":
-        """Return the equation for a question about an intervention that reaches these parents.
+        """Return the equation for an intervention that changes these parents.
 
-        Only guidance and threshold depend on it, which both legs of a counterfactual must share.
+        Only guidance and threshold depend on it; abduction and prediction must share them.
         """
         return self
 
@@ -70,16 +70,16 @@ class Mechanism(nn.Module):
     Args:
         variable: The variable x.
         parents: Its parents, in the order of the graph.
-        options: What the graph's `mechanism:` entry says beside its kind; see `defaults`.
+        options: The options in the graph's `mechanism:` entry; see `defaults`.
 
     Raises:
-        MechanismError: if an option is unknown or its value is not allowed.
+        MechanismError: If an option is unknown or its value is not allowed.
     """
 
-    #: Option -> default. A tuple lists the words allowed, the default first; None stands for a
-    #: number that may be left out.
+    #: Option -> default. A tuple lists the words allowed, the default first; None marks an
+    #: optional number.
     defaults: ClassVar[Mapping[str, Any]] = {}
-    #: Options of the training loop, shared by all mechanisms that have something to train.
+    #: Options of the training loop, shared by all mechanisms that are trained.
     training_defaults: ClassVar[Mapping[str, Any]] = {
         "epochs": 20,
         "batch": 4096,
@@ -94,38 +94,38 @@ class Mechanism(nn.Module):
         self.options = self._resolve(options)
 
     def _resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        known = {**self.training_defaults, **self.defaults}
+        defaults = {**self.training_defaults, **self.defaults}
         for name, value in options.items():
             place = f"variable {self.variable.name!r}: mechanism option {name!r}"
-            if name not in known:
+            if name not in defaults:
                 raise MechanismError(
-                    f"{place} is not known{nearest(name, known)}; known are {sorted(known)}"
+                    f"{place} is not known{nearest(name, defaults)}; use one of {sorted(defaults)}"
                 )
-            _check_option(place, value, known[name])
-        first = {k: v[0] if isinstance(v, tuple) else v for k, v in known.items()}
-        return {**first, **options}
+            _check_option(place, value, defaults[name])
+        usual = {k: v[0] if isinstance(v, tuple) else v for k, v in defaults.items()}
+        return {**usual, **options}
 
     @property
     def trainable(self) -> bool:
-        """Whether gradient steps have anything to change."""
+        """Whether there are parameters to train."""
         return any(p.requires_grad for p in self.parameters())
 
     def provenance(self) -> str:
-        """Return a hash of what learning starts from beside the data: weights from elsewhere."""
+        """Return a hash of the weights from files that training starts from; empty if none."""
         return ""
 
     def prepare(self, x: Tensor, parents: Columns) -> None:
-        """Set encoders and pre-maps, once, from the training rows; x has no missing value here."""
+        """Fit encoders and pre-maps once, to the training rows; x has no missing value here."""
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew from this generator alone."""
+        """Draw new weights from this generator alone."""
 
     def forward(self, parents: Columns) -> Equation:
-        """Return the equation with its parents bound; under `torch.no_grad` it is cheaper."""
+        """Return the equation for these parents; under `torch.no_grad` it is cheaper."""
         raise NotImplementedError
 
     def encode(self, parents: Columns) -> Tensor:
-        """Return the parents as features, shape (n, d), which training computes once."""
+        """Return the parents as features, shape (n, d); training calls this once."""
         raise NotImplementedError
 
     def losses(
@@ -141,14 +141,14 @@ class Mechanism(nn.Module):
         raise NotImplementedError
 
     def forms(self, x: Tensor) -> Sequence[str]:
-        """Return the forms that training tries, the plainest first; see `take`."""
+        """Return the forms that training compares, the plainest first; see `take`."""
         return ("",)
 
     def take(self, form: str) -> None:
-        """Take one of the `forms`; `prepare` goes by it."""
+        """Use one of the `forms` from the next `prepare` on."""
 
     def start(self, x: Tensor, context: Tensor) -> None:
-        """Move the weights, after `reset`, to a first guess that costs no training.
+        """Set the weights, after `reset`, to a first guess that needs no training.
 
         Args:
             x: Training values, shape (n,).
@@ -156,15 +156,15 @@ class Mechanism(nn.Module):
         """
 
     def plain_rates(self) -> Rates:
-        """Return the rates under which a simpler law is learned; empty if there is none."""
+        """Return step factors under which a simpler distribution is fitted; empty if none is."""
         return {}
 
     def null_rates(self) -> Rates:
-        """Return the rates under which hidden parents teach; empty if they teach nothing."""
+        """Return step factors for training with hidden parents; empty if that is not needed."""
         return {}
 
     def hide(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the features with some parents hidden, after all else is learned."""
+        """Return the features with some parents hidden; used after all else is trained."""
         return context
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
@@ -184,42 +184,42 @@ class Mechanism(nn.Module):
         progress: Callable[[int, int, float], None] | None = None,
         folder: Path | None = None,
     ) -> History:
-        """Learn from observed rows and keep the epoch that is best on validation.
+        """Fit to the observed rows and keep the epoch that is best on validation.
 
         Args:
             x: Values, shape (n,); rows with NaN are left out.
-            parents: Their parents.
+            parents: The columns of the parents, each (n,).
             validation: The same for other patients; without it a tenth of the rows is set aside.
             seed: Initial weights, shuffles and dropout depend on this alone.
             progress: Called after every epoch with (epoch, epochs, validation loss).
-            folder: Where a long fit keeps checkpoints; scalar mechanisms need none.
+            folder: For checkpoints of a long fit; scalar mechanisms need none.
 
         Raises:
-            MechanismError: if x is never observed, or the loss stops being finite.
+            MechanismError: If x is never observed, or the loss is not finite.
         """
         return fit_mechanism(self, x, parents, validation=validation, seed=seed, progress=progress)
 
     def checked(self, x: Tensor) -> Tensor:
-        """Return x as float64, after a look at shape and values.
+        """Return x as float64, once its shape and values are checked.
 
         Raises:
-            MechanismError: if x is not a column, or holds a value that the variable cannot take.
+            MechanismError: If x is not a column, or holds a value that the variable cannot take.
         """
         name, x = self.variable.name, torch.as_tensor(x, dtype=torch.float64)
         if x.ndim != 1:
             raise MechanismError(
-                f"variable {name!r}: a column (n,) is needed, not {tuple(x.shape)}"
+                f"variable {name!r}: expected a column of shape (n,), not {tuple(x.shape)}"
             )
-        wrong = x.isinf() | self._forbidden(x)
-        if wrong.any():
+        is_bad = x.isinf() | self._forbidden(x)
+        if is_bad.any():
             raise MechanismError(
-                f"variable {name!r}: {self._rule()}; {int(wrong.sum())} of {len(x)} rows break "
-                f"this, the first with {x[wrong][0].item():g}"
+                f"variable {name!r}: {self._rule()}; {int(is_bad.sum())} of {len(x)} rows are "
+                f"not, the first is {x[is_bad][0].item():g}"
             )
         return x
 
     def _forbidden(self, x: Tensor) -> Tensor:
-        """Return which values the variable cannot take, shape (n,); NaN can always be."""
+        """Return which values the variable cannot take, shape (n,); NaN is always allowed."""
         if not self.variable.is_discrete:
             return Rounding(self.variable).forbidden(x)
         k = len(self.variable.levels)
@@ -229,21 +229,21 @@ class Mechanism(nn.Module):
         if not self.variable.is_discrete:
             return Rounding(self.variable).rule
         levels = list(self.variable.levels)
-        return f"values are positions 0 to {len(levels) - 1} of {levels}"
+        return f"values must be positions 0 to {len(levels) - 1} of {levels}"
 
 
 def _check_option(place: str, value: Any, default: Any) -> None:
-    """Refuse a word that is not listed, and a number of the wrong kind or sign."""
+    """Raise an error unless the value is a listed word, or a number of the right kind and sign."""
     if isinstance(default, tuple):
-        good, want = value in default, f"one of {list(default)}{nearest(value, default)}"
+        is_valid, rule = value in default, f"one of {list(default)}{nearest(value, default)}"
     elif default is None:
-        number = isinstance(value, int | float) and math.isfinite(value)
-        good, want = value is None or number, "a finite number"
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        is_valid, rule = value is None or is_number, "a finite number"
     elif isinstance(default, str):
-        good, want = isinstance(value, str), "a text"
+        is_valid, rule = isinstance(value, str), "a text"
     elif isinstance(default, float):
-        good, want = isinstance(value, int | float) and value > 0, "a number above zero"
+        is_valid, rule = isinstance(value, int | float) and value > 0, "a number above zero"
     else:
-        good, want = isinstance(value, int) and value >= 0, "a whole number"
-    if not good or isinstance(value, bool):
-        raise MechanismError(f"{place} is {value!r}; it must be {want}")
+        is_valid, rule = isinstance(value, int) and value >= 0, "a whole number"
+    if not is_valid or isinstance(value, bool):
+        raise MechanismError(f"{place} is {value!r}; it must be {rule}")

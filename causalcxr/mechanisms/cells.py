@@ -1,4 +1,4 @@
-"""The standard normal restricted to an interval: its mass, and a draw from it, in either tail."""
+"""The standard normal restricted to an interval: its mass, and draws from it, in both tails."""
 
 import math
 from typing import Protocol
@@ -11,7 +11,7 @@ __all__ = ["MonotoneMap", "log_density", "log_mass", "push_cell", "truncated_nor
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
-_MARGIN = 1e-6  # of the cell's mass and of its width: what a solver's last digits cannot cross
+_MARGIN = 1e-6  # share of the cell's mass and width: a solver's last digits cannot cross it
 
 
 class MonotoneMap(Protocol):

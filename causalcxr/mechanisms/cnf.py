@@ -44,7 +44,7 @@ class CNFMap:
 
     Args:
         kernel: The velocity, and how to solve it.
-        features: What the velocity has of the parents, shape (n, h).
+        features: The parents' part of the velocity, shape (n, h).
     """
 
     def __init__(self, kernel: "CNFKernel", features: Tensor) -> None:
@@ -64,19 +64,19 @@ class CNFMap:
     def inverse(self, u: Tensor) -> Tensor:
         """Return z, shape (n,), by Newton's method from the solution backwards in time.
 
-        A step that leaves the bracket found so far gives way to the bracket's middle. Rows that
-        are done are left alone.
+        A step that leaves the current bracket is replaced by the bracket's middle. Rows that have
+        converged are not changed any more.
 
         Raises:
-            MechanismError: if any row does not converge; no approximate value is returned.
+            MechanismError: If any row does not converge; no approximate value is returned.
         """
         z = self._solve(u, self.features, back=True)
         left, here, aim, features = torch.arange(len(u)), z, u, self.features
         low, high = torch.full_like(u, -torch.inf), torch.full_like(u, torch.inf)
         z = z.clone()
         for _ in range(_TRIES):
-            found, slope = self._solve_with_slope(here, features)
-            error = found - aim
+            value, slope = self._solve_with_slope(here, features)
+            error = value - aim
             unsolved = ~(error.abs() <= _TOLERANCE * (1 + aim.abs()))
             z[left] = here
             if not unsolved.any():
@@ -90,7 +90,7 @@ class CNFMap:
             features = features if len(features) == 1 else features[unsolved]
         raise MechanismError(
             f"the flow could not be inverted in {len(left)} of {len(u)} rows; raise ode_steps, "
-            f"train it longer, or use transform: spline"
+            f"train it for longer, or use transform: spline"
         )
 
     @torch.no_grad()
@@ -126,21 +126,21 @@ class CNFKernel(nn.Module):
     Where the path is z = u cos(a) + x sin(a), a = pi t / 2, it is the mean of dz/dt. A straight
     path scaled to unit variance is this one: N(0, 1) to N(0, 1), which after the quantile map is
     nearly the whole way, needs no velocity at all. The network sees a bounded z, so far tails
-    only shift: increasing, and invertible at any distance.
+    are only shifted: the map is increasing, and invertible at any distance.
 
     Args:
         width: The number of features of the parents.
         hidden: The width of the network.
         training: By the exact `likelihood` of the discretised map, or by flow `matching`, which
-            takes more steps of the solver and a tenth of the time.
+            needs more steps of the solver and a tenth of the time.
         solver: A fixed-step method of torchdiffeq, or `reversible`.
         ode_steps: The number of its steps, 1 to 256.
 
     Raises:
-        MechanismError: if ode_steps is out of range.
+        MechanismError: If ode_steps is out of range.
     """
 
-    located = False  # no parameter stands for the place of the law
+    located = False  # no parameter is the location of the distribution
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class CNFKernel(nn.Module):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew; the network starts at zero, and so at the marginal."""
+        """Draw new weights; the network starts at zero, and so at the marginal."""
         self.conditioner.reset(generator)
         for layer in (self.inlet, self.middle):
             bound = layer.in_features**-0.5
@@ -192,7 +192,7 @@ class CNFKernel(nn.Module):
         grid = torch.tensor(self.grid[::-1] if back else self.grid, dtype=torch.float64)
         if self.solver != REVERSIBLE:
             return odeint(f, z, grid, method=self.solver)[-1]
-        # As `causalcxr.radit.solvers` has it: the first half, unrounded so that it has a gradient.
+        # The same steps as in `causalcxr.radit.solvers`, without rounding, which has no gradient.
         q, v = z, f(grid[0], z)
         for here, there in pairwise(grid):
             h = there - here
@@ -254,7 +254,7 @@ def _near(z: Tensor) -> Tensor:
 
 
 def _place(t: Tensor, far: Tensor, near: Tensor, *, tangent: bool = False) -> Tensor:
-    """Return what the network sees of time and place, shape (..., 6), or its derivative by z."""
+    """Return time and place as the network's input, shape (..., 6), or its derivative by z."""
     t = t.expand_as(far)
     alone = (torch.zeros_like(t),) * 2 if tangent else (t, t.square())
     return torch.stack((far, near, *alone, t * far, t * near), -1)

@@ -1,4 +1,4 @@
-"""The rules that every structural equation keeps, as a suite to run over one's own mechanism."""
+"""The rules for every structural equation, as a suite of checks for your own mechanism."""
 
 import copy
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 
 __all__ = ["check_mechanism"]
 
-_ALPHA = 1e-5  # a statistical rule is broken when its p-value is below this
-_SIGMA = 4.5  # and a mean or a correlation when it is further off than this many standard errors
+_ALPHA = 1e-5  # a statistical rule fails where its p-value is below this
+_SIGMA = 4.5  # and where a mean or a correlation is off by more than this many standard errors
 
 
 def check_mechanism(
@@ -27,20 +27,20 @@ def check_mechanism(
     seed: int = 0,
     calibrated: bool = False,
 ) -> None:
-    """Run every rule over a fitted scalar mechanism; see docs/mechanisms.md for one of your own.
+    """Check a fitted scalar mechanism against every rule; docs/mechanisms.md has an example.
 
     Args:
-        mechanism: The fitted mechanism; it is left as it was.
+        mechanism: The fitted mechanism; it is not changed.
         x: Observed values, shape (n,), n at least 200, some missing if possible.
         parents: Observed parents.
         parents_cf: The same parents under an intervention.
         seed: Seed of the noise.
-        calibrated: Also ask that the noise of the *observed* values is the prior and independent
-            of the parents. That holds where the model fits the data, so it is a question about the
-            fit too.
+        calibrated: Also check that the noise of the *observed* values follows the prior and is
+            independent of the parents. That holds only where the model fits the data, so it tests
+            the fit too.
 
     Raises:
-        MechanismError: naming the first rule that is broken.
+        MechanismError: If a rule fails; the message names the first.
 
     Example:
         >>> from causalcxr.graph import Variable
@@ -68,16 +68,13 @@ def check_mechanism(
             suite.noise_is_prior(observed=True)
     suite.gradients()
     now = (x, *parents.values(), *parents_cf.values())
-    _rule(all(map(_same, copies, now)), mechanism, "inputs are not modified")
-    _rule(
-        torch.equal(state, torch.random.get_rng_state()),
-        mechanism,
-        "the global random state is not touched",
-    )
+    _rule(all(map(_same, copies, now)), mechanism, "inputs are not changed")
+    is_untouched = torch.equal(state, torch.random.get_rng_state())
+    _rule(is_untouched, mechanism, "the global random state is not changed")
 
 
 class _Suite:
-    """The rules, one a method."""
+    """The rules, one per method."""
 
     def __init__(
         self, mechanism: Mechanism, x: Tensor, parents: Columns, parents_cf: Columns, draws: Draws
@@ -97,7 +94,7 @@ class _Suite:
     def shapes(self) -> None:
         prior = self.equation.sample_noise(self.draws)
         self.rule(self.u.shape == prior.shape, "abducted noise has the shape of the prior's")
-        self.rule(len(prior) == len(self.x), "noise has one row a record")
+        self.rule(len(prior) == len(self.x), "noise has one row per record")
         self.rule(self.twin.shape == self.x.shape, "predictions have the shape of x")
         types = {self.u.dtype, prior.dtype, self.twin.dtype}
         self.rule(types == {torch.float64}, "noise and predictions are float64")
@@ -105,7 +102,7 @@ class _Suite:
     def null_intervention(self) -> None:
         back = self.equation.predict(self.u)
         if self.exact:
-            self.rule(_same(back, self.x), "the null intervention returns the very value")
+            self.rule(_same(back, self.x), "the null intervention returns the value bit for bit")
             return
         worst = (back - self.x).abs().nan_to_num().max().item()
         scale = max(1.0, self.x[~self.x.isnan()].abs().max().item())
@@ -122,7 +119,7 @@ class _Suite:
 
     def missing_parents(self) -> None:
         if not self.parents or not self.mechanism.trainable:
-            return  # a rule may be undecided without its parents
+            return  # a rule may give no value without its parents
         hidden = {name: torch.full_like(c, torch.nan) for name, c in self.parents.items()}
         equation = self.mechanism(hidden)
         u = equation.abduct(self.x, self.draws)
@@ -151,18 +148,16 @@ class _Suite:
         self.rule(_same(twin, self.twin), "a mechanism loaded from its state predicts the same")
 
     def likelihood(self) -> None:
-        """Ask that a log-density or log-mass, where there is one, is of a law: the equation's."""
+        """Check that the log-density or log-mass, if any, is that of the equation."""
         try:
             logp = self.equation.log_prob(self.x)
         except NotImplementedError:
             return
         self.rule(logp.shape == self.x.shape, "log_prob has the shape of x")
         if not self.mechanism.trainable:
-            return  # what was observed is not all that a rule or a table of values can be asked
+            return  # a rule, or a table of values, has mass for the values it has seen only
         variable, n = self.mechanism.variable, len(self.x)
-        self.rule(
-            _same(logp.isnan(), self.x.isnan()), "log_prob is missing where x is, only there"
-        )
+        self.rule(_same(logp.isnan(), self.x.isnan()), "log_prob is missing exactly where x is")
         if variable.is_discrete:
             levels = [torch.full((n,), float(k)).double() for k in range(len(variable.levels))]
             total = sum(self.equation.log_prob(level).exp() for level in levels)
@@ -171,7 +166,7 @@ class _Suite:
             self._density()
 
     def _density(self) -> None:
-        """Compare the density of one record's law with the share of its samples, by halves."""
+        """Compare the integral of one record's density with the share of samples there."""
         n = len(self.x)
         one = {name: column[:1].repeat(n) for name, column in self.parents.items()}
         equation = self.mechanism(one)
@@ -201,32 +196,33 @@ class _Suite:
     def noise_is_prior(self, *, observed: bool) -> None:
         """Compare pooled noise with the prior, and correlate it with each parent."""
         if not self.mechanism.trainable and self.parents:
-            return  # a rule has no prior to speak of
+            return  # a rule has no noise
         x = self.x if observed else self._own_samples()
-        of = "observed values" if observed else "the model's own samples"
+        source = "observed values" if observed else "the model's own samples"
         u = self.equation.abduct(x, self.draws.on("abduct"))
         prior = self.equation.sample_noise(self.draws.on("prior"))
         keep = ~self._rows_missing(u).reshape(len(u), -1).any(1)
         u, prior = (a.reshape(len(a), -1).T for a in (u[keep], prior[keep]))
         for a, b in zip(u, prior, strict=True):
-            self.rule(_two_sample(a, b) > _ALPHA, f"the pooled noise of {of} is the prior")
+            words = f"the pooled noise of {source} follows the prior"
+            self.rule(_two_sample(a, b) > _ALPHA, words)
             for name, column in self.parents.items():
                 r = _correlation(a, column[keep])
-                self.rule(abs(r) <= _SIGMA, f"the noise of {of} does not depend on {name!r}")
+                self.rule(abs(r) <= _SIGMA, f"the noise of {source} does not depend on {name!r}")
 
     def gradients(self) -> None:
-        """Ask for a gradient everywhere, after a jolt: an untrained last layer may be zero."""
+        """Check the gradient of every parameter; noise is added first, as a layer may be zero."""
         if not self.mechanism.trainable:
             return
-        jolted = copy.deepcopy(self.mechanism)
+        perturbed = copy.deepcopy(self.mechanism)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for p in jolted.parameters():
+            for p in perturbed.parameters():
                 p.add_(0.05 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
-        jolted.loss(self.x, self.parents).backward()
-        for name, p in jolted.named_parameters():
-            good = p.grad is not None and p.grad.isfinite().all() and p.grad.any()
-            self.rule(bool(good), f"every parameter gets a finite gradient ({name} does not)")
+        perturbed.loss(self.x, self.parents).backward()
+        for name, p in perturbed.named_parameters():
+            has_gradient = p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+            self.rule(bool(has_gradient), f"every parameter gets a finite gradient, not {name}")
 
     def _own_samples(self) -> Tensor:
         return self._samples(self.equation, "sample")
@@ -242,11 +238,11 @@ class _Suite:
 def _rule(holds: bool, mechanism: Mechanism, words: str) -> None:
     if not holds:
         kind = type(mechanism).__name__
-        raise MechanismError(f"{kind} of {mechanism.variable.name!r} breaks the rule: {words}")
+        raise MechanismError(f"{kind} of {mechanism.variable.name!r} fails the rule: {words}")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal bit for bit, NaN like NaN."""
+    """Return whether two tensors are equal bit for bit; NaN equals NaN."""
     gap = -9e99
     return a.shape == b.shape and torch.equal(
         a.double().nan_to_num(nan=gap), b.double().nan_to_num(nan=gap)

@@ -1,8 +1,8 @@
-"""How noise picks a level: the couplings, and the exact posterior of the noise under each.
+"""How noise selects a level: the couplings, and the exact posterior of the noise under each.
 
-Everything about a discrete counterfactual that the data cannot test is the coupling, i.e. which
-noise space the levels carve up. Monotone, Gumbel and optimal transport agree where a variable has
-two levels; independent is the answer of somebody who learns nothing from the facts.
+Everything about a discrete counterfactual that data cannot test is the coupling: how the levels
+divide the space of the noise. Monotone, Gumbel and optimal transport agree where a variable has
+two levels; under the independent coupling the observed level says nothing about the twin's.
 
 References:
     | Pawlowski et al., Deep structural causal models for tractable counterfactual inference,
@@ -33,7 +33,7 @@ __all__ = [
     "IndependentEquation",
     "MonotoneEquation",
     "TransportEquation",
-    "mass_of",
+    "log_mass_of_levels",
 ]
 
 # Abducted noise keeps this share of its cell away from either edge. As no level is less probable
@@ -45,12 +45,15 @@ _LEAD = 1e-7  # the same for normal noise, whose heights are solved to nine digi
 
 
 class DiscreteEquation(Equation):
-    """A law over K levels, and how noise picks one.
+    """A distribution over K levels, and how noise selects one.
+
+    A coupling has three methods: `_posterior` draws the noise of observed levels, `_levels`
+    returns the levels of some noise, and `sample_noise` draws from the prior.
 
     Args:
         mechanism: Checks values and names the variable in messages.
-        log_probs: Shape (n, K), or (1, K) where all rows share one law.
-        parents: The columns of the parents, for a coupling that looks at more than the law.
+        log_probs: Shape (n, K), or (1, K) where all rows share one distribution.
+        parents: The columns of the parents, for a coupling that depends on more than p.
     """
 
     def __init__(
@@ -60,10 +63,34 @@ class DiscreteEquation(Equation):
         self.log_probs = log_probs
         self.parents = parents or {}
 
+    @torch.no_grad()
+    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return u, a draw of the posterior given the level x, shape (n,) or (n, K)."""
+        x = self.mechanism.checked(x)
+        u = self._posterior(x.nan_to_num().long(), draws)
+        missing = x.isnan()
+        return u.masked_fill_(missing if u.ndim == 1 else missing[:, None], torch.nan)
+
+    @torch.no_grad()
+    def predict(self, u: Tensor) -> Tensor:
+        """Return the level, shape (n,)."""
+        missing = u.isnan()
+        level = self._levels(u).double()
+        return level.masked_fill_(missing if u.ndim == 1 else missing.any(1), torch.nan)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-mass of x, shape (n,)."""
         x = self.mechanism.checked(x)
-        return mass_of(self.log_probs, x.nan_to_num()).masked_fill(x.isnan(), torch.nan)
+        log_mass = log_mass_of_levels(self.log_probs, x.nan_to_num())
+        return log_mass.masked_fill(x.isnan(), torch.nan)
+
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
+        """Return noise given the level, shape (n,) or (n, K)."""
+        raise NotImplementedError
+
+    def _levels(self, u: Tensor) -> Tensor:
+        """Return the level of each row of noise, shape (n,)."""
+        raise NotImplementedError
 
     def _edges(self) -> Tensor:
         """Return the probability of each level or a lower one, shape (n, K) or (1, K)."""
@@ -76,7 +103,7 @@ class DiscreteEquation(Equation):
         width = self.log_probs.exp().expand(len(level), -1).gather(1, level).squeeze(1)
         return upper - width * (_MARGIN + (1 - 2 * _MARGIN) * v)
 
-    def _level(self, v: Tensor) -> Tensor:
+    def _level_at(self, v: Tensor) -> Tensor:
         """Return the level in whose part of (0, 1) each number lies, shape (n,)."""
         return sum((v > edge).double() for edge in self._edges()[:, :-1].unbind(1))
 
@@ -86,21 +113,16 @@ class MonotoneEquation(DiscreteEquation):
 
     This is the monotone flow of the dequantised variable, piecewise linear with unit base: the
     posterior of u given x = k is uniform on the cell (edge_{k-1}, edge_k). The coupling is
-    comonotone: of two laws, the twin moves up or down the order as little as it must, so P(0 -> 1)
-        = max(0, p* - p) / (1 - p) for a binary.
+    comonotone: the twin moves up or down the order as little as the two distributions allow, so
+    P(0 -> 1) = max(0, p* - p) / (1 - p) for a binary variable.
     """
 
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return u, shape (n,), uniform on the cell of x."""
-        x = self.mechanism.checked(x)
-        u = self._within(x.nan_to_num().long(), torch.from_numpy(draws.uniform()[:, 0]))
-        return u.masked_fill_(x.isnan(), torch.nan)
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
+        """Return u, shape (n,), uniform on the cell of the level."""
+        return self._within(level, torch.from_numpy(draws.uniform()[:, 0]))
 
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return the level, shape (n,)."""
-        return self._level(u).masked_fill_(u.isnan(), torch.nan)
+    def _levels(self, u: Tensor) -> Tensor:
+        return self._level_at(u)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ U(0, 1), shape (n,)."""
@@ -114,24 +136,17 @@ class GumbelEquation(DiscreteEquation):
     every other is a Gumbel truncated to stay below T.
     """
 
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n, K)."""
-        x = self.mechanism.checked(x)
-        missing = x.isnan()
-        level = x.nan_to_num().long()[:, None]
         logp = self.log_probs
         g = torch.from_numpy(draws.gumbel(logp.shape[1] + 1))
         top, free = g[:, :1], g[:, 1:] + logp
         below = -torch.logaddexp(-top, -free)
-        won = torch.minimum(below, top - _GAP).scatter(1, level, top)
-        return (won - logp).masked_fill_(missing[:, None], torch.nan)
+        won = torch.minimum(below, top - _GAP).scatter(1, level[:, None], top)
+        return won - logp
 
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return the level, shape (n,)."""
-        missing = u.isnan().any(1)
-        return (u + self.log_probs).argmax(1).double().masked_fill_(missing, torch.nan)
+    def _levels(self, u: Tensor) -> Tensor:
+        return (u + self.log_probs).argmax(1)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ Gumbel(0), shape (n, K)."""
@@ -159,28 +174,21 @@ class TransportEquation(DiscreteEquation):
 
     @cached_property
     def heights(self) -> Tensor:
-        """The heights b, shape (n, K), or (1, K) where all rows share one law."""
+        """The heights b, shape (n, K), or (1, K) where all rows share one distribution."""
         return heights(self.log_probs.detach())
 
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n, K)."""
-        x = self.mechanism.checked(x)
-        level = x.nan_to_num().long()
-        b = self.heights.expand(len(x), -1)
+        b, own = self.heights.expand(len(level), -1), level[:, None]
         v = torch.from_numpy(draws.uniform(b.shape[1]))
-        own = level[:, None]
+        # The winning value first, then the others, each below it.
         s = draw_winner(b, level, v.gather(1, own)[:, 0])[:, None]
-        most = s - b - _LEAD
-        u = truncated_normal(torch.full_like(most, -torch.inf), most, v)
-        u = u.scatter(1, own, s - b.gather(1, own))
-        return u.masked_fill(x.isnan()[:, None], torch.nan)
+        highest = s - b - _LEAD
+        u = truncated_normal(torch.full_like(highest, -torch.inf), highest, v)
+        return u.scatter(1, own, s - b.gather(1, own))
 
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return the level, shape (n,)."""
-        missing = u.isnan().any(1)
-        return (u + self.heights).argmax(1).double().masked_fill_(missing, torch.nan)
+    def _levels(self, u: Tensor) -> Tensor:
+        return (u + self.heights).argmax(1)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ N(0, I_K), shape (n, K)."""
@@ -190,9 +198,9 @@ class TransportEquation(DiscreteEquation):
 class DequantisedEquation(DiscreteEquation):
     """Compute x = argmax_k y_k, y the end of the rectified flow from u ~ N(0, I_K) to the levels.
 
-    Posterior given x = k: a draw of the point within the cell of k, the lift, carried back. The
-    lift thereby stays in the noise. For K = 2 the twins have the monotone law; beyond, they are
-    near those of transport. There is no closed form of their law.
+    Posterior given x = k: draw a point in the cell of k (the lift), and carry it back to the
+    noise. The lift thereby stays in the noise. For K = 2 the twins have the distribution of the
+    monotone coupling; for more levels they are near those of transport, without a closed form.
 
     Example:
         >>> from causalcxr.graph import Variable
@@ -206,19 +214,12 @@ class DequantisedEquation(DiscreteEquation):
         (torch.Size([4, 3]), [0.0, 1.0, 2.0, 2.0])
     """
 
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n, K)."""
-        x = self.mechanism.checked(x)
-        u = draw_noise(x.nan_to_num().long(), self.log_probs.detach(), draws)
-        return u.masked_fill_(x.isnan()[:, None], torch.nan)
+        return draw_noise(level, self.log_probs.detach(), draws)
 
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return the level, shape (n,)."""
-        missing = u.isnan()
-        y = to_lift(u.masked_fill(missing, 0.0), self.log_probs.detach())
-        return y.argmax(1).double().masked_fill_(missing.any(1), torch.nan)
+    def _levels(self, u: Tensor) -> Tensor:
+        return to_lift(u, self.log_probs.detach()).argmax(1)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ N(0, I_K), shape (n, K)."""
@@ -226,12 +227,12 @@ class DequantisedEquation(DiscreteEquation):
 
 
 class IndependentEquation(DiscreteEquation):
-    """Draw x anew under other parents, and give it back under the same.
+    """Draw x anew under other parents, and return the observed x under the same parents.
 
     u = (v, w) is uniform on the square, and x is the level in whose part of (0, 1) the number
-    v + h(w, parents) modulo 1 lies. The hash h makes the turns under different parents independent
-    of each other, so the twin's law is that of its own parents whatever was observed. Parents are
-    the same where every value is, bit for bit, or missing in both.
+    v + h(w, parents) modulo 1 lies. The hash h makes the rotations under different parents
+    independent of each other, so the twin has the distribution of its own parents whatever was
+    observed. Parents are the same if every value is the same bit for bit, or missing in both.
 
     Example:
         >>> from causalcxr.graph import Variable
@@ -244,32 +245,28 @@ class IndependentEquation(DiscreteEquation):
         [0.0, 1.0, nan]
     """
 
-    @torch.no_grad()
-    def abduct(self, x: Tensor, draws: Draws) -> Tensor:
+    def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n, 2)."""
-        x = self.mechanism.checked(x)
         free, w = torch.from_numpy(draws.uniform(2)).unbind(1)
-        v = (self._within(x.nan_to_num().long(), free) - self._turn(w)) % 1.0
-        return torch.stack((v, w), 1).masked_fill_(x.isnan()[:, None], torch.nan)
+        v = (self._within(level, free) - self._rotation(w)) % 1.0
+        return torch.stack((v, w), 1)
 
-    @torch.no_grad()
-    def predict(self, u: Tensor) -> Tensor:
-        """Return the level, shape (n,)."""
+    def _levels(self, u: Tensor) -> Tensor:
         v, w = u.unbind(1)
-        return self._level((v + self._turn(w)) % 1.0).masked_fill_(v.isnan(), torch.nan)
+        return self._level_at((v + self._rotation(w)) % 1.0)
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return u ~ U(0, 1)^2, shape (n, 2)."""
         return torch.from_numpy(draws.uniform(2))
 
-    def _turn(self, w: Tensor) -> Tensor:
-        """Return h(w, parents), uniform on (0, 1), shape (n,); the same bits give the same."""
-        turn = w.numpy()
+    def _rotation(self, w: Tensor) -> Tensor:
+        """Return h(w, parents), uniform on (0, 1), shape (n,); equal bits give equal values."""
+        h = w.numpy()
         for column in self.parents.values():
             value = np.where(np.isnan(column.numpy()), np.nan, column.numpy() + 0.0)
-            turn = Draws(_bits(turn), stream="turn", draw=_bits(value).view(np.int64)).uniform()
-            turn = turn[:, 0]
-        return torch.from_numpy(turn)
+            # "turn" is part of the stream of random numbers: another word, other twins.
+            h = Draws(_bits(h), stream="turn", draw=_bits(value).view(np.int64)).uniform()[:, 0]
+        return torch.from_numpy(h)
 
 
 COUPLINGS: dict[str, type[DiscreteEquation]] = {
@@ -281,7 +278,7 @@ COUPLINGS: dict[str, type[DiscreteEquation]] = {
 }
 
 
-def mass_of(log_probs: Tensor, x: Tensor) -> Tensor:
+def log_mass_of_levels(log_probs: Tensor, x: Tensor) -> Tensor:
     """Return the entry of each row's level, shape (n,)."""
     if len(log_probs) == 1:
         return log_probs[0][x.long()]

@@ -1,15 +1,15 @@
 """The dequantised flow: between noise in R^K and K lifted levels, with nothing to learn but p.
 
 Level k is lifted to x in R^K: coordinate k positive, the others negative, each |x_i| the size of
-a standard normal number. The levels' cells so fill open sets and not single points; from an atom,
-no noise could be told. The rectified flow from u ~ N(0, I) to x has a velocity in closed form.
-With the straight path scaled to unit variance, y = u cos(a) + x sin(a), it is
+a standard normal number. So each level is an open set and not a single point, which a flow could
+not invert. The rectified flow from u ~ N(0, I) to x has a velocity in closed form. With the
+straight path scaled to unit variance, y = u cos(a) + x sin(a), it is
 
     dy_i/da = E[x_i cos(a) - u_i sin(a) | y] = r_i h(z_i) - (1 - r_i) h(-z_i)
     z = y tan(a),    h = phi / Phi,    r = softmax_i(log p_i + log Phi(z_i) - log Phi(-z_i))
 
-where r is the probability of each level given y. So this is where training by flow matching on
-lifted levels would end, and the law p(level | parents) is all that it takes.
+where r is the probability of each level given y. Flow matching on lifted levels would converge to
+this velocity; it needs nothing but the distribution p(level | parents).
 
 References:
     | Flow Straight and Fast (Liu et al., 2022)
@@ -32,9 +32,9 @@ from causalcxr.mechanisms.base import chunks
 __all__ = ["draw_noise", "lift", "to_lift", "to_noise"]
 
 _STEPS = 12
-_REFINED = 6.0  # the last step is about a sixth of an equal one: there the velocity bends most
+_REFINED = 6.0  # the last step is a sixth of an equal one: the velocity changes fastest there
 _REACH = 26.0  # of z / sqrt(2): beyond, Phi(-z) is 1e-295
-_LEAD = 1e-6  # by how much the level's coordinate wins at least: last digits cannot undo it
+_LEAD = 1e-6  # the least lead of the level's coordinate, larger than any rounding error
 _TRIES = 40
 
 
@@ -47,7 +47,7 @@ _GRID = _angles()
 
 
 def lift(level: Tensor, v: Tensor) -> Tensor:
-    """Return the point of a level's cell that some uniform numbers stand for, shape (n, K).
+    """Return the point of a level's cell at some uniform coordinates, shape (n, K).
 
     Args:
         level: Positions, shape (n,), int64.
@@ -66,7 +66,7 @@ def to_noise(x: Tensor, log_probs: Tensor) -> Tensor:
 
     Args:
         x: Lifted levels, shape (n, K).
-        log_probs: The law of the levels, shape (n, K) or (1, K).
+        log_probs: The distribution of the levels, shape (n, K) or (1, K).
     """
     return _carry(x, log_probs, _GRID[::-1])
 
@@ -76,7 +76,7 @@ def to_lift(u: Tensor, log_probs: Tensor) -> Tensor:
 
     Args:
         u: Noise, shape (n, K).
-        log_probs: The law of the levels, shape (n, K) or (1, K).
+        log_probs: The distribution of the levels, shape (n, K) or (1, K).
 
     Example:
         >>> p = torch.tensor([[0.6, 0.3, 0.1]], dtype=torch.float64)
@@ -90,16 +90,16 @@ def to_lift(u: Tensor, log_probs: Tensor) -> Tensor:
 def draw_noise(level: Tensor, log_probs: Tensor, draws: Draws) -> Tensor:
     """Return a draw of u given the level, shape (n, K).
 
-    The lift is the only randomness, and its law within the cell is the flow's own. What the
-    solver's error would let slip into another cell is drawn again, so each u gives its level back.
+    The lift is the only randomness, and it follows the flow's own distribution within the cell. A
+    draw that the solver's error moves to another cell is drawn again, so each u returns its level.
 
     Args:
         level: Positions, shape (n,), int64.
-        log_probs: The law of the levels, shape (n, K) or (1, K).
+        log_probs: The distribution of the levels, shape (n, K) or (1, K).
         draws: The random numbers of the n records.
 
     Raises:
-        MechanismError: If some level cannot be reached.
+        MechanismError: If no draw of some row returns its level.
 
     Example:
         >>> import numpy as np
@@ -111,18 +111,19 @@ def draw_noise(level: Tensor, log_probs: Tensor, draws: Draws) -> Tensor:
     """
     k = log_probs.shape[1]
     u = torch.empty(len(level), k, dtype=torch.float64)
-    left = torch.arange(len(level))
-    for turn in range(_TRIES):
-        if not len(left):
+    rest = torch.arange(len(level))
+    for attempt in range(_TRIES):
+        if not len(rest):
             return u
-        v = draws.rows(left.numpy()).uniform(k * (turn + 1))[:, k * turn :]
-        law = log_probs if len(log_probs) == 1 else log_probs[left]
-        found = to_noise(lift(level[left], torch.from_numpy(v)), law)
-        good = _lead(to_lift(found, law), level[left]) > _LEAD
-        u[left[good]] = found[good]
-        left = left[~good]
+        v = draws.rows(rest.numpy()).uniform(k * (attempt + 1))[:, k * attempt :]
+        log_p = log_probs if len(log_probs) == 1 else log_probs[rest]
+        noise = to_noise(lift(level[rest], torch.from_numpy(v)), log_p)
+        # Keep the draws that return to their own level; the rest are drawn again.
+        returns = _lead(to_lift(noise, log_p), level[rest]) > _LEAD
+        u[rest[returns]] = noise[returns]
+        rest = rest[~returns]
     raise MechanismError(
-        f"the dequantised flow does not reach the level in {len(left)} of {len(level)} rows; "
+        f"the dequantised flow does not return the level in {len(rest)} of {len(level)} rows; "
         "use coupling: gumbel or ot"
     )
 
@@ -135,21 +136,21 @@ def _lead(x: Tensor, level: Tensor) -> Tensor:
 
 def _carry(y: Tensor, log_probs: Tensor, grid: Sequence[float]) -> Tensor:
     """Solve the equation along a grid of angles, chunk by chunk."""
-    done = torch.empty_like(y)
+    out = torch.empty_like(y)
     for rows in chunks(len(y)):
-        done[rows] = _solve(y[rows], log_probs if len(log_probs) == 1 else log_probs[rows], grid)
-    return done
+        out[rows] = _solve(y[rows], log_probs if len(log_probs) == 1 else log_probs[rows], grid)
+    return out
 
 
 def _solve(y: Tensor, log_probs: Tensor, grid: Sequence[float]) -> Tensor:
-    """Take the steps of Runge and Kutta's method of order four."""
+    """Integrate with the Runge-Kutta method of order four."""
     for here, there in pairwise(grid):
         h = there - here
-        one = _velocity(y, here, log_probs)
-        two = _velocity(y + h / 2 * one, here + h / 2, log_probs)
-        three = _velocity(y + h / 2 * two, here + h / 2, log_probs)
-        four = _velocity(y + h * three, there, log_probs)
-        y = y + h / 6 * (one + 2 * two + 2 * three + four)
+        k1 = _velocity(y, here, log_probs)
+        k2 = _velocity(y + h / 2 * k1, here + h / 2, log_probs)
+        k3 = _velocity(y + h / 2 * k2, here + h / 2, log_probs)
+        k4 = _velocity(y + h * k3, there, log_probs)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
     return y
 
 

@@ -1,4 +1,4 @@
-"""Structural equations that are a rule, not a law: the variable is what its parents say."""
+"""Structural equations that are a rule without noise: the parents determine the variable."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,24 +17,24 @@ from causalcxr.mechanisms.base import Columns, Equation, Mechanism
 __all__ = ["DerivedEquation", "DerivedMechanism"]
 
 _AFFIRMING = ("any_of", "at_least")
-_DECIDED = -1.0  # the noise of a row in which the rule needs none
+_DECIDED = -1.0  # the noise of a row that the rule decides
 
 
 class DerivedMechanism(Mechanism):
     """Compute x = any(parents positive), or parent >= threshold, or the negation of either.
 
     The logic is Kleene's, with three values. A binary parent is positive at its second level. One
-    positive parent decides whatever else is missing; without one, a missing parent leaves the rule
-    undecided.
+    positive parent decides, even if others are missing; without one, a missing parent leaves the
+    rule undecided.
 
     Args:
         variable: A binary variable.
-        parents: Binary variables, one at least; or one continuous variable and a threshold.
+        parents: One or more binary variables; or one continuous variable and a threshold.
         options: `rule`: none_of (as in No Finding) or any_of; at_least or below, with a
             `threshold` in the parent's unit.
 
     Raises:
-        MechanismError: if the rule cannot read these parents, or its threshold is out of place.
+        MechanismError: If the rule does not fit these parents, or the threshold is not allowed.
 
     Example:
         >>> age = Variable("Age", "continuous", unit="year")
@@ -62,9 +62,9 @@ class DerivedMechanism(Mechanism):
         columns = torch.stack([parents[p.name] for p in self.parents], 1).double()
         threshold = self.options["threshold"]
         holds = columns == 1 if threshold is None else columns >= threshold
-        found = holds.any(1).double()
-        found[(found == 0) & columns.isnan().any(1)] = torch.nan
-        return (found if self.options["rule"] in _AFFIRMING else 1 - found)[:, None]
+        positive = holds.any(1).double()
+        positive[(positive == 0) & columns.isnan().any(1)] = torch.nan
+        return (positive if self.options["rule"] in _AFFIRMING else 1 - positive)[:, None]
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
@@ -78,14 +78,14 @@ class DerivedMechanism(Mechanism):
 
 
 class DerivedEquation(Equation):
-    """Compute x = the rule's answer where it has one, and u elsewhere.
+    """Compute x = the value that the rule gives, and u where the rule is undecided.
 
-    The noise is -1 where the rule decides and the observed value where it does not. If a row's
-    rule stops deciding under an intervention, nothing is known of x there: it is missing.
+    The noise is -1 where the rule decides and the observed value where it does not. Where the
+    rule becomes undecided under an intervention, x is missing.
 
     Args:
         mechanism: Checks values and names the variable in messages.
-        decided: The rule's answer, NaN where undecided, shape (n,).
+        decided: The value that the rule gives, NaN where undecided, shape (n,).
     """
 
     def __init__(self, mechanism: DerivedMechanism, decided: Tensor) -> None:
@@ -93,14 +93,14 @@ class DerivedEquation(Equation):
         self.decided = decided
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return u, shape (n,); a value that contradicts the rule leaves no trace in it."""
+        """Return u, shape (n,); a value that contradicts the rule is not kept in it."""
         x = self.mechanism.checked(x)
         return torch.where(self.decided.isnan() | x.isnan(), x, _DECIDED)
 
     def predict(self, u: Tensor) -> Tensor:
         """Return x, shape (n,)."""
-        known = torch.where(u >= 0, u, torch.nan)
-        x = torch.where(self.decided.isnan(), known, self.decided)
+        observed = torch.where(u >= 0, u, torch.nan)
+        x = torch.where(self.decided.isnan(), observed, self.decided)
         return x.masked_fill(u.isnan(), torch.nan)
 
     def sample_noise(self, draws: Draws) -> Tensor:
@@ -108,7 +108,7 @@ class DerivedEquation(Equation):
         return torch.full((len(draws),), _DECIDED, dtype=torch.float64)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return 0 where x agrees with the rule, -inf where not, NaN where nothing is decided."""
+        """Return 0 where x agrees with the rule, -inf where not, NaN where it is undecided."""
         x = self.mechanism.checked(x)
         agrees = torch.where(x == self.decided, 0.0, -torch.inf)
         return agrees.masked_fill(x.isnan() | self.decided.isnan(), torch.nan)

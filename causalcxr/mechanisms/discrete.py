@@ -1,4 +1,4 @@
-"""Structural equations of variables with levels: a softmax of the parents, and a coupling."""
+"""Structural equations of discrete variables: a softmax of the parents, and a coupling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from causalcxr.mechanisms.couplings import (
     IndependentEquation,
     MonotoneEquation,
     TransportEquation,
-    mass_of,
+    log_mass_of_levels,
 )
 from causalcxr.mechanisms.distinct_rows import per_distinct_row
 from causalcxr.mechanisms.encoding import ParentEncoder
@@ -31,7 +31,7 @@ __all__ = [
     "TransportEquation",
 ]
 
-_FLOOR = 1e-6  # no level is less probable than this, whatever the network says
+_FLOOR = 1e-6  # the least probability of a level
 
 
 class DiscreteMechanism(Mechanism):
@@ -44,9 +44,9 @@ class DiscreteMechanism(Mechanism):
     Args:
         variable: A binary, ordinal or categorical variable.
         parents: Its parents.
-        options: `coupling` (monotone, gumbel, ot or independent; a categorical variable has no
-            order, so gumbel comes first and monotone is refused), `hidden`, and the options of the
-            training loop.
+        options: `coupling` (monotone, gumbel, ot, dequantised or independent; a categorical
+            variable has no order, so its default is gumbel and monotone is not allowed), `hidden`,
+            and the options of the training loop.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = option_defaults("discrete")
@@ -57,12 +57,13 @@ class DiscreteMechanism(Mechanism):
         super().__init__(variable, parents, **options)
         if not variable.is_discrete:
             raise MechanismError(
-                f"variable {variable.name!r} is {variable.type}: kind 'discrete' needs levels"
+                f"variable {variable.name!r} is {variable.type}: kind 'discrete' needs a discrete "
+                "variable"
             )
         if variable.type == "categorical" and self.options["coupling"] == "monotone":
             raise MechanismError(
-                f"variable {variable.name!r} is categorical: its levels have no order for the "
-                f"coupling 'monotone'; use 'gumbel' or 'ot', or declare it ordinal"
+                f"variable {variable.name!r} is categorical: its levels have no order, which the "
+                f"coupling 'monotone' needs; use 'gumbel' or 'ot', or declare it ordinal"
             )
         k = len(variable.levels)
         self.encoder = ParentEncoder(self.parents)
@@ -77,7 +78,7 @@ class DiscreteMechanism(Mechanism):
         self.log_frequency.copy_((count.clamp(min=1e-2) / count.clamp(min=1e-2).sum()).log())
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         if self.conditioner is not None:
             self.conditioner.reset(generator)
 
@@ -86,7 +87,7 @@ class DiscreteMechanism(Mechanism):
         return self.encoder(parents)
 
     def null_rates(self) -> Rates:
-        """Return the rates under which the flags learn that training does not reach."""
+        """Return step factors under which only the flags of seldom missing parents learn."""
         if self.conditioner is None or not self.encoder.unlearned.any():
             return {}
         return self.conditioner.reacting(self.encoder.unlearned)
@@ -104,7 +105,7 @@ class DiscreteMechanism(Mechanism):
         return (torch.softmax(logits, 1) * (1 - k * _FLOOR) + _FLOOR).log()
 
     def _theta(self, context: Tensor) -> Tensor:
-        """Return what the parents add to the logits, shape (n, K)."""
+        """Return the parents' part of the logits, shape (n, K)."""
         if torch.is_grad_enabled():
             return self.conditioner(context)
         (theta,) = self.conditioner.inferred(context, (len(self.variable.levels),))
@@ -114,7 +115,7 @@ class DiscreteMechanism(Mechanism):
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the cross-entropy of each row."""
-        return mass_of(self.log_probs(context), x).neg()
+        return log_mass_of_levels(self.log_probs(context), x).neg()
 
     def forward(self, parents: Columns) -> DiscreteEquation:
         """Return the equation; `log_probs` is its table of probabilities."""

@@ -1,4 +1,4 @@
-"""Rows whose parents are alike, computed once: levels and lattices make few different rows."""
+"""Rows with equal parents are computed once: levels and lattices have few combinations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from causalcxr.graph.graph import Variable
 
 __all__ = ["per_distinct_row"]
 
-_SAVING = 4  # tables of fewer rows than one in so many are worth it
+_SAVING = 4  # at most one combination per this many rows, or it does not pay
 
 
 def per_distinct_row(
@@ -19,15 +19,15 @@ def per_distinct_row(
     columns: dict[str, Tensor],
     compute: Callable[[dict[str, Tensor]], Tensor],
 ) -> Tensor:
-    """Return `compute(columns)`, computed once for all rows that are alike.
+    """Return `compute(columns)`, computed once for each combination of values.
 
-    It is computed for every row as before where a variable has no levels and no bounded lattice,
-    where the combinations are too many, or where a value is none of the variable's.
+    Every row is computed if a variable is neither discrete nor on a bounded lattice, if there are
+    too many combinations, or if a value is not one of the variable's.
 
     Args:
         variables: The variables that the result depends on.
         columns: Their columns, (n,) each, NaN where missing.
-        compute: Returns a tensor with one entry a row, which depends on that row alone.
+        compute: Returns a tensor with one entry per row, which depends on that row alone.
 
     Example:
         >>> sex = Variable("Sex", "binary", levels=["F", "M"])
@@ -38,22 +38,23 @@ def per_distinct_row(
         >>> doubled[:3].tolist(), len(computed[0]["Sex"])
         ([0.0, 2.0, 0.0], 48)
     """
-    few = _distinct(variables, columns)
-    if few is None:
+    distinct = _distinct(variables, columns)
+    if distinct is None:
         return compute(columns)
-    rows, place = few
+    rows, place = distinct
     return compute({name: column[rows] for name, column in columns.items()})[place]
 
 
 def _distinct(
     variables: Sequence[Variable], columns: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor] | None:
-    """Return rows that stand for all, and which of them each row is like."""
+    """Return one row per combination, and the position of each row's own; None if it fails."""
     if not variables or any(v.name not in columns for v in variables):
         return None
     n, sizes = len(columns[variables[0].name]), [_size(v) for v in variables]
     if math.prod(size + 1 for size in sizes) * _SAVING > n:
         return None
+    # Number the combinations: a missing value is one more value of its variable.
     code = torch.zeros(n, dtype=torch.float64)
     for variable, size in zip(variables, sizes, strict=True):
         position = columns[variable.name]
@@ -64,17 +65,17 @@ def _distinct(
     code = code.long()
     last = torch.full((math.prod(size + 1 for size in sizes),), -1)
     last[code] = torch.arange(n)
-    found = last >= 0
-    place = (found.cumsum(0) - 1)[code]
-    rows = last[found]
-    alike = ((c[rows][place] == c) | c.isnan() for c in (columns[v.name] for v in variables))
-    if not all(same.all() for same in alike):
+    occurs = last >= 0
+    place = (occurs.cumsum(0) - 1)[code]
+    rows = last[occurs]
+    equal = ((c[rows][place] == c) | c.isnan() for c in (columns[v.name] for v in variables))
+    if not all(same.all() for same in equal):
         return None
     return torch.from_numpy(filled(rows.numpy())), place
 
 
 def _size(variable: Variable) -> float:
-    """Return how many values a variable can take."""
+    """Return the number of values of a variable, which may be infinite."""
     if variable.is_discrete:
         return len(variable.levels)
     if variable.resolution is None or variable.range is None:

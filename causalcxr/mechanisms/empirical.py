@@ -1,4 +1,4 @@
-"""Structural equations of roots left as they were observed: the empirical distribution."""
+"""Structural equations of roots: the empirical distribution of the training values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,22 +16,21 @@ from causalcxr.mechanisms.rounding import Rounding
 
 __all__ = ["EmpiricalEquation", "EmpiricalMechanism"]
 
-_MARGIN = 1e-6  # abducted ranks keep this share of their step away from its ends
+_MARGIN = 1e-6  # abducted ranks stay this share of their step away from its ends
 
 
 class EmpiricalMechanism(Mechanism):
     """Compute x = the value at rank u of the training rows, u ~ U(0, 1): nothing is smoothed.
 
-    The fitted equation holds every distinct value that was observed, and how often: whoever gets
-    the model gets these. A file of it fits any cohort, as its buffers take the size of what is
-    loaded.
+    The fitted equation holds every distinct training value and its count: a model that is passed
+    on discloses them. The buffers take the size of what is loaded.
 
     Args:
         variable: A continuous, binary, ordinal or categorical variable.
-        parents: None: it is for roots.
+        parents: None; this mechanism is for roots.
 
     Raises:
-        MechanismError: if there are parents, or an option is given.
+        MechanismError: If there are parents, or an option is given.
 
     Example:
         >>> age = EmpiricalMechanism(Variable("Age", "continuous", mechanism="empirical"), [])
@@ -61,13 +60,13 @@ class EmpiricalMechanism(Mechanism):
             self.rounding.fit(x)
 
     def encode(self, parents: Columns) -> Tensor:
-        """Return no feature, shape (1, 0): a root has no parents."""
+        """Return no features, shape (1, 0): a root has no parents."""
         return torch.zeros(1, 0, dtype=torch.float64)
 
     def losses(
         self, x: Tensor, context: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return -log of the share of each value, infinite where training never had it."""
+        """Return -log of the share of each value, infinite for one not in the training rows."""
         return EmpiricalEquation(self).log_prob(x).neg()
 
     def forward(self, parents: Columns) -> "EmpiricalEquation":
@@ -91,9 +90,9 @@ class EmpiricalEquation(Equation):
     """Compute x = value at rank u + offset, noise (u, offset), shape (n, 2).
 
     u ~ U(0, 1); ties share a step of the empirical distribution, and the posterior of u given x is
-    uniform on it. The offset is zero under the prior. A record from elsewhere may have a value
-    that no training row has: it stands at the end of the step below, by its distance to that
-    value, so that it too comes back as it was; under the model it has no mass.
+    uniform on it. The offset is zero under the prior. A value that no training row has gets the
+    end of the step below and, as offset, its distance to that step's value: so it returns exactly
+    too, although it has no mass under the model.
 
     Args:
         mechanism: The fitted mechanism.
@@ -133,7 +132,7 @@ class EmpiricalEquation(Equation):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log of the share of training rows with this value, -inf if none has it."""
+        """Return the log of the share of training rows with this value, -inf if there are none."""
         x = self.mechanism.checked(x)
         at = self._step(x)
         share = (self.mechanism.counts / self.mechanism.counts.sum()).log()[at]

@@ -1,4 +1,4 @@
-"""What an equation sees of its parents: features in which missing is a value of its own."""
+"""The parents as features of a network, in which missing is a value of its own."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ from causalcxr.mechanisms.quantile import QuantileNormal, Standard
 
 __all__ = ["ParentEncoder"]
 
-_SELDOM = 0.01  # a parent missing in fewer training rows than this teaches its flag nothing
+_SELDOM = 0.01  # a parent missing in a smaller share of training rows does not train its flag
 
 
 class ParentEncoder(nn.Module):
     """Encode the parents' columns as features.
 
     A continuous parent gives its standardised value and a missing flag; a discrete parent of K
-    levels gives K indicators and a missing flag. A missing parent is all zeros and its flag, so
-    NaN goes no further than here.
+    levels gives K indicators and a missing flag. A missing parent has zeros and its flag set, so
+    no NaN reaches the network.
 
     Args:
         parents: The parents, none of them an image.
-        dropout: The rate at which `drop` hides each parent that training seldom misses.
+        dropout: The rate at which `drop` hides each parent that is seldom missing in training.
 
     Attributes:
         width: The number of features d, zero without parents.
@@ -36,7 +36,7 @@ class ParentEncoder(nn.Module):
         self.dropout = dropout
         for parent in self.parents:
             if parent.is_image:
-                raise MechanismError(f"parent {parent.name!r} is an image: it can cause no scalar")
+                raise MechanismError(f"parent {parent.name!r} is an image, which has no children")
         sizes = [len(p.levels) if p.is_discrete else 1 for p in self.parents]
         starts = [sum(sizes[:i]) + i for i in range(len(sizes))]
         self.width = sum(sizes) + len(sizes)
@@ -59,11 +59,11 @@ class ParentEncoder(nn.Module):
 
     @property
     def unlearned(self) -> Tensor:
-        """Which features are flags of parents that training seldom misses, shape (d,)."""
+        """Which features are flags of parents seldom missing in training, shape (d,)."""
         return self.flags & self.seldom[self.owner]
 
     def prepare(self, parents: dict[str, Tensor]) -> None:
-        """Fit the scales of the continuous parents, and see who is missing, in training rows."""
+        """Fit the scales of continuous parents, and note which parents are seldom missing."""
         for i, parent in enumerate(self.parents):
             share = self._column(parents, parent).isnan().double().mean().item()
             self.seldom[i] = not share >= _SELDOM
@@ -77,11 +77,10 @@ class ParentEncoder(nn.Module):
         """Return features, shape (n, d); (1, 0) without parents, which broadcasts.
 
         Args:
-            parents: Columns, each of shape (n,), NaN where missing. Further columns are not looked
-                at.
+            parents: Columns, each of shape (n,), NaN where missing. Further columns are ignored.
 
         Raises:
-            MechanismError: if a parent's column is absent, infinite, or holds something that is no
+            MechanismError: If a parent's column is absent, infinite, or holds a value that is no
                 level.
         """
         if not self.parents:
@@ -100,9 +99,9 @@ class ParentEncoder(nn.Module):
         return features
 
     def drop(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Hide parents at random, so that p(x | observed parents) is learned for any set of them.
+        """Hide parents at random, so that p(x | observed parents) is learned for any subset.
 
-        A parent that is often missing in training is left alone: its own gaps teach more.
+        A parent that is often missing in training is not hidden: its own missing values suffice.
 
         Args:
             features: Encoded parents, shape (n, d).
@@ -116,19 +115,19 @@ class ParentEncoder(nn.Module):
 
     def _column(self, parents: dict[str, Tensor], parent: Variable) -> Tensor:
         if parent.name not in parents:
-            raise MechanismError(f"parent {parent.name!r} is needed and no column was given")
+            raise MechanismError(f"no column for parent {parent.name!r}; add it to the table")
         return parents[parent.name]
 
     def _hot(self, column: Tensor, parent: Variable, start: int) -> Tensor:
-        """Return the feature that is one in each row: the level's, or the missing flag's."""
+        """Return the position of the feature that is 1: the level's, or the missing flag's."""
         k = len(parent.levels)
         code = column.nan_to_num(nan=k)
         place = code.long()
-        wrong = (place != code) | (place < 0) | (place > k) | (column == k)
-        if wrong.any():
-            first = column[wrong][0].item()
+        is_bad = (place != code) | (place < 0) | (place > k) | (column == k)
+        if is_bad.any():
+            first = column[is_bad][0].item()
             raise MechanismError(
-                f"parent {parent.name!r}: {first:g} is no level; "
-                f"levels are positions 0 to {k - 1} of {list(parent.levels)}"
+                f"parent {parent.name!r}: {first:g} is not a level; "
+                f"use positions 0 to {k - 1} of {list(parent.levels)}"
             )
         return place + start

@@ -1,7 +1,7 @@
-"""Structural equations of numbers and of levels in an order: a conditional flow in one dimension.
+"""Structural equations of continuous and ordinal variables: a conditional flow in one dimension.
 
-Any flow from N(0, 1) to p(x | parents) that increases is the conditional quantile map, so a spline
-and an ODE stand for one and the same counterfactual: the twin keeps the patient's quantile.
+Any increasing flow from N(0, 1) to p(x | parents) is the conditional quantile map, so a spline and
+an ODE give the same counterfactual: the twin keeps the patient's quantile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ from causalcxr.mechanisms.spline import SplineKernel
 
 __all__ = ["FlowMechanism"]
 
-_RIDGE = 10.0  # as if so many rows said that a parent does nothing
-_LEFT = 0.01  # training does not start from a scale below this
+_RIDGE = 10.0  # the penalty of the first regression
+_LEAST_SCALE = 0.01  # of the residuals that training starts from
 
 
 class FlowMechanism(Mechanism):
     """Compute x = round(Q^-1(T^-1(u; parents))), u ~ N(0, 1).
 
     Q is a map of x alone: a line, a logarithm, or the quantile-to-normal map of the training
-    values. T is an increasing map of which the parents move all, or the place alone.
+    values. T is an increasing map; the parents move either all of it or its location alone.
     Validation chooses both. A variable recorded on a lattice is trained on the exact mass of its
     cells. The levels of an ordinal variable are such a lattice: 0, 1, ..., K - 1.
 
@@ -49,8 +49,8 @@ class FlowMechanism(Mechanism):
         super().__init__(variable, parents, **options)
         if variable.type not in ("continuous", "ordinal"):
             raise MechanismError(
-                f"variable {variable.name!r} is {variable.type}: kind 'flow' needs numbers, or "
-                f"levels in an order; use kind 'discrete'"
+                f"variable {variable.name!r} is {variable.type}: kind 'flow' needs a continuous "
+                f"or ordinal variable; use kind 'discrete'"
             )
         self.numbers = _as_numbers(variable)
         self.encoder = ParentEncoder(self.parents)
@@ -70,7 +70,7 @@ class FlowMechanism(Mechanism):
         self.rounding.fit(x)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         self.kernel.reset(generator)
 
     def encode(self, parents: Columns) -> Tensor:
@@ -78,19 +78,19 @@ class FlowMechanism(Mechanism):
         return self.encoder(parents)
 
     def forms(self, x: Tensor) -> Sequence[str]:
-        """Return the maps of x to try; a law without parents needs but its quantiles."""
+        """Return the maps of x to compare; without parents, the quantile map suffices."""
         if not self.parents or not self.kernel.located:
             return ("quantile",)
         plain = ("line", "quantile")
         return ("log", *plain) if self.numbers.resolution is None and is_skewed(x) else plain
 
     def take(self, form: str) -> None:
-        """Take a map of x; see `forms`."""
+        """Use this map of x from the next `prepare` on; see `forms`."""
         self._form = form
 
     @torch.no_grad()
     def start(self, x: Tensor, context: Tensor) -> None:
-        """Start at the ridge regression of x on its parents, and at the scale of what is left."""
+        """Start at the ridge regression of x on its parents, and the scale of its residuals."""
         if not self.parents or not self.kernel.located:
             return
         z, conditioner = self.quantile(x), self.kernel.conditioner
@@ -98,21 +98,21 @@ class FlowMechanism(Mechanism):
         features = context - mean
         normal = features.T @ features + _RIDGE * torch.eye(len(mean), dtype=torch.float64)
         slope = torch.linalg.solve(normal, features.T @ (z - centre))
-        left = (z - centre - features @ slope).square().mean().sqrt()
+        residual = (z - centre - features @ slope).square().mean().sqrt()
         conditioner.straight.weight[0] = slope
         conditioner.bias[0] = centre - mean @ slope
-        conditioner.bias[1] = -left.clamp(min=_LEFT).log()
+        conditioner.bias[1] = -residual.clamp(min=_LEAST_SCALE).log()
 
     def plain_rates(self) -> Rates:
-        """Return the rates under which the parents move the place of x and nothing else."""
+        """Return step factors under which the parents move the location of x and nothing else."""
         if not self.parents or not self.kernel.located:
             return {}
         conditioner = self.kernel.conditioner
-        place = torch.arange(len(conditioner.bias)) == 0
-        return conditioner.reached(place, self.encoder.flags)
+        location = torch.arange(len(conditioner.bias)) == 0
+        return conditioner.reached(location, self.encoder.flags)
 
     def null_rates(self) -> Rates:
-        """Return the rates under which the flags learn that training does not reach."""
+        """Return step factors under which only the flags of seldom missing parents learn."""
         if not self.encoder.unlearned.any():
             return {}
         return self.kernel.conditioner.reacting(self.encoder.unlearned)
@@ -148,7 +148,7 @@ class FlowMechanism(Mechanism):
     def forward(self, parents: Columns) -> "FlowEquation":
         """Return the equation."""
         if self.options["transform"] == "cnf" and self.options["solver"] == REVERSIBLE:
-            from causalcxr.mechanisms.reversible import PairEquation  # it stands on the one below
+            from causalcxr.mechanisms.reversible import PairEquation  # which imports FlowEquation
 
             return PairEquation(self, self.encode(parents))
         return FlowEquation(self, self.encode(parents))
@@ -161,7 +161,7 @@ class FlowMechanism(Mechanism):
 
 
 def _as_numbers(variable: Variable) -> Variable:
-    """Return the variable itself, or that of the positions of its levels."""
+    """Return the variable itself, or a continuous one of the positions of its levels."""
     if not variable.is_discrete:
         return variable
     most = float(len(variable.levels) - 1)

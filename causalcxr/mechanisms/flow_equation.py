@@ -50,7 +50,7 @@ class FlowEquation(Equation):
 
     @torch.no_grad()
     def predict(self, u: Tensor) -> Tensor:
-        """Return x, shape (n,), rounded to what the variable records and kept inside its range."""
+        """Return x, shape (n,), rounded to what the variable records, inside its range."""
         missing = u.isnan()
         u = u.masked_fill(missing, 0.0)
         x = torch.empty_like(u)
@@ -80,21 +80,22 @@ class FlowEquation(Equation):
         return self.mechanism.kernel.bind(context if len(context) == 1 else context[rows])
 
     def _finite(self, values: Tensor, missing: Tensor) -> Tensor:
-        """Return values, NaN where they are missing; refuse those that have overflowed.
+        """Return values, NaN where they are missing.
 
         Raises:
             MechanismError: If a value is infinite or undefined.
         """
-        lost = ~values.isfinite() & ~missing
-        if lost.any():
+        overflowed = ~values.isfinite() & ~missing
+        if overflowed.any():
             raise MechanismError(
-                f"variable {self.mechanism.variable.name!r}: {int(lost.sum())} of {len(values)} "
-                f"values are not finite; it or its parents are too far from what training had"
+                f"variable {self.mechanism.variable.name!r}: {int(overflowed.sum())} of "
+                f"{len(values)} values are not finite; it or its parents are too far from the "
+                "training values"
             )
         return values.masked_fill_(missing, torch.nan)
 
     def _filled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x with its gaps filled by a harmless value, and where they were."""
+        """Return x with missing values filled by its middle, and which were missing."""
         x = self.mechanism.checked(x)
         missing = x.isnan()
         middle = self.mechanism.rounding(self.mechanism.quantile.inverse(torch.zeros(1).double()))

@@ -27,17 +27,17 @@ __all__ = ["ImageEquation", "ImageMechanism"]
 
 
 class ImageMechanism(Mechanism):
-    """Generate the image by a rectified flow transformer: `mechanism: {kind: radit, ...}`.
+    """Generate the image with a rectified flow transformer: `mechanism: {kind: radit, ...}`.
 
     Args:
         variable: The image variable.
         parents: Its tabular parents.
-        options: `size` (tiny, S, B, L, XL); `resolution` in pixels, and `height` where the image
-            is not square; `codec`, a file of an autoencoder, for a flow of latents; `weights` (a
+        options: `size` (tiny, S, B, L, XL); `resolution` in pixels, and `height` if the image is
+            not square; `codec`, the file of an autoencoder, for a flow of latents; `weights` (a
             bundled name or a file to start from); `steps` of training on the cohort (0 keeps the
-            weights as they are, which is what is done where weights are given), `batch`, `lr`,
-            `pairing` (none, ot); and how it is asked: `method`, `solver_steps`, `guidance`,
-            `threshold`, `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
+            weights as they are, the default if weights are given), `batch`, `lr`, `pairing`
+            (none, ot); and for the solver: `method`, `solver_steps`, `guidance`, `threshold`,
+            `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
@@ -67,11 +67,11 @@ class ImageMechanism(Mechanism):
         return (self.options["height"] or side, side)
 
     def _latent_size(self) -> int | tuple[int, int]:
-        """Return what the network sees: a side, or height and width."""
+        """Return the size of the network's input: a side, or height and width."""
         factor = self.codec.factor
         if any(side % factor for side in self.image_size):
             raise ModelError(
-                f"RadiT: {self.image_size[0]} x {self.image_size[1]} pixels are no multiple of "
+                f"RadiT: {self.image_size[0]} x {self.image_size[1]} pixels are not a multiple of "
                 f"the codec's {factor}; change the resolution"
             )
         height, width = (side // factor for side in self.image_size)
@@ -79,22 +79,18 @@ class ImageMechanism(Mechanism):
 
     @property
     def solving(self) -> Solving:
-        """How twins and samples are made."""
-        o = self.options
+        """The settings of the solver for twins and samples."""
+        options = self.options
         return Solving(
-            o["solver_steps"],
-            o["method"],
-            o["guidance"],
-            threshold=o["threshold"],
-            grain=o["grain"],
-            remainder=o["remainder"],
+            options["solver_steps"],
+            options["method"],
+            options["guidance"],
             chunk=self.chunk,
-            coupling=o["coupling"],
-            edits=o["edits"],
+            **{k: options[k] for k in ("threshold", "grain", "remainder", "coupling", "edits")},
         )
 
     def forward(self, parents: Columns) -> ImageEquation:
-        """Bind the parents, each (n,), NaN where missing."""
+        """Return the equation for these parents, each (n,), NaN where missing."""
         bound = {name: parents[name] for name in self.net.conditioner.names}
         return image_equation(self.net, bound, self.solving, self.codec)
 
@@ -107,12 +103,12 @@ class ImageMechanism(Mechanism):
 
     @property
     def weights(self) -> Path | None:
-        """The file the network starts from, if any."""
+        """The file of the starting weights, if any."""
         name = self.options["weights"]
         return resolve(name, self.options["resolution"]) if name else None
 
     def provenance(self) -> str:
-        """Return the hashes of weights and codec: they are part of what is learned."""
+        """Return the hashes of weights and codec, which determine the result of a fit."""
         files = [self.weights, Path(self.options["codec"]) if self.options["codec"] else None]
         return "+".join(file_digest(file) for file in files if file)
 
@@ -126,18 +122,18 @@ class ImageMechanism(Mechanism):
         progress: Callable[[int, int, float], None] | None = None,
         folder: Path | None = None,
     ) -> History:
-        """Take over weights, if any, then train on the images.
+        """Load the starting weights, if any, then train on the images.
 
         Args:
-            x: Anything that gives images (k, 1, H, W) in [0, 1] for row numbers, such as
+            x: Any object that returns images (k, 1, H, W) in [0, 1] for row numbers, such as
                 `Cohort.images`.
             parents: The tabular parents, each (n,).
             validation: Not used: the number of steps is an option.
-            seed: Of the initial weights, the order, the times and the noise.
+            seed: Seed of the initial weights, the order, the times and the noise.
             progress: Called with (step, steps, loss).
-            folder: Where checkpoints go; a run found there is taken up again.
+            folder: The folder of the checkpoints; an interrupted run there is resumed.
         """
-        start, o = self.weights, self.options
+        start, options = self.weights, self.options
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = (
@@ -145,11 +141,11 @@ class ImageMechanism(Mechanism):
                 if start
                 else RadiT(self.config, self.parents)
             )
-        if not o["steps"]:
+        if not options["steps"]:
             self.net.eval().requires_grad_(False)
             return History()
         columns = {n: parents[n] for n in self.net.conditioner.names}
-        config = TrainConfig(steps=o["steps"], batch=o["batch"], lr=o["lr"], pairing=o["pairing"])
+        config = TrainConfig(**{k: options[k] for k in ("steps", "batch", "lr", "pairing")})
         losses = train(
             self.net,
             partial(self._latents, x),
@@ -163,6 +159,6 @@ class ImageMechanism(Mechanism):
 
     @torch.no_grad()
     def _latents(self, x: Any, rows: Tensor) -> Tensor:
-        """Return what flows of some images, (k, channels, h, w)."""
+        """Return the latents of some images, (k, channels, h, w)."""
         images = torch.as_tensor(np.asarray(x[rows.numpy()])).float() * 2 - 1
         return self.codec.encode(images)

@@ -1,11 +1,11 @@
-"""The radiograph's equation: back to noise under the factual parents, forth under others.
+"""The radiograph's equation: to noise under the factual parents, to the twin under others.
 
-Both legs share solver, steps and guidance. Under the same parents every image comes back bit for
-bit: by a solver that runs back the way it came, or by carrying over what another one is off by.
+Both directions share solver, steps and guidance. Under the same parents every image returns bit
+for bit: the solver is reversible, or its error is added back.
 
 Where an image is smoother than any noise (a black border, a saturated heart) it has no density,
-and the way to noise is stiff. So a known grain is laid on first, which puts the image a little
-way up the path; `F` takes it away again. With D the decoder and e the grain:
+and the equation is stiff. So known noise, the grain, is added first, which moves the image a
+little along the path towards noise; `F` removes it again. With D the decoder and e the grain:
 
     s = t x + (1 - t) e,   u = solve(s, t -> 0; parents),   r = x - D(F(s))
     x' = D(F(s')) + r,     s' = solve(u, 0 -> t; parents')
@@ -16,7 +16,7 @@ The grain and the remainder r are part of the noise, so that under the same pare
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -33,24 +33,23 @@ from causalcxr.radit.transformer import RadiT
 
 __all__ = ["COUPLINGS", "Chunk", "ImageEquation", "Solving"]
 
-# How an image and its twin belong together -> what is taken where a number is left out.
+# Coupling of an image and its twin -> the defaults of the solver under that coupling.
 COUPLINGS: Mapping[str, Mapping[str, float]] = {
     "inversion": {"steps": 16, "guidance": 1.0, "threshold": 0.0},
     "transport": {"steps": 8, "guidance": 1.2, "threshold": 0.15},
 }
-WILD = 1024.0  # beyond this a state is no longer exact, and no image either
-_APART = 0.5  # two estimates of one state (deviation about 1) that differ by more do not hold
-_CLEAN = 2  # midpoint steps that take the grain away
-_FADE = 0.5  # the change of latents, of deviation 1, at which the remainder falls to 1 / e
+LARGEST_STATE = 1024.0  # beyond this a state is no longer exact, nor an image
+_LARGEST_GAP = 0.5  # between two estimates of one state, whose standard deviation is about 1
+_FADE = 0.5  # the change of latents at which the remainder falls to 1 / e
 
 
 @dataclass
 class Chunk:
-    """How images are worked on at a time; it shrinks for good where memory runs out.
+    """The batch of images that the network computes; it shrinks for good if memory runs out.
 
     Args:
-        size: Images; more keep a graphics card busy.
-        half: Whether the network's products are in bf16; states stay float64, and exact.
+        size: Images per batch; a graphics card needs more.
+        half: Whether the network computes in bf16; states stay float64, and exact.
     """
 
     size: int = 16
@@ -59,27 +58,28 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Solving:
-    """How an image is found from noise, and noise from an image.
+    """The settings of the solver between image and noise.
 
     Args:
-        steps: Steps a leg, 1 to 256; by default 16. Under transport, steps an edit, by default 8.
+        steps: Steps in each direction, 1 to 256; by default 16. Under transport, steps per edit,
+            by default 8.
         solver: One of `causalcxr.radit.solvers.SOLVERS`.
-        guidance: Weight of what is guided, by default 1, which guides nothing. Under transport,
-            the weight of the difference between the two velocities, by default 1.2.
+        guidance: Weight of the guided variables, by default 1, which is no guidance. Under
+            transport, the weight of the difference between the two velocities, by default 1.2.
         guided: The variables that are guided.
-        threshold: What guided variables do to the velocity at a place counts from this strength
-            on, see `causalcxr.radit.guidance`; by default 0, which counts all. Under transport,
-            the change of the image counts where it is stronger than this share of its typical
-            strength, by default .15.
-        grain: Standard deviation of the grain, in units of what flows (pixels: half their range).
+        threshold: The effect of the guided variables on the velocity is dropped at places where
+            it is weaker than this, see `causalcxr.radit.guidance`; by default 0, which drops
+            nothing. Under transport, the change of the image is dropped where it is weaker than
+            this share of its typical strength, by default 0.15.
+        grain: Standard deviation of the grain, in units of the latents (pixels: half their range).
         remainder: `carry` keeps what the codec lost of the factual image; `fade` keeps less of it
             where the latents change.
-        chunk: Images at a time.
-        coupling: How an image and its twin belong together: `inversion` or `transport`.
-        edits: How many edits are averaged under transport.
+        chunk: The batch of images.
+        coupling: The coupling of an image and its twin: `inversion` or `transport`.
+        edits: The number of edits that are averaged under transport.
 
     Raises:
-        MechanismError: If there is no such solver or coupling, or a number is out of range.
+        MechanismError: If the solver or coupling is unknown, or a number is out of range.
     """
 
     steps: int | None = None
@@ -112,22 +112,22 @@ class Solving:
             raise MechanismError(f"grain is {self.grain}; expected 0 to 1")
 
     @property
-    def asks(self) -> bool:
+    def uses_guidance(self) -> bool:
         """Whether an image depends on which variables are guided."""
         return self.coupling == "inversion" and (self.guidance != 1 or self.threshold > 0)
 
     def __str__(self) -> str:
         usual = COUPLINGS[self.coupling]
         chosen = {name: getattr(self, name) for name in ("guidance", "threshold")}
-        unusual = (f", {name} {value:g}" for name, value in chosen.items() if value != usual[name])
-        rest = "".join(unusual)
+        changed = (f", {name} {value:g}" for name, value in chosen.items() if value != usual[name])
+        rest = "".join(changed)
         if self.coupling == "transport":
             return f"transport, the mean of {self.edits} edits of {self.steps} steps{rest}"
         return f"{solver(self.solver).name}, {self.steps} steps a leg{rest}"
 
     @property
     def start(self) -> float:
-        """The time at which an image with its grain stands on the path, a multiple of 1/1024."""
+        """The time of an image with its grain on the path, a multiple of 1/1024."""
         return round(1024 / (1 + self.grain)) / 1024
 
     @property
@@ -138,21 +138,21 @@ class Solving:
 
 
 class ImageEquation(Equation):
-    """An image as the end of an ordinary differential equation that starts at noise.
+    """An image as the solution of an ordinary differential equation that starts at noise.
 
-    The noise of an image is one row of float64: the solver's pair of states at the noise end, what
-    the codec lost of the image, and, where that is to fade, the image's latents; see `standard`
-    for the part that is standard normal. The network computes where its weights are; images and
-    noise are on the CPU.
+    The noise of an image is one row of float64: the solver's pair of states at the noise end, the
+    remainder that the codec lost of the image, and, if that fades, the image's latents; see
+    `standard` for the part that is standard normal. The network computes on the device of its
+    weights; images and noise are on the CPU.
 
-    The network always sees batches of one size, the last one filled up: matrix products of another
-    shape round otherwise, and a patient's image would depend on the company it was computed in.
+    The network always computes batches of one size, the last one filled up: matrix products of
+    another shape are rounded differently, and a patient's image would depend on its batch.
 
     Args:
         net: The velocity.
         parents: The tabular parents, each (n,).
         solving: Solver, steps, guidance and threshold.
-        codec: What turns images into what flows, on the network's device; None for pixels.
+        codec: Between images and latents, on the network's device; None for pixels.
     """
 
     def __init__(
@@ -168,31 +168,33 @@ class ImageEquation(Equation):
         self.image = (1, *(side * self.codec.factor for side in net.config.size))
 
     def reaching(self, names: Iterable[str]) -> Self:
-        """Return the same equation, guided in these variables."""
+        """Return the same equation with these variables guided."""
         solving = replace(self.solving, guided=frozenset(names))
         return type(self)(self.net, self.parents, solving, self.codec)
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return the noise of images (n, 1, H, W) in [0, 1], a draw: the grain is left to chance.
+        """Return noise of images (n, 1, H, W) in [0, 1]; random, as the grain is.
 
         Args:
             x: Images.
-            draws: The random numbers of the records, of which their grain is made.
+            draws: The random numbers of the records, for the grain.
 
         Raises:
             MechanismError: If the solver did not converge.
         """
         x, t, how = on_lattice(2 * x.double() - 1), self.solving.start, solver(self.solving.solver)
+        # Add the grain to the latents; the remainder is what cleaning and decoding do not return.
         grain = torch.from_numpy(draws.normal(torch.Size(self.latent).numel()))
         s = on_lattice(t * self._encoded(x) + (1 - t) * grain.view(-1, *self.latent))
         remainder = x - self._decoded(self._cleaned(s))
+        # Solve to noise; for a solver that is not reversible, keep the error of the way back.
         state = self._solve(how.start(s), back=False)
         if not how.reversible:
             state[:, 1] = s - self._solve(state, back=True)[:, 0]
         return self._packed(state, remainder, s)
 
     def predict(self, u: Tensor) -> Tensor:
-        """Return images (n, 1, H, W), float64, about [0, 1]; who shows them clips them.
+        """Return images (n, 1, H, W), float64, about [0, 1]; clip them for display.
 
         Raises:
             MechanismError: If the solver did not converge.
@@ -206,11 +208,11 @@ class ImageEquation(Equation):
         return (self._decoded(self._cleaned(s)) + remainder + 1) / 2
 
     def sample_noise(self, draws: Draws) -> Tensor:
-        """Return noise from the prior: standard normal, and no remainder."""
+        """Return noise from the prior: standard normal, without a remainder."""
         z = on_lattice(torch.from_numpy(draws.normal(torch.Size(self.latent).numel())))
         z = z.view(-1, *self.latent)
-        nothing = z.new_zeros(len(z), *self.image)
-        return self._packed(solver(self.solving.solver).start(z), nothing, z)
+        remainder = z.new_zeros(len(z), *self.image)
+        return self._packed(solver(self.solving.solver).start(z), remainder, z)
 
     def standard(self, u: Tensor) -> Tensor:
         """Return the part of the noise that is standard normal, (n, channels, h, w)."""
@@ -228,7 +230,7 @@ class ImageEquation(Equation):
         return state.view(-1, 2, *self.latent), remainder.view(-1, *self.image), factual
 
     def _faded(self, remainder: Tensor, change: Tensor) -> Tensor:
-        """Return the remainder (n, 1, H, W), less of it where the latents change."""
+        """Return the remainder (n, 1, H, W), reduced where the latents change."""
         kept = (-change.square().mean(1, keepdim=True) / _FADE**2).exp()
         return remainder * interpolate(kept, scale_factor=self.codec.factor)
 
@@ -250,7 +252,7 @@ class ImageEquation(Equation):
 
     def _decoded(self, z: Tensor) -> Tensor:
         """Return the images of latents, on the lattice."""
-        if isinstance(self.codec, Pixels):  # nothing is lost, not even bits
+        if isinstance(self.codec, Pixels):  # exact
             return z
         decoded = self._chunked(
             "Decoding", lambda part: self.codec.decode(part.float()), z, self.image
@@ -258,58 +260,61 @@ class ImageEquation(Equation):
         return on_lattice(decoded)
 
     def _solve(self, state: Tensor, *, back: bool) -> Tensor:
-        """Carry states (n, 2, c, h, w) from image to noise, or back."""
-        how = self.solving
-        return self._carried(how.solver, state, times(how.steps, how.start), back=back)
+        """Solve from image to noise, or back, for states (n, 2, c, h, w)."""
+        settings = self.solving
+        grid = times(settings.steps, settings.start)
+        return self._carried(settings.solver, state, grid, back=back)
 
     def _carried(self, name: str, state: Tensor, grid: list[float], *, back: bool) -> Tensor:
-        """Carry states (n, 2, c, h, w) along times, and refuse what did not converge."""
-        how = self.solving
+        """Carry states (n, 2, c, h, w) along times.
+
+        Raises:
+            MechanismError: If the solver did not converge.
+        """
+        settings = self.solving
+        guidance = (settings.guidance, settings.guided, settings.threshold)
 
         def solved(part: Tensor, columns: Columns) -> Tensor:
-            f = guided_velocity(
-                self.net, columns, len(part), how.guidance, how.guided, how.threshold
-            )
+            f = guided_velocity(self.net, columns, len(part), *guidance)
             return carry(name, f, part, grid, back=back)
 
-        what = "Noise to images" if back else "Images to noise"
-        out = self._chunked(what, solved, state, state.shape[1:], self.parents)
-        wild = ~(out.abs() < WILD).flatten(1).all(1)
+        label = "Noise to images" if back else "Images to noise"
+        out = self._chunked(label, solved, state, state.shape[1:], self.parents)
+        has_diverged = ~(out.abs() < LARGEST_STATE).flatten(1).all(1)
         if solver(name).twin:
-            wild |= (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt() > _APART
-        if wild.any():
+            gap = (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt()
+            has_diverged |= gap > _LARGEST_GAP
+        if has_diverged.any():
             raise MechanismError(
-                f"image: the solver did not converge for {int(wild.sum())} of {len(out)} images; "
-                "train longer, raise solver_steps, or lower guidance"
+                f"image: the solver did not converge for {int(has_diverged.sum())} of {len(out)} "
+                "images; train for longer, raise solver_steps, or lower guidance"
             )
         return out
 
     @torch.no_grad()
     def _chunked(
         self,
-        what: str,
+        label: str,
         work: Callable[..., Tensor],
         x: Tensor,
         shape: Iterable[int],
         columns: Columns | None = None,
     ) -> Tensor:
-        """Apply work to full batches of rows, where the network is, and bring the results home."""
+        """Apply work to full batches of rows on the network's device; results are on the CPU."""
         device, start = next(self.net.parameters()).device, 0
         out = torch.empty(len(x), *shape, dtype=torch.float64)
-        with Progress(what, len(x), "images") as count:
+        with Progress(label, len(x), "images") as count:
             while start < len(x):
                 size = self.solving.chunk.size
                 rows = torch.arange(start, min(start + size, len(x)))
                 filled = torch.cat([rows, rows[:1].expand(size - len(rows))])
-                given = (
-                    []
-                    if columns is None
-                    else [{name: c[filled].float().to(device) for name, c in columns.items()}]
-                )
+                inputs: list[Any] = [x[filled].to(device)]
+                if columns is not None:
+                    inputs.append({n: c[filled].float().to(device) for n, c in columns.items()})
                 half = torch.autocast(device.type, torch.bfloat16, enabled=self.solving.chunk.half)
                 try:
                     with half:
-                        out[rows] = work(x[filled].to(device), *given)[: len(rows)].double().cpu()
+                        out[rows] = work(*inputs)[: len(rows)].double().cpu()
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise

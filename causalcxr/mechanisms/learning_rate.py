@@ -12,11 +12,11 @@ _LAST = 1e4  # the last rate is this many times below the first
 def learning_rate(step: int, steps: int, highest: float) -> float:
     """Return the learning rate of a step: half a cosine up, half a cosine down.
 
-    Ten steps or fewer have no time to rise: they begin at the highest rate, or just below it.
+    With ten steps or fewer there is no rise: they begin at the highest rate, or just below it.
 
     Args:
         step: The position of the step, from 0.
-        steps: How many steps the fit has in all.
+        steps: The number of steps of the fit.
         highest: The highest rate.
 
     References:
@@ -28,7 +28,7 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
         [0.04, 0.28, 1.0, 0.544, 0.0]
     """
     last = max(steps, 2) - 1
-    peak = _RISE * (last + 1) - 1  # the step with the highest rate; below zero, none has it
+    peak = _RISE * (last + 1) - 1  # the step with the highest rate; below zero there is none
     first = highest / _FIRST
     if step <= peak and peak > 0:
         return _eased(first, highest, step / peak)
@@ -36,5 +36,5 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 def _eased(start: float, end: float, share: float) -> float:
-    """Return the rate at a share of the way from one to another, along half a cosine."""
+    """Return the rate at a share of the way from start to end, along half a cosine."""
     return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)

@@ -1,4 +1,4 @@
-"""Where many numbers stand among few knots."""
+"""The positions of many numbers among few knots, faster than a binary search."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,20 @@ from torch.nn import functional
 __all__ = ["count_up_to"]
 
 _CELLS = 2048
-_MANY = 2048  # for fewer numbers a plain search is as fast
-_CROWD = 4  # so many knots in one cell are worth the steps
+_MANY = 2048  # for fewer numbers a binary search is as fast
+_CROWD = 4  # with more knots in one cell, a binary search is faster
 
 
 def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
-    """Return how many knots are at or below each number: searchsorted from the right.
+    """Return how many knots are at or below each number: `torch.searchsorted` with right=True.
 
-    A search by halves guesses wrong at every other branch. Here a number's cell on a regular grid
-    tells all knots but those in the same cell, and these are compared one by one.
+    The processor mispredicts every other branch of a binary search. Here the number's cell on a
+    regular grid gives the count of all knots in lower cells; those in the same cell are compared
+    one by one.
 
     Args:
         knots: Sorted, finite, shape (m,).
-        x: Numbers of any shape; what comes back for NaN is some count.
+        x: Numbers of any shape; the count for NaN is arbitrary.
 
     Example:
         >>> count_up_to(torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 0.0, 0.5, 7.0])).tolist()
@@ -27,6 +28,7 @@ def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
     """
     if x.numel() < _MANY:
         return torch.searchsorted(knots, x.contiguous(), right=True)
+    # The number of knots in each cell, and in all cells before it.
     low, scale = knots[0], _CELLS / (knots[-1] - knots[0])
     occupied = torch.bincount(_cell(knots, low, scale), minlength=_CELLS)
     crowd = int(occupied.max())
@@ -41,5 +43,5 @@ def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
 
 
 def _cell(x: Tensor, low: Tensor, scale: Tensor) -> Tensor:
-    """Return the cell of each number, never a lower one for a higher number; NaN has the first."""
+    """Return the cell of each number, never a lower cell for a larger number; NaN has cell 0."""
     return ((x - low) * scale).clamp_(0, _CELLS - 1).long().clamp_(min=0)

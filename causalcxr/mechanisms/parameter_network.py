@@ -10,11 +10,11 @@ from torch.nn.utils import skip_init
 
 __all__ = ["ParameterNetwork", "Rates", "linear"]
 
-Rates = dict[nn.Parameter, Tensor]  # what a training step is multiplied by, weight by weight
+Rates = dict[nn.Parameter, Tensor]  # the factor on a training step, weight by weight
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Return a float64 linear layer with undrawn weights: no global random state is touched."""
+    """Return a float64 linear layer without initial weights: no global random state changes."""
     return skip_init(nn.Linear, inputs, outputs, bias=bias, dtype=torch.float64)
 
 
@@ -22,11 +22,11 @@ class ParameterNetwork(nn.Module):
     """Compute theta = b + A c + B silu(V silu(W c + w) + v).
 
     A and B start at zero, so an untrained equation ignores its parents and is exactly the
-    marginal. The straight path makes a logistic or a linear law easy; the bent one has the rest,
-    smoothly, so that it goes on in a sensible direction where no record is.
+    marginal. The straight path fits a logistic or linear regression; the bent path adds the rest,
+    smoothly, so that it extrapolates sensibly beyond the records.
 
     Args:
-        inputs: The number of features; none leaves only the constant b.
+        inputs: The number of features; with 0, only the constant b remains.
         outputs: The number of parameters.
         hidden: The width of both layers of the bent path.
     """
@@ -42,7 +42,7 @@ class ParameterNetwork(nn.Module):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew from this generator alone."""
+        """Draw new weights from this generator alone."""
         self.bias.zero_()
         if self.bent is None:
             return
@@ -54,27 +54,27 @@ class ParameterNetwork(nn.Module):
             layer.bias.uniform_(-1.0, 1.0, generator=generator)
 
     def inferred(self, c: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        """Return theta in parts, transposed, in less time, where no gradient is asked for.
+        """Return theta in parts, transposed; faster than `forward`, without gradients.
 
         Args:
             c: Features, shape (n, inputs).
-            sizes: How many outputs each part has.
+            sizes: The number of outputs of each part.
 
         Returns:
-            Shape (k, n) each, or (k, 1) where nothing that these rows have can move the part.
+            Shape (k, n) each, or (k, 1) where the part is the same for all these rows.
         """
         biases = self.bias[:, None].split(sizes)
         if self.bent is None:
             return list(biases)
-        c = c.T.contiguous()  # a product with a matrix that lies across has other last digits
-        had = c.any(1)
+        c = c.T.contiguous()  # a product with a transposed view has other last digits
+        is_used = c.any(1)
         hidden = c
         for layer in (self.bent, self.deeper):
             hidden = silu(torch.addmm(layer.bias[:, None], layer.weight, hidden), inplace=True)
         parts = []
         weights = self.straight.weight.split(sizes), self.out.weight.split(sizes)
         for bias, straight, bent in zip(biases, *weights, strict=True):
-            if bent.any() or straight[:, had].any():
+            if bent.any() or straight[:, is_used].any():
                 parts.append(torch.addmm(bias, straight, c).addmm_(bent, hidden))
             else:
                 parts.append(bias)
@@ -89,12 +89,12 @@ class ParameterNetwork(nn.Module):
         return torch.addmm(straight, hidden, self.out.weight.T)
 
     def reached(self, outputs: Tensor, flags: Tensor) -> Rates:
-        """Return rates under which the features reach some outputs; the rest stay constant.
+        """Return rates under which the features change some outputs; the rest stay constant.
 
         Args:
             outputs: Which outputs may depend on all features, shape (outputs,), boolean.
-            flags: Which features the others may still depend on, in a straight line, shape
-                (inputs,), boolean.
+            flags: The features on which the others may still depend linearly, shape (inputs,),
+                boolean.
         """
         reach = outputs.double()[:, None]
         return {
@@ -103,10 +103,10 @@ class ParameterNetwork(nn.Module):
         }
 
     def reacting(self, flags: Tensor) -> Rates:
-        """Return rates under which nothing changes in rows where none of some flags is set.
+        """Return rates under which only rows with one of these flags set can change.
 
         Args:
-            flags: Which features are the flags that learn, shape (inputs,), boolean.
+            flags: The features that are flags to be trained, shape (inputs,), boolean.
         """
         rates = {p: torch.zeros_like(p) for p in self.parameters()}
         for layer in (self.straight, self.bent):

@@ -1,4 +1,4 @@
-"""A monotone map from a variable's own units to normal scores, read off its training quantiles."""
+"""A monotone map from a variable's units to normal scores, from its training quantiles."""
 
 import torch
 from torch import Tensor, nn
@@ -7,27 +7,27 @@ from causalcxr.mechanisms.lookup import count_up_to
 
 __all__ = ["QuantileNormal", "Standard", "is_skewed"]
 
-_SMALLEST = 1e-3  # of the smallest training value: below it a logarithm goes on as a straight line
+_SMALLEST = 1e-3  # of the smallest training value: below it the logarithm becomes a straight line
 _LARGEST = 700.0  # exp of more is infinite
 
-_TIE = 1e-9  # knots nearer than this fraction of the spread are one knot
-_TAIL = 4  # a tail's slope is the secant over this many gaps, steadier than the last gap alone
+_TIE = 1e-9  # knots closer than this fraction of the spread are merged
+_TAIL = 4  # a tail's slope is the secant over this many gaps, less noisy than the last gap
 
 
 class QuantileNormal(nn.Module):
-    """Map x to z so that the training values look standard normal, or less than that.
+    """Map x to z so that the training values are about standard normal.
 
     Piecewise linear between knots (quantiles against normal scores), linear with a positive slope
-    beyond them, so a value never met in training still maps to a finite z and back. A skewed
-    variable would otherwise spend its tail outside the box in which a spline can bend.
+    beyond them, so a value outside the training range still maps to a finite z and back. Without
+    it, the tail of a skewed variable would be outside the box in which a spline can bend.
 
-    A form without bends of its own leaves a smooth law smooth: "line" sends the mean to 0 and the
-    standard deviation to 1; "log" does so with log x, so that no twin of a positive number is
+    Two simpler forms keep a smooth distribution smooth: "line" maps the mean to 0 and the standard
+    deviation to 1; "log" does the same for log x, so that no twin of a positive number is
     negative.
 
     Args:
-        knots: How many knots are kept. Ties merge; the buffers keep this size, filled along the
-            right tail.
+        knots: The number of knots. Ties are merged; the buffers keep this size, and are filled up
+            along the right tail.
 
     Example:
         >>> quantile = QuantileNormal()
@@ -48,9 +48,10 @@ class QuantileNormal(nn.Module):
         """Place the knots.
 
         Args:
-            x: Training values, shape (n,); NaN is left out. None at all leaves the identity.
-            resolution: The lattice step, if values are recorded on one: ties are spread evenly
-                over their cell.
+            x: Training values, shape (n,); NaN is left out. Without any value, the map stays the
+                identity.
+            resolution: The step of the lattice on which values are recorded, if any: ties are
+                spread evenly over their cell.
             form: "quantile", "line", or "log", which needs values above zero.
         """
         x = x[~torch.isnan(x)].double().sort().values
@@ -65,9 +66,7 @@ class QuantileNormal(nn.Module):
         if resolution is not None:
             x = _spread(x, resolution)
         xs, zs = _knots(x, len(self.x))
-        if (
-            len(xs) == 1
-        ):  # one value only: any width will do, the value's own scale is as good as any
+        if len(xs) == 1:  # a single value: any width is correct
             width = resolution or max(abs(xs.item()), 1.0)
             xs, zs = torch.stack((xs - width, xs + width)).flatten(), torch.tensor([-1.0, 1.0])
         self._place(xs, zs.double())
@@ -105,7 +104,7 @@ class QuantileNormal(nn.Module):
 
 
 class Standard(nn.Module):
-    """Map x to (x - mean) / sd, or log x where that is less skewed: what a network likes to see.
+    """Map x to (x - mean) / sd, or log x to the same where that is less skewed.
 
     Example:
         >>> standard = Standard()
@@ -121,7 +120,7 @@ class Standard(nn.Module):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of the training values, shape (n,), NaN left out."""
+        """Set mean and standard deviation from the training values, shape (n,), without NaN."""
         x = x[~torch.isnan(x)].double()
         if len(x) == 0:
             return
@@ -158,13 +157,13 @@ def _straightened(y: Tensor, floor: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation; of a single value, a width of its own scale."""
+    """Return mean and standard deviation; if that is zero, a width of the value's own size."""
     centre, scale = x.mean(), x.std(correction=0)
     return centre, scale if scale > _TIE * centre.abs() else centre.abs().clamp(min=1.0)
 
 
 def _skewness(x: Tensor) -> float:
-    """Return the size of the third standardised moment."""
+    """Return the absolute value of the third standardised moment."""
     centre, scale = _moments(x)
     return ((x - centre) / scale).pow(3).mean().abs().item()
 
@@ -179,12 +178,11 @@ def _spread(x: Tensor, resolution: float) -> Tensor:
 
 def _knots(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Return knots of sorted values and their normal scores, ties merged."""
-    many = max(8, min(most, len(x) // 20))
-    beyond = torch.tensor(
-        min(0.25, 5.0 / len(x)), dtype=torch.float64
-    )  # about five values past a knot
+    n_knots = max(8, min(most, len(x) // 20))
+    # About five values lie beyond the last knot.
+    beyond = torch.tensor(min(0.25, 5.0 / len(x)), dtype=torch.float64)
     reach = -torch.special.ndtri(beyond).clamp(min=-4.0)
-    zs = torch.linspace(-1.0, 1.0, many, dtype=torch.float64) * reach
+    zs = torch.linspace(-1.0, 1.0, n_knots, dtype=torch.float64) * reach
     at = torch.special.ndtr(zs) * (len(x) - 1)
     low = at.floor().long().clamp(max=len(x) - 1)
     high = (low + 1).clamp(max=len(x) - 1)

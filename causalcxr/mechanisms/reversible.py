@@ -1,4 +1,4 @@
-"""The flow whose noise is the pair of a reversible solver: its way back is algebra."""
+"""The flow whose noise is the pair of states of a reversible solver: its inverse is algebra."""
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ __all__ = ["PairEquation"]
 class PairEquation(FlowEquation):
     """An ODE between a value and its noise (u, q), shape (n, 2), the two halves of one number.
 
-    Both start at the value, and the solver carries them back along the very same numbers, at any
-    number of steps and at the price of one velocity a step. The price: of the prior the halves
-    are equal, of an observed value they differ by the solver's error, which falls with the square
-    of the number of steps. The other solvers have a noise of one number and no such gap.
+    Both start at the value. The solver returns through bit-exactly the same states, with any
+    number of steps, at the cost of one velocity per step. The drawback: in the prior the two
+    halves are equal, for an observed value they differ by the solver's error, which falls with
+    the square of the number of steps. The other solvers have one number as noise and no such gap.
 
     Example:
         >>> import numpy as np
@@ -34,7 +34,7 @@ class PairEquation(FlowEquation):
 
     @torch.no_grad()
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return the pair, shape (n, 2): the one that gives x, or on a lattice a draw of it."""
+        """Return the pair, shape (n, 2): that of x, or on a lattice a posterior draw."""
         x, missing = self._filled(x)
         lattice = self.mechanism.numbers.resolution is not None
         v = torch.from_numpy(draws.uniform()[:, 0]) if lattice else None

@@ -1,4 +1,4 @@
-"""The numbers a continuous variable can be: a lattice, or nine digits of its scale."""
+"""The values that a continuous variable can take: a lattice, or nine digits of its scale."""
 
 import math
 
@@ -16,7 +16,7 @@ _MOST = 300  # ten to a higher power is infinite
 
 
 class Rounding(torch.nn.Module):
-    """Round to what the variable records, so that 63.7 comes back as the very number 63.7.
+    """Round to what the variable records, so that 63.7 returns as exactly 63.7.
 
     With a resolution, to its multiples. Without, to nine digits of the variable's scale: far above
     what the last digits of a matrix product can change, so a value depends on neither batch size
@@ -36,24 +36,24 @@ class Rounding(torch.nn.Module):
         self.register_buffer("digits", torch.tensor(digits))
 
     def fit(self, x: Tensor) -> None:
-        """Read the scale off the training values, shape (n,); a lattice has its own.
+        """Set the scale from the training values, shape (n,); a lattice has its own.
 
         Raises:
-            MechanismError: If values differ, but by less than can be worked with.
+            MechanismError: If the values differ, but by too little for float64.
         """
         if self.resolution is not None:
             return
         spread = (x.max() - x.min()).item()
         if 0 < spread < 1 / LARGEST:
             raise MechanismError(
-                f"variable {self.name!r}: all values that it is learned from are within "
-                f"{spread:g} of each other, less than {1 / LARGEST:g}; use another unit"
+                f"variable {self.name!r}: all training values are within {spread:g} of each "
+                f"other, less than {1 / LARGEST:g}; use another unit"
             )
         scale = x.std(correction=0).item() or x.abs().max().item() or 1.0
         self.digits.fill_(min(_DIGITS - math.ceil(math.log10(scale)), _MOST))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the nearest number that the variable can be, of the shape of x."""
+        """Return the nearest value that the variable can take, of the shape of x."""
         if self.resolution is not None:
             x = torch.round(x / self.resolution) * self.resolution
             low, high = self._ends()
@@ -71,21 +71,21 @@ class Rounding(torch.nn.Module):
         )
 
     def forbidden(self, x: Tensor) -> Tensor:
-        """Return which values the variable cannot be, shape (n,)."""
-        wrong = (x < self.range[0]) | (x > self.range[1])
+        """Return which values the variable cannot take, shape (n,)."""
+        is_bad = (x < self.range[0]) | (x > self.range[1])
         if self.resolution is not None:
             off = (torch.round(x / self.resolution) * self.resolution - x).abs()
-            wrong = wrong | (off > 1e-9 * self.resolution + 1e-15 * x.abs())
-        return wrong
+            is_bad = is_bad | (off > 1e-9 * self.resolution + 1e-15 * x.abs())
+        return is_bad
 
     @property
     def rule(self) -> str:
-        """What a value must be, in words."""
+        """The values allowed, in words."""
         words = (
             "finite numbers" if self.resolution is None else f"multiples of {self.resolution:g}"
         )
         inside = "" if math.isinf(self.range[1]) else f" in [{self.range[0]:g}, {self.range[1]:g}]"
-        return f"values are {words}{inside}"
+        return f"values must be {words}{inside}"
 
     def _ends(self) -> tuple[float, float]:
         """Return the first and the last lattice value inside the range."""

@@ -23,8 +23,9 @@ _SLOPE = 1e-3  # the least slope
 class SplineMap:
     """Compute u = spline((z - shift) exp(log_scale)).
 
-    The spline is the identity outside [-5, 5]; shift and scale bring each patient's law inside
-    that box first, so a tail is a Gaussian tail of the patient's own location and scale.
+    The spline is the identity outside [-5, 5]; shift and scale first move each patient's
+    distribution into that box, so its tails are Gaussian with the patient's own location and
+    scale.
 
     References:
         | Neural Spline Flows (Durkan et al., 2019)
@@ -56,20 +57,20 @@ class SplineMap:
 
 
 class PlainSplineMap:
-    """Compute what `SplineMap` does, to the last digits, without gradients and in less time.
+    """Compute the same as `SplineMap` up to rounding, without gradients and faster.
 
-    Parameters stand in rows, one a column, so that every step runs along memory. Knots are sums
-    that are never normalised: a value is carried to their scale instead. Slopes, and what follows
-    from them, are worked out for the one bin that a value is in.
+    Each parameter is a row, so that every operation reads contiguous memory. Knots are sums that
+    are never normalised: values are scaled to them instead. Slopes are computed only for the bin
+    that a value is in.
 
     Args:
-        shift: The first parameter of each row, shape (1, n), or (1, 1) for all rows.
-        shape: The others, shape (3 bins, n), or (3 bins, 1) for all rows.
+        shift: The first parameter of each record, shape (1, n), or (1, 1) for all records.
+        shape: The others, shape (3 bins, n), or (3 bins, 1) for all records.
     """
 
     def __init__(self, shift: Tensor, shape: Tensor) -> None:
-        bins, once = len(shape) // 3, shape.shape[1] == 1
-        if once:  # whole bundles, as where each row has its own, for the same last digits
+        bins, once = len(shape) // 3, shape.shape[1] == 1  # once: the same for all records
+        if once:  # a full bundle, for the same last digits as with parameters for each record
             shape = shape.expand(-1, BUNDLE).contiguous()
         self.shift = shift[0]
         self.log_scale = _LOG_SCALE * torch.tanh(shape[0] / _LOG_SCALE)
@@ -122,8 +123,9 @@ class PlainSplineMap:
         """Find the bin of each value along the widths (axis 0) or the heights (axis 1).
 
         Returns:
-            The value's share of its bin; the start and the size of that bin along the other axis;
-            its secant and the slopes at its two ends; and whether there is a bin at all.
+            The value's position in its bin, 0 to 1; the start and the size of that bin along the
+            other axis; its secant and the slopes at its two ends; and whether the value is in a
+            bin.
         """
         knots, slopes = (t.expand(*t.shape[:-1], len(at)) for t in (self.knots, self.slopes))
         inside = at.abs() <= _BOUND
@@ -139,7 +141,7 @@ class PlainSplineMap:
 
 
 def _bounded_exp(x: Tensor, rate: float, out: Tensor | None = None) -> Tensor:
-    """Return exp(x / (1 + |rate x|)), as a power of two, which takes a third of the time."""
+    """Return exp(x / (1 + |rate x|)), as a power of two: three times as fast."""
     base = math.log(2)
     out = torch.abs(x, out=out).mul_(abs(rate) * base).add_(base)
     return torch.div(x, out, out=out).exp2_()
@@ -160,12 +162,12 @@ class SplineKernel(nn.Module):
     def __init__(self, width: int, *, bins: int, hidden: int) -> None:
         super().__init__()
         if bins < 2:
-            raise MechanismError(f"a spline needs at least two bins, not {bins}")
+            raise MechanismError(f"bins is {bins}; a spline needs at least 2")
         self.bins = bins
         self.conditioner = ParameterNetwork(width, 3 * bins + 1, hidden)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         self.conditioner.reset(generator)
 
     def bind(self, context: Tensor) -> MonotoneMap:

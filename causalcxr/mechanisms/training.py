@@ -11,41 +11,50 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.threads import one_thread
-from causalcxr.mechanisms.learning_rate import learning_rate
+from causalcxr.mechanisms.training_steps import Rows, TrainingSteps, finite_loss
 
 if TYPE_CHECKING:
     from causalcxr.mechanisms.base import Columns, Mechanism
     from causalcxr.mechanisms.parameter_network import Rates
 
-__all__ = ["History", "fit_mechanism"]
+__all__ = ["History", "fit_mechanism", "learn_missing_parents"]
 
-_STEPS = 40  # an epoch has about so many steps, so that more rows mean larger batches
-_SMALLEST = 64
-_DECAY = 1e-4
-_TRIAL = 5  # epochs in which a form shows what it can do
-_HASTE = 4.0  # of the learning rate, for flags: they are few and have a long way to go
-_NULLS = 4  # epochs in which the flags of missing parents are learned
-_HOPELESS = 0.02  # nats: a simpler law that is half trained and worse than this is given up
-_SURE = 2.0  # standard errors by which a form must be better than a plainer one
-_WORSE = 1e-3  # nats: a validation loss that is no worse than this is no reason to stop
+Progress = Callable[[int, int, float], None]
+
+_TRIAL_EPOCHS = 5  # epochs that decide between forms
+_FLAG_EPOCHS = 4  # epochs in which the flags of missing parents are learned
+_FLAG_LR_FACTOR = 4.0  # on the learning rate of the flags: they are few and start far away
+_HOPELESS = 0.02  # nats: a simpler distribution that is worse by this half-way is given up
+_CLEARLY = 2.0  # standard errors by which a form must be better than a plainer one
+_TOLERANCE = 1e-3  # nats: a validation loss that rises by less than this does not stop training
 
 
 @dataclass
 class History:
-    """What happened in a fit.
+    """The losses of a fit.
 
     Attributes:
         train: The mean training loss of each epoch.
         validation: The validation loss, first before any step, then after each epoch.
         best: The position in `validation` that was kept: the last unless it is worse than
             another by a thousandth of a nat; 0 is the mechanism as it started.
-        rows: How many rows were trained on.
+        rows: The number of training rows.
     """
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best: int = 0
     rows: int = 0
+
+
+@dataclass(frozen=True)
+class _ObservedRows:
+    """Observed rows for training, and those for validation."""
+
+    x: Tensor
+    parents: "Columns"
+    held_x: Tensor
+    held_parents: "Columns"
 
 
 def fit_mechanism(
@@ -55,12 +64,12 @@ def fit_mechanism(
     *,
     validation: "tuple[Tensor, Columns] | None" = None,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> History:
     """Fit a mechanism; see `Mechanism.fit`.
 
     The state before the first step is a candidate like any other: no fit is worse on validation
-    than where it starts. A mechanism with a choice of forms tries each for a few epochs.
+    than where it starts. A mechanism with a choice of forms tries each for some epochs.
     """
     x, parents = _observed(mechanism, x, parents)
     if len(x) == 0:
@@ -74,57 +83,66 @@ def fit_mechanism(
     held = _observed(mechanism, *validation) if validation is not None else None
     if held is None or len(held[0]) == 0:
         (x, parents), held = _split(x, parents, generator)
-    rows = _Rows(x, parents, *held)
+    rows = _ObservedRows(x, parents, *held)
     with one_thread():
         return _fit(mechanism, rows, seed, generator, progress)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Observed rows that teach, and those that validate."""
+def learn_missing_parents(
+    mechanism: "Mechanism", data: Rows, generator: torch.Generator, rates: "Rates"
+) -> None:
+    """Train the flags of missing parents; no bit changes in rows without a missing parent.
 
-    x: Tensor
-    parents: "Columns"
-    held_x: Tensor
-    held_parents: "Columns"
+    Hiding parents throughout training would cost accuracy where they are observed.
+    """
+    epochs = min(_FLAG_EPOCHS, mechanism.options["epochs"])
+    steps = TrainingSteps(
+        mechanism, data, generator, epochs, rates, lr_factor=_FLAG_LR_FACTOR, decay=0.0, hide=True
+    )
+    for _ in range(epochs):
+        steps.epoch()
+    mechanism.load_state_dict(steps.average.state_dict())
 
 
 def _fit(
     mechanism: "Mechanism",
-    rows: _Rows,
+    rows: _ObservedRows,
     seed: int,
     generator: torch.Generator,
-    progress: Callable[[int, int, float], None] | None,
+    progress: Progress | None,
 ) -> History:
-    """Choose a form, fit it, try a simpler law, and last learn what missing parents mean."""
-    mechanism.take(_chosen(mechanism, rows, seed))
-    data, held = _started(mechanism, rows, generator)
+    """Choose a form, fit it, try a simpler distribution, then learn missing parents."""
+    mechanism.take(_best_form(mechanism, rows, seed))
+    data, held = _initialised(mechanism, rows, generator)
     epochs = mechanism.options["epochs"]
-    history = _loop(mechanism, data, held, generator, epochs, progress=progress)
+    history = _train(mechanism, data, held, generator, epochs, progress=progress)
     if rates := mechanism.plain_rates():
-        history = _simpler(mechanism, data, held, generator, rates, history)
+        history = _try_simpler(mechanism, data, held, generator, rates, history)
     if rates := mechanism.null_rates():
-        _learn_nulls(mechanism, data, generator, rates)
+        learn_missing_parents(mechanism, data, generator, rates)
     return history
 
 
-def _chosen(mechanism: "Mechanism", rows: _Rows, seed: int) -> str:
-    """Return the plainest form that a few epochs do not show to be worse than another."""
+def _best_form(mechanism: "Mechanism", rows: _ObservedRows, seed: int) -> str:
+    """Return the plainest form that short fits do not show to be worse than another."""
     forms = mechanism.forms(rows.x)
-    chosen, least = forms[0], None
+    best, least = forms[0], None
     for form in forms if len(forms) > 1 else ():
         mechanism.take(form)
-        losses = _tried(mechanism, rows, torch.Generator().manual_seed(seed))
-        if losses is not None and (least is None or _margin(losses, least) < -_SURE):
-            chosen, least = form, losses
-    return chosen
+        losses = _losses_of_short_fit(mechanism, rows, torch.Generator().manual_seed(seed))
+        if losses is not None and (least is None or _margin(losses, least) < -_CLEARLY):
+            best, least = form, losses
+    return best
 
 
-def _tried(mechanism: "Mechanism", rows: _Rows, generator: torch.Generator) -> Tensor | None:
-    """Return the validation losses of a short fit, or nothing if it comes to grief."""
+def _losses_of_short_fit(
+    mechanism: "Mechanism", rows: _ObservedRows, generator: torch.Generator
+) -> Tensor | None:
+    """Return the validation losses of a short fit, or None if it fails."""
     try:
-        data, held = _started(mechanism, rows, generator)
-        _loop(mechanism, data, held, generator, min(_TRIAL, mechanism.options["epochs"]))
+        data, held = _initialised(mechanism, rows, generator)
+        epochs = min(_TRIAL_EPOCHS, mechanism.options["epochs"])
+        _train(mechanism, data, held, generator, epochs)
     except MechanismError:
         return None
     return _losses(mechanism, held)
@@ -137,13 +155,10 @@ def _margin(losses: Tensor, others: Tensor) -> float:
     return difference.mean().item() / max(error, 1e-12)
 
 
-_Data = tuple[Tensor, Tensor]  # values, (n,), and encoded parents, (n, d)
-
-
-def _started(
-    mechanism: "Mechanism", rows: _Rows, generator: torch.Generator
-) -> tuple[_Data, _Data]:
-    """Set a mechanism to where training starts; return what trains it and what validates."""
+def _initialised(
+    mechanism: "Mechanism", rows: _ObservedRows, generator: torch.Generator
+) -> tuple[Rows, Rows]:
+    """Set a mechanism to its starting point; return training and validation data."""
     mechanism.prepare(rows.x, rows.parents)
     mechanism.reset(generator)
     with torch.no_grad():
@@ -153,30 +168,30 @@ def _started(
     return data, held
 
 
-def _loop(
+def _train(
     mechanism: "Mechanism",
-    data: _Data,
-    held: _Data,
+    data: Rows,
+    held: Rows,
     generator: torch.Generator,
     epochs: int,
     *,
     rates: "Rates | None" = None,
     hopeless: float = math.inf,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> History:
-    """Take the steps; leave the last state in the mechanism, or the best if clearly better.
+    """Train, and leave the last state in the mechanism, or the best if that is clearly better.
 
     Half-way it gives up where its best validation loss is still above a `hopeless` one.
     """
-    history = History(validation=[_evaluate(mechanism, held)], rows=len(data[0]))
-    steps = _Steps(mechanism, data, generator, epochs, rates or {})
+    history = History(validation=[_mean_loss(mechanism, held)], rows=len(data[0]))
+    steps = TrainingSteps(mechanism, data, generator, epochs, rates or {})
     best = copy.deepcopy(mechanism.state_dict())
     worse = 0
     for epoch in range(1, epochs + 1):
-        history.train.append(_finite(mechanism, steps.epoch()))
-        history.validation.append(_evaluate(steps.average, held))
+        history.train.append(steps.epoch())
+        history.validation.append(_mean_loss(steps.average, held))
         least = history.validation[history.best]
-        worse = worse + 1 if history.validation[-1] > least + _WORSE else 0
+        worse = worse + 1 if history.validation[-1] > least + _TOLERANCE else 0
         if history.validation[-1] < least:
             history.best, best = epoch, copy.deepcopy(steps.average.state_dict())
         if progress is not None:
@@ -185,24 +200,24 @@ def _loop(
         if failed or worse >= mechanism.options["patience"]:
             break
     if len(history.train) == epochs and not worse:
-        # Steps that have grown small are nearer to the optimum than the luckiest of larger ones.
+        # The last steps are small: they end nearer to the optimum than a lucky larger one.
         history.best, best = epochs, steps.average.state_dict()
     mechanism.load_state_dict(best)
     return history
 
 
-def _simpler(
+def _try_simpler(
     mechanism: "Mechanism",
-    data: _Data,
-    held: _Data,
+    data: Rows,
+    held: Rows,
     generator: torch.Generator,
     rates: "Rates",
     history: History,
 ) -> History:
-    """Fit the simpler law; keep it unless it is worse by more than a standard error.
+    """Fit a simpler distribution; keep it unless it is worse by more than a standard error.
 
-    What a law cannot bend it cannot bend wrongly where records are few, and there the error of
-    counterfactuals is made.
+    Where records are few, a flexible distribution bends in the wrong places, and the error of
+    counterfactuals comes from there.
     """
     full, least = copy.deepcopy(mechanism.state_dict()), _losses(mechanism, held)
     mechanism.reset(generator)
@@ -210,119 +225,26 @@ def _simpler(
     hopeless = least.mean().item() + _HOPELESS
     epochs = mechanism.options["epochs"]
     try:
-        plain = _loop(mechanism, data, held, generator, epochs, rates=rates, hopeless=hopeless)
-        kept = _margin(_losses(mechanism, held), least) <= 1
+        simpler = _train(mechanism, data, held, generator, epochs, rates=rates, hopeless=hopeless)
+        is_kept = _margin(_losses(mechanism, held), least) <= 1
     except MechanismError:  # its loss is not finite
-        kept = False
-    if kept:
-        return plain
+        is_kept = False
+    if is_kept:
+        return simpler
     mechanism.load_state_dict(full)
     return history
 
 
-def _learn_nulls(
-    mechanism: "Mechanism", data: _Data, generator: torch.Generator, rates: "Rates"
-) -> None:
-    """Teach the flags of missing parents; not a bit changes where no parent is missing.
-
-    Hiding parents in the course of all training would cost accuracy where they are known.
-    """
-    epochs = min(_NULLS, mechanism.options["epochs"])
-    steps = _Steps(mechanism, data, generator, epochs, rates, haste=_HASTE, decay=0.0, hide=True)
-    for _ in range(epochs):
-        _finite(mechanism, steps.epoch())
-    mechanism.load_state_dict(steps.average.state_dict())
-
-
-class _Steps:
-    """Adam with a rate that rises and falls once, and the average of the weights.
-
-    Args:
-        mechanism: The mechanism, changed in place.
-        data: Values, (n,), and encoded parents, (n, d).
-        generator: The source of randomness.
-        epochs: How many epochs the rate is laid out for.
-        rates: What each step of some parameters is multiplied by.
-        haste: What the learning rate is multiplied by.
-        decay: The rate at which weights decay.
-        hide: Whether parents are hidden.
-    """
-
-    def __init__(
-        self,
-        mechanism: "Mechanism",
-        data: _Data,
-        generator: torch.Generator,
-        epochs: int,
-        rates: "Rates",
-        *,
-        haste: float = 1.0,
-        decay: float = _DECAY,
-        hide: bool = False,
-    ) -> None:
-        self.mechanism, self.data, self.generator = mechanism, data, generator
-        self.rates, self.hide = rates, hide
-        self.average = copy.deepcopy(mechanism)
-        n, self.highest = len(data[0]), haste * mechanism.options["lr"]
-        wanted = max(_SMALLEST, math.ceil(n / _STEPS))
-        # No more than there are: the average of the weights moves by a batch's share of the rows.
-        self.batch = max(1, min(mechanism.options["batch"], wanted, n))
-        self.taken, self.steps = 0, epochs * math.ceil(n / self.batch)
-        weights = [p for p in mechanism.parameters() if p.requires_grad]
-        self.adam = torch.optim.AdamW(weights, lr=self.highest, weight_decay=decay, fused=True)
-
-    def epoch(self) -> float:
-        """See every row once; return the mean loss."""
-        total, n = torch.zeros((), dtype=torch.float64), len(self.data[0])
-        for rows in torch.randperm(n, generator=self.generator).split(self.batch):
-            context = self.data[1][rows]
-            if self.hide:
-                context = self.mechanism.hide(context, self.generator)
-            losses = self.mechanism.losses(self.data[0][rows], context, self.generator)
-            self.adam.zero_grad()
-            losses.mean().backward()
-            self._step()
-            _follow(self.average, self.mechanism, self.batch / n)
-            total += losses.detach().sum()
-        return total.item() / n
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        """Change the weights, some of them by less than Adam would."""
-        before = [p.clone() for p in self.rates]
-        self.adam.param_groups[0]["lr"] = learning_rate(self.taken, self.steps, self.highest)
-        self.adam.step()
-        self.taken += 1
-        for old, (p, rate) in zip(before, self.rates.items(), strict=True):
-            p.copy_(torch.lerp(old, p, rate))
-
-
 @torch.no_grad()
-def _follow(average: "Mechanism", mechanism: "Mechanism", rate: float) -> None:
-    """Move the average of the weights over about an epoch: the noise of single steps cancels."""
-    torch._foreach_lerp_([*average.parameters()], [*mechanism.parameters()], rate)
-
-
-@torch.no_grad()
-def _losses(mechanism: "Mechanism", held: _Data) -> Tensor:
+def _losses(mechanism: "Mechanism", held: Rows) -> Tensor:
     """Return the validation losses, (n,), with the same random numbers every time."""
     generator = torch.Generator().manual_seed(0)
     parts = zip(held[0].split(16384), held[1].split(16384), strict=True)
     return torch.cat([mechanism.losses(x, c, generator) for x, c in parts])
 
 
-def _evaluate(mechanism: "Mechanism", held: _Data) -> float:
-    """Return the mean loss on validation."""
-    return _finite(mechanism, _losses(mechanism, held).mean().item())
-
-
-def _finite(mechanism: "Mechanism", loss: float) -> float:
-    if not math.isfinite(loss):
-        raise MechanismError(
-            f"variable {mechanism.variable.name!r}: the training loss is {loss}; "
-            f"look for extreme values in it and its parents, or lower the option 'lr'"
-        )
-    return loss
+def _mean_loss(mechanism: "Mechanism", held: Rows) -> float:
+    return finite_loss(mechanism, _losses(mechanism, held).mean().item())
 
 
 def _observed(mechanism: "Mechanism", x: Tensor, parents: "Columns") -> "tuple[Tensor, Columns]":
@@ -340,7 +262,7 @@ def _observed(mechanism: "Mechanism", x: Tensor, parents: "Columns") -> "tuple[T
 def _split(
     x: Tensor, parents: "Columns", generator: torch.Generator
 ) -> "tuple[tuple[Tensor, Columns], tuple[Tensor, Columns]]":
-    """Set a tenth of the rows aside, of few rows more; a single row serves both ends."""
+    """Set a tenth of the rows aside, or more if there are few; a single row serves as both."""
     order = torch.randperm(len(x), generator=generator)
     aside = max(len(x) // 10, min(len(x) // 2, 100))
     held, kept = (order[:aside], order[aside:]) if aside else (order, order)
@@ -348,5 +270,4 @@ def _split(
 
 
 def _encoded(mechanism: "Mechanism", parents: "Columns", n: int) -> Tensor:
-    context = mechanism.encode(parents)
-    return context.expand(n, -1)
+    return mechanism.encode(parents).expand(n, -1)

@@ -1,9 +1,9 @@
 """Semi-discrete optimal transport from N(0, I_K) to K levels: x = argmax_k u_k + b_k.
 
-The map is the gradient of the convex function max_k(u_k + b_k), so among all couplings of N(0, I)
-with the levels' law, level k standing at the k-th unit vector, it moves least in squared distance.
-All integrals are over s, the value that wins: its density where k wins is phi(s - b_k) times the
-product of Phi(s - b_j) over j != k.
+The map is the gradient of the convex function max_k(u_k + b_k). With level k at the k-th unit
+vector, it has the least squared distance among all couplings of N(0, I) with the distribution of
+the levels. All integrals are over s, the largest value: its density where k wins is phi(s - b_k)
+times the product of Phi(s - b_j) over j != k.
 
 References:
     | Aurenhammer, Hoffmann & Aronov, Minkowski-type theorems and least-squares clustering,
@@ -21,16 +21,15 @@ from torch import Tensor
 __all__ = ["draw_winner", "heights", "masses"]
 
 _REACH = 8  # with the largest height at zero, the winner is outside (-8, 8) once in 1e15
-_NODES, _WEIGHTS = (
-    torch.from_numpy(a) / 2 for a in np.polynomial.legendre.leggauss(8)
-)  # of a panel of width one, about its middle
+# Of a panel of width one, about its middle.
+_NODES, _WEIGHTS = (torch.from_numpy(a) / 2 for a in np.polynomial.legendre.leggauss(8))
 _EDGES = torch.arange(-_REACH, _REACH, dtype=torch.float64)
 _GRID = (_EDGES[:, None] + 0.5 + _NODES).flatten()
 _GRID_WEIGHTS = _WEIGHTS.repeat(len(_EDGES))
-_ROWS = 1024  # laws at a time: the working set stays small
-_NUMBERS = 2**26  # that one of its tensors may hold, where there are many levels
+_ROWS = 1024  # distributions at a time: the working set stays small
+_NUMBERS = 2**26  # the most that one of its tensors may hold, for many levels
 _STEPS = 50  # Newton needs about five
-_CLOSE = 1e-10  # the logarithm of every mass is right to this
+_TOLERANCE = 1e-10  # of the logarithm of every mass
 _REFINE = 10  # steps of Newton: eight leave 1e-13
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
@@ -55,7 +54,7 @@ def masses(b: Tensor) -> Tensor:
     """Return the probability that each level wins, shape (n, K).
 
     Args:
-        b: Heights, shape (n, K), the largest of each row near 0: the integral reaches so far.
+        b: Heights, shape (n, K), the largest of each row near 0, as the integral ends at 8.
 
     Example:
         >>> masses(torch.zeros(1, 4, dtype=torch.float64))[0].round(decimals=9).tolist()
@@ -90,18 +89,18 @@ def draw_winner(b: Tensor, level: Tensor, v: Tensor) -> Tensor:
 
 
 def _once_each(rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """Compute something of each row, of equal rows once."""
+    """Compute a function of each row, once for equal rows."""
     distinct, place = torch.unique(rows, dim=0, return_inverse=True)
     return torch.cat([compute(part) for part in distinct.split(_rows_of(rows.shape[1]))])[place]
 
 
 def _rows_of(levels: int) -> int:
-    """Return how many laws of so many levels are worked on at a time."""
+    """Return the number of rows computed at a time."""
     return max(1, min(_ROWS, _NUMBERS // (levels * max(levels, len(_GRID)))))
 
 
 def _solve(log_probs: Tensor) -> Tensor:
-    """Find the heights of different laws by Newton's method; each row stops by itself."""
+    """Solve for the heights by Newton's method; each row stops once it has converged."""
     top = log_probs.argmax(1, keepdim=True)
     share = torch.sigmoid(log_probs - log_probs.gather(1, top))
     b = math.sqrt(2) * torch.special.ndtri(share)  # exact for two levels
@@ -109,11 +108,11 @@ def _solve(log_probs: Tensor) -> Tensor:
     for _ in range(_STEPS):
         mass, slope = _moments(b[active])
         short = log_probs[active] - mass.log()
-        unsolved = short.abs().amax(1) > _CLOSE
+        unsolved = short.abs().amax(1) > _TOLERANCE
         if not unsolved.any():
             break
         active, short, mass, slope = (t[unsolved] for t in (active, short, mass, slope))
-        # Only differences of heights matter: the most probable level stays at zero.
+        # Only differences of heights matter: keep the most probable level at zero.
         fixed = torch.zeros_like(mass, dtype=torch.bool).scatter(1, top[active], True)
         slope = slope / mass[:, :, None]
         slope = slope.masked_fill(fixed[:, :, None] | fixed[:, None, :], 0.0)
@@ -148,19 +147,21 @@ def _density(b: Tensor, level: Tensor, s: Tensor) -> Tensor:
 
 
 def _invert(b: Tensor, level: Tensor, v: Tensor, panels: Tensor) -> Tensor:
-    """Return where the mass below reaches the share v: a panel, then Newton inside brackets."""
+    """Return the quantile v of the winning value: its panel, then Newton inside brackets."""
+    # The panel in which the mass from below reaches the share v.
     level, reached = level[:, None], panels.cumsum(1)
-    wanted = v[:, None] * reached[:, -1:]
-    at = (reached < wanted).sum(1, keepdim=True).clamp(max=len(_EDGES) - 1)
+    target = v[:, None] * reached[:, -1:]
+    at = (reached < target).sum(1, keepdim=True).clamp(max=len(_EDGES) - 1)
     inside = panels.gather(1, at)
-    wanted = wanted - (reached.gather(1, at) - inside)
+    target = target - (reached.gather(1, at) - inside)
     start = _EDGES[at]
-    low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
-    t = (wanted / inside).clamp(0.0, 1.0)
+    # The position in that panel, by Newton's method; bisection where a step leaves the bracket.
+    low, high = torch.zeros_like(target), torch.ones_like(target)
+    t = (target / inside).clamp(0.0, 1.0)
     for _ in range(_REFINE):
         points = torch.cat((start + t * (0.5 + _NODES), start + t), 1)
         density = _density(b, level, points)
-        over = t * (density[:, :-1] * _WEIGHTS).sum(1, keepdim=True) - wanted
+        over = t * (density[:, :-1] * _WEIGHTS).sum(1, keepdim=True) - target
         low, high = torch.where(over < 0, t, low), torch.where(over < 0, high, t)
         newton = t - over / density[:, -1:]
         t = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)

@@ -106,7 +106,7 @@ def test_given_a_number_that_is_too_large_then_record_and_remedy_are_named():
 @pytest.mark.parametrize("width", [1e-300, 5e-324])
 def test_given_values_that_hardly_differ_then_the_fit_asks_for_another_unit(width):
     records = cohort(width * (np.arange(N) % 7), SPREAD)
-    with pytest.raises(MechanismError, match="'A': all values that it is learned from are within"):
+    with pytest.raises(MechanismError, match="'A': all training values are within"):
         cx.SCM(graph()).fit(records)
 
 

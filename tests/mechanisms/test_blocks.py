@@ -275,7 +275,7 @@ def test_given_a_level_that_is_none_then_the_equation_still_refuses_it():
     columns = parents(8000)
     assert edema(columns).log_probs.shape == (8000, 2)
     columns["Race"][3] = 3.0
-    with pytest.raises(ValueError, match="'Race': 3 is no level"):
+    with pytest.raises(ValueError, match="'Race': 3 is not a level"):
         edema(columns)
     with pytest.raises(ValueError, match="'Race' is needed"):
         edema({"Age": columns["Age"]})

@@ -218,7 +218,7 @@ def test_given_a_lift_that_is_not_the_models_own_then_the_contract_names_the_rul
     naive = Naive(mechanism.variable, mechanism.parents, **mechanism.options)
     naive.load_state_dict(mechanism.state_dict())
     assert torch.equal(naive(parents).predict(naive(parents).abduct(grade, draws(3000))), grade)
-    with pytest.raises(MechanismError, match=r"breaks the rule: (counterfactual|the pooled)"):
+    with pytest.raises(MechanismError, match=r"fails the rule: (counterfactual|the pooled)"):
         check_mechanism(naive, grade, parents, men)
 
 

@@ -139,7 +139,7 @@ def test_given_more_draws_than_needed_then_a_record_is_still_alone():
 
 
 def test_given_a_law_that_is_not_finite_then_no_noise_is_returned():
-    with pytest.raises(MechanismError, match="does not reach the level in 4 of 4 rows"):
+    with pytest.raises(MechanismError, match="does not return the level in 4 of 4 rows"):
         flow.draw_noise(torch.zeros(4).long(), law([0.5, float("nan")]), draws(4))
 
 

@@ -504,7 +504,7 @@ def test_a_change_without_bounds_makes_no_image(net):
     broken.load_state_dict(net.state_dict())
     broken.unembed.weight *= 1e6
     u = transported(net).abduct(images(), draws())
-    with pytest.raises(MechanismError, match="a twin's change has no bounds; train longer"):
+    with pytest.raises(MechanismError, match="the change of a twin diverged; train for longer"):
         transported(broken, parents(seed=1)).predict(u)
 
 

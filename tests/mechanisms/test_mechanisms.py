@@ -148,7 +148,7 @@ def test_given_a_naive_inverse_then_the_contract_names_the_broken_rule(fitted):
     trap = Trap(mechanism.variable, mechanism.parents)
     trap.load_state_dict(mechanism.state_dict())
     with pytest.raises(
-        MechanismError, match=r"Trap of .X. breaks the rule: (counterfactual|the pooled)"
+        MechanismError, match=r"Trap of .X. fails the rule: (counterfactual|the pooled)"
     ):
         check_mechanism(trap, x, parents, intervened(parents))
 
@@ -181,7 +181,7 @@ def test_given_a_value_the_variable_cannot_take_then_it_is_refused(fitted):
         with pytest.raises(MechanismError, match="1 of 2 rows"):
             mechanism(two).abduct(torch.tensor([x[1], value]), draws)
     bad = {name: torch.tensor([7.0], dtype=torch.float64) for name in ("Age", "Sex", "Race")}
-    with pytest.raises(MechanismError, match="'Sex': 7 is no level"):
+    with pytest.raises(MechanismError, match="'Sex': 7 is not a level"):
         fitted["spline"][0](bad)
     with pytest.raises(MechanismError, match="'Age' is needed"):
         fitted["spline"][0]({})

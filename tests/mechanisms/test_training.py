@@ -142,7 +142,7 @@ def test_given_hidden_parents_to_learn_from_then_no_bit_changes_where_none_is_mi
         before, blind = (mechanism(c).log_prob(y) for c in (columns, hidden))
     data = (y, mechanism.encode(columns).detach())
     generator = torch.Generator().manual_seed(1)
-    training._learn_nulls(mechanism, data, generator, mechanism.null_rates())
+    training.learn_missing_parents(mechanism, data, generator, mechanism.null_rates())
     with torch.no_grad():
         after, blind_after = (mechanism(c).log_prob(y) for c in (columns, hidden))
     assert torch.equal(before, after)

@@ -250,7 +250,7 @@ def _legs(equation: ImageEquation) -> tuple[int, int]:
 
 def _guide(equation: ImageEquation) -> frozenset[str]:
     """Return what the way to noise depends on beside the facts."""
-    return equation.solving.guided if equation.solving.asks else frozenset()
+    return equation.solving.guided if equation.solving.uses_guidance else frozenset()
 
 
 def _noise(
