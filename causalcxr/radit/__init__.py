@@ -1,5 +1,5 @@
 """RadiT: the rectified flow transformer, its flow, its solvers and its training loop.
 
 Network (`transformer`, `conditioning`), path (`flow`), solver (`solvers`), training (`train`) and
-files (`weights`) are separate things; none knows of graphs of equations or of cohorts.
+files (`weights`) are separate; none depends on equations or the graph's structure.
 """

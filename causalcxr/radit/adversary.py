@@ -1,12 +1,12 @@
-"""A patch adversary: a small network that tells images from reconstructions, place by place.
+"""A patch adversary: a small network that classifies each patch as real or reconstructed.
 
-Hinge losses; its weight is set so that its pull on a reconstruction is as strong as that of the
-other losses together, which is what keeps it from taking over.
+Hinge losses; the weight makes its gradient at a reconstruction as large as that of the other
+losses together, so that it does not dominate.
 
 References:
     Image-to-Image Translation (Isola et al.), arXiv:1611.07004.
     Geometric GAN (Lim and Ye), arXiv:1705.02894 (the hinge).
-    Taming Transformers (Esser et al.), arXiv:2012.09841, equation 7 (the weight, there measured at
+    Taming Transformers (Esser et al.), arXiv:2012.09841, equation 7 (the weight, there computed at
     the last layer; here at the image itself, so that the last layer may be frozen).
 """
 
@@ -22,10 +22,10 @@ __all__ = ["PatchAdversary", "adaptive_weight", "hinge"]
 class PatchAdversary(nn.Module):
     """Score each patch of an image: high for a real one.
 
-    Nothing is normalised over a batch, so a score depends on its own image only.
+    No layer normalises over a batch, so a score depends on its own image only.
 
     Args:
-        widths: Channels; the sides halve with each.
+        widths: Channels of each layer; each halves the sides.
 
     Example:
         >>> PatchAdversary((8, 16))(torch.zeros(2, 1, 32, 32)).shape
@@ -55,15 +55,15 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def adaptive_weight(others: Tensor, adversarial: Tensor, image: Tensor) -> Tensor:
-    """Return the weight under which both losses pull equally hard at the image, at most 1e4.
+    """Return the weight under which both losses have equal gradients at the image, at most 1e4.
 
     Args:
         others: The other losses, a scalar that depends on the image.
-        adversarial: The adversarial loss, likewise.
+        adversarial: The adversarial loss, a scalar that depends on the image.
         image: The reconstruction.
     """
-    pulls = [
+    norms = [
         torch.autograd.grad(loss, image, retain_graph=True)[0].float().norm()
         for loss in (others, adversarial)
     ]
-    return (pulls[0] / (pulls[1] + 1e-12)).clamp(max=1e4).detach()
+    return (norms[0] / (norms[1] + 1e-12)).clamp(max=1e4).detach()

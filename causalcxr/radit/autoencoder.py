@@ -1,9 +1,9 @@
-"""What every autoencoder of radiographs is: a posterior over latents, and an image from latents.
+"""The base class of autoencoders: a posterior over latents, and an image from latents.
 
     images x --posterior--> mean, log variance --normalise--> latents --synthesise--> images
 
-Latents leave as the posterior's mean, with mean 0 and standard deviation 1 in each channel over
-the training set: so they are near to the noise that a flow starts from. Both ways are
+Latents are the posterior's mean, normalised to mean 0 and standard deviation 1 in each channel
+over the training set: so they are near to the noise that a flow starts from. Both directions are
 deterministic.
 """
 
@@ -19,11 +19,11 @@ __all__ = ["Autoencoder"]
 
 
 class Autoencoder(nn.Module, ABC):
-    """Turn images into normalised latents and back: a `Codec` that can be trained.
+    """Map images to normalised latents and back: a `Codec` that can be trained.
 
     Args:
         channels: Channels of the latents.
-        factor: How many pixels along each side a latent stands for.
+        factor: Pixels along each side per latent.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -42,18 +42,18 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def synthesise(self, raw: Tensor) -> Tensor:
-        """Return images (B, 1, H, W) of raw latents, those before normalisation."""
+        """Return images (B, 1, H, W) of raw latents, that is before normalisation."""
 
     @abstractmethod
     def settings(self) -> dict[str, object]:
-        """Return what the network is built from, as JSON has it."""
+        """Return the settings of the network, as JSON allows."""
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Return normalised latents (B, C, H / factor, W / factor), float32.
 
         Args:
-            images: (B, 1, H, W) in [-1, 1], sides that divide by the factor.
+            images: (B, 1, H, W) in [-1, 1], sides multiples of the factor.
 
         Raises:
             MechanismError: If the shape does not fit.
@@ -77,27 +77,27 @@ class Autoencoder(nn.Module, ABC):
         return self.synthesise(raw).float()
 
     def check(self, images: Tensor) -> None:
-        """Refuse images whose shape does not fit.
+        """Check the shape of images.
 
         Raises:
-            MechanismError: Naming the shape and the rule.
+            MechanismError: If it does not fit.
         """
-        good = images.ndim == 4 and images.shape[1] == 1
-        if not good or images.shape[2] % self.factor or images.shape[3] % self.factor:
+        is_batch = images.ndim == 4 and images.shape[1] == 1
+        if not is_batch or images.shape[2] % self.factor or images.shape[3] % self.factor:
             raise MechanismError(
                 f"images of shape {tuple(images.shape)}: an autoencoder needs (B, 1, H, W) with "
-                f"sides that divide by {self.factor}; resize or pad them"
+                f"sides that are multiples of {self.factor}; resize or pad them"
             )
 
     @torch.no_grad()
     def normalise(self, batches: Iterable[Tensor]) -> None:
-        """Find mean and standard deviation of each channel, over batches of training images.
+        """Set mean and standard deviation of each channel from batches of training images.
 
         Args:
             batches: Images (B, 1, H, W) in [-1, 1]; sums are in float64.
 
         Raises:
-            MechanismError: If a channel is constant or not finite, as no flow could learn it.
+            MechanismError: If a channel is constant or not finite, which no flow can learn.
         """
         count, total, squares = 0, 0.0, 0.0
         for images in batches:
@@ -107,7 +107,7 @@ class Autoencoder(nn.Module, ABC):
             squares = squares + mean.square().sum((0, 2, 3))
         if not count:
             raise MechanismError(
-                "no images to normalise latents by; give some of the training set"
+                "no images to normalise the latents with; pass images of the training set"
             )
         middle = total / count
         spread = (squares / count - middle.square()).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""Which images come in which step, and reading them ahead of it."""
+"""The order of the images in a run, and a thread that reads them ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,18 +9,18 @@ from torch import Tensor
 
 __all__ = ["EPOCHS", "BatchOrder", "ahead"]
 
-EPOCHS = 1_000_003  # keeps the seeds of one run's epochs and steps apart from the next run's
+EPOCHS = 1_000_003  # keeps the seeds of steps and epochs of different runs apart
 
 
 class BatchOrder:
-    """Shuffle records anew in each epoch; a step's rows depend on the seed and the step alone.
+    """Shuffle records in each epoch; a step's rows depend on the seed and the step alone.
 
-    What does not fill a batch is left out of that epoch.
+    Records that do not fill a batch are left out of that epoch.
 
     Args:
         n: Number of records.
-        batch: Records a step, of all processes together; n at most.
-        seed: Another seed, other orders.
+        batch: Records per step, of all processes together; at most n.
+        seed: Seed of the shuffles.
 
     Example:
         >>> order = BatchOrder(10, 4, seed=1)
@@ -46,12 +46,12 @@ class BatchOrder:
 def ahead(
     rows: Iterator[Tensor], images: Callable[[Tensor], Tensor], batches: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows and their images, which a thread reads some batches ahead of their step.
+    """Yield rows and their images, which a thread reads some batches ahead.
 
     Args:
-        rows: Rows of a step, (B,) each, without end.
+        rows: The rows of every step, (B,) each, without end.
         images: Rows -> images.
-        batches: How many to read ahead; 0 reads when they are asked for.
+        batches: The number of batches to read ahead; 0 reads each at its step.
     """
     if not batches:
         for each in rows:

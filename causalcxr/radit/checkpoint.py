@@ -1,9 +1,9 @@
-"""Checkpoints: all that a training run needs to go on to the very bit, in one safetensors file.
+"""Checkpoints: the whole state of a training run in one safetensors file; it resumes bit-exact.
 
-Networks, dictionaries of tensors and optimisers are told apart by the names of the tensors; what
-an optimiser knows besides tensors stands in the header as JSON, and so does a hash of the file.
-The file is written a tensor at a time, so a large run needs no second copy of itself in memory;
-tensors that are spread over processes are put together on the way.
+Networks, dictionaries of tensors and optimisers are distinguished by the names of the tensors. The
+settings of optimisers are in the header as JSON, and so is a hash of the file. Tensors are written
+one at a time, so a large run needs no second copy in memory; tensors that are distributed over
+processes are gathered on the way.
 """
 
 import hashlib
@@ -23,7 +23,14 @@ from causalcxr.common.files import atomic_file, remove_litter
 from causalcxr.common.locks import exclusive
 from causalcxr.radit.parallel import distributed_like, gathered
 
-__all__ = ["NotFinite", "Part", "exclusive_folder", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "NotFinite",
+    "Part",
+    "exclusive_folder",
+    "read_checkpoint",
+    "run_identity",
+    "write_checkpoint",
+]
 
 Part = nn.Module | Optimizer | Mapping[str, Tensor]
 
@@ -39,25 +46,25 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_BLANK = "0" * 64  # stands in the header for the hash of the file, while that is computed
+_BLANK = "0" * 64  # in the header in place of the file's hash while that is computed
 _CHUNK = 2**24
 
 
 class NotFinite(ModelError):
-    """What should be written is not finite."""
+    """A tensor to be written is not finite."""
 
 
 def write_checkpoint(
     path: Path, parts: Mapping[str, Part], about: Mapping[str, str], *, writes: bool = True
 ) -> None:
-    """Write a checkpoint, so that a kill at any moment leaves the last one or this one, whole.
+    """Write a checkpoint; after a kill at any moment the last one or this one is complete.
 
     Args:
         path: The safetensors file.
-        parts: What to keep, by names without dots.
-        about: Words for the header, such as the step.
-        writes: Whether this process writes; where tensors are spread over processes, all call and
-            one writes.
+        parts: Networks, tensors and optimisers, by names without dots.
+        about: Texts for the header, such as the step.
+        writes: Whether this process writes; where tensors are distributed over processes, all
+            call and one writes.
 
     Raises:
         NotFinite: If a tensor is not finite; the last checkpoint stays.
@@ -72,7 +79,7 @@ def write_checkpoint(
         ('3', [1.0, 1.0])
     """
     tensors, words = _flat(parts)
-    # Larger items first: so each tensor lies where its type may lie.
+    # Larger items first, so that each tensor is aligned.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     if not writes:
         for name in order:
@@ -93,19 +100,19 @@ def write_checkpoint(
 def read_checkpoint(
     path: Path, parts: Mapping[str, Part], *, run: str | None = None
 ) -> dict[str, str]:
-    """Fill networks, tensors and optimisers from a checkpoint, in place, or leave all as it was.
+    """Fill networks, tensors and optimisers from a checkpoint in place, all of them or none.
 
     Args:
-        path: What `write_checkpoint` wrote.
+        path: A file written by `write_checkpoint`.
         parts: The same parts, of the same shapes; optimisers may be new.
-        run: What the header must call the run.
+        run: The identity that the header must have.
 
     Returns:
-        The words of the header.
+        The texts of the header.
 
     Raises:
-        ModelError: If it is no safetensors file, was changed, is not finite, is of another run, or
-            does not fit.
+        ModelError: If the file is not safetensors, was changed, is not finite, is of another run,
+            or does not fit.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -113,12 +120,12 @@ def read_checkpoint(
             if run is not None and about.get("run", run) != run:
                 raise ModelError(
                     f"{path}: the checkpoint is of another run (other settings, seed, starting "
-                    "weights or records); delete it to start anew, or write elsewhere"
+                    "weights, records or images); delete it to start again, or use another folder"
                 )
             if about.get("content") != _digest(path):
                 raise ModelError(
-                    f"{path}: changed since it was written, or no checkpoint of this version; "
-                    "delete it to start anew"
+                    f"{path}: changed since it was written, or not a checkpoint of this version; "
+                    "delete it to start again"
                 )
             names = set(file.keys())
             for name in names:
@@ -129,24 +136,43 @@ def read_checkpoint(
             for _, fill in filled:
                 fill()
     except (SafetensorError, OSError) as error:
-        what = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise ModelError(
-            f"{path}: not a safetensors file ({what}); pickled checkpoints are refused"
+            f"{path}: not a safetensors file ({reason}); pickled checkpoints are refused"
         ) from error
     ours = {"content", *(f"optimiser {key}" for key in parts)}
     return {key: value for key, value in about.items() if key not in ours}
 
 
+def run_identity(settings: object, *groups: Mapping[str, Tensor]) -> str:
+    """Return a hash of the settings and tensors that a run starts with.
+
+    Args:
+        settings: An object whose `repr` shows every setting.
+        *groups: Tensors by name, such as weights and columns.
+
+    Example:
+        >>> ones = {"w": torch.ones(2)}
+        >>> run_identity("seed 0", ones) == run_identity("seed 1", ones)
+        False
+    """
+    digest = hashlib.sha256(repr(settings).encode())
+    for tensors in groups:
+        for name, value in tensors.items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def exclusive_folder(folder: Path) -> Iterator[None]:
-    """Keep every other process from training in a folder, for as long as this one lives.
+    """Prevent other processes from training in a folder at the same time.
 
     Raises:
-        ModelError: If another process trains there at this moment.
+        ModelError: If another process is training there.
     """
     refusal = ModelError(
-        f"{folder}: another process is training here at this moment; wait for its end, or write "
-        "elsewhere"
+        f"{folder}: another process is training here at this moment; wait until it ends, or use "
+        "another folder"
     )
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / ".lock", refusal):
@@ -155,7 +181,7 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
 
 
 def _flat(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return all tensors under `part.name`, and JSON of what optimisers know besides."""
+    """Return all tensors under `part.name`, and the settings of optimisers as JSON."""
     tensors: dict[str, Tensor] = {}
     words: dict[str, str] = {}
     for key, part in parts.items():
@@ -179,7 +205,7 @@ def _named(part: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
-    """Return the head of a safetensors file: its length in eight bytes, and JSON."""
+    """Return the header of a safetensors file: its length in eight bytes, and JSON."""
     rows: dict[str, Any] = {"__metadata__": {"content": _BLANK, **dict(sorted(words.items()))}}
     end = 0
     for name, value in tensors.items():
@@ -196,16 +222,16 @@ def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
 
 
 def _content(path: Path, name: str, value: Tensor) -> bytes:
-    """Return a tensor's bytes; one that is spread over processes is put together."""
+    """Return a tensor's bytes, gathered if it is distributed over processes."""
     full = gathered(value)
     if full.is_floating_point() and not full.isfinite().all():
-        raise NotFinite(f"{path}: {name!r} is not finite, so that the last checkpoint stays")
+        raise NotFinite(f"{path}: {name!r} is not finite; the last checkpoint is kept")
     flat = full.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _digest(path: Path) -> str:
-    """Return the hash of a file as it was while its own hash was still blank."""
+    """Return the hash of a file with its own hash blanked out."""
     with path.open("rb") as file:
         start = file.read(8)
         header = start + file.read(min(int.from_bytes(start, "little"), 2**30))
@@ -219,46 +245,47 @@ def _digest(path: Path) -> str:
 
 def _check_finite(path: Path, name: str, value: Tensor) -> None:
     if value.is_floating_point() and not value.isfinite().all():
-        raise ModelError(f"{path}: tensor {name!r} is not finite; delete it to start anew")
+        raise ModelError(f"{path}: tensor {name!r} is not finite; delete it to start again")
 
 
-def _unfit(path: Path, what: str) -> str:
-    return f"{path}: the checkpoint does not fit this run ({what}); delete it, or write elsewhere"
+def _unfit(path: Path, reason: str) -> str:
+    rest = "delete it, or use another folder"
+    return f"{path}: the checkpoint does not fit this run ({reason}); {rest}"
 
 
 def _fit(path: Path, key: str, part: Part, file: Any, about: Mapping[str, str]) -> tuple:
-    """Check one part; return the names of its tensors in the file, and what fills it."""
+    """Check one part; return the names of its tensors, and a function that fills it."""
     if isinstance(part, Optimizer):
         return _fit_optimiser(path, key, part, file, about)
-    mine, names = _named(part), set(file.keys())
-    for name, value in mine.items():
-        there = f"{key}.{name}"
-        if there not in names:
-            raise ModelError(_unfit(path, f"it has no {there!r}"))
-        _check_alike(path, there, file.get_slice(there), value)
+    tensors, names = _named(part), set(file.keys())
+    for name, value in tensors.items():
+        saved_name = f"{key}.{name}"
+        if saved_name not in names:
+            raise ModelError(_unfit(path, f"it has no {saved_name!r}"))
+        _check_shape(path, saved_name, file.get_slice(saved_name), value)
 
     def fill() -> None:
         with torch.no_grad():
-            for name, value in mine.items():
+            for name, value in tensors.items():
                 value.copy_(distributed_like(file.get_tensor(f"{key}.{name}"), value))
 
-    return [f"{key}.{name}" for name in mine], fill
+    return [f"{key}.{name}" for name in tensors], fill
 
 
-def _check_alike(path: Path, name: str, saved: Any, value: Tensor) -> None:
-    was = saved.get_dtype(), tuple(saved.get_shape())
-    now = _NAMES[value.dtype], tuple(value.shape)
-    if was != now:
-        raise ModelError(_unfit(path, f"{name!r} is {was[0]} {was[1]}, not {now[0]} {now[1]}"))
+def _check_shape(path: Path, name: str, saved: Any, value: Tensor) -> None:
+    old = saved.get_dtype(), tuple(saved.get_shape())
+    new = _NAMES[value.dtype], tuple(value.shape)
+    if old != new:
+        raise ModelError(_unfit(path, f"{name!r} is {old[0]} {old[1]}, not {new[0]} {new[1]}"))
 
 
 def _fit_optimiser(
     path: Path, key: str, part: Optimizer, file: Any, about: Mapping[str, str]
 ) -> tuple:
-    """Check an optimiser's state; its parameters are told by their numbers."""
-    known = json.loads(about.get(f"optimiser {key}", "null"))
+    """Check an optimiser's state; its parameters are identified by their numbers."""
+    saved = json.loads(about.get(f"optimiser {key}", "null"))
     current = part.state_dict()["param_groups"]
-    if known is None or [g["params"] for g in known["groups"]] != [g["params"] for g in current]:
+    if saved is None or [g["params"] for g in saved["groups"]] != [g["params"] for g in current]:
         raise ModelError(_unfit(path, f"{key!r} has other parameters"))
     weights = [weight for group in part.param_groups for weight in group["params"]]
     names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118
@@ -268,7 +295,7 @@ def _fit_optimiser(
             raise ModelError(_unfit(path, f"{name!r} has the shape {tuple(shape)}"))
 
     def fill() -> None:
-        state: dict[int, dict[str, Any]] = {int(j): dict(v) for j, v in known["rest"].items()}
+        state: dict[int, dict[str, Any]] = {int(j): dict(v) for j, v in saved["rest"].items()}
         for name in names:
             j, word = name.removeprefix(f"{key}.").split(".", 1)
             value = file.get_tensor(name)
@@ -276,16 +303,16 @@ def _fit_optimiser(
             state.setdefault(int(j), {})[word] = (
                 distributed_like(value, like) if value.ndim else value
             )
-        # How the steps are computed is this machine's affair.
-        how = [{k: group[k] for k in ("fused", "foreach") if k in group} for group in current]
-        groups = [_group(g) | h for g, h in zip(known["groups"], how, strict=True)]
+        # The kernels that compute the steps are chosen for this machine.
+        kernels = [{k: group[k] for k in ("fused", "foreach") if k in group} for group in current]
+        groups = [_group(g) | h for g, h in zip(saved["groups"], kernels, strict=True)]
         part.load_state_dict({"state": state, "param_groups": groups})
 
     return names, fill
 
 
 def _group(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a group of parameters; JSON made lists of its tuples."""
+    """Return the settings of a group of parameters, with tuples where JSON has lists."""
     return {
         key: tuple(value) if isinstance(value, list) and key != "params" else value
         for key, value in saved.items()

@@ -1,7 +1,7 @@
-"""Between an image and what flows: the pixels themselves, or latents of an autoencoder.
+"""Between an image and the latents of the flow: the pixels themselves, or an autoencoder.
 
-Whatever the codec, an image is its decoded latents plus a remainder, and the remainder is part of
-the noise: so the null intervention returns the very image, whatever the autoencoder loses.
+With every codec, an image is its decoded latents plus a remainder, and the remainder is part of
+the noise: so the null intervention returns the image bit for bit.
 """
 
 from typing import Protocol
@@ -12,7 +12,7 @@ __all__ = ["Codec", "Pixels"]
 
 
 class Codec(Protocol):
-    """What turns images into latents and back; deterministic, both ways."""
+    """A deterministic map of images to latents, and one back."""
 
     channels: int
     factor: int
@@ -25,7 +25,7 @@ class Codec(Protocol):
 
 
 class Pixels(nn.Module):
-    """The image itself.
+    """The identity: latents are the image itself.
 
     Example:
         >>> import torch

@@ -1,8 +1,8 @@
-"""From a patient's variables to vectors.
+"""Embeddings of a patient's variables.
 
-One embedding a variable: a row of a table for a level, Fourier features or a spline basis for a
-number, and a learned null where the value is missing. Each embedding can be carried over to a
-network for other variables by name.
+There is one embedding per variable: a row of a table for a level, Fourier features or a spline
+basis for a number, and a learned null where the value is missing. Each embedding can be reused in
+a network for other variables, by name.
 """
 
 import json
@@ -15,7 +15,7 @@ from causalcxr.graph.variables import Variable
 
 __all__ = ["Conditioner"]
 
-_FREQUENCIES = 8  # the highest turns four times over the variable's range
+_FREQUENCIES = 8  # the highest has four periods over the variable's range
 _KNOTS = 17  # as many features as the frequencies give
 
 
@@ -55,7 +55,7 @@ class _Levels(nn.Module):
 
     def adopt(self, state: dict[str, Tensor], levels: list[str]) -> dict[str, Tensor]:
         """Return the rows of another table by the names of its levels, else its null."""
-        if "table" not in state:  # it was a number there
+        if "table" not in state:  # it was a continuous variable
             null = state["nothing"]
             return {"table": null.expand(len(self.table), -1).clone()}
         null = len(levels)
@@ -117,7 +117,7 @@ class Conditioner(nn.Module):
         return torch.stack([self.base.expand(rows, -1), *parts], 1)
 
     def describe(self) -> str:
-        """Return JSON that tells what each embedding stands for: levels, or a number's range."""
+        """Return the meaning of each embedding as JSON: the levels, or a number's range."""
         about = {
             name: list(e.levels) if isinstance(e, _Levels) else [e.low, e.high]
             for name, e in zip(self.names, self.embeddings, strict=True)
@@ -126,29 +126,29 @@ class Conditioner(nn.Module):
 
     @torch.no_grad()
     def adopt(self, state: dict[str, Tensor], described: str) -> dict[str, Tensor]:
-        """Carry embeddings over from another conditioner, by the names of variables and levels.
+        """Reuse the embeddings of another conditioner, by the names of variables and levels.
 
-        A variable that is new here starts at zero; one that is gone leaves its null in the base,
-        so the network sees what it saw when that variable was missing. A level that is new starts
-        as the null; a number whose range has changed keeps its null alone.
+        A new variable starts at zero. The null of a removed variable is added to the base, as if
+        that variable were missing. A new level starts as the null; a number whose range has
+        changed keeps only its null.
 
         Args:
             state: The other's tensors, by their names in its state dict.
-            described: What the other's `describe` said.
+            described: The result of the other's `describe`.
 
         Returns:
             A state dict of this conditioner.
         """
         about: dict[str, list] = json.loads(described)
-        mine = {name: torch.zeros_like(value) for name, value in self.state_dict().items()}
-        mine["base"] = state["base"].clone()
+        result = {name: torch.zeros_like(value) for name, value in self.state_dict().items()}
+        result["base"] = state["base"].clone()
         for old, (name, meaning) in enumerate(about.items()):
             prefix = f"embeddings.{old}."
-            theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            saved = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if name not in self.names:
-                mine["base"] += theirs["nothing"] if "nothing" in theirs else theirs["table"][-1]
+                result["base"] += saved["nothing"] if "nothing" in saved else saved["table"][-1]
                 continue
             new = self.names.index(name)
-            fresh = self.embeddings[new].adopt(theirs, meaning)
-            mine |= {f"embeddings.{new}.{key}": value for key, value in fresh.items()}
-        return mine
+            adopted = self.embeddings[new].adopt(saved, meaning)
+            result |= {f"embeddings.{new}.{key}": value for key, value in adopted.items()}
+        return result

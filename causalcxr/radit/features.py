@@ -1,7 +1,7 @@
-"""Features of radiographs: a small network that has learned to read phantoms.
+"""Features of radiographs: a small network trained to classify phantoms.
 
-Its maps make a perceptual distance, its vectors a distance of distributions. Where the weights of
-Rad-DINO are at hand they say more about real radiographs (`causalcxr.radit.raddino`).
+Its maps give a perceptual distance, its vectors a distance of distributions. For real radiographs
+the features of Rad-DINO are better, if its weights are available (`causalcxr.radit.raddino`).
 """
 
 from itertools import pairwise
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
-from causalcxr.radit.weights import BUNDLED, content_hash
+from causalcxr.radit.weights import BUNDLED, check_unchanged, content_hash
 
 __all__ = ["VERSION", "Features", "load_features", "save_features"]
 
@@ -21,7 +21,7 @@ _WIDTHS = (16, 32, 64, 96)
 
 
 def _stage(inside: int, out: int) -> nn.Sequential:
-    """Halve the image, then look at it again."""
+    """Return two convolutions, the first of which halves the image."""
     return nn.Sequential(
         nn.Conv2d(inside, out, 3, 2, 1),
         nn.GroupNorm(8, out),
@@ -35,7 +35,7 @@ def _stage(inside: int, out: int) -> nn.Sequential:
 class Features(nn.Module):
     """Map radiographs to feature maps at four scales, and to one vector.
 
-    Every image is standardised by itself, so that exposure does not count.
+    Every image is standardised by itself, so that exposure does not matter.
 
     Example:
         >>> features = Features()
@@ -66,18 +66,18 @@ class Features(nn.Module):
 
 
 def save_features(path: Path, features: Features, **about: str) -> None:
-    """Write weights atomically, with a hash of them and words about them."""
+    """Write weights atomically, with a hash of them and texts for the header."""
     tensors = features.state_dict()
-    words = {"kind": "features", "version": VERSION, "content": content_hash(tensors)}
-    save_tensors(path, tensors, words | about)
+    header = {"kind": "features", "version": VERSION, "content": content_hash(tensors)}
+    save_tensors(path, tensors, header | about)
 
 
 def load_features(name: str | Path = "phantom") -> Features:
-    """Read weights by a bundled name or a path.
+    """Load weights by a bundled name or a path.
 
     Raises:
-        ModelError: If there is no such file, or it is damaged, was changed, or is of another kind
-            or version.
+        ModelError: If there is no such file, or it is damaged, changed, or of another kind or
+            version.
 
     Example:
         >>> sum(p.numel() for p in load_features().parameters())
@@ -93,11 +93,10 @@ def load_features(name: str | Path = "phantom") -> Features:
             f"{path}: {about.get('kind', 'weights')} of version {about.get('version')}, not "
             f"features of version {VERSION}; give another file"
         )
-    if content_hash(tensors) != about.get("content"):
-        raise ModelError(f"{path}: tensors were changed since they were written; fetch it again")
+    check_unchanged(path, tensors, about)
     features = Features()
     try:
         features.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"{path}: its tensors are not those of features ({error})") from error
+        raise ModelError(f"{path}: its tensors do not fit the network ({error})") from error
     return features.eval().requires_grad_(False)

@@ -2,10 +2,10 @@
 
     x_t = (1 - t) u + t x,    v(x_t, t) = E[x - u | x_t, parents]
 
-One variable changes an image at few places. A network that has not seen everything changes its
-velocity a little everywhere, and what a twin should have kept drifts. So a penalty may be laid on
-what another value of one variable j does at places p of 4 x 4 pixels, a root mean square each, so
-that it rather leaves a place alone:
+One variable changes an image in few places. A network trained on limited data changes its velocity
+a little everywhere, and then a twin drifts where it should not change. A penalty can be put on the
+effect of another value of one variable j, its root mean square at each place p of 4 x 4 pixels, so
+that weak effects vanish:
 
     loss + sparse mean_p |v(x_t, t; c) - v(x_t, t; c with another c_j)|_p
 
@@ -25,22 +25,22 @@ from torch.nn.functional import avg_pool2d
 
 __all__ = ["PLACE", "BatchNoise", "hide_some", "logit_normal", "velocity_loss"]
 
-_EVERY = 4  # of so many images, the effect of one variable is looked at
-PLACE = 4  # pixels, the side of a place that a variable's effect leaves alone or not
+_EVERY = 4  # the penalty is computed for one image in this many
+PLACE = 4  # pixels along each side of a place
 
-# (noise, images, columns as the network sees them) -> noise in another order.
+# (noise, images, columns with some hidden) -> noise in another order.
 Pairing = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 
 
 def logit_normal(normal: Tensor, shift: float = 1.0) -> Tensor:
     """Return times in (0, 1) from standard normal numbers.
 
-    The share of noise 1 - t becomes s (1 - t) / (1 + (s - 1) (1 - t)): a large picture needs more
-    noise than a small one before its content is gone.
+    The share of noise 1 - t becomes s (1 - t) / (1 + (s - 1) (1 - t)): a large image needs more
+    noise than a small one until its content disappears.
 
     Args:
         normal: Any shape.
-        shift: 1 leaves the middle at 1/2; side / 64 suits pixels.
+        shift: 1 leaves the median at 1/2; side / 64 is suitable for pixels.
 
     Example:
         >>> logit_normal(torch.zeros(1), shift=4.0)
@@ -74,11 +74,11 @@ class BatchNoise:
         return cls(noise, normal, uniform)
 
     def part(self, rows: slice) -> "BatchNoise":
-        """Return the numbers of some rows: each process of several takes its own."""
+        """Return the numbers of some rows, such as those of one process."""
         return BatchNoise(*(x[rows] for x in self._all))
 
     def to(self, device: torch.device) -> "BatchNoise":
-        """Return the same numbers elsewhere."""
+        """Return the same numbers on another device."""
         return BatchNoise(*(x.to(device) for x in self._all))
 
     @property
@@ -87,20 +87,20 @@ class BatchNoise:
 
 
 def hide_some(columns: dict[str, Tensor], rate: float, uniform: Tensor) -> dict[str, Tensor]:
-    """Set each variable to missing with probability `rate`, and all of a patient's likewise.
+    """Set each variable to missing with probability `rate`, and all of a patient's variables too.
 
-    So every null is learned, and any subset of the variables may be missing later.
+    So every null is trained, and any subset of the variables may be missing later.
 
     Args:
         columns: The parents, each (B,).
-        rate: The probability, twice: of one variable, and of all of them.
+        rate: The probability for one variable, and for all of a patient's variables.
         uniform: See `BatchNoise`.
     """
     if not columns:
         return columns
-    gone = (uniform[:, 1:] < rate) | (uniform[:, :1] < rate)
+    hidden = (uniform[:, 1:] < rate) | (uniform[:, :1] < rate)
     x = torch.stack(list(columns.values()))
-    return dict(zip(columns, x.masked_fill(gone.T, torch.nan), strict=True))
+    return dict(zip(columns, x.masked_fill(hidden.T, torch.nan), strict=True))
 
 
 def velocity_loss(
@@ -117,53 +117,53 @@ def velocity_loss(
     sparse: float = 0.0,
     others: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return the mean squared error of the velocity at one random time an image, and a penalty.
+    """Return the mean squared error of the velocity at one random time per image, plus a penalty.
 
     Args:
-        net: A `RadiT`, compiled or in parallel, too.
+        net: A `RadiT`, possibly compiled or wrapped for several processes.
         images: (B, C, H, W), about [-1, 1].
         columns: The parents, each (B,).
-        generator: On the CPU, the numbers are the same on every device.
+        generator: The source of randomness; on the CPU, the numbers are the same on every device.
         hide: Rate at which variables are hidden.
         shift: See `logit_normal`.
-        pairing: Which noise goes with which image; as it is drawn, if None.
-        rows: These images are these rows of a larger batch of `total`, whose numbers are drawn
-            whole: so they do not depend on how many processes share a batch.
+        pairing: The pairing of noise and images; None keeps the noise as drawn.
+        rows: The rows of these images in a larger batch of `total`, for all of which numbers are
+            drawn: so they do not depend on the number of processes that share a batch.
         total: The size of that batch.
         sparse: Weight of the penalty on the effects of single variables; 0 for none.
-        others: Parents of other patients, each (B,), whose values the variables take there.
+        others: Parents of other patients, each (B,), which give the other values.
     """
     shape = torch.Size([total or len(images), *images.shape[1:]])
-    chance = BatchNoise.draw(shape, len(columns), generator)
-    chance = (chance if rows is None else chance.part(rows)).to(images.device)
-    seen = hide_some(columns, hide, chance.uniform)
-    noise = chance.noise if pairing is None else pairing(chance.noise, images, seen)
-    t = logit_normal(chance.normal, shift)
+    numbers = BatchNoise.draw(shape, len(columns), generator)
+    numbers = (numbers if rows is None else numbers.part(rows)).to(images.device)
+    seen = hide_some(columns, hide, numbers.uniform)
+    noise = numbers.noise if pairing is None else pairing(numbers.noise, images, seen)
+    t = logit_normal(numbers.normal, shift)
     s = t.view(-1, 1, 1, 1)
-    x, seen, looked = (1 - s) * noise + s * images, dict(seen), slice(0, 0)
+    x, seen, penalised = (1 - s) * noise + s * images, dict(seen), slice(0, 0)
     if sparse and others:
-        looked = slice(-(0 if rows is None else rows.start) % _EVERY, None, _EVERY)
-        other = _one_other(seen, others, chance.uniform, looked)
+        penalised = slice(-(0 if rows is None else rows.start) % _EVERY, None, _EVERY)
+        other = _one_other(seen, others, numbers.uniform, penalised)
         seen = {name: torch.cat([c, other[name]]) for name, c in seen.items()}
-        x, t = torch.cat([x, x[looked]]), torch.cat([t, t[looked]])
-    # One call of the network, so that wrappers for several processes see all of its parameters.
+        x, t = torch.cat([x, x[penalised]]), torch.cat([t, t[penalised]])
+    # One call of the network, as wrappers for several processes need.
     velocity = net(x, t, columns=seen).float()
     v, under_other = velocity[: len(images)], velocity[len(images) :]
     loss = (v - (images - noise)).square().mean()
     if not len(under_other):
         return loss
     place = min(PLACE, *v.shape[-2:])
-    squares = avg_pool2d((v[looked] - under_other).square().mean(1, keepdim=True), place)
+    squares = avg_pool2d((v[penalised] - under_other).square().mean(1, keepdim=True), place)
     effects = (squares + 1e-8).sqrt().flatten(1).mean(1)
     return loss + sparse * effects.sum() * _EVERY / len(images)
 
 
 def _one_other(
-    columns: dict[str, Tensor], others: dict[str, Tensor], uniform: Tensor, looked: slice
+    columns: dict[str, Tensor], others: dict[str, Tensor], uniform: Tensor, rows: slice
 ) -> dict[str, Tensor]:
     """Return some patients' variables with one of them, chosen for each, taken from another."""
-    x = torch.stack(list(columns.values()))[:, looked]
-    y = torch.stack([others[name] for name in columns])[:, looked]
-    which = uniform[looked, 1:].argmax(1)  # never the one that is hidden
-    chosen = torch.arange(len(x), device=x.device)[:, None] == which
-    return dict(zip(columns, torch.where(chosen, y, x), strict=True))
+    x = torch.stack(list(columns.values()))[:, rows]
+    y = torch.stack([others[name] for name in columns])[:, rows]
+    which = uniform[rows, 1:].argmax(1)  # the largest number, so never a hidden variable
+    is_chosen = torch.arange(len(x), device=x.device)[:, None] == which
+    return dict(zip(columns, torch.where(is_chosen, y, x), strict=True))

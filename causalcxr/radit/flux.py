@@ -1,8 +1,9 @@
 """The FLUX.2 autoencoder as a codec of radiographs: diffusers' own class, weights from a folder.
 
-A radiograph enters as three equal channels, and the three that leave are averaged. Its 32 channels
-at an eighth of the sides are packed two by two into 128 at a sixteenth, as FLUX.2 packs them. It
-is fine-tuned by low-rank adapters (LoRA, by peft), which are added to the weights in the end.
+A radiograph enters as three equal channels, and the three output channels are averaged. The 32
+latent channels at an eighth of the sides are packed two by two into 128 at a sixteenth, as in
+FLUX.2. Fine-tuning trains low-rank adapters (LoRA, by peft), which are finally added to the
+weights.
 
 References:
     LoRA (Hu et al.), arXiv:2106.09685.
@@ -54,24 +55,24 @@ class FluxCodec(Autoencoder):
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of the raw latents; see `Autoencoder.posterior`."""
-        found = self.vae.encode(images.expand(-1, 3, -1, -1)).latent_dist
-        return pixel_unshuffle(found.mean, _PACK), pixel_unshuffle(found.logvar, _PACK)
+        latents = self.vae.encode(images.expand(-1, 3, -1, -1)).latent_dist
+        return pixel_unshuffle(latents.mean, _PACK), pixel_unshuffle(latents.logvar, _PACK)
 
     def synthesise(self, raw: Tensor) -> Tensor:
         """Return images of raw latents; see `Autoencoder.synthesise`."""
         return self.vae.decode(pixel_shuffle(raw, _PACK)).sample.mean(1, keepdim=True)
 
     def settings(self) -> dict[str, object]:
-        """Return the configuration of diffusers' class, without its private words."""
+        """Return the configuration of diffusers' class, without its private fields."""
         return {k: v for k, v in dict(self.vae.config).items() if not k.startswith("_")}
 
 
 def load_flux(folder: str | Path) -> FluxCodec:
-    """Read a FLUX.2 autoencoder from a folder on this machine; nothing is fetched.
+    """Load a FLUX.2 autoencoder from a folder on this machine; nothing is downloaded.
 
     Args:
-        folder: With `config.json` and safetensors, as diffusers saves them; or a folder that holds
-            such a one as `vae/`, as FLUX.2 is published.
+        folder: A folder with `config.json` and safetensors, as diffusers saves them; or one with
+            such a subfolder `vae/`, as FLUX.2 is published.
 
     Raises:
         ModelError: If there is no such folder, it holds another class or pickled weights, tensors
@@ -83,22 +84,22 @@ def load_flux(folder: str | Path) -> FluxCodec:
 
 
 def flux_from_settings(settings: Mapping[str, Any]) -> FluxCodec:
-    """Build the network that some settings tell, with weights that mean nothing yet."""
+    """Build the network from its settings, with arbitrary weights."""
     build = getattr(import_extra("diffusers"), _CLASS)
     with torch.random.fork_rng(devices=[]):
         return FluxCodec(build.from_config(json.loads(json.dumps(dict(settings)))))
 
 
 def add_adapters(codec: FluxCodec, rank: int = 16, seed: int = 0) -> LoraModel:
-    """Give every convolution and linear layer a low-rank adapter; only these are trained then.
+    """Add a low-rank adapter to every convolution and linear layer; only these are trained.
 
     Args:
         codec: Changed in place; it computes the same as before until an adapter is trained.
-        rank: Of the adapters.
-        seed: Of their first weights.
+        rank: Rank of the adapters.
+        seed: Seed of their initial weights.
 
     Returns:
-        What `merge_adapters` needs.
+        The adapters, for `merge_adapters`.
 
     Raises:
         ModelError: If peft is not installed.
@@ -116,6 +117,6 @@ def add_adapters(codec: FluxCodec, rank: int = 16, seed: int = 0) -> LoraModel:
 
 
 def merge_adapters(codec: FluxCodec, adapters: LoraModel) -> None:
-    """Add trained adapters to the weights, and leave a plain network behind."""
+    """Add trained adapters to the weights, and remove the adapters."""
     codec.vae = adapters.merge_and_unload()
     codec.requires_grad_(False)

@@ -1,17 +1,17 @@
-"""Guidance: another say for some variables, by comparing with what the others alone would do.
+"""Guidance: a stronger effect of some variables, relative to the velocity without them.
 
-With d what the variables S do to the velocity, r its root mean square at a place of 4 x 4 pixels,
-w the guidance and h the threshold,
+With d the effect of the variables S on the velocity, r its root mean square at a place of 4 x 4
+pixels, w the guidance and h the threshold,
 
     d = v(all) - v(all but S),    v = v(all but S) + w max(0, 1 - (h / r)^2) d
 
-Weights above one give S a stronger say; with S all variables that is classifier-free guidance. A
-threshold takes away what is weak, and hardly what is strong: a network that has not seen
-everything lets one variable change its velocity a little everywhere, and a twin then drifts where
-it should have stayed. It is the non-negative garrote of one coefficient, place by place.
+Weights above one strengthen the effect of S; if S is all variables, this is classifier-free
+guidance. A threshold removes weak effects and hardly changes strong ones: in a network trained on
+limited data, one variable changes the velocity a little everywhere, and a twin drifts where it
+should not change. It is the non-negative garrote of one coefficient, place by place.
 
-A question about an intervention guides what is intervened on and its descendants only; the rest
-stays at weight one and no threshold.
+For an intervention, only the variables intervened on and their descendants are guided; the others
+keep weight one and no threshold.
 
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans), arXiv:2207.12598.
@@ -45,14 +45,14 @@ def guided_velocity(
         net: The network.
         columns: The variables, each (B,), float32, where the network is.
         rows: B.
-        weight: w; 1 guides nothing.
-        names: S, the variables to guide; those the network does not read are passed over.
-        threshold: h, in units of the velocity; 0 keeps all that they do.
+        weight: w; 1 is no guidance.
+        names: S, the variables to guide; names that the network does not have are ignored.
+        threshold: h, in units of the velocity; 0 keeps all effects.
     """
     condition = net.embed_condition(columns, rows)
-    chosen = {n: torch.full_like(columns[n], torch.nan) for n in names if n in columns}
-    plain = (weight == 1 and not threshold) or not chosen
-    without = None if plain else net.embed_condition(columns | chosen, rows)
+    hidden = {n: torch.full_like(columns[n], torch.nan) for n in names if n in columns}
+    plain = (weight == 1 and not threshold) or not hidden
+    without = None if plain else net.embed_condition(columns | hidden, rows)
 
     def velocity(x: Tensor, t: float) -> Tensor:
         x, t = x.float(), torch.full((rows,), t, device=x.device)
@@ -71,9 +71,9 @@ def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
     """Return changes (B, C, H, W) where they are strong, and zero where they are weak.
 
     Args:
-        change: What is to be thinned out.
-        threshold: The root mean square at a place of 4 x 4 pixels up to which nothing is kept; one
-            for all, or one an image, (B,).
+        change: The changes.
+        threshold: The root mean square at a place of 4 x 4 pixels up to which a change is zero;
+            one for all images, or one for each, (B,).
 
     Example:
         >>> change = torch.full((1, 1, 4, 8), 0.1)
@@ -90,7 +90,7 @@ def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def typical_strength(change: Tensor) -> Tensor:
-    """Return how strong changes (B, C, H, W) are at the places that hold most of them, (B,).
+    """Return the strength of changes (B, C, H, W) where most of the change is, (B,).
 
     With r the root mean square at a place of 4 x 4 pixels, this is sqrt(sum r^4 / sum r^2): the
     root of the mean of r^2, each place weighted by its share of the change. A change that fills

@@ -1,10 +1,9 @@
-"""Latents of a cohort, encoded once and kept as arrays that are mapped into memory.
+"""Latents of a cohort, encoded once and stored as arrays that are mapped into memory.
 
     latents-00000.npy (k, C, h, w) float16, ..., manifest.json (codec, records, shards, sha256)
 
-A shard is written whole, then the manifest tells of it: so whatever is told of is there, and a
-command that was killed makes the others. Latents of one autoencoder are refused to another, as its
-numbers would mean something else.
+A shard is written first, then the manifest lists it: so every listed shard is complete, and a
+command that was killed resumes with the next. Latents are valid for their own autoencoder only.
 """
 
 import hashlib
@@ -37,12 +36,12 @@ _TYPES = ("float16", "float32")
 
 
 class Latents:
-    """The latents of n records, read when they are asked for.
+    """The latents of n records, read on access.
 
     Args:
-        folder: What `cache_latents` wrote.
-        codec: If given, the autoencoder whose latents they must be.
-        cohort: If given, the cohort whose records they must be, in its order.
+        folder: A folder written by `cache_latents`.
+        codec: The autoencoder that must have made them; None does not check.
+        cohort: The cohort whose records they must be, in its order; None does not check.
 
     Raises:
         ModelError: If the folder is unfinished, damaged, of another version, of another
@@ -55,15 +54,15 @@ class Latents:
         self.folder = Path(folder)
         self.about = _manifest(self.folder)
         if not self.about["complete"]:
-            done = sum(shard["rows"] for shard in self.about["shards"])
+            n_encoded = sum(shard["rows"] for shard in self.about["shards"])
             raise ModelError(
-                f"{self.folder}: {done:,} of {self.about['rows']:,} records are encoded; give the "
-                "command again, and it goes on"
+                f"{self.folder}: {n_encoded:,} of {self.about['rows']:,} records are encoded; run "
+                "the command again to resume"
             )
         if codec is not None:
-            _same(self.folder, self.about, "codec", content_hash(codec.state_dict()))
+            _check_same(self.folder, self.about, "codec", content_hash(codec.state_dict()))
         if cohort is not None:
-            _same(self.folder, self.about, "records", _records(cohort))
+            _check_same(self.folder, self.about, "records", _records(cohort))
         self._shards = [_opened(self.folder, shard, self.about) for shard in self.about["shards"]]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
 
@@ -76,7 +75,7 @@ class Latents:
         return tuple(self.about["shape"])
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Return the latents of some records, (k, C, h, w) float32, in the order asked for."""
+        """Return the latents of some records, (k, C, h, w) float32, in the order of `rows`."""
         rows = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         try:
             places = np.atleast_1d(np.arange(len(self))[rows])
@@ -85,12 +84,12 @@ class Latents:
         out = np.empty((len(places), *self.shape), dtype=np.float32)
         owner = np.searchsorted(self._starts, places, side="right") - 1
         for k in np.unique(owner):
-            mine = np.flatnonzero(owner == k)
-            out[mine] = self._shards[k][places[mine] - self._starts[k]]
+            inside = np.flatnonzero(owner == k)
+            out[inside] = self._shards[k][places[inside] - self._starts[k]]
         return torch.from_numpy(out)
 
     def check(self) -> list[str]:
-        """Read every byte, and return the files that are not as they were written."""
+        """Verify every file; return the names of those that were changed."""
         shards = self.about["shards"]
         return [s["file"] for s in shards if file_digest(self.folder / s["file"]) != s["sha256"]]
 
@@ -100,8 +99,8 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is to be encoded, and where it goes."""
+class _EncodingJob:
+    """A cohort to be encoded, and its folder."""
 
     codec: Autoencoder
     cohort: Cohort
@@ -112,7 +111,7 @@ class _Work:
     device: torch.device
 
     def plan(self) -> dict[str, Any]:
-        """Return the manifest before anything is encoded."""
+        """Return the manifest without any shard."""
         height, width = self.cohort.images.size
         self.codec.check(torch.empty(0, 1, height, width))
         factor = self.codec.factor
@@ -135,17 +134,17 @@ class _Work:
         rows = np.arange(start, min(start + self.shard, len(self.cohort)))
         parts = []
         for part in np.array_split(rows, -(-len(rows) // self.batch)):
-            films = torch.from_numpy(self.cohort.images[part]).to(self.device) * 2 - 1
-            with np.errstate(over="ignore"):  # what is too large is refused below, by name
-                parts.append(self.codec.encode(films).cpu().numpy().astype(self.dtype))
-        whole = np.concatenate(parts)
-        bad = np.flatnonzero(~np.isfinite(whole).all((1, 2, 3)))
+            images = torch.from_numpy(self.cohort.images[part]).to(self.device) * 2 - 1
+            with np.errstate(over="ignore"):  # overflow is reported below
+                parts.append(self.codec.encode(images).cpu().numpy().astype(self.dtype))
+        latents = np.concatenate(parts)
+        bad = np.flatnonzero(~np.isfinite(latents).all((1, 2, 3)))
         if len(bad):
             raise ModelError(
                 f"{self.folder}: the latents of record {self.cohort.records[rows[bad[0]]]!r} are "
                 f"not finite as {self.dtype}; use float32, or check its image"
             )
-        return whole
+        return latents
 
 
 def cache_latents(
@@ -157,20 +156,20 @@ def cache_latents(
     shard: int = 4096,
     dtype: str = "float16",
 ) -> Latents:
-    """Encode the images of a cohort; an interrupted call goes on where it stopped.
+    """Encode the images of a cohort; an interrupted call can be resumed.
 
     Args:
-        codec: The autoencoder, on the device where it is to work.
-        cohort: Records that all have an image.
-        folder: Where the shards go.
+        codec: The autoencoder, on the device that computes.
+        cohort: A cohort in which every record has an image.
+        folder: The folder of the shards.
         batch: Images at a time.
-        shard: Records a file.
+        shard: Records per file.
         dtype: float16 or float32.
 
     Raises:
         CohortError: If a record has no image.
-        ModelError: If the folder holds latents of another autoencoder, other records or another
-            form, or latents are not finite.
+        ModelError: If the folder holds latents of another autoencoder, other records or other
+            settings, or latents are not finite.
     """
     if cohort.images is None or not cohort.images.available.all():
         raise CohortError("not every record has an image; use cohort.with_images_only()")
@@ -180,58 +179,58 @@ def cache_latents(
             f"{' or '.join(_TYPES)}, and at least 1"
         )
     device = next(codec.parameters()).device
-    work = _Work(codec.eval(), cohort, Path(folder), batch, shard, dtype, device)
-    place = work.folder.absolute()
+    job = _EncodingJob(codec.eval(), cohort, Path(folder), batch, shard, dtype, device)
+    place = job.folder.absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
-    busy = ModelError(f"{folder}: another process is encoding here; wait for its end")
-    # The lock stands beside the folder, so that what is refused leaves no folder behind.
+    busy = ModelError(f"{folder}: another process is encoding here; wait until it ends")
+    # The lock is beside the folder, so that a refused call creates no folder.
     with exclusive(place.parent / f".{place.name}.lock", busy):
         if place.is_dir():
             remove_litter(place)
-        _encode(work)
-    return Latents(work.folder, codec, cohort)
+        _encode(job)
+    return Latents(job.folder, codec, cohort)
 
 
-def _encode(work: _Work) -> None:
-    """Encode the shards that are not there yet."""
-    about, cohort, shard = _begun(work), work.cohort, work.shard
+def _encode(job: _EncodingJob) -> None:
+    """Encode the missing shards."""
+    about, cohort, shard = _started_manifest(job), job.cohort, job.shard
     starts = range(sum(s["rows"] for s in about["shards"]), len(cohort), shard)
     for start in progress(starts, "Encoding", "images"):
         name = f"latents-{start // shard:05d}.npy"
         content = BytesIO()
-        np.save(content, latents := work.encoded(start), allow_pickle=False)
-        atomic_write(work.folder / name, content.getvalue())
+        np.save(content, latents := job.encoded(start), allow_pickle=False)
+        atomic_write(job.folder / name, content.getvalue())
         digest = hashlib.sha256(content.getvalue()).hexdigest()
         about["shards"].append({"file": name, "rows": len(latents), "sha256": digest})
-        _tell(work.folder, about)
+        _write_manifest(job.folder, about)
     about["complete"] = True
-    _tell(work.folder, about)
+    _write_manifest(job.folder, about)
 
 
-def _begun(work: _Work) -> dict[str, Any]:
-    """Return the manifest to go on with: the folder's own, or a new one."""
-    plan = work.plan()
-    if not (work.folder / _MANIFEST).exists():
+def _started_manifest(job: _EncodingJob) -> dict[str, Any]:
+    """Return the manifest to continue: that of the folder, or a new one."""
+    plan = job.plan()
+    if not (job.folder / _MANIFEST).exists():
         return plan
-    about = _manifest(work.folder)
+    about = _manifest(job.folder)
     for key in ("codec", "records", "rows", "shape", "dtype", "shard"):
-        _same(work.folder, about, key, plan[key])
+        _check_same(job.folder, about, key, plan[key])
     for shard in about["shards"]:
-        _opened(work.folder, shard, about)
+        _opened(job.folder, shard, about)
     return about
 
 
-def _tell(folder: Path, about: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
     atomic_write(folder / _MANIFEST, json.dumps(about, indent=1) + "\n")
 
 
-def _same(folder: Path, about: dict[str, Any], key: str, value: object) -> None:
-    """Refuse a folder that tells something else than is asked for."""
+def _check_same(folder: Path, about: dict[str, Any], key: str, value: object) -> None:
+    """Raise an error unless a field of the manifest has this value."""
     if about[key] != value:
-        was, now = (str(v)[:12] for v in (about[key], value))
+        old, new = (str(v)[:12] for v in (about[key], value))
         raise ModelError(
-            f"{folder}: these are latents of another {key} ({was}, not {now}); delete them, or "
-            "write elsewhere"
+            f"{folder}: these are latents of another {key} ({old}, not {new}); delete them, or "
+            "use another folder"
         )
 
 
@@ -241,28 +240,28 @@ def _records(cohort: Cohort) -> str:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """Return what a folder tells of itself."""
+    """Return the manifest of a folder."""
     path = folder / _MANIFEST
     try:
         about = json.loads(read_text(path, limit=100_000_000, error=ModelError))
-        good = about["kind"] == _KIND and about["schema"] == SCHEMA
+        is_valid = about["kind"] == _KIND and about["schema"] == SCHEMA
     except (LookupError, TypeError, json.JSONDecodeError):
-        good = False
-    if not good:
+        is_valid = False
+    if not is_valid:
         raise ModelError(f"{path}: no manifest of latents of version {SCHEMA}; encode them again")
     return about
 
 
 def _opened(folder: Path, shard: dict[str, Any], about: dict[str, Any]) -> np.ndarray:
-    """Return a shard, mapped into memory, if it has the shape that the manifest tells."""
+    """Return a shard, mapped into memory, if it has the shape in the manifest."""
     path = folder / Path(shard["file"]).name
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        what = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise ModelError(
-            f"{path}: no shard of latents ({what}); delete the folder and encode again"
+            f"{path}: not a shard of latents ({reason}); delete the folder and encode again"
         ) from error
     if array.shape != (shard["rows"], *about["shape"]) or array.dtype != about["dtype"]:
-        raise ModelError(f"{path}: not the shard that the manifest tells of; encode them again")
+        raise ModelError(f"{path}: not the shard that the manifest lists; encode them again")
     return array

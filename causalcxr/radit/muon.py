@@ -1,11 +1,11 @@
-"""Muon: momentum whose matrix is made orthogonal, so that a step moves all directions alike.
+"""Muon: orthogonalised momentum, so that a step moves all directions equally.
 
     M <- mu M + (1 - mu) G,    W <- (1 - lr wd) W - lr sqrt(max(1, rows / columns)) orth(N)
 
-with Nesterov's N = (1 - mu) G + mu M. `orth(N)` is U V^T of the singular values U S V^T, about:
-five steps of an odd polynomial lead every singular value to one, more or less. Matrices of one
-shape are worked on together, in bf16 on a graphics card and in fp32 on a processor, where products
-in bf16 take many times as long.
+with Nesterov's N = (1 - mu) G + mu M. `orth(N)` approximates U V^T of the singular value
+decomposition U S V^T: five steps of an odd polynomial move every singular value near to one.
+Matrices of one shape are computed together, in bf16 on a graphics card and in fp32 on a processor,
+where products in bf16 are many times slower.
 
 References:
     Muon: an optimizer for hidden layers (Jordan et al., 2024), kellerjordan.github.io/posts/muon.
@@ -28,7 +28,7 @@ _STEPS = 5
 
 
 def orthogonal(x: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrices, about: most singular values are .7 to 1.2.
+    """Return approximately the nearest orthogonal matrices: most singular values are 0.7 to 1.2.
 
     Args:
         x: Matrices (k, rows, columns).
@@ -52,10 +52,10 @@ class Muon(Optimizer):
     """Take steps with orthogonal momentum.
 
     Args:
-        matrices: Parameters of two dimensions, or groups of them.
+        matrices: Two-dimensional parameters, or groups of them.
         lr: Learning rate.
-        momentum: Of the moving average of gradients.
-        weight_decay: Decoupled, as AdamW has it.
+        momentum: Momentum of the moving average of gradients.
+        weight_decay: Decoupled weight decay, as in AdamW.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class Muon(Optimizer):
     def step(self, closure: None = None) -> None:
         """Move every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
+            by_shape: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    alike.setdefault(matrix.shape, []).append(matrix)
-            for matrices in alike.values():
+                    by_shape.setdefault(matrix.shape, []).append(matrix)
+            for matrices in by_shape.values():
                 self._move(matrices, group)
 
     def _move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """Move matrices of one shape; where they are spread, each is put together first."""
+        """Move matrices of one shape, gathered first if they are distributed."""
         lookahead = torch.stack([gathered(self._nesterov(p, group["momentum"])) for p in matrices])
         half = torch.bfloat16 if lookahead.is_cuda else torch.float32
-        turned = orthogonal(lookahead.to(half))
-        rows, columns = turned.shape[1:]
+        directions = orthogonal(lookahead.to(half))
+        rows, columns = directions.shape[1:]
         size = group["lr"] * sqrt(max(1.0, rows / columns))
-        for matrix, change in zip(matrices, turned, strict=True):
+        for matrix, change in zip(matrices, directions, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
             matrix.add_(distributed_like(change.to(matrix.dtype), matrix), alpha=-size)
 

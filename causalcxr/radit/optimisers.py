@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from causalcxr.radit.muon import Muon
+from causalcxr.radit.schedule import lr_share
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
 
@@ -15,18 +16,18 @@ __all__ = ["optimisers", "rate", "set_rate"]
 
 _MUON = 10.0  # Muon's learning rate over AdamW's
 _BETAS = (0.9, 0.98)
-_WEIGHT_DECAY = 0.01  # of matrices; what is added, scaled or looked up does not decay
+_WEIGHT_DECAY = 0.01  # of matrices; biases, scales and tables do not decay
 
 
 def optimisers(net: RadiT, config: TrainConfig, *, fused: bool = False) -> list[Optimizer]:
-    """Return the optimisers of a network; each group knows its share of the learning rate.
+    """Return the optimisers of a network; each group has its share of the learning rate.
 
     Args:
         net: The network; its `blocks` hold the matrices.
-        config: Says which, and the rate.
+        config: Names the optimiser and the learning rate.
         fused: Whether AdamW works on all weights in one kernel.
     """
-    # The six modulations of a block are a table, whatever their shape.
+    # The six modulations of a block are a table, whatever their shape: they do not count.
     matrices = [p for p in net.blocks.parameters() if p.ndim == 2 and min(p.shape) > 6]
     chosen = {id(p) for p in matrices}
     rest = [p for p in net.parameters() if id(p) not in chosen]
@@ -44,19 +45,18 @@ def optimisers(net: RadiT, config: TrainConfig, *, fused: bool = False) -> list[
 
 
 def rate(step: int, config: TrainConfig) -> float:
-    """Return the share of the learning rate at a step: warm-up, plateau, linear decay.
+    """Return the share of the learning rate at a step; see `lr_share`.
 
     Example:
         >>> config = TrainConfig(steps=10, warmup=2, decay=0.4)
         >>> [rate(step, config) for step in (0, 1, 5, 8, 9)]
         [0.5, 1.0, 1.0, 0.5, 0.25]
     """
-    left = (config.steps - step) / max(1.0, config.decay * config.steps)
-    return min(1.0, (step + 1) / max(1, config.warmup), left)
+    return lr_share(step, steps=config.steps, warmup=config.warmup, decay=config.decay)
 
 
 def set_rate(chosen: list[Optimizer], step: int, config: TrainConfig) -> None:
-    """Give every group of parameters its learning rate of a step."""
+    """Set the learning rate of every group of parameters for a step."""
     for optimiser in chosen:
         for group in optimiser.param_groups:
             group["lr"] = group["share"] * config.lr * rate(step, config)

@@ -1,9 +1,9 @@
-"""Which noise goes with which image: batch optimal transport within equal parents.
+"""The pairing of noise and images: batch optimal transport within equal parents.
 
 Pairing noise with the nearest images of a batch straightens the paths, and makes the learned map
-nearer to the gradient of a convex function, which is what identifies a counterfactual in many
-dimensions. Done over a whole batch it would let the noise tell the parents; within records whose
-parents are equal, as the network sees them, it does not.
+nearer to the gradient of a convex function, which identifies a counterfactual in many dimensions.
+Over a whole batch, the noise would then depend on the parents; within records whose parents are
+equal, as the network sees them, it does not.
 
 References:
     De Sousa Ribeiro et al., arXiv:2510.08294 (Markovian batch optimal transport).
@@ -22,7 +22,7 @@ def equal_parents(columns: dict[str, Tensor], n: int) -> Tensor:
 
     Args:
         columns: The parents, each (n,).
-        n: How many rows, which no column tells where there is none.
+        n: The number of rows, for the case without columns.
 
     Example:
         >>> nan = torch.nan
@@ -40,7 +40,7 @@ def equal_parents(columns: dict[str, Tensor], n: int) -> Tensor:
 
 
 def within_parents(noise: Tensor, images: Tensor, columns: dict[str, Tensor]) -> Tensor:
-    """Return the noise in the order that lies nearest to the images, group by group.
+    """Return the noise in the order that is nearest to the images, group by group.
 
     Args:
         noise: Standard normal, (B, ...).
@@ -57,5 +57,5 @@ def within_parents(noise: Tensor, images: Tensor, columns: dict[str, Tensor]) ->
     return noise[order]
 
 
-# By the name that a configuration gives.
+# Name in a configuration -> pairing.
 PAIRINGS = {"none": None, "ot": within_parents}

@@ -1,8 +1,8 @@
-"""One run on several processes: who takes which images, and how gradients come together.
+"""One run on several processes: the division of a batch, and the reduction of gradients.
 
 Each process computes its rows of every batch. With `ddp` all of them hold the whole network; with
-`fsdp` each holds its part of weights, gradients and optimiser, and a block is put together when it
-is its turn. Both are torch's own.
+`fsdp` each holds its part of weights, gradients and optimiser, and a block is gathered when it is
+needed. Both are torch's own.
 """
 
 import os
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train together, and which of them this is.
+    """The processes that train together, and the rank of this one.
 
     Example:
         >>> Processes(rank=1, ranks=2).rows(8)
@@ -43,26 +43,26 @@ class Processes:
 
     @classmethod
     def current(cls) -> "Processes":
-        """Return the processes that torch has joined; this one alone if none."""
+        """Return the processes that torch has joined; otherwise this one alone."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and reports for all."""
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
-        """Return which rows of a batch are this process's.
+        """Return the rows of a batch that this process computes.
 
         Raises:
-            ModelError: If the batch cannot be shared out evenly.
+            ModelError: If the processes cannot divide the batch evenly.
         """
         each, rest = divmod(batch, self.ranks)
         if rest or not each:
             raise ModelError(
-                f"a batch of {batch} cannot be shared out over {self.ranks} processes; make it a "
+                f"a batch of {batch} cannot be divided between {self.ranks} processes; make it a "
                 f"multiple of {self.ranks}"
             )
         return slice(self.rank * each, (self.rank + 1) * each)
@@ -76,21 +76,21 @@ class Processes:
         return value
 
     def agree(self, flag: bool, device: torch.device) -> bool:
-        """Return what the leading process thinks: clocks differ, and all must do the same."""
-        told = torch.tensor(flag, dtype=torch.uint8, device=device)
-        distributed.broadcast(told, 0)
-        return bool(told)
+        """Return the leading process's flag, so that all do the same; clocks differ."""
+        shared_flag = torch.tensor(flag, dtype=torch.uint8, device=device)
+        distributed.broadcast(shared_flag, 0)
+        return bool(shared_flag)
 
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Processes, str]]:
-    """Join the processes that `torchrun` started, if it did, for as long as the block lasts.
+    """Join the processes that `torchrun` has started, if any, for the duration of the block.
 
     Args:
         device: cpu or cuda.
 
     Yields:
-        The processes, and this one's device.
+        The processes, and the device of this one.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         yield Processes.current(), device
@@ -110,7 +110,7 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
 def parallel_model(
     net: RadiT, config: TrainConfig, processes: Processes, device: torch.device
 ) -> nn.Module:
-    """Return what computes the loss: the network, or a wrapper that brings gradients together."""
+    """Return the network, or a wrapper of it that reduces gradients over processes."""
     if processes.ranks == 1:
         return net
     if config.parallel == "ddp":
@@ -130,7 +130,7 @@ def parallel_model(
 
 @contextmanager
 def synchronised_last(model: nn.Module, last: bool) -> Iterator[None]:
-    """Bring gradients together with the last part of a batch only."""
+    """Reduce gradients over processes with the last part of a batch only."""
     if isinstance(model, DistributedDataParallel):
         with nullcontext() if last else model.no_sync():
             yield
@@ -141,15 +141,15 @@ def synchronised_last(model: nn.Module, last: bool) -> Iterator[None]:
 
 
 def gathered(value: Tensor) -> Tensor:
-    """Return a tensor put together from all processes; all must call."""
+    """Return a tensor gathered from all processes; all must call this."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def distributed_like(value: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor spread over processes as another one is, if that one is.
+    """Return a tensor distributed over processes in the same way as another one.
 
     Args:
-        value: The same on every process, so that nothing needs to be sent.
+        value: The same on every process, so that nothing is sent.
         like: A tensor of the same shape.
     """
     if not hasattr(like, "full_tensor"):
@@ -161,5 +161,5 @@ def distributed_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def local_part(value: Tensor) -> Tensor:
-    """Return this process's part of a tensor, which shares its memory."""
+    """Return this process's part of a tensor, in the same memory."""
     return value.to_local() if hasattr(value, "to_local") else value

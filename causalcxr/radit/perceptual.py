@@ -1,4 +1,4 @@
-"""How far two pictures are apart to a network that has seen many: distance of its feature maps.
+"""A perceptual distance of two images: the distance of their feature maps.
 
 References:
     The Unreasonable Effectiveness of Deep FeatureMaps (Zhang et al.), arXiv:1801.03924.
@@ -23,7 +23,7 @@ class FeatureMaps(Protocol):
 class FeatureDistance:
     """Compare feature maps, each place's vector scaled to length one; 0 for equal images.
 
-    The network is frozen and no part of what is trained; gradients reach the images.
+    The network is frozen; gradients reach the images only.
 
     Args:
         features: The network.
@@ -45,8 +45,8 @@ class FeatureDistance:
         """Return the mean squared distance, a scalar.
 
         Args:
-            images: (B, 1, H, W) in [-1, 1]; gradients flow to these.
-            others: Likewise, of the same shape; no gradients.
+            images: (B, 1, H, W) in [-1, 1]; they get gradients.
+            others: Images of the same shape; they get no gradients.
         """
         ours = self.features.maps((images + 1) / 2)
         with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Networks of other libraries, read from a folder on this machine: safetensors, all of it, finite.
+"""Networks of other libraries, loaded from a folder on this machine and checked.
 
-Nothing is ever fetched, and no pickled weights are opened.
+Nothing is ever downloaded, and no pickled weights are opened.
 """
 
 import json
@@ -15,7 +15,7 @@ __all__ = ["import_extra", "local_model"]
 
 
 def import_extra(library: str) -> ModuleType:
-    """Import a library of the extra `latent`, or say how it is had.
+    """Import a library of the extra `latent`, or raise an error that says how to install it.
 
     Raises:
         ModelError: If it is not installed.
@@ -39,21 +39,21 @@ def local_model(library: str, name: str, folder: Path) -> Any:
     Args:
         library: diffusers or transformers.
         name: The class.
-        folder: With `config.json` and safetensors.
+        folder: A folder with `config.json` and safetensors.
 
     Raises:
-        ModelError: Naming the folder and what is wrong with it.
+        ModelError: If the folder does not hold this class complete and finite.
     """
     _check_folder(folder, name)
     build = getattr(import_extra(library), name)
     try:
-        model, told = build.from_pretrained(
+        model, report = build.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except Exception as error:  # whatever the library, or a damaged file, may raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ModelError(f"{folder}: {name} cannot be read from here ({what})") from error
-    lacking = [*told["missing_keys"], *told["mismatched_keys"]]
+    except Exception as error:  # the library, or a damaged file, may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelError(f"{folder}: {name} cannot be loaded ({reason})") from error
+    lacking = [*report["missing_keys"], *report["mismatched_keys"]]
     if lacking:
         raise ModelError(
             f"{folder}: {len(lacking)} tensors of {name} are missing or of another shape, such as "
@@ -66,19 +66,18 @@ def local_model(library: str, name: str, folder: Path) -> Any:
 
 
 def _check_folder(folder: Path, name: str) -> None:
-    """Refuse what is no folder of that class, before a library guesses what to do about it."""
+    """Check that the folder holds this class, before a library tries to load it."""
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(
-            f"{folder}: no config.json here; put the published folder of {name} there, see "
-            "docs/latents.md"
+            f"{folder}: no config.json; use the published folder of {name}, see docs/latents.md"
         )
     try:
-        words = json.loads(config.read_text(encoding="utf-8"))
-        told = words.get("_class_name") or (words.get("architectures") or [name])[0]
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        class_name = settings.get("_class_name") or (settings.get("architectures") or [name])[0]
     except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise ModelError(f"{config}: not the configuration of a network ({error})") from error
-    if told != name:
-        raise ModelError(f"{config}: this is a {told}; expected {name}")
+    if class_name != name:
+        raise ModelError(f"{config}: this is a {class_name}; expected {name}")
     if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder}: no .safetensors here; pickled weights (.bin) are refused")
+        raise ModelError(f"{folder}: no .safetensors file; pickled weights (.bin) are refused")

@@ -29,10 +29,10 @@ class RadDino(nn.Module):
 
     Args:
         model: A `Dinov2Model` of transformers.
-        mean: Of the grey levels that it was trained with, between 0 and 1.
-        std: Of the same.
-        size: Pixels along each side that it looks at, a multiple of its patch; by default as it
-            was trained.
+        mean: Mean of its training images' grey levels, between 0 and 1.
+        std: Their standard deviation.
+        size: Pixels along each side of its input, a multiple of its patch; by default that of its
+            training.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class RadDino(nn.Module):
         config = model.config
         self.size, self.patch = size or config.image_size, config.patch_size
         if self.size % self.patch:
-            raise ModelError(f"Rad-DINO: size {self.size} is no multiple of {self.patch}")
+            raise ModelError(f"Rad-DINO: size {self.size} is not a multiple of {self.patch}")
         depth = config.num_hidden_layers
         self.depths = sorted({max(1, depth * k // 4) for k in (1, 2, 3, 4)})
         self.model, self.mean, self.std = model.eval().requires_grad_(False), mean, std
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return maps (B, C, size / patch, size / patch) of images (B, 1, H, W) in [0, 1]."""
-        found = self.model(self._seen(images), output_hidden_states=True)
+        out = self.model(self._inputs(images), output_hidden_states=True)
         side = self.size // self.patch
         return [
-            found.hidden_states[k][:, -(side**2) :].mT.unflatten(2, (side, side))
+            out.hidden_states[k][:, -(side**2) :].mT.unflatten(2, (side, side))
             for k in self.depths
         ]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled vectors, (B, d), of images (B, 1, H, W) in [0, 1]."""
-        return self.model(self._seen(images)).pooler_output
+        return self.model(self._inputs(images)).pooler_output
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """Return images as the network was trained to see them, (B, 3, size, size)."""
+    def _inputs(self, images: Tensor) -> Tensor:
+        """Return images resized and standardised as in training, (B, 3, size, size)."""
         sides = (self.size, self.size)
         if images.shape[2:] != torch.Size(sides):
             images = interpolate(images, sides, mode="bilinear", antialias=True)
@@ -69,10 +69,11 @@ class RadDino(nn.Module):
 
 
 def load_raddino(folder: str | Path, size: int | None = None) -> RadDino:
-    """Read Rad-DINO from a folder on this machine; nothing is fetched.
+    """Load Rad-DINO from a folder on this machine; nothing is downloaded.
 
     Args:
-        folder: With `config.json`, safetensors and `preprocessor_config.json`, as published.
+        folder: The published folder, with `config.json`, safetensors and
+            `preprocessor_config.json`.
         size: See `RadDino`.
 
     Raises:
@@ -82,12 +83,12 @@ def load_raddino(folder: str | Path, size: int | None = None) -> RadDino:
     folder = Path(folder)
     model = local_model("transformers", "Dinov2Model", folder)
     try:
-        words = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-        means, stds = ([float(v) for v in words[key]] for key in ("image_mean", "image_std"))
+        settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        means, stds = ([float(v) for v in settings[key]] for key in ("image_mean", "image_std"))
         mean, std = sum(means) / len(means), sum(stds) / len(stds)
     except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError) as error:
         raise ModelError(
-            f"{folder}: preprocessor_config.json does not tell image_mean and image_std "
-            f"({error}); copy it from the published folder"
+            f"{folder}: preprocessor_config.json has no image_mean and image_std ({error}); copy "
+            "it from the published folder"
         ) from error
     return RadDino(model, mean, std, size)

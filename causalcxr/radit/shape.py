@@ -1,4 +1,4 @@
-"""The shape of RadiT: sizes by name, in pixel and in latent space, square or not."""
+"""The configuration of RadiT: sizes by name, for pixels and latents, square or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from causalcxr.common.errors import ModelError, nearest
 
 __all__ = ["SIZES", "RadiTConfig"]
 
-# Variables enter as tokens: by the ablation, twins are nearer to the truth so.
+# Variables enter as tokens: in the ablation, twins are then nearer to the truth.
 # Parameters, with the 19 parents of cxr7: 3.1 M, 33 M, .3 B, .46 B, 1.3 B.
 SIZES: Mapping[str, Mapping[str, Any]] = {
     name: {"entry": "tokens", **shape}
@@ -29,23 +29,25 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class RadiTConfig:
-    """The shape of the network.
+    """The configuration of the network.
 
     Args:
-        resolution: Pixels of the image, or of its latents: along each side, or (height, width).
+        resolution: Pixels, or latents: along each side, or (height, width).
         patch: Pixels along each side of a token.
         width: Length of a token's vector.
         depth: Number of blocks.
         heads: Number of attention heads; width / heads must be a multiple of 4.
-        channels: 1 for pixels; those of the latents otherwise.
-        mlp: Inner width of the gated MLP over a token's; 8/3 weighs as a plain MLP of 4 does.
-        modulation: `blocks`: each block has a layer of its own (adaLN-zero); `shared`: one layer
-            for all, and a table a block (adaLN-single).
-        entry: How variables enter: `adaln` by the modulation, `tokens` in the context, or `both`.
-        numbers: How numbers are embedded: `fourier` features or a cubic `spline` basis.
+        channels: 1 for pixels, otherwise those of the latents.
+        mlp: Inner width of the gated MLP divided by the width; 8/3 has as many weights as a plain
+            MLP with 4.
+        modulation: `blocks`: each block has its own layer (adaLN-zero); `shared`: one layer for
+            all, and a table per block (adaLN-single).
+        entry: The entry of the variables: `adaln` by the modulation, `tokens` in the sequence, or
+            `both`.
+        numbers: The embedding of numbers: `fourier` features or a cubic `spline` basis.
 
     Raises:
-        ModelError: If the tokens do not fill the image, or the heads the width.
+        ModelError: If the patch does not divide the resolution, or the heads the width.
     """
 
     resolution: int | tuple[int, int] = 64
@@ -65,13 +67,13 @@ class RadiTConfig:
         numbers = (*self.size, self.patch, self.width, self.depth, self.heads, self.channels)
         if min(numbers) < 1 or any(side % self.patch for side in self.size):
             raise ModelError(
-                f"RadiT: a resolution of {self.resolution} pixels is no multiple of the patch of "
-                f"{self.patch}; use a multiple of {max(8, self.patch)}"
+                f"RadiT: a resolution of {self.resolution} pixels is not a multiple of the patch "
+                f"of {self.patch}; use a multiple of {max(8, self.patch)}"
             )
         if self.width % (4 * self.heads):
             raise ModelError(
-                f"RadiT: width {self.width} is no multiple of 4 x {self.heads} heads, which the "
-                "rotary positions need"
+                f"RadiT: width {self.width} is not a multiple of 4 x {self.heads} heads, as "
+                "rotary positions require"
             )
         for key, words in _WORDS.items():
             if (value := getattr(self, key)) not in words:
@@ -97,7 +99,7 @@ class RadiTConfig:
     def from_name(
         cls, size: str, resolution: int | tuple[int, int], channels: int = 1, **changes: Any
     ) -> "RadiTConfig":
-        """Return a size by its name.
+        """Return the configuration of a named size.
 
         Tokens are an eighth of the longer side for `tiny`. For the others they are 4 pixels or 2
         latents wide, and wider where there would be more than 32 along a side.
@@ -105,7 +107,7 @@ class RadiTConfig:
         Args:
             size: One of `SIZES`.
             resolution: Pixels, or latents, along each side, or (height, width).
-            channels: 1 for pixels; those of the latents otherwise.
+            channels: 1 for pixels, otherwise those of the latents.
             **changes: Any other field.
 
         Example:
@@ -115,7 +117,9 @@ class RadiTConfig:
             2
         """
         if size not in SIZES:
-            raise ModelError(f"RadiT: no size {size!r}{nearest(size, SIZES)}; {', '.join(SIZES)}")
+            raise ModelError(
+                f"RadiT: no size {size!r}{nearest(size, SIZES)}; use {', '.join(SIZES)}"
+            )
         side = resolution if isinstance(resolution, int) else max(resolution)
         least = 4 if channels == 1 else 2
         patch = max(2, side // 8) if size == "tiny" else max(least, side // 32)

@@ -1,9 +1,9 @@
-"""Solvers of the flow, each a short step; two of them run back the way they came.
+"""Solvers of the flow, each a short step; two of them are exactly reversible.
 
 A state is float64 on a lattice: times are multiples of 2^-10 and velocities are rounded to
 multiples of 2^-30, so each product and sum of the reversible solvers is a multiple of 2^-41,
-exact while it stays below 2^12, and the way back returns the very bits, at any number of steps.
-The other solvers return to within their error.
+exact while it stays below 2^12, and the way back is bit-exact, with any number of steps. The other
+solvers return up to their error.
 
 References:
     Reversible Heun: Efficient and Accurate Gradients for Neural SDEs (Kidger et al.),
@@ -36,13 +36,13 @@ def on_lattice(x: Tensor) -> Tensor:
 def times(steps: int, start: float = 1.0, shift: float = 3.0) -> list[float]:
     """Return steps + 1 times from image (1) to noise (0), multiples of 1/1024.
 
-    They are finer near the image, where the velocity bends most: a share s / (s + shift (1 - s))
-    of the way after a share s of the steps.
+    They are finer near the image, where the velocity changes fastest: a share
+    s / (s + shift (1 - s)) of the path after a share s of the steps.
 
     Args:
-        steps: How many steps, 1 to 256.
-        start: The first time, where the image has a grain already.
-        shift: 1 for equal steps; larger is finer near the image.
+        steps: The number of steps, 1 to 256.
+        start: The first time; below 1 for an image with a grain.
+        shift: 1 for equal steps; a larger shift is finer near the image.
 
     Raises:
         MechanismError: If steps is out of range.
@@ -106,11 +106,11 @@ def _reversible_heun(f: Velocity, state: Tensor, grid: list[float]) -> Tensor:
 
 
 def _leapfrog(f: Velocity, state: Tensor, grid: list[float]) -> Tensor:
-    """Carry (y, v), the second half being v - f(y, t): what the velocity is off, 0 at the image.
+    """Carry (y, v), stored as y and the velocity's error v - f(y, t), 0 at the image.
 
         y+ = y0 + h/2 v0,   v1 = 2 f(y+, t0 + h/2) - v0,   y1 = y+ + h/2 v1
 
-    Under other parents the velocity is another, and what it is off by is kept.
+    Under other parents the velocity differs, and its error is kept.
     """
     y, off = state.unbind(1)
     v = f(y, grid[0]) + off
@@ -124,12 +124,12 @@ def _leapfrog(f: Velocity, state: Tensor, grid: list[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class Solver:
-    """How a state is carried along times.
+    """A method that carries a state along times.
 
     Args:
-        name: What it is called in reports.
+        name: Its name in reports.
         solve: (velocity, state (B, 2, ...), times) -> state.
-        reversible: Whether the way back returns the very bits.
+        reversible: Whether the way back is bit-exact.
         twin: Whether the second half starts as a copy of the first, or as zero.
     """
 
@@ -156,11 +156,11 @@ def solver(name: str) -> Solver:
     """Return a solver by its name.
 
     Raises:
-        MechanismError: If there is none of this name.
+        MechanismError: If there is no solver of this name.
     """
     if name not in SOLVERS:
         raise MechanismError(
-            f"no solver {name!r}{nearest(name, SOLVERS)}; there are {', '.join(SOLVERS)}"
+            f"no solver {name!r}{nearest(name, SOLVERS)}; use {', '.join(SOLVERS)}"
         )
     return SOLVERS[name]
 
@@ -174,9 +174,9 @@ def carry(
         name: A solver.
         f: The velocity at (x, t), any precision.
         state: See `Solver.start`, (B, 2, ...), float64 on the lattice.
-        grid: The times to pass, see `times`.
-        back: False carries along the grid; True from its last time to its first, which undoes
-            the former where the solver is reversible.
+        grid: The times, see `times`.
+        back: False carries along the grid; True from its last time to its first, which is the
+            exact inverse if the solver is reversible.
 
     Example:
         >>> x = on_lattice(torch.rand(3, 4))

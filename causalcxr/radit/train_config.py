@@ -1,8 +1,13 @@
-"""How to train: what decides the weights, and what decides only how they are computed."""
+"""The configuration of training: what determines the weights, and how they are computed."""
 
 from dataclasses import dataclass, fields, replace
 
-from causalcxr.common.errors import MechanismError, nearest
+from causalcxr.radit.config_checks import (
+    check_choices,
+    check_fractions,
+    check_least,
+    check_not_negative,
+)
 from causalcxr.radit.pairing import PAIRINGS
 
 __all__ = ["TrainConfig"]
@@ -14,39 +19,39 @@ _CHOICES = {
     "pairing": tuple(PAIRINGS),
     "noise": ("cpu", "device"),
 }
-# What changes rounding at most, and never what a run is: it may change when a run goes on.
+# These change at most the rounding: they may differ when a run is resumed.
 _HOW = ("micro", "compile", "recompute", "parallel", "ahead", "log", "save_every")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """The configuration of a training run.
 
     Args:
-        steps: Optimiser steps in all.
-        batch: Images a step, over all processes.
+        steps: The number of optimiser steps.
+        batch: Images per step, over all processes.
         lr: AdamW's learning rate; Muon's is ten times as large.
         warmup: Steps of linear warm-up.
         decay: The last share of the steps, over which the rate falls to zero.
-        average: Decay of the moving average of the weights, a step.
+        average: Decay of the moving average of the weights, per step.
         hide: Rate at which variables are hidden.
-        shift: Of the times towards noise, see `causalcxr.radit.flow.logit_normal`.
-        sparse: Weight of the penalty on what single variables do to the velocity, see
-            `causalcxr.radit.flow`; a quarter more work a step.
-        pairing: Which noise goes with which image: `none`, as drawn; `ot`, the nearest within
-            equal parents, among the images that one process computes at a time.
+        shift: Shift of the times towards noise, see `causalcxr.radit.flow.logit_normal`.
+        sparse: Weight of the penalty on the effects of single variables on the velocity, see
+            `causalcxr.radit.flow`; a step takes a quarter longer.
+        pairing: The pairing of noise and images: `none`, as drawn; `ot`, the nearest within equal
+            parents, among the images that one process computes at a time.
         save_every: Seconds between checkpoints.
         optimiser: `muon` for the matrices of the blocks and AdamW for the rest, or `adamw`.
         clip: The largest norm of a gradient.
         precision: `fp32`; `bf16`, products in bf16 of weights in fp32; `pure-bf16`, weights too.
-        micro: Images at a time, of which a process adds up the gradients; 0 for all it has.
+        micro: Images at a time; a process accumulates their gradients. 0 for the whole batch.
         compile: Whether torch compiles the blocks.
-        recompute: Whether activations are computed again for the gradient instead of being kept.
-        parallel: How several processes share a run: `ddp`, each has all the weights; `fsdp`, each
-            has its part of weights, gradients and optimiser.
-        noise: Where noise is drawn: `cpu`, the same numbers everywhere; `device`, sooner.
+        recompute: Whether activations are recomputed for the gradient instead of being kept.
+        parallel: The division of a run between processes: `ddp`, each has all the weights; `fsdp`,
+            each has its part of weights, gradients and optimiser.
+        noise: The device that draws noise: `cpu`, the same numbers everywhere; `device`, faster.
         ahead: Batches that a thread reads ahead.
-        log: Steps over which a loss is averaged before it is told.
+        log: Steps over which a logged loss is averaged.
 
     Raises:
         MechanismError: If a value is not allowed.
@@ -80,26 +85,14 @@ class TrainConfig:
     log: int = 100
 
     def __post_init__(self) -> None:
-        for name, least in {"steps": 1, "batch": 1, "log": 1, "micro": 0, "ahead": 0}.items():
-            if (value := getattr(self, name)) < least:
-                raise MechanismError(f"training: {name} is {value}; expected at least {least}")
-        for name in ("lr", "clip", "shift"):
-            if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise MechanismError(f"training: {name} is {value}; expected more than 0")
-        if not 0 <= self.sparse < float("inf"):
-            raise MechanismError(f"training: sparse is {self.sparse}; expected 0 or more")
-        for name in ("decay", "average", "hide"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise MechanismError(f"training: {name} is {value}; expected 0 to 1")
-        for name, words in _CHOICES.items():
-            if (value := getattr(self, name)) not in words:
-                raise MechanismError(
-                    f"training: {name} is {value!r}; expected {' or '.join(words)}"
-                    f"{nearest(value, words)}"
-                )
+        check_least(self, {"steps": 1, "batch": 1, "log": 1, "micro": 0, "ahead": 0})
+        check_not_negative(self, ("lr", "clip", "shift"), zero=False)
+        check_not_negative(self, ("sparse",))
+        check_fractions(self, ("decay", "average", "hide"))
+        check_choices(self, _CHOICES)
 
     @property
     def identity(self) -> "TrainConfig":
-        """What makes a run this run: all but how it is computed."""
-        usual = {field.name: field.default for field in fields(self)}
-        return replace(self, **{name: usual[name] for name in _HOW})
+        """The fields that determine the result; the others have their defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return replace(self, **{name: defaults[name] for name in _HOW})

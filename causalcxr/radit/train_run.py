@@ -1,7 +1,6 @@
-"""What a training run holds from step to step, and how it lies on the disk."""
+"""The state of a training run, its step, and its checkpoint."""
 
 import copy
-import hashlib
 import sys
 from pathlib import Path
 
@@ -10,7 +9,13 @@ from torch import Tensor, nn
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.radit.batches import EPOCHS
-from causalcxr.radit.checkpoint import NotFinite, Part, read_checkpoint, write_checkpoint
+from causalcxr.radit.checkpoint import (
+    NotFinite,
+    Part,
+    read_checkpoint,
+    run_identity,
+    write_checkpoint,
+)
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers, set_rate
 from causalcxr.radit.pairing import PAIRINGS
@@ -21,6 +26,7 @@ from causalcxr.radit.parallel import (
     parallel_model,
     synchronised_last,
 )
+from causalcxr.radit.schedule import average_decay
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
 
@@ -28,15 +34,15 @@ __all__ = ["TrainRun"]
 
 
 class TrainRun:
-    """A network that learns, the moving average of its weights, the optimisers and the step.
+    """A network in training, the moving average of its weights, the optimisers and the step.
 
-    The network that was given holds the average; a copy of it learns.
+    The network passed in holds the average; a copy of it is trained.
 
     Args:
         net: The network as training starts with it, on its device.
         columns: The parents of every image, each (n,).
         config: How to train.
-        seed: Of all random numbers.
+        seed: Seed of all random numbers.
         processes: The processes that train together.
     """
 
@@ -49,7 +55,9 @@ class TrainRun:
         processes: Processes,
     ) -> None:
         self.config, self.seed, self.processes, self.step = config, seed, processes, 0
-        self.identity = _identity(net, columns, config, seed)
+        self.identity = run_identity(
+            (net.config, config.identity, seed), net.state_dict(), columns
+        )
         self.micro = config.micro
         self.device = next(net.parameters()).device
         self.result = net.eval().requires_grad_(False)
@@ -93,7 +101,7 @@ class TrainRun:
     def _descend(
         self, images: Tensor, columns: dict[str, Tensor], others: dict[str, Tensor] | None
     ) -> Tensor | None:
-        """Add up the gradients of a batch, some images at a time; None if memory ran out."""
+        """Accumulate the gradients of a batch, some images at a time; None if memory runs out."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         n = len(images)
@@ -117,7 +125,7 @@ class TrainRun:
         others: dict[str, Tensor] | None,
         part: slice,
     ) -> Tensor:
-        """Return the share of the batch's loss that some of its images have."""
+        """Return the contribution of some images to the batch's loss."""
         config, n = self.config, len(images)
         first = self.processes.rank * n
         where = self.device if config.noise == "device" else "cpu"
@@ -139,13 +147,13 @@ class TrainRun:
         return loss * ((part.stop - part.start) / n)
 
     def _halve(self, n: int) -> None:
-        """Take half as many images at a time from now on, after memory ran out."""
+        """Halve the number of images at a time from now on, after memory ran out."""
         at_once = min(self.micro or n, n)
         if self.processes.ranks > 1 or at_once == 1:
-            why = "one image" if at_once == 1 else f"{at_once} images a process"
+            size = "one image" if at_once == 1 else f"{at_once} images per process"
             raise MechanismError(
-                f"RadiT: out of memory with {why} at a time at step {self.step}; set micro lower, "
-                "recompute, or fsdp, or take a smaller network"
+                f"RadiT: out of memory with {size} at a time at step {self.step}; lower micro, "
+                "set recompute or parallel: fsdp, or use a smaller network"
             )
         self.micro = -(-at_once // 2)
         for optimiser in self.optimisers:
@@ -153,23 +161,23 @@ class TrainRun:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         print(
-            f"out of memory at step {self.step}: {self.micro} images at a time from here on, "
-            f"added up to the same batch of {n}",
+            f"out of memory at step {self.step}: from now on {self.micro} images at a time, "
+            f"accumulated to the same batch of {n}",
             file=sys.stderr,
             flush=True,
         )
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average; early on it follows faster, so that the start is forgotten."""
-        decay = min(self.config.average, (self.step + 1) / (self.step + 10))
+        """Move the average towards the weights."""
+        decay = average_decay(self.step, self.config.average)
         for key, value in self.net.state_dict().items():
             average = local_part(self.average[key])
             average.lerp_(local_part(value).to(average.dtype), 1 - decay)
 
     @torch.no_grad()
     def settle(self) -> RadiT:
-        """Return the network with the average; where it is spread, it is put together first."""
+        """Return the network with the average, gathered first if processes hold parts of it."""
         if self.spread:
             for key, value in self.result.state_dict().items():
                 value.copy_(gathered(self.average[key]))
@@ -180,7 +188,7 @@ class TrainRun:
         return parts | {f"optimiser{k}": each for k, each in enumerate(self.optimisers)}
 
     def write(self, path: Path) -> None:
-        """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
+        """Write a checkpoint; if weights are not finite, raise an error and keep the last."""
         about = {"step": str(self.step), "run": self.identity, "micro": str(self.micro)}
         try:
             if self.processes.leads or self.spread:
@@ -191,22 +199,13 @@ class TrainRun:
             ) from error
 
     def read(self, path: Path) -> None:
-        """Take up a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
             ModelError: If it is damaged, or of a run with other settings, seed, weights or rows.
         """
         about = read_checkpoint(path, self._parts(), run=self.identity)
         self.step = int(about["step"])
-        # The rounding of a sum depends on its parts: a run that had to halve them goes on so.
-        asked = [each for each in (self.config.micro, int(about["micro"])) if each]
-        self.micro = min(asked, default=0)
-
-
-def _identity(net: RadiT, columns: dict[str, Tensor], config: TrainConfig, seed: int) -> str:
-    """Return a hash of what a run starts from, but for its images."""
-    digest = hashlib.sha256(repr((net.config, config.identity, seed)).encode())
-    for tensors in (net.state_dict(), columns):
-        for name, value in tensors.items():
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        # The rounding of a sum depends on its parts: a run that halved them keeps the size.
+        sizes = [size for size in (self.config.micro, int(about["micro"])) if size]
+        self.micro = min(sizes, default=0)

@@ -1,8 +1,8 @@
-"""RadiT, a rectified flow transformer: the velocity of an image, under a patient's variables.
+"""RadiT, a rectified flow transformer: the velocity of an image, given a patient's variables.
 
 A diffusion transformer with RMS norms of queries and keys, SwiGLU and two-dimensional rotary
-positions, in pixel or in latent space. The shapes are ours; arXiv:2606.19460 does not publish its
-own. `RadiTConfig` is in `causalcxr.radit.shape`.
+positions, for pixels or latents. The shapes are our own, as arXiv:2606.19460 does not publish its
+shapes. `RadiTConfig` is in `causalcxr.radit.shape`.
 
 References:
     Scalable Diffusion Models with Transformers (Peebles & Xie), arXiv:2212.09748.
@@ -28,8 +28,8 @@ __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 def _rotary(rows: int, columns: int, dim: int, extra: int) -> Tensor:
     """Return cosines and sines of two-dimensional rotary positions, (2, tokens, dim / 2).
 
-    The first `extra` tokens stand nowhere: they are not turned. An angle is a share of the longer
-    side, so that other resolutions see the same places.
+    The first `extra` tokens have no position and are not rotated. Angles are relative to the
+    longer side, so that they are the same at other resolutions.
     """
     frequency = 10.0 ** -torch.linspace(0, 1, dim // 4) * (torch.pi / 2) * 8 / max(rows, columns)
     down = torch.arange(rows)[:, None, None] * frequency
@@ -40,7 +40,7 @@ def _rotary(rows: int, columns: int, dim: int, extra: int) -> Tensor:
 
 
 def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Turn each pair of numbers of queries or keys (B, heads, N, d) by its position's angle."""
+    """Rotate each pair of numbers of queries or keys (B, heads, N, d) by its position's angle."""
     a, b = x.chunk(2, -1)
     cos, sin = rotary
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
@@ -50,8 +50,8 @@ class Block(nn.Module):
     """Attention, then a gated MLP, both modulated by the condition (adaLN-zero).
 
     Args:
-        config: The shape of the network. With `modulation: shared` the modulation comes from
-            outside and the block adds a table of its own; with `blocks` it has a layer for it.
+        config: The configuration. With `modulation: shared` the modulation is passed in and the
+            block adds its own table; with `blocks` the block has a layer for it.
     """
 
     def __init__(self, config: RadiTConfig) -> None:
@@ -87,7 +87,7 @@ class RadiT(nn.Module):
     """Predict the velocity dx/dt of the straight path from noise (t = 0) to image (t = 1).
 
     Args:
-        config: The shape of the network.
+        config: The configuration of the network.
         variables: The tabular parents of the image.
 
     Example:
@@ -115,8 +115,8 @@ class RadiT(nn.Module):
         self.tokens = len(self.conditioner.names) * (config.entry != "adaln")
         rotary = _rotary(rows, columns, width // config.heads, self.tokens)
         self.register_buffer("rotary", rotary, persistent=False)
-        self.recompute = False  # keep a block's input only, and compute it again for the gradient
-        # At the start every block is the identity and the velocity is zero.
+        self.recompute = False  # keep only a block's input, and recompute it for the gradient
+        # Initially every block is the identity and the velocity is zero.
         for layer in (self.modulation, self.final, self.unembed):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
@@ -127,7 +127,7 @@ class RadiT(nn.Module):
 
         Args:
             columns: Level positions and numbers, each (B,), NaN where missing.
-            rows: B, which no column tells where there is none.
+            rows: B, for the case without columns.
 
         Returns:
             Shape (B, 1 + variables, width).
@@ -145,10 +145,10 @@ class RadiT(nn.Module):
         """Return the velocity, (B, channels, H, W).
 
         Args:
-            x: Images on their way, (B, channels, H, W), about [-1, 1] at t = 1.
+            x: Images with noise, (B, channels, H, W), about [-1, 1] at t = 1.
             t: Times in [0, 1], (B,).
-            condition: What `embed_condition` returned, which serves for many times.
-            columns: Otherwise the variables themselves, each (B,).
+            condition: The result of `embed_condition`, the same for all times.
+            columns: The variables, each (B,), if there is no condition.
         """
         config = self.config
         if condition is None:
@@ -178,7 +178,7 @@ class RadiT(nn.Module):
         )
 
     def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
-        """Return what modulates: time, and the sum of the variables where they enter so."""
+        """Return the vector of the modulation: time, plus the variables if they enter by it."""
         half = self.config.width // 2
         angle = t[:, None] * torch.logspace(0, 3, half, device=t.device)
         c = self.time(torch.cat([angle.cos(), angle.sin()], -1))

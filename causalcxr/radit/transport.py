@@ -1,14 +1,14 @@
 """Transport: edit an image along the flow without inverting it to noise.
 
 The image z_0 = x moves from the factual variables c to those of the twin, c*, along the difference
-of the two velocities. At each time t, from noise (0) to image (1), fresh noise n is drawn, and
-both velocities are asked at states on the path from it:
+of the two velocities. At each time t, from noise (0) to image (1), new noise n is drawn, and both
+velocities are evaluated at states on the path from it:
 
     y = (1 - t) n + t x
     dz = w [ v(y + z - x, t; c*) - v(y, t; c) ] dt
 
-The mean of several such edits is the change. Under equal variables both velocities are one, so the
-null intervention returns the image bit for bit, whatever the network has learned.
+The change is the mean of several such edits. Under equal variables both velocities are the same,
+so the null intervention returns the image bit for bit with any network.
 
 References:
     FlowEdit: Inversion-Free Text-Based Editing Using Pre-Trained Flow Models (Kulikov et al.),
@@ -36,7 +36,7 @@ def transport_change(
     edits: int,
     weight: float,
 ) -> Tensor:
-    """Return the change that leads from images to their twins, (B, C, H, W), float64.
+    """Return the difference between images and their twins, (B, C, H, W), float64.
 
     Args:
         factual: The velocity v(y, t; c) under the factual variables.
@@ -44,7 +44,7 @@ def transport_change(
         x: The images, or their latents, (B, C, H, W), float64.
         noise: (edit, step) -> standard normal numbers of the shape of `x`.
         grid: Times from 0 to 1.
-        edits: How many edits are averaged, 1 or more.
+        edits: The number of edits that are averaged, 1 or more.
         weight: w.
 
     Example:

@@ -1,10 +1,10 @@
 """Rad-VAE: a convolutional autoencoder of radiographs, trained from scratch.
 
-Residual blocks of 3 x 3 convolutions, halving the sides from one width to the next, and no
-attention: a latent sees its surroundings only, whatever the size of the image, so that what
-changes in one place leaves the latents elsewhere as they are. For the same reason channels are
-normalised place by place. Beside the network runs a linear path that starts as a block cosine
-transform: so the network begins with a picture, and learns what is missing.
+Residual blocks of 3 x 3 convolutions, which halve the sides from one width to the next, without
+attention: a latent depends on its surroundings only, so that a local change of the image leaves
+the latents elsewhere unchanged. For the same reason channels are normalised place by place. A
+linear path in parallel starts as a block cosine transform: so the network starts with an image,
+and learns the rest.
 
 References:
     Auto-Encoding Variational Bayes (Kingma and Welling), arXiv:1312.6114.
@@ -31,22 +31,22 @@ from causalcxr.radit.autoencoder import Autoencoder
 
 __all__ = ["SHAPES", "RadVAE", "RadVAEConfig"]
 
-_QUIET = -6.0  # log variance of a latent at the start: little noise, so that the picture is seen
-_LOUD = 2.0  # no log variance is above this: one wild step must not drown the picture
+_FIRST_LOG_VARIANCE = -6.0  # of a latent: little noise, so that the image is visible at first
+_LARGEST_LOG_VARIANCE = 2.0  # so that one bad step does not hide the image in noise
 
 
 @dataclass(frozen=True)
 class RadVAEConfig:
-    """The shape of the network.
+    """The configuration of the network.
 
     Args:
         latent: Channels of the latents.
         widths: Channels at each scale, from fine to coarse; sides halve from one to the next.
-        depth: Residual blocks at each scale, the decoder has one more.
-        patch: Pixels along each side that enter as channels: 2 spares the dear work at full size.
+        depth: Residual blocks at each scale; the decoder has one more.
+        patch: Pixels along each side that enter as channels: 2 saves expensive layers.
 
     Raises:
-        ModelError: If a number is below one.
+        ModelError: If a number is below 1.
 
     Example:
         >>> RadVAEConfig.from_name("tiny").factor, RadVAEConfig.from_name("large", latent=8).latent
@@ -62,7 +62,7 @@ class RadVAEConfig:
         object.__setattr__(self, "widths", tuple(self.widths))  # JSON has lists
         numbers = (self.latent, *self.widths, self.depth, self.patch)
         if not self.widths or any(not isinstance(n, int) or n < 1 for n in numbers):
-            raise ModelError(f"Rad-VAE: {self} has a number below 1; all are whole and positive")
+            raise ModelError(f"Rad-VAE: {self} has a field that is not a whole number above 0")
 
     @property
     def factor(self) -> int:
@@ -71,15 +71,15 @@ class RadVAEConfig:
 
     @classmethod
     def from_name(cls, shape: str, **changes: Any) -> "RadVAEConfig":
-        """Return a shape by its name, one of `SHAPES`, with any field changed."""
+        """Return the configuration of a name in `SHAPES`, with any field changed."""
         if shape not in SHAPES:
             raise ModelError(
-                f"Rad-VAE: no shape {shape!r}{nearest(shape, SHAPES)}; {', '.join(SHAPES)}"
+                f"Rad-VAE: no shape {shape!r}{nearest(shape, SHAPES)}; use {', '.join(SHAPES)}"
             )
         return cls(**{**SHAPES[shape], **changes})
 
 
-# Of a million parameters for 64 pixels on a processor; of 62 million for 512 on a card.
+# A million parameters, for 64 pixels on a processor; 62 million, for 512 on a graphics card.
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"latent": 4, "widths": (32, 96), "depth": 2, "patch": 2},
     "large": {"latent": 16, "widths": (128, 256, 512, 512), "depth": 2, "patch": 1},
@@ -99,7 +99,7 @@ class _Norm(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside the identity, which they leave as it is at the start."""
+    """The identity plus two convolutions, which are zero at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _Residual(nn.Module):
 
 
 class _Larger(nn.Module):
-    """Double the sides, then convolve: so no chequers appear."""
+    """Double the sides, then convolve: this avoids checkerboard artefacts."""
 
     def __init__(self, width: int, to: int) -> None:
         super().__init__()
@@ -154,8 +154,8 @@ def _cosines(side: int, count: int) -> Tensor:
     """Return the lowest two-dimensional cosines of a block and their sizes in natural images.
 
     Returns:
-        Shape (2, count, 1, side, side): what finds latents of about unit size (amplitudes fall
-        with frequency, as they do in natural images), and what makes the block of them again.
+        Shape (2, count, 1, side, side): the kernels that give latents of about unit size
+        (amplitudes fall with frequency in natural images), and those of the inverse.
     """
     place = torch.arange(side)
     waves = torch.cos(torch.pi * (place + 0.5) * place[:, None] / side) * (2 / side) ** 0.5
@@ -174,7 +174,7 @@ class RadVAE(Autoencoder):
     """Encode a radiograph as a Gaussian over latents, and decode it.
 
     Args:
-        config: The shape of the network.
+        config: The configuration of the network.
 
     Example:
         >>> vae = RadVAE(RadVAEConfig(latent=3, widths=(8, 16), depth=1))
@@ -188,18 +188,19 @@ class RadVAE(Autoencoder):
         self.config = config
         self.encoder, self.decoder = _encoder(config), _decoder(config)
         self.find, self.make = map(nn.Parameter, _cosines(config.factor, config.latent))
-        # At the start the means and the images are those of the linear path.
+        # At first the means and the images are those of the linear path.
         for layer in (self.encoder[-1], self.decoder[-1]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.encoder[-1].bias[config.latent :], _QUIET)
+        nn.init.constant_(self.encoder[-1].bias[config.latent :], _FIRST_LOG_VARIANCE)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of the raw latents; see `Autoencoder.posterior`."""
         mean, log_variance = self.encoder(pixel_unshuffle(images, self.config.patch)).chunk(2, 1)
-        with torch.autocast(images.device.type, enabled=False):  # grey levels need their digits
+        with torch.autocast(images.device.type, enabled=False):  # bf16 would round grey levels
             linear = conv2d(images.float(), self.find, stride=self.factor)
-        return linear + mean, (_LOUD - softplus(_LOUD - log_variance)).clamp(min=-20)
+        most = _LARGEST_LOG_VARIANCE
+        return linear + mean, (most - softplus(most - log_variance)).clamp(min=-20)
 
     def synthesise(self, raw: Tensor) -> Tensor:
         """Return images of raw latents; see `Autoencoder.synthesise`."""

@@ -1,10 +1,9 @@
-"""What an autoencoder is trained for: to keep the picture, in latents that are near to noise.
+"""The loss of an autoencoder: an accurate image from latents that are near to noise.
 
     loss = |x - y| + kl KL(q(z | x), N(0, 1)) + perceptual + adversary
 
-The divergence is counted in nats a pixel. An autoencoder can be as sharp as the absolute error
-lets it be; the divergence then decides how much noise a latent must bear, which is what makes
-latents smooth enough to be learned.
+The divergence is in nats per pixel. The absolute error makes images sharp; the divergence sets the
+noise that latents must tolerate, which makes them smooth enough for a flow to learn.
 """
 
 from typing import NamedTuple, Protocol
@@ -18,7 +17,7 @@ __all__ = ["Losses", "Perceptual", "divergence", "losses"]
 
 
 class Perceptual(Protocol):
-    """A distance of pictures, such as `FeatureDistance`."""
+    """A distance of images, such as `FeatureDistance`."""
 
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:
         """Return the mean distance of images (B, 1, H, W) in [-1, 1], a scalar."""
@@ -55,12 +54,12 @@ def losses(
     Args:
         model: The autoencoder.
         images: (B, 1, H, W) in [-1, 1].
-        generator: On the CPU, so that the numbers are the same on every device.
-        perceptual: A distance of pictures.
+        generator: The source of randomness, on the CPU: the numbers are the same on every device.
+        perceptual: A distance of images.
     """
     mean, log_variance = (part.float() for part in model.posterior(images))
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     image = model.synthesise(mean + noise * (0.5 * log_variance).exp()).float()
     nats = divergence(mean, log_variance).mean() / images[0].numel()
-    far = perceptual(image, images) if perceptual else image.new_zeros(())
-    return Losses((image - images).abs().mean(), nats, far, image)
+    distance = perceptual(image, images) if perceptual else image.new_zeros(())
+    return Losses((image - images).abs().mean(), nats, distance, image)

@@ -1,4 +1,4 @@
-"""How good an autoencoder is: what it loses of a picture, and what its latents look like."""
+"""The quality of an autoencoder: the error of its images, and the spread of its latents."""
 
 from collections.abc import Iterable
 
@@ -12,24 +12,24 @@ __all__ = ["quality"]
 
 @torch.no_grad()
 def quality(codec: Autoencoder, batches: Iterable[Tensor]) -> dict[str, float | list[float]]:
-    """Return what is lost of images that were held out.
+    """Return the error of held-out images and statistics of their latents.
 
     Args:
         codec: The autoencoder.
         batches: Images (B, 1, H, W) in [-1, 1], at least one.
 
     Returns:
-        `psnr`, in dB, and `absolute`, the mean absolute error, both of grey levels between 0 and
-        1 and after values beyond them were cut off; `images`, how many; `latent_std` of each
-        channel; `kept_noise`, the posterior's standard deviation over that of the latents, each.
+        `psnr`, in dB, and `absolute`, the mean absolute error, both of grey levels clipped to 0
+        to 1; `images`, their number; `latent_std` of each channel; `kept_noise`, the posterior's
+        standard deviation divided by that of the latents, of each channel.
     """
     count, absolute, squared, latents, noise = 0, 0.0, 0.0, [], []
     for images in batches:
         mean, log_variance = (part.float() for part in codec.posterior(images))
-        off = (codec.synthesise(mean).float().clamp(-1, 1) - images) / 2
+        error = (codec.synthesise(mean).float().clamp(-1, 1) - images) / 2
         count += len(images)
-        absolute += float(off.abs().mean((1, 2, 3)).sum())
-        squared += float(off.square().mean((1, 2, 3)).sum())
+        absolute += float(error.abs().mean((1, 2, 3)).sum())
+        squared += float(error.square().mean((1, 2, 3)).sum())
         latents.append(((mean - codec.middle) / codec.spread).cpu())
         noise.append(((log_variance / 2).exp() / codec.spread).cpu())
     return {

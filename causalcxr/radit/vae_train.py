@@ -1,11 +1,9 @@
-"""Training an autoencoder: one plain loop, that goes on to the bit where it was killed.
+"""Training an autoencoder: one plain loop that resumes bit-exact after a kill.
 
-It trains what asks for gradients: all of a Rad-VAE, the adapters of a FLUX.2 VAE. All random
-numbers of a step are drawn from (seed, step). What is kept in the end is the moving average.
+It trains the weights that require gradients: all of a Rad-VAE, the adapters of a FLUX.2 VAE. All
+random numbers of a step are drawn from (seed, step). The result is the moving average.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,39 +11,49 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.errors import MechanismError
 from causalcxr.common.progress import progress, resuming
 from causalcxr.radit.adversary import PatchAdversary, adaptive_weight, hinge
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.batches import EPOCHS, BatchOrder
-from causalcxr.radit.checkpoint import exclusive_folder, read_checkpoint, write_checkpoint
+from causalcxr.radit.checkpoint import (
+    exclusive_folder,
+    read_checkpoint,
+    run_identity,
+    write_checkpoint,
+)
+from causalcxr.radit.config_checks import check_least, check_not_negative
+from causalcxr.radit.schedule import average_decay, lr_share
+from causalcxr.radit.train_log import TrainLog
 from causalcxr.radit.vae_loss import Losses, Perceptual, losses
 
 __all__ = ["VAETrainConfig", "train_vae"]
 
-_NORMALISED = 4096  # images over which latents are normalised, at most
+_NORMALISED = 4096  # the largest number of images over which latents are normalised
 
 
 @dataclass(frozen=True)
 class VAETrainConfig:
-    """How to train an autoencoder.
+    """The configuration of training an autoencoder.
 
     Args:
-        steps: Optimiser steps in all.
-        batch: Images a step.
+        steps: The number of optimiser steps.
+        batch: Images per step.
         lr: AdamW's learning rate.
         warmup: Steps of linear warm-up.
         decay: The last share of the steps, over which the rate falls to zero.
-        average: Decay of the moving average of the weights, a step.
-        kl: Weight of the divergence, in nats a pixel.
-        perceptual: Weight of the perceptual distance, where there is one.
+        average: Decay of the moving average of the weights, per step.
+        kl: Weight of the divergence, in nats per pixel.
+        perceptual: Weight of the perceptual distance, if there is one.
         adversary: Weight of the patch adversary; 0 for none.
         adversary_from: The step at which the adversary begins.
-        log: Steps over which losses are averaged before they are told.
+        log: Steps over which logged losses are averaged.
         save_every: Seconds between checkpoints.
+
+    Raises:
+        MechanismError: If a value is not allowed.
     """
 
     steps: int = 20_000
@@ -62,16 +70,12 @@ class VAETrainConfig:
     save_every: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log"):
-            if getattr(self, name) < 1:
-                raise MechanismError(f"training: {name} is {getattr(self, name)}; at least 1")
-        for name in ("lr", "kl", "perceptual", "adversary"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise MechanismError(f"training: {name} is {getattr(self, name)}; 0 or more")
+        check_least(self, {"steps": 1, "batch": 1, "log": 1})
+        check_not_negative(self, ("lr", "kl", "perceptual", "adversary"))
 
 
-class _Run:
-    """What is learned: weights, their average, the adversary, the optimisers, the step."""
+class _VAERun:
+    """The state of a run: weights, their average, the adversary, the optimisers, the step."""
 
     def __init__(
         self, model: Autoencoder, config: VAETrainConfig, seed: int, identity: str
@@ -94,7 +98,7 @@ class _Run:
             )
 
     def parts(self) -> dict[str, object]:
-        """Return all that a checkpoint holds."""
+        """Return the content of a checkpoint."""
         net = {k: p.detach() for k, p in self.learned.items()}
         parts = {"net": net, "average": self.average, "optimiser": self.optimiser}
         if self.adversary is not None:
@@ -106,37 +110,36 @@ class _Run:
         config = self.config
         generator = torch.Generator().manual_seed(self.seed * EPOCHS + self.step)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            found = losses(self.model, images, generator, perceptual)
-            total = found.absolute + config.kl * found.divergence
-            total = total + config.perceptual * found.perceptual
-            told = {"absolute": found.absolute, "nats": found.divergence}
-            told |= {"perceptual": found.perceptual} if perceptual else {}
+            parts = losses(self.model, images, generator, perceptual)
+            total = parts.absolute + config.kl * parts.divergence
+            total = total + config.perceptual * parts.perceptual
+            logged = {"absolute": parts.absolute, "nats": parts.divergence}
+            logged |= {"perceptual": parts.perceptual} if perceptual else {}
             if self.adversary is not None and self.step >= config.adversary_from:
-                adversarial = -self.adversary(found.image).float().mean()
-                weight = config.adversary * adaptive_weight(total, adversarial, found.image)
+                adversarial = -self.adversary(parts.image).float().mean()
+                weight = config.adversary * adaptive_weight(total, adversarial, parts.image)
                 total = total + weight * adversarial
-                told |= {"adversarial": adversarial}
+                logged |= {"adversarial": adversarial}
         self._descend(self.optimiser, total, self.learned.values())
-        if "adversarial" in told:
-            told |= {"hinge": self._oppose(images, found)}
+        if "adversarial" in logged:
+            logged |= {"hinge": self._train_adversary(images, parts)}
         self._follow()
         self.step += 1
-        return {k: v.detach() for k, v in told.items()}
+        return {k: v.detach() for k, v in logged.items()}
 
-    def _oppose(self, images: Tensor, found: Losses) -> Tensor:
-        """Let the adversary take a step of its own."""
+    def _train_adversary(self, images: Tensor, parts: Losses) -> Tensor:
+        """Take one step of the adversary and return its loss."""
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = hinge(self.adversary(images).float(), self.adversary(found.image.detach()))
+            loss = hinge(self.adversary(images).float(), self.adversary(parts.image.detach()))
         self._descend(self.against, loss, self.adversary.parameters())
         return loss
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor, weights: object) -> None:
         weights, config = list(weights), self.config
-        left = (config.steps - self.step) / max(1.0, config.decay * config.steps)
-        rate = min(1.0, (self.step + 1) / max(1, config.warmup), left)
+        rate = lr_share(self.step, steps=config.steps, warmup=config.warmup, decay=config.decay)
         optimiser.param_groups[0]["lr"] = config.lr * rate
         optimiser.zero_grad(set_to_none=True)
-        # A reconstruction is the adversary's to judge, not to change, and the other way round.
+        # Only these weights: the adversary's loss must not change the autoencoder, nor vice versa.
         for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             weight.grad = gradient
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -144,30 +147,19 @@ class _Run:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average; early on it follows faster, so that the start is forgotten."""
-        decay = min(self.config.average, (self.step + 1) / (self.step + 10))
+        """Move the average towards the weights."""
+        decay = average_decay(self.step, self.config.average)
         for key, weight in self.learned.items():
             self.average[key].lerp_(weight, 1 - decay)
 
     def write(self, path: Path) -> None:
-        """Write a checkpoint, unless the weights have gone wild: then the last one stays."""
+        """Write a checkpoint; if weights are not finite, raise an error and keep the last."""
         if not all(weight.isfinite().all() for weight in self.learned.values()):
             raise MechanismError(
                 f"autoencoder: weights are not finite at step {self.step}; lower lr or check the "
                 "images"
             )
         write_checkpoint(path, self.parts(), {"step": str(self.step), "run": self.identity})
-
-
-def _identity(
-    model: Autoencoder, n: int, config: VAETrainConfig, seed: int, compared: bool
-) -> str:
-    """Return a hash of what a run starts from, but for its images."""
-    told = (model.settings(), n, replace(config, save_every=0.0, log=1), seed, compared)
-    digest = hashlib.sha256(repr(told).encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def train_vae(
@@ -185,15 +177,15 @@ def train_vae(
     """Train an autoencoder in place, leave the average in it, and normalise its latents.
 
     Args:
-        model: The autoencoder; what has gradients switched on is trained.
+        model: The autoencoder; weights that require gradients are trained.
         images: Row numbers (B,) -> images (B, 1, H, W) in [-1, 1].
-        n: How many images there are.
-        config: How to train.
-        seed: Of the order, the noise, and the adversary's first weights.
-        folder: Where checkpoints and `train.jsonl` go; a run found there is taken up again.
-        perceptual: A distance of pictures, on the same device.
-        device: Where to train; bf16 on a graphics card.
-        budget: Seconds after which the run stops early with a checkpoint; call again to go on.
+        n: The number of images.
+        config: The configuration.
+        seed: Seed of the order, the noise, and the adversary's first weights.
+        folder: The folder of checkpoints and `train.jsonl`; an interrupted run there is resumed.
+        perceptual: A distance of images, on the same device.
+        device: The device to train on; a graphics card computes in bf16.
+        budget: Seconds after which the run stops early with a checkpoint; call again to resume.
 
     Returns:
         The mean losses of every `log` steps of this call.
@@ -204,8 +196,9 @@ def train_vae(
     """
     if n < 1:
         raise MechanismError("autoencoder: there are no images to train on")
-    identity = _identity(model, n, config, seed, perceptual is not None)
-    run = _Run(model.to(device).train(), config, seed, identity)
+    settings = (model.settings(), n, replace(config, save_every=0.0, log=1), seed)
+    identity = run_identity((*settings, perceptual is not None), model.state_dict())
+    run = _VAERun(model.to(device).train(), config, seed, identity)
     with exclusive_folder(folder) if folder else nullcontext():
         history = _loop(run, images, n, perceptual, folder, time.monotonic() + budget)
     _finish(run, images, n)
@@ -213,19 +206,20 @@ def train_vae(
 
 
 def _loop(
-    run: _Run,
+    run: _VAERun,
     images: Callable[[Tensor], Tensor],
     n: int,
     perceptual: Perceptual | None,
     folder: Path | None,
     until: float,
 ) -> list[dict[str, float]]:
-    """Take the steps that are left, write checkpoints, and return the mean losses."""
-    config, order, begun = run.config, BatchOrder(n, run.config.batch, run.seed), time.monotonic()
+    """Take the remaining steps, write checkpoints, and return the mean losses."""
+    config, order, start = run.config, BatchOrder(n, run.config.batch, run.seed), time.monotonic()
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
-        _take_up(run, checkpoint)
-    history, recent, saved = [], [], begun
+        run.step = int(read_checkpoint(checkpoint, run.parts(), run=run.identity)["step"])
+    log = TrainLog(folder / "train.jsonl" if folder else None, run.step)
+    history, recent, saved = [], [], start
     resuming(run.step, config.steps, "steps")
     steps = range(run.step, config.steps)
     for step in progress(steps, "Training the autoencoder", "steps", done=run.step):
@@ -235,9 +229,8 @@ def _loop(
         if len(recent) == config.log or run.step == config.steps:
             history.append(_mean(recent, run.step))
             recent = []
-            if folder:
-                seconds = round(time.monotonic() - begun, 1)
-                _log(folder / "train.jsonl", {"step": run.step, **history[-1], "seconds": seconds})
+            seconds = round(time.monotonic() - start, 1)
+            log.write(run.step, {**history[-1], "seconds": seconds})
         if checkpoint and time.monotonic() - saved > config.save_every:
             run.write(checkpoint)
             saved = time.monotonic()
@@ -246,29 +239,9 @@ def _loop(
     return history
 
 
-def _take_up(run: _Run, path: Path) -> None:
-    """Go on from a checkpoint, unless it is another run's."""
-    about = _words(path)
-    if about and about.get("run") != run.identity:
-        raise ModelError(
-            f"{path}: the checkpoint is of another run (other settings, seed, starting weights "
-            "or images); delete it to start anew, or write elsewhere"
-        )
-    run.step = int(read_checkpoint(path, run.parts())["step"])
-
-
-def _words(path: Path) -> dict[str, str]:
-    """Return the header of a checkpoint; nothing if it is none, which the reader then tells."""
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
-        return {}
-
-
 @torch.no_grad()
-def _finish(run: _Run, images: Callable[[Tensor], Tensor], n: int) -> None:
-    """Put the average in the place of the weights, and normalise the latents by it."""
+def _finish(run: _VAERun, images: Callable[[Tensor], Tensor], n: int) -> None:
+    """Replace the weights by their average, and normalise the latents."""
     for key, weight in run.learned.items():
         weight.copy_(run.average[key])
     run.model.eval()
@@ -278,12 +251,16 @@ def _finish(run: _Run, images: Callable[[Tensor], Tensor], n: int) -> None:
 
 
 def _mean(rows: list[dict[str, Tensor]], step: int) -> dict[str, float]:
-    """Return the means of some losses, which must be finite."""
-    told: dict[str, list[float]] = {}
+    """Return the means of some losses.
+
+    Raises:
+        MechanismError: If one is not finite.
+    """
+    values_of: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
-            told.setdefault(key, []).append(float(value))
-    means = {key: sum(values) / len(values) for key, values in told.items()}
+            values_of.setdefault(key, []).append(float(value))
+    means = {key: sum(values) / len(values) for key, values in values_of.items()}
     for key, value in means.items():
         if not abs(value) < float("inf"):
             raise MechanismError(
@@ -291,8 +268,3 @@ def _mean(rows: list[dict[str, Tensor]], step: int) -> dict[str, float]:
                 "images"
             )
     return means
-
-
-def _log(path: Path, row: dict[str, float]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")

@@ -1,7 +1,7 @@
-"""Autoencoders on disk: one safetensors file that says what it is.
+"""Autoencoders on disk: one safetensors file each.
 
-The header holds the kind, the shape of the network and a hash of the tensors: so a file finds its
-own class, and one that was changed is refused.
+The header holds the kind, the configuration of the network and a hash of the tensors: so a file
+is loaded as its own class, and a changed file is refused.
 """
 
 import json
@@ -16,15 +16,15 @@ from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.autoencoder import Autoencoder
 from causalcxr.radit.flux import FluxCodec, flux_from_settings
 from causalcxr.radit.vae import RadVAE, RadVAEConfig
-from causalcxr.radit.weights import content_hash
+from causalcxr.radit.weights import check_unchanged, content_hash
 
 __all__ = ["VERSION", "load_codec", "rad_vae", "save_codec"]
 
-VERSION = "1"  # raised when the same tensors would mean something else
+VERSION = "1"  # increased when the same tensors get another meaning
 
 
 def rad_vae(config: RadVAEConfig, seed: int = 0) -> RadVAE:
-    """Build a Rad-VAE with first weights that the seed decides."""
+    """Build a Rad-VAE with initial weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RadVAE(config)
@@ -42,16 +42,16 @@ def save_codec(path: Path, codec: Autoencoder, **about: str) -> None:
     Args:
         path: The safetensors file.
         codec: A `RadVAE`, or a `FluxCodec` without adapters.
-        **about: Words for the header.
+        **about: Texts for the header.
 
     Raises:
-        ModelError: If it is neither, or adapters have not been merged.
+        ModelError: If it is of neither class, or its adapters have not been merged.
     """
     kind = next((name for name, (type, _) in _KINDS.items() if isinstance(codec, type)), None)
     tensors = codec.state_dict()
     if kind is None or any("lora_" in name for name in tensors):
-        what = "adapters that are not merged" if kind else "no autoencoder of this package"
-        raise ModelError(f"{path}: {type(codec).__name__} is not saved: {what}")
+        reason = "merge its adapters first" if kind else "not an autoencoder of this package"
+        raise ModelError(f"{path}: {type(codec).__name__} cannot be saved: {reason}")
     metadata = {
         "kind": kind,
         "version": VERSION,
@@ -62,14 +62,14 @@ def save_codec(path: Path, codec: Autoencoder, **about: str) -> None:
 
 
 def load_codec(path: str | Path) -> Autoencoder:
-    """Read an autoencoder of either kind, frozen.
+    """Load an autoencoder of either kind, frozen.
 
     Args:
-        path: What `save_codec` wrote.
+        path: A file written by `save_codec`.
 
     Raises:
-        ModelError: If it is missing, pickled, not finite, changed since it was written, of another
-            version, or no autoencoder.
+        ModelError: If it is missing, pickled, not finite, changed, of another version, or not an
+            autoencoder.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,24 +77,22 @@ def load_codec(path: str | Path) -> Autoencoder:
     tensors, about = load_tensors(path)
     kind = about.get("kind")
     if kind not in _KINDS:
-        known = " or ".join(_KINDS)
-        raise ModelError(f"{path}: this holds {kind or 'something else'}; expected {known}")
+        kinds = " or ".join(_KINDS)
+        raise ModelError(f"{path}: kind {kind or 'missing'}; expected {kinds}")
     if about.get("version") != VERSION:
         raise ModelError(
             f"{path}: an autoencoder of version {about.get('version')}, this package reads "
             f"{VERSION}; train it again with 'causalcxr radit vae'"
         )
-    if content_hash(tensors) != about.get("content"):
-        raise ModelError(f"{path}: tensors were changed since they were written; fetch it again")
+    check_unchanged(path, tensors, about)
     try:
         codec = _KINDS[kind][1](json.loads(about["config"]))
         codec.load_state_dict(tensors)
     except ModelError:
         raise
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        what = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{path}: tensors do not fit what the header says of them ({what}); fetch or train it "
-            "again"
+            f"{path}: the tensors do not fit the header ({reason}); fetch or train it again"
         ) from error
     return codec.eval().requires_grad_(False)

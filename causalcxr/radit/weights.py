@@ -1,8 +1,8 @@
-"""Weights on disk: safetensors that say what they are for.
+"""Weights on disk: safetensors with a description in the header.
 
-The header holds the shape of the network and what each embedding stands for, so that weights can
-be taken over to other variables, and refused where they do not fit; and a hash of the tensors, so
-that a file which was changed is refused. Large networks are written in several files.
+The header holds the shape of the network and the meaning of each embedding, so that weights can be
+used for other variables, and refused where they do not fit; and a hash of the tensors, so that a
+changed file is refused. Large networks are written in several files.
 """
 
 import hashlib
@@ -21,11 +21,19 @@ from causalcxr.graph.variables import Variable
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["BUNDLED", "VERSION", "adopt_weights", "content_hash", "resolve", "save_radit"]
+__all__ = [
+    "BUNDLED",
+    "VERSION",
+    "adopt_weights",
+    "check_unchanged",
+    "content_hash",
+    "resolve",
+    "save_radit",
+]
 
 BUNDLED = Path(__file__).parent / "bundled"
-VERSION = "2"  # of the network: raised when the same tensors would mean something else
-_SHARD = 16 * 2**20  # bytes of a file
+VERSION = "2"  # of the network; increased when the same tensors get another meaning
+_SHARD = 16 * 2**20  # bytes per file
 
 
 def resolve(name: str, resolution: int) -> Path:
@@ -60,15 +68,25 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def check_unchanged(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Check tensors against the hash in their file's header.
+
+    Raises:
+        ModelError: If they differ.
+    """
+    if content_hash(tensors) != about.get("content"):
+        raise ModelError(f"{path}: tensors were changed since they were written; fetch it again")
+
+
 def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> None:
-    """Write a network's weights, with words about them.
+    """Write a network's weights, with a description in the header.
 
     Args:
-        path: The file to write; it is written last, and what does not fit goes beside it, to
+        path: The file to write; it is written last. Tensors that do not fit go to files beside it,
             `<name>.part2.safetensors` and so on.
         net: The network.
-        shard: Bytes of tensors a file at most.
-        **about: Words for the header.
+        shard: The largest number of bytes of tensors per file.
+        **about: Texts for the header.
     """
     tensors = net.state_dict()
     first, *others = _shards(tensors, shard)
@@ -89,7 +107,7 @@ def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> 
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
-    """Cut tensors, in their order, into groups of so many bytes, one tensor at least."""
+    """Yield groups of tensors, in their order, of at most `limit` bytes or a single tensor."""
     group: dict[str, Tensor] = {}
     size = 0
     for name, value in tensors.items():
@@ -103,16 +121,16 @@ def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Ten
 def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]) -> RadiT:
     """Build a network for these variables from weights trained for these or for others.
 
-    Embeddings follow the names of variables and levels, see `Conditioner.adopt`; all other tensors
-    must fit.
+    Embeddings are matched by the names of variables and levels, see `Conditioner.adopt`; all other
+    tensors must fit.
 
     Args:
-        path: A safetensors file that `save_radit` wrote.
-        config: The shape of the network that is wanted.
+        path: A safetensors file written by `save_radit`.
+        config: The shape of the network.
         variables: The tabular parents of the image.
 
     Raises:
-        ModelError: If the file holds no weights of RadiT, is damaged or was changed, or is of
+        ModelError: If the file does not hold weights of RadiT, is damaged or changed, or is of
             another version or another shape of network.
     """
     tensors, about = _read(path)
@@ -125,21 +143,23 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     with torch.random.fork_rng(devices=[]):
         net = RadiT(config, variables)
     prefix = "conditioner."
-    theirs = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    saved_embeddings = {
+        k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+    }
     rest = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
     try:
-        mine = net.conditioner.adopt(theirs, about["variables"])
-        net.load_state_dict(rest | {prefix + k: v for k, v in mine.items()})
+        embeddings = net.conditioner.adopt(saved_embeddings, about["variables"])
+        net.load_state_dict(rest | {prefix + k: v for k, v in embeddings.items()})
     except (RuntimeError, LookupError, ValueError, AttributeError) as error:
         raise ModelError(
-            f"{path}: tensors do not fit what the header says of them ({error}); fetch or train "
-            "the weights again"
+            f"{path}: the tensors do not fit the header ({error}); fetch or train the weights "
+            "again"
         ) from error
     return net
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return all tensors and the words of the first file, once they are what was written."""
+    """Return all tensors, and the texts of the first file's header, once they are verified."""
     tensors, about = load_tensors(path)
     if about.get("version") != VERSION:
         raise ModelError(
@@ -149,19 +169,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for name, digest in json.loads(about.get("parts", "{}")).items():
         part = path.with_name(Path(name).name)
         if not part.is_file() or file_digest(part) != digest:
-            raise ModelError(f"{part}: missing, or not the part that {path.name} tells of")
+            raise ModelError(f"{part}: missing, or not the part that {path.name} lists")
         tensors |= load_tensors(part)[0]
-    if content_hash(tensors) != about.get("content"):
-        raise ModelError(f"{path}: tensors were changed since they were written; fetch it again")
+    check_unchanged(path, tensors, about)
     return tensors, about
 
 
 def _config(path: Path, about: Mapping[str, str]) -> RadiTConfig:
-    """Return the shape of the network that the header of a file tells."""
+    """Return the shape of the network in the header of a file."""
     try:
         return RadiTConfig(**json.loads(about["config"]))
     except (LookupError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: the header does not tell the shape of a RadiT; give a file that 'causalcxr "
-            "radit train' wrote"
+            f"{path}: the header does not hold the shape of a RadiT; use a file written by "
+            "'causalcxr radit train'"
         ) from error

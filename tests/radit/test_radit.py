@@ -109,10 +109,10 @@ def test_given_another_time_place_or_condition_then_the_velocity_is_another():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"resolution": 60}, "no multiple of the patch of 8"),
-        ({"width": 100}, "no multiple of 4 x 6 heads"),
-        ({"patch": 0}, "no multiple of the patch"),
-        ({"resolution": (64, 60)}, "no multiple of the patch of 8"),
+        ({"resolution": 60}, "not a multiple of the patch of 8"),
+        ({"width": 100}, "not a multiple of 4 x 6 heads"),
+        ({"patch": 0}, "not a multiple of the patch"),
+        ({"resolution": (64, 60)}, "not a multiple of the patch of 8"),
         ({"entry": "token"}, "entry is 'token'; expected adaln or tokens or both"),
     ],
 )

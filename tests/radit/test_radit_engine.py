@@ -237,7 +237,7 @@ def test_given_processes_then_each_has_its_rows_and_an_uneven_batch_is_refused()
     assert [Processes(k, 4).rows(8) for k in range(4)] == [
         slice(2 * k, 2 * k + 2) for k in range(4)
     ]
-    with pytest.raises(ModelError, match=r"batch of 6 cannot be shared out over 4 processes"):
+    with pytest.raises(ModelError, match=r"batch of 6 cannot be divided between 4 processes"):
         Processes(1, 4).rows(6)
 
 

@@ -266,7 +266,7 @@ def test_given_a_file_that_contradicts_itself_then_it_is_refused_in_words(tmp_pa
     if fault == "conditioner":
         del tensors["conditioner.embeddings.0.nothing"], tensors["conditioner.embeddings.0.weight"]
     save_tensors(path, tensors, about | {"content": content_hash(tensors)})
-    words = "does not tell the shape" if "header" in fault else "do not fit what the header says"
+    words = "does not hold the shape" if "header" in fault else "do not fit the header"
     with pytest.raises(ModelError, match=words):
         adopt_weights(path, SHAPE, PARENTS)
 

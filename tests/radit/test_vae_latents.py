@@ -86,7 +86,7 @@ def test_given_an_interrupted_command_when_it_is_given_again_then_the_same_bytes
     with pytest.raises(KeyboardInterrupt):
         cache_latents(Mortal(codec, 3), cohort, broken, batch=4, shard=8)
     assert sorted(contents(broken)) == ["latents-00000.npy", "manifest.json"]
-    with pytest.raises(ModelError, match="8 of 21 records are encoded; give the command again"):
+    with pytest.raises(ModelError, match="8 of 21 records are encoded; run the command again"):
         Latents(broken)
     before = (broken / "latents-00000.npy").stat().st_mtime_ns
     cache_latents(Mortal(codec, 4), cohort, broken, batch=4, shard=8)
@@ -118,10 +118,10 @@ def test_given_another_codec_cohort_or_form_then_the_folder_is_refused(cohort, c
         ("no manifest", "there is no such file"),
         ("no json", "no manifest of latents of version 1"),
         ("schema", "no manifest of latents of version 1"),
-        ("no shard", "no shard of latents"),
-        ("cut", "no shard of latents"),
-        ("pickled", "no shard of latents"),
-        ("other shape", "not the shard that the manifest tells of"),
+        ("no shard", "not a shard of latents"),
+        ("cut", "not a shard of latents"),
+        ("pickled", "not a shard of latents"),
+        ("other shape", "not the shard that the manifest lists"),
     ],
 )
 def test_given_a_damaged_folder_then_it_is_refused_by_name(cohort, codec, tmp_path, fault, words):
@@ -165,7 +165,7 @@ def test_given_what_cannot_be_encoded_then_it_is_refused_and_nothing_is_written(
         cache_latents(codec, cohort.with_images(None), out)
     with pytest.raises(ModelError, match="dtype 'int8'"):
         cache_latents(codec, cohort, out, dtype="int8")
-    with pytest.raises(MechanismError, match="sides that divide by 4"):
+    with pytest.raises(MechanismError, match="sides that are multiples of 4"):
         cache_latents(codec, cohort.with_images(ArrayImages(np.zeros((21, 30, 32)))), out)
     wild = rad_vae(SHAPE)
     wild.spread.fill_(1e-9)

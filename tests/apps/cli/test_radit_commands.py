@@ -136,7 +136,7 @@ def test_given_a_bar_then_it_tells_loss_speed_and_what_is_left(capsys, monkeypat
     ("changes", "words"),
     [
         (["size=huge"], "no size 'huge'"),
-        (["network={patch: 5}"], "no multiple of the patch"),
+        (["network={patch: 5}"], "not a multiple of the patch"),
         (["network={widht: 5}"], "network: no field 'widht'; did you mean 'width'?"),
         (["network={patch: wide}"], "network {'patch': 'wide'"),
         (["device=gpu"], "device 'gpu' is not to be had here"),

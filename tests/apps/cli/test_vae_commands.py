@@ -134,13 +134,13 @@ def test_given_features_by_name_then_they_are_asked_for_and_their_distance_is_to
         ("rad-vae", "vqgan", "vae.yaml:3: .*vqgan"),
         ("latent: 3", "latent: 0", "vae.yaml:3: .*latent"),
         ("device: cpu", "device: gpu", "device 'gpu' is not to be had here"),
-        ("size=32", "size=34", "sides that divide by 4"),
+        ("size=32", "size=34", "sides that are multiples of 4"),
         ("n=14", "n=1", "there must be some of both"),
         ("shape: tiny", "shape: tinny", "did you mean 'tiny'"),
         ("device: cpu", "perceptual: {}", "vae.yaml:8: .*features or rad_dino"),
-        ("device: cpu", "perceptual: {rad_dino: nowhere}", "nowhere: no config.json here"),
+        ("device: cpu", "perceptual: {rad_dino: nowhere}", "nowhere: no config.json; use"),
         ("kind: rad-vae, shape: tiny, latent: 3, widths: [8, 16], depth: 1",
-         "kind: flux2-vae, folder: nowhere", "nowhere: no config.json here"),
+         "kind: flux2-vae, folder: nowhere", "nowhere: no config.json; use"),
     ],
 )  # fmt: skip
 def test_given_a_file_with_one_fault_then_one_line_tells_and_nothing_is_written(
