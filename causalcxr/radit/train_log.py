@@ -26,7 +26,7 @@ class TrainLog:
         ...     TrainLog(path, 0).write(10, {"loss": 0.5})
         ...     TrainLog(path, 5).write(6, {"loss": 0.75})
         ...     path.read_text()
-        '{"step": 6, "loss": 0.75}\\n'
+        '{"step": 6, "loss": 0.75}\n'
     """
 
     def __init__(self, path: Path | None, step: int) -> None:

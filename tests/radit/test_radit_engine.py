@@ -167,17 +167,15 @@ def test_given_too_little_memory_then_fewer_images_at_a_time_add_up_to_the_same_
     assert distance(net, whole) < 2e-6
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "out of memory at step 0: 4 images at a time from here on, added up to the same batch "
-        "of 8",
-        "out of memory at step 0: 2 images at a time from here on, added up to the same batch "
-        "of 8",
+        "out of memory at step 0: from now on 4 images at a time, accumulated to the same batch of 8",
+        "out of memory at step 0: from now on 2 images at a time, accumulated to the same batch of 8",
     ]
     assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["micro"] == "2"
 
 
 def test_given_no_memory_for_one_image_then_the_remedies_are_named(monkeypatch):
     out_of_memory(monkeypatch, most=0)
-    with pytest.raises(MechanismError, match=r"out of memory with one image .* set micro lower"):
+    with pytest.raises(MechanismError, match=r"out of memory with one image .* lower micro"):
         trained()
 
 

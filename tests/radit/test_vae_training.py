@@ -172,9 +172,9 @@ def test_given_a_folder_then_the_log_tells_every_mean(films, tmp_path):
 
 
 def test_given_settings_that_cannot_be_then_they_are_named():
-    with pytest.raises(MechanismError, match="steps is 0; at least 1"):
+    with pytest.raises(MechanismError, match="steps is 0; expected at least 1"):
         VAETrainConfig(steps=0)
-    with pytest.raises(MechanismError, match="kl is -1; 0 or more"):
+    with pytest.raises(MechanismError, match="kl is -1; expected 0 or more"):
         VAETrainConfig(kl=-1)
     with pytest.raises(MechanismError, match="no images to train on"):
         train_vae(rad_vae(SHAPE), lambda rows: rows, 0, SHORT)
