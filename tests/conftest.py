@@ -13,6 +13,7 @@ from durations import (  # noqa: F401
 )
 
 import causalcxr as cx
+from causalcxr.images.images import ArrayImages
 
 os.environ.setdefault("CAUSALCXR_PROGRESS", "off")  # machines that are busy say nothing either
 
@@ -44,3 +45,10 @@ def phantoms() -> cx.Cohort:
 def expert(phantoms: cx.Cohort) -> cx.SCM:
     """The 19 tabular equations of cxr7, fitted."""
     return cx.SCM(cx.Graph.load("cxr7").without_variable("Image")).fit(phantoms)
+
+
+@pytest.fixture(scope="session")
+def rendered_phantoms() -> cx.Cohort:
+    """24 phantoms with radiographs of 32 x 32 pixels, rendered once."""
+    cohort = cx.Cohort.load("phantom", n=24, seed=0, size=32)
+    return cohort.with_images(ArrayImages(cohort.images[:], synthetic=True))

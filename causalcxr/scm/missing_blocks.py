@@ -1,4 +1,4 @@
-"""Missing values of many records, split into blocks that what is observed separates."""
+"""Missing values of many records, split into blocks that the observed values separate."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ __all__ = ["Blocks", "split_missing"]
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of missing values: given the observed ones, two blocks of a record are independent.
+    """Blocks of missing values: given the observed values, the blocks of a record are independent.
 
     Args:
         rows: The row of each block, shape (b,).
         labels: The first variable of each block, as a position, shape (b,).
         members: Which variables are missing in the block, shape (b, v), in the order of `names`.
         touched: The variables whose equations have a member in them, shape (b, v).
-        levels: How many levels each variable has, infinite if it is continuous, shape (v,).
-        barren: Of every row, what is missing without an observed descendant, shape (n, v). They
-            are in no block: nothing that is observed depends on them.
+        levels: The number of levels of each variable, infinite if it is continuous, shape (v,).
+        barren: Which values are missing without an observed descendant, in all n rows, shape
+            (n, v). They belong to no block: nothing observed depends on them.
     """
 
     rows: np.ndarray
@@ -65,7 +65,7 @@ def split_missing(graph: Graph, names: Sequence[str], missing: np.ndarray) -> Bl
 
     Args:
         graph: The graph.
-        names: v variables that have an equation, parents before children. What has none is neither
+        names: v variables that have an equation, parents before children. Others are neither
             evidence nor filled in.
         missing: Which of their values are missing, shape (n, v).
 
@@ -101,7 +101,7 @@ def split_missing(graph: Graph, names: Sequence[str], missing: np.ndarray) -> Bl
 def _connected(families: list[list[int]], core: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Return the smallest position that each missing value is connected to, shape (n, v).
 
-    Two of them are connected where they meet in an equation that is evidence.
+    Two missing values are connected if both occur in an equation that is evidence.
     """
     v = core.shape[1]
     label = np.where(core, np.arange(v), v)
@@ -109,7 +109,7 @@ def _connected(families: list[list[int]], core: np.ndarray, active: np.ndarray) 
         before = label.copy()
         for i, family in enumerate(families):
             mine = core[:, family] & active[:, i, None]
-            least = np.where(mine, label[:, family], v).min(1, keepdims=True)
-            label[:, family] = np.where(mine, least, label[:, family])
+            smallest = np.where(mine, label[:, family], v).min(1, keepdims=True)
+            label[:, family] = np.where(mine, smallest, label[:, family])
         if (label == before).all():
             return label

@@ -1,4 +1,4 @@
-"""Images that a model computes when they are asked for, in batches, each one once."""
+"""Images that a model computes when they are read, in batches, each of them once."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,8 +23,8 @@ class ModelImages(Images):
         compute: Row numbers (k,) -> images (k, 1, H, W); values outside [0, 1] are clipped.
         available: Which records have an image, shape (n,).
         size: Height and width in pixels.
-        own: Row numbers (k,) -> which of the images are the patients' own radiographs, (k,) bool,
-            so that they are not synthetic; None where there are no patients.
+        own: Row numbers (k,) -> which images are the patients' own radiographs and therefore not
+            synthetic, (k,) bool; None if there are no patients.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ModelImages(Images):
         return self._size
 
     def select(self, rows: object) -> "ModelImages":
-        """Return some of the images, still not computed; what has been computed is shared."""
+        """Return some of the images without computing them; computed ones are shared."""
         rows = self._positions(rows)
         chosen = ModelImages(
             lambda some: self[rows[some]],
@@ -58,10 +58,10 @@ class ModelImages(Images):
         return chosen
 
     def only(self, rows: np.ndarray) -> "ModelImages":
-        """Return the images of the same records, of which only some have one.
+        """Return images of the same records, available for some of them only.
 
         Args:
-            rows: Which, shape (n,) bool.
+            rows: Which ones, shape (n,) bool.
         """
         chosen = ModelImages(
             lambda some: self[some],
@@ -73,7 +73,7 @@ class ModelImages(Images):
         return chosen
 
     def forget(self) -> None:
-        """Let go of what was computed, here and where it came from."""
+        """Drop the computed images, here and in the images that these were selected from."""
         self._kept.clear()
         if self._source is not None:
             self._source.forget()
@@ -86,10 +86,10 @@ class ModelImages(Images):
 
     def __getitem__(self, rows: object) -> np.ndarray:
         rows = self._positions(rows)
-        wanted = np.unique(rows[self._available[rows]])
-        todo = [row for row in wanted if row not in self._kept]
+        needed = np.unique(rows[self._available[rows]])
+        todo = [row for row in needed if row not in self._kept]
         starts = range(0, len(todo), _BATCH)
-        for start in progress(starts, "Making", "images"):
+        for start in progress(starts, "Computing", "images"):
             part = np.array(todo[start : start + _BATCH])
             images = np.clip(self._compute(part), 0, 1).astype(np.float32)
             self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))
@@ -97,7 +97,7 @@ class ModelImages(Images):
 
 
 def solver_of(model: "SCM") -> str:
-    """Return how the image's equation is solved, in words; nothing where there is none."""
+    """Return how the image's equation is solved, in words; "" if there is none."""
     name = model.graph.image
     solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
     return str(solving)

@@ -1,4 +1,4 @@
-"""Random numbers of many particles a record: evenly spread, and still the record's own."""
+"""Random numbers for many particles per record: evenly spread, and specific to the record."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,14 +13,15 @@ __all__ = ["RotatedDraws"]
 
 @dataclass(frozen=True)
 class RotatedDraws(Draws):
-    """Spread the numbers of a record's particles as Sobol' points do, rotated at random.
+    """Give the particles of a record randomly rotated points of the Sobol' sequence.
 
-    A rotation modulo 1 keeps every particle's numbers uniform, and the points keep them apart: the
-    error of an average over smooth particles falls nearly as 1/size, not as 1/sqrt(size).
+    A rotation modulo 1 keeps the numbers of every particle uniform, and the points spread them
+    evenly: the error of an average of a smooth function falls nearly as 1/size, not as
+    1/sqrt(size).
 
     Args:
-        size: The particles a record, a power of two; `keys` has each record so many times running.
-        first: The first dimension of the points; other variables take other dimensions.
+        size: Particles per record, a power of two; `keys` repeats each record this many times.
+        first: The first dimension of the points; other variables use other dimensions.
 
     Example:
         >>> draws = RotatedDraws(np.repeat(np.uint64(7), 8), size=8)
@@ -32,7 +33,7 @@ class RotatedDraws(Draws):
     first: int = 0
 
     def uniform(self, k: int = 1) -> np.ndarray:
-        """Return k numbers a particle, strictly between 0 and 1, shape (n, k), float64."""
+        """Return k numbers per particle, strictly between 0 and 1, shape (n, k), float64."""
         draw = self.draw[:: self.size] if isinstance(self.draw, np.ndarray) else self.draw
         shift = Draws(self.keys[:: self.size], self.seed, self.stream, draw).uniform(k)
         points = _points(self.size, self.first + k)[:, self.first :]

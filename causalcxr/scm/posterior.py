@@ -1,12 +1,12 @@
-"""Abduction from what is observed alone: draws of the missing values, then of the noise.
+"""Abduction with missing values: samples of these, then of the noise.
 
 The posterior p(missing, u | observed) is that of the fitted equations with *all* parents filled
-in, for values that are missing at random given the observed ones: that a value is missing is no
-evidence by itself. The radiograph is no evidence either, as its density is not at hand.
+in. It assumes that values are missing at random given the observed ones: it is no evidence in
+itself that a value is missing. The radiograph is not used, as its density is not available.
 
-A record's missing values fall into blocks that the observed values separate, and a block is either
-enumerated, exactly, or weighed by particles. Values without an observed descendant follow their
-equations.
+The observed values separate a record's missing values into blocks. A block is either enumerated,
+which is exact, or weighted by particles. Values without an observed descendant are sampled from
+their equations.
 
 References:
     | Shachter, Evaluating influence diagrams, 1986 (barren nodes)
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 __all__ = ["Completion", "abduct_observed", "complete_observed"]
 
 _ROWS = 1 << 17  # rows of filled-in records at a time: some tens of megabytes of features
-_FEW = 100.0  # an effective sample size below this is few: more particles, and then a warning
-_MORE = 16  # so many times the particles, in the second attempt
-# What stands for -inf where a value contradicts a rule: completions that break fewer rules win
-# outright, and a record that breaks one whatever is filled in keeps a posterior.
+_LOW_ESS = 100.0  # an effective sample size below this needs more particles, then a warning
+_MORE = 16  # times the particles, in the second attempt
+# Replaces -inf where a value contradicts a rule: completions that break fewer rules get all the
+# weight, and a record that breaks a rule under every completion still has a posterior.
 _BROKEN = -1e4
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Records with their missing values drawn, and how each record's were found.
+    """Records with their missing values sampled, and the method for each record.
 
     Args:
-        cohort: The records, each as often as draws were asked for; what was observed stands.
-        report: One row a record. `missing`: how many values were; `method`: `complete` (nothing
-            was missing), `forward` (no observed descendant), `exact` (enumerated) or `particles`,
-            the worst of its blocks; `states`: how many completions the largest block weighed;
-            `ess`: the lowest effective sample size of its particles, NaN without any; `low`:
-            whether that is below 100.
+        cohort: The records, one row per draw; observed values stay.
+        report: One row per record. `missing`: the number of missing values; `method`: `complete`
+            (nothing was missing), `forward` (no observed descendant), `exact` (enumerated) or
+            `particles`, whichever comes last among its blocks; `states`: the number of weighted
+            completions of the largest block; `ess`: the lowest effective sample size of its
+            particles, NaN without any; `low`: whether that is below 100.
     """
 
     cohort: Cohort
@@ -73,24 +73,24 @@ def abduct_observed(
     states: int = 4096,
     particles: int = 1024,
 ) -> Noise:
-    """Return noise and missing values drawn together, given what is observed.
+    """Return noise and missing values sampled together, given what is observed.
 
-    The noise is that of completed records, so `predict` gives counterfactuals of missing values
-    too. A record with nothing missing gets the noise that `SCM.abduct` gives it. A warning about
-    records with few effective particles is the last of the notes of the noise's cohort.
+    The noise is that of completed records, so that `predict` gives counterfactuals of missing
+    values, too. A complete record gets the noise that `SCM.abduct` gives it. The last note of the
+    noise's cohort warns about records with a low effective sample size.
 
     Args:
         model: A fitted model.
         cohort: Factual records, some values missing.
-        draws: Posterior draws a record, told apart by the index level "draw"; by default one for
-            each row as it is.
-        seed: A record's draws depend on this, on its id and its draw, and on nothing else.
-        states: A block with at most so many joint states is enumerated.
-        particles: Weighed completions of any other block, a power of two; 16 times as many where
+        draws: Posterior samples per record, numbered by the index level "draw"; by default one for
+            each row, under its own index.
+        seed: A record's samples depend on this, on its id and its draw, and on nothing else.
+        states: A block with at most this many joint states is enumerated.
+        particles: Weighted completions of any other block, a power of two; 16 times as many where
             the effective sample size is below 100.
 
     Raises:
-        CohortError: If a value is none that the graph declares.
+        CohortError: If the graph does not declare a value.
         ModelError: If the model is not fitted or stale, or states or particles do not fit.
 
     Example:
@@ -117,48 +117,48 @@ def complete_observed(
     states: int = 4096,
     particles: int = 1024,
 ) -> Completion:
-    """Return the records with missing values drawn from p(missing | observed).
+    """Return the records with missing values sampled from p(missing | observed).
 
     A variable that training never observed has no equation: it stays missing, and its children's
-    equations are asked with that parent missing, as they were trained.
+    equations are evaluated with that parent missing, as they were trained.
 
     Args:
         model: A fitted model.
         cohort: Factual records, some values missing.
-        draws: As in `abduct_observed`, and so are the others.
-        seed: As there.
-        states: As there.
-        particles: As there.
+        draws: See `abduct_observed`, as for the rest.
+        seed: See there.
+        states: See there.
+        particles: See there.
 
     Raises:
-        CohortError: If a value is none that the graph declares.
+        CohortError: If the graph does not declare a value.
         ModelError: If the model is not fitted or stale, or states or particles do not fit.
     """
     model._check_ready()
     if states < 1 or particles < 2 or particles & (particles - 1):
         raise ModelError(
-            f"posterior: states is {states} and particles is {particles}; give at least one "
-            "state, and as particles a power of two such as 1024"
+            f"posterior: states={states}, particles={particles}; give at least one state, and a "
+            "power of two as particles, such as 1024"
         )
     cohort = as_cohort(cohort)
     repeated = cohort if draws is None else cohort.repeat(draws)
-    search = _Search(model, cohort, repeated, seed)
+    sampler = _Sampler(model, cohort, repeated, seed)
     with torch.no_grad(), one_thread():
-        search.find(states, particles)
-        search.forward()
-    report, columns = search.report(cohort.index), search.completed()
+        sampler.sample_blocks(states, particles)
+        sampler.sample_forward()
+    report, columns = sampler.report(cohort.index), sampler.completed()
     completed = repeated.with_columns(model.graph, columns) if columns else repeated
     return Completion(completed.described(completed.source, *_notes(report)), report)
 
 
-class _Search:
-    """Find the missing values of all records at once.
+class _Sampler:
+    """Sample the missing values of all records at once.
 
     Args:
         model: A fitted model.
         cohort: n records.
-        repeated: The same, each as often as draws are asked for.
-        seed: Of all draws.
+        repeated: The same, one row per draw.
+        seed: Of all samples.
     """
 
     def __init__(self, model: "SCM", cohort: Cohort, repeated: Cohort, seed: int) -> None:
@@ -168,85 +168,88 @@ class _Search:
         self.mechanisms = {name: model.fitted[name].mechanism for name in self.names}
         widths = [max(1, len(self.graph[name].levels)) for name in self.names]
         self.first = dict(zip(self.names, np.cumsum([0, *widths]).tolist(), strict=False))
-        found = cohort.columns(self.graph)
-        self.observed = {name: torch.tensor(found[name]) for name in tabular}
+        columns = cohort.columns(self.graph)
+        self.observed = {name: torch.tensor(columns[name]) for name in tabular}
         self.count = len(repeated) // max(1, len(cohort))
-        self.drawn = {
+        self.sampled = {
             name: column[:, None].repeat(1, self.count) for name, column in self.observed.items()
         }
         self.keys = record_keys(cohort.records)
         self.draws = Draws(record_keys(repeated.records), seed, draw=repeated.draws)
-        columns = np.array([found[name] for name in self.names])
-        self.missing = np.isnan(columns.reshape(len(self.names), len(cohort))).T
+        values = np.array([columns[name] for name in self.names])
+        self.missing = np.isnan(values.reshape(len(self.names), len(cohort))).T
         self.blocks = split_missing(self.graph, self.names, self.missing)
         # Of each record, for the report: 0 complete, 1 forward, 2 exact, 3 particles.
         self.method = self.missing.any(1).astype(int)
         self.size = np.ones(len(cohort), dtype=np.int64)
         self.ess = np.full(len(cohort), np.nan)
 
-    def find(self, states: int, particles: int) -> None:
-        """Draw every block's values: exactly where its states are few, else by particles."""
-        many = self.blocks.states > states
-        np.maximum.at(self.method, self.blocks.rows, np.where(many, 3, 2))
-        for size in np.unique(self.blocks.states[~many]).astype(int):
-            self._draw(self.blocks.take(self.blocks.states == size), int(size), exact=True)
-        ess, rest = np.full(len(self.blocks), np.nan), np.flatnonzero(many)
+    def sample_blocks(self, states: int, particles: int) -> None:
+        """Sample every block's values: by enumeration up to `states`, else by particles."""
+        large = self.blocks.states > states
+        np.maximum.at(self.method, self.blocks.rows, np.where(large, 3, 2))
+        for size in np.unique(self.blocks.states[~large]).astype(int):
+            self._sample(self.blocks.take(self.blocks.states == size), int(size), exact=True)
+        # Particles, and more of them where the effective sample size is low.
+        ess, rest = np.full(len(self.blocks), np.nan), np.flatnonzero(large)
         for size in (particles, _MORE * particles):
-            ess[rest] = self._draw(self.blocks.take(rest), size, exact=False)
-            rest = rest[ess[rest] < _FEW]
+            ess[rest] = self._sample(self.blocks.take(rest), size, exact=False)
+            rest = rest[ess[rest] < _LOW_ESS]
         np.fmin.at(self.ess, self.blocks.rows, ess)
 
-    def forward(self) -> None:
-        """Draw what has no observed descendant from its equation, parents first."""
+    def sample_forward(self) -> None:
+        """Sample values without an observed descendant from their equations, parents first."""
         for i, name in enumerate(self.names):
             rows = self.blocks.barren[:, i]
             if not rows.any():
                 continue
-            parents = {p: self.drawn[p][rows].flatten() for p in self.graph[name].parents}
+            parents = {p: self.sampled[p][rows].flatten() for p in self.graph[name].parents}
             equation = self.mechanisms[name](parents)
             draws = self.draws.rows(np.repeat(rows, self.count)).on(f"missing {name}")
             values = equation.predict(equation.sample_noise(draws))
-            self.drawn[name][rows] = values.reshape(-1, self.count)
+            self.sampled[name][rows] = values.reshape(-1, self.count)
 
     def completed(self) -> dict[str, np.ndarray]:
-        """Return the columns with something missing, filled in, one value a record and draw."""
+        """Return the columns with missing values, filled in, one value per record and draw."""
         filled = np.flatnonzero(self.missing.any(0))
-        return {self.names[i]: self.drawn[self.names[i]].flatten().numpy() for i in filled}
+        return {self.names[i]: self.sampled[self.names[i]].flatten().numpy() for i in filled}
 
     def report(self, index: pd.Index) -> pd.DataFrame:
-        """Return how each record's missing values were found."""
+        """Return the method by which each record's missing values were sampled."""
         return pd.DataFrame(
             {
                 "missing": self.missing.sum(1),
                 "method": np.array(["complete", "forward", "exact", "particles"])[self.method],
                 "states": self.size,
                 "ess": self.ess,
-                "low": self.ess < _FEW,
+                "low": self.ess < _LOW_ESS,
             },
             index=index,
         )
 
-    def _draw(self, blocks: Blocks, size: int, *, exact: bool) -> np.ndarray:
-        """Draw some blocks' values among `size` completions each, and return their ESS, (b,)."""
+    def _sample(self, blocks: Blocks, size: int, *, exact: bool) -> np.ndarray:
+        """Sample each block among `size` completions; return the effective sample sizes, (b,)."""
         np.maximum.at(self.size, blocks.rows, size)
         ess, step = np.empty(len(blocks)), max(1, _ROWS // size)
-        for start in progress(range(0, len(blocks), step), "Drawing missing values", "records"):
+        for start in progress(range(0, len(blocks), step), "Sampling missing values", "records"):
             some = blocks.take(slice(start, start + step))
-            columns, log_weights = self._weigh(some, size, exact)
+            columns, log_weights = self._weighted(some, size, exact)
             weights = torch.softmax(log_weights, 1)
             ess[start : start + step] = (1 / weights.square().sum(1)).numpy()
             chosen = _choose(weights, self._uniform(some))
             for i in np.flatnonzero(some.members.any(0)):
                 mine, name = some.members[:, i], self.names[i]
                 values = columns[name].reshape(len(some), size).gather(1, chosen)
-                self.drawn[name][some.rows[mine]] = values[mine]
+                self.sampled[name][some.rows[mine]] = values[mine]
         return ess
 
-    def _weigh(self, blocks: Blocks, size: int, exact: bool) -> tuple[dict[str, Tensor], Tensor]:
-        """Return completions of each block, (b * size,) a column, and log-weights, (b, size).
+    def _weighted(
+        self, blocks: Blocks, size: int, exact: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return completions of each block, (b * size,) per column, and log-weights, (b, size).
 
-        Exact: every joint state, weighed by all the equations that the block touches. Else missing
-        values drawn from their equations, weighed by those of the observed.
+        Exact: every joint state, weighted by all the equations that have a member of the block.
+        Else: missing values sampled from their equations, weighted by those of observed values.
         """
         rows = np.repeat(blocks.rows, size)
         columns = {name: column[rows] for name, column in self.observed.items()}
@@ -257,20 +260,22 @@ class _Search:
         total = torch.zeros(len(rows), dtype=torch.float64)
         for i, name in enumerate(self.names):
             member = blocks.members[:, i]
+            # A missing value is sampled given its parents, which are complete by now.
             if not exact and member.any():
                 at = np.flatnonzero(member.repeat(size))
                 draws = RotatedDraws(self.keys[rows[at]], self.draws.seed, f"particles {name}")
                 draws = replace(draws, size=size, first=self.first[name])
                 equation = self._equation(name, columns, at)
                 columns[name][at] = equation.predict(equation.sample_noise(draws))
-            weighed = blocks.touched[:, i] & (exact | ~member)
-            if not weighed.any():
+            # An observed value weights the completion by its likelihood.
+            weighting = blocks.touched[:, i] & (exact | ~member)
+            if not weighting.any():
                 continue
-            at = np.flatnonzero(weighed.repeat(size))
+            at = np.flatnonzero(weighting.repeat(size))
             x, equation = columns[name][at], self._equation(name, columns, at)
             log_prob = equation.log_prob(x)
             total[at] += log_prob.nan_to_num(nan=0.0, neginf=_BROKEN)
-            # A rule that an unlearned parent leaves undecided leaves the missing value missing.
+            # Where a parent without an equation leaves a rule undecided, the value stays missing.
             undecided = log_prob.isnan() & torch.from_numpy(member.repeat(size)[at])
             columns[name][at] = x.masked_fill(undecided, torch.nan)
         return columns, total.reshape(len(blocks), size)
@@ -279,7 +284,7 @@ class _Search:
         return bind(self.mechanisms[name], {p: columns[p][at] for p in self.graph[name].parents})
 
     def _uniform(self, blocks: Blocks) -> Tensor:
-        """Return the numbers that choose a block's completion, one a draw, shape (b, count)."""
+        """Return the random numbers that choose a completion, one per draw, shape (b, count)."""
         u = torch.empty(len(blocks), self.count, dtype=torch.float64)
         for i in np.unique(blocks.labels):
             mine = np.flatnonzero(blocks.labels == i)
@@ -290,23 +295,23 @@ class _Search:
 
 
 def _choose(weights: Tensor, u: Tensor) -> Tensor:
-    """Return the completion that each number u falls on, shape (b, count)."""
+    """Return the completion that each random number selects, shape (b, count)."""
     cumulative = weights.cumsum(1)
-    # Divided by its own last entry, the last one is 1 and no u is beyond it.
+    # Division by the last entry makes it exactly 1, so that no u lies above it.
     return torch.searchsorted(cumulative / cumulative[:, -1:], u, right=True)
 
 
 def _notes(report: pd.DataFrame) -> list[str]:
-    """Return what a cohort with drawn values says of them, a warning last."""
-    drawn = report["missing"].sum()
-    if not drawn:
+    """Return the notes on sampled values, a warning last."""
+    n_missing = report["missing"].sum()
+    if not n_missing:
         return []
-    notes = [f"{drawn:,} missing values drawn given the observed ones"]
+    notes = [f"{n_missing:,} missing values drawn given the observed ones"]
     if report["low"].any():
         worst = report["ess"].idxmin()
         notes.append(
-            f"warning: the effective sample size is below {_FEW:g} in {report['low'].sum():,} of "
-            f"{len(report):,} records, {report['ess'].min():.1f} in record {brief(worst)}; "
-            "give more particles"
+            f"warning: the effective sample size is below {_LOW_ESS:g} in "
+            f"{report['low'].sum():,} of {len(report):,} records, {report['ess'].min():.1f} in "
+            f"record {brief(worst)}; use more particles"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Prediction: one pass down the graph from noise to values; what has no changed cause is kept."""
+"""Prediction: one pass down the graph from noise to values; unchanged parents keep a value."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,18 +22,18 @@ from causalcxr.scm.support import require_support
 
 __all__ = ["LatentNoise", "Noise", "Prediction", "bind", "fixed_values", "same_bits"]
 
-_EVERY = slice(None)
+_ALL = slice(None)
 _TWIN = ", counterfactual"
-_COMPARED = 64  # images at a time that are compared with the patients' own
+_COMPARED = 64  # images compared with the patients' own at a time
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The exogenous noise of a cohort, and the facts that it explains.
+    """The exogenous noise of a cohort, and the factual values that it reproduces.
 
     Args:
         values: Per tabular variable, (n,) or (n, k), NaN where the value was missing. The noise of
-            the image is found when a twin's image is asked for: it is as large as the image.
+            an image is abducted when the twin's image is computed: it is as large as the image.
         cohort: The factual records, or None for noise from the prior.
         columns: The factual values, (n,) each; empty for noise from the prior.
         draws: The random numbers of the records.
@@ -53,7 +53,7 @@ class Noise:
 
     @property
     def factual(self) -> bool:
-        """Whether it explains records, rather than being drawn from the prior."""
+        """Whether it was abducted from records, rather than sampled from the prior."""
         return self.cohort is not None
 
     def rows(self, rows: np.ndarray | slice) -> "Noise":
@@ -63,22 +63,22 @@ class Noise:
         draws, index = self.draws.rows(rows), self.index[rows]
         return replace(self, values=values, columns=columns, draws=draws, index=index)
 
-    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+    def variable(self, name: str, rows: np.ndarray | slice = _ALL) -> Tensor:
         """Return the noise of one variable in some rows."""
         return self.values[name][rows]
 
 
 @dataclass(frozen=True)
 class LatentNoise(Noise):
-    """The noise of records that is found where it is asked for, so that the rest costs nothing.
+    """The noise of records, abducted when it is used, so that the rest costs nothing.
 
     Args:
-        mechanisms: The equations to abduct by.
+        mechanisms: The equations that abduct.
     """
 
     mechanisms: Mapping[str, Mechanism] = field(default_factory=dict)
 
-    def of(self, name: str, rows: np.ndarray | slice = _EVERY) -> Tensor:
+    def variable(self, name: str, rows: np.ndarray | slice = _ALL) -> Tensor:
         """Abduct the noise of one variable in some rows."""
         mechanism = self.mechanisms[name]
         facts = {p.name: self.columns[p.name][rows] for p in mechanism.parents}
@@ -89,18 +89,18 @@ class LatentNoise(Noise):
         """Return the noise of all variables.
 
         Raises:
-            MechanismError: If a value is none that its variable can take.
+            MechanismError: If a variable cannot have its value.
         """
         values = over_rows(len(self), self._abduct)
         return Noise(values, self.cohort, self.columns, self.draws, self.index, self.equations)
 
     def _abduct(self, rows: np.ndarray | slice) -> dict[str, Tensor]:
         block = self.rows(rows)
-        return {name: block.of(name) for name in self.mechanisms}
+        return {name: block.variable(name) for name in self.mechanisms}
 
 
 def bind(mechanism: Mechanism, columns: Mapping[str, Tensor]) -> Equation:
-    """Return an equation with its parents bound, from columns that hold them among others."""
+    """Return an equation with its parents bound, from columns that include them."""
     return mechanism({parent.name: columns[parent.name] for parent in mechanism.parents})
 
 
@@ -116,25 +116,25 @@ def fixed_values(
     Args:
         graph: The graph.
         support: What `count_support` returned.
-        action: What is done, if anything.
+        action: The intervention, if any.
         held: Variables that keep their factual value.
-        noise: The noise of n rows; a distribution draws from its random numbers.
+        noise: The noise of n rows; distributions are sampled from its random numbers.
 
     Raises:
-        InterventionError: If a value does not fit, or training has no record of what is set.
+        InterventionError: If a value does not fit, or no training record has it.
     """
     values = {name: noise.columns[name] for name in held}
     if not action:
         return values
-    nobody = torch.full((len(noise),), torch.nan, dtype=torch.float64)
-    factual = {name: noise.columns.get(name, nobody).numpy() for name in action.names}
+    missing = torch.full((len(noise),), torch.nan, dtype=torch.float64)
+    factual = {name: noise.columns.get(name, missing).numpy() for name in action.names}
     chosen = action.values(factual, noise.draws, noise.index)
     require_support(graph, support, action, chosen, factual)
     return values | {name: torch.from_numpy(value) for name, value in chosen.items()}
 
 
-class _World:
-    """The values of some rows under equations, some variables set or held; see `Prediction`."""
+class _TableRows:
+    """The values of some rows, some variables set or held; see `Prediction`."""
 
     def __init__(
         self,
@@ -151,28 +151,30 @@ class _World:
         self._changed: dict[str, Tensor] = {}
 
     def descend(self, fixed: Mapping[str, Tensor]) -> None:
-        """Find every tabular variable's values."""
+        """Compute the values of every tabular variable, parents first."""
         for name in self.graph.order:
             if not self.graph[name].is_image:
                 self.columns[name] = fixed[name] if name in fixed else self._value(name)
 
     def _value(self, name: str) -> Tensor:
-        known = name in self.mechanisms
+        has_equation = name in self.mechanisms
+        # Samples: every value comes from its equation.
         if not self.noise.factual:
-            if known:
-                return self._predicted(name, _EVERY)
+            if has_equation:
+                return self._predicted(name, _ALL)
             return torch.full((len(self.noise),), torch.nan, dtype=torch.float64)
+        # Twins: the factual value stays in the rows where no parent changed.
         moved = self._moved(name)
-        if known and (self.recompute or moved.all()):
-            return self._predicted(name, _EVERY)
+        if has_equation and (self.recompute or moved.all()):
+            return self._predicted(name, _ALL)
         if not moved.any():
             return self.noise.columns[name]
         value, rows = self.noise.columns[name].clone(), filled(moved.nonzero()[:, 0].numpy())
-        value[rows] = self._predicted(name, rows) if known else torch.nan
+        value[rows] = self._predicted(name, rows) if has_equation else torch.nan
         return value
 
     def _predicted(self, name: str, rows: np.ndarray | slice) -> Tensor:
-        return self._at(name, rows).predict(self.noise.of(name, rows))
+        return self._at(name, rows).predict(self.noise.variable(name, rows))
 
     def _moved(self, name: str) -> Tensor:
         """Return in which rows a parent changed, shape (n,)."""
@@ -190,28 +192,28 @@ class _World:
         return moved
 
     def _at(self, name: str, rows: np.ndarray | slice) -> Equation:
-        """Return an equation bound to what it sees of its parents, in some rows."""
-        seen = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
-        return bind(self.mechanisms[name], {p: column[rows] for p, column in seen.items()})
+        """Return an equation bound to the values that its edges pass, in some rows."""
+        passed = {p: self.edges.get((p, name), self.columns[p]) for p in self.graph[name].parents}
+        return bind(self.mechanisms[name], {p: column[rows] for p, column in passed.items()})
 
 
-class Prediction(_World):
-    """Compute what noise gives under equations, some variables set or held.
+class Prediction(_TableRows):
+    """Compute the values that noise gives under the equations, some variables set or held.
 
-    A variable's factual value stands, bit for bit, in each row where none of its parents changed.
-    An edge can pass another value than its tail has: the head's equation then sees that value for
-    this parent, whatever the tail's other children see. A block of rows goes down the whole graph
-    before the next, on as many threads as torch may use.
+    A variable's factual value stays, bit for bit, in each row where none of its parents changed.
+    An edge can pass another value than that of its tail: the head's equation then uses it for this
+    parent, and the tail's other children do not. A block of rows goes down the whole graph before
+    the next one, on as many threads as torch may use.
 
     Args:
         graph: The graph.
-        mechanisms: The equations; a variable without one stays as it was observed, and is missing
+        mechanisms: The equations; a variable without one keeps its observed value, and is missing
             in the rows where a parent changed.
         noise: The noise of n rows.
         fixed: The variables that are set or held, (n,) each.
-        recompute: Compute every value anew, also where no cause changed.
+        recompute: Compute every value anew, also where no parent changed.
         edges: The edges that pass a value of their own, (n,) each.
-        reached: What is intervened on and its descendants; see `Equation.reaching`.
+        reached: The variables that are set and their descendants; see `Equation.reaching`.
     """
 
     def __init__(
@@ -231,7 +233,7 @@ class Prediction(_World):
         def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
             passed = {edge: value[rows] for edge, value in self.edges.items()}
             part = noise.rows(rows)
-            world = _World(graph, mechanisms, part, recompute=recompute, edges=passed)
+            world = _TableRows(graph, mechanisms, part, recompute=recompute, edges=passed)
             world.descend({name: value[rows] for name, value in fixed.items()})
             return world.columns
 
@@ -243,21 +245,23 @@ class Prediction(_World):
         return {name: column.numpy() for name, column in self.columns.items()}
 
     def cohort(self, note: str) -> Cohort:
-        """Return the twins of the factual records, or the samples, with a note of what was done.
+        """Return the twins of the factual records, or the samples, with a note on the intervention.
 
         Raises:
             ModelError: If the factual images are of another size than the model's.
         """
         factual = self.noise.cohort
         if factual is None:
-            made = Cohort.from_columns(self.graph, self.arrays, self.noise.index, source="model")
-            return made.with_images(self.images()).described("model", f"sampled: {note}")
+            samples = Cohort.from_columns(
+                self.graph, self.arrays, self.noise.index, source="model"
+            )
+            return samples.with_images(self.images()).described("model", f"sampled: {note}")
         facts = {name: column.numpy() for name, column in self.noise.columns.items()}
         twins = factual.with_columns(self.graph, self.arrays, facts).with_images(self.images())
         return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
 
     def images(self) -> ModelImages | None:
-        """Return the images of twins or of samples, computed when they are asked for.
+        """Return the images of twins or of samples, computed when they are read.
 
         Returns:
             None where the model has no equation of an image, or the factual records have none.
@@ -271,20 +275,20 @@ class Prediction(_World):
         mechanism = self.mechanisms[name]
         size = mechanism.image_size
         if not self.noise.factual:
-            everybody = np.ones(len(self.noise), dtype=bool)
-            return ModelImages(lambda rows: self._sampled(name, rows), everybody, size)
-        films = self.noise.cohort.images
-        if films is None or not films.available.any():
+            all_rows = np.ones(len(self.noise), dtype=bool)
+            return ModelImages(lambda rows: self._sampled(name, rows), all_rows, size)
+        factual = self.noise.cohort.images
+        if factual is None or not factual.available.any():
             return None
-        if films.size != size:
+        if factual.size != size:
             raise ModelError(
-                f"the cohort's images are {films.size[0]} x {films.size[1]} pixels, the model's "
+                f"the cohort's images are {factual.size[0]} x {factual.size[1]} pixels, the model's "
                 f"are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
             )
         moved = self._moved(name).numpy() | self.recompute
         images = ModelImages(
             lambda rows: self._twins(name, rows, moved),
-            films.available,
+            factual.available,
             size,
             lambda rows: self._own(images, rows, moved),
         )
@@ -292,12 +296,12 @@ class Prediction(_World):
 
     def _own(self, images: ModelImages, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
         """Return which images are the patients' own: real, and unchanged when written, (k,)."""
-        films = self.noise.cohort.images
-        own = ~films.select(rows).synthetic
+        factual = self.noise.cohort.images
+        own = ~factual.select(rows).synthetic
         todo = np.flatnonzero(own & moved[rows])
         for start in range(0, len(todo), _COMPARED):
             part = todo[start : start + _COMPARED]
-            own[part] = same_when_written(images[rows[part]], films[rows[part]])
+            own[part] = same_when_written(images[rows[part]], factual[rows[part]])
         return own
 
     def _at_facts(self, name: str, rows: np.ndarray) -> Equation:
@@ -311,15 +315,16 @@ class Prediction(_World):
         return equation.predict(noise).numpy()
 
     def _twins(self, name: str, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
-        """Return the images of some rows, (k, 1, H, W): the factual one where nothing moved."""
+        """Return the images of some rows, (k, 1, H, W): the factual one where no parent changed."""
         images = self.noise.cohort.images[rows].astype(np.float64)
         some = moved[rows]
         if some.any():
             draws = self.noise.draws.on(name).rows(rows[some])
-            films = torch.from_numpy(images[some])
-            facts = self._at_facts(name, rows[some]).reaching(self.reached)
-            twins = self._at(name, rows[some]).reaching(self.reached)
-            images[some] = twins.predict(facts.abduct(films, draws)).numpy()
+            # Abduction under the factual parents, prediction under those of the twins.
+            factual = self._at_facts(name, rows[some]).reaching(self.reached)
+            twin = self._at(name, rows[some]).reaching(self.reached)
+            noise = factual.abduct(torch.from_numpy(images[some]), draws)
+            images[some] = twin.predict(noise).numpy()
         return images
 
 

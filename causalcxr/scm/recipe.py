@@ -1,4 +1,4 @@
-"""What an equation was learned from, piece by piece, and what changed from one fit to another.
+"""What an equation was learned from, and what changed between two fits.
 
 A recipe holds what the graph declares (`variable`, `parents`), the resolved `options`, `seed`,
 `revision`, and fingerprints of starting `weights`, `records`, `columns` and `images`.
@@ -13,11 +13,11 @@ __all__ = ["recipe_changes"]
 
 
 def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return in words what changed from one recipe of an equation to another.
+    """Return in words what changed between two recipes of an equation.
 
     Args:
         before: The `Fitted.recipe` of one fit.
-        after: The recipe of another fit of the same variable.
+        after: The recipe of a later fit of the same variable.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -27,31 +27,31 @@ def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
         >>> recipe_changes(one, {**one, "seed": 4})
         ('seed 0 -> 4',)
     """
-    told = list(declaration_changes(before, after))
+    changes = list(declaration_changes(before, after))
     written = {*before["variable"]["mechanism"], *after["variable"]["mechanism"]}
-    told += [
+    changes += [
         f"default of mechanism {key} {before['options'][key]} -> {value}"
         for key, value in after["options"].items()
         if key not in written and before["options"].get(key, value) != value
     ]
-    told += [
+    changes += [
         f"{key} {before[key]} -> {after[key]}"
         for key in ("seed", "revision")
         if before[key] != after[key]
     ]
     if before["weights"] != after["weights"]:
-        told.append("starting weights changed")
+        changes.append("starting weights changed")
     if before["records"] != after["records"]:
-        told.append("the training records changed")
+        changes.append("the training records changed")
     elif changed := [n for n in after["columns"] if _column_changed(before, after, n)]:
-        told.append(f"data of {', '.join(changed)} changed")
+        changes.append(f"data of {', '.join(changed)} changed")
     elif before["images"] != after["images"]:
-        told.append("the images changed")
-    return tuple(told)
+        changes.append("the images changed")
+    return tuple(changes)
 
 
 def _column_changed(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> bool:
-    """Return whether a column's values changed; other levels only number the same ones anew."""
-    found = after["columns"][name]
+    """Return whether a column's values changed; other levels only renumber the same values."""
+    fingerprint = after["columns"][name]
     levels = [r["parents"].get(name, r["variable"])["levels"] for r in (before, after)]
-    return before["columns"].get(name, found) != found and levels[0] == levels[1]
+    return before["columns"].get(name, fingerprint) != fingerprint and levels[0] == levels[1]

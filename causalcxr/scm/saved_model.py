@@ -1,8 +1,8 @@
 """A fitted model as a folder: safetensors and JSON, no pickle, never half-written.
 
-Weights are written first, under names that contain their hash; then the manifest takes the place
-of the old one in one step. So a kill at any moment leaves the previous model readable. The
-manifest holds the graph; `graph.yaml` beside it is for people.
+Weights are written first, under names that contain their hash; then the manifest replaces the old
+one in one step. So a process that is killed at any moment leaves the previous model readable. The
+manifest holds the graph; `graph.yaml` beside it is for readers.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from causalcxr.common.files import atomic_write, remove_litter
 from causalcxr.common.locks import exclusive
 from causalcxr.common.result_folder import cannot_write
 from causalcxr.common.tensors import load_tensors, pack_tensors
+from causalcxr.common.versions import versions
 from causalcxr.graph.graph import Graph
 from causalcxr.mechanisms import build
 from causalcxr.scm.fitting import REVISION, Fitted
@@ -26,8 +27,6 @@ from causalcxr.scm.recipe import recipe_changes
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
-
-from causalcxr.common.versions import versions
 
 __all__ = [
     "SCHEMA",
@@ -45,37 +44,37 @@ SCHEMA = 1
 _KIND = "causalcxr model"
 _LITTER = re.compile(r"\.(manifest\.json|graph\.yaml|train\.jsonl)\..*\.tmp")
 _RECORDED = ("equation", "hash", "seed", "rows", "losses")
-_LATER = ("reason", "recipe")  # recorded too; models saved by earlier versions lack them
+_LATER = ("reason", "recipe")  # also recorded; missing in models of earlier versions
 
 
 def check_target(folder: Path) -> None:
-    """Refuse to write a model where something else is.
+    """Refuse to write a model into a folder that holds something else.
 
-    A new or empty folder will do, and so will a model's, whole or interrupted.
+    A new folder, an empty one, and that of a model, complete or interrupted, are accepted.
 
     Raises:
         ModelError: Naming the folder.
     """
     try:
-        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    if "manifest.json" in held:
+    if "manifest.json" in names:
         _manifest(folder)
-    elif {name for name in held if not _LITTER.fullmatch(name)} - {"mechanisms", "training"}:
-        raise ModelError(f"{folder}: not empty and not a model; choose another folder")
+    elif {name for name in names if not _LITTER.fullmatch(name)} - {"mechanisms", "training"}:
+        raise ModelError(f"{folder}: is not empty and holds no model; choose another folder")
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold a model's folder, so that no other process writes it, and clear away old litter.
+    """Lock a model's folder against other processes, and remove temporary files of earlier ones.
 
     Raises:
         ModelError: If the folder holds something else, cannot be written, or is in use.
     """
     check_target(folder)
     path = folder.absolute()
-    busy = f"{folder}: another process is writing this model at this moment; wait for its end"
+    busy = f"{folder}: another process is writing this model; wait until it ends"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(path.parent / f".{path.name}.lock", ModelError(busy)):
@@ -87,7 +86,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the temporary files that a kill has left."""
+    """Remove the temporary files that a killed process left."""
     for left in folder.glob(".*.tmp") if folder.is_dir() else ():
         if _LITTER.fullmatch(left.name):
             left.unlink(missing_ok=True)
@@ -129,7 +128,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def saved_graph(folder: Path) -> Graph:
-    """Read the graph of a model, and no weights.
+    """Read the graph of a model without its weights.
 
     Raises:
         ModelError: If there is no model, or its manifest is damaged.
@@ -143,31 +142,31 @@ def saved_graph(folder: Path) -> Graph:
 
 
 def difference(before: Path, after: Path) -> dict[str, str]:
-    """Return which equations of two models were learned from different things, and what differs.
+    """Return which equations of two models were learned from something else, and what differs.
 
     Args:
-        before: A model's folder.
-        after: Another's.
+        before: The folder of one model.
+        after: The folder of the other.
 
     Raises:
         ModelError: If either is no model, or its manifest is damaged.
     """
     one, two = _manifest(before), _manifest(after)
-    told = {}
+    differences = {}
     try:
         for name, entry in two["mechanisms"].items():
             other = one["mechanisms"].get(name)
             if other is not None and other["hash"] != entry["hash"]:
-                told[name] = _told(other.get("recipe"), entry.get("recipe"))
+                differences[name] = _difference(other.get("recipe"), entry.get("recipe"))
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(after, error) from None
-    return told
+    return differences
 
 
-def _told(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+def _difference(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     if before and after:
         return "; ".join(recipe_changes(before, after)) or "its content differs"
-    return "one of them was saved before it was recorded what equations are learned from"
+    return "one of them was saved before models recorded what equations are learned from"
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:
@@ -200,8 +199,8 @@ def write(model: "SCM", folder: Path) -> None:
 
 
 def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
-    """Write an equation under a name that contains the hash of its content, unless it is there."""
-    # One key only: safetensors writes several in an order that changes from call to call.
+    """Write an equation under a name that contains the hash of its content, unless it exists."""
+    # A single key: safetensors writes several keys in an order that varies between calls.
     about = json.dumps({"variable": name, "hash": fitted.hash})
     content = pack_tensors(fitted.mechanism.state_dict(), {"equation": about})
     digest = hashlib.sha256(content).hexdigest()[:8]
@@ -212,13 +211,13 @@ def _write_weights(folder: Path, name: str, fitted: Fitted) -> Path:
 
 
 def _entry(fitted: Fitted, path: Path) -> dict[str, Any]:
-    """Return what the manifest says of an equation."""
+    """Return the manifest's entry for an equation."""
     about = {key: getattr(fitted, key) for key in (*_RECORDED, *_LATER)}
     return {"file": path.name, "sha256": file_digest(path), **about}
 
 
 def _log(model: "SCM") -> str:
-    """Return the losses of every fit, one a line."""
+    """Return the losses of every fit, one per line."""
     rows = (
         {"variable": name, "split": split, "step": step, "loss": loss}
         for name, fitted in model.fitted.items()
@@ -234,21 +233,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
-            f"{folder}: no model here (manifest.json is absent); fit one first"
+            f"{folder}: no model here (manifest.json is missing); fit one first"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        text = f"cannot be read ({error}); restore it or fit again"
-        raise ModelError(f"{path}: {text}") from None
+        raise ModelError(f"{path}: cannot be read ({error}); restore it or fit again") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
-        raise ModelError(f"{path}: not the manifest of a model; give a model's folder")
+        raise ModelError(f"{path}: is not the manifest of a model; give a model's folder")
     return manifest
 
 
 def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any]) -> Fitted:
-    """Read one equation, and refuse it if a single bit is not as it was saved."""
+    """Read one equation, and refuse it unless it is bit-exact as it was saved."""
     path = folder / Path(entry["file"]).name
     if not path.is_file() or file_digest(path) != entry["sha256"]:
-        state = "has been changed since it was saved" if path.is_file() else "is absent"
+        state = "has been changed since it was saved" if path.is_file() else "is missing"
         raise ModelError(f"{path}: {state}; restore it or fit again")
     variable = graph[name]
     mechanism = build(variable, [graph[parent] for parent in variable.parents])

@@ -1,8 +1,7 @@
-"""Support: how many training records stand behind an intervention."""
+"""Support: the number of training records that have the values of an intervention."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,17 +9,14 @@ from causalcxr.common.errors import InterventionError
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["count_support", "equal", "require_support"]
 
 
 def count_support(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Count the records of every level, and of every pair of levels of two discrete variables.
+    """Count the records with each level, and with each pair of levels of two discrete variables.
 
     Args:
-        graph: What the columns mean.
+        graph: Declares the columns.
         columns: Positions of levels, (n,) each, NaN where missing.
 
     Returns:
@@ -37,8 +33,8 @@ def count_support(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[str, 
     if not names:
         return {}
     # float32 counts exactly up to 16,777,216 records, and multiplies fast.
-    known = [columns[name][:, None] == np.arange(len(graph[name].levels)) for name in names]
-    hot = np.concatenate(known, axis=1).astype(np.float32)
+    indicators = [columns[name][:, None] == np.arange(len(graph[name].levels)) for name in names]
+    hot = np.concatenate(indicators, axis=1).astype(np.float32)
     joint = (hot.T @ hot).astype(int)
     counts = {label: int(joint[i, i]) for i, label in enumerate(labels)}
     for i, j in combinations(range(len(labels)), 2):
@@ -54,16 +50,16 @@ def require_support(
     values: Mapping[str, np.ndarray],
     factual: Mapping[str, np.ndarray],
 ) -> None:
-    """Refuse an intervention into a cell of the population that training never saw.
+    """Refuse an intervention into a cell of the population without a training record.
 
-    Only rows that the intervention changes are looked at: to set what is observed is always
-    allowed. Cells are levels, and pairs of levels where two variables are set.
+    Only rows that the intervention changes count: setting the observed value is always allowed.
+    Cells are levels, and pairs of levels where two variables are set.
 
     Args:
-        graph: What the columns mean.
-        counts: What `count_support` returned.
-        action: What is done.
-        values: What each variable is set to, (n,) each.
+        graph: Declares the columns.
+        counts: The result of `count_support`.
+        action: The intervention.
+        values: The values that each variable is set to, (n,) each.
         factual: The values before, (n,) each.
 
     Raises:
@@ -82,14 +78,14 @@ def require_support(
 
 
 def equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return where two columns hold the same, missing beside missing included."""
+    """Return where two columns are equal; missing is equal to missing."""
     return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def _cells(
     graph: Graph, levels: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
-    """Yield the cells that rows are moved into, single levels first."""
+    """Yield the cells that rows move into, single levels first."""
     for name, codes in sorted(levels.items()):
         for code in np.unique(codes[moved[name] & ~np.isnan(codes)]):
             yield f"{name}={graph[name].levels[int(code)]}"

@@ -16,11 +16,17 @@ from causalcxr.scm.questions.checks import check
 N = 6000
 GRAPH = Graph(
     [
-        Variable("Age", "continuous", range=(0, 105), resolution=1),
+        Variable("Age", "continuous", range=(0, 105), resolution=1, mechanism="empirical"),
         Variable("Sex", "binary", levels=("F", "M")),
         Variable("View", "categorical", levels=("AP", "PA", "LATERAL"), parents=("Age",)),
         Variable("Edema", "binary", parents=("Age", "Sex")),
-        Variable("Weight", "continuous", unit="kg", parents=("Age", "Sex")),
+        Variable(
+            "Weight",
+            "continuous",
+            unit="kg",
+            parents=("Age", "Sex"),
+            mechanism={"kind": "flow", "bins": 4, "epochs": 8},
+        ),
         Variable(
             "Healthy",
             "binary",
@@ -57,7 +63,7 @@ def held_out(table: pd.DataFrame, **options) -> Cohort:
 
 @pytest.fixture(scope="module")
 def model() -> SCM:
-    return SCM(GRAPH).fit(Cohort(population(2 * N, seed=1)))
+    return SCM(GRAPH).fit(Cohort(population(seed=1)))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +97,7 @@ def test_right_model_passes_every_check(right):
     }
 
 
-@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_right_model_passes_on_other_samples(model, seed):
     assert check(model, held_out(model.sample(N, seed=seed).table)).failed == {}
 
@@ -139,13 +145,13 @@ def failures(model: SCM, table: pd.DataFrame, **columns) -> dict[str, str]:
 
 def test_only_the_child_of_swapped_parents_fails():
     """The equation of Edema learned who is old where it should have learned who is heavy."""
-    random, n = np.random.default_rng(0), 8000
+    random, n = np.random.default_rng(0), 6000
     a, b = random.normal(size=(2, n))
     y = np.where(random.random(n) < expit(2 * a), "P", "N")
     graph = Graph(
         [
-            Variable("A", "continuous"),
-            Variable("B", "continuous"),
+            Variable("A", "continuous", mechanism="empirical"),
+            Variable("B", "continuous", mechanism="empirical"),
             Variable("Y", "binary", parents=("A", "B")),
         ]
     )

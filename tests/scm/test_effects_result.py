@@ -138,7 +138,7 @@ def test_effect_refuses_unusable_input(linear, case):
 
 
 @pytest.fixture(scope="module")
-def films() -> tuple[cx.SCM, Cohort]:
+def films(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
     radit = {"kind": "radit", "resolution": 32, "steps": 2, "solver_steps": 2, "batch": 4}
     graph = Graph(
         [
@@ -147,7 +147,7 @@ def films() -> tuple[cx.SCM, Cohort]:
             Variable("Image", "image", parents=("Sex", "Cardiomegaly"), mechanism=radit),
         ]
     )
-    cohort = Cohort.load("phantom", n=24, seed=0, size=32)
+    cohort = rendered_phantoms
     laws = {"Sex": 0.5, "Cardiomegaly": lambda Sex: 0.2 + 0.6 * Sex}
     model = known(graph.without_variable("Image"), laws, 100)[0]
     image = cx.SCM(graph).fit(cohort).fitted["Image"]

@@ -15,7 +15,13 @@ GRAPH = Graph(
         Variable("Sex", "binary", levels=("F", "M")),
         Variable("Edema", "binary", parents=("Sex",)),
         Variable("Opacity", "binary", parents=("Edema",)),
-        Variable("Weight", "continuous", unit="kg", parents=("Sex",)),
+        Variable(
+            "Weight",
+            "continuous",
+            unit="kg",
+            parents=("Sex",),
+            mechanism={"kind": "flow", "bins": 4, "epochs": 5},
+        ),
         Variable("Fracture", "binary", parents=("Sex",)),
     ]
 )

@@ -17,13 +17,27 @@ from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
 from causalcxr.scm import saved_model as model_folder
 
+SHORT = {"kind": "discrete", "epochs": 2}
 GRAPH = Graph(
     [
-        Variable("Age", "continuous", unit="year", range=(0, 105), resolution=1),
+        Variable(
+            "Age",
+            "continuous",
+            unit="year",
+            range=(0, 105),
+            resolution=1,
+            mechanism={"kind": "flow", "bins": 4, "epochs": 1},
+        ),
         Variable("Sex", "binary", levels=("F", "M")),
-        Variable("View", "categorical", levels=("AP", "PA", "LATERAL"), parents=("Age",)),
-        Variable("Edema", "binary", parents=("Age", "Sex")),
-        Variable("Lung Opacity", "binary", parents=("Edema",)),
+        Variable(
+            "View",
+            "categorical",
+            levels=("AP", "PA", "LATERAL"),
+            parents=("Age",),
+            mechanism=SHORT,
+        ),
+        Variable("Edema", "binary", parents=("Age", "Sex"), mechanism=SHORT),
+        Variable("Lung Opacity", "binary", parents=("Edema",), mechanism=SHORT),
     ],
     name="small",
 )

@@ -12,7 +12,7 @@ YAML = """
 name: cells
 schema: 1
 variables:
-  Age: {type: continuous, unit: year, range: [0, 110], resolution: 1}
+  Age: {type: continuous, unit: year, range: [0, 110], resolution: 1, mechanism: empirical}
   A: {type: binary, levels: [n, p]}
   B: {type: categorical, levels: [x, y, z]}
   C: {type: binary, levels: [n, p], parents: [A, B]}
