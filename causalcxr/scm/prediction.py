@@ -245,7 +245,7 @@ class Prediction(_TableRows):
         return {name: column.numpy() for name, column in self.columns.items()}
 
     def cohort(self, note: str) -> Cohort:
-        """Return the twins of the factual records, or the samples, with a note on the intervention.
+        """Return the twins of the factual records, or the samples, with a note on what is set.
 
         Raises:
             ModelError: If the factual images are of another size than the model's.
@@ -282,8 +282,8 @@ class Prediction(_TableRows):
             return None
         if factual.size != size:
             raise ModelError(
-                f"the cohort's images are {factual.size[0]} x {factual.size[1]} pixels, the model's "
-                f"are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
+                f"the cohort's images are {factual.size[0]} x {factual.size[1]} pixels, the "
+                f"model's are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
             )
         moved = self._moved(name).numpy() | self.recompute
         images = ModelImages(
@@ -315,7 +315,7 @@ class Prediction(_TableRows):
         return equation.predict(noise).numpy()
 
     def _twins(self, name: str, rows: np.ndarray, moved: np.ndarray) -> np.ndarray:
-        """Return the images of some rows, (k, 1, H, W): the factual one where no parent changed."""
+        """Return some images, (k, 1, H, W): the factual one where no parent changed."""
         images = self.noise.cohort.images[rows].astype(np.float64)
         some = moved[rows]
         if some.any():

@@ -227,7 +227,7 @@ def without_hash(folder: Path) -> None:
 
 DAMAGE = {
     "tampered": (tampered, r"Edema-\w+\.safetensors: has been changed since it was saved"),
-    "absent": (lambda f: weights(f, "Edema").unlink(), r"Edema-\w+\.safetensors: is absent"),
+    "absent": (lambda f: weights(f, "Edema").unlink(), r"Edema-\w+\.safetensors: is missing"),
     "nan": (with_nan, "tensor 'conditioner.bias' is not finite"),
     "pickle": (pickled, "not a safetensors file .*pickled weights are refused"),
     "shape": (other_shape, "does not fit 'Edema'"),
@@ -259,13 +259,13 @@ def test_path_out_of_the_folder_is_not_followed(folder, tmp_path):
     entries = json.loads((folder / "manifest.json").read_text())["mechanisms"]
     entries["Edema"]["file"] = "../../outside.safetensors"
     edit(folder, mechanisms=entries)
-    with pytest.raises(ModelError, match="is absent"):
+    with pytest.raises(ModelError, match="is missing"):
         SCM.load(folder)
 
 
 def test_other_folders_are_not_overwritten(model, cohort, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ModelError, match="not empty and not a model"):
+    with pytest.raises(ModelError, match="is not empty and holds no model"):
         model.save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     saved = cohort.save(tmp_path / "cohort")

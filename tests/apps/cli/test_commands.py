@@ -92,7 +92,7 @@ def test_given_a_foreign_folder_then_fit_refuses_before_it_learns(graph, tmp_pat
     (tmp_path / "notes.txt").write_text("mine")
     assert run("fit", graph, "phantom:n=100000", "--out", tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "not empty and not a model" in line
+    assert "is not empty and holds no model" in line
 
 
 def test_given_a_model_when_sampled_under_do_then_a_cohort_and_a_sheet_are_written(
