@@ -321,7 +321,7 @@ def test_calibration_error_is_debiased():
 def test_kolmogorov_smirnov_distance_of_many_records():
     n = 100_000
     grid = ((np.arange(n) + 0.5) / n)[:, None]
-    assert goodness.same_distribution(grid, grid, n) == goodness.Finding(0.0, 1.0)
+    assert goodness.same_distribution(grid, grid, n) == goodness.FitTest(0.0, 1.0)
     found = goodness.same_distribution(grid + 0.02, grid, n)
     assert found.effect == pytest.approx(0.02, abs=1e-4)
     assert found.p < 1e-12

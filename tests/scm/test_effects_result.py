@@ -100,20 +100,20 @@ def test_result_is_immutable_and_json(linear):
 
 
 REFUSED = {
-    "nothing": ({"action": do()}, "nothing to do; give an action"),
+    "nothing": ({"action": do()}, "no action; give one"),
     "kind": ({"kind": "totl"}, r"kind 'totl' is none of .*did you mean 'total'"),
-    "both": ({"through": [("A", "Y")], "kind": "direct"}, "through= stands alone"),
+    "both": ({"through": [("A", "Y")], "kind": "direct"}, "through= excludes kind= and mediators="),
     "mediators of a total": ({"mediators": ["M"]}, "mediators= needs kind="),
     "no mediator": ({"kind": "direct", "mediators": []}, "no mediator named"),
     "mediator not there": ({"kind": "direct", "mediators": ["Q"]}, "mediator 'Q': no variable"),
-    "mediator that is set": ({"kind": "direct", "mediators": ["a"]}, "'A' is set itself"),
+    "mediator that is set": ({"kind": "direct", "mediators": ["a"]}, "'A' is set; name another"),
     "mediator upstream": (
         {"action": do(k=1), "kind": "direct", "mediators": ["M"]},
-        "'M' is no effect of K",
+        "'M' is no descendant of K",
     ),
     "other baseline": (
         {"baseline": do(m=1), "kind": "direct"},
-        "the baseline sets 'M', which the action leaves",
+        "the baseline sets 'M' and the action does not",
     ),
     "one edge": ({"through": ("A", "Y")}, "give a list of paths"),
     "no edge": ({"through": [("Y", "A")]}, "no edge 'Y' -> 'A'; the parents of 'A': none"),

@@ -1,3 +1,3 @@
-"""What a fitted model can be asked: one question a module."""
+"""The questions that a fitted model answers, one per module."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The checks of a model's equations on one page: ranks, calibration curves, quantiles."""
+"""The plot of a model's checks: ranks, calibration curves and quantiles of each equation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ _BARS = 20
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn of one equation.
+    """The data of the two plots of one equation.
 
     Args:
-        ranks: The rank of each value in its predicted law, shape (n,), in (0, 1).
-        curves: Of each level: predicted, observed, number and variance of each bin, shape (b, 4);
-            empty of a number.
+        ranks: The rank of each value in its predicted distribution, shape (n,), in (0, 1).
+        curves: For each level: predicted mean, observed mean, number and variance of each bin,
+            shape (b, 4); empty for a continuous variable.
     """
 
     ranks: np.ndarray
@@ -44,10 +44,10 @@ def page(
     title: str,
     path: str | Path | None = None,
 ) -> Page:
-    """Draw two panels an equation: the histogram of ranks, and calibration or quantiles.
+    """Draw two plots per equation: the histogram of ranks, and calibration or quantiles.
 
     Args:
-        panels: By variable, what to draw and the reasons why it fails, if it does.
+        panels: By variable, the data and the reasons why the equation fails, if it does.
         title: The line above everything.
         path: A file to write the picture to, PNG.
 
@@ -79,7 +79,7 @@ def page(
 
 
 def _ranks(ax: "Axes", ranks: np.ndarray) -> None:
-    """Draw a histogram that is flat where the equation is right, with the band of chance."""
+    """Draw a histogram, which is flat if the equation is right, with its 99 % band."""
     n = len(ranks)
     low, high = binom.interval(0.99, n, 1 / _BARS)
     ax.axhspan(low * _BARS / n, high * _BARS / n, color=_BAND, lw=0)
@@ -92,7 +92,7 @@ def _ranks(ax: "Axes", ranks: np.ndarray) -> None:
 
 
 def _curves(ax: "Axes", curves: Mapping[str, np.ndarray]) -> None:
-    """Draw how often each level came, against how probable it was."""
+    """Draw the observed frequency of each level against its predicted probability."""
     ax.plot([0, 1], [0, 1], color=_PALE, lw=0.6)
     for k, (level, bins) in enumerate(curves.items()):
         mean, observed, count, variance = bins.T
@@ -119,7 +119,7 @@ def _curves(ax: "Axes", curves: Mapping[str, np.ndarray]) -> None:
 
 
 def _quantiles(ax: "Axes", ranks: np.ndarray) -> None:
-    """Draw the normal scores of the ranks against those of the normal law."""
+    """Draw the normal scores of the ranks against the normal quantiles."""
     n = len(ranks)
     at = np.unique(np.linspace(0, n - 1, min(n, 400)).astype(int))
     ax.plot([-4, 4], [-4, 4], color=_PALE, lw=0.6)

@@ -1,4 +1,4 @@
-"""What the tests of a model's equations found, judged as one family."""
+"""The result of the tests of a model's equations, corrected as one family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ __all__ = ["Check"]
 
 @dataclass(frozen=True)
 class Check(Shown):
-    """What the tests of a model's equations found; see `causalcxr.scm.questions.checks.check`.
+    """The result of the tests of a model's equations; see `SCM.check`.
 
     Args:
-        rows: The number of records looked at.
+        rows: The number of records tested.
         where: Which records they are, in words.
         alpha: The false discovery rate.
         least: The smallest effect that counts as a failure.
@@ -41,42 +41,42 @@ class Check(Shown):
     _panels: Mapping[str, Panel] = field(repr=False)
 
     @classmethod
-    def of(
+    def from_tests(
         cls,
-        found: Sequence[tuple[list[dict], dict, Panel]],
+        results: Sequence[tuple[list[dict], dict, Panel]],
         untested: Mapping[str, str],
-        rows: int,
+        n_records: int,
         where: str,
         *,
         alpha: float,
         least: float,
     ) -> "Check":
-        """Judge all tests together.
+        """Correct the p-values of all tests as one family.
 
         Args:
-            found: Of each equation: its tests, its likelihood and what is drawn.
+            results: For each equation: its tests, its likelihood and its plots.
             untested: The variables that could not be tested, and why.
-            rows: The number of records.
+            n_records: The number of records.
             where: Which records.
             alpha: The false discovery rate.
             least: The smallest effect that counts.
         """
         names = ["variable", "test", "against", "n", "effective", "effect", "p"]
-        tests = pd.DataFrame([row for part in found for row in part[0]], columns=[*names, "told"])
+        tests = pd.DataFrame(
+            [row for part in results for row in part[0]], columns=[*names, "told"]
+        )
         q = false_discovery_control(tests["p"].to_numpy(dtype=np.float64))
         tests.insert(7, "q", q)
         tests.insert(8, "failed", (q <= alpha) & (tests["effect"].to_numpy() >= least))
         columns = ["variable", "n", "log_prob", "marginal", "gain", "error"]
-        likelihood = pd.DataFrame([part[1] for part in found], columns=columns)
-        panels = FrozenDict({part[1]["variable"]: part[2] for part in found})
-        told = FrozenDict(untested)
-        return cls(
-            rows, where, alpha, least, told, tests, likelihood.set_index("variable"), panels
-        )
+        likelihood = pd.DataFrame([part[1] for part in results], columns=columns)
+        panels = FrozenDict({part[1]["variable"]: part[2] for part in results})
+        likelihood = likelihood.set_index("variable")
+        return cls(n_records, where, alpha, least, FrozenDict(untested), tests, likelihood, panels)
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a test: variable, test, against, n, effective, effect, p, q, failed, told."""
+        """One row per test: variable, test, against, n, effective, effect, p, q, failed, told."""
         return self._tests.copy()
 
     @property
@@ -86,17 +86,19 @@ class Check(Shown):
 
     @property
     def family(self) -> int:
-        """The number of tests that the false discovery rate is kept over."""
+        """The number of tests over which the false discovery rate is controlled."""
         return len(self._tests)
 
     @property
     def failed(self) -> dict[str, tuple[str, ...]]:
-        """The variables whose equation is wrong, the strongest reason first."""
-        bad = self._tests[self._tests["failed"]].sort_values(["q", "effect"], kind="stable")
-        return {name: tuple(part["told"]) for name, part in bad.groupby("variable", sort=False)}
+        """The variables whose equation fails, with the reasons, the strongest first."""
+        failures = self._tests[self._tests["failed"]].sort_values(["q", "effect"], kind="stable")
+        return {
+            name: tuple(part["told"]) for name, part in failures.groupby("variable", sort=False)
+        }
 
     def plot(self, path: str | Path | None = None) -> "Page":
-        """Draw every equation on one page: ranks, and calibration or quantiles.
+        """Draw every equation in one figure: ranks, and calibration or quantiles.
 
         Args:
             path: A file to write the picture to, PNG.
@@ -112,7 +114,7 @@ class Check(Shown):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was asked, for a manifest."""
+        """The settings of the question, for a manifest."""
         return {
             "records": self.rows,
             "split": self.where,
@@ -123,7 +125,7 @@ class Check(Shown):
 
     @property
     def heading(self) -> str:
-        """How many equations fail of those that could be tested, and under which rule."""
+        """How many of the tested equations fail, and by which rule."""
         tested = self._tests["variable"].nunique()
         records = f"{self.rows:,} records ({self.where})"
         if not tested:
@@ -133,7 +135,7 @@ class Check(Shown):
         return f"{len(self.failed)} of {tested} equations fail{left} on {records}; {rule}"
 
     def summary(self) -> pd.DataFrame:
-        """Return one row an equation: its `verdict`, and `why` it fails or was not tested."""
+        """Return one row per equation: its `verdict`, and `why` it fails or was not tested."""
         failed, rows = self.failed, {}
         for name, part in self._tests.groupby("variable", sort=False):
             worst = part.sort_values(["q", "effect"], ascending=[True, False]).iloc[0]

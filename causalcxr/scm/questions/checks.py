@@ -1,4 +1,4 @@
-"""Is an equation right? Its noise, probabilities and intervals on held-out records."""
+"""Checks of each equation on held-out records: its noise, probabilities and intervals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import norm
-from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
@@ -21,15 +20,15 @@ from causalcxr.scm.prediction import bind
 from causalcxr.scm.questions import goodness_of_fit as goodness
 from causalcxr.scm.questions.check_plot import Panel
 from causalcxr.scm.questions.check_result import Check
-from causalcxr.scm.questions.goodness_of_fit import Finding
+from causalcxr.scm.questions.goodness_of_fit import FitTest
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
 
 __all__ = ["Check", "check"]
 
-_PRIOR = 200_000  # so many draws stand for the prior of the noise
-_FEWEST = 50  # records; below, a test says nothing
+_PRIOR = 200_000  # samples that represent the prior of the noise
+_FEWEST = 50  # records; with fewer, a test has no power
 
 
 def check(
@@ -44,29 +43,30 @@ def check(
 ) -> Check:
     """Test each tabular equation of a model on held-out records.
 
-    Where an equation is right, the noise that explains the records has the law of its prior and
-    tells nothing about the parents, probabilities come true as often as they say, intervals hold
-    what they promise, and the parents help to predict. An equation fails where a test is
-    significant over the whole family (Benjamini-Hochberg) and the effect is not negligible. Each
-    parent is tested alone; records of one patient count as alike as they are.
+    If an equation is right, the abducted noise has the distribution of its prior and is
+    independent of the parents, probabilities are calibrated, intervals have their nominal
+    coverage, and the parents improve the prediction. An equation fails if a test is significant
+    after correction over all tests (Benjamini-Hochberg) and the effect is not negligible. Each
+    parent is tested by itself; the effective number of records allows for clusters of records by
+    patient.
 
     Args:
-        model: A fitted model; what is set by `do` plays no part.
-        cohort: Records with splits, or the ones that taught the model.
+        model: A fitted model; interventions are ignored.
+        cohort: Records with splits, or the training cohort.
         split: "test", "val" or "train", or "all" for every record. By default test, else val,
-            drawn as `fit` draws it where the cohort has no splits. Validation rows chose when
-            training stopped.
-        rows: At most so many records, chosen by a hash of their ids.
+            assigned as by `fit` if the cohort has no splits. Validation rows were used for early
+            stopping.
+        rows: The largest number of records, chosen by a hash of their ids.
         alpha: The false discovery rate.
-        least: Effects below this are no failure, however significant: a distance of distributions,
-            of ranks or of probabilities, or nats.
-        seed: Of the posterior draws and of the choice of records.
+        least: Smaller effects are no failure, however significant. Effects are distances between
+            distributions, ranks or probabilities, or nats.
+        seed: Of the posterior samples and of the choice of records.
 
     Returns:
         The result; a variable with fewer than 50 usable records is untested.
 
     Raises:
-        CohortError: If a value is none that the graph declares.
+        CohortError: If the graph does not declare a value.
         ModelError: If the model is not fitted or stale, or no record is held out.
 
     Example:
@@ -89,7 +89,7 @@ def check(
     groups = pd.factorize(cohort.patients.iloc[chosen])[0]
     part = cohort.at(chosen)
     draws = Draws(record_keys(part.records), seed, draw=part.draws)
-    found, untested = [], {}
+    results, untested = [], {}
     with torch.no_grad(), one_thread():
         for name in progress(model.graph.tabular, "Testing", "equations"):
             if name not in model.fitted:
@@ -97,21 +97,21 @@ def check(
                 continue
             mechanism = model.fitted[name].mechanism
             parents = {p.name: columns[p.name][chosen] for p in mechanism.parents}
-            # A stream of its own: a cohort that the model drew itself may have used the other.
+            # A separate stream: a cohort sampled from the model may have used the usual one.
             own = draws.on(f"{name} check")
-            subject = _Subject(model.graph[name], mechanism, parents, own)
-            usable = subject.observe(columns[name][chosen], groups)
+            test = _EquationTest(model.graph[name], mechanism, parents, own)
+            usable = test.observe(columns[name][chosen], groups)
             if usable < _FEWEST:
                 untested[name] = (
                     f"{usable} of {len(chosen):,} records can be tested; {_FEWEST} are needed"
                 )
                 continue
-            found.append(subject.report(columns[name][rest]))
-    return Check.of(found, untested, len(chosen), where, alpha=alpha, least=least)
+            results.append(test.report(columns[name][rest]))
+    return Check.from_tests(results, untested, len(chosen), where, alpha=alpha, least=least)
 
 
-class _Subject:
-    """One equation under test.
+class _EquationTest:
+    """The tests of one equation.
 
     Args:
         variable: Its variable.
@@ -128,7 +128,7 @@ class _Subject:
         self.equation = bind(mechanism, {k: torch.from_numpy(v) for k, v in parents.items()})
 
     def observe(self, x: np.ndarray, groups: np.ndarray) -> int:
-        """Find noise and likelihood where there is a value and a law; return in how many rows."""
+        """Abduct the noise and evaluate the likelihood; return the number of usable rows."""
         values = torch.from_numpy(x)
         n = len(x)
         u = self.equation.abduct(values, self.draws).reshape(n, -1).numpy()
@@ -145,7 +145,7 @@ class _Subject:
         return int(keep.sum())
 
     def _residual(self) -> np.ndarray:
-        """Return the rank of each value in its predicted law, drawn inside a level's share."""
+        """Return the rank of each value in its predicted distribution, random within a level."""
         v = self.draws.on(f"{self.draws.stream} rank").uniform()[self.kept, 0]
         if self.variable.is_discrete:
             at = self.x.astype(int)[:, None]
@@ -156,10 +156,10 @@ class _Subject:
         return (np.searchsorted(prior, self.u[:, 0]) + v) / (len(prior) + 1)
 
     def report(self, train: np.ndarray) -> tuple[list[dict], dict, Panel]:
-        """Return the tests, the likelihood and what is drawn.
+        """Return the tests, the likelihood and the data of the plots.
 
         Args:
-            train: The values that the marginal law is read off, NaN where missing.
+            train: The values that give the marginal distribution, NaN where missing.
         """
         marginal = _marginal(self.variable, train if len(train) else self.x, self.x)
         gain, error = goodness.mean_and_error(self.logp - marginal, self.groups)
@@ -172,29 +172,31 @@ class _Subject:
             "gain": gain,
             "error": error,
         }
-        tests = [self._noise(), *map(self._parent, self.parents), self._own()]
+        tests = [self._noise(), *map(self._parent, self.parents)]
+        tests += [self._calibration_or_coverage()]
         tests += self._likelihood(gain, error)
         for each in tests:
             each.update(variable=self.variable.name, n=n, effective=self.effective)
         return tests, likelihood, self._panel()
 
     def _noise(self) -> dict:
-        found = goodness.same_distribution(self.u, self.prior, self.effective)
-        return _row("noise", found, f"its noise is not the prior's (distance {found.effect:.3f})")
+        result = goodness.same_distribution(self.u, self.prior, self.effective)
+        words = f"its noise is not the prior's (distance {result.effect:.3f})"
+        return _row("noise", result, words)
 
     def _parent(self, name: str) -> dict:
         parent, column = self.parents[name]
-        found = goodness.independence(
+        result = goodness.independence(
             self.residual, column[self.kept], len(parent.levels), self.effective
         )
-        words = f"its noise depends on {name} (its rank moves by {found.effect:.3f})"
-        return _row("independence", found, words, against=name)
+        words = f"its noise depends on {name} (its rank moves by {result.effect:.3f})"
+        return _row("independence", result, words, against=name)
 
-    def _own(self) -> dict:
-        """Return what only levels, or only numbers, have: calibration or coverage."""
+    def _calibration_or_coverage(self) -> dict:
+        """Return the test of calibration for levels, of coverage for numbers."""
         if not self.variable.is_discrete:
-            found, words = goodness.coverage(self.residual, self.effective)
-            return _row("coverage", found, words)
+            result, words = goodness.coverage(self.residual, self.effective)
+            return _row("coverage", result, words)
         levels = self._levels()
         each = [
             goodness.calibration(self.probabilities[:, k], self.x == k, self.effective)
@@ -202,26 +204,26 @@ class _Subject:
         ]
         worst = min(range(len(each)), key=lambda i: (each[i].p, -each[i].effect))
         p = min(1.0, each[worst].p * len(each))
-        found = Finding(each[worst].effect, p)
+        result = FitTest(each[worst].effect, p)
         level = self.variable.levels[levels[worst]]
-        words = f"its probabilities of {level} are off by {found.effect:.3f}"
-        return _row("calibration", found, words, against=level)
+        words = f"its probabilities of {level} are off by {result.effect:.3f}"
+        return _row("calibration", result, words, against=level)
 
     def _levels(self) -> list[int]:
-        """Return the levels whose probability is to be tested: of two, one tells all."""
+        """Return the levels whose probability is tested: of two, one determines the other."""
         k = len(self.variable.levels)
         return [1] if k == 2 else list(range(k))
 
     def _likelihood(self, gain: float, error: float) -> list[dict]:
-        """Return the test that the equation is no worse than the marginal law."""
+        """Return the test that the equation is no worse than the marginal distribution."""
         if impossible := int(np.isneginf(self.logp).sum()):
             words = f"{impossible:,} of {len(self.x):,} values are impossible under it"
-            return [_row("likelihood", Finding(impossible / len(self.x), 0.0), words)]
+            return [_row("likelihood", FitTest(impossible / len(self.x), 0.0), words)]
         if not self.parents or not error > 0:
             return []
         words = f"its gain over the marginal is {gain:+.3f} nats a record"
-        found = Finding(max(0.0, -gain), float(norm.cdf(gain / error)))
-        return [_row("likelihood", found, words)]
+        result = FitTest(max(0.0, -gain), float(norm.cdf(gain / error)))
+        return [_row("likelihood", result, words)]
 
     def _panel(self) -> Panel:
         if not self.variable.is_discrete:
@@ -235,12 +237,18 @@ class _Subject:
         return Panel(self.residual, curves)
 
 
-def _row(test: str, found: Finding, told: str, against: str = "") -> dict:
-    return {"test": test, "against": against, "effect": found.effect, "p": found.p, "told": told}
+def _row(test: str, result: FitTest, words: str, against: str = "") -> dict:
+    return {
+        "test": test,
+        "against": against,
+        "effect": result.effect,
+        "p": result.p,
+        "told": words,
+    }
 
 
 def _held_out(cohort: Cohort, split: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the positions to look at, those of the train split, and a word for the former."""
+    """Return the positions to test, those of the training split, and a word for the former."""
     splits = cohort.splits
     drawn = draw_splits(cohort.patients, (0.9, 0.1, 0.0)) if splits is None else splits
     drawn = np.asarray(drawn)
@@ -260,7 +268,7 @@ def _held_out(cohort: Cohort, split: str | None) -> tuple[np.ndarray, np.ndarray
 
 
 def _prior(equation: Equation, draws: Draws, width: int) -> np.ndarray:
-    """Return many draws of the noise from its prior, shape (m, k)."""
+    """Return many samples of the noise from its prior, shape (m, k)."""
     times = int(np.clip(_PRIOR // max(len(draws), 1), 2, 200))
     parts = [
         equation.sample_noise(Draws(draws.keys, draws.seed, f"{draws.stream} prior", k))
@@ -270,21 +278,20 @@ def _prior(equation: Equation, draws: Draws, width: int) -> np.ndarray:
 
 
 def _probabilities(equation: Equation, variable: Variable, n: int) -> np.ndarray:
-    """Return the predicted probability of each level, shape (n, K); (n, 0) of a number."""
+    """Return the predicted probability of each level, shape (n, K); (n, 0) for a number."""
     levels = range(len(variable.levels))
     masses = [equation.log_prob(torch.full((n,), float(k)).double()).exp() for k in levels]
     return torch.stack(masses, 1).numpy() if masses else np.zeros((n, 0))
 
 
 def _marginal(variable: Variable, train: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the log-probability of values under the marginal law of the training rows."""
-    known = train[~np.isnan(train)]
+    """Return the log-probability of values under the marginal distribution in training."""
+    observed = train[~np.isnan(train)]
     if variable.is_discrete:
-        count = np.bincount(known.astype(int), minlength=len(variable.levels)) + 0.5
+        count = np.bincount(observed.astype(int), minlength=len(variable.levels)) + 0.5
         return np.log(count / count.sum())[x.astype(int)]
     # An untrained flow without parents is its quantile map: the marginal, in the same units.
-    law = build(variable.replace(parents=(), mechanism="flow"), [])
-    given: Tensor = torch.from_numpy(known)
-    if len(known):
-        law.prepare(given, {})
-    return law({}).log_prob(torch.from_numpy(x)).numpy()
+    marginal = build(variable.replace(parents=(), mechanism="flow"), [])
+    if len(observed):
+        marginal.prepare(torch.from_numpy(observed), {})
+    return marginal({}).log_prob(torch.from_numpy(x)).numpy()

@@ -1,4 +1,4 @@
-"""An effect on one page: how much the probability of each level changes, with its interval."""
+"""The plot of an effect: the change of the probability of each level, with its interval."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,16 +15,16 @@ _INK, _PALE, _BLUE, _LINE = "#1C2733", "#5B6875", "#0072B2", "#EEEEEE"
 def page(
     table: pd.DataFrame,
     title: str,
-    settled: Sequence[str] = (),
+    set_variables: Sequence[str] = (),
     recanting: Mapping[str, Sequence[str]] | None = None,
 ) -> Page:
-    """Draw one row a level whose probability changes, and say below what numbers change.
+    """Draw one row per level whose probability changes; list the changes of numbers below.
 
     Args:
         table: `Effect.table`.
-        title: The line above.
-        settled: The variables that the action sets: they are not drawn.
-        recanting: The witnesses of each outcome; such an outcome is a hollow mark.
+        title: The line above the plot.
+        set_variables: The variables that the action sets, which are not drawn.
+        recanting: The recanting witnesses of each outcome; these outcomes have hollow marks.
 
     Example:
         >>> columns = ["variable", "level", "n", "baseline", "active", "change", "se", "changed"]
@@ -33,8 +33,8 @@ def page(
         >>> [label.get_text() for label in drawn.axes[0].get_yticklabels()]
         ['Edema = P']
     """
-    moved = table[(table["changed"] > 0) & ~table["variable"].isin(list(settled))]
-    # The first of two levels says one less the second.
+    moved = table[(table["changed"] > 0) & ~table["variable"].isin(list(set_variables))]
+    # The first of two levels is one minus the second.
     levels = table.groupby("variable")["level"].transform("size")
     first = ~table.duplicated("variable")
     rows = moved[(moved["level"] != "") & ~((levels == 2) & first).reindex(moved.index)]
@@ -63,7 +63,7 @@ def page(
 def _below(numbers: pd.DataFrame, hollow: np.ndarray) -> str:
     lines = ["change of the probability, percentage points, with 95 % intervals over patients"]
     if hollow.any():
-        lines.append("hollow: a witness recants, the mean rests on the form of the equations")
+        lines.append("hollow: a witness recants, the mean depends on the form of the equations")
     lines += [
         f"{row.variable}: {row.change:+.3g} ± {1.96 * row.se:.2g}" for row in numbers.itertuples()
     ]

@@ -22,12 +22,12 @@ class Effect(Shown):
     """The twins of each record under an action and under its baseline, and their difference.
 
     Args:
-        active: The twins under the action, as far as the kind of effect lets it pass.
-        baseline: The twins under the baseline; the records themselves where nothing is done.
-        recanting: For each outcome, the variables that it sees both with and without the action,
-            see `recanting_witnesses`; the means of these outcomes rest on the form of the
+        active: The twins under the action, as far as the kind of effect passes it on.
+        baseline: The twins under the baseline; the records themselves without a baseline.
+        recanting: For each outcome, the variables that affect it both with and without the action,
+            see `recanting_witnesses`; the means of these outcomes depend on the form of the
             equations and on the coupling. Empty for total effects.
-        about: What was asked, for a manifest: JSON.
+        about: The settings of the question as JSON, for a manifest.
         before: The baseline as numbers, see `differences`; shape (n,) each.
         after: The same under the action.
     """
@@ -43,7 +43,7 @@ class Effect(Shown):
     def differences(self) -> pd.DataFrame:
         """Active minus baseline, row by row, NaN where either is missing.
 
-        The columns are (variable, level): numbers have the level "" and their unit; of levels it
+        The columns are (variable, level): numbers have the level "" and their unit; for levels it
         is the difference of the indicators, -1, 0 or 1.
         """
         table = {key: self.after[key] - self.before[key] for key in self.before}
@@ -53,27 +53,30 @@ class Effect(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The effect on every variable, one row a number and one row a level.
+        """The effect on every variable, one row per continuous variable and per level.
 
-        Columns: `variable`, `level` ("" for numbers); `n` rows known in both twins; `baseline` and
-        `active`, the mean or P(level); `change` and its standard error `se`; `changed`, the share
-        of rows whose value differs, and its `changed_se`. Standard errors are clustered by
-        patient: records and draws of one patient are no independent evidence. They are those of
-        the mean over patients; that the equations are estimated is not in them.
+        Columns: `variable`, `level` ("" for numbers); `n`, the rows observed in both twins;
+        `baseline` and `active`, the mean or P(level); `change` and its standard error `se`;
+        `changed`, the share of rows whose value differs, and its `changed_se`. Standard errors are
+        those of the mean over patients: records and draws of one patient form a cluster. They do
+        not include the uncertainty of the fitted equations.
         """
         patient = pd.factorize(self.active.patients)[0]
         moved: dict[str, np.ndarray] = {}
         for (name, _), after in self.after.items():
-            differs = _where_known(after != self.before[name, _], after, self.before[name, _])
+            differs = _where_observed(after != self.before[name, _], after, self.before[name, _])
             moved[name] = np.fmax(moved.get(name, differs), differs)
         rows = []
         for (name, level), after in self.after.items():
-            before = _where_known(self.before[name, level], after, self.before[name, level])
+            before = _where_observed(self.before[name, level], after, self.before[name, level])
             change, se = clustered_mean(after - before, patient)
             share, share_se = clustered_mean(moved[name], patient)
-            known = ~np.isnan(before)
-            mean = [clustered_mean(column[known], patient[known])[0] for column in (before, after)]
-            rows.append((name, level, int(known.sum()), *mean, change, se, share, share_se))
+            observed = ~np.isnan(before)
+            mean = [
+                clustered_mean(column[observed], patient[observed])[0]
+                for column in (before, after)
+            ]
+            rows.append((name, level, int(observed.sum()), *mean, change, se, share, share_se))
         columns = ["variable", "level", "n", "baseline", "active"]
         return pd.DataFrame(rows, columns=[*columns, "change", "se", "changed", "changed_se"])
 
@@ -84,13 +87,13 @@ class Effect(Shown):
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """The question, in one line."""
         return self.words
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a number and level that changes in some record.
+        """Return one row per continuous variable and level that changes in some record.
 
-        The first of two levels is left out, as it says one less the other.
+        The first of two levels is left out, as it is one minus the other.
         """
         table = self.table
         first = ~table.duplicated("variable")
@@ -100,7 +103,7 @@ class Effect(Shown):
         return kept.set_index(["variable", "level"])[columns]
 
     def plot(self, path: str | Path | None = None) -> Page:
-        """Draw the change of every level's probability that changes, with 95 % intervals.
+        """Draw the change of the probability of each level that changes, with 95 % intervals.
 
         Args:
             path: A file to write the picture to, PNG.
@@ -110,7 +113,7 @@ class Effect(Shown):
 
     @property
     def words(self) -> str:
-        """What was asked, such as `total effect of do(Sex=M) against the facts, 24 rows`."""
+        """The question, such as `total effect of do(Sex=M) against the facts, 24 rows`."""
         about = self.about
         kind = "path-specific" if about["kind"] == "path" else about["kind"]
         against = about["baseline_words"] or "the facts"
@@ -123,10 +126,10 @@ class Effect(Shown):
 
 
 def features(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Return numbers as they are, and an indicator a level; NaN where missing.
+    """Return numbers as they are, and an indicator per level; NaN where missing.
 
     Args:
-        graph: What the columns mean.
+        graph: Declares the columns.
         columns: Shape (n,) each: numbers, or positions of levels.
 
     Returns:
@@ -137,30 +140,30 @@ def features(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[tuple[str,
         >>> features(graph, {"Sex": np.array([1.0, np.nan])})["Sex", "M"].tolist()
         [1.0, nan]
     """
-    found = {}
+    result = {}
     for name in graph.tabular:
         column = columns[name]
         for position, level in enumerate(graph[name].levels):
-            found[name, level] = _where_known((column == position) * 1.0, column)
+            result[name, level] = _where_observed((column == position) * 1.0, column)
         if not graph[name].is_discrete:
-            found[name, ""] = column.copy()
-    for column in found.values():
+            result[name, ""] = column.copy()
+    for column in result.values():
         column.flags.writeable = False
-    return found
+    return result
 
 
-def _where_known(values: np.ndarray, *columns: np.ndarray) -> np.ndarray:
+def _where_observed(values: np.ndarray, *columns: np.ndarray) -> np.ndarray:
     """Return values, NaN in the rows where a column is missing."""
     missing = np.isnan(np.stack(columns)).any(0)
     return np.where(missing, np.nan, values)
 
 
 def clustered_mean(values: np.ndarray, patient: np.ndarray) -> tuple[float, float]:
-    """Return the mean of what is known, and its standard error, clustered by patient."""
-    known = ~np.isnan(values)
-    if not known.any():
+    """Return the mean of observed values, and its standard error, clustered by patient."""
+    observed = ~np.isnan(values)
+    if not observed.any():
         return np.nan, np.nan
-    values, cluster = values[known], pd.factorize(patient[known])[0]
+    values, cluster = values[observed], pd.factorize(patient[observed])[0]
     mean, clusters = values.mean(), cluster.max() + 1
     if clusters == 1:
         return float(mean), np.nan

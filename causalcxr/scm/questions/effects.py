@@ -1,4 +1,4 @@
-"""Effects: two twins of each record under the same noise, and what differs between them."""
+"""Effects: two twins of each record under the same noise, and their difference."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,35 +46,36 @@ def effect(
       values they have under the baseline.
     - indirect: X(b, M(a)) - X(b), the natural indirect effect: A stays as under the baseline, and
       the mediators get the values they have under the action.
-    - through: the path-specific effect (Avin, Shpitser & Pearl, 2005). The action reaches a
-      variable along named edges only: each named edge passes the value that its tail has here,
-      every other edge the value that its tail has under the baseline. A path that ends in `...`
-      goes on along all edges downstream; then the values are those of an intervention on the
-      edges out of A (Shpitser & Tchetgen Tchetgen, 2016).
+    - through: the path-specific effect (Avin, Shpitser & Pearl, 2005). The action acts along the
+      named edges only: each of them passes the value that its tail has in this twin, every other
+      edge the value that its tail has under the baseline. A path that ends in `...` continues
+      along all edges downstream; the values are then those of an intervention on the edges out
+      of A (Shpitser & Tchetgen Tchetgen, 2016).
 
-    Without `mediators`, direct and indirect take each variable in turn as the outcome, and all its
-    other parents as its mediators; their twins then hold one answer a variable, not one world.
-    For every kind, total(a, b) = direct(a, b) - indirect(b, a), where a and b swap places.
+    Without `mediators`, direct and indirect effects take each variable in turn as the outcome, and
+    all its other parents as its mediators; their twins then combine one answer per variable and
+    are not one consistent record. For every kind, total(a, b) = direct(a, b) - indirect(b, a).
 
-    With known equations and shared noise every such effect is defined for every record. What data
-    can say about its mean is another question: see `Effect.recanting`.
+    With known equations and shared noise every such effect is defined for every record. Whether
+    data can identify its mean is another question: see `Effect.recanting`.
 
     Args:
-        model: A fitted model; what it sets or holds already, both sides share.
+        model: A fitted model; both sides share its own interventions and held variables.
         cohort: Factual records; both sides have images where model and records have them.
-        action: What is done.
-        baseline: What it is compared with: nothing by default. It may set only variables that
-            the action sets, except for total effects.
+        action: The intervention.
+        baseline: The intervention to compare with; none by default. Except for total effects it
+            may set only variables that the action sets.
         kind: "total", "direct" or "indirect".
         mediators: Variables downstream of the action, for direct and indirect effects.
         through: Edges (tail, head) and paths, for a path-specific effect.
-        draws: Posterior draws for each record; the index is (record, draw) unless it is None.
-        seed: Of the posterior draws, and of distributions that values are drawn from: action and
+        draws: Posterior samples per record; the index is (record, draw) unless it is None.
+        seed: Of the posterior samples, and of interventions that are distributions: action and
             baseline use the same random numbers.
-        recompute: Compute every value anew, also where no cause changed: a floor for solvers.
+        recompute: Compute every value anew, also where no parent changed; this includes the error
+            of solvers.
 
     Raises:
-        InterventionError: If action, baseline, mediators and paths do not fit each other.
+        InterventionError: If action, baseline, mediators and paths are inconsistent.
         CausalCXRError: As `SCM.counterfactual` does.
 
     Example:
@@ -86,13 +87,13 @@ def effect(
         >>> men.table["change"].tolist()
         [-0.5, 0.5]
     """
-    action = _asked(model.graph, action)
-    base = _asked(model.graph, baseline) if baseline is not None else do().bind(model.graph)
-    plan = _Plan.of(model.graph, action, base, kind, mediators, through)
+    action = _bound(model.graph, action)
+    base = _bound(model.graph, baseline) if baseline is not None else do().bind(model.graph)
+    plan = _Plan.from_arguments(model.graph, action, base, kind, mediators, through)
     many = draws or 1
     noise = model.abduct(cohort, draws=draws, seed=seed)
-    worlds = _Worlds(model, noise, action.repeat(many), base.repeat(many), recompute)
-    nested = worlds.nested(plan)
+    predictions = _Predictions(model, noise, action.repeat(many), base.repeat(many), recompute)
+    active = predictions.active(plan)
     options = [(name, model.graph[name].mechanism.options) for name in model.graph.tabular]
     about = {
         "kind": plan.kind,
@@ -102,31 +103,31 @@ def effect(
         "baseline_words": base.describe() if base else "",
         "mediators": list(plan.mediators) if plan.mediators is not None else None,
         "through": [list(edge) for edge in sorted(plan.edges)] if plan.kind == "path" else None,
-        "recanting": {name: list(found) for name, found in plan.recanting.items()},
-        "coupling": {name: known["coupling"] for name, known in options if "coupling" in known},
+        "recanting": {name: list(witnesses) for name, witnesses in plan.recanting.items()},
+        "coupling": {name: each["coupling"] for name, each in options if "coupling" in each},
         "draws": many,
         "seed": seed,
         "recompute": recompute,
     }
     return Effect(
-        nested.cohort(f"{plan.kind} effect of {action.describe()}"),
-        worlds.baseline_cohort(),
+        active.cohort(f"{plan.kind} effect of {action.describe()}"),
+        predictions.baseline_cohort(),
         plan.recanting,
         about,
-        features(model.graph, worlds.base.arrays),
-        features(model.graph, nested.arrays),
+        features(model.graph, predictions.base.arrays),
+        features(model.graph, active.arrays),
     )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked for, checked against the graph.
+    """The kind of effect and its edges, checked against the graph.
 
     Args:
         kind: total, direct, indirect or path.
-        causes: What the action sets.
+        causes: The variables that the action sets.
         mediators: The mediators, or None for all other parents of each outcome.
-        edges: The edges that transmit the action, for paths.
+        edges: The edges that pass on the action, for paths.
         recanting: See `Effect`.
     """
 
@@ -137,7 +138,7 @@ class _Plan:
     recanting: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         graph: Graph,
         action: Intervention,
@@ -148,19 +149,19 @@ class _Plan:
     ) -> "_Plan":
         causes = tuple(action.settings)
         if not causes:
-            raise InterventionError("effect: nothing to do; give an action, such as do(sex='M')")
+            raise InterventionError("effect: no action; give one, such as do(sex='M')")
         if kind not in KINDS:
             hint = nearest(kind, KINDS)
             raise InterventionError(f"effect: kind {kind!r} is none of {', '.join(KINDS)}{hint}")
         if through is not None and (kind != "total" or mediators is not None):
-            raise InterventionError("effect: through= stands alone, without kind and mediators")
+            raise InterventionError("effect: through= excludes kind= and mediators=")
         if mediators is not None and kind == "total":
             raise InterventionError("effect: mediators= needs kind='direct' or 'indirect'")
         if kind == "total" and through is None:
             return cls(kind, causes, None, frozenset(), {})
         if extra := [name for name in baseline.settings if name not in causes]:
             raise InterventionError(
-                f"effect: the baseline sets {extra[0]!r}, which the action leaves; set it in both"
+                f"effect: the baseline sets {extra[0]!r} and the action does not; set it in both"
             )
         live = {edge for edge in graph.edges if edge[1] not in causes}
         if through is not None:
@@ -173,14 +174,14 @@ class _Plan:
         return cls(kind, causes, mediators, edges, recanting_witnesses(graph, causes, edges))
 
 
-class _Worlds:
-    """The baseline, the total and the nested worlds of one noise.
+class _Predictions:
+    """The predictions from one noise: under the baseline, and under the action.
 
     Args:
         model: The model.
         noise: The noise of n rows.
-        action: What is done.
-        baseline: What it is compared with.
+        action: The intervention.
+        baseline: The intervention to compare with.
         recompute: See `effect`.
     """
 
@@ -198,19 +199,22 @@ class _Worlds:
         self.active_fixed = self._fixed(action)
         self.base = self._predict(self.base_fixed)
 
-    def nested(self, plan: _Plan) -> Prediction:
-        """Return the world of the action, as far as the plan lets it pass."""
+    def active(self, plan: _Plan) -> Prediction:
+        """Return the prediction under the action, as far as the kind of effect passes it on."""
         base, edges = self.base.columns, self.model.graph.edges
         if plan.kind == "total":
             return self._predict(self.active_fixed)
         if plan.kind == "path":
+            # All other edges pass the baseline's values.
             blocked = {edge: base[edge[0]] for edge in edges if edge not in plan.edges}
             return self._predict(self.active_fixed, blocked)
         others = [edge for edge in edges if edge[0] not in plan.causes]
         if plan.kind == "direct":
+            # The mediators keep the baseline's values.
             if plan.mediators is None:
                 return self._predict(self.active_fixed, {e: base[e[0]] for e in others})
             return self._predict(self.active_fixed | {m: base[m] for m in plan.mediators})
+        # Indirect: the causes keep the baseline's values, the mediators get those of the action.
         total = self._predict(self.active_fixed).columns
         fixed = self.base_fixed | {cause: base[cause] for cause in plan.causes}
         if plan.mediators is None:
@@ -218,7 +222,7 @@ class _Worlds:
         return self._predict(fixed | {m: total[m] for m in plan.mediators})
 
     def baseline_cohort(self) -> Cohort:
-        """Return the baseline's twins, or the records themselves where nothing is done."""
+        """Return the baseline's twins, or the records themselves without a baseline."""
         if self.base_fixed or self.recompute:
             return self.base.cohort(self.note)
         records = self.noise.cohort
@@ -241,24 +245,28 @@ class _Worlds:
         )
 
 
-def _asked(graph: Graph, action: Intervention | Mapping[str, Any]) -> Intervention:
+def _bound(graph: Graph, action: Intervention | Mapping[str, Any]) -> Intervention:
     return (action if isinstance(action, Intervention) else do(action)).bind(graph)
 
 
 def _mediators(graph: Graph, names: Iterable[str], causes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the canonical names of mediators: downstream of the causes, and not the image."""
-    found = []
+    """Return the canonical names of mediators: descendants of the causes, not the image."""
+    mediators = []
     for name in [names] if isinstance(names, str) else names:
         try:
-            known = graph.find(name)
+            canonical = graph.find(name)
         except GraphError as error:
             raise InterventionError(f"mediator {name!r}: {error}") from None
-        if graph[known].is_image:
+        if graph[canonical].is_image:
             raise InterventionError(f"mediator {name!r}: the image is the outcome")
-        if known in causes or known not in graph.descendants(*causes):
-            told = "is set itself" if known in causes else f"is no effect of {' or '.join(causes)}"
-            raise InterventionError(f"mediator {name!r}: {known!r} {told}; name another")
-        found.append(known)
-    if not found:
+        if canonical in causes:
+            raise InterventionError(f"mediator {name!r}: {canonical!r} is set; name another")
+        if canonical not in graph.descendants(*causes):
+            raise InterventionError(
+                f"mediator {name!r}: {canonical!r} is no descendant of {' or '.join(causes)}; "
+                "name another"
+            )
+        mediators.append(canonical)
+    if not mediators:
         raise InterventionError("effect: no mediator named; leave mediators= out for all")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(mediators))

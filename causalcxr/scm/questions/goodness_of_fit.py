@@ -1,7 +1,7 @@
-"""Goodness of fit: tests of noise, calibration and coverage, with sizes of effect beside p-values.
+"""Goodness of fit: tests of noise, calibration and coverage, with effect sizes beside p-values.
 
-Every function takes plain arrays and the number of independent records among them, as records of
-one patient are alike: a statistic of n records counts as one of `effective`.
+Every function takes plain arrays and the effective number of independent records, as records of
+one patient are correlated.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from numpy.polynomial import legendre
 from scipy import stats
 
 __all__ = [
-    "Finding",
+    "FitTest",
     "calibration",
     "calibration_bins",
     "coverage",
@@ -22,15 +22,15 @@ __all__ = [
 ]
 
 _BINS = 10
-_FEW = 20  # a group of fewer records is no group of its own
+_SMALLEST = 20  # smaller groups of records have no feature of their own
 _INTERVALS = (0.5, 0.9)
 
 
-class Finding(NamedTuple):
-    """What a test found.
+class FitTest(NamedTuple):
+    """The result of a test.
 
     Args:
-        effect: How far off, between 0 and 1, whatever the number of records.
+        effect: The effect size, between 0 and 1, whatever the number of records.
         p: The p-value.
     """
 
@@ -39,7 +39,7 @@ class Finding(NamedTuple):
 
 
 def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
-    """Return by how much the groups inflate the variance of a mean; 1 where each is of one.
+    """Return the factor by which groups inflate the variance of a mean; 1 for groups of one.
 
     Args:
         values: Shape (n,).
@@ -58,7 +58,7 @@ def design_effect(values: np.ndarray, groups: np.ndarray) -> float:
 
 
 def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Return a mean and its standard error, the groups being independent, not their members."""
+    """Return a mean and its standard error, for independent groups of dependent members."""
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return (float(values.mean()) if n else np.nan), np.nan
@@ -66,41 +66,41 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float
     return float(values.mean()), float(values.std(ddof=1) * scale)
 
 
-def same_distribution(a: np.ndarray, b: np.ndarray, effective: float) -> Finding:
-    """Return the Kolmogorov-Smirnov distance of two samples, column by column, the worst one.
+def same_distribution(a: np.ndarray, b: np.ndarray, effective: float) -> FitTest:
+    """Return the largest Kolmogorov-Smirnov distance of two samples over their columns.
 
     Args:
-        a: Shape (n, k); as many records as `effective`.
+        a: Shape (n, k), of `effective` independent records.
         b: A large sample of independent rows, shape (m, k).
         effective: The number of independent records in `a`.
     """
-    found = [Finding(0.0, 1.0)]
+    results = [FitTest(0.0, 1.0)]
     for one, two in zip(a.T, b.T, strict=True):
         distance = float(stats.ks_2samp(one, two, method="asymp").statistic)
         n = effective * len(two) / (effective + len(two))
-        found.append(Finding(distance, float(stats.kstwobign.sf(distance * np.sqrt(n)))))
-    return _worst(found[1:], found[0])
+        results.append(FitTest(distance, float(stats.kstwobign.sf(distance * np.sqrt(n)))))
+    return _strongest(results[1:], results[0])
 
 
 def independence(
-    residual: np.ndarray, cause: np.ndarray, levels: int, effective: float
-) -> Finding:
-    """Test whether a residual depends on a cause: its place, its spread and its shape.
+    residual: np.ndarray, parent: np.ndarray, levels: int, effective: float
+) -> FitTest:
+    """Test whether a residual depends on a parent: its location, its scale and its shape.
 
     Smooth functions of the residual (Legendre polynomials up to the fourth) are correlated with
-    functions of the cause: one a level, or polynomials of its rank; a missing cause is a level of
-    its own. The sum of the squared canonical correlations is chi-squared where there is nothing.
+    functions of the parent: one per level, or polynomials of its rank; a missing value is a level
+    of its own. Under independence the sum of the squared canonical correlations is chi-squared.
 
     Args:
         residual: Uniform on (0, 1) where the equation is right, shape (n,).
-        cause: Positions of levels, or numbers; NaN where missing; shape (n,).
-        levels: How many levels the cause has; 0 for numbers.
+        parent: Positions of levels, or numbers; NaN where missing; shape (n,).
+        levels: The number of levels of the parent; 0 for numbers.
         effective: The number of independent records.
 
     Returns:
-        How far the residual's rank moves along one standard deviation of the cause: the largest
-        canonical correlation, less what chance alone makes of it, times that of a uniform number.
-        And the p-value.
+        The p-value, and as effect the shift of the residual's rank per standard deviation of the
+        parent: the largest canonical correlation, corrected for chance, times the standard
+        deviation of a uniform number.
 
     Example:
         >>> grid = (np.arange(1000) + 0.5) / 1000
@@ -110,27 +110,27 @@ def independence(
         True
     """
     smooth = legendre.legvander(2 * residual - 1, 4)[:, 1:]
-    one, two = _basis(smooth), _basis(_features(cause, levels))
+    one, two = _basis(smooth), _basis(_features(parent, levels))
     if not one.shape[1] * two.shape[1]:
-        return Finding(0.0, 1.0)
+        return FitTest(0.0, 1.0)
     correlations = np.linalg.svd(one.T @ two, compute_uv=False)
     statistic = effective * float(np.square(correlations).sum())
     p = float(stats.chi2.sf(statistic, one.shape[1] * two.shape[1]))
     chance = (one.shape[1] ** 0.5 + two.shape[1] ** 0.5) ** 2 / effective
     moved = np.sqrt(max(0.0, float(correlations[0]) ** 2 - chance) / 12)
-    return Finding(float(moved), p)
+    return FitTest(float(moved), p)
 
 
 def calibration_bins(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return predicted mean, observed mean, number, and variance of each bin, shape (b, 4).
 
-    Bins hold about equally many records; equal probabilities are never torn apart.
+    Bins hold about equally many records; equal probabilities share a bin.
 
     Args:
         p: Predicted probabilities, shape (n,).
-        y: What happened, 0 or 1, shape (n,).
+        y: Outcomes, 0 or 1, shape (n,).
     """
-    p = np.round(p, 9)  # of equal records, the last digits can depend on the rows beside them
+    p = np.round(p, 9)  # the last digits of equal records can depend on the rows beside them
     cuts = np.unique(np.quantile(p, np.linspace(0, 1, _BINS + 1)[1:-1], method="higher"))
     place = np.searchsorted(cuts, p, side="left")
     count = np.bincount(place)
@@ -140,72 +140,72 @@ def calibration_bins(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack([sums[0] / count, sums[1] / count, count, sums[2]], axis=1)
 
 
-def calibration(p: np.ndarray, y: np.ndarray, effective: float) -> Finding:
+def calibration(p: np.ndarray, y: np.ndarray, effective: float) -> FitTest:
     """Return the debiased calibration error of probabilities, root mean square over bins.
 
-    A bin's squared gap is too large by its own noise, y (1 - y) / (n - 1), which is taken off. The
-    p-value is that of the chi-squared sum over the bins, the probabilities being given.
+    A bin's squared gap is too large by its own variance, y (1 - y) / (n - 1), which is subtracted.
+    The p-value is that of the chi-squared sum over the bins, given the probabilities.
 
     Args:
         p: Predicted probabilities, shape (n,).
-        y: What happened, 0 or 1, shape (n,).
+        y: Outcomes, 0 or 1, shape (n,).
         effective: The number of independent records.
 
     Example:
         >>> y = np.tile([1.0, 0.0, 0.0, 0.0], 250)
         >>> calibration(np.full(1000, 0.25), y, 1000)
-        Finding(effect=0.0, p=1.0)
+        FitTest(effect=0.0, p=1.0)
         >>> round(calibration(np.full(1000, 0.35), y, 1000).effect, 2)
         0.1
     """
     mean, observed, count, variance = calibration_bins(p, y).T
     noise = observed * (1 - observed) / np.maximum(count - 1, 1)
     gap = np.sum(count * (np.square(observed - mean) - noise)) / len(p)
-    enough = variance >= 5  # below, a bin's sum is far from normal
+    enough = variance >= 5  # with less, a bin's sum is far from normal
     if not enough.any():
-        return Finding(float(np.sqrt(max(0.0, gap))), 1.0)
+        return FitTest(float(np.sqrt(max(0.0, gap))), 1.0)
     squares = np.square(count * (observed - mean))[enough] / variance[enough]
     statistic = float(squares.sum()) * effective / len(p)
-    return Finding(float(np.sqrt(max(0.0, gap))), float(stats.chi2.sf(statistic, enough.sum())))
+    return FitTest(float(np.sqrt(max(0.0, gap))), float(stats.chi2.sf(statistic, enough.sum())))
 
 
-def coverage(residual: np.ndarray, effective: float) -> tuple[Finding, str]:
-    """Return how far the central 50 % and 90 % intervals are from holding what they promise.
+def coverage(residual: np.ndarray, effective: float) -> tuple[FitTest, str]:
+    """Return how far the coverage of the central 50 % and 90 % intervals is from nominal.
 
     Args:
-        residual: The rank of each value in its predicted law, shape (n,), in (0, 1).
+        residual: The rank of each value in its predicted distribution, shape (n,), in (0, 1).
         effective: The number of independent records.
     """
-    found, words = [], []
+    results, words = [], []
     for share in _INTERVALS:
-        held = float((np.abs(residual - 0.5) < share / 2).mean())
-        z = (held - share) / np.sqrt(share * (1 - share) / effective)
-        found.append(Finding(abs(held - share), float(2 * stats.norm.sf(abs(z)))))
-        words.append(f"{share:.0%} intervals hold {held:.1%}")
-    return _worst(found, found[0]), ", ".join(words)
+        covered = float((np.abs(residual - 0.5) < share / 2).mean())
+        z = (covered - share) / np.sqrt(share * (1 - share) / effective)
+        results.append(FitTest(abs(covered - share), float(2 * stats.norm.sf(abs(z)))))
+        words.append(f"{share:.0%} intervals hold {covered:.1%}")
+    return _strongest(results, results[0]), ", ".join(words)
 
 
-def _worst(found: list[Finding], nothing: Finding) -> Finding:
-    """Return the strongest of several findings, its p-value paid for by their number."""
-    if not found:
-        return nothing
-    least = min(found, key=lambda each: (each.p, -each.effect))
-    return Finding(max(each.effect for each in found), min(1.0, least.p * len(found)))
+def _strongest(results: list[FitTest], default: FitTest) -> FitTest:
+    """Return the largest effect and the smallest p-value, Bonferroni-corrected."""
+    if not results:
+        return default
+    p = min(each.p for each in results) * len(results)
+    return FitTest(max(each.effect for each in results), min(1.0, p))
 
 
-def _features(cause: np.ndarray, levels: int) -> np.ndarray:
-    """Return functions of a cause, shape (n, d)."""
-    missing = np.isnan(cause)
+def _features(parent: np.ndarray, levels: int) -> np.ndarray:
+    """Return functions of a parent, shape (n, d)."""
+    missing = np.isnan(parent)
     if levels:
-        hot = cause[:, None] == np.arange(levels)
+        hot = parent[:, None] == np.arange(levels)
     else:
-        rank = np.zeros(len(cause))
-        known = cause[~missing]
-        rank[~missing] = 2 * (stats.rankdata(known) - 0.5) / max(len(known), 1) - 1
+        rank = np.zeros(len(parent))
+        observed = parent[~missing]
+        rank[~missing] = 2 * (stats.rankdata(observed) - 0.5) / max(len(observed), 1) - 1
         hot = legendre.legvander(rank, 3)[:, 1:] * ~missing[:, None]
     features = np.column_stack([hot, missing]).astype(np.float64)
-    many = (np.abs(features) > 0).sum(axis=0) >= _FEW
-    return features[:, many]
+    frequent = (np.abs(features) > 0).sum(axis=0) >= _SMALLEST
+    return features[:, frequent]
 
 
 def _basis(features: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Two models under one intervention: what an edit of one changes downstream."""
+"""Two models under one intervention: which twins differ, and why."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,12 +26,12 @@ __all__ = ["ModelComparison", "compare_models"]
 
 @dataclass(frozen=True)
 class ModelComparison(Shown):
-    """What differs between the twins that two models make of the same records.
+    """The differences between the twins of the same records under two models.
 
     Args:
-        action: What was done, in words.
+        action: The intervention, in words.
         equations: The variables whose equation differs, and why.
-        twins: The twins of both models, the first model's as factual, value by value.
+        twins: The twins of both models, value by value; the first model's count as factual.
     """
 
     action: str
@@ -41,26 +41,26 @@ class ModelComparison(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a variable, in the order of the later model's graph.
+        """One row per variable, in the order of the second model's graph.
 
         Columns: `equation` (same, other, only in the first, only in the second, none);
         `changed_before` and `changed_after` (the share of twins that differ from their patient
-        under each model); `differ` (the share of twins that the models disagree on, missing beside
-        missing being agreement); `mean_shift` (second minus first, in the variable's unit);
-        `size` (the mean absolute difference of numbers over their factual standard deviation);
-        `what` became what from the first to the second; `why` the equation differs.
+        under each model); `differ` (the share of twins on which the models disagree; missing
+        equals missing); `mean_shift` (second minus first, in the variable's unit); `size` (the
+        mean absolute difference of numbers over their factual standard deviation); `what` value
+        became which one; `why` the equation differs.
         """
         return self._table.copy()
 
     @property
     def affected(self) -> tuple[str, ...]:
-        """The variables on which the models disagree, most of all first."""
+        """The variables on which the models disagree, most frequent first."""
         rows = self._table[self._table["differ"] > 0]
         return tuple(rows.sort_values("differ", ascending=False, kind="stable").index)
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """The question, in one line."""
         return f"{len(self.twins):,} twins of two models under {self.action}"
 
     def summary(self) -> pd.DataFrame:
@@ -105,21 +105,21 @@ def compare_models(
     beyond_range: bool = False,
     **values: Any,
 ) -> ModelComparison:
-    """Make the twins of one cohort with two models, from the same random numbers.
+    """Compute the twins of one cohort under two models, from the same random numbers.
 
-    A record's random numbers belong to the record and the variable. So a variable whose equation
-    and whose causes are the same in both models has the same twin, bit for bit; what differs is
-    due to the equations that differ.
+    Random numbers belong to a record and a variable. So a variable whose equation and ancestors
+    are the same in both models has bit-exact twins; every difference is due to the equations that
+    differ.
 
     Args:
         a: A fitted model, such as the one before an edit.
         b: Another, such as the one after it.
         cohort: Factual records; images are not compared.
-        action: What is done: `do(sex="M")`.
+        action: The intervention: `do(sex="M")`.
         hold: Variables, or one, that keep their factual value.
-        draws: Posterior draws for each record; the index is (record, draw) unless it is None.
+        draws: Posterior samples per record; the index is (record, draw) unless it is None.
         missing: See `SCM.abduct`.
-        seed: Of the posterior draws.
+        seed: Of the posterior samples.
         recompute: See `SCM.predict`.
         beyond_range: See `SCM.do`.
         **values: Names and values, as in `causalcxr.do`.
@@ -141,13 +141,14 @@ def compare_models(
     if not common:
         raise ModelError(
             f"compare: the graphs {a.graph.name!r} and {b.graph.name!r} have no variable in "
-            "common; compare a model with its own edit"
+            "common; compare a model with its edited version"
         )
-    asked, records = action_of(action, values, beyond_range), as_cohort(cohort).with_images(None)
-    made = [
+    action = action_of(action, values, beyond_range)
+    records = as_cohort(cohort).with_images(None)
+    both = [
         model.counterfactual(
             records,
-            asked,
+            action,
             hold=hold,
             draws=draws,
             missing=missing,
@@ -156,19 +157,19 @@ def compare_models(
         )
         for model in (a, b)
     ]
-    twins, equations = Comparison(*made), _equations(a, b)
+    twins, equations = Comparison(*both), _equations(a, b)
     extra = [name for name in a.graph.tabular if name not in b.graph.variables]
     table = pd.DataFrame(index=pd.Index([*b.graph.tabular, *extra], name="variable"))
     table["equation"] = [_state(a, b, name, equations) for name in table.index]
-    for column, each in zip(("changed_before", "changed_after"), made, strict=True):
+    for column, each in zip(("changed_before", "changed_after"), both, strict=True):
         table[column] = records.compare(each).changed.mean().reindex(table.index)
     table["differ"] = twins.changed.mean().reindex(table.index)
     summary = twins.summary().reindex(table.index)
     table["mean_shift"] = summary["mean_shift"]
-    table["size"] = [_size(a, b, records, made, name) for name in table.index]
+    table["size"] = [_size(a, b, records, both, name) for name in table.index]
     table["what"] = summary["what"].fillna("")
     table["why"] = [equations.get(name, "") for name in table.index]
-    return ModelComparison(made[1].notes[-1], equations, twins, table)
+    return ModelComparison(both[1].notes[-1], equations, twins, table)
 
 
 def _equations(a: "SCM", b: "SCM") -> dict[str, str]:
@@ -181,12 +182,12 @@ def _why(a: "SCM", b: "SCM", name: str) -> str:
     one, two = a.fitted[name], b.fitted[name]
     if one.recipe and two.recipe:
         return "; ".join(recipe_changes(one.recipe, two.recipe)) or "its content differs"
-    told = declaration_changes(declaration(a.graph, name), declaration(b.graph, name))
-    return "; ".join(told) or "other data, seed or version of the package"
+    changes = declaration_changes(declaration(a.graph, name), declaration(b.graph, name))
+    return "; ".join(changes) or "other data, seed or version of the package"
 
 
 def _state(a: "SCM", b: "SCM", name: str, equations: Mapping[str, str]) -> str:
-    """Return whether an equation is the same in both models."""
+    """Return whether an equation is the same in both models, in words."""
     if name in a.fitted and name in b.fitted:
         return "other" if name in equations else "same"
     if name in a.fitted or name in b.fitted:
@@ -194,13 +195,13 @@ def _state(a: "SCM", b: "SCM", name: str, equations: Mapping[str, str]) -> str:
     return "none"
 
 
-def _size(a: "SCM", b: "SCM", records: Cohort, made: list[Cohort], name: str) -> float:
+def _size(a: "SCM", b: "SCM", records: Cohort, twins: list[Cohort], name: str) -> float:
     """Return the mean absolute difference of numbers over their factual standard deviation."""
     graphs = (a.graph, b.graph)
     if any(name not in g.variables or g[name].is_discrete for g in graphs):
         return np.nan
     one, two = (
-        each.columns(g, beyond_range=True)[name] for each, g in zip(made, graphs, strict=True)
+        each.columns(g, beyond_range=True)[name] for each, g in zip(twins, graphs, strict=True)
     )
     fact = records.columns(b.graph)[name]
     gap = np.abs(two - one)

@@ -1,4 +1,4 @@
-"""The result of counterfactual probabilities: how likely each level of each twin is."""
+"""The result of counterfactual probabilities: P(twin = level) of each record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ class Probabilities(Shown):
     """P(twin = level | all that is observed of the record), record by record.
 
     Args:
-        action: What is done, in words.
+        action: The intervention, in words.
         method: "exact" or "draws", for each variable.
         standard_error: The largest of each variable over records and levels; 0 where exact.
-        draws: Posterior draws for each record, where they were needed.
+        draws: Posterior samples per record, where they were needed.
     """
 
     action: str
@@ -34,25 +34,25 @@ class Probabilities(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Columns (variable, level), one row a record.
+        """Columns (variable, level), one row per record.
 
-        NaN where the twin is missing for certain; else a row's levels sum to one less the
+        NaN where the twin is missing with certainty; else a row's levels sum to one minus the
         probability that the twin is missing.
         """
         return self._table.copy()
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was asked, for a manifest."""
+        """The settings of the question, for a manifest."""
         return {"action": self.action, "method": dict(self.method), "draws": self.draws}
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """The question, in one line."""
         return f"{self.action}, {len(self._table):,} rows: mean probability of each level"
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a level: its mean `probability`, `records`, `method`, largest `error`."""
+        """Return one row per level: mean `probability`, `records`, `method`, largest `error`."""
         rows = {
             (name, level): (column.mean(), int(column.notna().sum()), *self._how(name))
             for (name, level), column in self._table.items()
