@@ -1,4 +1,4 @@
-"""What a fitted model can be asked, beside its twins: each question has a module of its own."""
+"""The questions that a fitted model answers, beside its twins: one module each."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ __all__ = ["Questions"]
 
 
 class Questions:
-    """The questions, as methods of `SCM`. The modules stand on the model: imported when asked.
+    """The questions, as methods of `SCM`; their modules are imported when they are called.
 
-    Each takes records as a Cohort or as a DataFrame, and what is done as `do(sex="M")` or by name:
-    `model.effect(cohort, sex="M")`.
+    Each takes records as a Cohort or as a DataFrame, and an intervention as `do(sex="M")` or by
+    name: `model.effect(cohort, sex="M")`.
     """
 
     def effect(
@@ -43,24 +43,24 @@ class Questions:
         beyond_range: bool = False,
         **values: Any,
     ) -> "Effect":
-        """Return what an action changes, in total or along some paths; see `effects.effect`.
+        """Return the effect of an action, in total or along some paths; see `effects.effect`.
 
         Args:
             cohort: Factual records.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
-            baseline: What it is compared with: nothing by default.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
+            baseline: The intervention to compare with; none by default.
             kind: "total", "direct" or "indirect".
-            mediators: Variables downstream of the action, for direct and indirect effects.
+            mediators: Descendants of the action, for direct and indirect effects.
             through: Edges (tail, head) and paths, for a path-specific effect.
             hold: Variables, or one, that keep their factual value under action and baseline.
-            draws: Posterior draws for each record; the index is (record, draw) unless it is None.
-            seed: Of the posterior draws.
-            recompute: Compute every value anew, also where no cause changed.
+            draws: Posterior samples per record; the index is (record, draw) unless it is None.
+            seed: Of the posterior samples.
+            recompute: Compute every value anew, also where no parent changed.
             beyond_range: See `SCM.do`.
             **values: Names and values, as in `causalcxr.do`.
 
         Raises:
-            InterventionError: If action, baseline, mediators and paths do not fit each other.
+            InterventionError: If action, baseline, mediators and paths are inconsistent.
             CausalCXRError: As `SCM.counterfactual` does.
         """
         from causalcxr.scm.questions.effects import effect
@@ -93,15 +93,15 @@ class Questions:
         beyond_range: bool = False,
         **values: Any,
     ) -> "Probabilities":
-        """Return P(twin = level | the record), exact where few states allow; see `probabilities`.
+        """Return P(twin = level | record), exact where few states allow it; see `probabilities`.
 
         Args:
             cohort: Factual records.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
             variables: Discrete variables, or one; by default those that the action can change.
             hold: Variables, or one, that keep their factual value.
-            draws: Posterior draws for each record, where they are needed.
-            seed: Of the draws.
+            draws: Posterior samples per record, where they are needed.
+            seed: Of the samples.
             beyond_range: See `SCM.do`.
             **values: Names and values, as in `causalcxr.do`.
 
@@ -147,22 +147,22 @@ class Questions:
         beyond_range: bool = False,
         **values: Any,
     ) -> "Sensitivity":
-        """Return what of a discrete answer is data, what assumption; see `sensitivity`.
+        """Return how far discrete answers depend on the couplings; see `sensitivity`.
 
         Args:
             cohort: Factual records; those where the variable is missing do not count for it.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
             variables: Discrete variables, or one; by default those that the action can change.
             vary: "all" or "one": which couplings are exchanged at a time.
             hold: Variables, or one, that keep their factual value.
-            draws: Posterior draws for each record, where continuous ancestors move.
-            seed: Of the draws.
+            draws: Posterior samples per record, where a continuous ancestor may change.
+            seed: Of the samples.
             beyond_range: See `SCM.do`.
             **values: Names and values, as in `causalcxr.do`.
 
         Raises:
             CohortError, InterventionError, ModelError: As `probabilities` does.
-            InterventionError: If a variable cannot change, or `vary` is another word.
+            InterventionError: If a variable cannot change, or `vary` has another value.
         """
         from causalcxr.scm.questions.sensitivity import sensitivity
 
@@ -192,14 +192,14 @@ class Questions:
         beyond_range: bool = False,
         **values: Any,
     ) -> "Support":
-        """Return how much training data stands behind each record's twin; see `support`.
+        """Return how much training data each record's twin is based on; see `support`.
 
         Args:
             cohort: Factual records.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables, or one, that keep their factual value.
-            few: Below how many records a parent configuration is flagged.
-            seed: Of the twins, which are one posterior draw.
+            few: Parent configurations with fewer training records are flagged.
+            seed: Of the twins, which use one posterior sample.
             beyond_range: See `SCM.do`.
             **values: Names and values, as in `causalcxr.do`.
 
@@ -209,9 +209,9 @@ class Questions:
         from causalcxr.scm.questions.support_report import support
 
         check_options(self.graph, hold=hold, few=few, seed=seed)
-        asked = action_of(action, values, beyond_range)
+        action = action_of(action, values, beyond_range)
         return support(
-            self, cohort, asked, hold=hold, few=few, seed=seed, beyond_range=beyond_range
+            self, cohort, action, hold=hold, few=few, seed=seed, beyond_range=beyond_range
         )
 
     def check(
@@ -228,16 +228,16 @@ class Questions:
         """Return tests of each equation on held-out records; see `checks.check`.
 
         Args:
-            cohort: Records with splits, or the ones that taught the model.
-            split: "test", "val" or "train", or "all" for every record; by default what was held
-                out.
-            rows: At most so many records, chosen by a hash of their ids.
+            cohort: Records with splits, or the training cohort.
+            split: "test", "val" or "train", or "all" for every record; by default the held-out
+                ones.
+            rows: The largest number of records, chosen by a hash of their ids.
             alpha: The false discovery rate.
-            least: Effects below this are no failure, however significant.
-            seed: Of the posterior draws and of the choice of records.
+            least: Smaller effects are no failure, however significant.
+            seed: Of the posterior samples and of the choice of records.
 
         Raises:
-            CohortError: If a value is none that the graph declares.
+            CohortError: If the graph does not declare a value.
             ModelError: If the model is not fitted or stale, or no record is held out.
         """
         from causalcxr.scm.questions.checks import check
@@ -262,13 +262,13 @@ class Questions:
         """Return how another model's twins differ from this one's; see `model_comparison`.
 
         Args:
-            other: Another fitted model, such as the one after an edit.
+            other: Another fitted model, such as the edited one.
             cohort: Factual records; images are not compared.
-            action: What is done: `do(sex="M")`, or write `sex="M"` here directly.
+            action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
             hold: Variables, or one, that keep their factual value.
-            draws: Posterior draws for each record; the index is (record, draw) unless it is None.
+            draws: Posterior samples per record; the index is (record, draw) unless it is None.
             missing: See `SCM.abduct`.
-            seed: Of the posterior draws.
+            seed: Of the posterior samples.
             recompute: See `SCM.predict`.
             beyond_range: See `SCM.do`.
             **values: Names and values, as in `causalcxr.do`.

@@ -25,7 +25,7 @@ GRAPH = Graph(
             "continuous",
             unit="kg",
             parents=("Age", "Sex"),
-            mechanism={"kind": "flow", "bins": 4, "epochs": 8},
+            mechanism={"kind": "flow", "bins": 4, "epochs": 3},
         ),
         Variable(
             "Healthy",
@@ -63,7 +63,7 @@ def held_out(table: pd.DataFrame, **options) -> Cohort:
 
 @pytest.fixture(scope="module")
 def model() -> SCM:
-    return SCM(GRAPH).fit(Cohort(population(seed=1)))
+    return SCM(GRAPH).fit(Cohort(population(2 * N, seed=1)))
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +150,8 @@ def test_only_the_child_of_swapped_parents_fails():
     y = np.where(random.random(n) < expit(2 * a), "P", "N")
     graph = Graph(
         [
-            Variable("A", "continuous", mechanism="empirical"),
-            Variable("B", "continuous", mechanism="empirical"),
+            Variable("A", "continuous", mechanism={"kind": "flow", "epochs": 1}),
+            Variable("B", "continuous", mechanism={"kind": "flow", "epochs": 1}),
             Variable("Y", "binary", parents=("A", "B")),
         ]
     )

@@ -102,7 +102,10 @@ def test_result_is_immutable_and_json(linear):
 REFUSED = {
     "nothing": ({"action": do()}, "no action; give one"),
     "kind": ({"kind": "totl"}, r"kind 'totl' is none of .*did you mean 'total'"),
-    "both": ({"through": [("A", "Y")], "kind": "direct"}, "through= excludes kind= and mediators="),
+    "both": (
+        {"through": [("A", "Y")], "kind": "direct"},
+        "through= excludes kind= and mediators=",
+    ),
     "mediators of a total": ({"mediators": ["M"]}, "mediators= needs kind="),
     "no mediator": ({"kind": "direct", "mediators": []}, "no mediator named"),
     "mediator not there": ({"kind": "direct", "mediators": ["Q"]}, "mediator 'Q': no variable"),

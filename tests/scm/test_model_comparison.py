@@ -20,7 +20,7 @@ GRAPH = Graph(
             "continuous",
             unit="kg",
             parents=("Sex",),
-            mechanism={"kind": "flow", "bins": 4, "epochs": 5},
+            mechanism={"kind": "flow", "bins": 4, "epochs": 2},
         ),
         Variable("Fracture", "binary", parents=("Sex",)),
     ]

@@ -19,7 +19,7 @@ name: chain
 schema: 1
 variables:
   A: {type: binary, levels: [n, p]}
-  W: {type: continuous, parents: [A], mechanism: {kind: flow, epochs: 4}}
+  W: {type: continuous, parents: [A], mechanism: {kind: flow, bins: 4, epochs: 1}}
   B: {type: ordinal, levels: [x, y, z], parents: [A]}
   C: {type: categorical, levels: [r, s, t], parents: [A, B]}
   D: {type: binary, levels: [n, p], parents: [B, C]}

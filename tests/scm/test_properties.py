@@ -185,12 +185,12 @@ CHAIN = """
 variables:
   Age:    {type: continuous, resolution: 1, range: [0, 105], mechanism: empirical}
   Sex:    {type: binary, levels: [F, M]}
-  Weight: {type: continuous, parents: [Age, Sex], mechanism: {kind: flow, epochs: 2}}
+  Weight: {type: continuous, parents: [Age, Sex], mechanism: {kind: flow, bins: 4, epochs: 1}}
   Grade:  {type: ordinal, levels: ["0", "1", "2"], parents: [Age, Weight]}
   Dose:   {type: continuous, parents: [Grade, Weight],
            mechanism: {kind: flow, transform: cnf, hidden: 8, epochs: 1}}
   View:   {type: categorical, levels: [AP, PA, LAT], parents: [Dose, Sex]}
-  Risk:   {type: continuous, parents: [View, Dose, Age], mechanism: {kind: flow, epochs: 2}}
+  Risk:   {type: continuous, parents: [View, Dose, Age], mechanism: {kind: flow, bins: 4, epochs: 1}}
 """
 
 

@@ -21,7 +21,7 @@ from causalcxr.scm.questions.pyro_program import to_pyro
 
 GRAPH = """
 defaults:
-  continuous: {mechanism: flow, bins: 4, epochs: 5}
+  continuous: {mechanism: flow, bins: 4, epochs: 2}
 variables:
   A: {type: binary, levels: [a0, a1]}
   B: {type: categorical, levels: [b0, b1, b2], parents: [A]}

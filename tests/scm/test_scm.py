@@ -160,7 +160,7 @@ def mediated() -> tuple[cx.SCM, Cohort]:
                 "continuous",
                 unit="kg",
                 parents=("A", "M", "B"),
-                mechanism={"kind": "flow", "bins": 4, "epochs": 8},
+                mechanism={"kind": "flow", "bins": 4, "epochs": 3},
             ),
         ]
     )

@@ -19,7 +19,7 @@ variables:
   B: {type: binary, levels: [n, p], parents: [A]}
   C: {type: categorical, levels: [r, s, t], parents: [A]}
   D: {type: binary, levels: [n, p], parents: [B]}
-  W: {type: continuous, parents: [A], mechanism: {kind: flow, epochs: 2}}
+  W: {type: continuous, parents: [A], mechanism: {kind: flow, bins: 4, epochs: 1}}
   E: {type: binary, levels: [n, p], parents: [W]}
 """
 LAWS = {  # of each variable, under each level of its one parent

@@ -1,7 +1,7 @@
-"""A fitted model as a program in Pyro, whose inference then works on it.
+"""A fitted model as a Pyro program, for Pyro's inference.
 
-A site of the program is a variable, and its values are those of the columns: numbers in raw units,
-or positions of levels. The random numbers are Pyro's own: see `pyro.set_rng_seed`.
+Each site of the program is a variable, with the values of its column: numbers in raw units, or
+positions of levels. The random numbers are Pyro's own: see `pyro.set_rng_seed`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ __all__ = [
     "value_distribution",
 ]
 
-# The law of each kind of equation's noise, its parameters being 0 and 1 for each number.
+# The distribution of each kind of equation's noise, with parameters 0 and 1.
 _NOISE = {
     "DequantisedEquation": dist.Normal,
     "FlowEquation": dist.Normal,
@@ -38,22 +38,22 @@ _NOISE = {
     "MonotoneEquation": dist.Uniform,
     "TransportEquation": dist.Normal,
 }
-_CONSTANT = {"DerivedEquation"}  # a rule has no randomness
+_CONSTANT = {"DerivedEquation"}  # a rule has no noise
 
 
 def to_pyro(model: Any, *, noise: bool = False) -> "PyroProgram":
-    """Return a model as a Pyro program; `pyro.do`, `pyro.condition` and inference take it.
+    """Return a model as a Pyro program, for `pyro.do`, `pyro.condition` and inference.
 
     Args:
-        model: A fitted model (`SCM`) without interventions: `pyro.do` makes them.
+        model: A fitted model (`SCM`) without interventions; use `pyro.do` for these.
         noise: Sample the noise of each variable, at the site `u_<name>`, and compute the variable
-            from it. Conditioned on abducted noise, the program then gives counterfactuals. Else
-            each variable is sampled from its law given its parents, whose log-probability is
-            known, so that the program can be conditioned on values.
+            from it. Conditioned on abducted noise, the program then gives counterfactuals. Without
+            it, each variable is sampled from its distribution given its parents, which has a
+            log-probability, so that the program can be conditioned on values.
 
     Raises:
-        ModelError: If the model is not fitted or stale, has an intervention, a variable without an
-            equation, or (with noise) an equation whose noise has no law here.
+        ModelError: If the model is not fitted or is stale, has an intervention, a variable without
+            an equation, or (with noise) an equation whose noise has no distribution in Pyro.
 
     Example:
         >>> import pandas as pd
@@ -77,13 +77,13 @@ def to_pyro(model: Any, *, noise: bool = False) -> "PyroProgram":
             "leave it out with graph.without_variable and fit again"
         )
     names = [name for name in model.graph.order if not model.graph[name].is_image]
-    # Copies whose weights are constants: no gradient is asked of the model's own.
+    # Copies with constant weights, so that no gradient reaches those of the model.
     mechanisms = {n: deepcopy(model.fitted[n].mechanism).requires_grad_(False) for n in names}
     return PyroProgram(model.graph, mechanisms, noise=noise)
 
 
 class PyroProgram:
-    """Sample n records, one site a variable, in the plate `records`; the radiograph has none.
+    """Sample n records, one site per variable, in the plate `records`; images have no site.
 
     Discrete variables are Categorical with the learned masses. Continuous ones follow an
     `EquationDistribution`: its log-probability has a gradient, and so do samples of a spline.
@@ -91,15 +91,15 @@ class PyroProgram:
     Args:
         graph: The graph.
         mechanisms: The equations, parents before children.
-        noise: Whether the noise is sampled, rather than the variables.
+        noise: Whether to sample the noise, rather than the variables.
     """
 
     def __init__(self, graph: Any, mechanisms: Mapping[str, Mechanism], *, noise: bool) -> None:
         self.graph, self.mechanisms, self.noise = graph, mechanisms, noise
         if noise:
-            nothing = {name: torch.zeros(1, dtype=torch.float64) for name in mechanisms}
-            for mechanism in mechanisms.values():
-                noise_distribution(mechanism(_parents(mechanism, nothing, Size([1]))), Size([1]))
+            zeros = {name: torch.zeros(1, dtype=torch.float64) for name in mechanisms}
+            for mechanism in mechanisms.values():  # refuse unknown noise now, not in a run
+                noise_distribution(mechanism(_parents(mechanism, zeros, Size([1]))), Size([1]))
 
     def __call__(
         self, n: int = 1, observed: Cohort | Mapping[str, Tensor] | None = None
@@ -107,36 +107,38 @@ class PyroProgram:
         """Run the program once and return its values, (n,) each, float64.
 
         Args:
-            n: Records in the plate; taken from `observed` where that is given.
-            observed: Records, or columns: what is not missing (NaN) is conditioned on. A column
-                with gaps makes the sites `<name>_observed` and `<name>_unobserved`.
+            n: Records in the plate; taken from `observed` if that is given.
+            observed: Records, or columns: the program is conditioned on values that are not
+            missing
+                (NaN). A partly missing column has the sites `<name>_observed` and
+                `<name>_unobserved`.
 
         Raises:
-            CohortError: If a value is none that the graph declares.
-            ModelError: If values are observed of a program that samples noise.
+            CohortError: If the graph does not declare a value.
+            ModelError: If the program samples noise and observed values are given.
         """
         data = self._data(observed)
         n = len(next(iter(data.values()))) if data else n
         columns: Columns = {}
         with pyro.plate("records", n):
             for name, mechanism in self.mechanisms.items():
-                used = [columns[p.name] for p in mechanism.parents]
-                shape = torch.broadcast_shapes((n,), *(column.shape for column in used))
+                parents = [columns[p.name] for p in mechanism.parents]
+                shape = torch.broadcast_shapes((n,), *(column.shape for column in parents))
                 site = self._noise_site if self.noise else self._value_site
                 x = site(mechanism, columns, shape, data.get(name)).double()
-                # What is set or conditioned on may be one value for all records.
+                # A site that is set or conditioned on may have one value for all records.
                 columns[name] = x.expand(torch.broadcast_shapes(x.shape, shape))
         return columns
 
     def coded(self, **values: Any) -> Columns:
-        """Return settings as sites hold them: `coded(sex="M", age=60)` for `pyro.do`, `condition`.
+        """Return values as in the sites: `coded(sex="M", age=60)` for `pyro.do` and `condition`.
 
         Raises:
-            InterventionError: If a name or value does not fit the graph, or needs a fact.
+            InterventionError: If a name or value does not fit the graph, or needs a factual value.
         """
         action = do(values).bind(self.graph)
-        nobody = {name: np.full(1, np.nan) for name in action.names}
-        return {name: torch.from_numpy(code)[0] for name, code in action.values(nobody).items()}
+        missing = {name: np.full(1, np.nan) for name in action.names}
+        return {name: torch.from_numpy(code)[0] for name, code in action.values(missing).items()}
 
     def _data(self, observed: Cohort | Mapping[str, Tensor] | None) -> Columns:
         if isinstance(observed, Cohort):
@@ -145,45 +147,46 @@ class PyroProgram:
         data = {} if observed is None else {self.graph.find(k): v for k, v in observed.items()}
         if data and self.noise:
             raise ModelError(
-                "a program that samples noise takes no observed values, as they have no density "
-                "given their noise; use to_pyro(model), or pyro.condition on abducted noise"
+                "a program that samples noise takes no observed values: they have no density given "
+                "their noise; use to_pyro(model), or pyro.condition on abducted noise"
             )
         return {name: torch.as_tensor(column).double() for name, column in data.items()}
 
     def _value_site(
         self, mechanism: Mechanism, columns: Columns, shape: Size, data: Tensor | None
     ) -> Tensor:
-        name, law = mechanism.variable.name, value_distribution(mechanism, columns, shape)
+        name = mechanism.variable.name
+        distribution = value_distribution(mechanism, columns, shape)
         if data is None or data.isnan().all():
-            return pyro.sample(name, law)
-        known = ~data.isnan()
-        if known.all():
-            return pyro.sample(name, law, obs=data)
-        # A value that any equation takes stands in the gaps, where it is not looked at.
-        filled = torch.where(known, data, data[known][0])
-        return pyro.sample(name, law, obs=filled, obs_mask=known)
+            return pyro.sample(name, distribution)
+        observed = ~data.isnan()
+        if observed.all():
+            return pyro.sample(name, distribution, obs=data)
+        # Pyro ignores the values that fill the gaps, but they must be valid.
+        filled = torch.where(observed, data, data[observed][0])
+        return pyro.sample(name, distribution, obs=filled, obs_mask=observed)
 
     def _noise_site(
         self, mechanism: Mechanism, columns: Columns, shape: Size, data: Tensor | None
     ) -> Tensor:
         name = mechanism.variable.name
-        law = noise_distribution(mechanism(_parents(mechanism, columns, shape)), shape)
-        u = pyro.sample(f"u_{name}", law).double()
-        inner = u.shape[len(u.shape) - law.event_dim :]
-        shape = torch.broadcast_shapes(shape, u.shape[: len(u.shape) - law.event_dim])
+        distribution = noise_distribution(mechanism(_parents(mechanism, columns, shape)), shape)
+        u = pyro.sample(f"u_{name}", distribution).double()
+        inner = u.shape[len(u.shape) - distribution.event_dim :]
+        shape = torch.broadcast_shapes(shape, u.shape[: len(u.shape) - distribution.event_dim])
         equation = mechanism(_parents(mechanism, columns, shape))
         x = equation.predict(u.expand(*shape, *inner).reshape(-1, *inner))
         return pyro.deterministic(name, x.reshape(shape))
 
 
 class EquationDistribution(TorchDistribution):
-    """The law of a continuous variable given its parents, as its equation has it.
+    """The distribution of a continuous variable given its parents, according to its equation.
 
-    On a lattice (`resolution`) the log-probability is a log-mass, and samples have no gradient.
+    With a `resolution` the log-probability is a log-mass, and samples have no gradient.
 
     Args:
         mechanism: The equation.
-        columns: Its parents, among others, each broadcastable to the shape.
+        columns: Columns that include its parents, each broadcastable to the shape.
         shape: The batch shape.
     """
 
@@ -201,12 +204,12 @@ class EquationDistribution(TorchDistribution):
 
     @property
     def has_rsample(self) -> bool:
-        """Whether samples have a gradient: a spline's have, a lattice's and an ODE's not."""
+        """Whether samples have a gradient: those of splines have, unless there is a resolution."""
         options = self.mechanism.options
         return options.get("transform") == "spline" and self.mechanism.variable.resolution is None
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "EquationDistribution":
-        """Return the law with a larger batch shape."""
+        """Return the distribution with a larger batch shape."""
         return EquationDistribution(self.mechanism, self.columns, Size(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -216,7 +219,7 @@ class EquationDistribution(TorchDistribution):
         return self._equation(shape).log_prob(x).reshape(shape)
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008  # as torch has it
-        """Return values of shape sample_shape + batch_shape, rounded as the equation rounds."""
+        """Return values of shape sample_shape + batch_shape, rounded as by the equation."""
         shape = Size(sample_shape) + self.batch_shape
         seed = int(torch.randint(2**62, ()))
         draws = Draws(np.arange(shape.numel(), dtype=np.uint64), seed)
@@ -239,21 +242,21 @@ class EquationDistribution(TorchDistribution):
 
 
 def value_distribution(mechanism: Mechanism, columns: Columns, shape: Size) -> TorchDistribution:
-    """Return the law of a variable given its parents, of the given batch shape."""
+    """Return the distribution of a variable given its parents, of the given batch shape."""
     levels = mechanism.variable.levels
     if not levels:
         return EquationDistribution(mechanism, columns, shape)
     equation, count = mechanism(_parents(mechanism, columns, shape)), Size(shape).numel()
-    every = [torch.full((count,), float(level)).double() for level in range(len(levels))]
-    masses = torch.stack([equation.log_prob(x) for x in every], -1)
+    columns = [torch.full((count,), float(level)).double() for level in range(len(levels))]
+    masses = torch.stack([equation.log_prob(x) for x in columns], -1)
     return dist.Categorical(logits=masses.reshape(*shape, len(levels)), validate_args=False)
 
 
 def noise_distribution(equation: Equation, shape: Size) -> TorchDistribution:
-    """Return the law of an equation's noise, of the given batch shape.
+    """Return the distribution of an equation's noise, of the given batch shape.
 
     Raises:
-        ModelError: If the kind of equation is not known here.
+        ModelError: If the kind of equation is unknown.
     """
     kind = type(equation).__name__
     one = equation.sample_noise(Draws(np.zeros(1, dtype=np.uint64)))[0]
@@ -261,7 +264,7 @@ def noise_distribution(equation: Equation, shape: Size) -> TorchDistribution:
         return dist.Delta(one.expand(shape))
     if kind not in _NOISE:
         raise ModelError(
-            f"to_pyro: the noise of a {kind} has no law in Pyro here; leave out noise=True"
+            f"to_pyro: the noise of a {kind} has no distribution in Pyro; leave out noise=True"
         )
     zero = torch.zeros(*shape, *one.shape, dtype=torch.float64)
     return _NOISE[kind](zero, zero + 1).to_event(one.ndim)

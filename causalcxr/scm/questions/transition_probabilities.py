@@ -1,9 +1,9 @@
-"""Transitions of a discrete variable: P(twin = j | fact = k) in closed form, coupling by coupling.
+"""Transition probabilities of a discrete variable: P(twin = j | fact = k) under each coupling.
 
-A structural equation gives a variable the law p under its factual parents and q under its
-counterfactual ones. Data can identify both, and neither says how the two belong together: that is
-the coupling. Here is what each coupling implies for a record whose level is known, and what every
-coupling at all must respect.
+A structural equation gives a variable the distribution p under its factual parents and q under its
+counterfactual ones. Data can identify both, but not their joint distribution: that is the
+coupling. This module has the conditional probabilities of each coupling in closed form, and the
+bounds that hold for any coupling.
 
 References:
     | Oberst & Sontag, Counterfactual off-policy evaluation with Gumbel-max SCMs, arXiv:1905.05824
@@ -31,24 +31,25 @@ __all__ = [
     "upper_bounds",
 ]
 
-_REACH = 8.0  # the winning value is outside (-8, 8) once in 1e15
+_REACH = 8.0  # the highest value lies outside (-8, 8) with probability 1e-15
 _S_NODES, _S_WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(96))
 _W_NODES, _W_WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(24))
-_CROSSED = 2**24  # pairs of levels that `gumbel` holds at once, over its rows
-_NUMBERS = 2**20  # that one step of the quadrature may hold
-#: Levels up to which `transport` is asked: its time is their square, a third of a second a row.
+_CROSSED = 2**24  # pairs of levels in memory at once in `gumbel`, over its rows
+_NUMBERS = 2**20  # in memory in one step of the quadrature
+#: The largest number of levels for `transport`: its time grows with the square of this number, and
+#: is a third of a second per row here.
 MOST_TRANSPORTED = 50
 
 
 def monotone(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return P(twin = j | fact = level) where the noise is one uniform number, levels in order.
+    """Return P(twin = j | fact = level) if the noise is one uniform number, levels in order.
 
-    The noise of a level is uniform on its cell of p, so the answer is the share of that cell that
-    each cell of q covers. For a binary, P(0 -> 1) = max(0, q - p) / (1 - p).
+    The noise of a level is uniform on its cell of p, so the probability is the share of that cell
+    that each cell of q covers. For a binary, P(0 -> 1) = max(0, q - p) / (1 - p).
 
     Args:
-        p: The law under the factual parents, shape (n, K), no level at zero.
-        q: The law under the counterfactual parents, shape (n, K).
+        p: Probabilities under the factual parents, shape (n, K), all positive.
+        q: Probabilities under the counterfactual parents, shape (n, K).
         level: The position of the factual level, shape (n,), int64.
 
     Returns:
@@ -67,12 +68,12 @@ def monotone(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 
 
 def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return P(twin = j | fact = level) where the noise is one Gumbel number a level.
+    """Return P(twin = j | fact = level) if the noise is one Gumbel number per level.
 
-    With G a Gumbel number, exp(-G) / p is an exponential clock of rate p, and the clock that
-    rings first names the level. Given that k rang first, at a time t ~ Exp(1), the other clocks
-    start afresh; under q the clock j is slowed by 1 / r_j, r_j = q_j / p_j. The time is
-    integrated out:
+    With G a Gumbel number, exp(-G) / p is an exponential waiting time of rate p, and the shortest
+    one determines the level. Given that k was first, at a time t ~ Exp(1), the others are
+    memoryless; under q the time of j is divided by r_j = q_j / p_j. The time t is integrated
+    out:
 
         P(k -> k) = r_k / M(r_k)
         P(k -> j) = q_j * integral of dt / M(t)^2 from r_k to r_j, and 0 where r_j <= r_k
@@ -82,8 +83,8 @@ def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
     (b - a) / (M(a) M(b)).
 
     Args:
-        p: The law under the factual parents, shape (n, K), no level at zero.
-        q: The law under the counterfactual parents, shape (n, K).
+        p: Probabilities under the factual parents, shape (n, K), all positive.
+        q: Probabilities under the counterfactual parents, shape (n, K).
         level: The position of the factual level, shape (n,), int64.
 
     Returns:
@@ -113,17 +114,18 @@ def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 
 @torch.no_grad()
 def transport(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return P(twin = j | fact = level) where the noise is carried by optimal transport.
+    """Return P(twin = j | fact = level) if the noise follows optimal transport.
 
     The level is argmax_i u_i + b_i, u ~ N(0, I), with heights b that give p, and b + d that give
-    q. Given that k won with the value s, level j wins now with the value s + w where
-    d_k < w < d_j, and every u_i is below s - b_i + min(0, w - d_i). So k stays with a probability
-    that is an integral over s, and becomes j with one over s and w: Gauss-Legendre quadrature,
-    between neighbouring d's, where the integrand is smooth. Two levels move as `monotone` says.
+    q. Given that k was the maximum with the value s, level j is now the maximum with the value
+    s + w if d_k < w < d_j, and every u_i is below s - b_i + min(0, w - d_i). So the probability
+    that k stays is an integral over s, and that of j an integral over s and w: Gauss-Legendre
+    quadrature between neighbouring d's, where the integrand is smooth. Two levels follow
+    `monotone`.
 
     Args:
-        p: The law under the factual parents, shape (n, K), each level 1e-7 at least.
-        q: The law under the counterfactual parents, shape (n, K), likewise.
+        p: Probabilities under the factual parents, shape (n, K), each at least 1e-7.
+        q: Probabilities under the counterfactual parents, shape (n, K), likewise.
         level: The position of the factual level, shape (n,), int64.
 
     Returns:
@@ -144,13 +146,13 @@ def transport(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 
 
 def _moves(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return the transitions of some different rows; level (n, 1)."""
+    """Return the transition probabilities of distinct rows; level (n, 1)."""
     level, b = level.long(), heights(p.log())
     d = heights(q.log()) - b
     s = _REACH * _S_NODES
     own = d.gather(1, level)
     lost = torch.zeros_like(d, dtype=torch.bool).scatter(1, level, True)
-    # phi(s - b_k) ds, without its constant: rows are divided by their sum.
+    # phi(s - b_k) ds, without its constant, as rows are normalised at the end.
     start = (-0.5 * (s - b.gather(1, level)).square()).exp() * _S_WEIGHTS
     below = torch.special.ndtr(s - b[:, :, None] + (own - d).clamp(max=0)[:, :, None])
     stay = (start * below.masked_fill(lost[:, :, None], 1.0).prod(1)).sum(1)
@@ -163,7 +165,7 @@ def _moves(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
         weight = start[:, :, None] * _W_WEIGHTS * ((high - low) / 2)[:, None, None]
         rest = under.prod(1) * weight
         hazard = (-0.5 * z.square()).exp() / (math.sqrt(2 * math.pi) * under.clamp(min=1e-300))
-        # Over the piece, w is above d_k and below d_j, or the piece adds nothing to j.
+        # A piece contributes to j only if w is above d_k and below d_j in it.
         counts = (own <= low[:, None]) & (d >= high[:, None]) & ~lost
         moved += torch.where(counts, (hazard * rest[:, None]).sum((2, 3)), 0.0)
     return _normal(moved.scatter(1, level, stay[:, None]))
@@ -175,12 +177,12 @@ def _pieces(d: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 
 def independent(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return P(twin = j | fact = level) where the noise of each setting of parents is its own.
+    """Return P(twin = j | fact = level) if each setting of the parents has noise of its own.
 
-    The fact then tells nothing of the twin: the answer is q.
+    Fact and twin are then independent: the answer is q.
 
     Args:
-        p: The law under the factual parents, shape (n, K).
+        p: Probabilities under the factual parents, shape (n, K).
         q: The law under the counterfactual parents, shape (n, K).
         level: The position of the factual level, shape (n,), int64.
     """
@@ -197,15 +199,15 @@ COUPLINGS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def upper_bounds(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
-    """Return the most that any coupling lets P(twin = j | fact = level) be: min(1, q_j / p_level).
+    """Return the bound of P(twin = j | fact = level) for any coupling, min(1, q_j / p_level).
 
-    This is the Frechet-Hoeffding bound on the joint law, min(p_k, q_j), given the fact. The lower
-    bound max(0, p_k + q_j - 1) is what remains when every other level takes its most. Each row
-    between these bounds that sums to one belongs to some coupling of p and q.
+    This is the Frechet-Hoeffding bound on the joint distribution, min(p_k, q_j), given the fact.
+    The lower bound max(0, p_k + q_j - 1) is what remains if every other level has its upper bound.
+    Each row between these bounds that sums to one belongs to some coupling of p and q.
 
     Args:
-        p: The law under the factual parents, shape (n, K), no level at zero.
-        q: The law under the counterfactual parents, shape (n, K).
+        p: Probabilities under the factual parents, shape (n, K), all positive.
+        q: Probabilities under the counterfactual parents, shape (n, K).
         level: The position of the factual level, shape (n,), int64.
 
     Returns:
@@ -215,14 +217,14 @@ def upper_bounds(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 
 
 def extreme_mean(upper: Tensor, value: Tensor, *, largest: bool) -> Tensor:
-    """Return the extreme mean of a value over all laws that stay below some bounds.
+    """Return the extreme mean of a value over all distributions below some upper bounds.
 
-    The best levels are filled first, each up to its bound, until the law sums to one.
+    The best levels are filled first, each up to its bound, until the probabilities sum to one.
 
     Args:
-        upper: The bound of each level, shape (..., K), at least one in sum.
-        value: What each level is worth, shape (..., K), broadcast against `upper`.
-        largest: Whether the largest mean is sought, or the smallest.
+        upper: The bound of each level, shape (..., K), with a sum of at least one.
+        value: The value of each level, shape (..., K), broadcast against `upper`.
+        largest: Whether to return the largest mean, or the smallest.
 
     Returns:
         Shape (...).
@@ -240,5 +242,5 @@ def extreme_mean(upper: Tensor, value: Tensor, *, largest: bool) -> Tensor:
 
 
 def _normal(weights: Tensor) -> Tensor:
-    """Return rows that sum to one to the last digit that floats have."""
+    """Return rows normalised to a sum of one."""
     return weights / weights.sum(1, keepdim=True)
