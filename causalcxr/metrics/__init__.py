@@ -1,7 +1,7 @@
 """Metrics: axioms, counterfactual truth, fidelity, nearness to training images, raters.
 
 Plain functions of arrays: feature vectors (n, d), images (n, 1, H, W) between 0 and 1, outputs of
-predictors. None knows of a model or of a cohort. Over the vectors of Rad-DINO the Frechet and the
+predictors; they need neither a model nor a cohort. With vectors of Rad-DINO the Frechet and the
 kernel distance are called FDD and KDD.
 """
 

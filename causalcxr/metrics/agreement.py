@@ -22,17 +22,17 @@ Answers = Sequence[object] | np.ndarray | pd.Series
 
 @dataclass(frozen=True)
 class Agreement:
-    """Hold a kappa and how well it is known.
+    """Hold a kappa with its interval.
 
     Args:
-        kappa: 1 for full agreement, 0 for that of chance; NaN where chance leaves no room, as all
-            answers are the same.
-        low: The lower end of the interval; NaN where over 5 % of draws have no kappa.
+        kappa: 1 for full agreement, 0 for agreement by chance; NaN if all answers are the same, so
+            that agreement by chance is full.
+        low: The lower end of the interval; NaN if over 5 % of draws have no kappa.
         high: The upper end.
-        observed: The agreement that was seen, with partial credit where there are weights.
-        expected: That of chance.
-        n: Trials that count.
-        clusters: What was resampled: trials, or patients.
+        observed: The observed agreement, with partial credit if there are weights.
+        expected: The agreement expected by chance.
+        n: The number of trials used.
+        clusters: The number of resampled units: trials, or patients.
     """
 
     kappa: float
@@ -58,9 +58,9 @@ def cohen_kappa(
 ) -> Agreement:
     """Return the kappa of two ratings of the same trials: of two raters, or of one rater twice.
 
-    kappa = 1 - sum_ij w_ij o_ij / sum_ij w_ij e_ij, where o_ij is the share of trials that are i
-    to the first and j to the second, e_ij the product of their shares, and w_ij the weight of
-    the disagreement: [i != j], |i - j| or (i - j)^2.
+    kappa = 1 - sum_ij w_ij o_ij / sum_ij w_ij e_ij, where o_ij is the share of trials with answer
+    i of the first rater and j of the second, e_ij the product of their shares, and w_ij the weight
+    of the disagreement: [i != j], |i - j| or (i - j)^2.
 
     References:
         A coefficient of agreement for nominal scales (Cohen, 1960),
@@ -68,27 +68,29 @@ def cohen_kappa(
         Weighted kappa (Cohen, 1968), doi:10.1037/h0026256.
 
     Args:
-        first: Answers, (n,); a trial counts where neither is missing.
+        first: Answers, (n,); a trial is used if neither is missing.
         second: Likewise.
         weights: Of disagreements.
         levels: The answers in their order, which weights need; by default sorted.
-        clusters: What stays together in the bootstrap, such as patients, (n,); by default trials.
+        clusters: Units that the bootstrap resamples, such as patients, (n,); by default trials.
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.
 
     Raises:
-        CausalCXRError: If shapes differ, no trial counts, an answer is no level, or the weights
-            have another name.
+        CausalCXRError: If shapes differ, no trial has both answers, an answer is not a level, or
+            the weights are unknown.
 
     Example:
-        >>> found = cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 1])
-        >>> round(found.kappa, 6), round(found.observed, 6), found.n
+        >>> result = cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 1])
+        >>> round(result.kappa, 6), round(result.observed, 6), result.n
         (0.333333, 0.666667, 6)
     """
     one, two = pd.Series(first).reset_index(drop=True), pd.Series(second).reset_index(drop=True)
     if len(one) != len(two):
-        raise CausalCXRError(f"kappa: {len(one)} and {len(two)} answers; give one of each a trial")
+        raise CausalCXRError(
+            f"kappa: {len(one)} and {len(two)} answers; give both answers of each trial"
+        )
     group = read_patients(clusters, len(one))
     both = (one.notna() & two.notna()).to_numpy()
     codes = _codes([one[both], two[both]], levels)
@@ -122,7 +124,7 @@ def fleiss_kappa(
 
     Args:
         ratings: Answers, (n, r), r > 1; every rater answers every trial.
-        clusters: What stays together in the bootstrap, (n,); by default trials.
+        clusters: Units that the bootstrap resamples, (n,); by default trials.
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.
@@ -137,11 +139,13 @@ def fleiss_kappa(
     frame = pd.DataFrame(ratings)
     n, r = frame.shape
     if r < 2 or n == 0:
-        raise CausalCXRError(f"Fleiss: {n} trials of {r} raters; give one trial and two raters")
+        raise CausalCXRError(
+            f"Fleiss: {n} trials of {r} raters; give at least one trial and two raters"
+        )
     missing = frame.isna().to_numpy().any(1)
     if missing.any():
         raise CausalCXRError(
-            f"Fleiss: trial {int(missing.argmax())} has no answer of some rater; leave it out"
+            f"Fleiss: trial {int(missing.argmax())} lacks the answer of a rater; leave it out"
         )
     group = read_patients(clusters, n)
     codes = np.stack(_codes([frame[name] for name in frame], None), axis=1)
@@ -165,11 +169,11 @@ def agreement_table(
     """Return the agreement within raters, between pairs of them, and of all.
 
     Args:
-        answers: Columns `rater`, `presentation`, `trial`, `answer`: one row an answer.
-        weights: Of disagreements, see `cohen_kappa`; not of Fleiss' kappa.
+        answers: Columns `rater`, `presentation`, `trial`, `answer`: one row per answer.
+        weights: Of disagreements, see `cohen_kappa`; Fleiss' kappa has none.
         levels: The answers in their order.
-        clusters: A column that says what stays together in the bootstrap, such as a patient; the
-            same for all answers of a trial. By default `trial`.
+        clusters: The column of the units that the bootstrap resamples, such as patients, with one
+            value per trial. By default `trial`.
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.
@@ -210,34 +214,34 @@ def agreement_table(
         kind, shown = ("intra", f"{one[1]}, {two[1]}") if one[0] == two[0] else ("inter", one[1])
         if not (wide[one].notna() & wide[two].notna()).any():
             continue
-        found = cohen_kappa(
+        kappa = cohen_kappa(
             wide[one], wide[two], weights=weights, levels=levels, clusters=group, **options
         )
         names = {"kind": kind, "first": one[0], "second": two[0], "presentation": shown}
-        rows.append(names | asdict(found))
+        rows.append(names | asdict(kappa))
     for shown in wide.columns.unique("presentation").sort_values():
         part = wide.xs(shown, axis=1, level="presentation")
-        whole = part.notna().all(axis=1).to_numpy()
-        if part.shape[1] > 2 and whole.any():
-            found = fleiss_kappa(part[whole], clusters=group[whole], **options)
+        complete = part.notna().all(axis=1).to_numpy()
+        if part.shape[1] > 2 and complete.any():
+            kappa = fleiss_kappa(part[complete], clusters=group[complete], **options)
             names = {"kind": "all", "first": "", "second": "", "presentation": shown}
-            rows.append(names | asdict(found))
+            rows.append(names | asdict(kappa))
     return pd.DataFrame(rows)
 
 
 def _codes(columns: Sequence[pd.Series], levels: Sequence[object] | None) -> np.ndarray:
-    """Return positions of levels, one row a column; (r, n)."""
+    """Return positions of levels, one row per column; (r, n)."""
     values = pd.concat(columns, ignore_index=True)
     if not len(values):
-        raise CausalCXRError("kappa: no trial has both answers; look for missing ones")
+        raise CausalCXRError("kappa: no trial has both answers; check for missing ones")
     try:
-        known = sorted(values.unique()) if levels is None else list(levels)
+        allowed = sorted(values.unique()) if levels is None else list(levels)
     except TypeError as error:
-        raise CausalCXRError(f"kappa: answers of several kinds ({error}); give levels") from error
-    codes = pd.Index(known).get_indexer(values)
+        raise CausalCXRError(f"kappa: answers of several types ({error}); give levels") from error
+    codes = pd.Index(allowed).get_indexer(values)
     if (codes < 0).any():
-        wrong = values[codes < 0].iloc[0]
-        raise CausalCXRError(f"kappa: answer {wrong!r} is none of {known}; recode it")
+        unknown = values[codes < 0].iloc[0]
+        raise CausalCXRError(f"kappa: answer {unknown!r} is none of {allowed}; recode it")
     return codes.reshape(len(columns), -1)
 
 
@@ -246,7 +250,7 @@ def _weights(name: Weights, k: int) -> np.ndarray:
     apart = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(float)
     kinds = {"none": apart > 0, "linear": apart, "quadratic": apart**2}
     if name not in kinds:
-        raise CausalCXRError(f"weights {name!r}: none of {', '.join(kinds)}")
+        raise CausalCXRError(f"weights: {name!r} is none of {', '.join(kinds)}")
     return kinds[name] / max(k - 1, 1) ** {"none": 0, "linear": 1, "quadratic": 2}[name]
 
 
@@ -267,7 +271,7 @@ def _cohen(sums: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _fleiss(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return observed and expected agreement of counts, agreement and number, (draws, k + 2)."""
+    """Return observed and expected agreement from counts, agreements, numbers, (draws, k + 2)."""
     counts = sums[:, :-2]
     shares = counts / counts.sum(1, keepdims=True)
     return sums[:, -2] / sums[:, -1], np.square(shares).sum(1)
@@ -279,7 +283,7 @@ def _agreement(
     n: int,
     options: tuple[int, float, int],
 ) -> Agreement:
-    """Return kappa of the tallies of clusters, with its interval."""
+    """Return kappa from the tallies of clusters, with its interval."""
     draws, level, seed = options
     observed, expected = measure(tallies.sum(0)[None])
     ends = (float("nan"), float("nan"))

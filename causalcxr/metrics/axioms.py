@@ -1,4 +1,4 @@
-"""Axioms of counterfactual images, one figure a record; `summary` gives means with intervals.
+"""Axioms of counterfactual images, one figure per record; `summary` gives means with intervals.
 
 References:
     Measuring axiomatic soundness of counterfactual image models (Monteiro et al.),
@@ -30,7 +30,7 @@ __all__ = [
 
 #: Takes images (n, 1, H, W), returns images of the same shape.
 Edit = Callable[[np.ndarray], np.ndarray]
-#: Takes two sets of images, returns how far each pair is apart, (n,).
+#: Takes two sets of images, returns the distance of each pair, (n,).
 Distance = Callable[[Array, Array], np.ndarray]
 Outputs = Mapping[str, Array]
 
@@ -38,47 +38,47 @@ Outputs = Mapping[str, Array]
 def composition_errors(
     images: Array, null: Edit, *, cycles: Sequence[int] = (1, 10), distance: Distance = l1
 ) -> dict[int, np.ndarray]:
-    """Return how far images are from themselves after some null interventions, one on the other.
+    """Return the distance of images from themselves after repeated null interventions.
 
     Args:
         images: Factual ones, (n, 1, H, W).
         null: Abducts and predicts under do(a = observed), with everything computed anew.
-        cycles: After how many of them.
+        cycles: The numbers of repetitions to report.
         distance: Between pairs of images.
 
     Raises:
-        CausalCXRError: If a number of cycles is below 1, or null gives no images of that shape.
+        CausalCXRError: If a number of cycles is below 1, or null changes the shape of images.
 
     Example:
-        >>> found = composition_errors(np.zeros((2, 4, 4)), lambda x: x + 0.01)
-        >>> {k: errors.round(6).tolist() for k, errors in found.items()}
+        >>> by_cycle = composition_errors(np.zeros((2, 4, 4)), lambda x: x + 0.01)
+        >>> {k: errors.round(6).tolist() for k, errors in by_cycle.items()}
         {1: [0.01, 0.01], 10: [0.1, 0.1]}
     """
     if not cycles or min(cycles) < 1:
-        raise CausalCXRError(f"cycles {tuple(cycles)}: give numbers of 1 at least")
-    first = now = read_images("images", images)
-    found = {}
+        raise CausalCXRError(f"cycles {tuple(cycles)}: give numbers of at least 1")
+    first = current = read_images("images", images)
+    errors = {}
     for k in range(1, max(cycles) + 1):
-        now = _edited("null", null, now)
+        current = _edited("null", null, current)
         if k in cycles:
-            found[k] = distance(first, now)
-    return {k: found[k] for k in cycles}
+            errors[k] = distance(first, current)
+    return {k: errors[k] for k in cycles}
 
 
 def reversibility_errors(
     images: Array, forth: Edit, back: Edit, *, cycles: int = 1, distance: Distance = l1
 ) -> np.ndarray:
-    """Return how far images are from themselves after an intervention and its undoing, (n,).
+    """Return the distance of images from themselves after an intervention and its inverse, (n,).
 
     Args:
         images: Factual ones, (n, 1, H, W).
-        forth: Gives their twins under do(a').
-        back: Gives the twins of these under do(a = observed).
-        cycles: How often.
+        forth: Returns their twins under do(a').
+        back: Returns the twins of these under do(a = observed).
+        cycles: The number of repetitions.
         distance: Between pairs of images.
 
     Raises:
-        CausalCXRError: If cycles is below 1, or a function gives no images of that shape.
+        CausalCXRError: If cycles is below 1, or a function changes the shape of images.
 
     Example:
         >>> x = np.full((1, 2, 2), 0.5)
@@ -86,24 +86,24 @@ def reversibility_errors(
         [0.125]
     """
     if cycles < 1:
-        raise CausalCXRError(f"cycles {cycles}: give 1 at least")
-    first = now = read_images("images", images)
+        raise CausalCXRError(f"cycles {cycles}: give at least 1")
+    first = current = read_images("images", images)
     for _ in range(cycles):
-        now = _edited("back", back, _edited("forth", forth, now))
-    return distance(first, now)
+        current = _edited("back", back, _edited("forth", forth, current))
+    return distance(first, current)
 
 
 @rows_by_id("predicted", "target")
 def target_errors(predicted: Array, target: Array) -> np.ndarray:
-    """Return how far a predictor's outputs are from what was asked for, (n,); NaN if not known.
+    """Return the errors of a predictor's outputs against their targets, (n,); NaN if missing.
 
     Args:
-        predicted: Numbers (n,): the error is |predicted - target|. Or scores of levels (n, k): it
-            is 0 where the target has the highest score, and 1 elsewhere.
+        predicted: Numbers (n,): the error is |predicted - target|. Or scores of levels (n, k): the
+            error is 0 where the target has the highest score, and 1 elsewhere.
         target: Numbers, or positions of levels, (n,).
 
     Raises:
-        CausalCXRError: If shapes do not fit, or a target is no level.
+        CausalCXRError: If shapes do not fit, or a target is not a level.
 
     Example:
         >>> target_errors(np.array([50.0, 60.0]), np.array([52.0, 60.0])).tolist()
@@ -111,21 +111,23 @@ def target_errors(predicted: Array, target: Array) -> np.ndarray:
         >>> target_errors(np.array([[0.3, 0.7], [0.6, 0.4]]), np.array([1, 1])).tolist()
         [0.0, 1.0]
     """
-    outputs, asked = (np.asarray(each, dtype=np.float64) for each in (predicted, target))
-    if asked.ndim != 1 or outputs.ndim not in (1, 2) or len(outputs) != len(asked):
+    outputs, targets = (np.asarray(each, dtype=np.float64) for each in (predicted, target))
+    if targets.ndim != 1 or outputs.ndim not in (1, 2) or len(outputs) != len(targets):
         raise CausalCXRError(
-            f"predicted: shape {outputs.shape} beside targets of {asked.shape}; give (n,) or "
+            f"predicted: shape {outputs.shape} beside targets of {targets.shape}; give (n,) or "
             "(n, k)"
         )
     if outputs.ndim == 1:
-        return np.abs(outputs - asked)
-    known = asked[~np.isnan(asked)]
-    if len(wrong := known[(known < 0) | (known >= outputs.shape[1]) | (known % 1 != 0)]):
+        return np.abs(outputs - targets)
+    given = targets[~np.isnan(targets)]
+    is_level = (given >= 0) & (given < outputs.shape[1]) & (given % 1 == 0)
+    if not is_level.all():
         raise CausalCXRError(
-            f"target {wrong[0]:g} is none of the {outputs.shape[1]} levels, which count from 0"
+            f"target {given[~is_level][0]:g} is none of the {outputs.shape[1]} levels, which "
+            "count from 0"
         )
-    missing = np.isnan(asked) | np.isnan(outputs).any(1)
-    return np.where(missing, np.nan, outputs.argmax(1) != asked)
+    missing = np.isnan(targets) | np.isnan(outputs).any(1)
+    return np.where(missing, np.nan, outputs.argmax(1) != targets)
 
 
 @rows_by_id("predicted", "target", "patients", "copy", "oracle")
@@ -140,15 +142,15 @@ def effectiveness(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how well predictors find in the twins what was asked for, one row a variable.
+    """Return how often twins show the values that were set, one row per variable.
 
     Args:
-        predicted: Variable -> outputs on twins, see `target_errors`; by predictors that had no
-            part in training the model.
-        target: Variable -> what its value should be.
-        patients: Whose each row is, (n,).
-        copy: Outputs on the factual images: what is reached by changing nothing.
-        oracle: Outputs on the true twins: what a perfect model reaches with these predictors.
+        predicted: Variable -> outputs on twins, see `target_errors`; of predictors that were not
+            used in training the model.
+        target: Variable -> its values in the twins.
+        patients: The patient of each row, (n,).
+        copy: Outputs on the factual images: the result of changing nothing.
+        oracle: Outputs on the true twins: the result of a perfect model with these predictors.
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.
@@ -176,18 +178,19 @@ def effectiveness(
             "variable": name,
             "measure": "hit rate" if levels else "absolute error",
         }
-        found = _score(outputs, target[name], levels)
-        row |= asdict(mean_interval(found, patients, draws=draws, level=level, seed=seed))
-        for side, given in (("copy", copy), ("oracle", oracle)):
-            known = given is not None and name in given
-            row[side] = _mean(_score(given[name], target[name], levels)) if known else np.nan
+        scores = _score(outputs, target[name], levels)
+        row |= asdict(mean_interval(scores, patients, draws=draws, level=level, seed=seed))
+        for column, other in (("copy", copy), ("oracle", oracle)):
+            is_given = other is not None and name in other
+            scores = _score(other[name], target[name], levels) if is_given else np.array([])
+            row[column] = _mean(scores)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 @rows_by_id("before", "after")
 def output_change(before: Array, after: Array) -> np.ndarray:
-    """Return how far a predictor's outputs moved, (n,).
+    """Return the change of a predictor's outputs, (n,).
 
     Args:
         before: Numbers (n,): |after - before|. Or probabilities of levels (n, k): half the sum of
@@ -215,15 +218,15 @@ def amplification(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how far predictors move on variables that the intervention should leave alone.
+    """Return the change of predictors of variables that the intervention should not change.
 
     Args:
         factual: Variable -> outputs on factual images, see `output_change`. Only variables that
-            are neither set nor downstream of what is.
+            are neither set nor descendants of those that are.
         twin: Likewise on the twins.
-        null: Likewise on the twins of do(a = observed), with everything computed anew: what the
-            solver alone moves.
-        patients: Whose each row is, (n,).
+        null: Likewise on the twins of do(a = observed), with everything computed anew: the change
+            that is due to the solver.
+        patients: The patient of each row, (n,).
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.
@@ -248,25 +251,25 @@ def amplification(
                 f"amplification: no outputs of {name!r} on {absent[0]} images; give them"
             )
         moved, floor = (output_change(before, side[name]) for side in (twin, null))
-        found = mean_interval(moved - floor, patients, draws=draws, level=level, seed=seed)
+        excess = mean_interval(moved - floor, patients, draws=draws, level=level, seed=seed)
         row = {"variable": name, "change": _mean(moved), "floor": _mean(floor)}
-        told = asdict(found)
-        rows.append(row | {"excess": told.pop("value")} | told)
+        interval = asdict(excess)
+        rows.append(row | {"excess": interval.pop("value")} | interval)
     return pd.DataFrame(rows)
 
 
 def _edited(name: str, edit: Edit, images: np.ndarray) -> np.ndarray:
-    found = read_images(name, edit(images))
-    same_length(images=images, **{name: found})
-    return found
+    edited = read_images(name, edit(images))
+    same_length(images=images, **{name: edited})
+    return edited
 
 
 def _score(outputs: Array, target: Array, levels: bool) -> np.ndarray:
-    found = target_errors(outputs, target)
-    return 1 - found if levels else found
+    errors = target_errors(outputs, target)
+    return 1 - errors if levels else errors
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of what is known."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    """Return the mean of the values that are not NaN; NaN if there is none."""
+    given = values[~np.isnan(values)]
+    return float(given.mean()) if len(given) else float("nan")

@@ -1,4 +1,4 @@
-"""Intervals by resampling patients: a patient's rows go or stay together."""
+"""Bootstrap intervals over patients: the rows of a patient are resampled together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,19 +13,19 @@ from causalcxr.metrics.inputs import Array, read_patients
 
 __all__ = ["Interval", "mean_interval", "resampled", "summary"]
 
-_CELLS = 2**22  # numbers that are drawn at once
+_CELLS = 2**22  # numbers in memory at once
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Hold a figure and how well it is known.
+    """Hold a figure with its interval.
 
     Args:
         value: The figure; NaN where it is not defined.
-        low: The lower end; NaN where there is one patient, or over 5 % of draws are undefined.
+        low: The lower end; NaN if there is one patient, or over 5 % of draws are undefined.
         high: The upper end.
-        n: Rows that count.
-        patients: Patients that they are of.
+        n: The number of rows without missing values.
+        patients: The number of their patients.
     """
 
     value: float
@@ -36,12 +36,12 @@ class Interval:
 
 
 def resampled(tallies: np.ndarray, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Return the sums of tallies over as many patients as there are, drawn with replacement.
+    """Return sums of tallies over p patients who are drawn with replacement.
 
     Args:
-        tallies: What each patient adds to m sums, shape (p, m).
-        draws: How many draws.
-        seed: Of them: tables of the same patients and seed use the same draws.
+        tallies: The contribution of each patient to m sums, shape (p, m).
+        draws: The number of draws.
+        seed: Of the draws: tables of the same patients with the same seed use the same draws.
 
     Returns:
         Shape (draws, m).
@@ -70,12 +70,12 @@ def mean_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of values, or their sum over another, with an interval over patients.
+    """Return a mean, or a ratio of sums, with an interval over patients.
 
     Args:
         values: Shape (n,); rows with NaN do not count.
-        patients: Whose each row is, (n,); by default every row is a patient.
-        over: What the sum of values is divided by the sum of, (n,); by default rows.
+        patients: The patient of each row, (n,); by default every row is a patient.
+        over: The denominator: the sum of values is divided by its sum, (n,); by default 1 per row.
         draws: Of the bootstrap.
         level: Coverage of the percentile interval.
         seed: Of the draws.
@@ -84,21 +84,25 @@ def mean_interval(
         CausalCXRError: If shapes do not fit.
 
     Example:
-        >>> found = mean_interval(np.array([1.0, 2.0, 3.0, np.nan]), ["a", "a", "b", "b"])
-        >>> found.value, found.low, found.high, found.n, found.patients
+        >>> mean = mean_interval(np.array([1.0, 2.0, 3.0, np.nan]), ["a", "a", "b", "b"])
+        >>> mean.value, mean.low, mean.high, mean.n, mean.patients
         (2.0, 1.5, 3.0, 3, 2)
     """
-    top = np.asarray(values, dtype=np.float64)
-    below = np.ones(top.shape) if over is None else np.asarray(over, dtype=np.float64)
-    if top.ndim != 1 or below.shape != top.shape:
+    numerator = np.asarray(values, dtype=np.float64)
+    ones = np.ones(numerator.shape)
+    denominator = ones if over is None else np.asarray(over, dtype=np.float64)
+    if numerator.ndim != 1 or denominator.shape != numerator.shape:
         raise CausalCXRError(
-            f"values: shapes {top.shape} and {below.shape}, not (n,); give one figure a row"
+            f"values: shapes {numerator.shape} and {denominator.shape}, not (n,); give one figure "
+            "per row"
         )
-    person = read_patients(patients, len(top))
-    known = ~(np.isnan(top) | np.isnan(below))
-    person = np.unique(person[known], return_inverse=True)[1]
-    n, count = int(known.sum()), int(person.max(initial=-1)) + 1
-    sums = (np.bincount(person, each[known], minlength=count) for each in (top, below))
+    # Sums per patient, over the rows without missing values.
+    patient = read_patients(patients, len(numerator))
+    complete = ~(np.isnan(numerator) | np.isnan(denominator))
+    patient = np.unique(patient[complete], return_inverse=True)[1]
+    n, count = int(complete.sum()), int(patient.max(initial=-1)) + 1
+    parts = (numerator[complete], denominator[complete])
+    sums = (np.bincount(patient, part, minlength=count) for part in parts)
     tallies = np.stack(list(sums), axis=1)
     value = float(_ratio(tallies.sum(0)[None])[0])
     ends = (float("nan"), float("nan"))
@@ -121,8 +125,8 @@ def summary(
     """Return a table of the means of figures, each with an interval over patients.
 
     Args:
-        figures: Name -> shape (n,), as the functions of axioms give them.
-        patients: Whose each row is, (n,).
+        figures: Name -> shape (n,), as the functions of `axioms` return them.
+        patients: The patient of each row, (n,).
         draws: Of the bootstrap.
         level: Coverage.
         seed: Of the draws.

@@ -1,4 +1,4 @@
-"""Feature vectors made ready for products of blocks in float32, with a bound of their rounding."""
+"""Feature vectors centred for block products in float32, with a bound on the rounding error."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _TINY = 1e-30  # beside a largest norm of 1; below it float32 has no digits left
 
 @dataclass(frozen=True, eq=False)
 class Centred:
-    """Hold vectors x as a = (x - m) / s, with |a|^2 and how far a float32 distance may be off.
+    """Hold vectors x as a = (x - m) / s, with |a|^2 and the rounding error of float32 distances.
 
-    m is the mean and s a power of two that keeps the largest |a| within 1; all sets of one
-    comparison share both, so that distances stay what they are, times s.
+    m is the mean and s a power of two such that the largest |a| is at most 1; all sets of one
+    comparison share both, so that distances are those of x divided by s.
 
     The product of float32 vectors of d entries, in any order of summation, is off by at most
     d u |a| |b| with u = 2^-24, see Higham, "Accuracy and stability of numerical algorithms",
@@ -50,15 +50,15 @@ class Centred:
         return len(self.source)
 
 
-#: Told of each block before it is used: the two sets, rows, columns, and -2 a b^T.
+#: Called with each block before it is used: the two sets, rows, columns, and -2 a b^T.
 Watch = Callable[[Centred, Centred, slice, slice, Tensor], None]
 
 
 def centred(*sets: np.ndarray) -> tuple[Centred, ...]:
-    """Return sets of vectors, checked before, around their common mean.
+    """Return checked sets of vectors around their common mean.
 
     Raises:
-        CausalCXRError: If they have not the same number of features.
+        CausalCXRError: If their numbers of features differ.
 
     Example:
         >>> a, b = centred(np.array([[0.0], [4.0]]), np.array([[8.0], [4.0]]))
@@ -66,9 +66,9 @@ def centred(*sets: np.ndarray) -> tuple[Centred, ...]:
         ([4.0], 4.0, [[-1.0], [0.0]], [[1.0], [0.0]])
     """
     width = sets[0].shape[1]
-    if wrong := [each for each in sets if each.shape[1] != width]:
+    if others := [each for each in sets if each.shape[1] != width]:
         raise CausalCXRError(
-            f"features: widths {width} and {wrong[0].shape[1]}; use one extractor for all"
+            f"features: widths {width} and {others[0].shape[1]}; use one extractor for all"
         )
     total = np.zeros(width)
     for each in sets:
@@ -76,10 +76,10 @@ def centred(*sets: np.ndarray) -> tuple[Centred, ...]:
             total += each[rows].sum(0, dtype=np.float64)
     centre = total / sum(map(len, sets))
     squares = [np.empty(len(each)) for each in sets]
-    for each, found in zip(sets, squares, strict=True):
+    for each, lengths in zip(sets, squares, strict=True):
         for rows in row_blocks(len(each)):
-            found[rows] = np.square(each[rows] - centre).sum(1)
-    largest = np.sqrt(max(found.max() for found in squares))
+            lengths[rows] = np.square(each[rows] - centre).sum(1)
+    largest = np.sqrt(max(lengths.max() for lengths in squares))
     scale = float(2.0 ** np.ceil(np.log2(largest))) if largest > 0 else 1.0
     return tuple(_scaled(*pair, centre, scale) for pair in zip(sets, squares, strict=True))
 
@@ -100,10 +100,10 @@ def distances(a: np.ndarray, rows: np.ndarray, b: np.ndarray, columns: np.ndarra
 
 
 def products(a: Centred, b: Centred) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield rows, columns and -2 a b^T, block by block, in a buffer that is used again.
+    """Yield rows, columns and -2 a b^T, block by block, in a buffer that is reused.
 
-    Where a is b only blocks on and above the diagonal come, those on it first: the others are
-    their transposes.
+    If a is b, only blocks on and above the diagonal are computed, those on it first: the others
+    are their transposes.
     """
     tall, wide = list(row_blocks(len(a), BLOCK)), list(row_blocks(len(b), BLOCK))
     if a is b:
@@ -123,7 +123,7 @@ def _scaled(source: np.ndarray, squares: np.ndarray, centre: np.ndarray, scale: 
     for rows in row_blocks(len(source)):
         values[rows] = (source[rows] - centre) / scale
     squares = squares / scale**2
-    # A product may have been allowed fewer digits by torch.set_float32_matmul_precision.
+    # torch.set_float32_matmul_precision may allow products with fewer digits.
     unit = 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
     slack = unit * (2 * source.shape[1] + 32) * (squares + _TINY)
     return Centred(source, torch.from_numpy(values), squares, slack, centre, scale)

@@ -1,4 +1,4 @@
-"""Feature vectors of images, batch by batch: a plug for an encoder, and named preprocessing."""
+"""Feature vectors of images, batch by batch, by any encoder, with named preprocessing."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -18,12 +18,12 @@ __all__ = ["PREPROCESSING", "Extractor", "chexgenbench", "extract", "feature_bat
 
 #: Takes images (n, 1, H, W) between 0 and 1, returns vectors (n, d).
 Extractor = Callable[[Tensor], Tensor]
-#: Told how many images are done, of how many.
+#: Called with the number of images done, and of all images.
 Progress = Callable[[int, int], None]
 
 
 def chexgenbench(images: Tensor) -> Tensor:
-    """Return images as CheXGenBench shows them to an encoder: 299 x 299 pixels, 256 grey levels.
+    """Return images as CheXGenBench gives them to an encoder: 299 x 299 pixels, 256 grey levels.
 
     Its features are the pooler output of Rad-DINO, which `load_raddino(folder)` gives. The filter
     of the resizing is not published; this one is bilinear, antialiased where it reduces.
@@ -47,7 +47,7 @@ def _as_they_are(images: Tensor) -> Tensor:
     return images
 
 
-#: Name -> what is done to images before an encoder sees them.
+#: Name -> the preprocessing of images for an encoder.
 PREPROCESSING: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {"none": _as_they_are, "chexgenbench": chexgenbench}
 )
@@ -62,7 +62,7 @@ def feature_batches(
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Iterator[np.ndarray]:
-    """Yield the features of images, (b, d) float32, of which one batch a thread is held at a time.
+    """Yield the features of images, (b, d) float32, with one batch per thread in memory.
 
     Args:
         images: Every record must have one. An array has shape (n, 1, H, W) or (n, H, W).
@@ -70,15 +70,15 @@ def feature_batches(
         preprocessing: One of `PREPROCESSING`.
         batch: Images at a time.
         progress: Called after each batch with the images done and all of them.
-        device: Where batches are sent; a module is moved there, too.
+        device: The device of the batches; a module is moved there, too.
 
     Raises:
         CausalCXRError: If there are no images, the name is unknown, or features are not (b, d)
             and finite.
 
     Example:
-        >>> found = feature_batches(np.random.default_rng(0).random((3, 32, 32)), batch=2)
-        >>> [part.shape for part in found]
+        >>> batches = feature_batches(np.random.default_rng(0).random((3, 32, 32)), batch=2)
+        >>> [part.shape for part in batches]
         [(2, 192), (1, 192)]
     """
     if preprocessing not in PREPROCESSING:
@@ -86,13 +86,13 @@ def feature_batches(
         raise CausalCXRError(
             f"preprocessing {preprocessing!r} is none of {', '.join(PREPROCESSING)}{hint}"
         )
-    found = as_images(images, len(images))
-    if found is None or not len(found) or batch < 1:
-        raise CausalCXRError(f"{len(images)} images in batches of {batch}; give one at least")
-    seen, encoder = PREPROCESSING[preprocessing], extractor or load_features()
+    checked = as_images(images, len(images))
+    if checked is None or not len(checked) or batch < 1:
+        raise CausalCXRError(f"{len(images)} images in batches of {batch}; give at least one")
+    prepare, encoder = PREPROCESSING[preprocessing], extractor or load_features()
     if isinstance(encoder, nn.Module):
         encoder = encoder.to(device).eval()
-    return _batches(found, encoder, seen, batch, progress, device)
+    return _batches(checked, encoder, prepare, batch, progress, device)
 
 
 def extract(
@@ -106,7 +106,7 @@ def extract(
 ) -> np.ndarray:
     """Return the features of images, (n, d) float32; see `feature_batches`.
 
-    50,000 vectors of 768 features take 154 MB, and their images are never held together.
+    50,000 vectors of 768 features take 154 MB; their images are never in memory together.
 
     Example:
         >>> extract(np.random.default_rng(0).random((3, 32, 32)), lambda x: x.mean((2, 3))).shape
@@ -131,32 +131,32 @@ def extract(
 def _batches(
     images: Images,
     encoder: Extractor,
-    seen: Callable[[Tensor], Tensor],
+    prepare: Callable[[Tensor], Tensor],
     batch: int,
     progress: Progress | None,
     device: str,
 ) -> Iterator[np.ndarray]:
     @torch.no_grad()
-    def ask(encoder: Extractor, pixels: np.ndarray) -> Tensor:
-        return encoder(seen(torch.from_numpy(pixels).to(device)))
+    def encode(encoder: Extractor, pixels: np.ndarray) -> Tensor:
+        return encoder(prepare(torch.from_numpy(pixels).to(device)))
 
     blocks = list(row_blocks(len(images), batch))
     pixels = (images[rows] for rows in blocks)
     if isinstance(encoder, nn.Module):
-        answers = asked_in_order(encoder, ask, pixels)
+        answers = asked_in_order(encoder, encode, pixels)
     else:
-        answers = (ask(encoder, part) for part in pixels)
-    for rows, found in zip(blocks, answers, strict=True):
+        answers = (encode(encoder, part) for part in pixels)
+    for rows, vectors in zip(blocks, answers, strict=True):
         count = rows.stop - rows.start
-        if found.ndim != 2 or len(found) != count:
+        if vectors.ndim != 2 or len(vectors) != count:
             raise CausalCXRError(
-                f"the extractor gave {tuple(found.shape)} for {count} images; it must give one "
-                "vector an image, (n, d)"
+                f"extractor: it returned {tuple(vectors.shape)} for {count} images; it must "
+                "return one vector per image, (n, d)"
             )
-        part = found.float().cpu().numpy()
+        part = vectors.float().cpu().numpy()
         if not np.isfinite(part).all():
             row = rows.start + int(np.isfinite(part).all(1).argmin())
-            raise CausalCXRError(f"the features of image {row} are not finite; look at the image")
+            raise CausalCXRError(f"features of image {row} are not finite; check the image")
         yield part
         if progress is not None:
             progress(rows.stop, len(images))

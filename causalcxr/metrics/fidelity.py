@@ -1,4 +1,4 @@
-"""Fidelity of generated images: all distances of two sets of features in one pass over pairs."""
+"""Fidelity of generated images: all distances between two sets of features in one pass."""
 
 from dataclasses import asdict, dataclass
 
@@ -14,18 +14,18 @@ __all__ = ["Fidelity", "fidelity"]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Hold how near the law of generated features is to that of real ones.
+    """Hold the distances between the distributions of generated and real features.
 
     Args:
-        frechet: See `frechet`; over Rad-DINO's vectors the FDD.
-        kernel: See `kernel`; over Rad-DINO's vectors the KDD.
+        frechet: See `frechet`; with Rad-DINO's vectors the FDD.
+        kernel: See `kernel`; with Rad-DINO's vectors the KDD.
         precision: See `prdc`.
         recall: Likewise.
         density: Likewise.
         coverage: Likewise.
-        real: How many real vectors.
-        generated: How many generated ones.
-        k: The neighbour that balls reach to.
+        real: The number of real vectors.
+        generated: The number of generated ones.
+        k: The neighbour that sets the radius of balls.
     """
 
     frechet: float
@@ -47,16 +47,16 @@ class Fidelity:
 def fidelity(real: Array, generated: Array, *, k: int = 5) -> Fidelity:
     """Return Frechet and kernel distance, precision, recall, density and coverage.
 
-    They are those of `frechet`, `kernel` and `prdc`; kernel and balls share the products of
-    all pairs, so that both cost little more than one.
+    They are those of `frechet`, `kernel` and `prdc`; the kernel and the balls share the products
+    of all pairs, so that both cost little more than one of them.
 
     References:
-        CheXGenBench, arXiv:2505.10496, reports these over Rad-DINO's vectors with k = 5.
+        CheXGenBench, arXiv:2505.10496, reports these for Rad-DINO's vectors with k = 5.
 
     Args:
         real: Shape (n, d), n > k.
         generated: Shape (m, d), m > k.
-        k: The neighbour that balls reach to.
+        k: The neighbour that sets the radius of balls.
 
     Raises:
         CausalCXRError: If there are too few vectors, widths differ, or vectors are not finite or
@@ -65,8 +65,8 @@ def fidelity(real: Array, generated: Array, *, k: int = 5) -> Fidelity:
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
-        >>> found = fidelity(rng.normal(size=(200, 3)), rng.normal(size=(200, 3)))
-        >>> found.frechet < 0.1, abs(found.kernel) < 0.1, found.coverage > 0.9
+        >>> result = fidelity(rng.normal(size=(200, 3)), rng.normal(size=(200, 3)))
+        >>> result.frechet < 0.1, abs(result.kernel) < 0.1, result.coverage > 0.9
         (True, True, True)
     """
     a, b = read_sets(real, generated, k)

@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of features, from moments that are gathered in batches."""
+"""Frechet distance between two sets of features, from moments of batches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Moments:
 
         m = m_a + delta n_b / n,    S = S_a + S_b + delta delta^T n_a n_b / n,
 
-    all in float64, so that neither many vectors nor a distant mean cost digits.
+    all in float64, so that neither many vectors nor a distant mean cost precision.
 
     References:
         Updating formulae and a pairwise algorithm for computing sample variances (Chan, Golub &
         LeVeque, 1979).
 
     Args:
-        count: How many vectors.
+        count: The number of vectors.
         mean: Shape (d,).
         scatter: Shape (d, d).
 
@@ -43,12 +43,12 @@ class Moments:
 
     @classmethod
     def from_vectors(cls, vectors: Array) -> "Moments":
-        """Return those of vectors (n, d), which must be finite."""
+        """Return the moments of vectors (n, d), which must be finite."""
         return cls.from_batches(vectors[rows] for rows in row_blocks(len(vectors)))
 
     @classmethod
     def from_batches(cls, batches: Iterable[Array]) -> "Moments":
-        """Return those of batches (n, d), of which one is held at a time.
+        """Return the moments of batches (n, d), with one batch in memory at a time.
 
         Raises:
             CausalCXRError: If there is no batch, widths differ, or a number is not finite.
@@ -58,7 +58,7 @@ class Moments:
             part = cls._one(np.asarray(batch, dtype=np.float64))
             total = part if total is None else total + part
         if total is None:
-            raise CausalCXRError("features: no batch, so there are no moments; give one at least")
+            raise CausalCXRError("features: no batch, so there are no moments; give at least one")
         return total
 
     @classmethod
@@ -68,7 +68,7 @@ class Moments:
                 f"features: a batch of shape {batch.shape}, not (n, d) with n > 0"
             )
         if not np.isfinite(batch).all():
-            raise CausalCXRError("features: a vector is not finite; look at its image")
+            raise CausalCXRError("features: a vector is not finite; check its image")
         mean = batch.mean(0)
         apart = batch - mean
         return cls(len(batch), mean, apart.T @ apart)
@@ -96,7 +96,7 @@ def frechet_of(real: Moments, generated: Moments) -> float:
     """Return |m - n|^2 + tr(A) + tr(B) - 2 tr((A^1/2 B A^1/2)^1/2) of two sets' moments.
 
     The last trace is the sum of the singular values of A^1/2 B^1/2. Directions without variance
-    are left out of the roots, as the root of their rounding error would count.
+    are left out of the roots, because the root of their rounding error is not negligible.
 
     References:
         GANs trained by a two time-scale update rule (Heusel et al.), arXiv:1706.08500.
@@ -114,10 +114,10 @@ def frechet_of(real: Moments, generated: Moments) -> float:
             f"features: widths {len(real.mean)} and {len(generated.mean)}; use one extractor"
         )
     left, right = real.covariance, generated.covariance
-    for name, found in (("real", left), ("generated", right)):
-        if not np.trace(found) > 0:
+    for name, covariance in (("real", left), ("generated", right)):
+        if not np.trace(covariance) > 0:
             raise CausalCXRError(
-                f"{name}: all vectors are the same; look at the images and at the extractor"
+                f"{name}: all vectors are the same; check the images and the extractor"
             )
     cross = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False).sum()
     apart = np.square(real.mean - generated.mean).sum()
@@ -125,7 +125,7 @@ def frechet_of(real: Moments, generated: Moments) -> float:
 
 
 def frechet(real: Array, generated: Array) -> float:
-    """Return the Frechet distance of two sets of vectors; over Rad-DINO's it is the FDD.
+    """Return the Frechet distance of two sets of vectors; with Rad-DINO's it is the FDD.
 
     Args:
         real: Shape (n, d).

@@ -1,4 +1,4 @@
-"""What metrics take: feature vectors, pairs of images, patients; each checked in one line."""
+"""Input of metrics, checked: feature vectors, pairs of images, patients."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,72 +26,69 @@ def row_blocks(n: int, rows: int = _ROWS) -> Iterator[slice]:
 
 
 def read_vectors(name: str, vectors: Array, least: int = 2, *, varied: bool = True) -> np.ndarray:
-    """Return feature vectors as an array, uncopied where it is one, refusing what has no distance.
+    """Return feature vectors as an array, without a copy if it is one; refuse unusable vectors.
 
     Args:
-        name: How an error calls them.
+        name: Their name in errors.
         vectors: Shape (n, d), floats or integers.
-        least: The fewest vectors that will do.
-        varied: Whether vectors that are all the same are refused.
+        least: The smallest number of vectors.
+        varied: Whether to refuse vectors that are all the same.
 
     Raises:
-        CausalCXRError: If they are no table of numbers, too few, not finite, or all the same.
+        CausalCXRError: If they are not (n, d) numbers, too few, not finite, or all the same.
 
     Example:
         >>> read_vectors("real", np.eye(2, dtype=np.float32)).dtype
         dtype('float32')
     """
-    found = _as_array(vectors)
-    if found.ndim != 2 or found.shape[1] == 0 or found.dtype.kind not in "fiu":
+    array = _as_array(vectors)
+    if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "fiu":
         raise CausalCXRError(
-            f"{name}: {found.dtype} of shape {found.shape}, not numbers (n, d); give one vector "
-            "of features an image"
+            f"{name}: {array.dtype} of shape {array.shape}, not numbers (n, d); give one feature "
+            "vector per image"
         )
-    if found.dtype not in (np.float32, np.float64):
-        found = found.astype(np.float64)
-    if len(found) < least:
-        raise CausalCXRError(
-            f"{name}: {len(found)} vectors, at least {least} are needed; add more"
-        )
-    alike = varied and len(found) > 1
-    for rows in row_blocks(len(found)):
-        block = found[rows]
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    if len(array) < least:
+        raise CausalCXRError(f"{name}: {len(array)} vectors, at least {least} needed; add more")
+    constant = varied and len(array) > 1
+    for rows in row_blocks(len(array)):
+        block = array[rows]
         finite = np.isfinite(block).all(1)
         if not finite.all():
             row = rows.start + int(finite.argmin())
-            raise CausalCXRError(f"{name}: vector {row} is not finite; look at its image")
-        alike = alike and bool((block == found[0]).all())
-    if alike:
+            raise CausalCXRError(f"{name}: vector {row} is not finite; check its image")
+        constant = constant and bool((block == array[0]).all())
+    if constant:
         raise CausalCXRError(
-            f"{name}: all {len(found)} vectors are the same, so nothing can be told from them; "
-            "look at the images and at the extractor"
+            f"{name}: all {len(array)} vectors are the same; check the images and the extractor"
         )
-    return found
+    return array
 
 
 def read_images(name: str, images: Array) -> np.ndarray:
-    """Return images (n, 1, H, W) as an array, (n, H, W) included, refusing what is not finite.
+    """Return images (n, 1, H, W) or (n, H, W) as an array (n, 1, H, W), and check them.
 
     Raises:
-        CausalCXRError: If the shape is another, there are none, or a pixel is not finite.
+        CausalCXRError: If the shape is wrong, there are none, or a pixel is not finite.
 
     Example:
         >>> read_images("factual", np.zeros((2, 8, 8))).shape
         (2, 1, 8, 8)
     """
-    found = _as_array(images)
-    if found.ndim == 3:
-        found = found[:, None]
-    if found.ndim != 4 or found.shape[1] != 1 or found.size == 0 or found.dtype.kind != "f":
+    array = _as_array(images)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or array.shape[1] != 1 or array.size == 0 or array.dtype.kind != "f":
         raise CausalCXRError(
-            f"{name}: {found.dtype} of shape {found.shape}, not floats (n, 1, H, W) between 0 and "
+            f"{name}: {array.dtype} of shape {array.shape}, not floats (n, 1, H, W) between 0 and "
             "1; give grey images"
         )
-    finite = np.isfinite(found).all((1, 2, 3))
+    finite = np.isfinite(array).all((1, 2, 3))
     if not finite.all():
         row = int(finite.argmin())
-        raise CausalCXRError(f"{name}: image {row} is not finite; look at what made it")
-    return found
+        raise CausalCXRError(f"{name}: image {row} is not finite; correct it or leave it out")
+    return array
 
 
 def read_patients(patients: Array | Sequence[object] | None, n: int) -> np.ndarray:
@@ -105,7 +102,7 @@ def read_patients(patients: Array | Sequence[object] | None, n: int) -> np.ndarr
     if patients is None:
         return codes
     # In the order of their names, so that draws of patients do not depend on the order of rows;
-    # 1 and "1" are two patients.
+    # 1 and "1" are different patients.
     names = sorted(range(len(distinct)), key=lambda k: _order(distinct[k]))
     rank = np.empty(len(names), dtype=np.int64)
     rank[names] = np.arange(len(names))
@@ -118,10 +115,10 @@ def _order(patient: object) -> tuple[bool, float, str, str]:
 
 
 def same_length(**arrays: np.ndarray) -> int:
-    """Return how many rows all have.
+    """Return the common number of rows.
 
     Raises:
-        CausalCXRError: Naming two that differ.
+        CausalCXRError: If two shapes differ, with the names of both.
 
     Example:
         >>> same_length(twin=np.zeros(2), factual=np.zeros(2))

@@ -13,7 +13,7 @@ from causalcxr.metrics.inputs import Array, read_vectors, row_blocks
 
 __all__ = ["Cubes", "KernelSubsets", "kernel", "kernel_from_cubes", "kernel_subsets", "subsets"]
 
-_FEW = 2000  # up to here all pairs are taken at once, in float64
+_AT_ONCE = 2000  # up to this many vectors, all pairs at once in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class KernelSubsets:
     """Hold kernel distances over subsets.
 
     Args:
-        values: One a subset, shape (s,).
+        values: One per subset, shape (s,).
     """
 
     values: np.ndarray
@@ -41,7 +41,7 @@ def kernel(real: Array, generated: Array) -> float:
     """Return the unbiased squared distance of two sets under k(x, y) = (x y / d + 1)^3.
 
     MMD^2 = mean_{i != i'} k(x_i, x_i') + mean_{j != j'} k(y_j, y_j') - 2 mean_ij k(x_i, y_j),
-    over all pairs; over Rad-DINO's vectors it is the KDD. It may be below 0.
+    over all pairs; with Rad-DINO's vectors it is the KDD. It may be negative.
 
     References:
         Demystifying MMD GANs (Binkowski et al.), arXiv:1801.01401.
@@ -60,8 +60,8 @@ def kernel(real: Array, generated: Array) -> float:
         9.5
     """
     a, b = read_vectors("real", real), read_vectors("generated", generated)
-    if a.shape[1] == b.shape[1] and max(len(a), len(b)) <= _FEW:
-        return _whole(a.astype(np.float64), b.astype(np.float64))
+    if a.shape[1] == b.shape[1] and max(len(a), len(b)) <= _AT_ONCE:
+        return _all_pairs(a.astype(np.float64), b.astype(np.float64))
     one, two = centred(a, b)
     cubes = Cubes()
     for left, right in ((one, one), (two, two), (one, two)):
@@ -79,7 +79,7 @@ def kernel_subsets(
         real: Shape (n, d).
         generated: Shape (m, d).
         size: Vectors in each subset, at most n and m.
-        number: How many subsets.
+        number: The number of subsets.
         seed: Of the subsets.
 
     Raises:
@@ -87,8 +87,8 @@ def kernel_subsets(
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(60, 4))
-        >>> found = kernel_subsets(x, x + 1, size=30, number=5)
-        >>> len(found.values), found.mean > 3 * found.std
+        >>> result = kernel_subsets(x, x + 1, size=30, number=5)
+        >>> len(result.values), result.mean > 3 * result.std
         (5, True)
     """
     a, b = read_vectors("real", real), read_vectors("generated", generated)
@@ -99,19 +99,19 @@ def kernel_subsets(
     if not 2 <= size <= min(len(a), len(b)) or number < 1:
         raise CausalCXRError(
             f"{number} subsets of {size} from {len(a)} real and {len(b)} generated vectors; take "
-            "one subset at least, of 2 up to the smaller set"
+            "at least one subset, of 2 vectors up to the smaller set"
         )
     drawn = zip(
         subsets(len(a), size, number, (seed, 0)),
         subsets(len(b), size, number, (seed, 1)),
         strict=True,
     )
-    found = [_whole(a[i].astype(np.float64), b[j].astype(np.float64)) for i, j in drawn]
-    return KernelSubsets(np.array(found))
+    values = [_all_pairs(a[i].astype(np.float64), b[j].astype(np.float64)) for i, j in drawn]
+    return KernelSubsets(np.array(values))
 
 
 def subsets(n: int, size: int, number: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """Return positions of each subset, (number, size).
+    """Return the positions of each subset, (number, size).
 
     Example:
         >>> subsets(5, 5, 2, 0).shape, sorted(subsets(5, 5, 1, 0)[0].tolist())
@@ -122,32 +122,32 @@ def subsets(n: int, size: int, number: int, seed: int | tuple[int, ...]) -> np.n
 
 
 class Cubes:
-    """Add up (a b)^3 of centred vectors over blocks; all else of the kernel has a closed form."""
+    """Sums of (a b)^3 of centred vectors over blocks; the rest of the kernel has a closed form."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[Centred, Centred], float] = defaultdict(float)
 
     def add(self, a: Centred, b: Centred, rows: slice, columns: slice, block: Tensor) -> None:
-        """Take a block as `products` yields it: -2 a b^T, of one set with itself only half."""
-        found = torch.linalg.vecdot(block.square(), block).double().sum().item() / -8
-        self.sums[a, b] += 2 * found if a is b and rows != columns else found
+        """Add a block from `products`: -2 a b^T; of one set with itself only half of them."""
+        total = torch.linalg.vecdot(block.square(), block).double().sum().item() / -8
+        self.sums[a, b] += 2 * total if a is b and rows != columns else total
 
 
 def kernel_from_cubes(a: Centred, b: Centred, cubes: Cubes) -> float:
-    """Return the kernel distance over all pairs, given the sums over blocks in float32.
+    """Return the kernel distance over all pairs, from the sums over blocks in float32.
 
     With x = m + a, y = m + b and the common mean m, k(x_i, y_j) = (u_i + v_j + r_ij)^3, where
     u_i = 1 + m m / d + m a_i / d, v_j = m b_j / d and r_ij = a_i b_j / d. Summed over pairs,
 
         sum (u + v)^3 + 3 (u + v)^2 r + 3 (u + v) r^2
 
-    needs but weighted first and second moments of a and of b, which are gathered in float64.
-    Only r^3, small and of both signs, is summed pair by pair in float32.
+    needs only weighted first and second moments of a and b, which are computed in float64. Only
+    r^3, which is small and has both signs, is summed pair by pair in float32.
 
     Args:
         a: Real vectors.
         b: Generated ones, around the same centre.
-        cubes: What was added up over the blocks of (a, a), (b, b) and (a, b).
+        cubes: The sums over the blocks of (a, a), (b, b) and (a, b).
     """
     one, two = _Sums(a), _Sums(b)
     within = [
@@ -204,8 +204,8 @@ def _diagonal(x: Centred) -> float:
     return float(sum(((s / len(x.centre) + 1) ** 3).sum() for s in squares))
 
 
-def _whole(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the distance with all pairs at once."""
+def _all_pairs(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the distance, with all pairs at once."""
     parts = []
     for x in (a, b):
         table = _table(x, x)

@@ -1,4 +1,4 @@
-"""What a twin keeps of its patient: identity, and minimality, by feature vectors."""
+"""Identity and minimality of twins, by feature vectors."""
 
 from collections.abc import Sequence
 
@@ -24,28 +24,28 @@ __all__ = ["identity_kept", "latent_divergence"]
 def identity_kept(
     factual: Array, twin: Array, patients: Array | Sequence[object] | None = None
 ) -> np.ndarray:
-    """Return whether the factual vector nearest to each twin is of its own patient, (n,).
+    """Return whether the factual vector nearest to each twin belongs to its own patient, (n,).
 
     Args:
         factual: Features of factual images, (n, d).
         twin: Features of their twins, (n, d).
-        patients: Whose each row is, (n,); by default every row is a patient.
+        patients: The patient of each row, (n,); by default every row is a patient.
 
     Raises:
         CausalCXRError: If shapes differ, or vectors are not finite or all the same.
 
     Example:
         >>> x = np.array([[0.0], [1.0], [5.0]])
-        >>> identity_kept(x, x + 0.7).tolist()  # nearer to the next where that is 1 away
+        >>> identity_kept(x, x + 0.7).tolist()  # the first is nearer to the second patient
         [False, True, True]
     """
     facts = read_vectors("factual", factual)
     twins = read_vectors("twin", twin, varied=False)
     n = same_length(factual=facts, twin=twins)
-    person, rows = read_patients(patients, n), np.arange(n)
-    found = neighbours(twins, facts)
-    own = distances(twins, rows, facts, rows)  # an equal one of another patient does not count
-    return (person[found.rows[:, 0]] == person) | (own <= found.distances[:, 0])
+    patient, rows = read_patients(patients, n), np.arange(n)
+    nearest = neighbours(twins, facts)
+    own = distances(twins, rows, facts, rows)  # ties with other patients count as kept
+    return (patient[nearest.rows[:, 0]] == patient) | (own <= nearest.distances[:, 0])
 
 
 def latent_divergence(
@@ -59,13 +59,13 @@ def latent_divergence(
 ) -> np.ndarray:
     """Return the counterfactual latent divergence of each twin, (n,): lower is more minimal.
 
-    With t the distance from a record to its twin, S those from it to reference images of the
-    level that it has, and S' those to images of the level that was asked for,
+    With t the distance from a record to its twin, S the distances to reference images of its own
+    level, and S' those to reference images of the level that is set,
 
         CLD = log(exp P(S' <= t) + exp P(S >= t)),
 
-    between log 2 and 1 + log 2: a twin should have moved, but less than to other images of its
-    new level. Changing nothing gives log(1 + e).
+    between log 2 and 1 + log 2: a twin should differ from its record, but less than other images
+    of its new level do. Changing nothing gives log(1 + e).
 
     References:
         Diffusion causal models for counterfactual estimation (Sanchez & Tsaftaris),
@@ -77,44 +77,45 @@ def latent_divergence(
         twin: Features of their twins, (n, d).
         reference: Features of other real images, (m, d).
         before: The level of each factual image, (n,).
-        after: The level asked for, (n,).
+        after: The level that is set, (n,).
         levels: The level of each reference image, (m,).
 
     Returns:
-        NaN where no reference image has one of the two levels.
+        Shape (n,); NaN where no reference image has one of the two levels.
 
     Raises:
         CausalCXRError: If shapes differ or a vector is not finite.
 
     Example:
         >>> x, others = np.array([[0.0]]), np.array([[0.5], [-2.0], [3.0], [4.0]])
-        >>> known = {"before": [0], "after": [1], "levels": [0, 0, 1, 1]}
-        >>> latent_divergence(x, x + 1, others, **known).round(4).tolist()
+        >>> codes = {"before": [0], "after": [1], "levels": [0, 0, 1, 1]}
+        >>> latent_divergence(x, x + 1, others, **codes).round(4).tolist()
         [0.9741]
     """
-    facts, twins, known = (
+    facts, twins, references = (
         read_vectors(name, each, least=1, varied=False)
         for name, each in (("factual", factual), ("twin", twin), ("reference", reference))
     )
     n = same_length(factual=facts, twin=twins)
-    had, asked, has = (np.asarray(each) for each in (before, after, levels))
-    if had.shape != (n,) or asked.shape != (n,) or has.shape != (len(known),):
+    old, new, reference_level = (np.asarray(each) for each in (before, after, levels))
+    if old.shape != (n,) or new.shape != (n,) or reference_level.shape != (len(references),):
         raise CausalCXRError(
-            f"levels: shapes {had.shape}, {asked.shape} and {has.shape}; give one a vector"
+            f"levels: shapes {old.shape}, {new.shape} and {reference_level.shape}; give one per "
+            "vector"
         )
     rows = np.arange(n)
     moved = distances(facts, rows, twins, rows)
     out = np.empty(n)
     for part in row_blocks(n, 512):
-        apart, t = cdist(facts[part], known), moved[part, None]
-        same, new = (level[part, None] == has for level in (had, asked))
-        near, far = _share(apart <= t, new), _share(apart >= t, same)
+        apart, t = cdist(facts[part], references), moved[part, None]
+        has_old, has_new = (level[part, None] == reference_level for level in (old, new))
+        near, far = _share(apart <= t, has_new), _share(apart >= t, has_old)
         out[part] = np.log(np.exp(near) + np.exp(far))
     return out
 
 
 def _share(event: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Return the share of a row's columns `among` which the event holds in; NaN without any."""
+    """Return the share of a row's columns `among` with the event; NaN without any column."""
     count = among.sum(1)
     full = np.full(len(event), np.nan)
     return np.divide((event & among).sum(1), count, out=full, where=count > 0)

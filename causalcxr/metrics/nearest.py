@@ -1,4 +1,4 @@
-"""Memorisation and privacy: are generated images nearer to training images than others are?"""
+"""Memorisation and privacy: how near generated images are to training images."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,19 @@ __all__ = ["Nearness", "membership_auroc", "nearness"]
 
 @dataclass(frozen=True, eq=False)
 class Nearness:
-    """Hold how near generated images are to training images, beside images held out.
+    """Hold the distances of generated and of held-out images to training images.
 
     Args:
         row: The nearest training image of each generated one, shape (n,).
-        distance: How far it is, shape (n,).
-        ratio: That distance over the one to the second nearest, shape (n,); 0 for a copy.
+        distance: The distance to it, shape (n,).
+        ratio: That distance over the distance to the second nearest, shape (n,); 0 for a copy.
         authentic: Whether the generated image is farther from its nearest training image than
             that one is from its own nearest other, shape (n,).
         held_distance: From each held-out image to its nearest training image, shape (h,).
         held_ratio: As `ratio`, of held-out images.
-        membership: AUROC of telling training from held-out images by their distance to the
-            nearest generated image: .5 where that tells nothing, 1 where all training images leak.
-        q: Which quantile of `held_distance` counts as near.
+        membership: AUROC of separating training from held-out images by their distance to the
+            nearest generated image: .5 if that has no information, 1 if all training images leak.
+        q: The quantile of `held_distance` below which an image is near.
     """
 
     row: np.ndarray
@@ -46,10 +46,10 @@ class Nearness:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The figures, each beside what it would be if nothing was memorised.
+        """The figures, each beside its value without memorisation.
 
-        A generated image is independent of the training images where it is no nearer than a
-        held-out one. Authenticity has no such figure of its own; 1 is best.
+        Without memorisation, generated images are no nearer to training images than held-out ones
+        are. Authenticity has no such reference; 1 is best.
         """
         rows = [
             ("near", self.near.mean(), (self.held_distance < self._limit()).mean()),
@@ -87,19 +87,20 @@ def nearness(generated: Array, training: Array, held_out: Array, *, q: float = 0
 
     Example:
         >>> training = np.arange(10.0)[:, None]
-        >>> found = nearness(training[:4], training, training + 0.25)  # copies
-        >>> found.near.mean(), found.authentic.mean(), found.distance.max()
+        >>> copies = nearness(training[:4], training, training + 0.25)
+        >>> copies.near.mean(), copies.authentic.mean(), copies.distance.max()
         (np.float64(1.0), np.float64(0.0), np.float64(0.0))
     """
     if not 0 < q < 1:
-        raise CausalCXRError(f"q = {q}: a quantile lies above 0 and below 1; take 0.05")
-    made = read_vectors("generated", generated)
-    known = read_vectors("training", training)
+        raise CausalCXRError(f"q = {q}: it must be above 0 and below 1; give 0.05")
+    generated = read_vectors("generated", generated)
+    training = read_vectors("training", training)
     held = read_vectors("held out", held_out)
-    ours, theirs = neighbours(made, known, k=2), neighbours(held, known, k=2)
+    ours, theirs = neighbours(generated, training, k=2), neighbours(held, training, k=2)
     row, distance = ours.rows[:, 0], ours.distances[:, 0]
-    seen, which = np.unique(row, return_inverse=True)
-    among = _nearest_other(known, seen)
+    # Authenticity needs the distances within the training images, for the nearest ones only.
+    nearest, which = np.unique(row, return_inverse=True)
+    among = _nearest_other(training, nearest)
     return Nearness(
         row,
         distance,
@@ -108,7 +109,8 @@ def nearness(generated: Array, training: Array, held_out: Array, *, q: float = 0
         theirs.distances[:, 0],
         _ratio(theirs.distances),
         membership_auroc(
-            neighbours(known, made).distances[:, 0], neighbours(held, made).distances[:, 0]
+            neighbours(training, generated).distances[:, 0],
+            neighbours(held, generated).distances[:, 0],
         ),
         q,
     )
@@ -131,16 +133,15 @@ def membership_auroc(training: np.ndarray, held_out: np.ndarray) -> float:
     return float(above / (m * h))
 
 
-def _nearest_other(known: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _nearest_other(training: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the distance of some training images to the nearest other one."""
-    if len(rows) * 2 > len(known):  # then half of all pairs cost less
-        return others(known).distances[rows, 0]
-    found = neighbours(known[rows], known, k=2)
+    if len(rows) * 2 > len(training):  # half of all pairs is then cheaper
+        return others(training).distances[rows, 0]
     # The nearest is the image itself, at 0; a copy of it is at 0, too.
-    return found.distances[:, 1]
+    return neighbours(training[rows], training, k=2).distances[:, 1]
 
 
 def _ratio(distances: np.ndarray) -> np.ndarray:
-    """Return nearest over second nearest; 0 where both are 0, as that is a copy."""
+    """Return nearest over second nearest; 0 where both are 0, which is a copy."""
     full = np.zeros(len(distances))
     return np.divide(distances[:, 0], distances[:, 1], out=full, where=distances[:, 1] > 0)

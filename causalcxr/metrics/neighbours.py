@@ -1,4 +1,8 @@
-"""Nearest neighbours among many vectors: found in float32, decided in float64, block by block."""
+"""Nearest neighbours among many vectors: candidates in float32, decisions in float64.
+
+scikit-learn's brute-force search is as fast for neighbours alone, but its distances come from
+|a|^2 + |b|^2 - 2 a b: far from the origin they lose digits, and other neighbours come out.
+"""
 
 from dataclasses import dataclass
 
@@ -14,11 +18,11 @@ __all__ = ["Neighbours", "neighbours", "others", "radii", "squared_below", "squa
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Hold the nearest of a set, nearest first.
+    """Hold the nearest neighbours, nearest first.
 
     Args:
         distances: Shape (n, k), float64.
-        rows: Which they are, shape (n, k); of two equally near ones the first comes first.
+        rows: Their positions, shape (n, k); ties are in the order of rows.
     """
 
     distances: np.ndarray
@@ -26,28 +30,28 @@ class Neighbours:
 
 
 def neighbours(vectors: Array, among: Array, k: int = 1) -> Neighbours:
-    """Return the k nearest of one set for each vector of another, as in plain float64.
+    """Return the k nearest vectors of one set for each vector of another, as in plain float64.
 
-    Products of blocks in float32 leave those that may be among the nearest, whatever was
-    rounded; their distances are then taken from differences in float64.
+    Products of blocks in float32 exclude vectors that cannot be among the nearest, whatever the
+    rounding; the distances of the others are computed from differences in float64.
 
     Args:
         vectors: Shape (n, d).
         among: Shape (m, d).
-        k: How many, up to m.
+        k: The number of neighbours, up to m.
 
     Raises:
         CausalCXRError: If k is out of range, widths differ or a vector is not finite.
 
     Example:
-        >>> found = neighbours(np.array([[0.0], [9.0]]), np.array([[8.0], [1.0], [8.0]]))
-        >>> found.distances.ravel().tolist(), found.rows.ravel().tolist()
+        >>> nearest = neighbours(np.array([[0.0], [9.0]]), np.array([[8.0], [1.0], [8.0]]))
+        >>> nearest.distances.ravel().tolist(), nearest.rows.ravel().tolist()
         ([1.0, 1.0], [1, 0])
     """
-    asked = read_vectors("vectors", vectors, least=1, varied=False)
-    known = read_vectors("among", among, least=1, varied=False)
-    _check(k, len(known))
-    a, b = centred(asked, known)
+    queries = read_vectors("vectors", vectors, least=1, varied=False)
+    candidates = read_vectors("among", among, least=1, varied=False)
+    _check(k, len(candidates))
+    a, b = centred(queries, candidates)
     best = _Best(len(a), k)
     for rows, columns, block in products(a, b):
         squared = squared_below(a, b, rows, columns, block)
@@ -62,7 +66,7 @@ def others(vectors: Array, k: int = 1) -> Neighbours:
 
     Args:
         vectors: Shape (n, d).
-        k: How many, below n.
+        k: The number of neighbours, below n.
 
     Raises:
         CausalCXRError: As `neighbours` does.
@@ -71,9 +75,9 @@ def others(vectors: Array, k: int = 1) -> Neighbours:
         >>> others(np.array([[0.0], [1.0], [3.0]])).distances.ravel().tolist()
         [1.0, 1.0, 2.0]
     """
-    found = read_vectors("vectors", vectors, varied=False)
-    _check(k, len(found) - 1)
-    best = _within(centred(found)[0], k)
+    array = read_vectors("vectors", vectors, varied=False)
+    _check(k, len(array) - 1)
+    best = _within(centred(array)[0], k)
     return Neighbours(best.distances, best.rows)
 
 
@@ -81,9 +85,9 @@ def radii(a: Centred, k: int, watch: Watch | None = None) -> np.ndarray:
     """Return the distance of each vector to its k-th nearest other, (n,).
 
     Args:
-        a: Vectors, more than k.
+        a: More than k vectors.
         k: Which neighbour.
-        watch: Told of every block of products.
+        watch: Called with every block of products.
     """
     return _within(a, k, watch).distances[:, -1]
 
@@ -91,7 +95,7 @@ def radii(a: Centred, k: int, watch: Watch | None = None) -> np.ndarray:
 def squared_below(
     a: Centred, b: Centred, rows: slice, columns: slice, block: Tensor
 ) -> np.ndarray:
-    """Turn a block of products into squared distances that are not above the true ones."""
+    """Turn a block of products into lower bounds of the squared distances."""
     squared = block.numpy()
     squared += (b.squares - b.slack)[columns].astype(np.float32)
     squared += (a.squares - a.slack)[rows].astype(np.float32)[:, None]
@@ -99,7 +103,7 @@ def squared_below(
 
 
 def squared_limit(radius: np.ndarray, scale: float) -> np.ndarray:
-    """Return float32 above (radius / scale)^2; no distance is below a radius of 0."""
+    """Return an upper bound of (radius / scale)^2 in float32; no distance is below radius 0."""
     with np.errstate(over="ignore"):
         limit = np.nextafter(np.square(radius / scale).astype(np.float32), np.float32(np.inf))
     return np.where(radius > 0, limit, np.float32(-np.inf))
@@ -115,20 +119,21 @@ def _within(a: Centred, k: int, watch: Watch | None = None) -> "_Best":
             np.fill_diagonal(squared, np.inf)
             best.offer(a, a, *_seeds(squared, rows, columns, k))
         limits = best.limits(a)
-        found = _near(squared, limits[rows][:, None], rows, columns)
+        pairs = _near(squared, limits[rows][:, None], rows, columns)
         if rows != columns:
+            # The block below the diagonal is the transpose of this one.
             mirrored = _near(squared, limits[columns], rows, columns)[::-1]
-            found = tuple(np.concatenate(pair) for pair in zip(found, mirrored, strict=True))
-        best.offer(a, a, *found)
+            pairs = tuple(np.concatenate(both) for both in zip(pairs, mirrored, strict=True))
+        best.offer(a, a, *pairs)
     return best
 
 
 class _Best:
-    """Keep the k nearest so far of n vectors.
+    """The k nearest so far of n vectors.
 
     Args:
-        n: How many vectors.
-        k: How many neighbours.
+        n: The number of vectors.
+        k: The number of neighbours.
     """
 
     def __init__(self, n: int, k: int) -> None:
@@ -136,11 +141,11 @@ class _Best:
         self.rows = np.full((n, k), -1)
 
     def limits(self, a: Centred) -> np.ndarray:
-        """Return what a squared distance must stay below to count, (n,) float32."""
+        """Return the limits below which squared distances matter, (n,) float32."""
         return squared_limit(self.distances[:, -1], a.scale)
 
     def offer(self, a: Centred, b: Centred, rows: np.ndarray, columns: np.ndarray) -> None:
-        """Take pairs that may be near: vectors of a, and of b, (p,) each."""
+        """Add pairs that may be near: rows of a and of b, (p,) each."""
         if not len(rows):
             return
         apart = distances(a.source, rows, b.source, columns)
@@ -152,7 +157,7 @@ class _Best:
         order = np.lexsort((which, apart, place))
         place, apart, which = place[order], apart[order], which[order]
         again = (np.diff(place) == 0) & (np.diff(which) == 0) & (which[1:] >= 0)
-        once = np.append(True, ~again)  # a pair may come twice: as a seed, and as near
+        once = np.append(True, ~again)  # a pair may occur twice: as a seed, and as near
         place, apart, which = place[once], apart[once], which[once]
         first = np.arange(len(place)) - np.searchsorted(place, np.arange(len(touched)))[place] < k
         self.distances[touched] = apart[first].reshape(-1, k)
@@ -162,7 +167,7 @@ class _Best:
 def _seeds(
     squared: np.ndarray, rows: slice, columns: slice, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return about k near ones of each row of a block: with them most others can be left out."""
+    """Return about k near pairs of each row of a block, which exclude most of the others."""
     k = min(k, squared.shape[1] - (rows == columns))
     if k < 1:
         return np.empty(0, dtype=int), np.empty(0, dtype=int)
@@ -181,5 +186,5 @@ def _near(
 def _check(k: int, most: int) -> None:
     if not 1 <= k <= most:
         raise CausalCXRError(
-            f"k = {k}: there are {most} to choose from; take between 1 and {most}, or add vectors"
+            f"k = {k}: there are {most} candidates; give between 1 and {most}, or add vectors"
         )

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: do two sets of features lie in each other's balls?"""
+"""Precision, recall, density and coverage of two sets of features, by balls around vectors."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,10 @@ class PRDC:
     Args:
         precision: Generated vectors in a ball of a real one, see `prdc`.
         recall: Real vectors in a ball of a generated one.
-        density: Real balls that a generated vector lies in, over k: 1 where the laws are equal,
-            and it may be more.
+        density: The number of real balls that contain a generated vector, over k: 1 if the
+            distributions are equal, and it may be more.
         coverage: Real vectors with a generated one in their ball.
-        k: The neighbour that a ball reaches to.
+        k: The neighbour that sets the radius of balls.
     """
 
     precision: float
@@ -35,14 +35,15 @@ class PRDC:
 def prdc(real: Array, generated: Array, *, k: int = 5, watch: Watch | None = None) -> PRDC:
     """Return precision, recall, density and coverage, as in plain float64.
 
-    The ball of a vector reaches to its k-th nearest other of its own set, B(x_i) open:
+    The radius of a vector's ball B(x_i), which is open, is the distance to its k-th nearest other
+    in its own set:
 
         precision = mean_j [y_j in some B(x_i)],   recall = mean_i [x_i in some B(y_j)],
         density = sum_ij [y_j in B(x_i)] / (k m),  coverage = mean_i [some y_j in B(x_i)].
 
-    Distances come from products of blocks in float32; wherever rounding could turn a decision,
-    the two vectors are subtracted in float64. So the figures are those of all distances in
-    float64, in memory of a few blocks beside the vectors.
+    Distances come from products of blocks in float32; wherever rounding could change a decision,
+    the two vectors are subtracted in float64. So the figures equal those from all distances in
+    float64, with a few blocks in memory beside the vectors.
 
     References:
         Improved precision and recall metric (Kynkaanniemi et al.), arXiv:1904.06991.
@@ -52,7 +53,7 @@ def prdc(real: Array, generated: Array, *, k: int = 5, watch: Watch | None = Non
         real: x, shape (n, d), n > k.
         generated: y, shape (m, d), m > k.
         k: Which neighbour.
-        watch: Told of every block of products; see `causalcxr.metrics.fidelity`.
+        watch: Called with every block of products; see `causalcxr.metrics.fidelity`.
 
     Raises:
         CausalCXRError: If k is out of range, widths differ, or vectors are not finite or all the
@@ -69,17 +70,17 @@ def prdc(real: Array, generated: Array, *, k: int = 5, watch: Watch | None = Non
 def read_sets(real: Array, generated: Array, k: int) -> tuple[Centred, ...]:
     """Return both sets checked and centred; see `prdc`."""
     sets = {"real": read_vectors("real", real), "generated": read_vectors("generated", generated)}
-    for name, found in sets.items():
-        if not 1 <= k < len(found):
+    for name, array in sets.items():
+        if not 1 <= k < len(array):
             raise CausalCXRError(
-                f"{name}: {len(found)} vectors and k = {k}; k must be 1 at least, and fewer than "
-                "there are vectors"
+                f"{name}: {len(array)} vectors and k = {k}; k must be at least 1 and below the "
+                "number of vectors"
             )
     return centred(*sets.values())
 
 
 def prdc_of(real: Centred, generated: Centred, *, k: int, watch: Watch | None = None) -> PRDC:
-    """Return the same of vectors that are checked and centred."""
+    """Return `prdc` of vectors that are checked and centred."""
     reach, others_reach = radii(real, k, watch), radii(generated, k, watch)
     limits = squared_limit(reach, real.scale)[:, None]
     others_limits = squared_limit(others_reach, real.scale)
@@ -114,24 +115,25 @@ def _inside(
     columns: slice,
     side: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of a block whose distance is below the reach of one of the two.
+    """Return the pairs of a block whose distance is below the radius of one of the two.
 
     Args:
         a: Vectors of the rows.
         b: Vectors of the columns.
-        squared: The block's squared distances, not above the true ones.
-        limits: What they must stay below.
-        reach: The reach of each vector, of a for side 0 and of b for side 1.
-        rows: Those of the block.
-        columns: Likewise.
-        side: Whose reach it is.
+        squared: Lower bounds of the block's squared distances.
+        limits: Upper bounds of the squared radii.
+        reach: The radius of each vector, of a for side 0 and of b for side 1.
+        rows: The rows of the block.
+        columns: Its columns.
+        side: 0 for the radii of a, 1 for those of b.
     """
     i, j = np.divmod(flat := np.flatnonzero(squared < limits), squared.shape[1])
     above = squared.ravel()[flat].astype(np.float64)
     i, j = i + rows.start, j + columns.start
     radius = reach[(i, j)[side]]
+    # Pairs whose upper bound is inside are near; the others are decided in float64.
     above += 2 * (a.slack[i] + b.slack[j])
     near = above < np.square(radius / a.scale)
-    open_ = np.flatnonzero(~near)
-    near[open_] = distances(a.source, i[open_], b.source, j[open_]) < radius[open_]
+    unclear = np.flatnonzero(~near)
+    near[unclear] = distances(a.source, i[unclear], b.source, j[unclear]) < radius[unclear]
     return i[near], j[near]

@@ -1,4 +1,4 @@
-"""How alike two images are: L1, RMSE, PSNR, SSIM, and a distance of learned features."""
+"""Similarity of images: L1, RMSE, PSNR, SSIM, and a distance of learned features."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -91,8 +91,8 @@ def ssim(images: Array, others: Array) -> np.ndarray:
     height, width = np.shape(images)[-2:] if np.ndim(images) > 2 else (0, 0)
     if min(height, width) <= _REACH:
         raise CausalCXRError(
-            f"SSIM: images of {height} x {width} pixels are smaller than 6 x 6; its window of 11 "
-            "x 11 reaches beyond their mirror image"
+            f"SSIM: images of {height} x {width} pixels are smaller than 6 x 6, too small for its "
+            "window of 11 x 11; give larger images"
         )
     return _each(images, others, _ssim)
 
@@ -104,9 +104,9 @@ def feature_distance(
 ) -> np.ndarray:
     """Return the distance of feature maps of each pair, (n,): 0 for equal images.
 
-    At each depth and place the vectors of both are scaled to length one and subtracted; squared
-    lengths are averaged over places, then over depths. No weights are learned from people's
-    judgement, as in LPIPS.
+    At each layer and place the vectors of both are scaled to length one and subtracted; squared
+    lengths are averaged over places, then over layers. Unlike in LPIPS, there are no weights
+    learned from human judgement.
 
     References:
         The Unreasonable Effectiveness of Deep Features (Zhang et al.), arXiv:1801.03924.
@@ -114,7 +114,7 @@ def feature_distance(
     Args:
         images: Shape (n, 1, H, W), between 0 and 1.
         others: Likewise.
-        network: By default the bundled encoder. One without maps is asked for its vectors, (B, d).
+        network: By default the bundled encoder. A network without maps gives its vectors, (B, d).
 
     Raises:
         CausalCXRError: If shapes differ or a pixel is not finite.
@@ -125,8 +125,8 @@ def feature_distance(
         >>> float(near), bool(far > 0.01)
         (0.0, True)
     """
-    seen = network or load_features()
-    maps = getattr(seen, "maps", None) or (lambda x: [seen(x)[:, :, None, None]])
+    encoder = network or load_features()
+    maps = getattr(encoder, "maps", None) or (lambda x: [encoder(x)[:, :, None, None]])
 
     def apart(x: Tensor, y: Tensor) -> Tensor:
         parts = [
@@ -145,7 +145,10 @@ SIMILARITIES: Mapping[str, Callable[[Array, Array], np.ndarray]] = MappingProxyT
 
 
 def _each(
-    images: Array, others: Array, of: Callable[[Tensor, Tensor], Tensor], batch: int = _BATCH
+    images: Array,
+    others: Array,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    batch: int = _BATCH,
 ) -> np.ndarray:
     """Return a figure of each pair in float64, a batch at a time."""
     x, y = read_images("images", images), read_images("others", others)
@@ -153,7 +156,7 @@ def _each(
     for rows in row_blocks(len(x), batch):
         pair = (torch.from_numpy(np.ascontiguousarray(z[rows])).double() for z in (x, y))
         with torch.no_grad():
-            out[rows] = of(*pair).numpy()
+            out[rows] = measure(*pair).numpy()
     return out
 
 

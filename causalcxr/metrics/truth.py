@@ -1,4 +1,4 @@
-"""Counterfactual truth: how far twins are from the true ones, beside the factual image's error."""
+"""Counterfactual truth: the distance of twins from the true ones, beside that of the factual."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,40 +25,41 @@ def truth_errors(
     mask: Array | None = None,
     patients: Array | Sequence[object] | None = None,
 ) -> pd.DataFrame:
-    """Return the error of each twin in each region, beside that of the unchanged image.
+    """Return the error of each twin in each region, beside that of the factual image.
 
     Args:
         twin: The model's twins, (n, 1, H, W), between 0 and 1.
         true: The true ones, likewise.
-        factual: What was observed, likewise.
-        mask: Where the finding is, bool, (n, 1, H, W) or (n, H, W); without it the whole image is
-            the only region.
-        patients: Whose each row is, (n,); by default every row is a patient.
+        factual: The observed ones, likewise.
+        mask: The pixels of the finding, bool, (n, 1, H, W) or (n, H, W); without it the whole
+        image
+            is the only region.
+        patients: The patient of each row, (n,); by default every row is a patient.
 
     Returns:
-        One row a record and region, with columns `row`, `patient`, `region` ("whole", "inside",
+        One row per record and region, with columns `row`, `patient`, `region` ("whole", "inside",
         "outside"); `error`, mean |twin - true|; `copy`, mean |factual - true|; `normalised`, the
-        first over the second, NaN where nothing should change; `part`, the region's share in the
-        error of the whole image, where inside and outside add up; `change`, the `copy` of the
-        whole image. Means over regions without a pixel are NaN.
+        first over the second, NaN where nothing should change; `part`, the region's contribution
+        to the error of the whole image; `change`, the `copy` of the whole image. Means over
+        regions without a pixel are NaN.
 
     Raises:
         CausalCXRError: If shapes differ, a pixel is not finite, or the mask is not boolean.
 
     Example:
         >>> true = np.zeros((1, 1, 1, 4)); true[..., 0] = 1.0
-        >>> found = truth_errors(true * 0.75, true, true * 0, mask=true > 0)
-        >>> found[["region", "error", "copy", "normalised"]].values.tolist()[:2]
+        >>> errors = truth_errors(true * 0.75, true, true * 0, mask=true > 0)
+        >>> errors[["region", "error", "copy", "normalised"]].values.tolist()[:2]
         [['whole', 0.0625, 0.25, 0.25], ['inside', 0.25, 1.0, 0.25]]
     """
-    ours, right, before = (
+    twins, truth, facts = (
         read_images(name, each)
         for name, each in (("twin", twin), ("true", true), ("factual", factual))
     )
-    n = same_length(true=right, twin=ours, factual=before)
+    n = same_length(true=truth, twin=twins, factual=facts)
     number = read_patients(patients, n)
-    person = number if patients is None else as_ids(patients).to_numpy()
-    error, change = (np.abs(each - right)[:, 0].astype(np.float64) for each in (ours, before))
+    ids = number if patients is None else as_ids(patients).to_numpy()
+    error, change = (np.abs(each - truth)[:, 0].astype(np.float64) for each in (twins, facts))
     parts = {"whole": np.ones(error.shape, dtype=bool)}
     if mask is not None:
         inside = _read_mask(mask, error.shape)
@@ -69,7 +70,7 @@ def truth_errors(
         summed, copied = ((each * where).sum((1, 2)) for each in (error, change))
         columns = {
             "row": np.arange(n),
-            "patient": person,
+            "patient": ids,
             "region": region,
             "error": _over(summed, pixels),
             "copy": _over(copied, pixels),
@@ -87,13 +88,13 @@ def truth_table(
     """Return the errors of each region over all patients.
 
     Args:
-        errors: As `truth_errors` gives them; those of several interventions may be joined.
+        errors: From `truth_errors`; those of several interventions may be concatenated.
         draws: Of the bootstrap over patients.
         level: Coverage.
         seed: Of the draws.
 
     Returns:
-        One row a region: `error` and `copy`, means; `normalised`, the sum of errors over the sum
+        One row per region: `error` and `copy`, means; `normalised`, the sum of errors over the sum
         of copies, with `low` and `high`: 0 for the truth, 1 for changing nothing; `of_change`,
         the region's part of the error over the change of the whole image, with `of_change_low`
         and `of_change_high`; `worse`, the share of patients whose error is above their copy's;
@@ -107,9 +108,9 @@ def truth_table(
         >>> truth_table(truth_errors(x + 0.1, x + 0.2, x))["normalised"].round(6).tolist()
         [0.5]
     """
-    wanted = ("region", "patient", "error", "copy", "part", "change")
-    if absent := [name for name in wanted if name not in errors]:
-        raise CausalCXRError(f"errors: no column {absent[0]!r}; give what truth_errors returns")
+    columns = ("region", "patient", "error", "copy", "part", "change")
+    if absent := [name for name in columns if name not in errors]:
+        raise CausalCXRError(f"errors: no column {absent[0]!r}; give the result of truth_errors")
     options = {"draws": draws, "level": level, "seed": seed}
     regions = [name for name in _REGIONS if (errors["region"] == name).any()]
     return pd.DataFrame([_row(errors[errors["region"] == name], options) for name in regions])
@@ -118,9 +119,9 @@ def truth_table(
 def _row(region: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, object]:
     """Return the figures of one region."""
     columns = {name: region[name].to_numpy() for name in ("error", "copy", "part", "change")}
-    people = region["patient"].to_numpy()
-    ratio = mean_interval(columns["error"], people, over=columns["copy"], **options)
-    left = mean_interval(columns["part"], people, over=columns["change"], **options)
+    patients = region["patient"].to_numpy()
+    ratio = mean_interval(columns["error"], patients, over=columns["copy"], **options)
+    left = mean_interval(columns["part"], patients, over=columns["change"], **options)
     own = region.dropna(subset=["error"]).groupby("patient")[["error", "copy"]].sum()
     return {
         "region": region["region"].iloc[0],
@@ -140,14 +141,14 @@ def _row(region: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, object]:
 
 def _read_mask(mask: Array, shape: tuple[int, ...]) -> np.ndarray:
     """Return a mask as (n, H, W)."""
-    found = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-    found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
-    if found.dtype != bool or found.shape != shape:
+    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    array = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
+    if array.dtype != bool or array.shape != shape:
         raise CausalCXRError(
-            f"mask: {found.dtype} of shape {found.shape} beside images of {shape}; give booleans, "
-            "one a pixel"
+            f"mask: {array.dtype} of shape {array.shape} beside images of {shape}; give booleans, "
+            "one per pixel"
         )
-    return found
+    return array
 
 
 def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -190,7 +190,8 @@ variables:
   Dose:   {type: continuous, parents: [Grade, Weight],
            mechanism: {kind: flow, transform: cnf, hidden: 8, epochs: 1}}
   View:   {type: categorical, levels: [AP, PA, LAT], parents: [Dose, Sex]}
-  Risk:   {type: continuous, parents: [View, Dose, Age], mechanism: {kind: flow, bins: 4, epochs: 1}}
+  Risk:   {type: continuous, parents: [View, Dose, Age],
+           mechanism: {kind: flow, bins: 4, epochs: 1}}
 """
 
 

@@ -147,8 +147,8 @@ class PyroProgram:
         data = {} if observed is None else {self.graph.find(k): v for k, v in observed.items()}
         if data and self.noise:
             raise ModelError(
-                "a program that samples noise takes no observed values: they have no density given "
-                "their noise; use to_pyro(model), or pyro.condition on abducted noise"
+                "a program that samples noise takes no observed values, as they have no density "
+                "given their noise; use to_pyro(model), or pyro.condition on abducted noise"
             )
         return {name: torch.as_tensor(column).double() for name, column in data.items()}
 
