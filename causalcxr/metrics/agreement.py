@@ -250,7 +250,7 @@ def _weights(name: Weights, k: int) -> np.ndarray:
     apart = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(float)
     kinds = {"none": apart > 0, "linear": apart, "quadratic": apart**2}
     if name not in kinds:
-        raise CausalCXRError(f"weights: {name!r} is none of {', '.join(kinds)}")
+        raise CausalCXRError(f"weights: {name!r} is unknown; use one of {', '.join(kinds)}")
     return kinds[name] / max(k - 1, 1) ** {"none": 0, "linear": 1, "quadratic": 2}[name]
 
 

@@ -37,6 +37,7 @@ class SCM(LearnedModel, Questions):
         unseen: The variables that training never observed: they have no equation.
 
     Example:
+        >>> from causalcxr import Graph
         >>> graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
         >>> cohort = Cohort(pd.DataFrame({"Sex": ["F", "M", "M", "F"] * 10}))
         >>> model = SCM(graph).fit(cohort)

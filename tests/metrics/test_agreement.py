@@ -142,12 +142,12 @@ def test_agreement_table_of_a_reader_study():
         (lambda: cohen_kappa([], []), "no trial has both answers"),
         (lambda: cohen_kappa([np.nan, 1], [1, np.nan]), "no trial has both answers"),
         (lambda: cohen_kappa(["a"], ["b"], levels=["a", "c"]), "answer 'b' is none of"),
-        (lambda: cohen_kappa([1, "a"], [1, "a"]), "answers of several kinds"),
-        (lambda: cohen_kappa([1, 2], [1, 2], weights="cubic"), "weights 'cubic'"),
+        (lambda: cohen_kappa([1, "a"], [1, "a"]), "answers of several types"),
+        (lambda: cohen_kappa([1, 2], [1, 2], weights="cubic"), "weights: 'cubic' is unknown"),
         (lambda: cohen_kappa([1, 2], [1, 2], clusters=[1]), "patients: shape"),
         (lambda: fleiss_kappa(np.ones((3, 1))), "3 trials of 1 raters"),
         (lambda: fleiss_kappa(np.ones((0, 3))), "0 trials of 3 raters"),
-        (lambda: fleiss_kappa([[1, 2], [1, np.nan]]), "trial 1 has no answer"),
+        (lambda: fleiss_kappa([[1, 2], [1, np.nan]]), "trial 1 lacks the answer"),
     ],
 )
 def test_kappa_refuses_unusable_ratings(call, said):

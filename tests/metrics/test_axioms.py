@@ -55,8 +55,8 @@ def test_reversibility_errors():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: composition_errors(X, lambda x: x, cycles=()), "give numbers of 1 at least"),
-        (lambda: composition_errors(X, lambda x: x, cycles=(0, 1)), "numbers of 1 at least"),
+        (lambda: composition_errors(X, lambda x: x, cycles=()), "give numbers of at least 1"),
+        (lambda: composition_errors(X, lambda x: x, cycles=(0, 1)), "numbers of at least 1"),
         (lambda: composition_errors(X, lambda x: x[:3]), r"null: shape \(3, 1, 8, 8\) beside"),
         (lambda: composition_errors(X, lambda x: x / 0 * 0), "null: image 0 is not finite"),
         (lambda: reversibility_errors(X, lambda x: x, lambda x: x[..., :4]), "back: shape"),

@@ -171,8 +171,8 @@ def test_chexgenbench_preprocessing():
         (lambda x: extract(x, preprocessing="chexgenbanch"), "did you mean 'chexgenbench'"),
         (lambda x: extract(x[:0]), "0 images"),
         (lambda x: extract(x, batch=0), "batches of 0"),
-        (lambda x: extract(x, lambda y: y), r"gave \(24, 1, 32, 32\) for 24 images"),
-        (lambda x: extract(x, lambda y: y.mean((2, 3))[:-1]), "one vector an image"),
+        (lambda x: extract(x, lambda y: y), r"returned \(24, 1, 32, 32\) for 24 images"),
+        (lambda x: extract(x, lambda y: y.mean((2, 3))[:-1]), "one vector per image"),
         (lambda x: extract(x, lambda y: y.mean((2, 3)).log10().log()), "image 0 are not finite"),
     ],
 )

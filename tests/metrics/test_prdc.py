@@ -174,5 +174,5 @@ def test_prdc_reads_tensors_and_integers():
 @pytest.mark.parametrize("k", [0, 11])
 def test_too_many_neighbours_are_refused(k):
     x = cloud("plain", 10, 0)
-    with pytest.raises(CausalCXRError, match=f"k = {k}: there are 10 to choose from"):
+    with pytest.raises(CausalCXRError, match=f"k = {k}: there are 10 candidates"):
         neighbours(x, x, k=k)
