@@ -47,9 +47,11 @@ def present(cells: np.ndarray) -> np.ndarray:
         >>> present(np.array(["a", "", None, 0], dtype=object)).tolist()
         [True, False, False, True]
     """
-    found = ~pd.isna(cells)
-    found[found] = [not (isinstance(each, str) and not each) for each in cells[found]]
-    return found
+    is_present = ~pd.isna(cells)
+    is_present[is_present] = [
+        not (isinstance(each, str) and not each) for each in cells[is_present]
+    ]
+    return is_present
 
 
 def with_levels(
@@ -70,9 +72,11 @@ def with_levels(
         >>> with_levels(pd.Series([1, 1], dtype="int8"), changed, old, new, sick).tolist()
         [0, 1]
     """
-    known = np.flatnonzero(~np.isnan(old))
-    places, rows = np.unique(old[known], return_index=True)
-    facts = {int(k): values.iloc[known[row]] for k, row in zip(places, rows, strict=True)}
+    rows_with_level = np.flatnonzero(~np.isnan(old))
+    places, rows = np.unique(old[rows_with_level], return_index=True)
+    facts = {
+        int(k): values.iloc[rows_with_level[row]] for k, row in zip(places, rows, strict=True)
+    }
     # A column that writes codes gets codes for the levels that none of its facts has.
     coded = any(_code_text(cell, variable) is not None for cell in facts.values())
     names = [variable.code_of(level) if coded else level for level in variable.levels]
@@ -202,8 +206,8 @@ def _plain_numbers(
     """Return a numpy column of numbers with some of them replaced."""
     dtypes = [values.dtype]
     if values.dtype.kind in "iu":
-        whole = (numbers == np.rint(numbers)).all()  # missing is not
-        dtypes = [values.dtype, np.dtype(np.int64)] if whole else []
+        are_whole = (numbers == np.rint(numbers)).all()  # missing is not
+        dtypes = [values.dtype, np.dtype(np.int64)] if are_whole else []
     dtypes.append(np.dtype(np.float64))
     dtype = next(each for each in dtypes if _fits(numbers, each, range))
     array = values.astype(dtype, copy=True)
@@ -219,12 +223,12 @@ def _plain(
 ) -> np.ndarray:
     """Return a numpy column with some cells replaced."""
     missing = pd.isna(cells).any()
-    truths, whole, numbers = _types_of(cells)
+    truths, are_whole, numbers = _types_of(cells)
     dtypes: list[np.dtype] = []
     if values.dtype.kind == "b" and truths:
         dtypes = [values.dtype] if not missing else []
     elif values.dtype.kind in "iufb" and numbers:
-        if values.dtype.kind in "iu" and whole and not missing:
+        if values.dtype.kind in "iu" and are_whole and not missing:
             dtypes = [values.dtype, np.dtype(np.int64)]
         elif values.dtype.kind == "f":
             dtypes = [values.dtype]
@@ -243,8 +247,8 @@ def _types_of(cells: np.ndarray) -> tuple[bool, bool, bool]:
     """Return whether the cells that are not missing are truth values, whole, any numbers."""
     kinds = {type(each) for each in cells[~pd.isna(cells)]}
     truths = all(issubclass(kind, bool | np.bool_) for kind in kinds)
-    whole = all(issubclass(kind, int | np.integer) for kind in kinds)
-    return truths, whole, all(issubclass(kind, int | float | np.number) for kind in kinds)
+    are_whole = all(issubclass(kind, int | np.integer) for kind in kinds)
+    return truths, are_whole, all(issubclass(kind, int | float | np.number) for kind in kinds)
 
 
 def _fits(cells: np.ndarray, dtype: np.dtype, range: tuple[float, float] | None) -> bool:
@@ -269,20 +273,20 @@ def _extended(
     range: tuple[float, float] | None,
 ) -> pd.api.extensions.ExtensionArray | np.ndarray:
     """Return a nullable, Arrow or text column with some cells replaced."""
-    whole = values.to_numpy(dtype=object, copy=True)
-    whole[changed] = cells
-    whole[pd.isna(whole)] = None
+    array = values.to_numpy(dtype=object, copy=True)
+    array[changed] = cells
+    array[pd.isna(array)] = None
     for dtype in _nullable(values, cells, range):
         with contextlib.suppress(TypeError, ValueError, OverflowError, NotImplementedError):
-            return pd.array(whole, dtype=dtype)
-    whole[pd.isna(whole)] = np.nan
-    return whole
+            return pd.array(array, dtype=dtype)
+    array[pd.isna(array)] = np.nan
+    return array
 
 
 def _nullable(values: pd.Series, cells: np.ndarray, range: tuple[float, float] | None) -> list:
     """Return the extension dtypes that cells can be tried in: the column's own, then wider."""
     dtype = values.dtype
-    truths, whole, numbers = _types_of(cells)
+    truths, are_whole, numbers = _types_of(cells)
     if types.is_bool_dtype(dtype) and truths:
         return [dtype]
     if not (types.is_bool_dtype(dtype) or types.is_numeric_dtype(dtype)):
@@ -291,7 +295,7 @@ def _nullable(values: pd.Series, cells: np.ndarray, range: tuple[float, float] |
         return []
     arrow = isinstance(dtype, pd.ArrowDtype)
     integer, floating = ("int64[pyarrow]", "double[pyarrow]") if arrow else ("Int64", "Float64")
-    if types.is_integer_dtype(dtype) and whole:
+    if types.is_integer_dtype(dtype) and are_whole:
         return [dtype, integer, floating]
     width = getattr(dtype, "numpy_dtype", np.dtype(np.float64))
     if types.is_float_dtype(dtype) and _fits(cells, width, range):

@@ -40,18 +40,18 @@ class CohortColumns:
             CohortError: If a value is no level, not a finite number, or outside its range, or no
                 column is a variable.
         """
-        found = matches(graph, self._table.columns, self._place)
-        if not found and graph.tabular and len(self._table.columns):
+        headings = matches(graph, self._table.columns, self._place)
+        if not headings and graph.tabular and len(self._table.columns):
             raise no_column(graph, self._table.columns, self._place)
         table = self.as_declared(graph)._table
         return {
             name: encode(
-                table[found[name]],
+                table[headings[name]],
                 graph.variables[name],
                 self._place,
                 beyond_range=beyond_range,
             )
-            if name in found
+            if name in headings
             else np.full(len(self), np.nan)
             for name in graph.tabular
         }
@@ -75,13 +75,14 @@ class CohortColumns:
         Raises:
             CohortError: If new values are not one a record, or none that the graph declares.
         """
-        found = matches(graph, self._table.columns, self._place)
+        headings = matches(graph, self._table.columns, self._place)
         table = self._table.copy(deep=False)  # columns are put in, never written into
         for name, column in columns.items():
             variable = graph.variables[graph.find(name)]
-            if variable.name in found:
-                values, known = self._table[found[variable.name]], (old or {}).get(variable.name)
-                table[found[variable.name]] = replace(values, column, variable, known)
+            if variable.name in headings:
+                values = self._table[headings[variable.name]]
+                previous = (old or {}).get(variable.name)
+                table[headings[variable.name]] = replace(values, column, variable, previous)
             else:
                 fresh = frame(graph, {name: column}, self.index)[variable.name]
                 if not fresh.isna().all():
@@ -111,8 +112,8 @@ class CohortColumns:
         """
         table, words = self._table.copy(deep=False), self.words
         for name in self.words:
-            known = (*graph[name].levels, *graph[name].codes) if name in graph else ()
-            filled = np.isin(self._words[name], known) & table[name].isna().to_numpy()
+            words_of_graph = (*graph[name].levels, *graph[name].codes) if name in graph else ()
+            filled = np.isin(self._words[name], words_of_graph) & table[name].isna().to_numpy()
             if filled.any():
                 cells = table[name].to_numpy(dtype=object, copy=True)
                 cells[filled] = self._words[name][filled]

@@ -43,14 +43,14 @@ def worded_column(column: pd.Series) -> str:
         >>> worded_column(pd.Series(["F", "M", "F", None])), worded_column(pd.Series([60.0, 50]))
         ('F 67 %, M 33 %', 'mean 55, sd 7.071')
     """
-    known = column.dropna()
-    if not len(known):
+    filled = column.dropna()
+    if not len(filled):
         return "nothing"
-    if pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known):
-        values = known.to_numpy(dtype=np.float64)
+    if pd.api.types.is_numeric_dtype(filled) and not pd.api.types.is_bool_dtype(filled):
+        values = filled.to_numpy(dtype=np.float64)
         spread = f", sd {values.std(ddof=1):.4g}" if len(values) > 1 else ""
         return f"mean {values.mean():.4g}{spread}"
-    shares = known.astype(str).value_counts(normalize=True, sort=True)
+    shares = filled.astype(str).value_counts(normalize=True, sort=True)
     if len(shares) > _LISTED:
         return f"{len(shares):,} different values"
     return ", ".join(f"{level} {100 * share:.0f} %" for level, share in shares.items())
@@ -72,19 +72,19 @@ def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[st
         >>> matches(graph, ["pleural_effusion", "source_size"])
         {'Pleural Effusion': 'pleural_effusion'}
     """
-    found: dict[str, str] = {}
+    headings: dict[str, str] = {}
     for name in names:
         if name not in graph:
             continue
         variable = graph.find(name)
-        if variable in found:
+        if variable in headings:
             raise CohortError(
-                f"{place}: columns {found[variable]!r} and {name!r} both are the variable "
+                f"{place}: columns {headings[variable]!r} and {name!r} both are the variable "
                 f"{variable!r}; keep one of them"
             )
         if variable in graph.tabular:
-            found[variable] = name
-    return found
+            headings[variable] = name
+    return headings
 
 
 def no_column(graph: Graph, names: Iterable[str], place: str) -> CohortError:
@@ -143,10 +143,10 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
     column = np.asarray(column, dtype=np.float64)
     if not variable.is_discrete:
         return column.copy()
-    known = ~np.isnan(column)
-    positions = np.where(known, column, 0).astype(np.int64)
-    if known.any() and not (
-        (positions[known] == column[known]).all()
+    is_present = ~np.isnan(column)
+    positions = np.where(is_present, column, 0).astype(np.int64)
+    if is_present.any() and not (
+        (positions[is_present] == column[is_present]).all()
         and positions.min() >= 0
         and positions.max() < len(variable.levels)
     ):
@@ -154,7 +154,7 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
             f"{variable.name!r} has positions outside its {len(variable.levels)} levels"
         )
     raw = np.array(variable.levels, dtype=object)[positions]
-    raw[~known] = np.nan
+    raw[~is_present] = np.nan
     return raw
 
 
@@ -220,7 +220,7 @@ def _unknown_level(
             f"{where} is a code for uncertain, not a level {counted}; "
             f"decide what it means: leave it empty, or write one of {levels}"
         )
-    told = f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, or empty"
+    text = f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, or empty"
     if isinstance(value, bool | int | float | np.number | np.bool_):
         # True and False are 1 and 0 here, as YAML's readers do not agree on them.
         filled = distinct[present(distinct)]
@@ -228,9 +228,9 @@ def _unknown_level(
         written = sorted(text for text in texts if variable.level_of(text) is None)
         pairs = zip(written, variable.levels, strict=False)
         codes = ", ".join(f"{text}: {flow(level)}" for text, level in pairs)
-        return CohortError(f"{told}; if these are codes, the graph can say so: codes: {{{codes}}}")
+        return CohortError(f"{text}; if these are codes, the graph can say so: codes: {{{codes}}}")
     hint = nearest(str(value)[:80], variable.levels)
-    return CohortError(f"{told} where it is not known{hint}")
+    return CohortError(f"{text} where it is not known{hint}")
 
 
 def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bool) -> np.ndarray:
@@ -280,11 +280,11 @@ def _remedy(unread: np.ndarray) -> str:
     return "write a number or leave it empty"
 
 
-def _refuse(wrong: np.ndarray, values: pd.Series, rule: str, remedy: str, place: str) -> None:
+def _refuse(invalid: np.ndarray, values: pd.Series, rule: str, remedy: str, place: str) -> None:
     """Raise if any value breaks a rule, with the first record and the number of records."""
-    if not wrong.any():
+    if not invalid.any():
         return
-    first, n = int(np.argmax(wrong)), int(wrong.sum())
+    first, n = int(np.argmax(invalid)), int(invalid.sum())
     counted = f"({n:,} record{'s' if n > 1 else ''})"
     value = brief(values.iloc[first])
     raise CohortError(

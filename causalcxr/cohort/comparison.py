@@ -41,9 +41,9 @@ class Comparison(Shown):
 
     def __init__(self, factual: "Cohort", counterfactual: "Cohort") -> None:
         if not counterfactual.index.equals(factual.index):
-            known = factual.index
-            labels = counterfactual.index if known.nlevels == 2 else counterfactual.records
-            positions = known.get_indexer(labels)
+            index = factual.index
+            labels = counterfactual.index if index.nlevels == 2 else counterfactual.records
+            positions = index.get_indexer(labels)
             if (positions < 0).any():
                 absent = labels[positions < 0]
                 raise CohortError(
@@ -112,8 +112,8 @@ class Comparison(Shown):
     def heading(self) -> str:
         """How many records, and how many values changed."""
         counts = self.changed.sum()
-        told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-        return f"{len(self):,} records; changed: {told or 'nothing'}"
+        changes = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        return f"{len(self):,} records; changed: {changes or 'nothing'}"
 
     def plot(self, n: int = 8, path: str | Path | None = None) -> "Page":
         """Draw factual, twin and difference of n records, those in which something changed first.
@@ -179,10 +179,10 @@ def _differs(before: pd.Series, after: pd.Series) -> np.ndarray:
 def _described(before: pd.Series, after: pd.Series, changed: np.ndarray) -> tuple[float, str]:
     """Return the mean shift of a column (NaN for levels) and its changes in words."""
     if _is_number(before) and _is_number(after):
-        known = (before.notna() & after.notna()).to_numpy()
-        a, b = before.to_numpy(dtype=object)[known], after.to_numpy(dtype=object)[known]
-        shift = float(np.mean(b.astype(float) - a.astype(float))) if known.any() else np.nan
-        return shift, f"{shift:+.1f}" if changed.any() and known.any() else ""
+        is_present = (before.notna() & after.notna()).to_numpy()
+        a, b = before.to_numpy(dtype=object)[is_present], after.to_numpy(dtype=object)[is_present]
+        shift = float(np.mean(b.astype(float) - a.astype(float))) if is_present.any() else np.nan
+        return shift, f"{shift:+.1f}" if changed.any() and is_present.any() else ""
     # As objects: categories would count changes that did not happen.
     before, after = (side[changed].astype(object) for side in (before, after))
     moves = pd.DataFrame({"a": before.map(_short), "b": after.map(_short)})

@@ -140,7 +140,7 @@ def refuse(text: str, reason: str) -> NoReturn:
 
 def _tokens(text: str) -> list[tuple[str, str]]:
     """Cut a text into (kind, token), the last one ("end", "")."""
-    found, place, end = [], 0, len(text.rstrip())
+    tokens, place, end = [], 0, len(text.rstrip())
     while place < end:
         match = _TOKEN.match(text, place)
         if match is None:
@@ -156,9 +156,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             token = _ESCAPED.sub(r"\1", token[1:-1])
         if kind == "name" and token in _WORDS:
             kind = "word"
-        found.append((kind, token))
+        tokens.append((kind, token))
         place = match.end()
-    return [*found, ("end", "")]
+    return [*tokens, ("end", "")]
 
 
 class _Parser:
@@ -245,15 +245,15 @@ class _Parser:
         closing = {"[": "]", "(": ")"}.get(self.accept("[", "("))
         if closing is None:
             self.refuse("a list such as ['F', 'M'] is expected after in")
-        found: list[Literal] = []
+        values: list[Literal] = []
         while not self.accept(closing):
-            if found and not self.accept(","):
+            if values and not self.accept(","):
                 self.refuse("a , is expected between the values of a list")
             value = self.operand()
             if isinstance(value, Column):
                 self.refuse(f"a list holds numbers and quoted texts, not {value.name!r}")
-            found.append(value)
-        return tuple(found)
+            values.append(value)
+        return tuple(values)
 
     def operand(self) -> Operand:
         kind, token = self.kind, self.token

@@ -131,9 +131,9 @@ class _Evaluation:
             case Missing():
                 return _Answer(self._missing(tree.column), np.ones(self.n, dtype=bool))
             case Member():
-                found = [Relation(tree.column, "==", each) for each in tree.literals]
-                if found:
-                    return self._joined(tuple(found), false=False)
+                equalities = [Relation(tree.column, "==", each) for each in tree.literals]
+                if equalities:
+                    return self._joined(tuple(equalities), false=False)
                 nobody = np.zeros(self.n, dtype=bool)
                 return _Answer(nobody, nobody | self._values(tree.column).known)
             case Relation():
@@ -144,12 +144,12 @@ class _Evaluation:
     def _joined(self, conditions: tuple[Condition, ...], *, false: bool) -> _Answer:
         """Return the and (false decides) or the or (true decides) of conditions."""
         decided = np.zeros(self.n, dtype=bool)
-        known = np.ones(self.n, dtype=bool)
+        is_known = np.ones(self.n, dtype=bool)
         for condition in conditions:
             answer = self.answer(condition)
             decided |= answer.known & (answer.true != false)
-            known &= answer.known
-        return _Answer(decided != false, decided | known)
+            is_known &= answer.known
+        return _Answer(decided != false, decided | is_known)
 
     def _missing(self, column: Operand) -> np.ndarray:
         if isinstance(column, Literal):
@@ -172,7 +172,7 @@ class _Evaluation:
         left, right = (self._values(side) for side in (comparison.left, comparison.right))
         if not (left.name or right.name):
             refuse(self.query, f"{left.values!r} {comparison.sign} {right.values!r} has no column")
-        known = np.broadcast_to(np.logical_and(left.known, right.known), self.n)
+        is_known = np.broadcast_to(np.logical_and(left.known, right.known), self.n)
         if "nothing" in (left.kind, right.kind):
             return _Answer(np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool))
         if "both" in (left.kind, right.kind):
@@ -182,7 +182,7 @@ class _Evaluation:
         if not left.numeric:
             self._check_texts(left, comparison.sign, right)
         true = _SIGNS[comparison.sign](left.values, right.values)
-        return _Answer(np.broadcast_to(np.asarray(true, dtype=bool), self.n) & known, known)
+        return _Answer(np.broadcast_to(np.asarray(true, dtype=bool), self.n) & is_known, is_known)
 
     def _check_texts(self, left: _Values, sign: str, right: _Values) -> None:
         """Refuse an order of texts, and a text that only another case would find."""
@@ -207,9 +207,9 @@ class _Evaluation:
     def _levels(self, column: _Values) -> dict[str, list[str]]:
         """Return the texts of a column by what they have in common whatever the case."""
         if column.name not in self.levels:
-            found = self.levels[column.name] = {}
+            levels = self.levels[column.name] = {}
             for text in pd.unique(column.values[np.asarray(column.known)]):
-                found.setdefault(text.lower(), []).append(text)
+                levels.setdefault(text.lower(), []).append(text)
         return self.levels[column.name]
 
     def _refuse_kinds(self, left: _Values, right: _Values) -> None:
@@ -242,37 +242,38 @@ class _Evaluation:
 
     def _column(self, name: str) -> tuple[str, pd.Series]:
         """Find a column by its name, else by its name whatever the case, `_` for a space."""
-        found = [name] if name in self.columns else []
-        if not found:
-            found = [each for each in self.columns if same_name(each) == same_name(name)]
-        if len(found) > 1:
-            names = ", ".join(f"`{each}`" for each in found[:4])
+        matches = [name] if name in self.columns else []
+        if not matches:
+            matches = [each for each in self.columns if same_name(each) == same_name(name)]
+        if len(matches) > 1:
+            names = ", ".join(f"`{each}`" for each in matches[:4])
             refuse(self.query, f"{name!r} may be any of the columns {names}; write it exactly")
-        if not found and name in ("None", "nan", "NaN", "NA", "null"):
+        if not matches and name in ("None", "nan", "NaN", "NA", "null"):
             refuse(self.query, f"{name} compares with nothing; write Age is missing")
-        if not found:
+        if not matches:
             hint = nearest(name, self.columns) or f"; the columns are {_listed(self.columns)}"
             refuse(self.query, f"no column {name!r}{hint}")
-        label = self.columns[found[0]]
+        label = self.columns[matches[0]]
         if label in self.table:
-            alike = [str(each) == found[0] for each in self.table]  # 1 and "1" among them
+            alike = [str(each) == matches[0] for each in self.table]  # 1 and "1" among them
             if sum(alike) > 1:
-                refuse(self.query, f"{sum(alike)} columns are called {found[0]!r}; keep one")
-            return found[0], self.table[label]
+                refuse(self.query, f"{sum(alike)} columns are called {matches[0]!r}; keep one")
+            return matches[0], self.table[label]
         if self.beside[label] is None:
             refuse(self.query, f"the cohort has no {label}s; use assign_splits() first")
-        return found[0], pd.Series(self.beside[label])
+        return matches[0], pd.Series(self.beside[label])
 
     def _in_kind(self, name: str, column: pd.Series) -> _Values:
         """Return a column as numpy compares it."""
         if types.is_numeric_dtype(column.dtype) and column.dtype.kind in "iufb":
             return _numbers(name, column)
         cells = column.to_numpy(dtype=object)
-        known = present(cells)
-        what = types.infer_dtype(cells[known], skipna=True)
+        is_present = present(cells)
+        what = types.infer_dtype(cells[is_present], skipna=True)
         kind = _KINDS.get(what, "")
         if not kind and all(
-            isinstance(each, str | int | float | np.number | np.bool_) for each in cells[known]
+            isinstance(each, str | int | float | np.number | np.bool_)
+            for each in cells[is_present]
         ):
             kind = "both"
         if not kind:
@@ -281,32 +282,33 @@ class _Evaluation:
             refuse(self.query, f"column {name!r} holds {held}; {remedy}")
         if kind in ("numbers", "truth values"):
             exact = {"integer": np.int64, "boolean": bool}.get(what, np.float64)
-            return _Values(kind, _filled(cells, known, exact), known, name)
+            return _Values(kind, _filled(cells, is_present, exact), is_present, name)
         values = cells.copy()
-        values[~known] = ""
-        return _Values(kind, values, known, name)
+        values[~is_present] = ""
+        return _Values(kind, values, is_present, name)
 
 
 def _numbers(name: str, column: pd.Series) -> _Values:
     """Return a column of numbers or truth values, nullable and Arrow columns included."""
-    known = ~column.isna().to_numpy(dtype=bool)
+    is_present = ~column.isna().to_numpy(dtype=bool)
     kind = column.dtype.kind
     dtype = {"b": bool, "i": np.int64, "u": np.uint64}.get(kind, np.float64)
-    if known.all():
+    if is_present.all():
         values = column.to_numpy(dtype=dtype)
     else:
         values = column.to_numpy(dtype=dtype, na_value=np.nan if kind == "f" else dtype(0))
     if kind == "f":
-        known = known & ~np.isnan(values)  # a nullable column can hold NaN beside its own NA
-    return _Values("truth values" if kind == "b" else "numbers", values, known, name)
+        # A nullable column can hold NaN beside its own NA.
+        is_present = is_present & ~np.isnan(values)
+    return _Values("truth values" if kind == "b" else "numbers", values, is_present, name)
 
 
-def _filled(cells: np.ndarray, known: np.ndarray, dtype: type) -> np.ndarray:
+def _filled(cells: np.ndarray, is_present: np.ndarray, dtype: type) -> np.ndarray:
     values = np.zeros(len(cells), dtype=dtype)
     try:
-        values[known] = cells[known].astype(dtype)
+        values[is_present] = cells[is_present].astype(dtype)
     except OverflowError:  # whole numbers beyond 64 bits compare as Python does
-        values = np.where(known, cells, 0)
+        values = np.where(is_present, cells, 0)
     return values
 
 

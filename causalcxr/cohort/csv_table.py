@@ -140,19 +140,19 @@ def _typed(cells: np.ndarray) -> np.ndarray:
     )
     if not one_each:
         return np.array([np.nan if cell in empty else cell for cell in cells], dtype=object)
-    whole = empty.isdisjoint(cells) and all(map(_WHOLE.fullmatch, distinct))
+    are_whole = empty.isdisjoint(cells) and all(map(_WHOLE.fullmatch, distinct))
     # Python's own conversion: it is exact, where that of pandas can miss the last bit.
-    numbers = {text: int(text) if whole else float(text) for text in texts}
-    dtype = np.int64 if whole else np.float64
+    numbers = {text: int(text) if are_whole else float(text) for text in texts}
+    dtype = np.int64 if are_whole else np.float64
     return np.array([numbers.get(cell, np.nan) for cell in cells], dtype=dtype)
 
 
 def _gives_its_text_back(text: str) -> bool:
     """Return whether a text is a number of which reading it as a float loses no digit."""
-    whole = _WHOLE.fullmatch(text)
-    if whole and len(text) <= _SAFE_DIGITS:
+    match = _WHOLE.fullmatch(text)
+    if match and len(text) <= _SAFE_DIGITS:
         return True
-    if whole:
+    if match:
         return abs(float(text)) < 2**53
     if not _NUMBER.fullmatch(text):
         return False
@@ -181,9 +181,9 @@ def _images(folder: Path, index: pd.Index, size: int | tuple[int, int] | None) -
         raise CohortError(f"{folder}: no such folder of images")
     names = names_within(folder, folder)
     records = [str(record) for record in index.get_level_values(0)]
-    found = [next((n for n in (r, f"{r}.png") if n in names), None) for r in records]
-    if not any(found):
+    files = [next((n for n in (r, f"{r}.png") if n in names), None) for r in records]
+    if not any(files):
         hint = nearest(f"{records[0]}.png", sorted(names)[:10_000])
         raise CohortError(f"{folder}: no image is named after a record, {records[0]}.png{hint}")
-    paths = [None if name is None else folder / name for name in found]
+    paths = [None if name is None else folder / name for name in files]
     return FileImages(paths, (size, size) if isinstance(size, int) else size)

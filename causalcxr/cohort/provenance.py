@@ -25,10 +25,10 @@ def compact(synthetic: np.ndarray, available: np.ndarray) -> bool | list[int]:
         >>> compact(everywhere, everywhere), compact(np.array([False, True, False]), everywhere)
         (True, [1])
     """
-    made = synthetic & available
-    if not made.any():
+    computed = synthetic & available
+    if not computed.any():
         return False
-    return True if (made == available).all() else np.flatnonzero(made).tolist()
+    return True if (computed == available).all() else np.flatnonzero(computed).tolist()
 
 
 def recorded(manifest: Mapping[str, Any], n: int) -> np.ndarray:
@@ -47,16 +47,16 @@ def recorded(manifest: Mapping[str, Any], n: int) -> np.ndarray:
         >>> recorded({"source": "nih, counterfactual"}, 2), recorded({"synthetic": [1]}, 2)
         (array([ True,  True]), array([False,  True]))
     """
-    told: bool | Sequence[int] = manifest.get(_FIELD, None)
-    if told is None:
-        told = _by_source(manifest["source"])
-    found = np.full(n, told is True)
-    if not isinstance(told, bool):
-        rows = np.array(told, dtype=np.int64)
+    record: bool | Sequence[int] = manifest.get(_FIELD, None)
+    if record is None:
+        record = _by_source(manifest["source"])
+    is_synthetic = np.full(n, record is True)
+    if not isinstance(record, bool):
+        rows = np.array(record, dtype=np.int64)
         if ((rows < 0) | (rows >= n)).any():
             raise KeyError(_FIELD)
-        found[rows] = True
-    return found
+        is_synthetic[rows] = True
+    return is_synthetic
 
 
 def _by_source(source: str) -> bool:

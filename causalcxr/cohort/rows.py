@@ -96,21 +96,23 @@ def by_id(ids: Any, index: pd.Index) -> np.ndarray:
         raise CohortError("loc takes record ids, not a slice; use at(slice(0, 10)) for positions")
     draws = index.nlevels == 2
     if isinstance(ids, pd.Index):
-        asked = ids
+        wanted = ids
     elif draws and isinstance(ids, tuple):
-        asked = pd.MultiIndex.from_tuples([ids])
+        wanted = pd.MultiIndex.from_tuples([ids])
     else:
-        asked = _index_of(list(ids) if _is_list(ids) else [ids], draws=draws)
-    if asked.dtype == bool or (asked.dtype == object and any(_is_truth(each) for each in asked)):
+        wanted = _index_of(list(ids) if _is_list(ids) else [ids], draws=draws)
+    if wanted.dtype == bool or (
+        wanted.dtype == object and any(_is_truth(each) for each in wanted)
+    ):
         raise CohortError("loc takes record ids, not a mask; use select(mask)")
-    if draws and asked.nlevels == 1:
+    if draws and wanted.nlevels == 1:
         index = index.get_level_values(0)
-    if asked.nlevels > index.nlevels:
+    if wanted.nlevels > index.nlevels:
         what = "ids, or (record, draw)" if draws else "ids; the cohort has no draws"
-        raise CohortError(f"loc takes record {what}, not {brief(asked[0])}")
-    places, absent = index.get_indexer_non_unique(asked)
+        raise CohortError(f"loc takes record {what}, not {brief(wanted[0])}")
+    places, absent = index.get_indexer_non_unique(wanted)
     if len(absent):
-        raise CohortError(_absent(asked[absent], index))
+        raise CohortError(_absent(wanted[absent], index))
     return places.astype(np.int64)
 
 

@@ -74,9 +74,9 @@ def save(
     described = _described(cohort, images)
     identity = None
     if asked is not None:
-        few = ("source", "records", "image_format", "image_size", "notes")
-        told = {name: described[name] for name in few}
-        identity = {"made_from": made, **told, "table_sha256": digest}
+        fields = ("source", "records", "image_format", "image_size", "notes")
+        facts = {name: described[name] for name in fields}
+        identity = {"made_from": made, **facts, "table_sha256": digest}
     result = ResultFolder(folder, _KIND, "a cohort", identity, overwrite)
     with result.writing() as draft:
         if draft.complete:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.common.errors import CohortError
-from causalcxr.common.files import remove_litter, settle
+from causalcxr.common.files import remove_litter, sync_files
 from causalcxr.common.listing import names_within
 from causalcxr.common.progress import progress, resuming
 from causalcxr.images.file_images import FileImages
@@ -68,16 +68,19 @@ def write_images(
     todo = images.available & [name not in present for name in names]
     encode = _ENCODERS[name](cohort, settings)
     rows = np.flatnonzero(images.available)
-    few = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
+    batch = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
     resuming(len(rows) - int(todo.sum()), len(rows), "images")
-    for start in progress(range(0, len(rows), few), "Writing", "images"):
-        part = rows[start : start + few]
+    for start in progress(range(0, len(rows), batch), "Writing", "images"):
+        part = rows[start : start + batch]
         part = part[todo[part]]
         if len(part):
             # Selected first: what computes images keeps them, and these are not needed again.
             some = images.select(part)
             each = zip(part, some[:], some.synthetic, strict=True)
-            contents = {names[row]: encode(row, image[0], bool(made)) for row, image, made in each}
+            contents = {
+                names[row]: encode(row, image[0], bool(is_synthetic))
+                for row, image, is_synthetic in each
+            }
             digests |= {k: hashlib.sha256(v).hexdigest() for k, v in contents.items()}
             _write_batch(folder, contents)
     return digests
@@ -88,7 +91,7 @@ def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
     written = {folder / f".{name}.tmp": folder / name for name in contents}
     for temporary, content in zip(written, contents.values(), strict=True):
         temporary.write_bytes(content)
-    settle(written)
+    sync_files(written)
     for temporary, file in written.items():
         temporary.replace(file)
 
@@ -114,8 +117,8 @@ def open_images(
     present = names_within(folder, folder)
     names = _file_names(index, FORMATS[name])
     paths = [folder / name if name in present else None for name in names]
-    known = [digests.get(f"images/{name}") for name in names]
-    return _READERS[name](paths, size, known, synthetic)
+    expected = [digests.get(f"images/{name}") for name in names]
+    return _READERS[name](paths, size, expected, synthetic)
 
 
 def _png_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:

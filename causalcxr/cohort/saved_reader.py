@@ -93,11 +93,11 @@ def _images(
         return None
     # Cohorts that an earlier version saved say nothing: they are PNGs.
     name = manifest.get("image_format", "png")
-    made, side = recorded(manifest, len(index)), size or tuple(manifest["image_size"])
-    images = open_images(folder, index, name, side, digests, made)
-    found = images.available.sum()
-    if found != manifest["images"]:
-        raise CohortError(f"{folder}: {found} images, the manifest has {manifest['images']}")
+    is_synthetic, side = recorded(manifest, len(index)), size or tuple(manifest["image_size"])
+    images = open_images(folder, index, name, side, digests, is_synthetic)
+    n_images = images.available.sum()
+    if n_images != manifest["images"]:
+        raise CohortError(f"{folder}: {n_images} images, the manifest has {manifest['images']}")
     return images
 
 
@@ -107,9 +107,11 @@ def _restored(cells: pd.Series | None, kind: str) -> pd.Series:
         return pd.Series([], dtype=dtype)
     values = cells.to_numpy(dtype=object, copy=True)
     if kind == "boolean":
-        known = values != ""
+        is_present = values != ""
         truths = values == "True"
-        return pd.Series(truths if known.all() else np.where(known, truths.astype(object), np.nan))
+        return pd.Series(
+            truths if is_present.all() else np.where(is_present, truths.astype(object), np.nan)
+        )
     if kind in ("number", "text"):
         values[values == ""] = np.nan
     return pd.Series(values).infer_objects() if kind == "text" else pd.Series(values.astype(dtype))

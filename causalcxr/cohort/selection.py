@@ -39,8 +39,10 @@ class Selection:
         chosen = everybody.split(self.split) if self.split else everybody
         chosen = chosen.select(self.where) if self.where else chosen
         if not len(chosen):
-            asked = f"split {self.split!r}, where {self.where!r}"
-            raise CohortError(f"no record is left of {len(everybody):,} ({asked}); ask for others")
+            selection = f"split {self.split!r}, where {self.where!r}"
+            raise CohortError(
+                f"no record is left of {len(everybody):,} ({selection}); ask for others"
+            )
         return _first(chosen, self.limit) if self.limit else chosen
 
 
@@ -68,12 +70,12 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {}
     for part in rest.split(","):
         key, equals, value = (text.strip() for text in part.partition("="))
-        whole = value.removeprefix("-").isdecimal()
-        if not equals or not value or not (whole or key in _WORDS):
+        is_whole = value.removeprefix("-").isdecimal()
+        if not equals or not value or not (is_whole or key in _WORDS):
             raise CohortError(
                 f"cohort {spec!r}: option {part!r}; write name=whole number, such as n=500"
             )
-        options[key] = int(value) if whole else value
+        options[key] = int(value) if is_whole else value
     return name, options
 
 

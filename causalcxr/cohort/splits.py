@@ -56,12 +56,12 @@ def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
     Raises:
         CohortError: With the first record or patient, and how many there are.
     """
-    wrong = ~splits.isin(SPLITS).to_numpy()
-    if wrong.any():
-        first = int(wrong.argmax())
+    invalid = ~splits.isin(SPLITS).to_numpy()
+    if invalid.any():
+        first = int(invalid.argmax())
         raise CohortError(
             f"{place}: record {brief(splits.index[first])}: {brief(splits.iloc[first])} is not "
-            f"a split ({wrong.sum():,} records); allowed: {', '.join(SPLITS)}"
+            f"a split ({invalid.sum():,} records); allowed: {', '.join(SPLITS)}"
         )
     pairs = pd.DataFrame({"patient": patients.to_numpy(), "split": splits.to_numpy()})
     pairs = pairs.drop_duplicates()

@@ -28,8 +28,8 @@ def aligned(
     Args:
         values: One row an id: a record, or (record, draw).
         index: The ids of the n records, or (record, draw); then values by record serve all draws.
-        what: How an error calls the values.
-        more: Whether values of other records may be there, which are left out.
+        what: The name of the values in messages.
+        more: Whether values of other records are allowed; they are left out.
         error: The class of the error to raise.
 
     Raises:
@@ -62,15 +62,15 @@ def aligned(
         )
     if not more and (foreign := ~own.isin(ids)).any():
         raise error(
-            f"{what}: record {brief(own[foreign.argmax()])} is none of the {len(index):,} "
-            f"records ({foreign.sum():,} such values); select those of the records, as in "
+            f"{what}: record {brief(own[foreign.argmax()])} is not one of the {len(index):,} "
+            f"records ({foreign.sum():,} such values); select the values of the records: "
             "values.loc[cohort.index]"
         )
     return values.iloc[places].set_axis(index)
 
 
 def in_order(**columns: Any) -> list[Any]:
-    """Return columns row by row: each Series in the order of the first one's ids.
+    """Return columns row by row: each Series in the order of the first Series.
 
     Arrays and lists have no ids; they are returned as they are, in the order of the first Series.
 

@@ -1,4 +1,4 @@
-"""Bars on one page: one figure a row, with its interval where there is one."""
+"""A bar chart on one page: one bar a row, with its interval if there is one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from causalcxr.common.figure import Page
 __all__ = ["bars"]
 
 _INK, _PALE, _BLUE, _FACE, _LINE = "#1C2733", "#5B6875", "#0072B2", "#DCE8F4", "#EEEEEE"
-_MOST = 60  # rows that are drawn
+_MAX_ROWS = 60  # rows that are drawn
 
 
 def bars(
@@ -26,10 +26,10 @@ def bars(
     """Draw one bar a row, from the top, with the ends of its interval.
 
     Args:
-        labels: What each row is called, shape (n,).
-        values: The figures, shape (n,); NaN where there is none.
-        title: The line above.
-        label: What the figures are.
+        labels: The label of each row, shape (n,).
+        values: The lengths of the bars, shape (n,); NaN for no bar.
+        title: The title.
+        label: The label of the x axis.
         low: The lower ends, shape (n,).
         high: The upper ends, shape (n,).
         path: A file to write the picture to, PNG.
@@ -39,7 +39,7 @@ def bars(
         >>> [tick.get_text() for tick in page.axes[0].get_yticklabels()]
         ['Age', '$Sex']
     """
-    n = min(len(labels), _MOST)
+    n = min(len(labels), _MAX_ROWS)
     heights = np.asarray(values, dtype=np.float64)[:n]
     places = np.arange(n)[::-1]
     page = Page(figsize=(6.4, 1.3 + 0.27 * max(n, 1)), layout="constrained")

@@ -1,4 +1,4 @@
-"""The errors a user can meet: each message is one line with place, rule and remedy."""
+"""The errors for users: each message is one line with place, rule and remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class CausalCXRError(ValueError):
-    """Something the user can put right; the command line prints it and exits with status 2."""
+    """An error that the user can correct; the command line prints it and exits with status 2."""
 
 
 class GraphError(CausalCXRError):
@@ -30,7 +30,7 @@ class GraphError(CausalCXRError):
 
 
 class InterventionError(CausalCXRError):
-    """An intervention that the graph, the data or common sense refuses."""
+    """An intervention that does not fit the graph or the data."""
 
 
 class CohortError(CausalCXRError):
@@ -42,23 +42,23 @@ class MechanismError(CausalCXRError):
 
 
 class ClassifierError(CausalCXRError):
-    """A classifier that cannot be asked, or whose answers are no probabilities."""
+    """A classifier that cannot be called, or whose outputs are not probabilities."""
 
 
 class AuditError(CausalCXRError):
-    """An audit or a stress test that cannot be done as asked."""
+    """An audit or a stress test that cannot be carried out with these arguments."""
 
 
 class ModelError(CausalCXRError):
-    """A saved or stale model that cannot be used as asked."""
+    """A saved or stale model that cannot be used in this way."""
 
 
 class StudyError(CausalCXRError):
-    """A reader study that cannot be made, served or analysed as asked."""
+    """A reader study that cannot be created, served or analysed in this way."""
 
 
 def install(*extras: str) -> str:
-    """Return how the packages of some extras are installed; causalcxr is on no package index.
+    """Return the command that installs some extras; causalcxr is not on a package index.
 
     Example:
         >>> install("app")
@@ -75,8 +75,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         "; did you mean 'Age'?"
     """
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
-    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+    matches = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
 
 
 def brief(value: Any, length: int = 60) -> str:
@@ -100,5 +100,5 @@ def _without_numpy(value: Any) -> Any:
 
 
 def nearest_to(word: Any, choices: Iterable[str]) -> str:
-    """Name the nearest choice to a word that may be anything, however long."""
+    """Return a hint as `nearest` does, for a word of any type and length."""
     return nearest(str(word)[:80], choices)

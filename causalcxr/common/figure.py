@@ -1,4 +1,4 @@
-"""A figure that shows itself in a notebook without pyplot, and is not kept alive by it."""
+"""A figure that a notebook displays without pyplot."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["Page"]
 
 
 class Page(Figure):
-    """Hold a drawing; a notebook shows it, nothing else does.
+    """A matplotlib figure that is displayed in a notebook, and nowhere else.
 
     Example:
         >>> Page(figsize=(1, 1)).png()[1:4]
@@ -26,7 +26,7 @@ class Page(Figure):
         return content.getvalue()
 
     def written(self, path: str | Path | None) -> Self:
-        """Return the page, written to a file if one is given."""
+        """Return the page, and write it to a file if a path is given."""
         if path is not None:
             atomic_write(path, self.png())
         return self

@@ -1,4 +1,4 @@
-"""Files: whole or not at all when written, small and UTF-8 when read."""
+"""Files: written completely or not at all; small text files read as UTF-8."""
 
 import contextlib
 import os
@@ -15,20 +15,20 @@ __all__ = [
     "holds_others",
     "read_text",
     "remove_litter",
-    "settle",
+    "sync_files",
     "sync_all",
     "sync_folder",
     "sync_one",
 ]
 
-_SYNCED_ALONE = 64  # files; more of them are brought to the disk by one call for all
+_SYNCED_ALONE = 64  # files; more of them are synced by one call for all
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
-    """Write a file so that a kill at any moment leaves the old one or the new one, whole.
+    """Write a file so that a kill at any moment leaves either the old or the new one.
 
-    The content goes to a temporary file in the same folder, is forced to the disk, and takes the
-    place of `path` in one step. The folder is made where it is missing.
+    The content goes to a temporary file in the same folder, is synced to disk, and replaces `path`
+    in one step. A missing folder is created.
 
     Args:
         path: The file to write.
@@ -40,8 +40,8 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     atomic_write(Path(folder) / "note.txt", "whole").read_text()
-        'whole'
+        ...     atomic_write(Path(folder) / "note.txt", "text").read_text()
+        'text'
     """
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -50,7 +50,7 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Give a file to fill that takes the place of `path`, as `atomic_write` does, at the end.
+    """Give a file to fill; at the end it replaces `path`, as in `atomic_write`.
 
     Args:
         path: The file to write.
@@ -59,9 +59,9 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with atomic_file(Path(folder) / "note.txt") as file:
-        ...         _ = file.write(b"whole")
+        ...         _ = file.write(b"text")
         ...     (Path(folder) / "note.txt").read_text()
-        'whole'
+        'text'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def read_text(
         reason = getattr(fault, "strerror", None) or fault
         raise error(f"{path}: cannot be read ({reason})") from None
     if len(content) > limit:
-        raise error(f"{path}: larger than {limit:,} bytes, the most that is accepted")
+        raise error(f"{path}: larger than {limit:,} bytes, the limit")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -118,7 +118,7 @@ def read_text(
 
 
 def _mode_of(path: Path) -> int:
-    """Return the permissions that a plain `open` would give, or those of the file replaced."""
+    """Return the permissions of the replaced file, or those that `open` would give."""
     with contextlib.suppress(OSError):
         return path.stat().st_mode & 0o777
     mask = os.umask(0)
@@ -127,7 +127,7 @@ def _mode_of(path: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a rename, or a new file's name, to the disk, where a folder may be opened."""
+    """Sync a renamed or new file name to disk, where the system can open folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -137,7 +137,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def holds_others(folder: Path, marker: str) -> bool:
-    """Return whether a folder is there, is not empty, and lacks the file that makes it ours.
+    """Return whether a folder exists, is not empty, and lacks the file that marks it as ours.
 
     Example:
         >>> holds_others(Path("no such folder"), "audit.json")
@@ -147,15 +147,15 @@ def holds_others(folder: Path, marker: str) -> bool:
 
 
 def remove_litter(folder: Path) -> None:
-    """Remove the temporary files that a kill has left anywhere in a folder."""
+    """Remove the temporary files that a kill left anywhere in a folder."""
     for left in folder.rglob(".*.tmp"):
         left.unlink(missing_ok=True)
 
 
-def settle(files: Iterable[Path]) -> None:
-    """Bring files to the disk, so that a name given to them later is never that of half a file."""
+def sync_files(files: Iterable[Path]) -> None:
+    """Sync files to disk, so that a name given to them later always means a complete file."""
     files = list(files)
-    # Thousands of images one by one are thousands of commits of the journal; one call is one.
+    # Syncing thousands of images one by one commits the journal each time; one call, once.
     if hasattr(os, "sync") and len(files) > _SYNCED_ALONE:
         os.sync()
         return
@@ -164,16 +164,16 @@ def settle(files: Iterable[Path]) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Force every file of a folder, and the folder itself, to the disk; failures are raised."""
+    """Sync every file of a folder, and the folder itself, to disk; failures are raised."""
     entries = [*folder.rglob("*"), folder]
-    settle(entries)
-    if len(entries) > _SYNCED_ALONE:  # the one call for all reports no failure
+    sync_files(entries)
+    if len(entries) > _SYNCED_ALONE:  # the one call for all does not report failures
         for entry in entries:
             sync_one(entry)
 
 
 def sync_one(path: Path) -> None:
-    """Force a file or a folder to the disk."""
+    """Sync a file or a folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

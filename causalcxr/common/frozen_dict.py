@@ -1,11 +1,7 @@
 """A dictionary that cannot change."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 __all__ = ["FrozenDict"]
 

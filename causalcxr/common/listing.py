@@ -1,4 +1,4 @@
-"""What a folder holds, without what leads out of it: links in a data set may point anywhere."""
+"""The entries of a folder, without links that lead out of it."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def leads_out(path: str | Path, root: str | Path) -> bool:
 
 
 def names_within(folder: str | Path, root: str | Path) -> dict[str, bool]:
-    """Return the entries of a folder by name, and whether each is a folder.
+    """Return the entries of a folder by name, and whether each is a folder itself.
 
     Links that lead out of the root are left out; a folder that cannot be listed is empty.
 

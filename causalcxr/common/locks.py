@@ -11,12 +11,12 @@ __all__ = ["exclusive"]
 
 @contextmanager
 def exclusive(file: str | Path, refusal: CausalCXRError, *, keep: bool = False) -> Iterator[None]:
-    """Hold a lock file; the system releases the lock when the process ends, however it ends.
+    """Hold a lock file; the system releases it when the process ends, even when it is killed.
 
     Args:
         file: The lock file; its folder must exist.
-        refusal: What is raised where another process holds the lock.
-        keep: Whether the file stays at the end.
+        refusal: The error to raise if another process holds the lock.
+        keep: Whether the lock file is kept at the end.
 
     Raises:
         CausalCXRError: The refusal.
@@ -44,7 +44,7 @@ def exclusive(file: str | Path, refusal: CausalCXRError, *, keep: bool = False) 
     try:
         yield
     finally:
-        # Removed while it is held: a process that opened it before finds it unlinked and retries.
+        # Removed while still locked: another process that has opened it sees this and retries.
         if not keep:
             Path(file).unlink(missing_ok=True)
         lock.release()

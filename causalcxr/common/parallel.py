@@ -1,8 +1,8 @@
 """The same work on each of many tasks: in this process, in several, or on a Dask cluster.
 
-Whatever runs it, the work is a plain function of what is shared and of one task, and it leaves
-what it makes in files that are whole or not there. So a job that dies is given again, and a task
-that is done twice does no harm.
+The work is a plain function of a shared argument and of one task. It writes its results to files
+that are complete or absent. A job that dies can therefore be run again, and a task that runs twice
+does no harm.
 """
 
 import os
@@ -20,8 +20,8 @@ from causalcxr.common.errors import CausalCXRError, install
 
 __all__ = ["run"]
 
-_AHEAD = 2  # tasks a worker that wait for it, so that it never waits for its next one
-_shared: Any = None  # of a worker process: what all of its tasks share
+_AHEAD = 2  # tasks queued for each worker, so that it never waits
+_shared: Any = None  # in a worker process: the argument that all tasks share
 
 
 def run(
@@ -34,16 +34,17 @@ def run(
 ) -> Iterator[Any]:
     """Yield what `work(shared, task)` returns for each task, in the order in which they end.
 
-    Close the generator (`contextlib.closing`) where not all of it may be read: workers end then.
+    Close the generator (`contextlib.closing`) if it may not be read to its end: this ends the
+    workers.
 
     Args:
-        work: A function of a module, so that other processes find it by its name.
-        tasks: What differs; read only a little ahead of the work.
-        shared: What all tasks need; it travels to each worker once.
-        workers: Processes on this machine; with 1 the work is done in this very process, in
-            order. A script of one's own that asks for more needs `if __name__ == "__main__":`.
-        cluster: The address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, whose workers do
-            the work instead. They need this package, and see the same files under the same paths.
+        work: A function at the top level of a module, so that other processes can import it.
+        tasks: One argument for each call; read only a little ahead of the work.
+        shared: The argument that all tasks share; it is sent to each worker once.
+        workers: Processes on this machine; with 1 the work runs in this process, in order. A
+            script that uses more needs `if __name__ == "__main__":`.
+        cluster: The address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, whose workers
+            run the work instead. They need this package and the same files under the same paths.
 
     Raises:
         CausalCXRError: If a worker process dies, or there is no such scheduler.
@@ -55,7 +56,7 @@ def run(
     if cluster is not None:
         return _on_cluster(work, iter(tasks), shared, cluster)
     if workers < 1:
-        raise CausalCXRError(f"workers {workers}: ask for one at least")
+        raise CausalCXRError(f"workers {workers}: give at least 1")
     if workers == 1:
         return (work(shared, task) for task in tasks)
     return _in_processes(work, iter(tasks), shared, workers)
@@ -71,11 +72,11 @@ def _in_processes(work: Callable, tasks: Iterator, shared: Any, workers: int) ->
         pool.shutdown()
     except BrokenProcessPool:
         raise CausalCXRError(
-            "a worker process died, for want of memory perhaps; what is finished is kept: give "
-            "the same command again, with fewer workers"
+            "a worker process died, possibly for lack of memory; finished results are kept: run "
+            "the same command again with fewer workers"
         ) from None
     finally:
-        held.close()  # idle or not, the workers end
+        held.close()  # ends the workers, idle or not
         pool.shutdown(cancel_futures=True)
         listening.close()
 
@@ -91,16 +92,16 @@ def _windowed(submit: Callable[[Any], Future], tasks: Iterator, workers: int) ->
 
 
 def _begin(shared: Any, listening: Connection) -> None:
-    """Prepare a worker process: it ends when the process that started it ends, however it ends."""
+    """Prepare a worker process; it ends when the process that started it ends."""
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     threading.Thread(target=_end_with, args=(listening,), daemon=True).start()
 
 
 def _end_with(listening: Connection) -> None:
     try:
-        listening.poll(None)  # nothing is ever sent: this returns when the other end is gone
+        listening.poll(None)  # nothing is ever sent: this returns when the other end is closed
     finally:
         os._exit(1)
 

@@ -1,14 +1,14 @@
-"""Progress: what is counted while it is done, and where a person sees it.
+"""Progress: work is counted while it runs, and the count is displayed.
 
     with Progress("Twins", total=2000, unit="images") as count:
         count.add(64)
     for image in progress(images, "Reading", "images"):
         ...
 
-One thread looks at the counts from time to time and shows them, see `progress_screens`: so a count
-costs an addition, and a step that takes long is seen, too. What takes under two seconds shows
-nothing; neither do other threads and processes. `CAUSALCXR_PROGRESS=off` turns it off, a number of
-seconds sets how often a line is written where there is no terminal.
+A thread displays the counts at intervals, see `progress_screens`: a count costs one addition, and
+a long step is visible, too. Work under two seconds displays nothing; neither do other threads and
+processes. `CAUSALCXR_PROGRESS=off` turns it off; a number of seconds sets how often a line is
+written if there is no terminal.
 """
 
 import multiprocessing
@@ -27,18 +27,18 @@ __all__ = ["Progress", "progress", "resumable", "resuming"]
 
 _T = TypeVar("_T")
 _HOME = os.getpid()
-_TICK = 0.2  # seconds between two looks
+_TICK = 0.2  # seconds between two updates
 
 
 class Progress:
-    """Count what is done of some work, and let a person see it.
+    """Count the progress of some work and display it.
 
     Args:
         what: The work, such as "Twins".
-        total: How much there is to do; None where nobody knows.
+        total: How much there is to do; None if unknown.
         unit: What is counted, such as "images".
-        done: How much is done already, where work is resumed.
-        show: False for never, True also where it is turned off; None for a person.
+        done: How much is done already, when work is resumed.
+        show: False for never, True even if it is turned off; None if a person can see it.
 
     Example:
         >>> with Progress("Twins", total=3, unit="images") as count:
@@ -80,16 +80,16 @@ class Progress:
         self._count.note = note
 
     def resume(self, done: int) -> None:
-        """Say that so much was done before: the time left is told by what comes from now on."""
+        """Set how much was done before; the time left is estimated from new work alone."""
         self._count.done = self._count.before = done
         self._count.begun = time.monotonic()
 
     def trained(self, k: int, of: int, loss: float) -> None:
-        """Say how far a training is: steps or epochs of how many, and the loss."""
+        """Set the steps or epochs of a training, of how many, and the loss."""
         self.to(k, of, f"loss {loss:.4f}")
 
     def to(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Say how much is done now, of how much."""
+        """Set how much is done, of how much."""
         self._count.done, self._count.note = done, note
         if total is not None:
             self._count.total = total
@@ -104,13 +104,13 @@ def progress(
     each: int | None = None,
     done: int = 0,
 ) -> Iterator[_T]:
-    """Yield some items, counted as they are used up.
+    """Yield items and count them.
 
     Args:
-        items: What is worked on. The starts of batches, `range(0, n, size)`, count as n.
+        items: The items. The starts of batches, `range(0, n, size)`, count as n.
         what: The work.
         unit: What is counted.
-        total: How much there is to do, where the items do not say.
+        total: How much there is to do, if the items have no length.
         each: How much an item counts for; 1, or the step of a range.
         done: How much is done before the first item.
 
@@ -118,14 +118,14 @@ def progress(
         >>> list(progress(range(0, 100, 40), "Reading", "images"))
         [0, 40, 80]
     """
-    if isinstance(items, Sized) and len(items) < 2:  # a count that cannot move tells nothing
+    if isinstance(items, Sized) and len(items) < 2:  # nothing to display
         yield from items
         return
     if isinstance(items, range):
-        each, known = each or items.step, items.stop - items.start
+        each, n_items = each or items.step, items.stop - items.start
     else:
-        each, known = each or 1, len(items) * (each or 1) if isinstance(items, Sized) else None
-    total = done + known if total is None and known is not None else total
+        each, n_items = each or 1, len(items) * (each or 1) if isinstance(items, Sized) else None
+    total = done + n_items if total is None and n_items is not None else total
     with Progress(what, total, unit, done=done) as count:
         for item in items:
             yield item
@@ -133,11 +133,11 @@ def progress(
 
 
 def resuming(there: int, total: int, unit: str) -> None:
-    """Say that earlier work is taken up again, if there is any, on standard error.
+    """Print on standard error that earlier work is resumed, if there is any.
 
     Args:
-        there: How much is there.
-        total: Of how much.
+        there: How much is done.
+        total: How much there is to do.
         unit: What is counted.
     """
     if there and (multiprocessing.parent_process() is None):
@@ -146,26 +146,26 @@ def resuming(there: int, total: int, unit: str) -> None:
 
 @contextmanager
 def resumable(kept: str) -> Iterator[None]:
-    """Say how to resume, where the work inside is interrupted by Ctrl-C.
+    """Print how to resume if the work in the block is interrupted by Ctrl-C.
 
     Args:
         kept: What is kept, such as "the images so far are in out".
 
     Raises:
-        KeyboardInterrupt: As inside.
+        KeyboardInterrupt: That of the block.
     """
     try:
         yield
     except KeyboardInterrupt as stop:
         if not getattr(stop, "explained", False):
             stop.explained = True  # for the work around this one
-            told = f"interrupted: {kept}; run the same command again to resume"
-            print(f"\n{told}", file=sys.stderr, flush=True)
+            message = f"interrupted: {kept}; run the same command again to resume"
+            print(f"\n{message}", file=sys.stderr, flush=True)
         raise
 
 
 class _Board:
-    """The counts under way, outermost first, and the screen that shows them."""
+    """The counts of running work, outermost first, and the screen that displays them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -176,8 +176,8 @@ class _Board:
         self._due = 0.0
 
     def begin(self, count: Count, show: bool | None) -> None:
-        """Add a count, unless nobody is to see it."""
-        if show is False or not _seen_here():
+        """Add a count, unless it is not displayed."""
+        if show is False or not _is_main_thread():
             return
         with self._lock:
             if not self._counts:
@@ -192,8 +192,8 @@ class _Board:
                 self._watcher.start()
 
     def end(self, count: Count) -> None:
-        """Take a count away; with the last one, clear the screen."""
-        if not self._counts or not _seen_here():
+        """Remove a count; after the last one, clear the screen."""
+        if not self._counts or not _is_main_thread():
             return
         with self._lock:
             # By identity: two counts may be equal.
@@ -215,8 +215,8 @@ class _Board:
                     self._due = now + self._screen.pause
 
 
-def _seen_here() -> bool:
-    """Return whether this thread of this process is one that a person looks at."""
+def _is_main_thread() -> bool:
+    """Return whether this is the main thread of the main process."""
     return (
         threading.current_thread() is threading.main_thread()
         and os.getpid() == _HOME

@@ -1,4 +1,4 @@
-"""Where progress is shown: bars on a terminal, a line in a notebook, lines in a file or a pipe."""
+"""Displays of progress: bars on a terminal, a line in a notebook, lines in a file or a pipe."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ _SWITCH = "CAUSALCXR_PROGRESS"
 
 @dataclass(eq=False)
 class Count:
-    """How far some work is.
+    """The progress of some work.
 
     Args:
         what: The work.
-        total: How much there is to do; None where nobody knows.
+        total: How much there is to do; None if unknown.
         unit: What is counted.
         done: How much is done.
-        note: What else there is to know, such as a loss.
+        note: A remark, such as a loss.
 
     Example:
         >>> Count("Twins", 2000, "images", 1200).words
@@ -45,7 +45,7 @@ class Count:
 
     @property
     def left(self) -> float | None:
-        """Seconds that are left if it goes on as it did so far; None where nobody knows."""
+        """The estimated seconds left at the present rate; None if unknown."""
         fresh = self.done - self.before
         if not self.total or fresh <= 0 or self.elapsed < 1:
             return None
@@ -67,12 +67,12 @@ class Count:
 
     @property
     def words(self) -> str:
-        """The work and how far it is."""
+        """The work and its progress."""
         return f"{self.what}: {self.numbers}"
 
 
 def clock(seconds: float) -> str:
-    """Return a time as people read it.
+    """Return a time as hours, minutes and seconds.
 
     Example:
         >>> clock(35), clock(250), clock(7325)
@@ -84,26 +84,26 @@ def clock(seconds: float) -> str:
 
 
 class Screen(ABC):
-    """Show counts: the first time after `first` seconds, then every `pause` seconds."""
+    """Display counts: the first time after `first` seconds, then every `pause` seconds."""
 
     first = 2.0
     pause = 0.2
 
     @abstractmethod
     def show(self, counts: Sequence[Count]) -> None:
-        """Show how far the work is, the outermost count first."""
+        """Display the counts, the outermost first."""
 
     def clear(self) -> None:
-        """Leave nothing that is no longer true."""
+        """Remove what was displayed."""
         return
 
 
 class Lines(Screen):
-    """Write a line every so often, where there is no terminal: a log, a pipe.
+    """Write a line at intervals, if there is no terminal: to a log or a pipe.
 
     Args:
-        file: Where to.
-        seconds: Between two lines.
+        file: The stream.
+        seconds: The time between two lines.
     """
 
     def __init__(self, file: TextIO, seconds: float | None = None) -> None:
@@ -114,18 +114,18 @@ class Lines(Screen):
         """Write one line."""
         try:
             print("; ".join(count.words for count in counts), file=self._file, flush=True)
-        except (OSError, ValueError):  # nobody reads it any more
+        except (OSError, ValueError):  # the stream is closed
             self.pause = float("inf")
 
 
 class Terminal(Screen):
-    """Show a bar for each count, and take them away at the end."""
+    """Display a bar for each count, and remove the bars at the end."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._bars, self._rows = file, None, []
 
     def show(self, counts: Sequence[Count]) -> None:
-        """Draw the bars as they are now."""
+        """Update the bars."""
         if self._bars is None:
             self._bars = _bars(self._file)
             self._bars.start()
@@ -142,13 +142,13 @@ class Terminal(Screen):
                 self._bars.update(row, visible=False)
 
     def clear(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._bars is not None:
             self._bars.stop()
 
 
 class Notebook(Screen):
-    """Show one line below the cell, which is written anew; it needs no widgets."""
+    """Display one line below the cell and update it; this needs no widgets."""
 
     first, pause = 2.0, 0.5
 
@@ -156,7 +156,7 @@ class Notebook(Screen):
         self._handle: Any = None
 
     def show(self, counts: Sequence[Count]) -> None:
-        """Write the line as it is now."""
+        """Update the line."""
         self._write("; ".join(count.words for count in counts))
 
     def clear(self) -> None:
@@ -175,11 +175,11 @@ class Notebook(Screen):
 
 
 def screen(file: TextIO | None, *, forced: bool = False) -> Screen | None:
-    """Return where progress is shown, or None for nowhere.
+    """Return the display of progress, or None for no display.
 
     Args:
         file: Standard error.
-        forced: Show it though it is turned off.
+        forced: Display it even if it is turned off.
     """
     wish = os.environ.get(_SWITCH, "").strip().lower()
     if file is None or (wish == "off" and not forced):
@@ -202,11 +202,11 @@ def _in_notebook() -> bool:
 
 
 def _bars(file: TextIO) -> Any:
-    # rich is slow to import; only a person who waits at a terminal pays for it.
+    # rich is slow to import, so only a terminal loads it.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    # What goes to standard output must not end on the terminal where that is a file.
+    # Standard output must not be redirected to the terminal if it is a file.
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

@@ -1,9 +1,9 @@
-"""Exogenous randomness that belongs to a record, not to a batch.
+"""Random numbers that belong to a record, not to a batch.
 
-A counter-based hash of (seed, stream, record, draw, counter) gives every record its own numbers, a
-whole column at once. The same record gets the same numbers in any batch, in any order, on any
+A counter-based hash of (seed, stream, record, draw, counter) gives every record its own numbers,
+for a column at once. The same record gets the same numbers in any batch, in any order, on any
 machine. The mixing function is the 64-bit finaliser of SplitMix64 (Steele, Lea & Flood, 2014),
-applied once for every word that enters.
+applied once for each word.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
-    """Mix 64-bit words; wrap-around is meant."""
+    """Mix 64-bit words; overflow is intended."""
     with np.errstate(over="ignore"):
         z = z + _GOLDEN
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -52,7 +52,7 @@ class Draws:
     Args:
         keys: One 64-bit key a record, shape (n,), see `record_keys`.
         seed: The user's seed.
-        stream: What the numbers are for, usually a variable's name.
+        stream: The purpose of the numbers, usually a variable's name.
         draw: The index of the posterior draw, one for all or one a record.
 
     Example:

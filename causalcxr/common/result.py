@@ -1,4 +1,4 @@
-"""What every result can do: a table, a summary, a picture, files, a text and HTML."""
+"""The interface of every result: a table, a summary, a plot, files, text and HTML."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -25,23 +25,23 @@ _SHOWN = 20  # rows of a summary in a text or a notebook
 
 @runtime_checkable
 class Result(Protocol):
-    """What a cohort, a comparison and every answer of a model or an audit have in common.
+    """The interface of a cohort, a comparison, and every result of a model or an audit.
 
-    `table` holds all figures, `summary()` the main ones, one row each; `plot()` draws them,
-    `save()` writes them, `print(result)` and a notebook show the summary.
+    `table` has all values, `summary()` the main ones, one row each; `plot()` draws them, `save()`
+    writes them, `print(result)` and a notebook show the summary.
     """
 
     @property
     def table(self) -> pd.DataFrame:
-        """All figures."""
+        """All values."""
         ...
 
     def summary(self) -> pd.DataFrame:
-        """Return the main figures."""
+        """Return the main values."""
         ...
 
     def plot(self) -> "Page":
-        """Draw the main figures; `path=` also writes the picture."""
+        """Draw the main values; `path=` also writes the drawing."""
         ...
 
     def save(self, path: str | Path) -> Path:
@@ -52,16 +52,16 @@ class Result(Protocol):
 
 
 class Shown(ABC):
-    """Show a result as text and as HTML, and write it; what is shown is its summary."""
+    """A result whose summary is shown as text and HTML, and that can be saved."""
 
     @property
     @abstractmethod
     def heading(self) -> str:
-        """What the result is of, in one line."""
+        """What the result describes, in one line."""
 
     @abstractmethod
     def summary(self) -> pd.DataFrame:
-        """Return the main figures, one row each."""
+        """Return the main values, one row each."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -69,11 +69,11 @@ class Shown(ABC):
         return {"table": self.table}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the result, whole or not at all.
+        """Write the result, completely or not at all.
 
         Args:
-            path: A .csv for the table, a .png for the picture, or a folder for every table, the
-                picture, and a manifest of what was asked.
+            path: A .csv for the table, a .png for the plot, or a folder for every table, the plot
+                and a manifest with the arguments.
             overwrite: Replace the result that the folder holds.
 
         Raises:
@@ -117,7 +117,7 @@ def write_result(result: Any, path: Path, *, overwrite: bool = False) -> Path:
     with folder.writing() as draft:
         for title, table in result.tables.items():
             atomic_write(draft.place / f"{title.replace(' ', '-')}.csv", headed_csv(table))
-        with contextlib.suppress(CausalCXRError):  # where nothing can be drawn, tables suffice
+        with contextlib.suppress(CausalCXRError):  # if nothing can be drawn, the tables suffice
             atomic_write(draft.place / f"{name}.png", _png(result))
         draft.finish({"result": result.heading, "asked": dict(getattr(result, "about", {}))})
     return path
@@ -135,9 +135,9 @@ def content_folder(
     """Return the folder of a result that its own content identifies.
 
     Args:
-        folder: Where it is written.
-        name: Of the kind; version 0.1.0 is recognised by its `<name>.json`.
-        words: What messages call it.
+        folder: The folder.
+        name: The name of the kind; version 0.1.0 is recognised by its `<name>.json`.
+        words: Its name in messages.
         content: The texts that determine it.
         overwrite: Replace the result that the folder holds.
         error: The class of the errors to raise.

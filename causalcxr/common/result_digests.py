@@ -1,4 +1,4 @@
-"""What a folder of results says of its files: a manifest, and the SHA-256 of each file."""
+"""The manifest of a folder of results, and the SHA-256 of each of its files."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _REMEDY = "restore it, or write the folder again"
 
 
 class Digests(Mapping[str, str]):
-    """Hold the SHA-256 of each file of a folder, by its path in it; empty for older folders.
+    """The SHA-256 of each file of a folder, by its path in it; empty for older folders.
 
     Args:
         folder: The folder.
@@ -65,31 +65,31 @@ class Digests(Mapping[str, str]):
         return len(self._digests)
 
     def check(self, name: str, content: bytes | None = None) -> None:
-        """Refuse a file that is not as it was written; one without a digest passes.
+        """Refuse a file that was changed since it was written; one without a digest passes.
 
         Args:
             name: Its path in the folder.
-            content: What was read of it; by default it is read.
+            content: Its content; by default it is read.
 
         Raises:
-            CausalCXRError: Naming the file.
+            CausalCXRError: With the file.
         """
         if name not in self._digests:
             return
         file = self.folder / name
         try:
-            found = file_digest(file) if content is None else hashlib.sha256(content).hexdigest()
+            digest = file_digest(file) if content is None else hashlib.sha256(content).hexdigest()
         except OSError as fault:
             raise self._error(f"{file}: cannot be read ({fault.strerror}); {_REMEDY}") from None
-        if found != self._digests[name]:
+        if digest != self._digests[name]:
             raise self._error(f"{file}: changed since it was written; {_REMEDY}")
 
     def missing(self) -> list[str]:
-        """Return the files that are not there; none is read."""
+        """Return the files that are absent; none is read."""
         return [name for name in self if not (self.folder / name).is_file()]
 
     def damaged(self) -> list[str]:
-        """Return the files that are missing or not as they were written; all are read."""
+        """Return the files that are absent or were changed; all are read."""
         return [name for name in self if not _is_intact(self.folder / name, self[name])]
 
 
@@ -120,7 +120,7 @@ def content_identity(content: Sequence[str]) -> dict[str, Any]:
 
 
 def listed_files(folder: Path) -> list[str]:
-    """Return the files to list; the manifest and the list of a result inside stand for it."""
+    """Return the files to list; a result inside is listed by its manifest and SHA256SUMS."""
     inner = [file.parent for file in folder.rglob(SUMS) if file.parent != folder]
     files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     names = []

@@ -1,16 +1,16 @@
 """A folder of results: written beside its place by one process at a time, verified when read.
 
     .<name>.lock                  held by the process that writes
-    .<name>.unfinished/job.json   what determines the result: its identity
-    .<name>.unfinished/result/    the folder in the making
-    .<name>.unfinished/complete/  the same once its manifest is written and all is on the disk
-    .<name>.unfinished/old/       the folder that is replaced, while the two change places
+    .<name>.unfinished/job.json   the identity: everything that determines the result
+    .<name>.unfinished/result/    the folder while it is written
+    .<name>.unfinished/complete/  the same once its manifest is written and all is on disk
+    .<name>.unfinished/old/       the replaced folder, while the two are exchanged
 
 A result therefore never appears half-written under its own name. `manifest.json` is written last
 and holds the identity and the SHA-256 of `SHA256SUMS`, which lists the SHA-256 of every other file
-as `sha256sum --check` reads it. The same command, given again after a kill, resumes in the folder
-in the making; once the result is complete, it has nothing to do. With `overwrite` a result that is
-complete is made again, and replaced only when the new one is complete.
+as `sha256sum --check` reads it. The same command, run again after a kill, resumes from the
+unfinished folder; once the result is complete, it does nothing. With `overwrite` a complete
+result is computed again, and replaced only when the new one is complete.
 """
 
 import hashlib
@@ -44,12 +44,12 @@ _COMPLETE = "complete already, nothing to do; --overwrite (overwrite=True) makes
 
 @dataclass
 class Draft:
-    """Be filled; `finish` is called last.
+    """The folder that receives the files of a result; `finish` is called last.
 
     Args:
-        place: The folder to fill, or the result itself where it is complete already.
-        complete: Whether the result is there already, so that nothing is to be done.
-        resumed: Whether an interrupted run has left files in the place.
+        place: The folder to fill, or the result itself if it is complete already.
+        complete: Whether the result exists already, so that there is nothing to do.
+        resumed: Whether an interrupted run left files in the folder.
     """
 
     place: Path
@@ -63,8 +63,8 @@ class Draft:
         """Write the list of digests and, last, the manifest, which is returned.
 
         Args:
-            about: What else the manifest records.
-            digests: Those that are known, by path in the folder; other files are read.
+            about: Further entries of the manifest.
+            digests: Digests already computed, by path in the folder; other files are read.
         """
         remove_litter(self.place)
         _remove_unfinished(self.place)
@@ -85,21 +85,21 @@ class Draft:
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Write one result to a folder, whole or not at all.
+    """Write one result to a folder, completely or not at all.
 
     Args:
         path: The folder: new, empty, or one of the same kind, which `overwrite` replaces.
-        kind: What the manifest calls it, such as "causalcxr twins".
-        words: What messages call it, such as "twins".
+        kind: Its kind in the manifest, such as "causalcxr twins".
+        words: Its name in messages, such as "twins".
         identity: Everything that determines the result, as JSON. An interrupted run with the same
-            identity is resumed, and a complete result with it is kept. None where it cannot be
-            given: nothing is then resumed or kept.
-        overwrite: Make a complete result again, and replace one with another identity; unfinished
-            work with another identity is discarded, with the same one it is resumed.
+            identity is resumed, and a complete result with it is kept. None if there is no identity:
+            nothing is then resumed or kept.
+        overwrite: Compute a complete result again, and replace one with another identity.
+            Unfinished work is resumed if the identity is the same, and discarded if not.
         error: The class of the errors to raise.
-        recognises: Whether a folder without a manifest of this kind is one of an older version.
-        thorough: Whether a result counts as complete only once every byte of it has been read.
-        tell: Gets one line where there is nothing to do.
+        recognises: Whether a folder without such a manifest was written by an older version.
+        thorough: Whether every byte is read before a result counts as complete.
+        tell: Receives one line if there is nothing to do.
 
     Example:
         >>> import tempfile
@@ -125,7 +125,7 @@ class ResultFolder:
 
     @property
     def hidden(self) -> Path:
-        """The folder beside the result in which it is made."""
+        """The folder beside the result in which it is written."""
         path = self.path.absolute()
         return path.parent / f".{path.name}.unfinished"
 
@@ -139,7 +139,7 @@ class ResultFolder:
         )
 
     def check_foreign(self) -> None:
-        """Refuse a place that holds something else, where the identity is not known yet.
+        """Refuse a folder that holds something else, before the identity is known.
 
         Raises:
             CausalCXRError: Naming the place.
@@ -147,10 +147,10 @@ class ResultFolder:
         self._check_place(self.path, before_lock=True)
 
     def check(self) -> None:
-        """Refuse a place that the result cannot be written to, before it is computed.
+        """Refuse a folder that the result cannot be written to, before it is computed.
 
         Raises:
-            CausalCXRError: Naming what is there, and how to go on.
+            CausalCXRError: With what is there, and what to do.
         """
         complete = self.hidden / "complete"
         self._check_place(complete if complete.is_dir() else self.path)
@@ -158,15 +158,15 @@ class ResultFolder:
 
     @contextmanager
     def writing(self) -> Iterator[Draft]:
-        """Give a folder to fill that takes the place of `path` at the end.
+        """Give a folder to fill; at the end it replaces `path`.
 
         Raises:
-            CausalCXRError: If the place holds something else or cannot be written, or another
-                process writes there.
+            CausalCXRError: If the folder holds something else or cannot be written, or another
+                process is writing it.
         """
         self._check_place(self.path, before_lock=True)
         path = self.path.absolute()
-        busy = f"{self.path}: another process is writing it at this moment; wait for its end"
+        busy = f"{self.path}: another process is writing it at this moment; wait until it ends"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(path.parent / f".{path.name}.lock", self.error(busy)):
@@ -178,14 +178,14 @@ class ResultFolder:
                     return
                 self._check_place(self.path)
                 self._check_unfinished()
-                yield from self._made()
+                yield from self._filled()
         except OSError as fault:
             raise cannot_write(self.path, fault, self.error, inside=self.hidden) from None
 
-    # Steps
+    # The steps of writing
 
-    def _made(self) -> Iterator[Draft]:
-        """Give the folder to fill, and put it in its place."""
+    def _filled(self) -> Iterator[Draft]:
+        """Give the folder to fill, and move it to its place at the end."""
         place = self.hidden / "result"
         resumed = self._prepare(place)
         base = {"kind": self.kind}
@@ -202,7 +202,7 @@ class ResultFolder:
         self._recover()
 
     def _prepare(self, place: Path) -> bool:
-        """Make the folder to fill, and say whether an interrupted run has left files in it."""
+        """Create the folder to fill; return whether an interrupted run left files in it."""
         job = None if self.identity is None else json.dumps(self._identity(), indent=1)
         ticket = self.hidden / "job.json"
         if job is None or read_json(ticket) != self._identity():
@@ -215,39 +215,41 @@ class ResultFolder:
         return any(place.iterdir())
 
     def _recover(self) -> None:
-        """Finish the exchange that a kill may have interrupted: `complete` takes the place."""
+        """Finish an exchange that a kill may have interrupted: `complete` becomes the result."""
         complete, old, path = self.hidden / "complete", self.hidden / "old", self.path.absolute()
         if complete.is_dir():
             if path.exists() and not old.exists():
                 path.rename(old)
-            elif path.is_dir():  # made anew by somebody between the two steps, and empty
+            elif path.is_dir():  # created again between the two steps, and empty
                 path.rmdir()
             complete.rename(path)
             sync_one(path.parent)
             self._discard()
         elif old.is_dir() and not path.exists():  # left by version 0.1.0
             old.rename(path)
-        elif old.is_dir() and any(path.iterdir()):  # killed when only the old one was to go
+        elif old.is_dir() and any(
+            path.iterdir()
+        ):  # killed when only the old one was left to remove
             self._discard()
 
     def _discard(self) -> None:
-        """Remove the hidden folder; `old` gets another name first, so that it is whole or gone."""
+        """Remove the hidden folder; `old` is renamed first, so that it is complete or gone."""
         old, gone = self.hidden / "old", self.hidden / "gone"
         if old.exists():
             shutil.rmtree(gone, ignore_errors=True)
             old.rename(gone)
-        # Without its job, whatever a kill leaves of the folder is resumed by nobody.
+        # Without job.json, the rest of the folder is never resumed after a kill.
         (self.hidden / "job.json").unlink(missing_ok=True)
         shutil.rmtree(self.hidden, ignore_errors=True)
 
-    # Questions
+    # Checks
 
     def _identity(self) -> dict[str, Any]:
-        """Return the identity as it is when read again."""
+        """Return the identity as it is when read from JSON."""
         return json.loads(json.dumps({"version": version("causalcxr"), **(self.identity or {})}))
 
     def _is_complete(self) -> bool:
-        """Return whether the very result is there, every byte of it, and is to be kept."""
+        """Return whether this result exists, unchanged in every byte, and is to be kept."""
         if self.overwrite or not self.is_same():
             return False
         digests = Digests(self.path, manifest_of(self.path, self.kind) or {}, self.error)
@@ -260,13 +262,15 @@ class ResultFolder:
         return True
 
     def _check_place(self, path: Path, *, before_lock: bool = False) -> None:
-        """Refuse a place that holds something else, or another result without `overwrite`."""
+        """Refuse a folder that holds something else, or another result without `overwrite`."""
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise self.error(
                 f"{self.path}: holds something else than {self.words}; give another folder"
             )
         if path.is_mount():
-            raise self.error(f"{self.path}: a mounted folder cannot be replaced; give one in it")
+            raise self.error(
+                f"{self.path}: a mounted folder cannot be replaced; give a folder inside it"
+            )
         if not path.exists() or not any(path.iterdir()):
             return
         manifest = manifest_of(path, self.kind)
@@ -279,10 +283,10 @@ class ResultFolder:
         held = (manifest or {}).get("identity")
         if self.identity is not None and held == self._identity():
             return
-        told = self._told(held)
+        difference = self._differences(held)
         raise self.error(
-            f"{self.path}: holds {self.words} already{told}; give another folder, or --overwrite "
-            "(overwrite=True) to replace it"
+            f"{self.path}: holds {self.words} already{difference}; give another folder, or "
+            "--overwrite (overwrite=True) to replace it"
         )
 
     def _check_unfinished(self) -> None:
@@ -294,22 +298,22 @@ class ResultFolder:
         if isinstance(job, dict) and (self.identity is None or job != self._identity()):
             raise self.error(
                 f"{self.path}: another command or version has unfinished work here"
-                f"{self._told(job)}; give that command again, another folder, or --overwrite "
+                f"{self._differences(job)}; run that command again, give another folder, or use --overwrite "
                 "(overwrite=True) to discard it"
             )
 
-    def _told(self, held: Any) -> str:
-        """Return in which settings what is there differs, in words."""
+    def _differences(self, held: Any) -> str:
+        """Return which settings of the existing result differ, in words."""
         if not isinstance(held, dict) or self.identity is None:
             return ""
-        asked = self._identity()
-        differing = [key for key in {**held, **asked} if held.get(key) != asked.get(key)]
-        words = [_difference(key, held.get(key), asked.get(key)) for key in differing[:3]]
+        wanted = self._identity()
+        differing = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
+        words = [_difference(key, held.get(key), wanted.get(key)) for key in differing[:3]]
         return f" ({'; '.join(words)})" if words else ""
 
 
 def _remove_unfinished(place: Path) -> None:
-    """Remove what a kill has left beside results inside, all of which are complete by now."""
+    """Remove what a kill left beside the results inside, all of which are complete by now."""
     for left in list(place.rglob(".*.unfinished")):
         shutil.rmtree(left)
     for left in list(place.rglob(".*.lock")):
@@ -323,13 +327,13 @@ def cannot_write(
     *,
     inside: Path | None = None,
 ) -> CausalCXRError:
-    """Return the error of ours for a fault of the disk: which place cannot be written, and why.
+    """Return our error for a fault of the disk: which place cannot be written, and why.
 
     Args:
-        path: What was to be written.
-        fault: What the system said; a file that is neither in the place nor `inside` is named.
+        path: The file or folder to be written.
+        fault: The error of the system; a file outside of `path` and `inside` is named.
         error: The class of the error.
-        inside: Where it is made.
+        inside: The folder in which it is written first.
     """
     reason = fault.strerror or fault
     if fault.filename and isinstance(fault.filename, str | Path):
@@ -343,8 +347,8 @@ def cannot_write(
     return error(f"{path}: cannot be written ({reason})")
 
 
-def _difference(key: str, held: Any, asked: Any) -> str:
+def _difference(key: str, held: Any, wanted: Any) -> str:
     """Return one differing setting in words."""
-    if max(len(json.dumps(held)), len(json.dumps(asked))) > 60:
+    if max(len(json.dumps(held)), len(json.dumps(wanted))) > 60:
         return f"another {key}"
-    return f"{key} {held}, not {asked}"
+    return f"{key} {held}, not {wanted}"

@@ -1,8 +1,8 @@
-"""Tables as .csv for people: no cell is a formula to a spreadsheet, and every text comes back.
+"""Tables as .csv files for spreadsheets: no cell is a formula, and every text can be restored.
 
-A text that begins with `=`, `+`, `-`, `@`, a tab or an end of line, and is no number, is written
-with an apostrophe before it, so that a spreadsheet shows it as it is. A text that has apostrophes
-before such a character already gets one more: so the first can always be taken off again.
+A text that begins with `=`, `+`, `-`, `@`, a tab or an end of line, and is not a number, is written
+with a leading apostrophe, so that a spreadsheet shows it as text. A text that already has
+apostrophes before such a character gets one more, so that the first can always be removed.
 
 References:
     CSV injection, https://owasp.org/www-community/attacks/CSV_Injection.
@@ -16,7 +16,7 @@ import pandas as pd
 
 __all__ = ["csv_text", "headed_csv", "marked", "unmarked", "unmarked_table"]
 
-# What begins a formula, also in the full width that some spreadsheets turn into the plain one.
+# The start of a formula, also in the full width that some spreadsheets convert.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]inf", re.ASCII)
 
@@ -42,11 +42,10 @@ def unmarked(text: str) -> str:
 
 
 def csv_text(table: pd.DataFrame, *, index: bool = True, end: str = "\n") -> str:
-    r"""Return a table as the text of a .csv file for people.
+    r"""Return a table as the text of a .csv file for spreadsheets.
 
     Args:
-        table: Its texts, in cells, headings and index, are written by `marked`; numbers as they
-            are.
+        table: Texts in cells, headings and index are written by `marked`, numbers unchanged.
         index: Whether the index is written.
         end: The end of a line.
 
@@ -79,7 +78,7 @@ def headed_csv(table: pd.DataFrame) -> str:
 
 
 def unmarked_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from what `csv_text` wrote, its texts and headings unmarked.
+    """Return a table read from a file of `csv_text`, with its texts and headings unmarked.
 
     Example:
         >>> unmarked_table(pd.DataFrame({"'=x": ["'=1+1", "x"]})).to_dict("list")
@@ -103,7 +102,7 @@ def _holds_texts(column: pd.Series) -> bool:
 
 
 def _mapped(column: pd.Series, change: Any) -> pd.Series:
-    """Return a column with its texts changed; each distinct text is looked at once."""
+    """Return a column with its texts changed; each distinct text is converted once."""
     texts = {each for each in column if isinstance(each, str)}
     changed = {text: change(text) for text in texts if change(text) != text}
     if not changed:

@@ -1,6 +1,6 @@
-"""Tensors on disk: safetensors, written whole, read with suspicion.
+"""Tensors on disk: safetensors files, written atomically and checked when read.
 
-No pickle is ever written or read: opening one runs whatever code it holds.
+Pickles are neither written nor read: opening one runs any code that it holds.
 """
 
 import json
@@ -19,7 +19,7 @@ __all__ = ["device_of", "load_tensors", "pack_tensors", "save_tensors"]
 
 
 def device_of(name: str) -> str:
-    """Return the device to work on; "auto" takes a graphics card where there is one.
+    """Return the device to work on; "auto" is a GPU if there is one.
 
     Raises:
         ModelError: If there is no such device here.
@@ -32,7 +32,7 @@ def device_of(name: str) -> str:
     if name == "auto":
         return best
     if name.partition(":")[0] not in ("cpu", best):
-        raise ModelError(f"device {name!r} is not to be had here; use auto or {best}")
+        raise ModelError(f"device {name!r} is unavailable here; use auto or {best}")
     return name
 
 
@@ -45,8 +45,8 @@ def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> byt
 def _ordered(content: bytes) -> bytes:
     """Sort the words in the header: the library writes them in an order that changes.
 
-    A file is eight bytes that tell the length of the header, the header in JSON filled up with
-    blanks to a multiple of eight, and the tensors.
+    A file consists of eight bytes for the length of the header, the header in JSON padded with
+    spaces to a multiple of eight bytes, and the tensors.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
@@ -57,15 +57,15 @@ def _ordered(content: bytes) -> bytes:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write tensors and a few words about them, atomically."""
+    """Write tensors and their metadata, atomically."""
     atomic_write(path, pack_tensors(tensors, about))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and the words about them; refuse what is not safetensors, or not finite.
+    """Read tensors and their metadata; refuse other formats and values that are not finite.
 
     Raises:
-        ModelError: Naming the file and what is wrong with it.
+        ModelError: With the file and the fault.
     """
     try:
         with safe_open(path, "pt") as file:

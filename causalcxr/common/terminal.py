@@ -1,8 +1,8 @@
-r"""Text for a terminal: what a table or a file name holds cannot move the cursor or turn the line.
+r"""Text for a terminal: cells and file names cannot move the cursor or reorder the line.
 
 An escape sequence in a cell could clear the screen, hide a line or change the title of a window,
-and a bidirectional control character could show a text in another order than it is read. Both are
-written out instead, as `\x1b` and `\u202e`.
+and a bidirectional control character could show a text in another order. Both are
+escaped instead, as `\x1b` and `\u202e`.
 """
 
 import re
@@ -17,31 +17,31 @@ __all__ = ["VisibleStream", "visible", "visible_streams"]
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# What our own tables and progress bars write: colours, and redrawing their own lines.
+# The sequences of our own tables and progress bars: colours, and redrawing their lines.
 _OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AK]|\r")
 
 
 def visible(text: str) -> str:
-    r"""Return a text in which characters that steer a terminal are written out.
+    r"""Return a text in which characters that control a terminal are escaped.
 
     Example:
         >>> print(visible("a\x1b[2Jb\u202e\nc"))
         a\x1b[2Jb\u202e
         c
     """
-    return _HIDDEN.sub(lambda match: _written(match[0]), text)
+    return _HIDDEN.sub(lambda match: _escaped(match[0]), text)
 
 
-def _written(character: str) -> str:
+def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class VisibleStream:
-    """A text stream that writes out what steers a terminal, whoever prints it.
+    """A text stream that escapes the characters that control a terminal.
 
-    On a terminal the few sequences pass that colours, tables and progress bars need; nothing else
-    does, and where the output is redirected none.
+    On a terminal, the sequences for colours, tables and progress bars pass; if the output is
+    redirected, none does.
 
     Args:
         stream: Where to write.
@@ -70,7 +70,7 @@ class VisibleStream:
             self.write(line)
 
     def isatty(self) -> bool:
-        """Return whether somebody looks at it."""
+        """Return whether it is a terminal."""
         return self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:

@@ -20,16 +20,16 @@ __all__ = ["BUNDLE", "asked_in_order", "filled", "one_thread", "over_rows"]
 _K = TypeVar("_K", bound=Hashable)
 _In, _Out = TypeVar("_In"), TypeVar("_Out")
 _Rows = np.ndarray | slice
-# Products of matrices take rows in bundles, of 24 at most where this was tried, and compute a rest
-# with other last digits. Whole bundles make a row's digits independent of the rows beside it.
+# Matrix products process rows in bundles (at most 24 where this was measured) and compute an
+# incomplete bundle with other last digits. Complete bundles make each row independent of others.
 BUNDLE = 48
 _ALONE = {"initializer": torch.set_num_threads, "initargs": (1,)}  # each thread of a pool
-_BLOCK = 512 * BUNDLE  # rows at a time: many, for each step costs a call, and yet little memory
+_BLOCK = 512 * BUNDLE  # rows at a time: many, as each step costs a call, but little memory
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Use one thread inside, as many as before afterwards.
+    """Use one thread in the block, and as many as before afterwards.
 
     Scalar equations are small: a second thread gains little on an idle machine, costs a lot
     on a busy one, and makes sums depend on the number of cores.
@@ -48,21 +48,21 @@ def one_thread() -> Iterator[None]:
 
 
 def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, Tensor]:
-    """Return what `work` makes of n rows, block by block, without gradients.
+    """Return the results of `work` for n rows, block by block, without gradients.
 
-    Blocks are shared out among as many threads as torch may use (`torch.set_num_threads`,
-    OMP_NUM_THREADS), as many for each. They are whole bundles, so the answer is the same for any
-    number of threads.
+    The blocks are divided among the threads that torch may use (`torch.set_num_threads`,
+    OMP_NUM_THREADS), the same number for each. They are complete bundles, so the result is the
+    same for any number of threads.
 
     Args:
-        n: The number of rows; none at all are one empty block.
+        n: The number of rows; with 0 there is one empty block.
         work: Returns tensors for the rows whose positions it is given, one entry a row.
 
     Returns:
         The tensors of all blocks, n entries each.
 
     Raises:
-        Exception: Whatever `work` raises, of the first block that fails.
+        Exception: The error of the first block that fails.
 
     Example:
         >>> x = torch.arange(3)
@@ -93,17 +93,17 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
 def asked_in_order(
     module: torch.nn.Module, ask: Callable[[torch.nn.Module, _In], _Out], batches: Iterable[_In]
 ) -> Iterator[_Out]:
-    """Yield what a torch module answers to each batch, in order.
+    """Yield the outputs of a torch module for batches, in order.
 
-    On a processor a batch has one thread, so the answer is the same for any number of threads:
-    sums inside a convolution or a product depend on how many share it. As many batches as torch
-    may use threads are asked at once, each of a copy of the module that shares its weights. A
-    module that cannot be copied is asked batch by batch.
+    On a CPU each batch is computed by one thread, so the outputs are the same for any number of
+    threads: sums inside a convolution or a product depend on how many threads share it. As many
+    batches as torch may use threads are computed at once, each by a copy of the module that
+    shares its weights. A module that cannot be copied computes batch by batch.
 
     Args:
         module: The module.
-        ask: Returns what a module answers to a batch.
-        batches: The batches; they are taken as they are needed.
+        ask: Returns the output of a module for a batch.
+        batches: The batches, read as they are needed.
 
     Example:
         >>> double = torch.nn.Identity()
@@ -141,7 +141,7 @@ def asked_in_order(
             while waiting:
                 yield waiting.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # what threads to come start with
+        torch.set_num_threads(threads)  # the default of new threads
 
 
 def filled(rows: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""What the explorer and the reader study share as web servers: one machine, one origin, one line.
+"""The web server of the explorer and the reader study: one machine, one origin.
 
 Both listen on this machine only. A page of another site can still send requests here through the
-user's browser, so the server checks the host name and the origin of everything that it answers,
-websockets included. Input that is not valid JSON of the expected kind is refused in one line.
+user's browser, so the server checks the host name and the origin of every request, websockets
+included. Input that is not valid JSON of the expected form is refused with one line.
 """
 
 import socket
@@ -41,11 +41,11 @@ _HEADERS = {
 }
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _KINDS = ("str", "int", "float")  # how pydantic names the alternatives of a value
-_LONGEST = 300  # characters of a line that says what is wrong
+_LONGEST = 300  # characters of an error message
 
 
 class Sent(BaseModel):
-    """What a page sends: exactly the declared fields, finite numbers, text that is Unicode."""
+    """A message of a page: exactly the declared fields, finite numbers, valid Unicode."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -67,7 +67,7 @@ def _encodable(given: object) -> bool:
 
 
 def protect(app: FastAPI, names: Sequence[str] = ()) -> None:
-    """Let an application answer only pages of its own, and refuse invalid input in one line.
+    """Make an application answer only its own pages, and refuse invalid input with one line.
 
     Args:
         app: The application, before its routes are used.
@@ -81,7 +81,7 @@ def protect(app: FastAPI, names: Sequence[str] = ()) -> None:
 
 
 def refusal(text: str, status: int = 422) -> JSONResponse:
-    r"""Return one line that says what is wrong, as JSON.
+    r"""Return an error message of one line, as JSON.
 
     Example:
         >>> refusal("one line,\nand another").body.decode()
@@ -94,9 +94,9 @@ def refusal(text: str, status: int = 422) -> JSONResponse:
 
 
 def _invalid(_: Request, fault: Exception) -> JSONResponse:
-    """Say which field is wrong and why, without repeating what was sent."""
+    """Return the error of the first invalid field, without repeating its content."""
     errors = fault.errors() if isinstance(fault, RequestValidationError) else []
-    # A value that may be text or a number has an error for each; that of a number says most.
+    # A value that may be text or a number has an error for each; that of the number is clearer.
     errors.sort(key=lambda error: error["type"] != "finite_number")
     place, reason = [], "is not what this page expects"
     if errors:
@@ -116,7 +116,7 @@ def listening(port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((HOST, port))
-        taken.listen(128)  # a reader who has the link already waits for the server
+        taken.listen(128)  # early requests wait until the server answers
     except (OSError, OverflowError) as fault:
         taken.close()
         reason = getattr(fault, "strerror", None) or fault
@@ -127,13 +127,13 @@ def listening(port: int) -> socket.socket:
 
 
 class Headers:
-    """Add headers that keep the browser from asking anybody else."""
+    """Add headers that keep the browser from loading anything from elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what the application sends, with the headers."""
+        """Send the responses of the application with the headers."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -150,7 +150,7 @@ class SameOrigin:
     """Refuse requests and websockets that a page of another origin sends.
 
     A browser names the origin of the page in every websocket handshake and in every request
-    across origins. Programs other than browsers send no origin, and are answered.
+    across origins. Other programs send no origin, and are answered.
 
     Args:
         app: The application.
@@ -161,7 +161,7 @@ class SameOrigin:
         self._app, self._names = app, frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is of this origin."""
+        """Pass on requests of this origin."""
         if scope["type"] not in ("http", "websocket") or self._is_ours(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -25,8 +25,8 @@ def bundled_graph(name: str) -> Path:
     Raises:
         GraphError: If there is none of this name.
     """
-    found = bundled_graphs()
-    if name not in found:
-        hint = nearest_to(name, found) or f" (bundled: {', '.join(sorted(found))})"
+    graphs = bundled_graphs()
+    if name not in graphs:
+        hint = nearest_to(name, graphs) or f" (bundled: {', '.join(sorted(graphs))})"
         raise GraphError(f"no bundled graph {brief(name)}{hint}; or give a path ending in .yaml")
-    return found[name]
+    return graphs[name]

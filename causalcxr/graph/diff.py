@@ -135,13 +135,13 @@ def declaration_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     """
     name = after["variable"]["name"]
     old, new = before["parents"], after["parents"]
-    told = [f"edge {parent} -> {name} added" for parent in new if parent not in old]
-    told += [f"edge {parent} -> {name} removed" for parent in old if parent not in new]
-    told += _fields(before["variable"], after["variable"], name="")
-    told += _options(before["variable"]["mechanism"], after["variable"]["mechanism"])
+    changes = [f"edge {parent} -> {name} added" for parent in new if parent not in old]
+    changes += [f"edge {parent} -> {name} removed" for parent in old if parent not in new]
+    changes += _fields(before["variable"], after["variable"], name="")
+    changes += _options(before["variable"]["mechanism"], after["variable"]["mechanism"])
     for parent in (parent for parent in new if parent in old):
-        told += _fields(old[parent], new[parent], name=f"{parent}: ")
-    return tuple(told)
+        changes += _fields(old[parent], new[parent], name=f"{parent}: ")
+    return tuple(changes)
 
 
 def _fields(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> list[str]:

@@ -117,8 +117,8 @@ class Categorical(Distribution):
         example = "give levels and probabilities, such as Categorical({'F': 0.3, 'M': 0.7})"
         if not isinstance(probabilities, Mapping) or not probabilities:
             raise InterventionError(f"categorical of {brief(probabilities)}: {example}")
-        if wrong := [p for p in probabilities.values() if not is_number(p) or not 0 <= p <= 1]:
-            raise InterventionError(f"categorical: probability {brief(wrong[0])}; {example}")
+        if invalid := [p for p in probabilities.values() if not is_number(p) or not 0 <= p <= 1]:
+            raise InterventionError(f"categorical: probability {brief(invalid[0])}; {example}")
         total = math.fsum(probabilities.values())
         if abs(total - 1) > 1e-6:
             raise InterventionError(f"categorical: the probabilities sum to {total:g}, not to 1")

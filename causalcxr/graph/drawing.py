@@ -105,14 +105,14 @@ def draw(
         )
     shown = {graph.find(name): _text(value) for name, value in (values or {}).items()}
     marked = {graph.find(name) for name in changed}
-    whole = scene(graph, shown, bool(marked))
-    extent = _extent(whole)
+    drawing = scene(graph, shown, bool(marked))
+    extent = _extent(drawing)
     if ax is None:
         ax = Page(figsize=(extent.width, extent.height)).add_axes((0, 0, 1, 1))
     size = ax.get_window_extent().size / ax.figure.dpi
     scale = min(size[0] / extent.width, size[1] / extent.height)
     _frame(ax, extent, size / scale)
-    _paint(ax, graph, whole, shown, marked, scale)
+    _paint(ax, graph, drawing, shown, marked, scale)
     figure = ax.figure
     if path is not None:
         _write(figure, Path(path))
@@ -171,14 +171,14 @@ def around(boxes: Iterable[Box], paths: Iterable[Sequence[Point]], margin: float
     return Box((left + right) / 2, (top + bottom) / 2, right - left, top - bottom)
 
 
-def _extent(whole: Scene) -> Box:
+def _extent(drawing: Scene) -> Box:
     """Return the frame of everything, the legend below included."""
-    drawn = around(whole.boxes.values(), whole.paths.values(), _MARGIN)
-    panel = whole.panel or drawn
+    drawn = around(drawing.boxes.values(), drawing.paths.values(), _MARGIN)
+    panel = drawing.panel or drawn
     top = max(drawn.top, panel.top) + _EDGE_SPACE
-    bottom = drawn.bottom - (0.0 if whole.panel else _MARGIN) - _LEGEND_SPACE
-    caption = 2 * (0.3 + _width(CAPTION, _SMALL)) if whole.panel else 0.0
-    width = max(panel.width + 2 * _EDGE_SPACE, whole.legend + 2 * _MARGIN, caption)
+    bottom = drawn.bottom - (0.0 if drawing.panel else _MARGIN) - _LEGEND_SPACE
+    caption = 2 * (0.3 + _width(CAPTION, _SMALL)) if drawing.panel else 0.0
+    width = max(panel.width + 2 * _EDGE_SPACE, drawing.legend + 2 * _MARGIN, caption)
     return Box(panel.x, (top + bottom) / 2, width, top - bottom)
 
 
@@ -216,25 +216,27 @@ def _width(text: str, size: float) -> float:
 def _paint(
     ax: "Axes",
     graph: "Graph",
-    whole: Scene,
+    drawing: Scene,
     values: Mapping[str, str],
     changed: set[str],
     scale: float,
 ) -> None:
-    if whole.panel is not None:
-        _paint_panel(ax, whole, graph.image, scale)
-    ordered = sorted(whole.paths, key=lambda edge: edge not in whole.faint)
+    if drawing.panel is not None:
+        _paint_panel(ax, drawing, graph.image, scale)
+    ordered = sorted(drawing.paths, key=lambda edge: edge not in drawing.faint)
     for level, edge in enumerate(ordered):
-        _paint_edge(ax, whole.paths[edge], edge in whole.faint, 2 + level / len(ordered), scale)
-    for name, box in whole.boxes.items():
+        _paint_edge(
+            ax, drawing.paths[edge], edge in drawing.faint, 2 + level / len(ordered), scale
+        )
+    for name, box in drawing.boxes.items():
         _paint_box(ax, box, role(graph, name), name in changed, scale)
-        _paint_label(ax, box, whole.labels[name], role(graph, name), scale, values.get(name))
-    frame = _extent(whole)
+        _paint_label(ax, box, drawing.labels[name], role(graph, name), scale, values.get(name))
+    frame = _extent(drawing)
     _paint_legend(ax, _legend(graph, bool(changed)), frame.x, frame.bottom + 0.14, scale)
 
 
-def _paint_panel(ax: "Axes", whole: Scene, image: str, scale: float) -> None:
-    panel, target = whole.panel, whole.boxes[image]
+def _paint_panel(ax: "Axes", drawing: Scene, image: str, scale: float) -> None:
+    panel, target = drawing.panel, drawing.boxes[image]
     ax.add_patch(_rounded(panel, _PANEL, "#D9DEE5", 0.8 * scale, zorder=0, radius=0.14))
     tip, neck, half = target.top + 0.03, target.top + 0.2, 0.055
     points = [(-half, panel.bottom), (-half, neck), (-0.16, neck), (0, tip)]

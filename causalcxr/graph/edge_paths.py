@@ -35,25 +35,25 @@ def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> 
     """
     if isinstance(through, str) or any(isinstance(path, str) for path in through):
         raise InterventionError(f"through={brief(through)}: {_EXAMPLE}")
-    found: set[Edge] = set()
+    edges: set[Edge] = set()
     for path in through:
         onwards = len(path) > 0 and path[-1] is ...
         names = [_find(graph, name) for name in (path[:-1] if onwards else path)]
         if len(names) < 2:
             raise InterventionError(f"through: {brief(path)} is no edge; {_EXAMPLE}")
-        found |= {_edge(graph, *pair, causes) for pair in pairwise(names)}
+        edges |= {_edge(graph, *pair, causes) for pair in pairwise(names)}
         if onwards:
-            found |= _downstream(graph, names[-1], causes)
-    if not found:
+            edges |= _downstream(graph, names[-1], causes)
+    if not edges:
         raise InterventionError(f"through: no path at all; {_EXAMPLE}")
-    reached = set(causes) | _reached(causes, found)
-    if stray := sorted(edge for edge in found if edge[0] not in reached):
+    reached = set(causes) | _reached(causes, edges)
+    if stray := sorted(edge for edge in edges if edge[0] not in reached):
         tail, head = stray[0]
         raise InterventionError(
             f"through: {tail!r} -> {head!r} transmits nothing, as no path named here leads from "
             f"{' or '.join(causes)} to {tail!r}; name its edges too"
         )
-    return frozenset(found)
+    return frozenset(edges)
 
 
 def recanting_witnesses(
@@ -87,7 +87,7 @@ def recanting_witnesses(
     causes = set(causes)
     live = {edge for edge in graph.edges if edge[1] not in causes}
     active = live & set(active)
-    found: dict[str, list[str]] = {}
+    witnesses: dict[str, list[str]] = {}
     for witness in graph.order:
         if witness in _reached(causes, active):
             pure = _reached([witness], active)
@@ -95,8 +95,8 @@ def recanting_witnesses(
             before = {witness} | _reached([witness], live)
             heads = {head for tail, head in live - active if tail in before}
             for outcome in pure & (heads | _reached(heads, live)):
-                found.setdefault(outcome, []).append(witness)
-    return {name: tuple(found[name]) for name in graph.order if name in found}
+                witnesses.setdefault(outcome, []).append(witness)
+    return {name: tuple(witnesses[name]) for name in graph.order if name in witnesses}
 
 
 def _find(graph: Graph, name: object) -> str:
@@ -108,9 +108,9 @@ def _find(graph: Graph, name: object) -> str:
 
 def _edge(graph: Graph, tail: str, head: str, causes: Sequence[str]) -> Edge:
     if tail not in graph.parents(head):
-        known = ", ".join(graph.parents(head)) or "none"
+        parents = ", ".join(graph.parents(head)) or "none"
         raise InterventionError(
-            f"through: no edge {tail!r} -> {head!r}; the parents of {head!r}: {known}"
+            f"through: no edge {tail!r} -> {head!r}; the parents of {head!r}: {parents}"
         )
     if head in causes:
         raise InterventionError(f"through: {tail!r} -> {head!r} is cut, as {head!r} is set")

@@ -145,7 +145,7 @@ class Graph:
         for variable in self.variables.values():
             for parent in variable.parents:
                 children[parent].append(variable.name)
-        return {name: tuple(found) for name, found in children.items()}
+        return {name: tuple(names) for name, names in children.items()}
 
     @cached_property
     def _spellings(self) -> dict[str, str]:
@@ -163,12 +163,12 @@ class Graph:
         """
         if name in self.variables:
             return name
-        found = self._spellings.get(same_name(name)) if isinstance(name, str) else None
-        if found is None:
+        match = self._spellings.get(same_name(name)) if isinstance(name, str) else None
+        if match is None:
             hint = nearest_to(name, self.variables)
             hint = hint or f" (variables: {', '.join(self.variables)})"
             raise GraphError(f"no variable {brief(name)} in graph {self.name!r}{hint}")
-        return found
+        return match
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Return the direct causes of a variable, in alphabetical order."""
@@ -247,9 +247,9 @@ class Graph:
         parent, child = self.find(parent), self.find(child)
         left = tuple(name for name in self.parents(child) if name != parent)
         if left == self.parents(child):
-            known = ", ".join(left) or "none"
+            names = ", ".join(left) or "none"
             text = f"no edge {parent!r} -> {child!r} in graph {self.name!r}"
-            raise GraphError(f"{text}; the parents of {child!r}: {known}")
+            raise GraphError(f"{text}; the parents of {child!r}: {names}")
         return self.with_variable(self[child].replace(parents=left))
 
     def with_variable(self, variable: Variable) -> "Graph":

@@ -187,44 +187,56 @@ def jsonable(value: Setting) -> Any:
     return {"records": len(value), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
-def _fitting(variable: Variable, law: Distribution, beyond_range: bool) -> Distribution:
+def _fitting(variable: Variable, distribution: Distribution, beyond_range: bool) -> Distribution:
     """Return a law as the variable spells it: levels in their order, numbers inside the range."""
-    if isinstance(law, Resample):
-        codes_of(variable, law.values, beyond_range)
-        return law
-    if isinstance(law, Normal) == variable.is_discrete:
-        kind = "a continuous variable" if isinstance(law, Normal) else "a variable with levels"
-        refuse(variable, f"{law} needs {kind}; {rule_of(variable)}")
-    if isinstance(law, Categorical):
-        codes = codes_of(variable, np.array(law.levels, dtype=object), beyond_range)
+    if isinstance(distribution, Resample):
+        codes_of(variable, distribution.values, beyond_range)
+        return distribution
+    if isinstance(distribution, Normal) == variable.is_discrete:
+        kind = (
+            "a continuous variable"
+            if isinstance(distribution, Normal)
+            else "a variable with levels"
+        )
+        refuse(variable, f"{distribution} needs {kind}; {rule_of(variable)}")
+    if isinstance(distribution, Categorical):
+        codes = codes_of(variable, np.array(distribution.levels, dtype=object), beyond_range)
         if len(set(codes)) < len(codes):
-            refuse(variable, f"{law} names a level twice; keep one")
-        mass = sorted(zip(codes, law.probabilities.values(), strict=True))
+            refuse(variable, f"{distribution} names a level twice; keep one")
+        mass = sorted(zip(codes, distribution.probabilities.values(), strict=True))
         return Categorical({variable.levels[int(code)]: p for code, p in mass})
     if beyond_range or not variable.range:
-        return law
-    ends = [end for end in (law.low, law.high) if math.isfinite(end)]
-    within_range(variable, np.array([law.mean, *ends], dtype=np.float64), beyond_range, None)
+        return distribution
+    ends = [end for end in (distribution.low, distribution.high) if math.isfinite(end)]
+    within_range(
+        variable, np.array([distribution.mean, *ends], dtype=np.float64), beyond_range, None
+    )
     low, high = variable.range
-    return replace(law, low=max(law.low, low), high=min(law.high, high))
+    return replace(distribution, low=max(distribution.low, low), high=min(distribution.high, high))
 
 
 def _drawn(
-    variable: Variable, law: Distribution, n: int, beyond_range: bool, draws: "Draws | None"
+    variable: Variable,
+    distribution: Distribution,
+    n: int,
+    beyond_range: bool,
+    draws: "Draws | None",
 ) -> np.ndarray:
     """Draw one value a record, from numbers that nothing else uses."""
     if draws is None or len(draws) != n:
-        known = "none" if draws is None else f"those of {len(draws)} records"
-        text = f"{law} needs random numbers of {n} records, not {known}"
+        available = "none" if draws is None else f"those of {len(draws)} records"
+        text = f"{distribution} needs random numbers of {n} records, not {available}"
         refuse(variable, f"{text}; pass draws=Draws(record_keys(cohort.records))")
     u = draws.on(f"do {variable.name}").uniform()[:, 0]
-    if isinstance(law, Categorical):
-        positions = np.array([variable.levels.index(level) for level in law.levels], dtype=float)
-        return positions[law.positions(u)]
-    if isinstance(law, Resample):
-        codes = np.sort(codes_of(variable, law.values, beyond_range))
+    if isinstance(distribution, Categorical):
+        positions = np.array(
+            [variable.levels.index(level) for level in distribution.levels], dtype=float
+        )
+        return positions[distribution.positions(u)]
+    if isinstance(distribution, Resample):
+        codes = np.sort(codes_of(variable, distribution.values, beyond_range))
         return codes[(u * len(codes)).astype(int)]
-    return within_range(variable, law.quantile(u), beyond_range, np.arange(n))
+    return within_range(variable, distribution.quantile(u), beyond_range, np.arange(n))
 
 
 def _called(
@@ -255,8 +267,8 @@ def _called(
             f"column of {len(observed)} records and returns one value for each"
         ) from fault
     if is_series(result):
-        known = pd.RangeIndex(len(observed)) if index is None else index
-        result = _by_id(variable, result, known)
+        records = pd.RangeIndex(len(observed)) if index is None else index
+        result = _by_id(variable, result, records)
     if is_scalar(result):
         result = np.full(len(observed), result, dtype=object)
     result = np.asarray(result, dtype=object)

@@ -242,8 +242,8 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
     settings: dict[str, Any] = {}
     seen: set[str] = set()
     for word in words:
-        law = _DRAWN.fullmatch(str(word))
-        parts = law.groups() if law else str(word).partition("=")[::2]
+        match = _DRAWN.fullmatch(str(word))
+        parts = match.groups() if match else str(word).partition("=")[::2]
         name, value = (part.strip() for part in parts)
         if not name or not value or value.startswith("="):
             example = "write NAME=VALUE, such as sex=M, age=60 or age=+10"
@@ -251,7 +251,7 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
         if same_name(name) in seen:
             raise InterventionError(f"intervention {brief(word)}: {name!r} is set twice; keep one")
         seen.add(same_name(name))
-        if law:
+        if match:
             settings[name] = read_distribution(value)
         else:
             settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else Written(value)

@@ -145,9 +145,9 @@ def _sweep(rows: list[list[Node]], near: Mapping, downwards: bool) -> None:
         own = {node: (at + 0.5) / len(rows[row]) for at, node in enumerate(rows[row])}
 
         def mean(node: Node, place: dict = place, own: dict = own) -> float:
-            found = [(place[other], w) for other, w in near.get(node, ()) if other in place]
-            weight = sum(w for _, w in found)
-            return sum(at * w for at, w in found) / weight if found else own[node]
+            neighbours = [(place[other], w) for other, w in near.get(node, ()) if other in place]
+            weight = sum(w for _, w in neighbours)
+            return sum(at * w for at, w in neighbours) / weight if neighbours else own[node]
 
         rows[row].sort(key=mean)
 
@@ -198,8 +198,8 @@ def _placed(
         for node, space in zip(row, [*sep, 0.0], strict=True):
             x[node], at = at, at + space
     near = {
-        node: [(other, weight * _stiffness(node, other)) for other, weight in found]
-        for node, found in _neighbours(links).items()
+        node: [(other, weight * _stiffness(node, other)) for other, weight in neighbours]
+        for node, neighbours in _neighbours(links).items()
     }
     for sweep in range(60):
         order = range(len(rows)) if sweep % 2 == 0 else range(len(rows) - 1, -1, -1)

@@ -158,8 +158,10 @@ def _check_ode(spec: MechanismSpec) -> None:
     """Refuse options of an ODE where there is none."""
     if spec.options.get("transform") == "cnf":
         return
-    if found := [key for key in ODE_OPTIONS if key in spec.options]:
-        raise GraphFault((found[0],), f"{found[0]} is an option of transform: cnf; add that to it")
+    if options := [key for key in ODE_OPTIONS if key in spec.options]:
+        raise GraphFault(
+            (options[0],), f"{options[0]} is an option of transform: cnf; add that to it"
+        )
 
 
 def _option(kind: str, key: Any, value: Any) -> Any:

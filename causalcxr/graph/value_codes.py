@@ -50,11 +50,12 @@ def codes_of(
     read = _position if variable.is_discrete else _number
     plain = [as_python(value) for value in values]
     keys = [(type(value), value) for value in plain]  # True is 1 to a dict, and no number here
-    known = {key: read(variable, key[1]) for key in set(keys)}  # each distinct value is read once
-    bad = np.array([known[key] is None for key in keys], dtype=bool)
+    # Each distinct value is read once.
+    codes_by_key = {key: read(variable, key[1]) for key in set(keys)}
+    bad = np.array([codes_by_key[key] is None for key in keys], dtype=bool)
     if bad.any():
         _refuse_value(variable, plain[int(np.flatnonzero(bad)[0])], _where(bad, rows))
-    codes = np.array([known[key] for key in keys], dtype=np.float64)
+    codes = np.array([codes_by_key[key] for key in keys], dtype=np.float64)
     return codes if variable.is_discrete else within_range(variable, codes, beyond_range, rows)
 
 

@@ -255,8 +255,8 @@ def _check_codes(variable: Variable) -> None:
     for code, level in variable.codes.items():
         place = ("codes", code)
         if level not in variable.levels:
-            known = ", ".join(variable.levels) or f"none, as it is {variable.type}"
-            hint = nearest_to(level, variable.levels) or f" (levels: {known})"
+            levels = ", ".join(variable.levels) or f"none, as it is {variable.type}"
+            hint = nearest_to(level, variable.levels) or f" (levels: {levels})"
             raise GraphFault(place, f"code {brief(code)}: {brief(level)} is not a level{hint}")
         if code in variable.levels and code != level:
             raise GraphFault(place, f"code {brief(code)} is a level itself; remove the code")

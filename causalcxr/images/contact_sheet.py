@@ -59,13 +59,13 @@ def pairs(
     difference = twin - factual
     scale = max(float(np.quantile(np.abs(difference), 0.999)), 0.02)
     columns = min(3, ceil(len(factual) / 4))
-    made = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
+    is_synthetic = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
     page = _Page(len(factual), columns, 3, factual.shape[1:], caption=0.42, header=0.62)
-    _draw_header(page, columns, marked=bool(np.any(made)))
+    _draw_header(page, columns, marked=bool(np.any(is_synthetic)))
     for k, record in enumerate(records):
         page.caption(k, str(record), "" if changes is None else str(changes[k]))
-        page.show(k, 0, factual[k], marked=bool(made[0][k]))
-        page.show(k, 1, twin[k], marked=bool(made[1][k]))
+        page.show(k, 0, factual[k], marked=bool(is_synthetic[0][k]))
+        page.show(k, 1, twin[k], marked=bool(is_synthetic[1][k]))
         page.show(k, 2, difference[k], cmap="RdBu_r", vmin=-scale, vmax=scale)
     page.colour_bar(scale)
     return page.finished(path)

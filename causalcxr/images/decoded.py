@@ -37,7 +37,7 @@ class ImageError(CohortError):
     Args:
         reason: One of `REASONS`.
         path: The file.
-        told: What is wrong with it; nothing of a patient's header.
+        detail: What is wrong with it; nothing of a patient's header.
 
     Example:
         >>> ImageError("empty", "a.png", "the file has no bytes; copy it again")
@@ -46,9 +46,9 @@ class ImageError(CohortError):
         'empty'
     """
 
-    def __init__(self, reason: str, path: str | Path, told: str) -> None:
-        super().__init__(f"{path}: {told}")
-        self.reason, self.path, self.told = reason, str(path), told
+    def __init__(self, reason: str, path: str | Path, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.reason, self.path, self.detail = reason, str(path), detail
 
 
 @dataclass(frozen=True)

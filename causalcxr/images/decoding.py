@@ -67,8 +67,8 @@ def decode(path: str | Path, limits: Limits = Limits()) -> Decoded:  # noqa: B00
     try:
         return _DECODERS[kind](path, content, limits)
     except MemoryError:
-        told = "asks for more memory than there is; lower the limit on pixels, or leave it out"
-        raise ImageError("memory", path, told) from None
+        detail = "asks for more memory than there is; lower the limit on pixels, or leave it out"
+        raise ImageError("memory", path, detail) from None
 
 
 def decode_many(
@@ -215,16 +215,16 @@ def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
             if not stat.S_ISREG(about.st_mode):
                 raise ImageError("unreadable", path, "not a file; give the path of an image")
             if about.st_size > limits.bytes:
-                told = f"{about.st_size:,} bytes; more than {limits.bytes:,} are refused"
-                raise ImageError("large", path, told)
+                detail = f"{about.st_size:,} bytes; more than {limits.bytes:,} are refused"
+                raise ImageError("large", path, detail)
             yield file
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError("missing", path, "there is no such file; check the path") from None
     except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links
-        told = getattr(error, "strerror", None) or "no valid path"
-        raise ImageError("unreadable", path, f"cannot be read: {told}") from None
+        detail = getattr(error, "strerror", None) or "no valid path"
+        raise ImageError("unreadable", path, f"cannot be read: {detail}") from None
 
 
 def _content(path: Path, limits: Limits) -> bytes:

@@ -116,9 +116,9 @@ class _Worker:
 
     def __init__(self, limits: Limits, size: tuple[int, int] | None) -> None:
         self._limits, self.fresh = limits, True
-        told = asdict(limits)
-        told["root"] = None if limits.root is None else str(limits.root)
-        self._request = {"limits": told, "size": None if size is None else list(size)}
+        settings = asdict(limits)
+        settings["root"] = None if limits.root is None else str(limits.root)
+        self._request = {"limits": settings, "size": None if size is None else list(size)}
         # `-P` keeps the working folder, which may hold the data, out of the modules' path.
         home = str(Path(causalcxr.__file__).parents[1])
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -165,7 +165,7 @@ class _Worker:
             return ImageError(error.reason, path, str(error))
         if "reason" in facts:
             self.fresh = self.fresh and facts["reason"] not in ("memory",)
-            return ImageError(facts["reason"], path, facts["told"])
+            return ImageError(facts["reason"], path, facts["detail"])
         self.fresh = False
         return Decoded(pixels.reshape(facts["shape"]), facts["bits"], facts["about"])
 
@@ -193,8 +193,8 @@ class _Worker:
         finally:
             clock.cancel()
         if late.is_set():
-            told = f"took longer than {seconds:g} s; raise the limit or leave it out"
-            raise _Ended("slow", told)
+            detail = f"took longer than {seconds:g} s; raise the limit or leave it out"
+            raise _Ended("slow", detail)
         code = self._process.wait()
         name = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise _Ended("crashed", f"ended the process that decoded it ({name}); leave it out")
@@ -212,6 +212,6 @@ class _Worker:
 class _Ended(Exception):
     """A worker that gave no answer."""
 
-    def __init__(self, reason: str, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
         self.reason = reason

@@ -33,12 +33,12 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         facts = {"shape": pixels.shape, "bits": decoded.bits, "about": decoded.about}
         return facts, pixels.astype("<u2", copy=False).tobytes()
     except ImageError as error:
-        return {"reason": error.reason, "told": error.told}, b""
+        return {"reason": error.reason, "detail": error.detail}, b""
     except MemoryError:  # in fitting it, or in sending it
-        return {"reason": "memory", "told": "asks for more memory than the limits allow"}, b""
+        return {"reason": "memory", "detail": "asks for more memory than the limits allow"}, b""
     except Exception as error:  # a fault of ours; one file must not end the others' run
         kind = type(error).__name__
-        return {"reason": "damaged", "told": f"cannot be decoded ({kind})"}, b""
+        return {"reason": "damaged", "detail": f"cannot be decoded ({kind})"}, b""
 
 
 def main() -> None:

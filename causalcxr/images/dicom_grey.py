@@ -106,14 +106,14 @@ class GreyChain:
         low, high = int(stored.min()), int(stored.max())
         signed = self.header.get("PixelRepresentation") == 1
         possible = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-        known = self._without_padding(stored, low, high, possible)
+        ends = self._without_padding(stored, low, high, possible)
         if high - low < _WIDEST:
             values = np.arange(low, high + 1, dtype=np.float64)
-            return self._grey(values, known, possible, bits)[stored - low]
+            return self._grey(values, ends, possible, bits)[stored - low]
         values = stored.astype(np.float64).ravel()
-        return self._grey(values, known, possible, bits).reshape(stored.shape)
+        return self._grey(values, ends, possible, bits).reshape(stored.shape)
 
-    def _grey(self, values: np.ndarray, known: _Ends, possible: _Ends, bits: int) -> np.ndarray:
+    def _grey(self, values: np.ndarray, ends: _Ends, possible: _Ends, bits: int) -> np.ndarray:
         """Return the grey of stored values.
 
         Args:
@@ -123,12 +123,12 @@ class GreyChain:
             bits: Of a stored value.
         """
         x, out = self._modality(values, possible)
-        inside = (values >= known[0]) & (values <= known[1])
+        inside = (values >= ends[0]) & (values <= ends[1])
         shades = self._listed(x, inside, out)
         if shades is None:
             shown = x[inside]
             if bits <= 8 and "ModalityLUTSequence" not in self.header:  # grey values already
-                every = possible if known[0] < 0 else (0, 2**bits - 1)
+                every = possible if ends[0] < 0 else (0, 2**bits - 1)
                 shown, _ = self._modality(np.array(every, dtype=np.float64), possible)
             elif not inside.all():
                 self._note("padding left out of the range")
@@ -184,8 +184,8 @@ class GreyChain:
                 self.window = "VOI LUT"
                 return shades
             self._note("a VOI LUT that shows all values as one grey level is ignored")
-        if (found := self._window()) is not None:
-            name, centre, width = found
+        if (window := self._window()) is not None:
+            name, centre, width = window
             shades = _FUNCTIONS[name][0](x, centre, width)
             if _tells(x[inside], shades[inside]):
                 self.window = f"{name} {centre:g} {width:g}"
@@ -266,8 +266,8 @@ class GreyChain:
         first = _with_sign(first, entries, possible)
         return _Table(levels.astype(np.float64), first, 2.0**bits - 1)
 
-    def _damaged(self, what: str, told: str) -> ImageError:
-        return ImageError("damaged", self.path, f"the {what} {told}")
+    def _damaged(self, what: str, detail: str) -> ImageError:
+        return ImageError("damaged", self.path, f"the {what} {detail}")
 
 
 @dataclass(frozen=True)
@@ -280,5 +280,5 @@ class _Table:
 
     def look_up(self, x: np.ndarray) -> np.ndarray:
         """Return the entries of values."""
-        whole = np.floor(x + _SLIP)
-        return self.levels[np.clip(whole - self.first, 0, len(self.levels) - 1).astype(int)]
+        positions = np.floor(x + _SLIP)
+        return self.levels[np.clip(positions - self.first, 0, len(self.levels) - 1).astype(int)]

@@ -53,13 +53,13 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
     if allocated not in (8, 16, 32):
         raise ImageError("unsupported", path, f"{allocated} bits a sample; 8, 16 or 32 are read")
     if not (1 <= stored <= allocated and stored - 1 <= high < allocated and signed in (0, 1)):
-        told = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} do not fit"
-        raise ImageError("damaged", path, told)
+        detail = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} do not fit"
+        raise ImageError("damaged", path, detail)
     expected = {**dict.fromkeys(_GREY, 1), "PALETTE COLOR": 1, **dict.fromkeys(_COLOUR, 3)}
     if expected.get(photometric) != samples:
         shown = photometric[:20] if photometric in expected else "missing or unknown"
-        told = f"PhotometricInterpretation {shown} with {samples} samples a pixel"
-        raise ImageError("photometric", path, f"{told}; light and dark cannot be told apart")
+        detail = f"PhotometricInterpretation {shown} with {samples} samples a pixel"
+        raise ImageError("photometric", path, f"{detail}; light and dark cannot be told apart")
     return PixelLayout(rows, columns, samples, allocated, stored, high, bool(signed), photometric)
 
 
@@ -102,11 +102,11 @@ def check_frames(path: Path, header: Dataset, layout: PixelLayout, encapsulated:
     samples = 2 * pixels if layout.photometric == "YBR_FULL_422" else pixels * layout.samples
     expected = samples * layout.allocated // 8
     if len(data) < expected:
-        told = f"{len(data):,} of {expected:,} bytes of pixels; the file was cut short"
-        raise ImageError("truncated", path, told)
+        detail = f"{len(data):,} of {expected:,} bytes of pixels; the file was cut short"
+        raise ImageError("truncated", path, detail)
     if len(data) >= max(2 * expected, expected + 2):
-        told = f"{len(data) // expected} frames of pixels where one is announced"
-        raise ImageError("frames", path, told)
+        detail = f"{len(data) // expected} frames of pixels where one is announced"
+        raise ImageError("frames", path, detail)
 
 
 def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> None:
@@ -131,11 +131,11 @@ def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> 
         raise ImageError("damaged", path, "the compressed pixels have no header that is known")
     if size != (layout.rows, layout.columns, layout.samples):
         rows, columns, samples = size
-        told = (
+        detail = (
             f"the compressed pixels are {rows}x{columns}x{samples}, the file says "
             f"{layout.rows}x{layout.columns}x{layout.samples}"
         )
-        raise ImageError("damaged", path, told)
+        raise ImageError("damaged", path, detail)
 
 
 def _stream_size(stream: bytes) -> tuple[int, int, int] | None:

@@ -118,8 +118,8 @@ def _check_inflated(path: Path, deflated: bytes, limits: Limits) -> None:
             total += len(inflater.decompress(data, 2**24))
             data = inflater.unconsumed_tail
             if total > limits.bytes:
-                told = f"its data set inflates to more than {limits.bytes:,} bytes"
-                raise ImageError("large", path, told)
+                detail = f"its data set inflates to more than {limits.bytes:,} bytes"
+                raise ImageError("large", path, detail)
     except zlib.error:
         raise ImageError("damaged", path, "the deflated data set is damaged") from None
 
@@ -137,8 +137,8 @@ def _settle_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
             (False, False): ExplicitVRBigEndian,
         }.get((implicit, little))
         if named is None or _looks_encapsulated(header):
-            told = "no transfer syntax is named, and the pixels are compressed; send it again"
-            raise ImageError("unsupported", path, told)
+            detail = "no transfer syntax is named, and the pixels are compressed; send it again"
+            raise ImageError("unsupported", path, detail)
         header.file_meta.TransferSyntaxUID = named
         notes.append(f"no transfer syntax: read as {named.name}")
     elif not (UID(named).is_valid and UID(named).is_transfer_syntax):

@@ -103,8 +103,8 @@ def _frame(path: Path, header: Dataset, layout: PixelLayout) -> np.ndarray:
         name = header.file_meta.TransferSyntaxUID.name
         raise ImageError("unsupported", path, f"pixels in {name} are not read") from None
     except Exception as error:
-        told = " ".join(str(error).split())
-        if "missing dependencies" in told or "plugins are available" in told:
+        detail = " ".join(str(error).split())
+        if "missing dependencies" in detail or "plugins are available" in detail:
             name = header.file_meta.TransferSyntaxUID.name
             remedy = install("codecs", "codecs-gpl")
             raise ImageError("codec", path, f"no decoder of {name}; {remedy}") from None

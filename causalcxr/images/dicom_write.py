@@ -99,8 +99,8 @@ class DicomAbout:
     @property
     def derivation(self) -> str:
         """How the image was made."""
-        told = ", ".join(f"{name} {value}" for name, value in self._made_from().items())
-        return f"Computed by {SOFTWARE}: {told}"
+        settings = ", ".join(f"{name} {value}" for name, value in self._made_from().items())
+        return f"Computed by {SOFTWARE}: {settings}"
 
     @property
     def word(self) -> str:
@@ -169,18 +169,18 @@ def read_dicom(path: str | Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's remarks on damage; it is told in one line
-            found = dcmread(path)
-            ours = found.Manufacturer == SOFTWARE and found.SyntheticData == "YES"
-            shape = (found.BitsAllocated, found.BitsStored, found.SamplesPerPixel)
-            plain = found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-            levels = np.frombuffer(found.PixelData, dtype="<u2")
-            levels = levels.reshape(found.Rows, found.Columns).astype(np.uint16)
+            dataset = dcmread(path)
+            ours = dataset.Manufacturer == SOFTWARE and dataset.SyntheticData == "YES"
+            shape = (dataset.BitsAllocated, dataset.BitsStored, dataset.SamplesPerPixel)
+            plain = dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+            levels = np.frombuffer(dataset.PixelData, dtype="<u2")
+            levels = levels.reshape(dataset.Rows, dataset.Columns).astype(np.uint16)
     except OSError as error:
         raise CohortError(f"{path}: cannot be read: {error.strerror or error}") from None
     # A parser of damaged bytes may stumble over anything.
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CohortError(f"{path}: damaged, or no DICOM image: {told}") from None
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CohortError(f"{path}: damaged, or no DICOM image: {detail}") from None
     if not (ours and plain and shape == (16, _BITS, 1)):
         raise CohortError(
             f"{path}: not a DICOM image that {SOFTWARE} wrote; only its own are read here"

@@ -93,9 +93,9 @@ class FileImages(Images):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the files' names, with the digests, or the sizes and dates."""
         digest = hashlib.sha256(repr((type(self).__name__, self._given)).encode())
-        for path, known in zip(self._paths, self._digests, strict=True):
-            about = None if path is None else known or _stamp(Path(path))
-            name = None if path is None else Path(path).name if known else Path(path).absolute()
+        for path, expected in zip(self._paths, self._digests, strict=True):
+            about = None if path is None else expected or _stamp(Path(path))
+            name = None if path is None else Path(path).name if expected else Path(path).absolute()
             digest.update(f"{name}\0{about}\0".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -115,8 +115,8 @@ class FileImages(Images):
 
     def _checked(self, row: int) -> Path:
         """Return the file of a record, once it is the one that was written."""
-        path, known = Path(self._paths[row]), self._digests[row]
-        if known is not None and path.is_file() and file_digest(path) != known:
+        path, expected = Path(self._paths[row]), self._digests[row]
+        if expected is not None and path.is_file() and file_digest(path) != expected:
             raise CohortError(
                 f"{path}: changed since it was written; restore it, or write the folder again"
             )

@@ -56,10 +56,10 @@ class Images(ABC):
         Where the files or the pixels must tell, this reads or computes all of them: ask
         `images.select(rows).synthetic` for a few.
         """
-        rows, found = np.flatnonzero(self._available), np.zeros(len(self), dtype=bool)
-        found[rows] = self._synthetic_at(rows)
-        found.flags.writeable = False
-        return found
+        rows, is_synthetic = np.flatnonzero(self._available), np.zeros(len(self), dtype=bool)
+        is_synthetic[rows] = self._synthetic_at(rows)
+        is_synthetic.flags.writeable = False
+        return is_synthetic
 
     def _synthetic_at(self, rows: np.ndarray) -> np.ndarray:
         """Return which of some images were computed, (k,), without asking about the others."""
@@ -232,10 +232,10 @@ def as_images(
         return None
     if not isinstance(images, Images):
         images = np.asarray(images)
-        if replaced is not None and (made := replaced.synthetic.sum()):
+        if replaced is not None and (n_synthetic := replaced.synthetic.sum()):
             raise CohortError(
-                f"{made:,} of the images to replace are synthetic, and an array does not say that "
-                "it is; give images.with_pixels(array), or ArrayImages(array, synthetic=...)"
+                f"{n_synthetic:,} of the images to replace are synthetic, and an array does not say "
+                "whether it is; give images.with_pixels(array), or ArrayImages(array, synthetic=...)"
             )
         images = ArrayImages(images)
     if len(images) != n:

@@ -176,8 +176,8 @@ def _decoded(
     else:
         spread = np.rint(pixels * (65535 / most)).clip(0, 65535).astype(np.uint16)
     rows, columns = spread.shape
-    told = {**about, "rows": rows, "columns": columns, "bits": bits, "notes": notes}
-    return Decoded(np.ascontiguousarray(spread), bits, told)
+    facts = {**about, "rows": rows, "columns": columns, "bits": bits, "notes": notes}
+    return Decoded(np.ascontiguousarray(spread), bits, facts)
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
@@ -197,5 +197,5 @@ def _told(path: Path) -> Iterator[None]:
         raise ImageError("large", path, "more pixels than Pillow accepts") from None
     except _DAMAGE as error:
         short = isinstance(error, EOFError) or "truncated" in str(error)
-        told = f"the image is damaged or incomplete: {' '.join(str(error).split())[:200]}"
-        raise ImageError("truncated" if short else "damaged", path, told) from None
+        detail = f"the image is damaged or incomplete: {' '.join(str(error).split())[:200]}"
+        raise ImageError("truncated" if short else "damaged", path, detail) from None

@@ -17,7 +17,7 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.cohort.fingerprints import fingerprint
 from causalcxr.cohort.ids import check_kinds
-from causalcxr.common.files import atomic_write, settle
+from causalcxr.common.files import atomic_write, sync_files
 from causalcxr.common.parallel import run
 from causalcxr.common.progress import progress, resuming
 from causalcxr.common.result_folder import ResultFolder
@@ -292,7 +292,7 @@ def _write_batch(studio: _Studio, rows: np.ndarray) -> None:
         for file, image, made in zip(files, some[:], some.synthetic, strict=True):
             _write_png(_temporary(file), image[0], synthetic=bool(made))
         # An image gets its name once its bytes are on the disk.
-        settle(map(_temporary, files))
+        sync_files(map(_temporary, files))
         for file in files:
             _temporary(file).replace(file)
         if studio.frugal:

@@ -95,7 +95,7 @@ def _decoded(content: bytes, name: str) -> Decoded:
         path.write_bytes(content)
         [found] = decode_many([path], workers=1, limits=limits)
     if isinstance(found, ImageError):
-        raise CohortError(f"{name}: {found.told}")
+        raise CohortError(f"{name}: {found.detail}")
     return found
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from causalcxr.apps.export.provenance import OLDEST, Provenance, Pseudonyms, SyntheticImage
 from causalcxr.apps.export.source import Material, read_material
 from causalcxr.common.errors import CohortError
-from causalcxr.common.files import atomic_write, settle
+from causalcxr.common.files import atomic_write, sync_files
 from causalcxr.common.progress import progress
 from causalcxr.common.result_folder import Draft, ResultFolder
 from causalcxr.common.spreadsheet import csv_text, unmarked_table
@@ -211,7 +211,7 @@ class _ImageWriter:
         written = {file.with_name(f".{file.name}.tmp"): file for file in contents}
         for temporary, content in zip(written, contents.values(), strict=True):
             temporary.write_bytes(content)
-        settle(written)
+        sync_files(written)
         for temporary, file in written.items():
             temporary.replace(file)
         return [self._index_row(self._sidecar(image)) for _, image in records]

@@ -113,7 +113,7 @@ class FileImageInput(ImageInput):
                 yield ReadImage(result.pixels, bool(synthetic or result.about["synthetic"]))
             else:
                 name = str(path).removeprefix("" if self._root is None else f"{self._root}/")
-                yield ImageFault(result.reason, name, result.told)
+                yield ImageFault(result.reason, name, result.detail)
 
 
 class CohortImageInput(ImageInput):
