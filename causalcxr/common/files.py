@@ -15,8 +15,8 @@ __all__ = [
     "holds_others",
     "read_text",
     "remove_litter",
-    "sync_files",
     "sync_all",
+    "sync_files",
     "sync_folder",
     "sync_one",
 ]

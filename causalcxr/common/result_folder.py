@@ -91,9 +91,9 @@ class ResultFolder:
         path: The folder: new, empty, or one of the same kind, which `overwrite` replaces.
         kind: Its kind in the manifest, such as "causalcxr twins".
         words: Its name in messages, such as "twins".
-        identity: Everything that determines the result, as JSON. An interrupted run with the same
-            identity is resumed, and a complete result with it is kept. None if there is no identity:
-            nothing is then resumed or kept.
+        identity: Everything that determines the result, as JSON. An interrupted run of the same
+            identity is resumed, and a complete result with it is kept. None if there is no
+            identity: nothing is then resumed or kept.
         overwrite: Compute a complete result again, and replace one with another identity.
             Unfinished work is resumed if the identity is the same, and discarded if not.
         error: The class of the errors to raise.
@@ -298,8 +298,8 @@ class ResultFolder:
         if isinstance(job, dict) and (self.identity is None or job != self._identity()):
             raise self.error(
                 f"{self.path}: another command or version has unfinished work here"
-                f"{self._differences(job)}; run that command again, give another folder, or use --overwrite "
-                "(overwrite=True) to discard it"
+                f"{self._differences(job)}; run that command again, give another folder, or use "
+                "--overwrite (overwrite=True) to discard it"
             )
 
     def _differences(self, held: Any) -> str:

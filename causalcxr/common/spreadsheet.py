@@ -1,7 +1,7 @@
 """Tables as .csv files for spreadsheets: no cell is a formula, and every text can be restored.
 
-A text that begins with `=`, `+`, `-`, `@`, a tab or an end of line, and is not a number, is written
-with a leading apostrophe, so that a spreadsheet shows it as text. A text that already has
+A text that begins with `=`, `+`, `-`, `@`, a tab or an end of line, and is not a number, is
+written with a leading apostrophe, so that a spreadsheet shows it as text. A text that already has
 apostrophes before such a character gets one more, so that the first can always be removed.
 
 References:

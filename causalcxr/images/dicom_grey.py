@@ -118,7 +118,7 @@ class GreyChain:
 
         Args:
             values: Stored values.
-            known: The lowest and highest of them that is no padding.
+            ends: The lowest and highest of them that are not padding.
             possible: The lowest and highest that so many bits can hold.
             bits: Of a stored value.
         """

@@ -235,7 +235,7 @@ def as_images(
         if replaced is not None and (n_synthetic := replaced.synthetic.sum()):
             raise CohortError(
                 f"{n_synthetic:,} of the images to replace are synthetic, and an array does not say "
-                "whether it is; give images.with_pixels(array), or ArrayImages(array, synthetic=...)"
+                "whether it is; give images.with_pixels(array) or ArrayImages(..., synthetic=...)"
             )
         images = ArrayImages(images)
     if len(images) != n:

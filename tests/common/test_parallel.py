@@ -89,7 +89,7 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def test_given_workers_or_a_scheduler_that_cannot_be_then_one_line():
-    with pytest.raises(CausalCXRError, match="workers 0: ask for one at least"):
+    with pytest.raises(CausalCXRError, match="workers 0: give at least 1"):
         run(scaled, [1], {}, workers=0)
 
 

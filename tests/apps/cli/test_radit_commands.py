@@ -139,7 +139,7 @@ def test_given_a_bar_then_it_tells_loss_speed_and_what_is_left(capsys, monkeypat
         (["network={patch: 5}"], "not a multiple of the patch"),
         (["network={widht: 5}"], "network: no field 'widht'; did you mean 'width'?"),
         (["network={patch: wide}"], "network {'patch': 'wide'"),
-        (["device=gpu"], "device 'gpu' is not to be had here"),
+        (["device=gpu"], "device 'gpu' is unavailable here"),
         (["weights=none"], "no such file and not bundled"),
         (["codec=none"], "none: no such file"),
         (["latents=none"], "latents need the codec"),
