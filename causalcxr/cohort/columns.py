@@ -249,7 +249,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
         unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
     _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
-    rule = f"is too large: numbers reach {LARGEST:g} in size"
+    rule = f"is too large: at most {LARGEST:g}"
     _refuse(np.abs(numbers) > LARGEST, values, rule, "correct it, or use another unit", place)
     if variable.range is not None and not beyond_range:
         low, high = variable.range

@@ -1,4 +1,4 @@
-"""How a question is asked: actions given first or by name, options told apart from variables."""
+"""Arguments of questions: actions given first or by name, options distinct from variables."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,15 @@ Action = Intervention | Mapping[str, Any] | None
 def action_of(
     action: Action, values: Mapping[str, Any] | None = None, beyond_range: bool = False
 ) -> Intervention:
-    """Return one intervention of what is given first and what is given by name.
+    """Return one intervention from the first argument and the keyword arguments.
 
     Args:
-        action: What `do` returned, or names and values, or nothing.
-        values: Names and values, which came as keyword arguments.
-        beyond_range: Allow values outside the range; an intervention that allows it keeps it.
+        action: An intervention, a mapping of names to values, or None.
+        values: Names and values of keyword arguments.
+        beyond_range: Allow values outside the range; an intervention that allows them keeps this.
 
     Raises:
-        InterventionError: If a variable is set twice, or a value can be none.
+        InterventionError: If a variable is set twice, or a value is invalid.
 
     Example:
         >>> action_of(do(sex="M"), {"age": 60}).describe()
@@ -64,18 +64,18 @@ def names_of(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def check_options(graph: "Graph", **options: Any) -> None:
-    """Refuse an option whose value was meant for a variable of the same name.
+    """Refuse an option whose value is meant for a variable of the same name.
 
-    A variable called Seed, Draws or Hold cannot be set as a keyword, as the option of that name
-    gets the value. A value that the option cannot take is refused and the way out named. A value
-    that both can take is the option's.
+    A variable called Seed, Draws or Hold cannot be set by keyword, as the option of that name
+    takes the value. A value that does not suit the option is refused, with the remedy. A value
+    that suits both is the option's.
 
     Args:
         graph: The variables.
         **options: The options of a question by name, with the values given.
 
     Raises:
-        InterventionError: If a value is none that its option takes.
+        InterventionError: If a value does not suit its option.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -90,10 +90,10 @@ to set the variable 'Seed', write do({'Seed': 'P'})
         fits, rule = _RULES[option]
         variable = _variable(graph, option)
         if variable is None and option in _WORDS and isinstance(value, str):
-            continue  # the question itself knows its words
+            continue  # the question checks its own words
         stray = _stray(graph, value) if variable is not None and option in _NAMING else None
         if stray is not None:
-            rule = f"{rule}, and {stray!r} is none{nearest_to(stray, graph.tabular)}"
+            rule = f"{rule}, and {stray!r} is not one{nearest_to(stray, graph.tabular)}"
         if not fits(value) or stray is not None:
             setting = f"do({{{variable!r}: {brief(value)}}})"
             hint = f"; to set the variable {variable!r}, write {setting}" if variable else ""
@@ -109,7 +109,7 @@ def _variable(graph: "Graph", name: str) -> str | None:
 
 
 def _stray(graph: "Graph", value: Any) -> str | None:
-    """Return the first name that is no variable."""
+    """Return the first name that is not a variable."""
     names = names_of(value) if _are_names(value) else ()
     return next((name for name in names if _variable(graph, name) is None), None)
 

@@ -8,7 +8,7 @@ __all__ = ["bundled_graph", "bundled_graphs"]
 
 
 def bundled_graphs() -> dict[str, Path]:
-    """Return the files by name: beside this module in a wheel, else in the repository.
+    """Return the bundled graph files by name: of the wheel, or else of the repository.
 
     Example:
         >>> sorted(bundled_graphs())
@@ -23,7 +23,7 @@ def bundled_graph(name: str) -> Path:
     """Return the file of a bundled graph.
 
     Raises:
-        GraphError: If there is none of this name.
+        GraphError: If there is no such graph.
     """
     graphs = bundled_graphs()
     if name not in graphs:

@@ -1,4 +1,4 @@
-"""The difference between two graphs, and which equations it makes stale, each with its reasons."""
+"""The difference between two graphs, and the equations that it makes stale, with reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ __all__ = [
     "not_learned",
 ]
 
-NEW = "it is new"  # the reason of an equation that was not there before
+NEW = "it is new"  # the reason for an equation that did not exist before
 
-# What an equation does when it is asked, not what it learns: changing it makes no weights stale.
-_ASKED = "method solver_steps guidance threshold grain remainder coupling edits"
-_NOT_LEARNED: Mapping[str, frozenset[str]] = {"radit": frozenset(_ASKED.split())}
+# Options of sampling and prediction, not of learning: a change makes no weights stale.
+_NOT_OF_LEARNING = "method solver_steps guidance threshold grain remainder coupling edits"
+_NOT_LEARNED: Mapping[str, frozenset[str]] = {"radit": frozenset(_NOT_OF_LEARNING.split())}
 
 
 def not_learned(kind: str) -> frozenset[str]:
-    """Return the options of a kind of equation that change no weights.
+    """Return the options of a kind of equation that do not affect its weights.
 
     Example:
         >>> sorted(not_learned("radit"))[:2], not_learned("discrete")
@@ -35,7 +35,7 @@ def not_learned(kind: str) -> frozenset[str]:
 
 
 class Change(NamedTuple):
-    """One field of one variable, before and after."""
+    """A field of a variable, before and after."""
 
     variable: str
     field: str
@@ -43,22 +43,22 @@ class Change(NamedTuple):
     after: Any
 
     def __str__(self) -> str:
-        return f"{self.variable}: {self.field} {_shown(self.before)} -> {_shown(self.after)}"
+        return f"{self.variable}: {self.field} {_text(self.before)} -> {_text(self.after)}"
 
 
 @dataclass(frozen=True)
 class GraphDiff:
-    """Say what changed from one graph to another; false where nothing did.
+    """The changes from one graph to another; false if there are none.
 
     Args:
         added: The variables that are new.
-        removed: The variables that are gone.
-        added_edges: The edges that are new, parent first.
-        removed_edges: The edges that are gone.
-        changed: The fields that differ, of variables that are in both.
-        stale: The variables of the later graph whose equation must be learned anew: the new ones,
+        removed: The variables that were removed.
+        added_edges: The new edges, parent first.
+        removed_edges: The removed edges.
+        changed: The fields that differ, of variables in both graphs.
+        stale: The variables of the later graph whose equation must be retrained: the new ones,
             and those whose own declaration, set of parents or parents' values changed.
-        reasons: Why each of them must be.
+        reasons: The reasons, by variable.
     """
 
     added: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class GraphDiff:
 
 
 def compare(before: "Graph", after: "Graph") -> GraphDiff:
-    """Return what changes from one graph to another."""
+    """Return the changes from one graph to another."""
     both = [name for name in after.variables if name in before.variables]
     new = [name for name in after.variables if name not in before.variables]
     moved = [name for name in both if before.equation_hash(name) != after.equation_hash(name)]
@@ -105,7 +105,7 @@ def compare(before: "Graph", after: "Graph") -> GraphDiff:
 
 
 def declaration(graph: "Graph", name: str) -> dict[str, Any]:
-    """Return what a graph says of a variable and of the values of its parents, for JSON.
+    """Return the declaration of a variable and the domains of its parents, as JSON.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -120,11 +120,11 @@ def declaration(graph: "Graph", name: str) -> dict[str, Any]:
 
 
 def declaration_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return in words what changed for an equation from one declaration to another.
+    """Return the changes from one declaration to another, in words.
 
     Args:
-        before: What `declaration` returned.
-        after: What `declaration` returned.
+        before: The earlier result of `declaration`.
+        after: The later result of `declaration`.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -145,20 +145,20 @@ def declaration_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
 
 
 def _fields(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> list[str]:
-    """Return which plain fields of a variable changed; parents and mechanism are told apart."""
+    """Return the changed fields of a variable, except parents and mechanism."""
     return [
-        f"{name}{key} {_shown(before.get(key))} -> {_shown(after.get(key))}"
+        f"{name}{key} {_text(before.get(key))} -> {_text(after.get(key))}"
         for key in after
         if key not in ("codes", "parents", "mechanism") and before.get(key) != after[key]
     ]
 
 
 def _options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return which options of a mechanism changed; one that is not written is the default."""
+    """Return the changed options of a mechanism; an absent option is the default."""
     keys = [*before, *(key for key in after if key not in before)]
     return [
-        f"mechanism {key} {_shown(before.get(key, 'default'))} -> "
-        f"{_shown(after.get(key, 'default'))}"
+        f"mechanism {key} {_text(before.get(key, 'default'))} -> "
+        f"{_text(after.get(key, 'default'))}"
         for key in keys
         if key not in not_learned(after["kind"]) and before.get(key) != after.get(key)
     ]
@@ -176,9 +176,9 @@ def _changes(before: "Graph", after: "Graph", name: str) -> list[Change]:
     ]
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_shown(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {_text(each)}' for key, each in value.items())}}}"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

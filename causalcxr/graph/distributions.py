@@ -1,7 +1,7 @@
-"""What a variable can be set to a draw of: a normal law, levels with probabilities, given values.
+"""Distributions that a variable can be set to: normal, categorical, resampled values.
 
-Each law is a quantile function. A record's uniform number goes in and its value comes out, so the
-draw belongs to the record, and one record gets like values from two laws that are alike.
+Each distribution is a quantile function of the record's uniform number. The value therefore
+belongs to the record, and a record gets similar values from two similar distributions.
 """
 
 import hashlib
@@ -19,27 +19,27 @@ from causalcxr.common.frozen_dict import FrozenDict
 __all__ = ["Categorical", "Distribution", "Normal", "Resample", "read_distribution"]
 
 _CALL = re.compile(r"(\w+)\s*\((.*)\)")
-_LEAST = 1e-9  # of a normal law's mass between its bounds, below which its quantiles lose digits
+_MIN_MASS = 1e-9  # of a normal distribution between its bounds; below it quantiles lose digits
 
 
 class Distribution:
-    """A law to draw each record's value from; `do(age=Normal(60, 10))`."""
+    """A distribution to draw each record's value from: `do(age=Normal(60, 10))`."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a manifest records."""
+        """Return the entry for a manifest."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Normal(Distribution):
-    """A normal law, restricted to an interval where bounds are given.
+    """A normal distribution, truncated to an interval if bounds are given.
 
-    `do` restricts it to the declared range of the variable, unless told `beyond_range=True`;
-    the text of the intervention and the manifest then state the bounds.
+    `do` truncates it to the declared range of the variable, unless `beyond_range=True`. The text
+    of the intervention and the manifest state the bounds.
 
     Args:
-        mean: Mean before the restriction, in the variable's unit.
-        sd: Standard deviation before the restriction, above zero.
+        mean: Mean before truncation, in the variable's unit.
+        sd: Standard deviation before truncation, above zero.
         low: Lower bound.
         high: Upper bound.
 
@@ -61,11 +61,11 @@ class Normal(Distribution):
     def __post_init__(self) -> None:
         numbers = (self.mean, self.sd, self.low, self.high)
         if not all(map(is_number, numbers)) or any(map(math.isnan, numbers)):
-            raise InterventionError(f"{self}: normal takes numbers: mean, sd, low, high")
+            raise InterventionError(f"{self}: give numbers: mean, sd, low, high")
         if not math.isfinite(self.mean) or not 0 < self.sd < math.inf:
-            raise InterventionError(f"{self}: the mean is finite, and the sd is above zero")
+            raise InterventionError(f"{self}: the mean must be finite, and the sd above zero")
         low, high, _ = self._ends()
-        if self.low >= self.high or high - low < _LEAST:
+        if self.low >= self.high or high - low < _MIN_MASS:
             raise InterventionError(f"{self}: no mass between {self.low:g} and {self.high:g}")
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
@@ -77,16 +77,16 @@ class Normal(Distribution):
         return np.clip(self.mean + self.sd * z, self.low, self.high)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers; a bound that is not there is None."""
+        """Return the parameters; an absent bound is None."""
         bounds = [None if math.isinf(end) else float(end) for end in (self.low, self.high)]
         return {"normal": {"mean": float(self.mean), "sd": float(self.sd), "bounds": bounds}}
 
     def __str__(self) -> str:
         ends = () if self.low == -math.inf and self.high == math.inf else (self.low, self.high)
-        return f"normal({', '.join(_plain(n) for n in (self.mean, self.sd, *ends))})"
+        return f"normal({', '.join(_number_text(n) for n in (self.mean, self.sd, *ends))})"
 
     def _ends(self) -> tuple[float, float, int]:
-        """Return the mass below each bound, from the tail that they are in: it keeps digits."""
+        """Return the mass below each bound, computed in the tail of the bounds for precision."""
         from scipy.special import ndtr  # slow to import; few interventions need it
 
         low, high = ((end - self.mean) / self.sd for end in (self.low, self.high))
@@ -97,7 +97,7 @@ class Normal(Distribution):
 
 @dataclass(frozen=True, init=False)
 class Categorical(Distribution):
-    """Levels and their probabilities; a level that is not named has probability zero.
+    """Levels and their probabilities; other levels have probability zero.
 
     Args:
         probabilities: The probability of each level; they sum to one.
@@ -106,8 +106,8 @@ class Categorical(Distribution):
         InterventionError: If a probability is negative, or they do not sum to one.
 
     Example:
-        >>> law = Categorical({"F": 0.3, "M": 0.7})
-        >>> str(law), law.positions(np.array([0.2, 0.4, 0.9])).tolist()
+        >>> sex = Categorical({"F": 0.3, "M": 0.7})
+        >>> str(sex), sex.positions(np.array([0.2, 0.4, 0.9])).tolist()
         ('categorical(F=0.3, M=0.7)', [0, 1, 1])
     """
 
@@ -177,7 +177,7 @@ class Resample(Distribution):
         object.__setattr__(self, "values", column)
 
     def to_json(self) -> dict[str, Any]:
-        """Return how many values there are, and their SHA-256 in sorted order."""
+        """Return the number of values, and the SHA-256 of the sorted values."""
         content = "\n".join(sorted(map(str, self.values.tolist())))
         digest = hashlib.sha256(content.encode()).hexdigest()
         return {"resample": {"records": len(self.values), "sha256": digest}}
@@ -187,7 +187,7 @@ class Resample(Distribution):
 
 
 def read_distribution(text: str) -> Distribution:
-    """Read a law as the command line writes it.
+    """Read a distribution as the command line writes it.
 
     Raises:
         InterventionError: If it is malformed.
@@ -223,9 +223,9 @@ def _malformed(text: str) -> Distribution:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number; True and False are none."""
+    """Return whether a value is a number; True and False are not."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _plain(number: Any) -> str:
+def _number_text(number: Any) -> str:
     return f"{number:g}" if is_number(number) else brief(number)

@@ -48,16 +48,16 @@ CAPTION = "every variable above"
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn where, in inches, before anything is painted.
+    """The layout of a drawing, in inches, before anything is painted.
 
     Args:
         boxes: By name.
-        paths: The points between which each edge bends.
-        faint: The edges that are drawn light: of rules and of the image.
-        panel: The frame around all causes of the image, where the image has every variable as
-            its parent: one broad arrow then stands for all of those edges.
+        paths: The points at which each edge bends.
+        faint: The edges drawn in a light colour: of rules and of the image.
+        panel: The frame around all causes of the image, if every variable is a parent of the
+            image: one broad arrow then stands for all of those edges.
         labels: The lines of each box.
-        legend: The width of the legend, which stands below everything.
+        legend: The width of the legend at the bottom.
     """
 
     boxes: Mapping[str, Box]
@@ -77,21 +77,21 @@ def draw(
 ) -> Figure:
     """Draw a graph in layers, causes above effects.
 
-    Colours say what a variable is in the graph: a root, caused, derived by a rule, the image.
-    The edges of rules and of the image are light, so that the expert's edges stand out.
+    Colours show the role of a variable: a root, an effect, derived by a rule, the image. The edges
+    of rules and of the image are light, so that the expert's edges stand out.
 
     Args:
         graph: The graph.
         path: Also write the drawing to this file: `.png`, `.svg` or `.pdf`.
-        values: What to write under the names, such as one patient's record.
-        changed: The names to highlight, such as what an intervention changed.
-        ax: Axes to draw on; a figure of its own where left out.
+        values: Texts below the names, such as one patient's record.
+        changed: The names to highlight, such as those changed by an intervention.
+        ax: Axes to draw on; by default those of a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        GraphError: If a name is unknown or the kind of file is not one of the three.
+        GraphError: If a name is unknown, or the file is of another format.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -101,7 +101,7 @@ def draw(
     if path is not None and Path(path).suffix.lower() not in _SUFFIXES:
         kinds = ", ".join(_SUFFIXES)
         raise GraphError(
-            f"{path}: a graph is drawn to {kinds}; give the file one of these endings"
+            f"{path}: a graph is drawn as {kinds}; give the file one of these suffixes"
         )
     shown = {graph.find(name): _text(value) for name, value in (values or {}).items()}
     marked = {graph.find(name) for name in changed}
@@ -120,7 +120,7 @@ def draw(
 
 
 def role(graph: "Graph", name: str) -> str:
-    """Return what a variable is in the graph: `root`, `caused`, `derived` or `image`."""
+    """Return the role of a variable: `root`, `caused`, `derived` or `image`."""
     variable = graph[name]
     if variable.is_image:
         return "image"
@@ -130,7 +130,7 @@ def role(graph: "Graph", name: str) -> str:
 
 
 def scene(graph: "Graph", values: Mapping[str, str] | None = None, changed: bool = False) -> Scene:
-    """Lay a graph out: the boxes, the way of the edges and the frame of the image's causes."""
+    """Return the layout of a graph: boxes, paths of edges, the frame of the image's causes."""
     values = values or {}
     image = graph.image
     framed = image is not None and set(graph.parents(image)) == set(graph.tabular)
@@ -190,7 +190,7 @@ def _frame(ax: "Axes", extent: Box, size: tuple[float, float]) -> None:
 
 
 def _label(name: str) -> str:
-    """Break a long name into two lines of like length."""
+    """Break a long name into two lines of similar length."""
     words = name.split()
     if len(name) <= 12 or len(words) < 2:
         return name
@@ -270,7 +270,7 @@ def _paint_edge(
     curve = Curve(vertices, codes)
     colour, width = (_FAINT, 0.9) if faint else (_EDGE, 1.05)
     style = {"facecolor": "none", "capstyle": "butt"}
-    if not faint:  # a halo, so that the eye can follow an edge through a crossing
+    if not faint:  # a halo, so that edges can be followed through crossings
         ax.add_patch(PathPatch(curve, edgecolor=_PANEL, lw=2.3 * scale, zorder=zorder, **style))
     ax.add_patch(PathPatch(curve, edgecolor=colour, lw=width * scale, zorder=zorder, **style))
     head = [(x, top), (x - HEAD * 0.42, top + HEAD), (x + HEAD * 0.42, top + HEAD)]
@@ -286,7 +286,7 @@ def _paint_box(ax: "Axes", box: Box, kind: str, changed: bool, scale: float) -> 
 def _paint_label(
     ax: "Axes", box: Box, label: str, kind: str, scale: float, value: str | None
 ) -> None:
-    """Write the lines on baselines, so that a `g` or a `p` does not lift its neighbours."""
+    """Write the lines on baselines, so that descenders do not shift them."""
     colour, pale = (_WHITE, "#D5DCE4") if kind == "image" else (_INK, _PALE_INK)
     lines = label.split("\n")
     middle = box.y if value is None else box.y + 0.09

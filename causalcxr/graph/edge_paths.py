@@ -1,4 +1,4 @@
-"""Paths of a graph, edge by edge: which edges transmit an effect, and who would recant."""
+"""Paths of a graph: the edges that transmit an effect, and recanting witnesses."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -16,17 +16,17 @@ _EXAMPLE = "give a list of paths, such as [('Sex', 'Edema'), ('Sex', 'View', 'Im
 
 
 def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> frozenset[Edge]:
-    """Return the edges that some paths consist of.
+    """Return the edges of some paths.
 
     Args:
         graph: The graph.
-        through: Paths of two names (an edge) or more; one that ends in `...` goes on along every
-            edge downstream.
+        through: Paths of two names (an edge) or more; one that ends in `...` continues along
+            every edge downstream.
         causes: The variables that are set.
 
     Raises:
-        InterventionError: If an edge is not there, leads into a variable that is set, or is out
-            of reach of the causes.
+        InterventionError: If an edge is absent, leads into a variable that is set, or is not
+            reached from the causes.
 
     Example:
         >>> graph = Graph.load("mini")
@@ -40,17 +40,17 @@ def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> 
         onwards = len(path) > 0 and path[-1] is ...
         names = [_find(graph, name) for name in (path[:-1] if onwards else path)]
         if len(names) < 2:
-            raise InterventionError(f"through: {brief(path)} is no edge; {_EXAMPLE}")
+            raise InterventionError(f"through: {brief(path)} has fewer than two names; {_EXAMPLE}")
         edges |= {_edge(graph, *pair, causes) for pair in pairwise(names)}
         if onwards:
             edges |= _downstream(graph, names[-1], causes)
     if not edges:
-        raise InterventionError(f"through: no path at all; {_EXAMPLE}")
+        raise InterventionError(f"through: no path is given; {_EXAMPLE}")
     reached = set(causes) | _reached(causes, edges)
     if stray := sorted(edge for edge in edges if edge[0] not in reached):
         tail, head = stray[0]
         raise InterventionError(
-            f"through: {tail!r} -> {head!r} transmits nothing, as no path named here leads from "
+            f"through: {tail!r} -> {head!r} transmits nothing, as no given path leads from "
             f"{' or '.join(causes)} to {tail!r}; name its edges too"
         )
     return frozenset(edges)
@@ -59,12 +59,12 @@ def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> 
 def recanting_witnesses(
     graph: Graph, causes: Iterable[str], active: Iterable[Edge]
 ) -> dict[str, tuple[str, ...]]:
-    """Return, for each outcome, the variables that would need two values at once to define it.
+    """Return the recanting witnesses of each outcome: they would need two values at once.
 
-    A witness of an outcome is reached from a cause along active edges, and passes on to the
-    outcome both along active edges and along a path with another edge: the outcome depends on its
-    active and on its baseline value (the recanting witness criterion of Avin, Shpitser & Pearl,
-    2005). The mean of such an effect then rests on the form of the equations and on the coupling,
+    A witness of an outcome is reached from a cause along active edges, and affects the outcome
+    both along active edges and along a path with another edge: the outcome depends on the
+    active and on the baseline value of the witness (recanting witness criterion; Avin, Shpitser &
+    Pearl, 2005). The mean of such an effect depends on the form of the equations and on the coupling,
     not on the data alone.
 
     Args:
@@ -73,7 +73,7 @@ def recanting_witnesses(
         active: The edges that transmit.
 
     Returns:
-        Outcome -> witnesses, in the graph's order; outcomes without one are left out.
+        Outcome -> witnesses, in the graph's order; outcomes without witnesses are left out.
 
     Example:
         >>> kite = Graph.parse('''variables:
@@ -91,7 +91,7 @@ def recanting_witnesses(
     for witness in graph.order:
         if witness in _reached(causes, active):
             pure = _reached([witness], active)
-            # A path with another edge: up to its tail anyhow, over it, and on anyhow.
+            # A path with another edge: any edges to its tail, the edge, any edges from its head.
             before = {witness} | _reached([witness], live)
             heads = {head for tail, head in live - active if tail in before}
             for outcome in pure & (heads | _reached(heads, live)):

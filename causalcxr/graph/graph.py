@@ -30,18 +30,18 @@ __all__ = ["Graph", "GraphDiff", "MechanismSpec", "Variable"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Graph:
-    """Hold the variables of a causal graph and answer questions about its structure.
+    """The variables of a causal graph and its structure.
 
-    A graph never changes: an edit returns a new graph, which keeps the comments of the file that
-    the old one was loaded from. Graphs are equal where their content is: names of graphs,
-    comments, descriptions and the order of declaration do not count.
+    A graph is immutable: an edit returns a new graph, which keeps the comments of the file that
+    the old one was loaded from. Graphs are equal if their content is: names of graphs, comments,
+    descriptions and the order of declaration do not count.
 
     Args:
         variables: The variables, in any order, or a map from their names.
-        name: What to call the graph.
+        name: The name of the graph.
 
     Raises:
-        GraphError: If the variables do not make a directed acyclic graph, in one line.
+        GraphError: If the variables do not form a directed acyclic graph.
 
     Example:
         >>> graph = Graph([Variable("Age", "continuous"), Variable("Edema", "binary")], name="toy")
@@ -66,11 +66,11 @@ class Graph:
         object.__setattr__(self, "variables", variables)
         check_parents(variables)
         check_image(variables)
-        self.order  # noqa: B018  # a cycle is found here, not at the first use
+        self.order  # noqa: B018  # raises for a cycle now, not at the first use
 
     @classmethod
     def load(cls, path: str | Path) -> "Graph":
-        """Read a graph from a YAML file, or one that comes with the package by its name.
+        """Read a graph from a YAML file, or a bundled graph by its name.
 
         Args:
             path: A file, or a bare name such as `cxr7`.
@@ -93,7 +93,7 @@ class Graph:
 
         Args:
             text: The content of a graph file.
-            name: What to call the text in messages.
+            name: The name of the text in messages.
 
         Example:
             >>> Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")["Sex"].levels
@@ -118,7 +118,7 @@ class Graph:
         return graph_yaml.write(self.name, self.variables)
 
     def save(self, path: str | Path) -> Path:
-        """Write the YAML of the graph, whole or not at all."""
+        """Write the YAML of the graph, completely or not at all."""
         try:
             return atomic_write(path, self.to_yaml())
         except OSError as fault:
@@ -133,7 +133,7 @@ class Graph:
 
     @cached_property
     def layers(self) -> dict[str, int]:
-        """For each variable, the edges on the longest way to it from a root."""
+        """For each variable, the number of edges on the longest path from a root."""
         layers: dict[str, int] = {}
         for name in self.order:
             layers[name] = max((layers[parent] + 1 for parent in self.parents(name)), default=0)
@@ -159,7 +159,7 @@ class Graph:
             'Pleural Effusion'
 
         Raises:
-            GraphError: If there is no such variable; the nearest name is told.
+            GraphError: If there is no such variable, with the nearest name.
         """
         if name in self.variables:
             return name
@@ -175,16 +175,16 @@ class Graph:
         return self[name].parents
 
     def children(self, name: str) -> tuple[str, ...]:
-        """Return the variables of which a variable is a direct cause."""
+        """Return the direct effects of a variable."""
         return self._children[self.find(name)]
 
     def ancestors(self, *names: str) -> frozenset[str]:
-        """Return what the variables come from, without themselves."""
+        """Return the ancestors of the variables, without these."""
         parents = {name: variable.parents for name, variable in self.variables.items()}
         return reachable(map(self.find, names), parents)
 
     def descendants(self, *names: str) -> frozenset[str]:
-        """Return what the variables lead to, without themselves."""
+        """Return the descendants of the variables, without these."""
         return reachable(map(self.find, names), self._children)
 
     @property
@@ -230,7 +230,7 @@ class Graph:
         """Return the graph with one more edge.
 
         Raises:
-            GraphError: If the edge is there already, or would close a cycle.
+            GraphError: If the edge exists already, or would close a cycle.
         """
         parent, child = self.find(parent), self.find(child)
         if parent in self.parents(child):
@@ -253,7 +253,7 @@ class Graph:
         return self.with_variable(self[child].replace(parents=left))
 
     def with_variable(self, variable: Variable) -> "Graph":
-        """Return the graph with a variable added, or replaced where the name is there."""
+        """Return the graph with a variable added, or replaced if the name exists."""
         return self._with({**self.variables, variable.name: variable})
 
     def without_variable(self, name: str) -> "Graph":
@@ -275,23 +275,23 @@ class Graph:
         return json_digest([self.variables[name].content for name in sorted(self.variables)])
 
     def equation_hash(self, name: str) -> str:
-        """Return the SHA-256 of all that the learned equation of a variable depends on.
+        """Return the SHA-256 of everything that the learned equation of a variable depends on.
 
-        That is the variable with its mechanism, and which values its parents can take; how the
-        parents come about does not enter, so an edit upstream leaves it as it is.
+        That is the variable with its mechanism, and the values that its parents can take. The
+        equations of the parents do not enter, so that an edit upstream does not change it.
         """
         content = self[name].content
-        content.pop("codes", None)  # how a table is read, not what is learned
+        content.pop("codes", None)  # codes affect the reading of tables, not learning
         for option in not_learned(content["mechanism"]["kind"]):
             content["mechanism"].pop(option, None)
         return json_digest([content, *(self[parent].domain for parent in self[name].parents)])
 
     def diff(self, other: "Graph") -> GraphDiff:
-        """Return what changes from this graph to another, and which equations become stale."""
+        """Return the changes from this graph to another, and the equations that become stale."""
         return compare(self, other)
 
     def to_networkx(self) -> "DiGraph":
-        """Return the edges as a networkx graph: d-separation, paths, export and the rest of it.
+        """Return the edges as a networkx graph, for d-separation, paths and export.
 
         Example:
             >>> import networkx as nx
@@ -316,9 +316,9 @@ class Graph:
 
         Args:
             path: Also write the drawing to this file: `.png`, `.svg` or `.pdf`.
-            values: What to write under the names, such as one patient's record.
-            changed: The names to highlight, such as what an intervention changed.
-            ax: Axes to draw on; a figure of its own where left out.
+            values: Texts below the names, such as one patient's record.
+            changed: The names to highlight, such as those changed by an intervention.
+            ax: Axes to draw on; by default those of a new figure.
         """
         from causalcxr.graph.drawing import draw
 

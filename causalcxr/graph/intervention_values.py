@@ -1,4 +1,4 @@
-"""One setting and one variable: levels, numbers, shifts, functions, columns, distributions."""
+"""The setting of one variable: a level, number, shift, function, column or distribution."""
 
 import hashlib
 import math
@@ -63,9 +63,9 @@ class Shift:
 
 
 def checked(name: str, value: Any) -> Setting:
-    """Refuse at once what no graph could accept, and copy columns."""
+    """Refuse a value that is invalid for every graph; copy a column."""
     if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
-        text = f"{value} is no value to set; leave the variable out"
+        text = f"{value} cannot be set; leave the variable out"
         raise InterventionError(f"intervention {name!r}: {text}")
     if is_scalar(value) or isinstance(value, Shift | Distribution) or callable(value):
         return value
@@ -74,24 +74,24 @@ def checked(name: str, value: Any) -> Setting:
     except (TypeError, ValueError):
         column = np.array(None)
     if column.ndim != 1:
-        text = f"{brief(value)} is no level, number, shift, function or column"
+        text = f"{brief(value)} is not a level, number, shift, function or column"
         raise InterventionError(f"intervention {name!r}: {text}")
     if is_series(value):
         return type(value)(column, index=value.index)
-    column.flags.writeable = False  # what happens to the caller's array changes nothing here
+    column.flags.writeable = False  # the caller's array may change later
     return column
 
 
 def needs_fact(value: Setting) -> bool:
-    """Return whether a setting starts from the factual value: a shift or a function does."""
+    """Return whether a setting depends on the factual value, as a shift or a function does."""
     return isinstance(value, Shift) or callable(value)
 
 
 def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting:
-    """Return a setting as the variable spells it: the level's own text, a number on its lattice.
+    """Return a setting in canonical form: the level as declared, a number on its lattice.
 
     Raises:
-        InterventionError: If the value is no level, no number, or out of range.
+        InterventionError: If the value is not a level, not a number, or out of range.
     """
     if isinstance(value, Shift) and variable.is_discrete:
         if str(value) not in variable.levels:
@@ -116,18 +116,18 @@ def evaluate(
     draws: "Draws | None" = None,
     index: "pd.Index | None" = None,
 ) -> np.ndarray:
-    """Return the code that every record is set to.
+    """Return the code that every record is set to: a number, or the position of a level.
 
     Args:
-        variable: The declaration of what is set.
-        value: What it is set to, in canonical form.
+        variable: The variable that is set.
+        value: Its setting, in canonical form.
         observed: The factual codes, shape (n,), NaN where missing.
         beyond_range: Whether numbers outside the range are allowed.
-        draws: The random numbers of the n records, which a distribution needs.
-        index: The ids of the n records, by which a Series is aligned.
+        draws: The random numbers of the n records, required by a distribution.
+        index: The ids of the n records; a Series is aligned to them.
 
     Raises:
-        InterventionError: If a value does not fit, with the number of records and the first.
+        InterventionError: If a value is invalid, with the number of records and the first.
     """
     if isinstance(value, Distribution):
         return _drawn(variable, value, len(observed), beyond_range, draws)
@@ -151,7 +151,7 @@ def evaluate(
 
 def _by_id(variable: Variable, values: "pd.Series", index: "pd.Index") -> np.ndarray:
     """Return the values of records, by their ids."""
-    from causalcxr.common.alignment import aligned  # stands on pandas
+    from causalcxr.common.alignment import aligned  # imports pandas
 
     what = f"intervention on {variable.name!r}: Series"
     return aligned(values, index, what, error=InterventionError).to_numpy(dtype=object)
@@ -171,7 +171,7 @@ def worded(name: str, value: Setting) -> str:
 
 
 def jsonable(value: Setting) -> Any:
-    """Return what a manifest keeps of a setting."""
+    """Return the entry of a setting in a manifest."""
     if isinstance(value, Shift):
         return {"shift": float(value.amount)}
     if isinstance(value, Distribution):
@@ -188,7 +188,7 @@ def jsonable(value: Setting) -> Any:
 
 
 def _fitting(variable: Variable, distribution: Distribution, beyond_range: bool) -> Distribution:
-    """Return a law as the variable spells it: levels in their order, numbers inside the range."""
+    """Return a distribution in canonical form: levels in order, numbers inside the range."""
     if isinstance(distribution, Resample):
         codes_of(variable, distribution.values, beyond_range)
         return distribution
@@ -222,7 +222,7 @@ def _drawn(
     beyond_range: bool,
     draws: "Draws | None",
 ) -> np.ndarray:
-    """Draw one value a record, from numbers that nothing else uses."""
+    """Draw one value for each record, from a random stream of its own."""
     if draws is None or len(draws) != n:
         available = "none" if draws is None else f"those of {len(draws)} records"
         text = f"{distribution} needs random numbers of {n} records, not {available}"
@@ -246,12 +246,12 @@ def _called(
     beyond_range: bool,
     index: "pd.Index | None",
 ) -> np.ndarray:
-    """Apply a function to the column as a person reads it, and code what it returns.
+    """Apply a function to the column in raw units, and code its result.
 
-    The column is a Series by record. A Series that comes back is aligned by its index; anything
-    else is in the order of the records.
+    The column is a Series by record. A returned Series is aligned by its index; other results are
+    in the order of the records.
     """
-    import pandas as pd  # slow to import, and a graph is read without it
+    import pandas as pd  # slow to import, and graphs do not need it
 
     missing = np.isnan(observed)
     column: Any = observed.copy()
@@ -260,11 +260,11 @@ def _called(
         column[~missing] = np.array(variable.levels, dtype=object)[observed[~missing].astype(int)]
     try:
         result = function(pd.Series(column, index=index, name=variable.name))
-    except Exception as fault:  # whatever a user's function may raise
+    except Exception as fault:  # a user's function may raise anything
         what = " ".join(f"{type(fault).__name__}: {fault}".split())[:120]
         raise InterventionError(
-            f"intervention on {variable.name!r}: the function failed ({what}); it is given the "
-            f"column of {len(observed)} records and returns one value for each"
+            f"intervention on {variable.name!r}: the function failed ({what}); it gets the "
+            f"column of {len(observed)} records and must return one value for each"
         ) from fault
     if is_series(result):
         records = pd.RangeIndex(len(observed)) if index is None else index

@@ -1,4 +1,4 @@
-"""Interventions: do(...), made by name, then bound to a graph, then evaluated on records."""
+"""Interventions: do(...) by name, then bound to a graph, then evaluated on records."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -44,10 +44,10 @@ _SIGNED = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """What is set by hand, by name, before any graph has been asked; made by `do`.
+    """Settings of variables by name, not yet checked against a graph; see `do`.
 
     Args:
-        settings: The name of each variable and what it is set to.
+        settings: The name of each variable and its setting.
         beyond_range: Whether numbers outside a variable's declared range are allowed.
     """
 
@@ -58,8 +58,8 @@ class Intervention:
         """Resolve the names and check the values against a graph.
 
         Raises:
-            InterventionError: If a variable is unknown, named twice or an image, or if a value
-                is no level, no number, or outside the range.
+            InterventionError: If a variable is unknown, set twice or the image, or a value is
+                neither a level nor a number, or outside the range.
         """
         bound: dict[str, Any] = {}
         for written, value in self.settings.items():
@@ -76,12 +76,12 @@ class Intervention:
         return f"do({', '.join(worded(name, value) for name, value in self.settings.items())})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a manifest records: a function by its name, a column by its SHA-256."""
+        """Return the entry for a manifest: a function by its name, a column by its SHA-256."""
         settings = {name: jsonable(value) for name, value in self.settings.items()}
         return {"do": settings, "beyond_range": self.beyond_range}
 
     def repeat(self, draws: int) -> "Intervention":
-        """Return the intervention for records of which each stands there `draws` times in a row.
+        """Return the intervention for records that are each repeated `draws` times.
 
         Only values given in the order of the records change; a Series is aligned by record. See
         `Cohort.repeat`.
@@ -98,7 +98,7 @@ class Intervention:
         return replace(self, settings=FrozenDict(settings))
 
     def among(self, index: "pd.Index") -> "Intervention":
-        """Return the intervention for some of the records: a Series keeps their values alone.
+        """Return the intervention for some of the records: a Series keeps only their values.
 
         Example:
             >>> import pandas as pd
@@ -122,10 +122,10 @@ class Intervention:
 
 @dataclass(frozen=True, eq=False)
 class BoundIntervention(Intervention):
-    """An intervention whose names and values fit a graph.
+    """An intervention whose names and values were checked against a graph.
 
     Args:
-        settings: Canonical names, and what each is set to.
+        settings: Canonical names and settings.
         beyond_range: Whether numbers outside a variable's declared range are allowed.
         variables: The declarations of the variables that are set.
     """
@@ -134,7 +134,7 @@ class BoundIntervention(Intervention):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The canonical names of what is set, in the order given."""
+        """The canonical names of the variables set, in the order given."""
         return tuple(self.settings)
 
     def values(
@@ -145,22 +145,22 @@ class BoundIntervention(Intervention):
     ) -> dict[str, np.ndarray]:
         """Return the value that every record is set to.
 
-        A shift or a function of a missing value is missing. Numbers of a variable that is
-        recorded on a lattice (`resolution`) are rounded to it, halves upwards; a factual value
-        is on it already and comes back bit for bit.
+        A shift or a function of a missing value is missing. Numbers of a variable recorded on a
+        lattice (`resolution`) are rounded to it, halves upwards; a factual value is on the
+        lattice already and is returned bit-exact.
 
         Args:
             factual: For each variable, shape (n,): numbers in raw units, or positions of levels;
                 NaN where missing.
-            draws: The random numbers of the n records, which a distribution needs; what it draws
-                for a record depends on seed, record, draw and variable alone.
-            index: The ids of the n records, or (record, draw), by which a Series is aligned.
+            draws: The random numbers of the n records, required by a distribution; the value of a
+                record depends only on seed, record, draw and variable.
+            index: The ids of the n records, or (record, draw); a Series is aligned to it.
 
         Returns:
             For each variable that is set, shape (n,), float64, coded as `factual` is.
 
         Raises:
-            InterventionError: If a value does not fit, with the number of records and the first.
+            InterventionError: If a value is invalid, with the number of records and the first.
 
         Example:
             >>> from causalcxr.graph import Graph
@@ -180,7 +180,7 @@ class BoundIntervention(Intervention):
 def do(
     mapping: Mapping[str, Any] | None = None, /, *, beyond_range: bool = False, **values: Any
 ) -> Intervention:
-    """Set variables by hand, whatever their causes say.
+    """Set variables, independently of their causes.
 
     Names match whatever the case, with `_` for a space. A value is a level (text) or a number, a
     `Shift`, a function of the factual column (a pandas Series by record in raw units: numbers, or
@@ -189,7 +189,7 @@ def do(
     records; a Series belongs to the records by its index, whatever its order.
 
     Args:
-        mapping: Names and values, for names that are no Python words.
+        mapping: Names and values, for names that are not valid keywords.
         beyond_range: Allow numbers outside a variable's declared range; it is recorded.
         **values: Names and values.
 
@@ -214,7 +214,7 @@ def do(
     seen: dict[str, str] = {}
     for name, value in [*(mapping or {}).items(), *values.items()]:
         if not isinstance(name, str):
-            raise InterventionError(f"intervention {brief(name)}: a name is text")
+            raise InterventionError(f"intervention {brief(name)}: a name must be text")
         other = seen.setdefault(same_name(name), name)
         if name in settings or other != name:
             raise InterventionError(f"intervention {name!r}: {other!r} is set too; keep one")
@@ -226,7 +226,7 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
     """Read interventions as the command line writes them.
 
     A sign makes a shift: `age=+10` and `age=-5` change the factual age, `age=60` sets it. A tilde
-    draws it: `age~normal(60, 10)`, `sex~categorical(F=.3, M=.7)`.
+    draws each value: `age~normal(60, 10)`, `sex~categorical(F=.3, M=.7)`.
 
     Args:
         words: Each `NAME=VALUE` or `NAME~DISTRIBUTION`.
@@ -266,6 +266,6 @@ def _variable(graph: "Graph", written: str) -> Variable:
         text = f"intervention {brief(written)}: no such variable{hint}"
         raise InterventionError(text) from None
     if variable.is_image:
-        text = f"{variable.name!r} is the image, the outcome; intervene on its causes"
+        text = f"{variable.name!r} is the image, which is the outcome; intervene on its causes"
         raise InterventionError(f"intervention {written!r}: {text}")
     return variable

@@ -1,7 +1,7 @@
-"""Where to draw the nodes and edges of a layered graph (after Sugiyama), in inches.
+"""The layout of the nodes and edges of a layered graph (after Sugiyama), in inches.
 
-Rows are given. An edge that passes a row has a waypoint in it, which takes a place of its own
-among the boxes; edges bend only between rows, so no edge runs through a box.
+The rows are given. An edge that passes a row has a waypoint in it, with a place among the boxes;
+edges bend only between rows, so that no edge crosses a box.
 """
 
 import random
@@ -15,8 +15,8 @@ Node = Hashable  # a name, or the waypoint of an edge
 Edge = tuple[str, str]
 Point = tuple[float, float]
 
-_GAP = {0: 0.24, 1: 0.16, 2: 0.13}  # between neighbours in a row, by how many are waypoints
-_LIGHT = 0.2  # how much a faint edge counts where a crossing is weighed
+_GAP = {0: 0.24, 1: 0.16, 2: 0.13}  # between neighbours in a row, by the number of waypoints
+_LIGHT = 0.2  # the weight of a faint edge in a crossing
 _RESTARTS = 12
 _SWEEPS = 12
 
@@ -53,7 +53,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Layout:
-    """The boxes by name, and for each edge the points between which it bends."""
+    """The boxes by name, and the points of each edge at which it bends."""
 
     boxes: Mapping[str, Box]
     paths: Mapping[Edge, tuple[Point, ...]]
@@ -68,15 +68,15 @@ def arrange(
     height: float = 0.5,
     step: float = 1.0,
 ) -> Layout:
-    """Place boxes in rows and lead edges between them, with few crossings.
+    """Place boxes in rows and route edges between them, with few crossings.
 
     Args:
-        layers: The row of each node, 0 at the top; an edge leads downwards.
+        layers: The row of each node, 0 at the top; edges lead downwards.
         edges: Parent and child.
-        widths: Of the boxes, in inches.
-        faint: Edges that may join into one line, as they all lead to the same child.
-        height: Of the boxes.
-        step: From row to row.
+        widths: The widths of the boxes, in inches.
+        faint: Edges that may merge into one line if they lead to the same child.
+        height: The height of the boxes.
+        step: The distance between rows.
     """
     edges, faint = list(edges), set(faint)
     chains = {edge: _chain(edge, layers, edge in faint) for edge in edges}
@@ -167,7 +167,7 @@ def _cost(rows: Sequence[Sequence[Node]], links: Mapping[tuple[Node, Node], floa
 
 
 def _swapped(rows: list[list[Node]], links: Mapping[tuple[Node, Node], float]) -> list[list]:
-    """Exchange neighbours while that saves a crossing."""
+    """Exchange neighbours while this removes a crossing."""
     cost, better = _cost(rows, links), True
     while better:
         better = False
@@ -190,7 +190,7 @@ def _placed(
     links: Mapping[tuple[Node, Node], float],
     widths: Mapping[str, float],
 ) -> dict[Node, float]:
-    """Move each row under the mean of its neighbours, as near as the boxes allow."""
+    """Move each node below the mean of its neighbours, as near as the boxes allow."""
     x: dict[Node, float] = {}
     seps = [[_separation(*pair, widths) for pair in pairwise(row)] for row in rows]
     for row, sep in zip(rows, seps, strict=True):
@@ -216,7 +216,7 @@ def _placed(
 
 
 def _stiffness(node: Node, other: Node) -> float:
-    """Waypoints hold on to each other, so that long edges are straight."""
+    """Return the weight of a link; it is large between waypoints, to straighten long edges."""
     return {0: 1.0, 1: 1.5, 2: 12.0}[isinstance(node, tuple) + isinstance(other, tuple)]
 
 
@@ -229,10 +229,10 @@ def _separation(left: Node, right: Node, widths: Mapping[str, float]) -> float:
 def _spread(
     wanted: Sequence[float], weights: Sequence[float], separations: Sequence[float]
 ) -> list[float]:
-    """Return the nearest places in least squares that keep the order and the separations.
+    """Return the nearest places (least squares) that keep the order and the separations.
 
-    With the separations taken off, places must not decrease: pooling neighbours that do is the
-    exact solution (isotonic regression).
+    After subtracting the separations, places must not decrease: pooling neighbours that do is
+    the exact solution (isotonic regression).
     """
     offsets = [0.0]
     for separation in separations:
@@ -249,7 +249,7 @@ def _spread(
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
 
 
-# The way of each edge
+# The path of each edge
 
 
 def _paths(
@@ -278,7 +278,7 @@ def _ports(
     x: Mapping[Node, float],
     of_parent: bool,
 ) -> dict[tuple[Node, Node], float]:
-    """Spread the ends of edges along a side of a box, in the order of where they lead."""
+    """Spread the ends of edges along a side of a box, in the order of their other ends."""
     mine, other = (0, 1) if of_parent else (1, 0)
     fans: dict[Node, list[tuple[Node, Node]]] = {}
     for link in links:

@@ -14,12 +14,12 @@ _OVER_NUMBERS = ("at_least", "below")  # the derived rules that compare a number
 
 
 def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None = None) -> None:
-    """Let graphs name a kind of equation beyond the built-in ones; see `mechanisms.register`.
+    """Add a kind of equation that graphs can name; see `mechanisms.register`.
 
     Args:
         kind: Its name.
         types: The types of variables that can have it.
-        options: Its options: for each a tuple of words, or int, float or str.
+        options: Its options: a tuple of allowed words, int, float or str for each.
 
     Raises:
         GraphError: If the kind is a built-in one, or a type is not known.
@@ -36,7 +36,7 @@ def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None 
 
 
 class GraphFault(GraphError):
-    """A broken rule and the place in the file where it was broken, as a path of keys."""
+    """A broken rule and its place in the file, as a path of keys."""
 
     def __init__(self, place: tuple[str | int, ...], text: str) -> None:
         named = (
@@ -47,7 +47,7 @@ class GraphFault(GraphError):
 
 
 class MechanismSpec:
-    """Name the kind of a structural equation and its options, such as training settings.
+    """The kind of a structural equation and its options, such as training settings.
 
     Args:
         kind: `flow`, `discrete`, `derived`, `empirical` or `radit`.
@@ -89,7 +89,7 @@ class MechanismSpec:
 
     @classmethod
     def parse(cls, value: Any, kind_key: str = "kind") -> "MechanismSpec":
-        """Read the forms that YAML may have: a word, or a map that names its kind."""
+        """Read a specification from YAML: a word, or a map with the kind."""
         if isinstance(value, MechanismSpec):
             return value
         if isinstance(value, str):
@@ -125,7 +125,7 @@ class MechanismSpec:
         return spec
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the map form, kind first."""
+        """Return the specification as a map, kind first."""
         return {"kind": self.kind, **self.options}
 
     def __eq__(self, other: object) -> bool:
@@ -142,7 +142,7 @@ class MechanismSpec:
 
 
 def _check_threshold(spec: MechanismSpec) -> None:
-    """Refuse a rule over a number without its threshold, and a threshold without such a rule."""
+    """Refuse a numeric rule without a threshold, and a threshold without a numeric rule."""
     if spec.kind != "derived":
         return
     rule = spec.options["rule"]
@@ -155,12 +155,12 @@ def _check_threshold(spec: MechanismSpec) -> None:
 
 
 def _check_ode(spec: MechanismSpec) -> None:
-    """Refuse options of an ODE where there is none."""
+    """Refuse options of an ODE if there is none."""
     if spec.options.get("transform") == "cnf":
         return
     if options := [key for key in ODE_OPTIONS if key in spec.options]:
         raise GraphFault(
-            (options[0],), f"{options[0]} is an option of transform: cnf; add that to it"
+            (options[0],), f"{options[0]} is an option of transform: cnf; add transform: cnf"
         )
 
 

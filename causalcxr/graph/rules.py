@@ -1,4 +1,4 @@
-"""What must hold between the variables of a graph."""
+"""Rules between the variables of a graph."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["check_image", "check_names", "check_parent_types", "check_parents"]
 
 
 def check_names(variables: tuple[Variable, ...], graph_name: str) -> None:
-    """Refuse an empty graph and names that are one and the same."""
+    """Refuse an empty graph, and names that differ only in spelling."""
     if not isinstance(graph_name, str) or not 0 < len(graph_name) <= 64:
         raise GraphFault(("name",), f"name {brief(graph_name)} must be 1 to 64 characters")
     if not variables:
@@ -25,7 +25,7 @@ def check_names(variables: tuple[Variable, ...], graph_name: str) -> None:
 
 
 def check_parents(variables: Mapping[str, Variable]) -> None:
-    """Refuse parents that are not declared, that are the image, or that a rule cannot read."""
+    """Refuse parents that are undeclared, that are the image, or that do not suit a rule."""
     for child in variables.values():
         for parent in child.parents:
             place = ("variables", child.name, "parents", parent)
@@ -34,7 +34,7 @@ def check_parents(variables: Mapping[str, Variable]) -> None:
                 remedy = hint or "; declare it or remove it from parents"
                 raise GraphFault(place, f"parent {brief(parent)} is not declared{remedy}")
             if variables[parent].is_image:
-                text = f"parent {parent!r} is the image, which causes nothing; remove it"
+                text = f"parent {parent!r} is the image, which has no effects; remove it"
                 raise GraphFault(place, text)
         try:
             check_parent_types(child.mechanism, [variables[name] for name in child.parents])

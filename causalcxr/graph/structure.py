@@ -1,4 +1,4 @@
-"""The structure of a graph: its order, what can be reached from where, and its cycles."""
+"""The structure of a graph: topological order, reachable variables, cycles."""
 
 import heapq
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def topological_order(
 
 
 def reachable(start: Iterable[str], step: Mapping[str, Iterable[str]]) -> frozenset[str]:
-    """Return all that is reached from some names by steps, without themselves.
+    """Return the names that can be reached from some names, without these.
 
     Example:
         >>> sorted(reachable(["a"], {"a": ["b"], "b": ["c"], "c": []}))
@@ -51,7 +51,7 @@ def reachable(start: Iterable[str], step: Mapping[str, Iterable[str]]) -> frozen
 
 
 def _cycle(variables: Mapping[str, Variable], within: set[str]) -> GraphFault:
-    """Walk from parent to parent among what could not be ordered, until a name comes again."""
+    """Return the error for a cycle: follow parents within a set until a name repeats."""
     name, path = min(within), []
     while name not in path:
         path.append(name)

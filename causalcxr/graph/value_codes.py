@@ -23,16 +23,16 @@ __all__ = [
 
 
 class Written(str):
-    """A value as the command line writes it: text, of which a number may be read.
+    """A value from the command line: text that may be a number.
 
-    In Python a number is written as a number: there, text is no value of a continuous variable.
+    In Python, text is not a valid value of a continuous variable.
     """
 
     __slots__ = ()
 
 
 def code_of(variable: Variable, value: Any, beyond_range: bool) -> float:
-    """Code the one value that all records are set to."""
+    """Return the code of one value, to which all records are set."""
     value = as_python(value)
     code = (_position if variable.is_discrete else _number)(variable, value)
     if code is None:
@@ -45,11 +45,13 @@ def code_of(variable: Variable, value: Any, beyond_range: bool) -> float:
 def codes_of(
     variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None = None
 ) -> np.ndarray:
-    """Code one value for each record; `rows` are the positions of the records."""
+    """Return the code of one value for each record; `rows` are the positions of the records."""
     rows = np.arange(len(values)) if rows is None else rows
     read = _position if variable.is_discrete else _number
     plain = [as_python(value) for value in values]
-    keys = [(type(value), value) for value in plain]  # True is 1 to a dict, and no number here
+    keys = [
+        (type(value), value) for value in plain
+    ]  # True equals 1 as a key, but is not a number here
     # Each distinct value is read once.
     codes_by_key = {key: read(variable, key[1]) for key in set(keys)}
     bad = np.array([codes_by_key[key] is None for key in keys], dtype=bool)
@@ -62,12 +64,12 @@ def codes_of(
 def within_range(
     variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None
 ) -> np.ndarray:
-    """Round numbers to the variable's lattice and keep them to its range; NaN passes."""
+    """Round numbers to the variable's lattice, and refuse those outside its range; NaN passes."""
     too_large = np.abs(values) > LARGEST
     if too_large.any():
         first = values[np.flatnonzero(too_large)[0]]
         where = "" if rows is None else _where(too_large, rows)
-        text = f"value {first:g}{where} is too large: numbers reach {LARGEST:g} in size"
+        text = f"value {first:g}{where} is too large: at most {LARGEST:g}"
         refuse(variable, f"{text}; correct it, or use another unit")
     values = _on_lattice(values, variable.resolution)
     low, high = (-np.inf, np.inf) if beyond_range or not variable.range else variable.range
@@ -77,12 +79,12 @@ def within_range(
         where = "" if rows is None else _where(outside, rows)
         unit = f" {variable.unit}" if variable.unit else ""
         text = f"value {first:g}{where} is outside the range [{low:g}, {high:g}]{unit}"
-        refuse(variable, f"{text}; if it is meant, pass beyond_range=True (--beyond-range)")
+        refuse(variable, f"{text}; if this is intended, pass beyond_range=True (--beyond-range)")
     return values
 
 
 def _on_lattice(values: np.ndarray, step: float | None) -> np.ndarray:
-    """Round halves upwards; what is on the lattice already stays as it is, bit for bit."""
+    """Round halves upwards; a number on the lattice is returned bit-exact."""
     if not step:
         return values
     places = 9 - math.floor(math.log10(step))  # 3 steps of 0.1 are 0.3, not 0.30000000000000004
@@ -91,7 +93,7 @@ def _on_lattice(values: np.ndarray, step: float | None) -> np.ndarray:
 
 
 def _position(variable: Variable, value: Any) -> float | None:
-    """Find a level by its exact text, else by its text whatever the case."""
+    """Return the position of a level by its exact text, or else ignoring case."""
     text = f"{value:g}" if is_number(value) else value
     if not isinstance(text, str):
         return None
@@ -129,7 +131,7 @@ def _refuse_value(variable: Variable, value: Any, where: str) -> NoReturn:
 
 
 def _as_number(text: str) -> str:
-    """Return how a number that was given as text is written."""
+    """Return the remedy for a number that was given as text."""
     number = None if isinstance(text, Written) else _read_number(text)
     if number is None:
         return ""
@@ -156,7 +158,7 @@ def _where(bad: np.ndarray, rows: np.ndarray) -> str:
 
 
 def as_python(value: Any) -> Any:
-    """Return a value that can be looked up and written, whatever a user put into a column."""
+    """Return a cell of a user's column as a value that can be hashed and written."""
     if isinstance(value, np.datetime64 | np.timedelta64):  # its item may be nanoseconds
         return str(value)
     value = value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Variables: which values a node can take, its parents, and the kind of its equation."""
+"""Variables: the values of a node, its parents, and the kind of its equation."""
 
 import re
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 __all__ = ["LARGEST", "TYPES", "Variable", "same_name"]
 
 TYPES = tuple(KINDS)
-LARGEST = 1e100  # in size, of any number: its square and its cube are still finite
+LARGEST = 1e100  # absolute value of any number: its square and its cube are still finite
 _FIELD_RULES = {
     "name": "a name is text",
     "type": "the types are " + ", ".join(TYPES),
     "unit": "a unit is text, such as year",
     "range": "a range is two finite numbers, [lowest, highest]",
     "resolution": "a resolution is a positive number, the step on which values are recorded",
-    "levels": 'levels are a list of texts: quote what is not, ["0", "1"]',
-    "codes": "codes are a map from what tables hold to levels, {0: N, 1: P}",
+    "levels": 'levels are a list of texts: quote numbers, ["0", "1"]',
+    "codes": "codes are a map from cells of tables to levels, {0: N, 1: P}",
     "parents": "parents are a list of names",
     "mechanism": "a mechanism is a word or a map with its kind, {kind: flow}",
     "description": "a description is text",
@@ -32,23 +32,24 @@ _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Variable(BaseModel):
-    """Declare one node of the graph: the values it can take, its parents, its equation.
+    """A node of the graph: the values it can take, its parents, its equation.
 
-    Parents are a set: they are kept in alphabetical order, so that the order in which they are
-    written changes no hash and no equation.
+    Parents are a set: they are kept in alphabetical order, so that the order in the file affects
+    neither hashes nor equations.
 
     Args:
         name: Letters, digits, spaces, `_`, `-` and parentheses; at most 64.
         type: `continuous`, `binary`, `ordinal`, `categorical` or `image`.
-        unit: Of a continuous variable, such as `year`.
+        unit: The unit of a continuous variable, such as `year`.
         range: The lowest and highest value of a continuous variable.
         resolution: The lattice on which a continuous variable is recorded: 1 for whole years.
-        levels: The texts that a discrete variable can be; a binary one has N and P unless named.
-        codes: How tables write the levels where they have codes: {"0": "N", "1": "P"}. It says how
-            a table is read and its twins are written; no equation depends on it.
+        levels: The values of a discrete variable, as text; those of a binary one are N and P by
+            default.
+        codes: The codes that tables use for the levels: {"0": "N", "1": "P"}. They determine how a
+            table is read and its twins are written; no equation depends on them.
         parents: The names of the direct causes.
-        mechanism: The kind of its equation; the built-in choice of its type where left out.
-        description: A remark for readers; no part of the graph's content.
+        mechanism: The kind of its equation; by default that of its type.
+        description: A remark for readers; not part of the graph's content.
 
     Raises:
         GraphError: If a rule is broken, in one line.
@@ -90,7 +91,7 @@ class Variable(BaseModel):
             raise _fault(name, error) from None
         except GraphFault as fault:
             raise GraphFault(("variables", name, *fault.place), str(fault)) from None
-        # Frozen: this is the one place where a field is set, before anybody sees the variable.
+        # The model is frozen: only the constructor sets fields.
         self.__dict__["parents"] = tuple(sorted(self.parents))
         self.__dict__["codes"] = FrozenDict(self.codes)
 
@@ -106,7 +107,7 @@ class Variable(BaseModel):
 
     @property
     def domain(self) -> dict[str, Any]:
-        """What values it can take: all that an equation needs to know of a parent."""
+        """The values it can take: all that an equation depends on in a parent."""
         return {
             "name": self.name,
             "type": self.type,
@@ -118,7 +119,7 @@ class Variable(BaseModel):
 
     @property
     def content(self) -> dict[str, Any]:
-        """The domain, codes if any, the parents and the mechanism: what enters a graph's hash."""
+        """The domain, codes if any, parents and mechanism: the content of a graph's hash."""
         return {
             **self.domain,
             **({"codes": dict(self.codes)} if self.codes else {}),
@@ -127,7 +128,7 @@ class Variable(BaseModel):
         }
 
     def level_of(self, text: str) -> str | None:
-        """Return the level that a table's text stands for: itself, or by its code; or None.
+        """Return the level of a text in a table, directly or by its code, or None.
 
         Example:
             >>> edema = Variable("Edema", "binary", codes={0: "N", 1: "P"})
@@ -137,7 +138,7 @@ class Variable(BaseModel):
         return text if text in self.levels else self.codes.get(text)
 
     def code_of(self, level: str) -> str:
-        """Return the code of a level, the first if it has several; itself if it has none.
+        """Return the first code of a level, or the level if it has no code.
 
         Example:
             >>> Variable("Edema", "binary", codes={0: "N", 1: "P"}).code_of("P")
@@ -156,7 +157,7 @@ class Variable(BaseModel):
 
 
 def same_name(name: str) -> str:
-    """Return what two spellings of one name have in common.
+    """Return a name in the spelling by which names are compared.
 
     Example:
         >>> same_name("pleural_effusion") == same_name("Pleural Effusion")
@@ -166,7 +167,7 @@ def same_name(name: str) -> str:
 
 
 def _code(key: Any) -> Any:
-    """Return a code as text: whole numbers may be written as they are."""
+    """Return a code as text; whole numbers are allowed as codes."""
     if isinstance(key, int | float) and not isinstance(key, bool) and float(key).is_integer():
         return str(int(key))
     return key
@@ -184,7 +185,7 @@ def _mechanism(type: Any, value: Any) -> MechanismSpec | None:
 
 
 def _fault(name: Any, error: ValidationError) -> GraphFault:
-    """Turn what pydantic found first into one line."""
+    """Return the first error of pydantic as one line."""
     first = error.errors(include_url=False)[0]
     field, *inside = first["loc"]
     place = ("variables", name, field, *inside)
@@ -242,7 +243,7 @@ def _check_levels(variable: Variable) -> None:
     for position, level in enumerate(levels):
         if level in levels[:position]:
             raise GraphFault(
-                ("levels", position), f"level {brief(level)} stands twice; remove one"
+                ("levels", position), f"level {brief(level)} occurs twice; remove one"
             )
         if not level or level != level.strip() or len(level) > 64:
             raise GraphFault(

@@ -1,7 +1,7 @@
-"""Editing the text of a graph in place, so that the comments of its file survive.
+"""Edits of the text of a graph in place, which keep the comments of its file.
 
-A YAML library that loads, changes and dumps moves comments or drops them. Here the parser only
-says where things stand; what is not edited is not touched, not even its spaces.
+A YAML library that loads, changes and dumps a file moves or drops comments. Here the parser only
+locates the entries; text that is not edited stays as it is, spaces included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 
 def edited(document: Document, after: Mapping[str, Variable]) -> str:
-    """Return the document's text with as little changed as the new variables need."""
+    """Return the document's text with the changes that the new variables require."""
     before = {variable.name: variable for variable in document.variables}
     text = document.text
     for name in before.keys() - after.keys():
@@ -32,7 +32,7 @@ def edited(document: Document, after: Mapping[str, Variable]) -> str:
 
 
 def matches(text: str, after: Mapping[str, Variable]) -> bool:
-    """Whether a text declares just these variables, in this order."""
+    """Return whether a text declares exactly these variables, in this order."""
     return read(text, "").variables == tuple(after.values())
 
 
@@ -100,7 +100,7 @@ def _add_parent(text: str, name: str, parent: str) -> str:
 
 
 def _drop(text: str, spans: Sequence[Span], position: int, is_flow: bool) -> str:
-    """Remove one item: its lines where each has its own, else it and its comma."""
+    """Remove one item: its lines in a block, the item and its comma in a flow."""
     start, end = spans[position]
     if not is_flow:
         start, end = text.rfind("\n", 0, start) + 1, _line_end(text, end) + 1
@@ -112,7 +112,7 @@ def _drop(text: str, spans: Sequence[Span], position: int, is_flow: bool) -> str
 
 
 def _append(text: str, last: Span, item: str, block: bool, indent: int) -> str:
-    """Add an item after the last one, on a line of its own where the others have theirs."""
+    """Add an item after the last one, on a separate line in a block."""
     if block:
         end = _line_end(text, last[1])
         return f"{text[:end]}\n{' ' * indent}{item}{text[end:]}"
@@ -131,7 +131,7 @@ def _pair(node: Node, key: str) -> tuple[Node, Node] | None:
 
 
 def _end(node: Node, text: str) -> int:
-    """Where a node's own text ends: blocks claim the comments that follow them."""
+    """Return the end of a node's own text, without the comments that follow it."""
     while isinstance(node.value, list) and node.value and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last

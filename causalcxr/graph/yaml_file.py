@@ -18,7 +18,7 @@ from causalcxr.graph.mechanism_options import KINDS
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable
 
-__all__ = ["SCHEMA", "Document", "Place", "compose", "plain", "read", "telling_lines", "write"]
+__all__ = ["SCHEMA", "Document", "Place", "compose", "locating_faults", "plain", "read", "write"]
 
 SCHEMA = 1
 WIDTH = 99
@@ -33,7 +33,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Document:
-    """The text of a graph, the place of everything in it, and the variables it declares."""
+    """The text of a graph file, its name, and the variables it declares."""
 
     text: str
     source: str
@@ -42,14 +42,14 @@ class Document:
     variables: tuple[Variable, ...]
 
     def located(self, fault: GraphFault) -> GraphError:
-        """Return a fault as an error that begins with the file and the line."""
+        """Return the error of a fault, with the file and the line."""
         return _located(fault, self.text, self.source)
 
 
 def read(text: str, source: str) -> Document:
     """Read the YAML of a graph.
 
-    Each variable is checked for itself; what must hold between variables, the graph checks.
+    Each variable is checked on its own; the graph checks the rules between variables.
 
     Args:
         text: YAML 1.2, without anchors, aliases and tags.
@@ -59,7 +59,7 @@ def read(text: str, source: str) -> Document:
         GraphError: One line with the file, the line, the variable, the value, the rule and the
             remedy.
     """
-    with telling_lines(text, source):
+    with locating_faults(text, source):
         root = compose(text)
         content = plain(root)
         _check_top(content)
@@ -69,15 +69,15 @@ def read(text: str, source: str) -> Document:
 
 
 @contextmanager
-def telling_lines(text: str, source: str) -> Iterator[None]:
-    """Turn what is found wrong with a YAML file into errors with the file and the line.
+def locating_faults(text: str, source: str) -> Iterator[None]:
+    """Turn the faults of a YAML file into errors with the file and the line.
 
     Args:
         text: The file.
         source: Its name.
 
     Raises:
-        GraphError: Whatever the YAML reader, or a `GraphFault`, complains of in the block.
+        GraphError: For every `GraphFault` and every error of the YAML reader in the block.
     """
     try:
         yield
@@ -100,16 +100,16 @@ def telling_lines(text: str, source: str) -> Iterator[None]:
 
 
 def write(name: str, variables: Mapping[str, Variable]) -> str:
-    """Write a graph that has no file of its own yet."""
+    """Write a graph that was not loaded from a file."""
     entries = "\n".join(entry(variable, {}) for variable in variables.values())
     return f"name: {flow(name)}\nschema: {SCHEMA}\n\nvariables:\n{entries}\n"
 
 
 def compose(text: str) -> Node:
-    """Parse YAML to nodes, which know their place in the text; aliases are refused.
+    """Parse YAML to nodes with their places in the text; aliases are refused.
 
-    An alias is the same node again: whoever walks through the nodes would meet it as often as it
-    is named, and ten lines of aliases of aliases are a billion values. Here each node is met once.
+    An alias is the same node again. Ten lines of nested aliases can expand to a billion values,
+    so each node is visited once.
     """
     root = YAML(typ="safe", pure=True).compose(text)
     if root is None:
@@ -123,11 +123,11 @@ def compose(text: str) -> Node:
 
 
 class _Anchored(MarkedYAMLError):
-    """A part of a YAML file that has a name, or stands there by its name."""
+    """An anchor or alias in a YAML file."""
 
 
 def _nodes(root: Node) -> Iterator[Node]:
-    """Yield every node once, however often an alias names it."""
+    """Yield every node once, even if aliases refer to it."""
     seen, ahead = {id(root)}, [root]
     while ahead:
         node = ahead.pop()
@@ -142,7 +142,7 @@ def _nodes(root: Node) -> Iterator[Node]:
 
 
 def plain(node: Node, place: Place = ()) -> Any:
-    """Turn a node into plain Python, refusing what YAML readers do not agree upon."""
+    """Return a node as plain Python; what YAML readers interpret differently is refused."""
     if len(place) > _DEPTH:
         raise GraphFault(place, "nested too deeply")
     if isinstance(node, ScalarNode):
@@ -154,7 +154,7 @@ def plain(node: Node, place: Place = ()) -> Any:
     content: dict[str, Any] = {}
     for key_node, value in node.value:
         key = plain(key_node, place) if isinstance(key_node, ScalarNode) else key_node
-        if isinstance(key, int) and place[-1:] == ("codes",):  # the codes of tables are numbers
+        if isinstance(key, int) and place[-1:] == ("codes",):  # tables may use numbers as codes
             key = str(key)
         if not isinstance(key, str):
             shown = brief(key) if not isinstance(key, Node) else "a list or map"
@@ -244,7 +244,7 @@ def _variables(content: Any, defaults: Mapping[str, MechanismSpec]) -> Iterator[
     for name, fields in content.items():
         place = ("variables", name)
         if not isinstance(fields, dict) or "type" not in fields:
-            raise GraphFault(place, "it needs a type: {type: binary}")
+            raise GraphFault(place, "it needs a type, such as {type: binary}")
         if "name" in fields:
             raise GraphFault((*place, "name"), "field 'name' is not known: the key is the name")
         fallback = defaults.get(fields["type"]) if isinstance(fields["type"], str) else None
@@ -254,7 +254,7 @@ def _variables(content: Any, defaults: Mapping[str, MechanismSpec]) -> Iterator[
 
 
 def _located(fault: GraphFault, text: str, source: str) -> GraphError:
-    """Find the line of the deepest part of the fault's place that is written in the file."""
+    """Return the error with the line of the deepest key of the fault that is in the file."""
     try:
         line = _line(compose(text), fault.place)
     except (YAMLError, GraphFault):
@@ -295,7 +295,7 @@ def entry(
         row = f"{margin}  {name}: {flow(value)}"
         if isinstance(value, list) and len(row) > WIDTH:
             hanging = " " * (indent + len(name) + 5)
-            # Names may have spaces, which must not become the end of a line.
+            # A space inside a name must not become a line break.
             joined = ", ".join(flow(item).replace(" ", "\0") for item in value)
             lines = textwrap.wrap(f"[{joined}]", WIDTH - len(hanging), break_on_hyphens=False)
             row = f"{margin}  {name}: " + f"\n{hanging}".join(lines).replace("\0", " ")
@@ -318,7 +318,7 @@ def _fields_of(variable: Variable, defaults: Mapping[str, MechanismSpec]) -> dic
 
 @functools.singledispatch
 def flow(value: Any) -> str:
-    """Write a value on one line, quoted where a reader of YAML could misread it."""
+    """Write a value on one line, quoted if a YAML reader could misread it."""
     text = str(value)
     ambiguous = text.lower() in _TRAPS | {"null", "y", "n"} and len(text) > 1
     return (

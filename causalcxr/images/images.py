@@ -234,8 +234,8 @@ def as_images(
         images = np.asarray(images)
         if replaced is not None and (n_synthetic := replaced.synthetic.sum()):
             raise CohortError(
-                f"{n_synthetic:,} of the images to replace are synthetic, and an array does not say "
-                "whether it is; give images.with_pixels(array) or ArrayImages(..., synthetic=...)"
+                f"{n_synthetic:,} of the images to replace are synthetic, and an array does not "
+                "record this; give images.with_pixels(array) or ArrayImages(..., synthetic=...)"
             )
         images = ArrayImages(images)
     if len(images) != n:

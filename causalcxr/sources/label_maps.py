@@ -10,7 +10,7 @@ import numpy as np
 
 from causalcxr.common.errors import CohortError, GraphError, nearest
 from causalcxr.common.files import read_text
-from causalcxr.graph.yaml_file import compose, plain, telling_lines
+from causalcxr.graph.yaml_file import compose, locating_faults, plain
 from causalcxr.sources.policy import ABNORMAL, BLANK, FINDINGS, UNLISTED, P
 
 __all__ = ["LabelMap", "bundled"]
@@ -62,7 +62,7 @@ class LabelMap:
         path = Path(path)
         text = read_text(path, error=CohortError)
         try:
-            with telling_lines(text, str(path)):
+            with locating_faults(text, str(path)):
                 content = plain(compose(text))
         except GraphError as error:  # the reader of graphs' YAML reads this YAML too
             raise CohortError(str(error)) from None

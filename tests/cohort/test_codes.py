@@ -95,7 +95,7 @@ MINI_VIEW = "fdeb84b9e1d1fa86"
         ("{0: N, 1: X}", r"code '1': 'X' is not a level \(levels: N, P\)"),
         ("{0: N, 0: P}", "duplicate key '0'"),
         ("{P: N}", "code 'P' is a level itself"),
-        ("[N, P]", "codes are a map from what tables hold to levels"),
+        ("[N, P]", "codes are a map from cells of tables to levels"),
         ("{yes: P}", "quote it"),
         ("{0.5: P}", "key 0.5 is not text; quote it"),
     ],

@@ -50,7 +50,7 @@ FAULTS = {
     "a variable named on": (HEAD + "  on: {type: binary}\n", r'on unquoted .*; quote it: "on"'),
     "number as level": (
         HEAD + "  S: {type: binary, levels: [0, 1]}\n",
-        r":4: variable 'S': levels 0: levels are a list of texts: quote what is not, \[\"0\"",
+        r":4: variable 'S': levels 0: levels are a list of texts: quote numbers, \[\"0\"",
     ),
     "date as level": (
         HEAD + "  S: {type: binary, levels: [2020-01-01, x]}\n",
@@ -125,7 +125,7 @@ FAULTS = {
     ),
     "image as a parent": (
         HEAD + "  I: {type: image}\n  A: {type: binary, parents: [I]}\n",
-        r":5: variable 'A': parent 'I' is the image, which causes nothing; remove it",
+        r":5: variable 'A': parent 'I' is the image, which has no effects; remove it",
     ),
     "two images": (
         HEAD + "  I: {type: image}\n  J: {type: image}\n",
@@ -140,7 +140,7 @@ FAULTS = {
         HEAD + "  A: {type: binary, levels: [x, y, z]}\n",
         r"a binary variable has two levels, not 3; or type: ordinal",
     ),
-    "level twice": (HEAD + "  A: {type: binary, levels: [x, x]}\n", r"level 'x' stands twice"),
+    "level twice": (HEAD + "  A: {type: binary, levels: [x, x]}\n", r"level 'x' occurs twice"),
     "levels of a number": (HEAD + "  A: {type: continuous, levels: [x, y]}\n", r"has no levels"),
     "range reversed": (
         HEAD + "  A:\n    type: continuous\n    range: [105, 0]\n",

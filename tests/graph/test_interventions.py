@@ -125,7 +125,10 @@ def test_given_nothing_when_bound_then_it_is_the_empty_intervention():
 REFUSED = {
     "unknown variable": (do(edema="P"), r"intervention 'edema': no such variable"),
     "near variable": (do(vieww="PA"), r"'vieww': no such variable; did you mean 'View'\?"),
-    "image": (do(image="x"), r"'Image' is the image, the outcome; intervene on its causes"),
+    "image": (
+        do(image="x"),
+        r"'Image' is the image, which is the outcome; intervene on its causes",
+    ),
     "unknown level": (do(view="PAA"), r"'View': level 'PAA': the levels are AP, PA, LATERAL"),
     "missing level": (do(sex=["M", None]), r"level None \(1 of 2 records, .* position 1\)"),
     "level of a number": (do(age="old"), r"'Age': value 'old': give a finite number"),

@@ -68,7 +68,7 @@ def places(cohort, model, tmp_path_factory) -> tuple[Path, Path]:
 FAULTS = {
     "unknown level": (["view=PAA"], "the levels are AP, PA, LATERAL; did you mean 'PA'?"),
     "unknown level, far off": (["sex=7"], "level '7': the levels are F, M"),
-    "out of range": (["age=155"], "value 155 is outside the range [0, 105] year; if it is meant"),
+    "out of range": (["age=155"], "value 155 is outside the range [0, 105] year; if this"),
     "shifted out of range": (["age=+90"], "outside the range [0, 105] year"),
     "no number": (["age=old"], "value 'old': give a finite number"),
     "not finite": (["age=nan"], "give a finite number"),
@@ -80,7 +80,10 @@ FAULTS = {
         "0 training records have Dataset=B & View=LATERAL",
     ),
     "unknown variable": (["pleural_efusion=P"], "did you mean 'Pleural Effusion'?"),
-    "image": (["image=black"], "'Image' is the image, the outcome; intervene on its causes"),
+    "image": (
+        ["image=black"],
+        "'Image' is the image, which is the outcome; intervene on its causes",
+    ),
     "malformed": (["sex"], "write NAME=VALUE, such as sex=M, age=60 or age=+10"),
     "malformed, two signs": (["sex==M"], "write NAME=VALUE"),
     "nothing": ([], "nothing to do; give --do NAME=VALUE"),

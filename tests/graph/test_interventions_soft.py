@@ -109,7 +109,7 @@ def test_given_a_distribution_then_it_starts_from_no_fact_and_a_shift_does():
 
 REFUSED = {
     "no spread": (lambda: Normal(60, 0), r"normal\(60, 0\): .* the sd is above zero"),
-    "no number": (lambda: Normal("60", 1), "normal takes numbers"),
+    "no number": (lambda: Normal("60", 1), "give numbers"),
     "bounds": (lambda: Normal(60, 1, 70, 65), "no mass between 70 and 65"),
     "far bounds": (lambda: Normal(0, 1, 9, 10), "no mass between 9 and 10"),
     "sum": (lambda: Categorical({"F": 0.3, "M": 0.6}), "the probabilities sum to 0.9, not to 1"),

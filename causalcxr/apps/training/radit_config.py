@@ -18,7 +18,7 @@ from ruamel.yaml.tag import Tag
 from causalcxr.common.errors import GraphError, ModelError, brief, nearest_to
 from causalcxr.common.files import read_text
 from causalcxr.graph.mechanism_spec import GraphFault
-from causalcxr.graph.yaml_file import compose, plain, telling_lines
+from causalcxr.graph.yaml_file import compose, locating_faults, plain
 from causalcxr.radit.train_config import TrainConfig
 
 __all__ = ["RunConfig", "overridden", "read_config"]
@@ -97,7 +97,7 @@ def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()
     if not text.strip():
         raise ModelError(f"{source}: the file is empty; it needs {_needed(model)}")
     try:
-        with telling_lines(text, source):
+        with locating_faults(text, source):
             content = plain(_booleans(compose(text)))
             if not isinstance(content, Mapping):
                 raise GraphFault((), f"this is a map with {_needed(model)}")
@@ -141,7 +141,7 @@ def _value(word: str, text: str) -> Any:
     if ":" in text and text.strip()[0] not in "[{\"'":
         return text
     try:
-        with telling_lines(text, word):
+        with locating_faults(text, word):
             return plain(_booleans(compose(text)))
     except GraphError as error:
         raise ModelError(str(error)) from None

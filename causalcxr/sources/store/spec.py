@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from causalcxr.common.errors import CohortError, GraphError, brief, nearest_to
 from causalcxr.common.files import read_text
 from causalcxr.graph.mechanism_spec import GraphFault
-from causalcxr.graph.yaml_file import compose, plain, telling_lines
+from causalcxr.graph.yaml_file import compose, locating_faults, plain
 
 __all__ = ["LimitsSpec", "SourceSpec", "Spec", "SplitsSpec"]
 
@@ -134,7 +134,7 @@ class Spec(BaseModel):
         if not text.strip():
             raise CohortError(f"{source}: the file is empty; it needs output, size and sources")
         try:
-            with telling_lines(text, source):
+            with locating_faults(text, source):
                 return cls._from_content(plain(compose(text)))
         except GraphError as error:  # the reader of graphs' YAML reads this YAML too
             raise CohortError(str(error)) from None

@@ -288,7 +288,7 @@ def test_given_nothing_to_do_then_one_line_says_so(folder, capsys, verb):
     [
         (["--direct", "--indirect"], "--direct and --indirect are two questions"),
         (["--through", "Sex>Age"], "no edge 'Sex' -> 'Age'"),
-        (["--through", "Edema"], "is no edge"),
+        (["--through", "Edema"], "has fewer than two names"),
         (["--mediator", "edema"], "needs kind='direct' or 'indirect'"),
         (["--hold", "lungs"], "hold 'lungs'"),
         (["--where", "Age > 200"], "no record is left"),
