@@ -64,8 +64,8 @@ def recanting_witnesses(
     A witness of an outcome is reached from a cause along active edges, and affects the outcome
     both along active edges and along a path with another edge: the outcome depends on the
     active and on the baseline value of the witness (recanting witness criterion; Avin, Shpitser &
-    Pearl, 2005). The mean of such an effect depends on the form of the equations and on the coupling,
-    not on the data alone.
+    Pearl, 2005). The mean of such an effect depends on the form of the equations and on the
+    coupling, not on the data alone.
 
     Args:
         graph: The graph.
