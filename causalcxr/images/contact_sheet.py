@@ -1,4 +1,4 @@
-"""Contact sheets: radiographs on a page, synthetic ones marked as such."""
+"""Contact sheets: radiographs on a page, with synthetic ones marked."""
 
 import textwrap
 from collections.abc import Sequence
@@ -34,18 +34,17 @@ def pairs(
 ) -> Page:
     """Draw factual | twin | difference for n records on one page.
 
-    Differences are twin minus factual on one symmetric scale for the whole page: red where the
-    twin is brighter,
-    blue where it is darker.
+    Differences are twin minus factual, on one symmetric scale for the page: red where the twin is
+    brighter, blue where it is darker.
 
     Args:
         factual: Shape (n, 1, H, W), between 0 and 1.
         twin: Shape (n, 1, H, W), between 0 and 1.
-        records: What to call each record, shape (n,).
+        records: The name of each record, shape (n,).
         path: A file to write the picture to, PNG.
-        changes: What changed in each record, shown under its name.
-        synthetic: Which factual images and which twins to mark as synthetic, one each; by default
-            every twin. The page says so at its head where any of them is.
+        changes: The changes of each record, shown below its name.
+        synthetic: Which factual images and which twins are marked as synthetic; by default every
+            twin. If any is, the header of the page has the mark, too.
 
     Raises:
         CohortError: If there is nothing to draw, or the shapes differ.
@@ -84,10 +83,10 @@ def contact_sheet(
     Args:
         images: Shape (n, 1, H, W), between 0 and 1.
         captions: Shape (n,).
-        columns: How many beside each other.
+        columns: The number of columns.
         path: A file to write the picture to, PNG.
-        synthetic: Whether to mark them as synthetic, one answer for all or one each; only real
-            radiographs go without.
+        synthetic: Whether the images are marked as synthetic: one value for all or one each. Only
+            real radiographs have no mark.
 
     Raises:
         CohortError: If there is nothing to draw, or captions and images differ in number.
@@ -109,7 +108,7 @@ def contact_sheet(
 
 
 class _Page:
-    """Lay out n cells of a few panels each, in inches from the lower left."""
+    """The layout of n cells with some panels each, in inches from the lower left."""
 
     def __init__(
         self, n: int, columns: int, panels: int, shape: tuple, caption: float, header: float
@@ -122,24 +121,24 @@ class _Page:
         self.pitch = self.panel[1] + caption + 0.08
         self.width = max(2 * self.left + columns * self.cell + (columns - 1) * self.between, 2.6)
         self.height = header + ceil(n / columns) * self.pitch + self.bottom
-        # Colours of a page do not follow the user's style: the mark must stay legible.
+        # The user's style does not apply: the mark must stay legible.
         with mpl.rc_context(mpl.rcParamsDefault):
             self.figure = Page(figsize=(self.width, self.height), dpi=150, facecolor="white")
         FigureCanvasAgg(self.figure)
 
     def corner(self, k: int) -> tuple[float, float]:
-        """Return the lower left of cell k."""
+        """Return the lower left corner of cell k."""
         row, column = divmod(k, self.columns)
         x = self.left + column * (self.cell + self.between)
         return x, self.height - self.top - (row + 1) * self.pitch + 0.08
 
     def write(self, x: float, y: float, text: str, **style: object) -> None:
-        """Write a text at a place in inches; `$` is a dollar, not mathematics."""
+        """Write a text at a place in inches; `$` is a dollar sign, not mathematics."""
         style = {"size": 6.5, "color": _INK, "va": "baseline", "parse_math": False, **style}
         self.figure.text(x / self.width, y / self.height, text, **style)
 
     def caption(self, k: int, name: str, text: str) -> None:
-        """Write a cell's name in bold and, below, at most two lines of text."""
+        """Write a cell's name in bold, and at most two lines of text below it."""
         x, y = self.corner(k)
         y += self.panel[1]
         characters = max(int(self.cell * 19), 8)
@@ -167,7 +166,7 @@ class _Page:
             axes.text(0.5, 0.025, MARK, color="white", path_effects=outline, **style)
 
     def colour_bar(self, scale: float) -> None:
-        """Draw the scale of the differences at the foot of the page."""
+        """Draw the scale of the differences at the bottom of the page."""
         width = 1.5
         x = self.width - self.left - width - 0.12
         box = (x / self.width, 0.24 / self.height, width / self.width, 0.07 / self.height)
@@ -181,12 +180,12 @@ class _Page:
         self.write(self.left, 0.23, note, color=_GREY, size=6)
 
     def finished(self, path: str | Path | None) -> Page:
-        """Return the figure, written to a file if one is given."""
+        """Return the figure, and write it to a file if a path is given."""
         return self.figure.written(path)
 
 
 def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:
-    """Say once what the page shows, and above each column which panel is which."""
+    """Write the title of the page, and the names of the panels above each column."""
     page.write(page.left, page.height - 0.27, "Counterfactual radiographs", weight="bold", size=9)
     if marked:
         place = (page.width - page.left, page.height - 0.27)

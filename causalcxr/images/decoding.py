@@ -1,6 +1,6 @@
-"""Any image file becomes grey values: PNG, JPEG and DICOM, told apart by their content.
+"""Decoding of image files to grey values: PNG, JPEG and DICOM.
 
-A name's ending says what somebody believed. The first bytes say what the file is.
+The format is determined by the first bytes of a file, not by its name.
 """
 
 import os
@@ -23,11 +23,11 @@ __all__ = [
     "says_synthetic", "sniffed",
 ]  # fmt: skip
 
-# A pipe must not hold the reader up (POSIX), and bytes must come as they are (Windows).
+# Opening a pipe must not block (POSIX), and bytes must not be converted (Windows).
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HEAD = 132  # bytes: the preamble of a DICOM file and its magic word
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
-# Files that people mistake for images of ours; the message names what they are.
+# Formats that are not supported; the message names them.
 _OTHERS = {
     b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BM": "BMP", b"GIF8": "GIF", b"%PDF": "PDF",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP or another RIFF", b"\x93NUMPY": "NumPy",
@@ -39,16 +39,15 @@ _OTHERS = {
 def decode(path: str | Path, limits: Limits = Limits()) -> Decoded:  # noqa: B008 (it is frozen)
     """Read the grey values of a PNG, JPEG or DICOM file, in this process.
 
-    For files that nobody has vouched for, `decode_many` does the same in processes with limits on
-    time and memory. Here only the limits on bytes and pixels are kept, which are checked before
-    memory is asked for.
+    For untrusted files, `decode_many` does the same in processes with limits on time and memory.
+    Here only the limits on bytes and pixels apply; they are checked before memory is allocated.
 
     Args:
-        path: The file; its name may end in anything.
-        limits: What it may take.
+        path: The file, with any suffix.
+        limits: The limits for it.
 
     Raises:
-        ImageError: If it cannot be used; `reason` says why in a word, see `REASONS`.
+        ImageError: If it cannot be used; `reason` is one of `REASONS`.
 
     Example:
         >>> import tempfile
@@ -62,12 +61,12 @@ def decode(path: str | Path, limits: Limits = Limits()) -> Decoded:  # noqa: B00
     content = _content(path, limits)
     kind = sniffed(content)
     if kind not in _DECODERS:
-        what = f"a {kind} file" if kind else "of no format that is known"
+        what = f"a {kind} file" if kind else "of an unknown format"
         raise ImageError("unknown", path, f"{what}; PNG, JPEG and DICOM files are read")
     try:
         return _DECODERS[kind](path, content, limits)
     except MemoryError:
-        detail = "asks for more memory than there is; lower the limit on pixels, or leave it out"
+        detail = "needs more memory than is available; lower the limit on pixels, or leave it out"
         raise ImageError("memory", path, detail) from None
 
 
@@ -79,16 +78,17 @@ def decode_many(
 ) -> Iterator[Decoded | ImageError]:
     """Read many files in worker processes with limits on time and memory, in the files' order.
 
-    A file that cannot be used costs no other one its turn: its error is given in its place.
+    A file that cannot be used does not affect the others: its error takes its place.
 
     Args:
-        paths: The files, as many as there are; no more than a few a worker are asked for ahead.
-        workers: Processes; by default one a processor core.
-        limits: What each file may take. Without the module `resource` (Windows) memory has none.
-        size: Height and width that `fitted` gives each image while it is still in its worker.
+        paths: The files; only a few for each worker are read ahead.
+        workers: Processes; by default one for each processor core.
+        limits: The limits for each file. Without the module `resource` (Windows) memory is
+            unlimited.
+        size: Height and width to which the workers resize each image by `fitted`.
 
     Returns:
-        One result a path: `Decoded`, or the `ImageError` that `decode` would raise.
+        One result for each path: `Decoded`, or the `ImageError` that `decode` would raise.
 
     Example:
         >>> [error] = decode_many(["nowhere.png"], workers=1)
@@ -101,20 +101,20 @@ def decode_many(
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image of another size that keeps its proportions: all of it, on black.
+    """Return the complete image in another size, with its proportions kept, on black.
 
-    It is reduced (or enlarged) until it just fits, antialiased by a triangle filter that widens
-    with the reduction and cannot overshoot, and set in the middle.
+    It is scaled until it fits, antialiased by a triangle filter that widens with the reduction
+    and cannot overshoot, and centred.
 
     Args:
         pixels: Shape (H, W), uint16.
-        size: Height and width asked for.
+        size: The new height and width.
 
     Returns:
-        Shape `size`, uint16; the very pixels where they have that size already.
+        Shape `size`, uint16; the same array if it has that size already.
 
     Raises:
-        CohortError: If the pixels or the size are none.
+        CohortError: If the pixels or the size are invalid.
 
     Example:
         >>> fitted(np.full((2, 4), 65535, np.uint16), (4, 4))[:, 0].tolist()
@@ -139,7 +139,7 @@ def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def measured(path: str | Path, limits: Limits = Limits()) -> tuple[int, int]:  # noqa: B008
-    """Return height and width of an image; of a PNG without decoding it.
+    """Return height and width of an image; a PNG is not decoded.
 
     Raises:
         ImageError: As `decode` does.
@@ -151,9 +151,9 @@ def measured(path: str | Path, limits: Limits = Limits()) -> tuple[int, int]:  #
 
 
 def says_synthetic(path: str | Path, limits: Limits = Limits()) -> bool:  # noqa: B008
-    """Return whether a file says that its image is synthetic; no pixel is decoded.
+    """Return whether a file declares its image synthetic; pixels are not decoded.
 
-    A PNG says so by our mark in its text, a DICOM file by SyntheticData (0008,001C).
+    A PNG declares it by our mark in its text, a DICOM file by SyntheticData (0008,001C).
 
     Raises:
         ImageError: If it cannot be read, or is a DICOM file whose header is damaged.
@@ -164,7 +164,7 @@ def says_synthetic(path: str | Path, limits: Limits = Limits()) -> bool:  # noqa
         file.seek(0)
         if kind == "PNG":
             return marking.says_synthetic(file)
-    if kind not in ("DICOM", ""):  # a data set without preamble shows in the whole file only
+    if kind not in ("DICOM", ""):  # detecting a data set without preamble needs the complete file
         return False
     content = _content(path, limits)
     if sniffed(content) != "DICOM":
@@ -181,7 +181,7 @@ def sniffed(content: bytes) -> str:
         >>> sniffed(b"GIF89a"), sniffed(bytes(128) + b"DICM"), sniffed(b"??")
         ('GIF', 'DICOM', '')
     """
-    # The preamble of a DICOM file is anybody's to fill: some hold a TIFF header as well.
+    # The preamble of a DICOM file may hold anything, such as a TIFF header.
     if content[128:_HEAD] == b"DICM":
         return "DICOM"
     for magic, name in (_MAGIC | _OTHERS).items():
@@ -191,9 +191,9 @@ def sniffed(content: bytes) -> str:
 
 
 def _begins_like_dicom(content: bytes) -> bool:
-    """Return whether a data set begins at once, without preamble, as old archives wrote them.
+    """Return whether a data set begins at the first byte, without preamble, as in old archives.
 
-    Its first element is of group 2 or 8, little or big endian, with a length that the file holds.
+    Its first element is of group 2 or 8, little or big endian, with a plausible length.
     """
     if len(content) < 8 or content[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):
         return False
@@ -206,7 +206,7 @@ def _begins_like_dicom(content: bytes) -> bool:
 
 @contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
-    """Open a file whose kind and size are checked, and name what is wrong with it in one line."""
+    """Open a file after checking its kind and size; errors of the system become ours."""
     try:
         if limits.root is not None and not path.resolve().is_relative_to(limits.root.resolve()):
             raise ImageError("outside", path, f"leads out of {limits.root}; give a file inside it")
@@ -223,14 +223,14 @@ def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise ImageError("missing", path, "there is no such file; check the path") from None
     except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links
-        detail = getattr(error, "strerror", None) or "no valid path"
+        detail = getattr(error, "strerror", None) or "not a valid path"
         raise ImageError("unreadable", path, f"cannot be read: {detail}") from None
 
 
 def _content(path: Path, limits: Limits) -> bytes:
-    """Return a file's bytes, none of them before its kind and size are known."""
+    """Return a file's bytes, after its kind and size are checked."""
     with _opened(path, limits) as file:
-        # A larger number would be allocated at once.
+        # `read` allocates the number of bytes at once.
         content = file.read(os.fstat(file.fileno()).st_size)
     if not content:
         raise ImageError("empty", path, "the file is empty; copy it again")
@@ -238,7 +238,7 @@ def _content(path: Path, limits: Limits) -> bytes:
 
 
 def _decode_dicom(path: Path, content: bytes, limits: Limits) -> Decoded:
-    # pydicom takes a moment to import, and most cohorts are PNGs.
+    # pydicom is slow to import, and most cohorts are PNGs.
     from causalcxr.images.dicom_read import decode_dicom
 
     return decode_dicom(path, content, limits)

@@ -22,8 +22,8 @@ from causalcxr.images.decoded import Decoded, ImageError, Limits
 
 __all__ = ["decoded_by_workers"]
 
-_AHEAD = 4  # files asked for ahead, a worker: enough to keep it busy, few enough to hold
-_STARTUP = 120.0  # seconds in which a worker's libraries are loaded, on the slowest of disks
+_AHEAD = 4  # files queued for each worker: it stays busy, and memory stays small
+_STARTUP = 120.0  # seconds for loading a worker's libraries, also from a slow disk
 
 
 def decoded_by_workers(
@@ -32,15 +32,15 @@ def decoded_by_workers(
     limits: Limits,
     size: tuple[int, int] | None,
 ) -> Iterator[Decoded | ImageError]:
-    """Return one result a path, in their order; see `decode_many`.
+    """Yield one result for each path, in order; see `decode_many`.
 
     Raises:
-        CohortError: If no worker can be started, or their number is none.
+        CohortError: If no worker can be started, or `workers` is below 1.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = (count or 1) if workers is None else int(workers)
     if workers < 1:
-        raise CohortError(f"workers={workers}; at least one process must decode")
+        raise CohortError(f"workers={workers}; give at least 1")
     return _results(paths, workers, limits, size)
 
 
@@ -57,14 +57,14 @@ def _results(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # also where nobody asks for the rest
+    finally:  # also if the results are not read to the end
         crew.dismiss()
         threads.shutdown(wait=True, cancel_futures=True)
         crew.close()
 
 
 class _Crew:
-    """One worker process a thread, replaced when it ends or is ended."""
+    """One worker process for each thread, replaced when it ends."""
 
     def __init__(self, limits: Limits, size: tuple[int, int] | None) -> None:
         self._limits, self._size = limits, size
@@ -73,7 +73,7 @@ class _Crew:
         self._dismissed = False
 
     def decode(self, path: str | Path) -> Decoded | ImageError:
-        """Return one file's result; what a worker died of may be the files before, so again."""
+        """Return the result of one file; if a used worker fails, a new one tries again."""
         worker = self._worker()
         result = worker.decode(path)
         if not worker.fresh and isinstance(result, ImageError) and self._spent(worker, result):
@@ -92,7 +92,7 @@ class _Crew:
             worker.close()
 
     def _spent(self, worker: "_Worker", error: ImageError) -> bool:
-        """Return whether an error may be the worker's own fault, which is then ended."""
+        """Return whether an error may be due to earlier files of the worker, and end it then."""
         if error.reason not in ("memory", "crashed") or self._dismissed:
             return False
         worker.end()
@@ -119,7 +119,7 @@ class _Worker:
         settings = asdict(limits)
         settings["root"] = None if limits.root is None else str(limits.root)
         self._request = {"limits": settings, "size": None if size is None else list(size)}
-        # `-P` keeps the working folder, which may hold the data, out of the modules' path.
+        # `-P` keeps the working folder, which may hold data, out of the module path.
         home = str(Path(causalcxr.__file__).parents[1])
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -135,23 +135,23 @@ class _Worker:
         except _Ended as error:
             self.close()
             raise CohortError(
-                f"a process that decodes images cannot be started ({error}); is memory left?"
+                f"a process for decoding cannot be started ({error}); check the free memory"
             ) from None
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
         """End the process and close the pipes to it."""
         self.end()
-        with contextlib.suppress(OSError):  # a request that the process has not read
+        with contextlib.suppress(OSError):  # for a request that was not read
             self._process.stdin.close()
         self._process.stdout.close()
 
@@ -170,7 +170,7 @@ class _Worker:
         return Decoded(pixels.reshape(facts["shape"]), facts["bits"], facts["about"])
 
     def _within(self, seconds: float, request: bytes) -> tuple[dict[str, Any], np.ndarray]:
-        """Send a request and return the answer, unless time runs out or the process ends."""
+        """Send a request and return the answer; raise if time runs out or the process ends."""
         late = threading.Event()
 
         def stop() -> None:
@@ -210,7 +210,7 @@ class _Worker:
 
 
 class _Ended(Exception):
-    """A worker that gave no answer."""
+    """A worker ended without an answer."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -1,8 +1,8 @@
-"""The process that decodes files nobody has vouched for; only `python -m` runs it.
+"""The process that decodes untrusted files; it is run by `python -m`.
 
-It reads one request a line (JSON) from its standard input, and answers with one line (JSON) and
-the pixels' bytes on its standard output. Nothing that a damaged file makes it do reaches the
-process that asked: it may end, and another takes its place. It cannot write files.
+It reads one request per line (JSON) from standard input, and answers with one line (JSON) and the
+bytes of the pixels on standard output. A damaged file cannot affect the parent process: the worker
+may end, and another replaces it. It cannot write files.
 """
 
 import json
@@ -18,7 +18,7 @@ __all__ = ["answer", "main"]
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Return what one request gives: facts and pixels (uint16, little endian), or a reason.
+    """Return the answer to a request: facts and pixels (uint16, little endian), or a reason.
 
     Example:
         >>> answer({"path": "nowhere.png", "limits": {}, "size": None})[0]["reason"]
@@ -34,20 +34,20 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         return facts, pixels.astype("<u2", copy=False).tobytes()
     except ImageError as error:
         return {"reason": error.reason, "detail": error.detail}, b""
-    except MemoryError:  # in fitting it, or in sending it
-        return {"reason": "memory", "detail": "asks for more memory than the limits allow"}, b""
-    except Exception as error:  # a fault of ours; one file must not end the others' run
+    except MemoryError:  # while resizing or sending
+        return {"reason": "memory", "detail": "needs more memory than the limits allow"}, b""
+    except Exception as error:  # an error of ours; it must not affect other files
         kind = type(error).__name__
         return {"reason": "damaged", "detail": f"cannot be decoded ({kind})"}, b""
 
 
 def main() -> None:
     """Answer requests until the standard input ends."""
-    # C libraries print to the standard output; what goes there must not mix with the answers.
+    # C libraries may print to standard output; this must not mix with the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     memory = int(sys.argv[1])
-    # What decoders import is imported before the limit counts.
+    # The imports of decoders precede the limit on memory.
     import causalcxr.images.dicom_read  # noqa: F401
 
     _limit(memory)
@@ -68,14 +68,14 @@ def _with_root(limits: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(memory: int) -> None:
-    """Let this process take so many bytes more and write nothing, where the system can do that."""
+    """Limit the memory that this process may add, and forbid it to write files."""
     try:
         import resource
     except ImportError:  # Windows
         return
     status = Path("/proc/self/statm")
     taken = int(status.read_text().split()[0]) * resource.getpagesize() if status.exists() else 0
-    # Without /proc what is taken already is not known; 4 GiB of addresses are more than enough.
+    # Without /proc the memory in use is unknown; 4 GiB of addresses are more than enough.
     most = memory + (taken or 4 * 2**30)
     for kind, value in (
         (resource.RLIMIT_AS, most), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0),

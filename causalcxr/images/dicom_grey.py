@@ -1,8 +1,8 @@
 """From stored values to grey: modality LUT, then VOI LUT or window, then MONOCHROME1 once.
 
 The order is that of PS3.3 C.7.6.3.1.2, C.11.1 and C.11.2 of the DICOM standard. The whole chain is
-a function of one stored value, so it is computed once for each value that occurs, in double
-precision, and looked up for each pixel.
+a function of one stored value, so it is computed once for each value, in double precision, and
+looked up for each pixel.
 """
 
 import math
@@ -18,8 +18,8 @@ from causalcxr.images.decoded import ImageError
 
 __all__ = ["GreyChain"]
 
-_WIDEST = 2**20  # values between the lowest and the highest for which a table is made
-_SLIP = 1e-6  # 100 at a slope of 0.29 is 28.999999999999996, which means 29
+_WIDEST = 2**20  # the largest range of values for which a table is used
+_SLIP = 1e-6  # 100 times a slope of 0.29 is 28.999999999999996, but 29 is meant
 
 
 def _linear(x: np.ndarray, centre: float, width: float) -> np.ndarray:
@@ -54,22 +54,22 @@ def _ends(values: np.ndarray) -> _Ends:
     return float(values.min()), float(values.max())
 
 
-def _tells(x: np.ndarray, shades: np.ndarray) -> bool:
-    """Return whether values that differ differ in grey; what was written for others shows one."""
+def _is_useful(x: np.ndarray, shades: np.ndarray) -> bool:
+    """Return whether different values get different greys; a wrong window gives only one."""
     return np.ptp(x) == 0 or np.ptp(np.clip(shades, 0, 1)) > 0
 
 
 def _with_sign(first: int, count: int, possible: _Ends) -> int:
-    """Return a 16-bit number that stands for values, read as signed or unsigned.
+    """Return a 16-bit number that denotes values, interpreted as signed or unsigned.
 
-    Its VR, US or SS, is that of the values (PS3.3 C.11.1.1, C.11.2.1.1): SS where they can be
-    negative. Implicit VR does not tell, and files that do are often wrong, so the reading is the
-    one that meets the values at all.
+    Its VR, US or SS, is that of the values (PS3.3 C.11.1.1, C.11.2.1.1): SS if they can be
+    negative. Implicit VR does not record it, and explicit VR is often wrong, so the interpretation
+    is the one that lies within the possible values.
 
     Args:
-        first: The number, in either reading: a padding value, or the first that a LUT maps.
-        count: How many values begin with it.
-        possible: The lowest and the highest value that there can be.
+        first: The number in either interpretation: a padding value, or the first that a LUT maps.
+        count: The number of values that begin with it.
+        possible: The lowest and the highest possible value.
     """
     unsigned = first % 2**16
     signed = (unsigned ^ 2**15) - 2**15
@@ -80,15 +80,15 @@ def _with_sign(first: int, count: int, possible: _Ends) -> int:
 
 @dataclass
 class GreyChain:
-    """Turn stored values into grey values between 0 and 1, dense bright.
+    """Convert stored values to grey values, dense bright.
 
     Args:
         header: The attributes of the image.
-        path: For messages.
-        notes: What had to be decided is added to it.
+        path: The file, for messages.
+        notes: Decisions are appended to it.
 
     Attributes:
-        window: What the range of grey values was taken from, in words.
+        window: The source of the range of grey values, in words.
     """
 
     header: Dataset
@@ -101,7 +101,7 @@ class GreyChain:
 
         Args:
             stored: Shape (H, W), unsigned integers, or int32 or int64.
-            bits: Of a stored value; files of 8 bits without a window are grey values already.
+            bits: The bits of a stored value; 8 bits without a window are grey values already.
         """
         low, high = int(stored.min()), int(stored.max())
         signed = self.header.get("PixelRepresentation") == 1
@@ -119,12 +119,12 @@ class GreyChain:
         Args:
             values: Stored values.
             ends: The lowest and highest of them that are not padding.
-            possible: The lowest and highest that so many bits can hold.
-            bits: Of a stored value.
+            possible: The lowest and highest possible stored value.
+            bits: The bits of a stored value.
         """
         x, out = self._modality(values, possible)
         inside = (values >= ends[0]) & (values <= ends[1])
-        shades = self._listed(x, inside, out)
+        shades = self._by_window(x, inside, out)
         if shades is None:
             shown = x[inside]
             if bits <= 8 and "ModalityLUTSequence" not in self.header:  # grey values already
@@ -141,7 +141,7 @@ class GreyChain:
     def _without_padding(
         self, stored: np.ndarray, low: int, high: int, possible: _Ends
     ) -> tuple[int, int]:
-        """Return the lowest and the highest stored value that is no padding."""
+        """Return the lowest and the highest stored value that are not padding."""
         padding = self._number("PixelPaddingValue")
         if padding is None:
             return low, high
@@ -156,7 +156,7 @@ class GreyChain:
         return (int(inside.min()), int(inside.max())) if inside.size else (low, high)
 
     def _modality(self, x: np.ndarray, possible: _Ends) -> tuple[np.ndarray, _Ends]:
-        """Return what the modality step makes of stored values, and the ends of what it can."""
+        """Return the output of the modality step, and the ends of its possible outputs."""
         if items := self.header.get("ModalityLUTSequence"):
             table = self._table(items[0], "modality LUT", possible)
             return table.look_up(x), (0, table.most)
@@ -169,25 +169,25 @@ class GreyChain:
         slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
         return x * slope + intercept, _ends(np.array(possible) * slope + intercept)
 
-    def _listed(self, x: np.ndarray, inside: np.ndarray, out: _Ends) -> np.ndarray | None:
-        """Return the grey values that the file's VOI LUT or window gives, None without either.
+    def _by_window(self, x: np.ndarray, inside: np.ndarray, out: _Ends) -> np.ndarray | None:
+        """Return the grey values by the file's VOI LUT or window, None without either.
 
         Args:
-            x: What the modality step gave.
-            inside: Which of them are no padding.
-            out: The ends of what the modality step can give.
+            x: The output of the modality step.
+            inside: Which values are not padding.
+            out: The ends of the possible outputs of the modality step.
         """
         if items := self.header.get("VOILUTSequence"):
             table = self._table(items[0], "VOI LUT", out)
             shades = table.look_up(x) / table.most
-            if _tells(x[inside], shades[inside]):
+            if _is_useful(x[inside], shades[inside]):
                 self.window = "VOI LUT"
                 return shades
             self._note("a VOI LUT that shows all values as one grey level is ignored")
         if (window := self._window()) is not None:
             name, centre, width = window
             shades = _FUNCTIONS[name][0](x, centre, width)
-            if _tells(x[inside], shades[inside]):
+            if _is_useful(x[inside], shades[inside]):
                 self.window = f"{name} {centre:g} {width:g}"
                 return shades
             self._note("a window outside all values is ignored")
@@ -208,10 +208,10 @@ class GreyChain:
         return name, centre, width
 
     def _inverted(self) -> bool:
-        """Return whether low values are bright, which is told twice and counts once."""
+        """Return whether low values are bright; two attributes may declare it."""
         name = str(self.header.get("PhotometricInterpretation") or "").strip().upper()
         shape = str(self.header.get("PresentationLUTShape") or "").strip().upper()
-        # PS3.3 C.11.6.1.1: INVERSE goes with MONOCHROME1. It says the same once more.
+        # PS3.3 C.11.6.1.1: INVERSE accompanies MONOCHROME1, and means the same.
         if shape == "INVERSE" and name == "MONOCHROME2":
             self._note("presentation LUT shape INVERSE contradicts MONOCHROME2 and is ignored")
         return name == "MONOCHROME1"
@@ -230,7 +230,7 @@ class GreyChain:
         if math.isfinite(number):
             return number
         if first not in (None, ""):
-            self._note(f"{keyword} is no number and is ignored")
+            self._note(f"{keyword} is not a number and is ignored")
         return None
 
     def _note(self, text: str) -> None:
@@ -238,11 +238,11 @@ class GreyChain:
             self.notes.append(text)
 
     def _table(self, item: Dataset, what: str, possible: _Ends) -> "_Table":
-        """Read a LUT (PS3.3 C.11.1.1), whose data come as words, as bytes, or as one number.
+        """Read a LUT (PS3.3 C.11.1.1), whose data are words, bytes, or one number.
 
         Args:
-            item: Of the sequence.
-            what: For messages.
+            item: The item of the sequence.
+            what: Its name in messages.
             possible: The ends of the values that can be looked up.
         """
         try:
@@ -250,7 +250,7 @@ class GreyChain:
             data = item.LUTData
         except (AttributeError, TypeError, ValueError):
             raise self._damaged(what, "has no descriptor or no data") from None
-        entries = entries % 2**16 or 2**16  # 0 stands for 65536; a signed reading is undone
+        entries = entries % 2**16 or 2**16  # 0 means 65536; a signed interpretation is undone
         if isinstance(data, bytes):
             little = getattr(self.header, "original_encoding", (None, True))[1] is not False
             narrow = entries <= len(data) < 2 * entries
@@ -272,7 +272,7 @@ class GreyChain:
 
 @dataclass(frozen=True)
 class _Table:
-    """A LUT: what lies below its first value or above its last gets theirs."""
+    """A LUT; values below its first or above its last entry get that entry."""
 
     levels: np.ndarray
     first: int

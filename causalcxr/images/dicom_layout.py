@@ -1,4 +1,4 @@
-"""How the pixels of a DICOM file are stored, checked before memory is asked for."""
+"""The layout of the pixels of a DICOM file, checked before memory is allocated."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ _BEGINS = (b"\xff\xd8", b"\xff\x4f")  # of a JPEG stream, of JPEG 2000
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How pixels are stored, checked: rows, columns, samples a pixel, and bits."""
+    """The layout of pixels: rows, columns, samples per pixel, and bits."""
 
     rows: int
     columns: int
@@ -35,7 +35,7 @@ class PixelLayout:
 
 
 def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -> PixelLayout:
-    """Return how pixels are stored, refusing contradictions before memory is asked for."""
+    """Return the layout of the pixels; contradictions are refused before memory is allocated."""
     photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     rows, columns = (_whole(path, header, name) for name in ("Rows", "Columns"))
     check_size(path, rows, columns, limits)
@@ -59,7 +59,7 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
     if expected.get(photometric) != samples:
         shown = photometric[:20] if photometric in expected else "missing or unknown"
         detail = f"PhotometricInterpretation {shown} with {samples} samples a pixel"
-        raise ImageError("photometric", path, f"{detail}; light and dark cannot be told apart")
+        raise ImageError("photometric", path, f"{detail}; it is unclear which values are bright")
     return PixelLayout(rows, columns, samples, allocated, stored, high, bool(signed), photometric)
 
 
@@ -70,7 +70,7 @@ def _whole(
     default: int | None = None,
     notes: list[str] | None = None,
 ) -> int:
-    """Return an attribute that must be a whole number; what is missing may be derived, told."""
+    """Return an attribute that must be a whole number; a default for a missing one is noted."""
     value = header.get(name)
     if value is None or value == "":
         if default is None:
@@ -79,22 +79,22 @@ def _whole(
             notes.append(f"{name} is missing and taken as {default}")
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ImageError("damaged", path, f"{name} is no whole number")
+        raise ImageError("damaged", path, f"{name} is not a whole number")
     return int(value)
 
 
 def note_shape(header: Dataset, notes: list[str]) -> None:
-    """Tell of pixels that are not square: they are shown as they are stored."""
+    """Note pixels that are not square: they are shown as they are stored."""
     ratio = header.get("PixelAspectRatio")
     if isinstance(ratio, Sequence) and len(ratio) == 2 and ratio[0] != ratio[1]:
         notes.append("pixels are not square, and shown as they are stored")
 
 
 def check_frames(path: Path, header: Dataset, layout: PixelLayout, encapsulated: bool) -> None:
-    """Refuse surplus frames, missing bytes, and streams that claim another size than the file."""
+    """Refuse surplus frames, missing bytes, and streams of another size than the header."""
     data = header.PixelData
     if not isinstance(data, bytes):
-        raise ImageError("damaged", path, "the pixels are no bytes")
+        raise ImageError("damaged", path, "the pixels are not bytes")
     if encapsulated:
         _check_stream(path, data, layout, header.file_meta.TransferSyntaxUID)
         return
@@ -105,12 +105,12 @@ def check_frames(path: Path, header: Dataset, layout: PixelLayout, encapsulated:
         detail = f"{len(data):,} of {expected:,} bytes of pixels; the file was cut short"
         raise ImageError("truncated", path, detail)
     if len(data) >= max(2 * expected, expected + 2):
-        detail = f"{len(data) // expected} frames of pixels where one is announced"
+        detail = f"{len(data) // expected} frames of pixels; the header announces one"
         raise ImageError("frames", path, detail)
 
 
 def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> None:
-    """Read the compressed picture's own header: it, not the data set, decides the memory."""
+    """Check the header of the compressed image, which determines the memory of decoding."""
     try:
         file = io.BytesIO(data)
         offsets = parse_basic_offsets(file)
@@ -120,15 +120,15 @@ def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> 
         raise ImageError("damaged", path, f"the compressed pixels are damaged ({kind})") from None
     begun = len(fragments) if syntax == RLELossless else sum(f[:2] in _BEGINS for f in fragments)
     if (frames := max(len(offsets), begun)) > 1:
-        raise ImageError("frames", path, f"{frames} frames of pixels where one is announced")
+        raise ImageError("frames", path, f"{frames} frames of pixels; the header announces one")
     first = fragments[0] if fragments else b""
     if not first:
         raise ImageError("truncated", path, "no compressed pixels; the file was cut short")
     if syntax == RLELossless:
-        return  # runs cannot give more than the size of the frame, which is known
+        return  # run lengths cannot exceed the size of the frame, which is known
     size = _stream_size(first)
     if size is None:
-        raise ImageError("damaged", path, "the compressed pixels have no header that is known")
+        raise ImageError("damaged", path, "the compressed pixels have no known header")
     if size != (layout.rows, layout.columns, layout.samples):
         rows, columns, samples = size
         detail = (

@@ -67,7 +67,7 @@ def equipment_module(model: str, software: str, contribution: str = "") -> Modul
     Args:
         model: The name of the equipment's model.
         software: The version.
-        contribution: What else is known of it, such as the hash of a model.
+        contribution: Further information, such as the hash of a model.
     """
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [coded("109100", "Synthesizing Equipment")]

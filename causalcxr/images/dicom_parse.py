@@ -1,6 +1,6 @@
-"""The attributes of a DICOM file that a picture needs, and no others.
+"""The attributes of a DICOM file that an image requires, and no others.
 
-Names, dates and ids of patients are never read, so that no message can tell them.
+Names, dates and ids of patients are never read, so that no message can contain them.
 """
 
 import io
@@ -39,33 +39,33 @@ _OTHER = (
     "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
 )  # fmt: skip
-_WANTED = [*_LAYOUT, *_SHADES, *_OTHER]
-# A picture can be shown without these; where their text is no value of theirs, it is, and told.
+_REQUESTED = [*_LAYOUT, *_SHADES, *_OTHER]
+# An image can be shown without these; an invalid value is ignored, with a note.
 _SPARE = (
     "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "PixelAspectRatio", "LossyImageCompression", "SOPClassUID",
     "SyntheticData",
 )  # fmt: skip
-# What begins compressed pixels. pydicom gives none of them where their end is not there.
+# The start of compressed pixels. pydicom returns none if their end is missing.
 _COMPRESSED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
 def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Dataset:
-    """Return the attributes that a picture needs, its transfer syntax among them."""
+    """Return the attributes that an image requires, its transfer syntax among them."""
     bare = content[128:132] != b"DICM"
     syntax, start = _transfer_syntax(content, 0 if bare else 132)
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated(path, content[start:], limits)
     try:
-        header = dcmread(io.BytesIO(content), force=bare, specific_tags=_WANTED)
+        header = dcmread(io.BytesIO(content), force=bare, specific_tags=_REQUESTED)
         _parse_values(header, notes)
     except MemoryError:
         raise
     except EOFError:
         raise ImageError("truncated", path, "the DICOM file ends too early") from None
-    # A parser of damaged bytes may stumble over anything. The text of what it raises may hold a
-    # value of the header, so only its kind is told.
+    # A parser of damaged bytes may raise anything. The text of the error may contain a value of
+    # the header, so only its class is shown.
     except Exception as error:
         kind = type(error).__name__
         raise ImageError("damaged", path, f"not a DICOM file that can be read ({kind})") from None
@@ -73,18 +73,18 @@ def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Data
         raise ImageError("truncated", path, "the DICOM file ends within its pixels; send it again")
     if bare:
         notes.append("no preamble: read as a DICOM data set from its first byte")
-    _settle_syntax(path, header, notes)
+    _set_transfer_syntax(path, header, notes)
     return header
 
 
 def is_synthetic(header: Dataset) -> bool:
-    """Return whether a file says that its image was computed (0008,001C)."""
+    """Return whether a file declares its image synthetic (0008,001C)."""
     return str(header.get("SyntheticData") or "").strip().upper() == "YES"
 
 
 def _parse_values(header: Dataset, notes: list[str]) -> None:
-    """Parse the values, which pydicom does when they are first asked for."""
-    for name in _WANTED:
+    """Parse the values, which pydicom does at their first use."""
+    for name in _REQUESTED:
         try:
             header.get(name)
         except (ValueError, TypeError, ArithmeticError):
@@ -95,7 +95,7 @@ def _parse_values(header: Dataset, notes: list[str]) -> None:
 
 
 def _transfer_syntax(content: bytes, start: int) -> tuple[str, int]:
-    """Return the transfer syntax that group 2 names, and where the data set begins."""
+    """Return the transfer syntax of group 2, and the start of the data set."""
     place, syntax = start, ""
     while content[place : place + 2] == b"\x02\0" and place + 8 <= len(content):
         if content[place + 4 : place + 6] in (b"OB", b"OW", b"UN", b"UT", b"SQ"):
@@ -111,7 +111,7 @@ def _transfer_syntax(content: bytes, start: int) -> tuple[str, int]:
 
 
 def _check_inflated(path: Path, deflated: bytes, limits: Limits) -> None:
-    """Refuse a deflated data set that would not end within the limits."""
+    """Refuse a deflated data set that exceeds the limits."""
     inflater, total, data = zlib.decompressobj(-zlib.MAX_WBITS), 0, deflated
     try:
         while data and not inflater.eof:
@@ -124,8 +124,8 @@ def _check_inflated(path: Path, deflated: bytes, limits: Limits) -> None:
         raise ImageError("damaged", path, "the deflated data set is damaged") from None
 
 
-def _settle_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
-    """Give a file that names no transfer syntax the one that it was parsed by."""
+def _set_transfer_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
+    """Set a missing transfer syntax to the one by which the file was parsed."""
     if not hasattr(header, "file_meta"):
         header.file_meta = FileMetaDataset()
     named = header.file_meta.get("TransferSyntaxUID")
@@ -142,7 +142,7 @@ def _settle_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
         header.file_meta.TransferSyntaxUID = named
         notes.append(f"no transfer syntax: read as {named.name}")
     elif not (UID(named).is_valid and UID(named).is_transfer_syntax):
-        raise ImageError("unsupported", path, "its transfer syntax is not one that is known")
+        raise ImageError("unsupported", path, "its transfer syntax is unknown")
 
 
 def _looks_encapsulated(header: Dataset) -> bool:

@@ -1,4 +1,4 @@
-"""DICOM files of anybody as grey values."""
+"""Decoding of DICOM files to grey values."""
 
 import warnings
 from pathlib import Path
@@ -21,17 +21,17 @@ __all__ = ["decode_dicom"]
 def decode_dicom(path: Path, content: bytes, limits: Limits) -> Decoded:
     """Return the grey values of a DICOM file; see `decode`.
 
-    Files without preamble, which old archives wrote, are read where a data set begins at the first
-    byte; `notes` says so.
+    Files of old archives without preamble are read if a data set begins at the first byte, with
+    an entry in `notes`.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's remarks may tell what the header holds
+            warnings.simplefilter("ignore")  # warnings of pydicom may contain values of the header
             return _decoded(path, content, limits)
     except (ImageError, MemoryError):
         raise
-    # Values are parsed when they are first asked for, so that damage may show anywhere. The text
-    # of what pydicom raises may hold a value of the header, so only its kind is told.
+    # Values are parsed at their first use, so that damage may appear anywhere. The text of
+    # pydicom's errors may contain a value of the header, so only the class is shown.
     except Exception as error:
         kind = type(error).__name__
         raise ImageError(
@@ -69,9 +69,9 @@ def _decoded(path: Path, content: bytes, limits: Limits) -> Decoded:
 
 
 def _plain_frame(header: Dataset, layout: PixelLayout) -> np.ndarray:
-    """Return an uncompressed grey frame with every bit that is stored, (H, W).
+    """Return an uncompressed grey frame with all stored bits, (H, W).
 
-    pydicom clears the bits above BitsStored, wherever HighBit says that the values stand.
+    pydicom clears the bits above BitsStored, whatever HighBit is.
     """
     data, big = header.PixelData, not header.file_meta.TransferSyntaxUID.is_little_endian
     size, count = layout.allocated // 8, layout.rows * layout.columns
@@ -86,7 +86,7 @@ def _plain_frame(header: Dataset, layout: PixelLayout) -> np.ndarray:
 
 def _frame(path: Path, header: Dataset, layout: PixelLayout) -> np.ndarray:
     """Return the only frame as it is stored, (H, W) or (H, W, 3), colours as RGB."""
-    # What was derived is written back, since the decoders ask the data set.
+    # Derived attributes are written back, as the decoders read the data set.
     header.SamplesPerPixel, header.BitsStored, header.HighBit = (
         layout.samples, layout.stored, layout.high,
     )  # fmt: skip
@@ -118,9 +118,9 @@ def _frame(path: Path, header: Dataset, layout: PixelLayout) -> np.ndarray:
 def _stored_values(
     frame: np.ndarray, layout: PixelLayout, encapsulated: bool, notes: list[str]
 ) -> np.ndarray:
-    """Return the values between bit 0 and HighBit, unsigned or int32, for which LUTs are meant.
+    """Return the values between bit 0 and HighBit, unsigned or int32, to which LUTs apply.
 
-    Old files keep overlays in the bits above.
+    Old files have overlays in the bits above.
     """
     wide = np.int64 if frame.itemsize == 4 else np.int32  # room for differences of two values
     if layout.stored == layout.allocated or (encapsulated and not layout.signed):
@@ -129,18 +129,18 @@ def _stored_values(
     shift = 0 if encapsulated else layout.high + 1 - layout.stored
     values = (raw >> shift) & raw.dtype.type(2**layout.stored - 1)
     if shift:
-        notes.append(f"values stand in bits {shift} to {layout.high}")
+        notes.append(f"values are in bits {shift} to {layout.high}")
     if not layout.signed:
         if not np.array_equal(raw >> shift, values):
-            notes.append("bits above HighBit are left out")
+            notes.append("bits above HighBit are ignored")
         return values
-    # JPEG-LS knows no sign: what it gives has none in the bits above, though the type is signed.
+    # JPEG-LS has no sign: the bits above are zero, although the type is signed.
     values = values.astype(wide)
     return values - ((values >> (layout.stored - 1)) << layout.stored)
 
 
 def _from_colour(frame: np.ndarray, header: Dataset, layout: PixelLayout) -> np.ndarray:
-    """Return the luminance of a colour picture, uint16 over the whole range."""
+    """Return the luminance of a colour image, uint16 over the whole range."""
     bits = layout.stored
     if layout.photometric == "PALETTE COLOR":
         frame = apply_color_lut(frame, header)[..., :3]

@@ -1,8 +1,7 @@
-"""One DICOM file a synthetic radiograph: it says what it is, and keeps 12 bits to the last one.
+"""DICOM files of synthetic radiographs, marked as such, with 12 bits.
 
-The files are Computed Radiography images (PS3.3 A.2). Digital X-Ray images would have to tell the
-spacing of a detector's pixels, and there was no detector. Attributes of type 2 that nobody knows,
-dates among them, are present and empty, so that the same image is the same file on any day.
+The files are Computed Radiography images (PS3.3 A.2). Digital X-Ray images would need the pixel
+spacing of a detector, and there was no detector.
 """
 
 import json
@@ -40,19 +39,19 @@ __all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dico
 _BITS = 12
 _MAX_LEVEL = 2**_BITS - 1
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, SOFTWARE)
-# The first k of n records are the k of a smaller cohort: their number makes no other image.
+# The first k of n records are those of a smaller cohort, so n does not affect an image.
 _COUNT = "n"
 _VIEWS = {"AP": "AP", "PA": "PA", "LATERAL": "LL"}
 
 
 def _age(years: Any) -> str:
-    """Return whole years as DICOM writes an age, or nothing where they do not fit."""
+    """Return whole years as DICOM writes an age, or an empty text if they do not fit."""
     years = pd.to_numeric(years, errors="coerce")
     return f"{int(years):03d}Y" if 0 <= years < 1000 else ""
 
 
-# Variables that DICOM has a place for: name in lower case -> attribute, and value -> text. Any
-# other variable, every finding among them, stays in the table.
+# Variables with a DICOM attribute: name in lower case -> attribute, and value -> text. Other
+# variables, such as findings, are only in the table.
 _ATTRIBUTES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "sex": ("PatientSex", lambda level: level if level in ("F", "M") else ""),
     "age": ("PatientAge", _age),
@@ -62,18 +61,18 @@ _ATTRIBUTES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 
 @dataclass(frozen=True)
 class DicomAbout:
-    """What the file of a synthetic radiograph says besides its pixels.
+    """The description of a synthetic radiograph in its file.
 
     Args:
         record: The record's id. Only a hash of it is written.
-        settings: What made this image of the record, as JSON: a seed, an intervention. They are
-            told in the derivation, and enter the UIDs; all but `n`, the number of records.
-        values: Variables in raw units, such as `{"Sex": "F", "Age": 61}`; what is missing, or has
-            no attribute in DICOM, is left out.
-        maker: What made it, in a word: the given name of the patient who never was.
-        number: Of the image in its series.
-        drawn: Whether the image was drawn from nothing, so that no writing can be in it. Where it
-            was not, nobody has looked, and Burned In Annotation is left out.
+        settings: The settings of the image, as JSON: a seed, an intervention. The derivation and
+            the UIDs contain them, except `n`, the number of records.
+        values: Variables in raw units, such as `{"Sex": "F", "Age": 61}`; missing values and
+            those without a DICOM attribute are left out.
+        maker: The source of the image, in a word: the given name of the synthetic patient.
+        number: The number of the image in its series.
+        drawn: Whether the image was generated from nothing, so that it cannot contain writing.
+            Otherwise Burned In Annotation is left out.
 
     Example:
         >>> DicomAbout("7", {"source": "phantom", "seed": 0}).derivation
@@ -88,12 +87,12 @@ class DicomAbout:
     drawn: bool = False
 
     def uid(self, what: str) -> UID:
-        """Return the UID of the study, the series or the instance, the same at any time."""
+        """Return the UID of the study, the series or the instance; it is reproducible."""
         return UID(f"2.25.{self._uuid(what).int}")
 
     @property
     def patient_id(self) -> str:
-        """The id of the patient, which is made from the record's and does not tell it."""
+        """The id of the patient, a hash of the record's."""
         return f"SYN-{self._uuid('patient').hex[:16].upper()}"
 
     @property
@@ -104,7 +103,7 @@ class DicomAbout:
 
     @property
     def word(self) -> str:
-        """The maker as DICOM takes it in a name: capitals, digits and spaces."""
+        """The maker as a DICOM name: capitals, digits and spaces."""
         return " ".join(re.findall(r"[A-Z0-9]+", self.maker.upper()))[:32]
 
     def _uuid(self, what: str) -> uuid.UUID:
@@ -116,15 +115,15 @@ class DicomAbout:
 
 
 def write_dicom(path: str | Path, image: np.ndarray, about: DicomAbout) -> Path:
-    """Write a synthetic radiograph as a DICOM file, whole or not at all.
+    """Write a synthetic radiograph as a DICOM file, completely or not at all.
 
     Args:
         path: The file.
         image: Shape (H, W), between 0 and 1, dense bright; stored as round(4095 x).
-        about: What the file says of it.
+        about: Its description.
 
     Raises:
-        CohortError: If the image is not such an array, or its sides do not fit.
+        CohortError: If the image is not such an array, or its sides are too long.
 
     Example:
         >>> import tempfile
@@ -164,11 +163,13 @@ def read_dicom(path: str | Path) -> np.ndarray:
         Shape (H, W), uint16, from 0 to 4095.
 
     Raises:
-        CohortError: If it cannot be read, is damaged, or is a DICOM file of somebody else.
+        CohortError: If it cannot be read, is damaged, or was not written by `write_dicom`.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's remarks on damage; it is told in one line
+            warnings.simplefilter(
+                "ignore"
+            )  # pydicom warns of damage; the error below has one line
             dataset = dcmread(path)
             ours = dataset.Manufacturer == SOFTWARE and dataset.SyntheticData == "YES"
             shape = (dataset.BitsAllocated, dataset.BitsStored, dataset.SamplesPerPixel)
@@ -177,10 +178,10 @@ def read_dicom(path: str | Path) -> np.ndarray:
             levels = levels.reshape(dataset.Rows, dataset.Columns).astype(np.uint16)
     except OSError as error:
         raise CohortError(f"{path}: cannot be read: {error.strerror or error}") from None
-    # A parser of damaged bytes may stumble over anything.
+    # A parser of damaged bytes may raise anything.
     except Exception as error:
         detail = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CohortError(f"{path}: damaged, or no DICOM image: {detail}") from None
+        raise CohortError(f"{path}: damaged, or not a DICOM image: {detail}") from None
     if not (ours and plain and shape == (16, _BITS, 1)):
         raise CohortError(
             f"{path}: not a DICOM image that {SOFTWARE} wrote; only its own are read here"
@@ -193,7 +194,7 @@ def read_dicom(path: str | Path) -> np.ndarray:
 
 
 class DicomImages(FileImages):
-    """Images in DICOM files that `write_dicom` wrote, read when they are asked for.
+    """Images in DICOM files that `write_dicom` wrote, read on use.
 
     Args:
         paths: One file a record; None for a record without an image.
@@ -214,7 +215,7 @@ class DicomImages(FileImages):
         super().__init__(paths, size, digests, synthetic=True)  # `read_dicom` refuses others
 
     def in_memory(self) -> ArrayImages:
-        """Read every file once and keep its grey values, as floats: the same numbers."""
+        """Read every file once and keep its grey values as floats: the same numbers."""
         array = np.zeros((len(self), *self.size), dtype=np.float32)
         for row in np.flatnonzero(self.available):
             array[row] = self[row][0, 0]

@@ -1,4 +1,4 @@
-"""Radiographs in PNG, JPEG or DICOM files, read when they are used."""
+"""Radiographs in PNG, JPEG or DICOM files, read on use."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,24 +17,23 @@ __all__ = ["FileImages"]
 
 
 class FileImages(Images):
-    """Images in PNG, JPEG or DICOM files, read when they are asked for.
+    """Images in PNG, JPEG or DICOM files, read on use.
 
-    8-bit and 16-bit greyscale keep every grey level; colour is turned to luminance (ITU-R 601);
-    DICOM files are shown as `sources.decoding` says. The content decides what a file is, not the
-    name's ending. Files are read in this process: for files that nobody has vouched for, make a
-    store of them first, which reads them in processes with limits on time and memory.
+    8-bit and 16-bit greyscale keep every grey level; colour becomes luminance (ITU-R 601); DICOM
+    files are decoded as in `images.decoding`. The content determines the format, not the suffix.
+    Files are read in this process. Build a store from untrusted files first: it reads them in
+    processes with limits on time and memory.
 
-    A file tells whether it is synthetic: a PNG by our mark in its text, a DICOM file by its
-    attribute SyntheticData. What a file says is never overruled.
+    A file declares whether it is synthetic: a PNG by our mark in its text, a DICOM file by its
+    attribute SyntheticData. This declaration is never overruled.
 
     Args:
-        paths: One file a record; None for a record without an image.
+        paths: One file for each record; None for a record without an image.
         size: Height and width to resize to (antialiased); by default the size of the first file,
-            which every other
-            file must then have.
-        digests: The SHA-256 that each file must have, None where it is not known. A file is
-            checked whenever it is read.
-        synthetic: Which images are known to be synthetic, whatever their files say: one answer
+            which every other file must then have.
+        digests: The SHA-256 that each file must have, None if unknown. A file is checked whenever
+            it is read.
+        synthetic: Which images are known to be synthetic, whatever their files declare: one value
             for all or one each.
 
     Example:
@@ -52,7 +51,7 @@ class FileImages(Images):
     ) -> None:
         paths = list(paths)
         super().__init__(np.array([path is not None for path in paths], dtype=bool), None)
-        self._computed[one_each(synthetic, len(paths))] = 1  # the files may say so of others
+        self._computed[one_each(synthetic, len(paths))] = 1  # the files may declare others
         self._paths, self._digests = (np.empty(len(paths), dtype=object) for _ in range(2))
         self._paths[:], self._digests[:] = paths, digests
         self._given = None if size is None else (int(size[0]), int(size[1]))
@@ -75,12 +74,12 @@ class FileImages(Images):
 
     @property
     def declared_synthetic(self) -> np.ndarray:
-        """Which images are known to be synthetic before their files are asked, shape (n,)."""
+        """Which images are known to be synthetic without reading their files, shape (n,)."""
         return self._available & (self._computed == 1)
 
     @property
     def size_given(self) -> tuple[int, int] | None:
-        """The size to which all are resized, if one was given."""
+        """The size to which all images are resized, if given."""
         return self._given
 
     def select(self, rows: Rows) -> "FileImages":
@@ -91,7 +90,7 @@ class FileImages(Images):
         return chosen
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the files' names, with the digests, or the sizes and dates."""
+        """Return the SHA-256 of the files' names with their digests, or their sizes and dates."""
         digest = hashlib.sha256(repr((type(self).__name__, self._given)).encode())
         for path, expected in zip(self._paths, self._digests, strict=True):
             about = None if path is None else expected or _stamp(Path(path))
@@ -114,7 +113,7 @@ class FileImages(Images):
         return np.array([_says_synthetic(self._paths[row]) for row in rows], dtype=bool)
 
     def _checked(self, row: int) -> Path:
-        """Return the file of a record, once it is the one that was written."""
+        """Return the file of a record, after checking its digest."""
         path, expected = Path(self._paths[row]), self._digests[row]
         if expected is not None and path.is_file() and file_digest(path) != expected:
             raise CohortError(
@@ -129,7 +128,7 @@ class FileImages(Images):
             self._computed[row] = decoded.about["synthetic"]
         pixels = decoded.pixels
         if decoded.bits <= 8 and decoded.about["format"] != "DICOM":
-            pixels = (pixels // 257).astype(np.uint8)  # the levels as they are in the file
+            pixels = (pixels // 257).astype(np.uint8)  # the grey levels of the file
         if pixels.shape == self.size:
             return pixels
         if self._given is None:
@@ -142,7 +141,7 @@ class FileImages(Images):
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return size and date of a file, None where there is none."""
+    """Return size and date of a file, None if it is absent."""
     try:
         about = path.stat()
     except OSError:
@@ -153,5 +152,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _says_synthetic(path: Path | str) -> bool:
     try:
         return decoding.says_synthetic(path)
-    except CohortError:  # a file that cannot be read is not written either: its pixels raise
+    except CohortError:  # reading its pixels raises
         return False

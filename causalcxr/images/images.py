@@ -1,4 +1,4 @@
-"""Radiographs of a cohort, read when they are asked for: (k, 1, H, W) float32 between 0 and 1."""
+"""Radiographs of a cohort, read on use: (k, 1, H, W) float32 between 0 and 1."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -16,19 +16,19 @@ __all__ = ["UNKNOWN", "ArrayImages", "Images", "Rows", "as_images", "one_each"]
 Rows = int | slice | np.ndarray | Sequence[int] | Sequence[bool]
 
 _BATCH = 64
-UNKNOWN = -1  # whether an image is synthetic is found out when somebody asks
+UNKNOWN = -1  # whether an image is synthetic is determined on use
 
 
 class Images(ABC):
     """The radiographs of n records, some of which may have none.
 
-    `images[rows]` takes a position, a slice, positions or a boolean mask, and always returns (k,
-    1, H, W) float32.
+    `images[rows]` takes a position, a slice, positions or a boolean mask, and always returns
+    (k, 1, H, W) float32.
 
     Args:
         available: Which records have an image, shape (n,).
-        synthetic: Which images were computed, one answer for all or one each; None where this is
-            found out when it is asked for, by `_find_synthetic`.
+        synthetic: Which images are synthetic: one value for all or one each; None if
+            `_find_synthetic` determines it on use.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Images(ABC):
 
     @property
     def synthetic(self) -> np.ndarray:
-        """Which images were computed, shape (n,), read-only; False where a record has none.
+        """Which images are synthetic, shape (n,), read-only; False for a record without image.
 
-        An image that a model gives back as it was, in every pixel, is still the patient's own.
-        Where the files or the pixels must tell, this reads or computes all of them: ask
-        `images.select(rows).synthetic` for a few.
+        An image that a model returns unchanged in every pixel is still the patient's own. If
+        files or pixels determine this, all of them are read or computed; use
+        `images.select(rows).synthetic` for some of them.
         """
         rows, is_synthetic = np.flatnonzero(self._available), np.zeros(len(self), dtype=bool)
         is_synthetic[rows] = self._synthetic_at(rows)
@@ -62,18 +62,20 @@ class Images(ABC):
         return is_synthetic
 
     def _synthetic_at(self, rows: np.ndarray) -> np.ndarray:
-        """Return which of some images were computed, (k,), without asking about the others."""
+        """Return which of some images are synthetic, (k,), without determining the others."""
         unknown = np.unique(rows[self._computed[rows] == UNKNOWN])
         if len(unknown):
             self._computed[unknown] = self._find_synthetic(unknown)
         return self._computed[rows] == 1
 
     def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
-        """Return which of some images were computed, (k,) bool, where it is not known before."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which images are synthetic")
+        """Return which of some images are synthetic, (k,) bool, if this was not given."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not record which images are synthetic"
+        )
 
     def with_pixels(self, array: np.ndarray) -> "ArrayImages":
-        """Return other grey values for the same records, as synthetic as these images are.
+        """Return other grey values for the same records; the same images are synthetic.
 
         Args:
             array: Shape (n, 1, H, W) or (n, H, W), as `ArrayImages` takes it.
@@ -82,7 +84,7 @@ class Images(ABC):
 
     @property
     def drawn(self) -> bool:
-        """Whether images were drawn from nothing, so that no writing is in them: of phantoms."""
+        """Whether images contain no writing because they were generated, as those of phantoms."""
         return False
 
     @property
@@ -92,28 +94,28 @@ class Images(ABC):
 
     @abstractmethod
     def select(self, rows: Rows) -> "Images":
-        """Return the images of some of the records, still unread."""
+        """Return the images of some of the records, unread."""
 
     def in_memory(self) -> "Images":
-        """Return the images where reading them again costs no more than the memory they take."""
+        """Return the images in memory, if they fit and reading them again is slow."""
         return self
 
     def forget(self) -> None:
-        """Let go of images that were computed and kept, where any are: they can be made again."""
+        """Discard cached images, if any: they can be computed again."""
         return
 
     def fingerprint(self) -> str:
-        """Return what tells these images from others, SHA-256.
+        """Return a SHA-256 that identifies these images.
 
-        Here it is that of their pixels; images that are computed or read give what determines
-        them instead.
+        By default it is that of the pixels; images that are computed or read override it with
+        the digest of what determines them.
         """
         digest = hashlib.sha256(repr(self.size).encode() + self._available.tobytes())
         if self.synthetic.any():
             digest.update(self.synthetic.tobytes())
         rows = np.flatnonzero(self._available)
         for start in range(0, len(rows), _BATCH):
-            # Selected first: what computes images keeps them, and these are not needed again.
+            # Selected first, so that computed images are not cached.
             digest.update(self.select(rows[start : start + _BATCH])[:].tobytes())
         return digest.hexdigest()
 
@@ -127,7 +129,7 @@ class Images(ABC):
         if len(absent):
             raise CohortError(
                 f"the record at position {absent[0]} has no image ({len(absent)} of the "
-                f"{len(positions)} asked for); use cohort.with_images_only() first"
+                f"{len(positions)} selected); use cohort.with_images_only() first"
             )
         out = np.empty((len(positions), 1, *self.size), dtype=np.float32)
         for k, row in enumerate(progress(positions, "Reading", "images")):
@@ -139,7 +141,7 @@ class Images(ABC):
         return f"{type(self).__name__}({self._available.sum()} of {len(self)} records, {size})"
 
     def _positions(self, rows: Rows) -> np.ndarray:
-        """Return positions between 0 and n - 1 for anything that selects rows."""
+        """Return positions between 0 and n - 1 for any selection of rows."""
         if hasattr(rows, "reindex"):  # a pandas Series or DataFrame
             raise CohortError(
                 "images have no record ids to align a Series by; write "
@@ -161,8 +163,8 @@ class ArrayImages(Images):
     Args:
         array: Shape (n, 1, H, W) or (n, H, W): uint8, uint16, or floats between 0 and 1.
         available: Which records have an image, shape (n,); all of them if not given.
-        synthetic: Which images were computed, one answer for all or one each. Radiographs of
-            patients are not; synthetic images must say so, to be marked wherever they are written.
+        synthetic: Which images are synthetic: one value for all or one each. It must be given for
+            synthetic images, so that they are marked wherever they are written.
 
     Example:
         >>> images = ArrayImages(np.array([[[0, 255], [51, 102]]], dtype=np.uint8))
@@ -193,7 +195,7 @@ class ArrayImages(Images):
         self._rows = np.arange(len(array))
 
     def __getstate__(self) -> dict[str, Any]:
-        # To another process travel the images of these records, and not all of the array.
+        # Only the images of these records are pickled, not the complete array.
         rows = np.arange(len(self._rows))
         return self.__dict__ | {"_array": self._array[self._rows], "_rows": rows}
 
@@ -220,13 +222,13 @@ def as_images(
     """Return images as `Images`, checked to be those of n records.
 
     Args:
-        images: `Images`; or an array, which holds radiographs of patients.
+        images: `Images`; or an array with radiographs of patients.
         n: Number of records.
-        replaced: The images whose place they take.
+        replaced: The images that they replace.
 
     Raises:
-        CohortError: If their number is another; or if an array takes the place of synthetic
-            images, so that nobody can tell whether it is synthetic.
+        CohortError: If their number differs; or if an array replaces synthetic images, as it
+            does not record whether it is synthetic.
     """
     if images is None:
         return None
@@ -244,7 +246,7 @@ def as_images(
 
 
 def one_each(synthetic: bool | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
-    """Return one answer a record, whether its image is synthetic, from one for all or one each."""
+    """Return whether each image is synthetic, from one value for all or one each."""
     given = np.asarray(synthetic)
     if (given.size and given.dtype != bool) or given.shape not in ((), (n,)):
         raise CohortError(

@@ -1,4 +1,4 @@
-"""A synthetic image as a PNG whose mark cannot be overlooked: a strip below, and a text inside."""
+"""A synthetic image as a PNG with a visible mark: a strip below, and a text in the file."""
 
 import io
 
@@ -11,13 +11,13 @@ from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["marked", "marked_png"]
 
-_NARROWEST = 256  # pixels: on fewer the mark cannot be read, so that the picture is enlarged
+_NARROWEST = 256  # pixels: on fewer the mark is illegible, so the image is enlarged
 
 
 def marked(pixels: np.ndarray) -> np.ndarray:
-    """Return an image with the mark on a strip below it; its own pixels stay as they are.
+    """Return an image with the mark on a strip below it; its pixels are unchanged.
 
-    Images of fewer than 256 columns are enlarged a whole number of times, each pixel a square.
+    Images of fewer than 256 columns are enlarged by a whole factor, each pixel to a square.
 
     Args:
         pixels: Shape (H, W), uint16.
@@ -26,7 +26,7 @@ def marked(pixels: np.ndarray) -> np.ndarray:
         Shape (H k + strip, W k), uint16.
 
     Raises:
-        CohortError: If the pixels are no such array.
+        CohortError: If the pixels are not such an array.
 
     Example:
         >>> marked(np.zeros((64, 64), np.uint16)).shape[1]
@@ -40,7 +40,7 @@ def marked(pixels: np.ndarray) -> np.ndarray:
 
 
 def marked_png(pixels: np.ndarray, derivation: str) -> bytes:
-    """Return a 16-bit greyscale PNG with the mark on it, and with how it was made inside it."""
+    """Return a 16-bit greyscale PNG with the mark on it and its derivation in the file."""
     about = PngInfo()
     about.add_text("Comment", MARK)
     about.add_itxt("Description", derivation)

@@ -11,14 +11,14 @@ _SCALES = {np.dtype(np.uint8): np.float32(255), np.dtype(np.uint16): np.float32(
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
-    """Return grey values between 0 and 1, exact to the last bit for integers."""
+    """Return grey values between 0 and 1, bit-exact for integers."""
     scale = _SCALES.get(pixels.dtype)
     pixels = pixels.astype(np.float32)
     return pixels if scale is None else pixels / scale
 
 
 def check_values(array: np.ndarray, available: np.ndarray) -> None:
-    """Refuse grey values that are not between 0 and 1, one image at a time to spare memory."""
+    """Refuse grey values outside 0 to 1, one image at a time to save memory."""
     if array.dtype in _SCALES:
         return
     if array.dtype.kind != "f":
@@ -35,7 +35,7 @@ def check_values(array: np.ndarray, available: np.ndarray) -> None:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an antialiased image of another size, as uint16 so that reading stays repeatable.
+    """Return an antialiased image of another size, as uint16, so that reading is repeatable.
 
     The triangle filter widens with the reduction (no aliasing) and cannot overshoot (no false
     edges).

@@ -1,4 +1,4 @@
-"""PNG and JPEG files as grey values; a header's claims are checked before memory is asked for."""
+"""Decoding of PNG and JPEG files; headers are checked before memory is allocated."""
 
 import io
 import struct
@@ -27,32 +27,32 @@ __all__ = [
     "png_header",
 ]
 
-COLOUR = "colour turned to luminance (ITU-R 601)"
+COLOUR = "colour converted to luminance (ITU-R 601)"
 _DEEP_COLOUR = "16-bit colour or alpha read with 8 bits"
-_TURNED = "turned as its EXIF orientation says"
+_TURNED = "rotated by its EXIF orientation"
 _ORIENTATION = 0x0112  # a tag of EXIF
-_JPEG = {"format": "JPEG", "synthetic": False}  # none that we write, so that none has the mark
+_JPEG = {"format": "JPEG", "synthetic": False}  # we write no JPEG, so none has the mark
 _PNG_COLOURS = (2, 3, 6)  # RGB, palette, RGBA; 0 and 4 are grey, without and with alpha
-# What Pillow raises on damaged bytes, seen or possible: a reader of EXIF computes with them.
+# The errors of Pillow on damaged bytes, observed or possible.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError,
     ArithmeticError, RuntimeError, zlib.error, struct.error,
 )  # fmt: skip
-# Start-of-frame markers: C0 to CF but for tables (C4, CC) and a reserved one (C8); F7: JPEG-LS.
+# Start-of-frame markers: C0 to CF except tables (C4, CC) and the reserved C8; F7: JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
 @dataclass(frozen=True)
 class JpegFrame:
-    """What the header of a JPEG stream says of its picture.
+    """The header of a JPEG stream.
 
     Args:
         marker: The start of its frame: 0xC0 baseline, 0xC3 lossless, 0xF7 JPEG-LS, ...
-        bits: Of a sample.
-        rows: 0 where the stream only tells after the first scan.
-        columns: Of the picture.
-        samples: Of a pixel: 1 grey, 3 colour, 4 colour for print.
+        bits: The bits of a sample.
+        rows: The rows; 0 if they follow the first scan.
+        columns: The columns.
+        samples: The samples of a pixel: 1 grey, 3 colour, 4 colour for print.
     """
 
     marker: int
@@ -63,7 +63,7 @@ class JpegFrame:
 
 
 def jpeg_frame(content: bytes) -> JpegFrame | None:
-    r"""Return the first frame's header of a JPEG or JPEG-LS stream, None where there is none.
+    r"""Return the header of the first frame of a JPEG or JPEG-LS stream, or None.
 
     Example:
         >>> jpeg_frame(b"\xff\xd8\xff\xc3\x00\x0b\x0c\x00\x02\x00\x03\x01\x01\x11\x00")
@@ -74,7 +74,7 @@ def jpeg_frame(content: bytes) -> JpegFrame | None:
         if content[place] != 0xFF:
             return None
         marker = content[place + 1]
-        if marker == 0xFF or marker in _BARE:  # filling, or a marker that stands alone
+        if marker == 0xFF or marker in _BARE:  # padding, or a marker without content
             place += 1 if marker == 0xFF else 2
             continue
         if marker in _FRAMES:
@@ -87,7 +87,7 @@ def jpeg_frame(content: bytes) -> JpegFrame | None:
 
 
 def check_size(path: Path, rows: int, columns: int, limits: Limits) -> None:
-    """Refuse a picture without pixels, or with more than the limits allow."""
+    """Refuse an image without pixels, or with more than the limits allow."""
     if rows < 1 or columns < 1:
         raise ImageError("damaged", path, f"the header claims {rows}x{columns} pixels")
     if rows * columns > limits.pixels:
@@ -117,9 +117,9 @@ def decode_png(path: Path, content: bytes, limits: Limits) -> Decoded:
     """Return the grey values of a PNG; see `decode`."""
     _, _, depth, kind = png_header(path, content, limits)
     notes = [COLOUR] * (kind in _PNG_COLOURS) + [_DEEP_COLOUR] * (depth == 16 and kind != 0)
-    with _told(path), _opened(content, "PNG") as image:
+    with _our_errors(path), _opened(content, "PNG") as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise ImageError("frames", path, "an animation; give one picture a file")
+            raise ImageError("frames", path, "an animation; give one image per file")
         image.load()
         deep = image.mode in ("I;16", "I;16B", "I")
         pixels = np.asarray(image) if deep else np.asarray(image.convert("L"))
@@ -137,7 +137,7 @@ def decode_jpeg(path: Path, content: bytes, limits: Limits) -> Decoded:
     notes = [COLOUR] * (frame.samples > 1)
     if frame.marker not in (0xC0, 0xC1, 0xC2) or frame.bits != 8:
         return _decode_deep_jpeg(path, content, frame, notes)
-    with _told(path), _opened(content, "JPEG") as image:
+    with _our_errors(path), _opened(content, "JPEG") as image:
         upright = image
         if image.getexif().get(_ORIENTATION, 1) != 1:
             upright = ImageOps.exif_transpose(image)
@@ -147,7 +147,7 @@ def decode_jpeg(path: Path, content: bytes, limits: Limits) -> Decoded:
 
 
 def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[str]) -> Decoded:
-    """Decode what Pillow does not: 12 and 16 bits, lossless, JPEG-LS."""
+    """Decode JPEG files that Pillow does not read: 12 and 16 bits, lossless, JPEG-LS."""
     try:
         from libjpeg import decode
     except ImportError:
@@ -156,10 +156,10 @@ def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[
             path,
             f"no decoder of a JPEG of {frame.bits} bits or without loss; {install('codecs-gpl')}",
         ) from None
-    with _told(path):
+    with _our_errors(path):
         pixels = decode(content)
     if pixels.shape[:2] != (frame.rows, frame.columns):
-        raise ImageError("damaged", path, "the picture is not of the size that its header claims")
+        raise ImageError("damaged", path, "the image differs in size from its header")
     pixels = luminance(pixels) if pixels.ndim == 3 else pixels
     return _decoded(pixels, frame.bits, frame.bits, _JPEG, notes)
 
@@ -167,7 +167,7 @@ def _decode_deep_jpeg(path: Path, content: bytes, frame: JpegFrame, notes: list[
 def _decoded(
     pixels: np.ndarray, depth: int, bits: int, about: dict[str, Any], notes: list[str]
 ) -> Decoded:
-    """Spread grey levels of `depth` bits over 16; `bits` is what the file had."""
+    """Scale grey levels of `depth` bits to 16; `bits` is the depth of the file."""
     most = 2**depth - 1
     if depth == 8 and pixels.dtype == np.uint8:
         spread = pixels.astype(np.uint16) * np.uint16(257)  # 65535 = 257 x 255
@@ -185,11 +185,11 @@ def _opened(content: bytes, name: str) -> Image.Image:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what a decoder raises on damaged bytes into one line with the path."""
+def _our_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a decoder on damaged bytes into ours, with the path."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and profiles
+            warnings.simplefilter("ignore")  # Pillow's warnings on palettes and profiles
             yield
     except ImageError:
         raise

@@ -1,4 +1,4 @@
-"""The mark of synthetic images: its words, PNG files that have it, and what needs none."""
+"""The mark of synthetic images: its words, PNG files with it, images that need none."""
 
 import struct
 import zlib
@@ -24,7 +24,7 @@ def write_png(path: Path | BinaryIO, image: np.ndarray, *, synthetic: bool) -> N
     Args:
         path: The file.
         image: Grey values.
-        synthetic: Whether it was computed, which the file then says in its text.
+        synthetic: Whether it is synthetic; the file then has the mark in its text.
     """
     levels = np.rint(image.astype(np.float64) * 65535).astype(np.uint16)
     about = PngInfo()
@@ -34,10 +34,10 @@ def write_png(path: Path | BinaryIO, image: np.ndarray, *, synthetic: bool) -> N
 
 
 def says_synthetic(file: BinaryIO) -> bool:
-    """Return whether a PNG has the mark in one of its texts; its pixels are not read.
+    """Return whether a PNG has the mark in one of its texts; pixels are not read.
 
     Args:
-        file: The content of the file, which is read from the place where it stands.
+        file: The file, read from its present position.
 
     Example:
         >>> import io
@@ -49,13 +49,13 @@ def says_synthetic(file: BinaryIO) -> bool:
         length, kind = struct.unpack(">I4s", head)
         if kind in _TEXTS and MARK.encode() in _text(kind, file.read(min(length, _LONGEST))):
             return True
-        # Texts may also come after the pixels: a program that writes the file again may move them.
+        # Texts may also follow the pixels: a program that rewrites the file may move them.
         file.seek(max(length - _LONGEST, 0) + 4 if kind in _TEXTS else length + 4, 1)
     return False
 
 
 def _text(kind: bytes, data: bytes) -> bytes:
-    """Return the content of a text, inflated where it is compressed, as far as it goes."""
+    """Return the content of a text, inflated if it is compressed, up to a limit."""
     _, _, rest = data.partition(b"\0")
     if kind == b"zTXt":
         return _inflated(rest[1:])
@@ -72,7 +72,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def same_when_written(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return which images are equal in every pixel once they are written as PNG or as DICOM.
+    """Return which images are equal in every pixel when written as PNG or DICOM.
 
     Args:
         images: Shape (n, 1, H, W), between 0 and 1.
@@ -96,8 +96,8 @@ def same_when_written(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 def hardly_differs(image: np.ndarray, source: np.ndarray) -> bool:
     """Return whether an image is within one grey level of 8 bits of its source in every pixel.
 
-    Screens show no more than 8 bits, and most public radiographs have no more: such an image is
-    its source, for whoever looks at it or rounds it.
+    Screens show at most 8 bits, and most public radiographs have no more: such an image cannot be
+    distinguished from its source.
 
     Args:
         image: Shape (H, W), uint16.

@@ -81,7 +81,7 @@ def test_given_missing_ids_then_they_are_counted_and_the_first_is_named(model, c
 
 def test_given_foreign_ids_then_they_are_counted_and_the_first_is_named(model, cohort):
     more = pd.concat([AGES, pd.Series([50.0, 51.0], index=["x2", "x1"])])
-    with pytest.raises(InterventionError, match=r"record 'x2' is not one of the 40 \(2 such"):
+    with pytest.raises(InterventionError, match=r"record 'x2' is not one of the 40 records \(2"):
         model.counterfactual(cohort, age=more)
     with pytest.raises(InterventionError, match="record 'r07' has more than one value"):
         model.counterfactual(cohort, age=pd.concat([AGES, AGES[["r07"]]]))

@@ -100,7 +100,7 @@ def test_given_a_jpeg_then_its_luminance_is_read_and_its_orientation_kept(tmp_pa
     exif[0x0112] = 3  # upside down
     turned = decode(saved(tmp_path / "c.jpg", SMOOTH, "JPEG", quality=95, exif=exif))
     assert (turned.pixels == grey.pixels[::-1, ::-1]).all()
-    assert turned.about["notes"] == ["turned as its EXIF orientation says"]
+    assert turned.about["notes"] == ["rotated by its EXIF orientation"]
 
 
 def test_given_a_jpeg_of_more_bits_or_without_loss_then_pylibjpeg_reads_it(tmp_path):

@@ -45,7 +45,7 @@ def test_given_several_frames_then_they_are_refused(tmp_path):
 def test_given_surplus_frames_that_are_not_announced_then_they_are_refused(tmp_path):
     twice = np.concatenate([RAMP, RAMP])
     reason, text = refused(written(tmp_path / "a.dcm", pixels=twice, Rows=64))
-    assert (reason, "2 frames of pixels where one is announced" in text) == ("frames", True)
+    assert (reason, "2 frames of pixels; the header announces one" in text) == ("frames", True)
     made = dataset()
     made.compress(RLELossless)
     frame = pydicom.encaps.get_frame(made.PixelData, 0, number_of_frames=1)

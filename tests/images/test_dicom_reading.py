@@ -260,13 +260,13 @@ def test_given_overlays_above_high_bit_then_they_are_left_out_and_told(tmp_path)
     pixels = RAMP | np.uint16(0xF000)
     decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
-    assert decoded.about["notes"] == ["bits above HighBit are left out"]
+    assert decoded.about["notes"] == ["bits above HighBit are ignored"]
 
 
 def test_given_a_high_bit_of_15_for_12_bits_then_values_are_shifted_down(tmp_path):
     decoded = decode(written(tmp_path / "a.dcm", pixels=RAMP << 4, HighBit=15, **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
-    assert decoded.about["notes"] == ["values stand in bits 4 to 15"]
+    assert decoded.about["notes"] == ["values are in bits 4 to 15"]
 
 
 def test_given_a_missing_high_bit_then_it_is_derived_with_a_warning(tmp_path):

@@ -169,7 +169,7 @@ def test_given_a_file_of_somebody_else_then_it_is_refused(tmp_path, written):
     with pytest.raises(CohortError, match="No such file"):
         read_dicom(tmp_path / "none.dcm")
     (tmp_path / "text.dcm").write_text("not DICOM")
-    with pytest.raises(CohortError, match=r"text\.dcm: damaged, or no DICOM image: .*DICOM"):
+    with pytest.raises(CohortError, match=r"text\.dcm: damaged, or not a DICOM image: .*DICOM"):
         read_dicom(tmp_path / "text.dcm")
     for keyword, value in (("Manufacturer", "Acme"), ("SyntheticData", "NO"), ("BitsStored", 16)):
         other = pydicom.dcmread(tmp_path / "a.dcm")
