@@ -131,9 +131,9 @@ def test_given_a_png_named_dcm_and_the_reverse_then_the_content_decides(tmp_path
         (b"PK\x03\x04....", "zip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"<html>404</html>", "HTML"),
-        (b"Image Index,Finding\n", "no format"),
-        (b"\x89PN", "no format"),
-        (b"\x08\x00", "no format"),
+        (b"Image Index,Finding\n", "of an unknown format"),
+        (b"\x89PN", "of an unknown format"),
+        (b"\x08\x00", "of an unknown format"),
     ],
 )
 def test_given_something_else_then_it_is_named(tmp_path, content, word):
