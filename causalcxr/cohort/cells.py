@@ -1,14 +1,14 @@
-"""Cells: new levels and numbers, written as a column writes its facts.
+"""Cells: new levels and numbers, written in the form of the column's other values.
 
 `==`, `groupby`, `select` and the encoders of scikit-learn then treat facts and twins alike. A
-column keeps its dtype wherever the new values fit into it:
+column keeps its dtype if the new values fit into it:
 
-- A level is spelled as the column's cells spell it: 1 in a column of integers, True in one of
-  truth values, "1" in one of texts, its code where the column writes the codes of the graph. A
-  level that no such cell can spell ("unknown" among integers) is written as its text, and the
-  column becomes one of objects.
-- A Categorical gains the categories that it lacks, behind its own.
-- Whole numbers become floats where a new value is not whole, or is missing and the dtype has no
+- A level is written as in the column's other cells: 1 in a column of integers, True in one of
+  truth values, "1" in one of texts, its code if the column has the codes of the graph. A level
+  that has no such form ("unknown" among integers) is written as text, and the column becomes one
+  of objects.
+- A Categorical gains missing categories after its own.
+- Whole numbers become floats if a new value is not whole, or is missing and the dtype has no
   missing value (int64; bool becomes object). Floats that do not fit become float64.
 """
 
@@ -29,7 +29,7 @@ _TRUTHS = {"True": True, "False": False, "1": True, "0": False}
 
 
 def spelled(value: object) -> str:
-    """Return a value as a level would be written: 1.0, read from a column with gaps, is '1'.
+    """Return a value as the text of a level: 1.0, from a column with missing values, is '1'.
 
     Example:
         >>> spelled(1.0), spelled(1), spelled("1"), spelled(0.5)
@@ -41,7 +41,7 @@ def spelled(value: object) -> str:
 
 
 def present(cells: np.ndarray) -> np.ndarray:
-    """Return which cells hold something, shape (n,), bool; an empty text is missing.
+    """Return which cells have a value, shape (n,), bool; an empty text is missing.
 
     Example:
         >>> present(np.array(["a", "", None, 0], dtype=object)).tolist()
@@ -64,7 +64,7 @@ def with_levels(
         changed: Which rows change, shape (n,), bool.
         old: The positions of the column's levels, (n,), NaN where missing.
         new: The positions of the new levels, (n,), NaN where missing.
-        variable: What the column means.
+        variable: The variable of the column.
 
     Example:
         >>> sick = Variable("Sick", "binary", levels=["0", "1"])
@@ -77,13 +77,15 @@ def with_levels(
     facts = {
         int(k): values.iloc[rows_with_level[row]] for k, row in zip(places, rows, strict=True)
     }
-    # A column that writes codes gets codes for the levels that none of its facts has.
+    # A column of codes gets codes for new levels, too.
     coded = any(_code_text(cell, variable) is not None for cell in facts.values())
     names = [variable.code_of(level) if coded else level for level in variable.levels]
     kind = kind_of(values)
     cells = np.array([*(_level(each, kind) for each in names), np.nan], dtype=object)
     for k, cell in facts.items():
-        cells[k] = cell.item() if isinstance(cell, np.generic) else cell  # as the facts spell it
+        cells[k] = (
+            cell.item() if isinstance(cell, np.generic) else cell
+        )  # in the form of the facts
     positions = np.where(np.isnan(new), len(variable.levels), new).astype(np.int64)
     return _written(values, changed, cells[positions[changed]])
 
@@ -97,7 +99,7 @@ def with_numbers(
         values: The column in raw units.
         changed: Which rows change, shape (n,), bool.
         new: The new numbers, (n,), NaN where missing.
-        variable: What the column means.
+        variable: The variable of the column.
 
     Example:
         >>> age, changed = Variable("Age", "continuous"), np.array([True, False])
@@ -106,7 +108,7 @@ def with_numbers(
     """
     numbers = np.asarray(new, dtype=np.float64)[changed]
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
-        array = _plain_numbers(values.to_numpy(), changed, numbers, variable.range)
+        array = _replaced_numbers(values.to_numpy(), changed, numbers, variable.range)
         return pd.Series(array, index=values.index, name=values.name)
     kind = kind_of(values)
     if kind == "string":
@@ -123,7 +125,7 @@ def with_numbers(
 
 
 def kind_of(values: pd.Series) -> str:
-    """Return what a column's cells are, as pandas calls it; that of its dtype if all are empty.
+    """Return the kind of a column's cells in the words of pandas; of its dtype if all are empty.
 
     Example:
         >>> kind_of(pd.Series([1, None], dtype=object))
@@ -142,11 +144,11 @@ def kind_of(values: pd.Series) -> str:
     if types.is_string_dtype(dtype) and not types.is_object_dtype(dtype):
         return "string"
     cells = values.to_numpy(dtype=object)
-    return types.infer_dtype(cells[present(cells)])  # "empty" where there is none
+    return types.infer_dtype(cells[present(cells)])  # "empty" if there is none
 
 
 def _code_text(cell: object, variable: Variable) -> str | None:
-    """Return the code that a cell is, None if it is a level itself."""
+    """Return the code that a cell holds, None if it holds a level."""
     texts = [spelled(cell)]
     if isinstance(cell, bool | np.bool_):
         texts.append(str(int(cell)))
@@ -154,7 +156,7 @@ def _code_text(cell: object, variable: Variable) -> str | None:
 
 
 def _level(level: str, kind: str) -> object:
-    """Return a level as a column of some kind writes it; its text where there is no other way."""
+    """Return a level in the form of a kind of column; as text if it has no such form."""
     try:
         value: object = {
             "boolean": lambda: _TRUTHS[level],
@@ -165,7 +167,7 @@ def _level(level: str, kind: str) -> object:
         }[kind]()
     except (KeyError, ValueError, InvalidOperation):
         return level
-    # 01 and 1e3 are texts of their own; 01 as a number would come back as another level.
+    # 01 and 1e3 stay texts: as numbers they would become other levels when read again.
     return value if kind == "boolean" or spelled(value) == level else level
 
 
@@ -175,12 +177,12 @@ def _written(
     cells: np.ndarray,
     range: tuple[float, float] | None = None,
 ) -> pd.Series:
-    """Return a column with some cells replaced, in its own dtype or the nearest that holds all."""
+    """Return a column with some cells replaced, in its dtype or the nearest wider one."""
     array: np.ndarray | pd.api.extensions.ExtensionArray
     if isinstance(values.dtype, pd.CategoricalDtype):
         array = _categorical(values, changed, cells)
     elif isinstance(values.dtype, np.dtype):
-        array = _plain(values.to_numpy(), changed, cells, range)
+        array = _replaced(values.to_numpy(), changed, cells, range)
     else:
         array = _extended(values, changed, cells, range)
     written = pd.Series(array, index=values.index, name=values.name, dtype=array.dtype)
@@ -197,7 +199,7 @@ def _categorical(values: pd.Series, changed: np.ndarray, cells: np.ndarray) -> p
     return pd.Categorical.from_codes(codes, categories=categories, ordered=values.cat.ordered)
 
 
-def _plain_numbers(
+def _replaced_numbers(
     values: np.ndarray,
     changed: np.ndarray,
     numbers: np.ndarray,
@@ -215,7 +217,7 @@ def _plain_numbers(
     return array
 
 
-def _plain(
+def _replaced(
     values: np.ndarray,
     changed: np.ndarray,
     cells: np.ndarray,
@@ -244,7 +246,7 @@ def _plain(
 
 
 def _types_of(cells: np.ndarray) -> tuple[bool, bool, bool]:
-    """Return whether the cells that are not missing are truth values, whole, any numbers."""
+    """Return whether the cells present are truth values, whole numbers, any numbers."""
     kinds = {type(each) for each in cells[~pd.isna(cells)]}
     truths = all(issubclass(kind, bool | np.bool_) for kind in kinds)
     are_whole = all(issubclass(kind, int | np.integer) for kind in kinds)
@@ -252,7 +254,7 @@ def _types_of(cells: np.ndarray) -> tuple[bool, bool, bool]:
 
 
 def _fits(cells: np.ndarray, dtype: np.dtype, range: tuple[float, float] | None) -> bool:
-    """Return whether numbers survive in a dtype: floats may be rounded, if within the range."""
+    """Return whether numbers fit into a dtype; floats may be rounded if they stay in range."""
     cells = cells[~pd.isna(cells)]
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
@@ -284,7 +286,7 @@ def _extended(
 
 
 def _nullable(values: pd.Series, cells: np.ndarray, range: tuple[float, float] | None) -> list:
-    """Return the extension dtypes that cells can be tried in: the column's own, then wider."""
+    """Return the extension dtypes to try: the column's own, then wider ones."""
     dtype = values.dtype
     truths, are_whole, numbers = _types_of(cells)
     if types.is_bool_dtype(dtype) and truths:

@@ -1,4 +1,4 @@
-"""Cohort: patients' records in raw units with their radiographs; missing stays missing."""
+"""Cohort: patients' records in raw units with their radiographs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,23 +27,21 @@ __all__ = ["Cohort"]
 
 
 class Cohort(CohortRows, CohortColumns, Shown):
-    """Hold records and their radiographs; nothing changes it, every method returns another.
+    """Records and their radiographs; it is immutable, and every method returns another cohort.
 
     Args:
-        table: One row a record in raw units (years, "M"/"F", "N"/"P"), one column a variable,
-            named as in the graph
-            whatever the case and with `_` for a space; other columns are kept. The index holds the
-            records' ids.
+        table: One row for each record in raw units (years, "M"/"F", "N"/"P"), one column for each
+            variable, named as in the graph, whatever the case and with `_` for a space; other
+            columns are kept. The index has the records' ids.
         images: `Images`, or an array (n, 1, H, W) or (n, H, W) of uint8, uint16 or floats between
-            0 and 1, which is taken for radiographs of patients; see `ArrayImages` for others.
-        patients: The patient of each record: values, or the name of a column, which is then taken
-            out of the table.
-            By default each record is a patient.
-        splits: "train", "val" or "test" for each record: values, or the name of a column, taken
-            out likewise.
-        source: Where the records come from, in a word.
+            0 and 1, which are taken as radiographs of patients; see `ArrayImages` for others.
+        patients: The patient of each record: values, or the name of a column, which is then
+            removed from the table. By default each record is a patient.
+        splits: "train", "val" or "test" for each record: values, or the name of a column, which
+            is also removed.
+        source: The source of the records, in a word.
         origin: The file, for messages.
-        notes: What was decided when the records were read, one line each.
+        notes: Decisions made when the records were read, one line each.
 
     Raises:
         CohortError: If a record id occurs twice, a patient is missing or in two splits, or lengths
@@ -74,7 +72,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
         self._table = as_table(table)
         self._table.index = record_index(self._table.index, self._place)
         self._images = as_images(images, len(self._table))
-        # Of a file's blank cells, the words for a missing value: a graph may have such a level.
+        # The words for missing values in a file (NA): a graph may have such a level.
         self._words: dict[str, np.ndarray] = {}
         given = self._aligned(patients, "patients")
         self._patients = self.records.to_series(self.index) if given is None else given
@@ -97,10 +95,10 @@ class Cohort(CohortRows, CohortColumns, Shown):
         origin: str | Path | None = None,
         notes: Sequence[str] = (),
     ) -> "Cohort":
-        """Return the cohort of columns as the equations give them, decoded to raw units.
+        """Return a cohort from the columns of equations, decoded to raw units.
 
         Args:
-            graph: What the columns mean.
+            graph: The graph.
             columns: Shape (n,) each: positions of levels, or numbers; NaN is missing.
             index: The ids of the n records.
             images: As in `Cohort`.
@@ -132,7 +130,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
         Args:
             spec: The name of a source, or a path.
-            **kwargs: What that source takes, such as `n` and `seed` of the phantom, or `size`.
+            **kwargs: Options of the source, such as `n` and `seed` of the phantom, or `size`.
 
         Raises:
             CohortError: If there is no such source, or the data cannot be read.
@@ -144,7 +142,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
     def save(
         self, folder: str | Path, images: str | None = "png", *, overwrite: bool = False
     ) -> Path:
-        """Write the cohort to a folder, whole or not at all.
+        """Write the cohort to a folder, completely or not at all.
 
         Args:
             folder: A new or empty folder.
@@ -159,11 +157,11 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
         return save(self, folder, images, overwrite=overwrite)
 
-    # What it holds
+    # Content
 
     @property
     def table(self) -> pd.DataFrame:
-        """The records in raw units (a copy: changing it changes nothing here)."""
+        """The records in raw units (a copy)."""
         return self._table.copy()
 
     @property
@@ -178,7 +176,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
     @property
     def draws(self) -> np.ndarray:
-        """The posterior draw of each row, shape (n,), int64; zeros where there is one."""
+        """The posterior draw of each row, shape (n,), int64; zeros without draws."""
         if self.index.nlevels == 1:
             return np.zeros(len(self), dtype=np.int64)
         return self.index.get_level_values("draw").to_numpy(dtype=np.int64)
@@ -205,7 +203,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
     @property
     def source(self) -> str:
-        """Where the records come from, in a word."""
+        """The source of the records, in a word."""
         return self._source
 
     @property
@@ -215,7 +213,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
     @property
     def notes(self) -> list[str]:
-        """What was decided when the records were read, one line each."""
+        """Decisions made when the records were read, one line each."""
         return list(self._notes)
 
     def __len__(self) -> int:
@@ -226,17 +224,17 @@ class Cohort(CohortRows, CohortColumns, Shown):
         counts = f"{len(self):,} records of {self._patients.nunique():,} patients"
         return f"Cohort({counts}, {images}, from {self.source})"
 
-    # What it shows
+    # Display
 
     @property
     def heading(self) -> str:
-        """How many records, patients and images, and from where."""
+        """The number of records, patients and images, and the source."""
         return repr(self)
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a column: how many values are `known` and `missing`, and `what` they are.
+        """Return one row for each column: `known` and `missing` values, and `what` they are.
 
-        Of numbers that is their mean and standard deviation, of levels their shares.
+        For numbers `what` is their mean and standard deviation, for levels their shares.
         """
         rows = [
             (int(column.notna().sum()), int(column.isna().sum()), worded_column(column))
@@ -246,10 +244,10 @@ class Cohort(CohortRows, CohortColumns, Shown):
         return pd.DataFrame(rows, index=index, columns=["known", "missing", "what"])
 
     def plot(self, n: int = 24, path: str | Path | None = None) -> "Page":
-        """Draw the first n images, synthetic ones marked; without images, what is known.
+        """Draw the first n images, synthetic ones marked; without images, the share of values.
 
         Args:
-            n: How many images.
+            n: The number of images.
             path: A file to write the picture to, PNG.
         """
         if self.has_images:
@@ -267,20 +265,20 @@ class Cohort(CohortRows, CohortColumns, Shown):
         return bars(names, share, title=self.heading, label=label, path=path)
 
     def with_images(self, images: Images | np.ndarray | None) -> "Cohort":
-        """Return the cohort with other images, or with none.
+        """Return the cohort with other images, or none.
 
         Raises:
-            CohortError: If an array takes the place of synthetic images: it does not say whether
-                it is synthetic too. Give `images.with_pixels(array)` or `ArrayImages`.
+            CohortError: If an array replaces synthetic images: it does not record whether it is
+                synthetic. Give `images.with_pixels(array)` or `ArrayImages`.
         """
         return self._copy(_images=as_images(images, len(self), self._images))
 
     def described(self, source: str, *notes: str) -> "Cohort":
-        """Return the cohort with another word for where it comes from, and more notes."""
+        """Return the cohort with another source, and more notes."""
         return self._copy(_source=str(source), _notes=(*self._notes, *notes))
 
     def compare(self, other: "Cohort | pd.DataFrame") -> "Comparison":
-        """Set the cohort (factual) beside its twin (counterfactual), record by record.
+        """Compare the cohort (factual) with its twin (counterfactual), record by record.
 
         Args:
             other: The twin: all or some of the same records, or draws of them.
@@ -289,14 +287,14 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
         return Comparison(self, other if isinstance(other, Cohort) else Cohort(check_table(other)))
 
-    # How it is done
+    # Internals
 
     @property
     def _place(self) -> str:
         return self._origin or self._source
 
     def _copy(self, **fields: Any) -> "Cohort":
-        """Return a cohort that shares all but some fields, which were checked already."""
+        """Return a cohort with some fields replaced; these must be checked already."""
         other = object.__new__(Cohort)
         other.__dict__ = self.__dict__ | fields
         return other
@@ -315,7 +313,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
         return self._copy(_table=table, _images=images, _words=words, **fields)
 
     def _aligned(self, values: Any, what: str) -> pd.Series | None:
-        """Return one value a record, from a column's name, an aligned Series or plain values."""
+        """Return one value for each record, from a column's name, a Series or other values."""
         if values is None:
             return None
         name = what.removesuffix("s")
@@ -332,7 +330,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
         if (empty := missing_ids(values)).any():
             raise CohortError(
                 f"{self._place}: record {brief(self.index[empty.argmax()])} has no {name} "
-                f"({empty.sum():,} records); fill it in, or leave the column out"
+                f"({empty.sum():,} records); fill it in, or omit the column"
             )
         if name == "patient":
             check_words(values, self.records, self._place)

@@ -1,4 +1,4 @@
-"""Cohort columns: a table in raw units as the equations read it, and back."""
+"""Cohort columns: conversion of a table in raw units to codes for equations, and back."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ __all__ = ["CohortColumns"]
 
 
 class CohortColumns:
-    """How the columns of a `Cohort` are read and replaced, as methods."""
+    """The methods of a `Cohort` that read and replace columns."""
 
     @property
     def words(self) -> dict[str, np.ndarray]:
-        """By column, shape (n,), the words for a missing value that a file had; "" elsewhere."""
+        """By column, shape (n,), the words for missing values in a file; "" elsewhere."""
         return {name: each for name, each in self._words.items() if name in self._table}
 
     def columns(self, graph: Graph, *, beyond_range: bool = False) -> dict[str, np.ndarray]:
@@ -28,16 +28,15 @@ class CohortColumns:
 
         Args:
             graph: The graph.
-            beyond_range: Whether numbers may lie outside their range. Those of twins may: an
-                intervention was allowed to set them.
+            beyond_range: Whether numbers may lie outside their range, as those of twins may
+                after an intervention.
 
         Returns:
-            Shape (n,) each, float64: positions of levels, or numbers; NaN where missing, all NaN
-            where the table has
-            no such column.
+            Shape (n,) each, float64: positions of levels, or numbers; NaN if missing, all NaN
+            if the table has no such column.
 
         Raises:
-            CohortError: If a value is no level, not a finite number, or outside its range, or no
+            CohortError: If a value is not a level, not a finite number, or outside its range, or no
                 column is a variable.
         """
         headings = matches(graph, self._table.columns, self._place)
@@ -64,19 +63,20 @@ class CohortColumns:
     ) -> "Cohort":
         """Return the cohort with some columns replaced, in raw units; the images stay.
 
-        A value that does not change keeps its very bits and its spelling, and other columns are
+        A value that does not change stays bit-exact and keeps its spelling; other columns are
         kept.
 
         Args:
-            graph: What the columns mean.
+            graph: The graph.
             columns: Shape (n,) each, as `columns` returns them.
-            old: What `columns` returned of this cohort, if that is known: it saves time.
+            old: The result of `columns` for this cohort, if available, to save time.
 
         Raises:
-            CohortError: If new values are not one a record, or none that the graph declares.
+            CohortError: If there is not one new value for each record, or the graph does not
+                declare a value.
         """
         headings = matches(graph, self._table.columns, self._place)
-        table = self._table.copy(deep=False)  # columns are put in, never written into
+        table = self._table.copy(deep=False)  # columns are replaced, never modified
         for name, column in columns.items():
             variable = graph.variables[graph.find(name)]
             if variable.name in headings:
@@ -90,16 +90,16 @@ class CohortColumns:
         return self._copy(_table=table)
 
     def remembering(self, words: Mapping[str, np.ndarray]) -> "Cohort":
-        """Return the cohort with the words that stood in cells which were read as missing.
+        """Return the cohort with the words of the cells that were read as missing.
 
         Args:
-            words: By column, shape (n,): the word, "" where there is none.
+            words: By column, shape (n,): the word, or "".
         """
         kept = {name: np.asarray(each, dtype=object) for name, each in words.items() if any(each)}
         return self._copy(_words=kept)
 
     def as_declared(self, graph: Graph) -> "Cohort":
-        """Return the cohort with the missing cells whose word is a level in a graph filled in.
+        """Return the cohort with missing cells filled in if their word is a level of a graph.
 
         `NA` in a file is missing, unless the graph declares a level `NA`.
 

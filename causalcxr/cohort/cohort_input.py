@@ -1,4 +1,4 @@
-"""Cohort input: a question takes a Cohort, or a DataFrame as `Cohort(table)` would."""
+"""Cohort input: questions accept a Cohort, or a DataFrame as `Cohort(table)` does."""
 
 import pandas as pd
 
@@ -14,11 +14,10 @@ def as_cohort(records: Records) -> Cohort:
     """Return records as a Cohort.
 
     Args:
-        records: A Cohort, which is returned as it is, or a DataFrame, one row a record.
+        records: A Cohort, which is returned unchanged, or a DataFrame, one row for each record.
 
     Raises:
-        CohortError: If it is anything else, or a DataFrame that cannot stand for itself; see
-            `check_table`.
+        CohortError: If it is anything else, or a DataFrame that `check_table` refuses.
 
     Example:
         >>> as_cohort(pd.DataFrame({"Age": [61, 47]}))

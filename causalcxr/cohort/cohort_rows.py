@@ -17,7 +17,7 @@ __all__ = ["CohortRows"]
 
 
 class _ById:
-    """Take records of a cohort by their ids; see `Cohort.loc`."""
+    """Selection of records by their ids; see `Cohort.loc`."""
 
     def __init__(self, cohort: "Cohort") -> None:
         self._cohort = cohort
@@ -27,7 +27,7 @@ class _ById:
 
 
 class CohortRows:
-    """How records of a `Cohort` are chosen, as methods; every one returns another cohort."""
+    """The methods of a `Cohort` that select records; each returns another cohort."""
 
     def select(self, rows: Any) -> "Cohort":
         """Return the records for which a mask or a query is true.
@@ -39,14 +39,14 @@ class CohortRows:
                 False; a Series is aligned by its index, and a record that it lacks is not
                 selected. A query such as `"Age > 60 and split == 'test'"` compares columns with
                 numbers and quoted texts, joined by `and`, `or`, `not` and parentheses; `in
-                ['F', 'M']` and `is missing` are understood, too. Names match whatever the case
+                ['F', 'M']` and `is missing` are supported, too. Names match whatever the case
                 and with `_` for a space; `record`, `draw`, `patient` and `split` are columns.
                 A comparison with a missing value is unknown, also under `!=` and `not`, and such
                 a record is not selected.
 
         Raises:
-            CohortError: If it is neither, the mask names other records or has another length, or
-                the query does not fit the columns.
+            CohortError: If it is neither, the mask has other records or another length, or the
+                query does not fit the columns.
 
         Example:
             >>> from causalcxr import Cohort
@@ -67,7 +67,7 @@ class CohortRows:
             positions: From 0; negative ones count from the end.
 
         Raises:
-            CohortError: If one is no position, or there is no such record.
+            CohortError: If one is not a position, or there is no such record.
 
         Example:
             >>> from causalcxr import Cohort
@@ -113,7 +113,7 @@ class CohortRows:
     def assign_splits(
         self, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
     ) -> "Cohort":
-        """Return the cohort with new splits, drawn patient by patient; see `draw_splits`."""
+        """Return the cohort with new splits, drawn by patient; see `draw_splits`."""
         drawn = draw_splits(self._patients, fractions, seed)
         return self._copy(_splits=pd.Series(drawn, index=self.index, name="split"))
 
@@ -121,7 +121,7 @@ class CohortRows:
         """Return every record `draws` times, its rows named (record, draw)."""
         if draws < 1 or self.index.nlevels > 1:
             raise CohortError(
-                f"cannot repeat {draws} times: draws are at least 1, of a cohort without draws"
+                f"cannot repeat {draws} times: give at least 1, for a cohort without draws"
             )
         index = pd.MultiIndex.from_arrays(
             [self.index.repeat(draws), np.tile(np.arange(draws), len(self))],

@@ -1,8 +1,7 @@
-"""Columns: a table in raw units on one side, positions of levels and numbers on the other.
+"""Columns: conversion between a table in raw units and codes (positions of levels, numbers).
 
-Every value is checked on the way in, and every complaint is one line: the file, the column, the
-record, the value,
-the rule, the remedy.
+Every value is checked when it is read, and every error is one line with the file, the column, the
+record, the value, the rule and the remedy.
 """
 
 import re
@@ -29,15 +28,15 @@ __all__ = [
     "worded_column",
 ]
 
-# How spreadsheets and statistics programs write an empty cell.
+# The words of spreadsheets and statistics programs for an empty cell.
 MISSING_WORDS = ("NA", "NaN", "nan")
 _LISTED = 6  # levels whose shares are listed
-_UNKNOWN = (*MISSING_WORDS, "U")  # U is how the harmonised tables of the field spell it
+_UNKNOWN = (*MISSING_WORDS, "U")  # U means unknown in harmonised tables
 _DATES = (date, timedelta, time, pd.Period, np.datetime64, np.timedelta64)
 
 
 def worded_column(column: pd.Series) -> str:
-    """Return what a column holds, in words: a mean, or the shares of its levels.
+    """Return a description of a column: a mean, or the shares of its levels.
 
     Example:
         >>> worded_column(pd.Series(["F", "M", "F", None])), worded_column(pd.Series([60.0, 50]))
@@ -57,15 +56,15 @@ def worded_column(column: pd.Series) -> str:
 
 
 def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[str, str]:
-    """Return which column of a table holds which tabular variable of a graph.
+    """Return the column of a table for each tabular variable of a graph.
 
     Args:
         graph: The graph.
         names: The columns of the table.
-        place: What to call the table in a message.
+        place: The name of the table in messages.
 
     Returns:
-        The name of the column by the name of the variable, absent columns left out.
+        The name of the column by the name of the variable, without absent columns.
 
     Example:
         >>> graph = Graph.parse("variables: {Pleural Effusion: {type: binary}}")
@@ -79,7 +78,7 @@ def matches(graph: Graph, names: Iterable[str], place: str = "table") -> dict[st
         variable = graph.find(name)
         if variable in headings:
             raise CohortError(
-                f"{place}: columns {headings[variable]!r} and {name!r} both are the variable "
+                f"{place}: columns {headings[variable]!r} and {name!r} are both the variable "
                 f"{variable!r}; keep one of them"
             )
         if variable in graph.tabular:
@@ -106,22 +105,21 @@ def _listed(names: Sequence[str]) -> str:
 def encode(
     values: pd.Series, variable: Variable, place: str = "table", *, beyond_range: bool = False
 ) -> np.ndarray:
-    """Return a column as the equations read it.
+    """Return a column as codes: positions of levels, or numbers.
 
     Args:
         values: The column in raw units, its index the records.
-        variable: What the column means.
-        place: What to call the table in a message.
+        variable: The variable of the column.
+        place: The name of the table in messages.
         beyond_range: Whether numbers may lie outside the range, as those of twins may.
 
     Returns:
-        Shape (n,), float64: positions of levels, or numbers; NaN where a value is missing. Empty
-        cells are missing, and so are `NA`, `NaN`, `nan` and `U` where they are no levels
-        themselves.
+        Shape (n,), float64: positions of levels, or numbers; NaN if a value is missing. Empty
+        cells are missing, and so are `NA`, `NaN`, `nan` and `U` unless they are levels.
 
     Raises:
-        CohortError: If a value is no level, no finite number (dates and durations are none), or
-            outside the range.
+        CohortError: If a value is not a level, not a finite number (dates and durations are
+            not numbers), or outside the range.
 
     Example:
         >>> encode(pd.Series(["F", None, "M"]), Variable("Sex", "binary", levels=["F", "M"]))
@@ -134,7 +132,7 @@ def encode(
 
 
 def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
-    """Return a column in raw units: levels as text and numbers as floats, NaN where missing.
+    """Return a column in raw units: levels as text, numbers as floats, NaN if missing.
 
     Example:
         >>> decode(np.array([1.0, np.nan]), Variable("Sex", "binary", levels=["F", "M"]))
@@ -161,18 +159,18 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
 def replace(
     values: pd.Series, column: np.ndarray, variable: Variable, old: np.ndarray | None = None
 ) -> pd.Series:
-    """Return a column in raw units with new values, in its own dtype and spelling; see `cells`.
+    """Return a column in raw units with new values, in its dtype and spelling; see `cells`.
 
-    A cell that does not change is kept.
+    Unchanged cells are kept.
 
     Args:
-        values: The column as it is, in raw units.
+        values: The present column, in raw units.
         column: The new values, shape (n,), as `encode` gives them.
-        variable: What the column means.
-        old: The column as `encode` gives it, if that is known.
+        variable: The variable of the column.
+        old: The column as `encode` gives it, if available.
 
     Raises:
-        CohortError: If the new values are not one a record, or none of the variable's.
+        CohortError: If there is not one new value for each record, or a value is invalid.
     """
     column = np.asarray(column, dtype=np.float64)
     _check_length(variable.name, column, values.index)
@@ -186,10 +184,10 @@ def replace(
 
 
 def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
-    """Return positions of levels; only the few distinct values are looked at in Python."""
+    """Return positions of levels; Python loops over distinct values only."""
     codes, distinct = pd.factorize(values.to_numpy(dtype=object))
     empty = ~present(distinct)
-    lookup = np.full(len(distinct) + 1, np.nan)  # the last one serves code -1: missing
+    lookup = np.full(len(distinct) + 1, np.nan)  # the last entry is for code -1: missing
     places = {level: float(k) for k, level in enumerate(variable.levels)}
     for k, value in enumerate(distinct):
         if empty[k]:
@@ -202,7 +200,7 @@ def _positions(values: pd.Series, variable: Variable, place: str) -> np.ndarray:
 
 
 def _level_of(value: object, variable: Variable) -> str | None:
-    """Return the level of a cell; True and False are 1 and 0 where those are levels or codes."""
+    """Return the level of a cell; True and False are 1 and 0 if these are levels or codes."""
     level = variable.level_of(spelled(value))
     if level is None and isinstance(value, bool | np.bool_):
         return variable.level_of(str(int(value)))
@@ -218,19 +216,21 @@ def _unknown_level(
     if spelled(value) == "-1":
         return CohortError(
             f"{where} is a code for uncertain, not a level {counted}; "
-            f"decide what it means: leave it empty, or write one of {levels}"
+            f"leave it empty, or write one of {levels}"
         )
     text = f"{where} is not a level of {variable.name!r} {counted}; allowed: {levels}, or empty"
     if isinstance(value, bool | int | float | np.number | np.bool_):
-        # True and False are 1 and 0 here, as YAML's readers do not agree on them.
+        # True and False become 1 and 0, as YAML readers interpret them differently.
         filled = distinct[present(distinct)]
         texts = {str(int(v)) if isinstance(v, bool | np.bool_) else spelled(v) for v in filled}
         written = sorted(text for text in texts if variable.level_of(text) is None)
         pairs = zip(written, variable.levels, strict=False)
         codes = ", ".join(f"{text}: {flow(level)}" for text, level in pairs)
-        return CohortError(f"{text}; if these are codes, the graph can say so: codes: {{{codes}}}")
+        return CohortError(
+            f"{text}; if these are codes, declare them in the graph: codes: {{{codes}}}"
+        )
     hint = nearest(str(value)[:80], variable.levels)
-    return CohortError(f"{text} where it is not known{hint}")
+    return CohortError(f"{text} if unknown{hint}")
 
 
 def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bool) -> np.ndarray:
@@ -239,7 +239,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
     else:
         cells = values.to_numpy(dtype=object)
         _refuse_dates(cells, values, place)
-        # Casting a complex number to a real one would drop a part of it.
+        # Casting a complex number to a real one would drop its imaginary part.
         complex_cells = np.array([isinstance(cell, complex) for cell in cells], dtype=bool)
         _refuse(complex_cells, values, "is not a real number", "write a real number", place)
         numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(
@@ -248,7 +248,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
         unread = np.isnan(numbers)
         unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)
-    _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if not known", place)
+    _refuse(np.isinf(numbers), values, "is not finite", "leave it empty if unknown", place)
     rule = f"is too large: at most {LARGEST:g}"
     _refuse(np.abs(numbers) > LARGEST, values, rule, "correct it, or use another unit", place)
     if variable.range is not None and not beyond_range:
@@ -260,9 +260,9 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
 
 
 def _refuse_dates(cells: np.ndarray, values: pd.Series, place: str) -> None:
-    """Refuse dates and durations: as numbers they would be counts of a unit that varies."""
+    """Refuse dates and durations: as numbers they would be counts of varying units."""
     dated = np.array([isinstance(cell, _DATES) and not pd.isna(cell) for cell in cells], bool)
-    if values.dtype.kind in "mM":  # a column of NaT alone is one of dates all the same
+    if values.dtype.kind in "mM":  # also a column of NaT only
         dated[:] = True
     if not dated.any():
         return
@@ -293,7 +293,7 @@ def _refuse(invalid: np.ndarray, values: pd.Series, rule: str, remedy: str, plac
 
 
 def frame(graph: Graph, columns: Mapping[str, np.ndarray], index: pd.Index) -> pd.DataFrame:
-    """Return a table in raw units of columns as `encode` gives them."""
+    """Return a table in raw units from columns of codes."""
     decoded = {}
     for name, column in columns.items():
         variable = graph.variables[graph.find(name)]

@@ -1,4 +1,4 @@
-"""Comparison: a cohort beside its counterfactual twin, record by record."""
+"""Comparison of a cohort with its counterfactual twin, record by record."""
 
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ __all__ = ["Comparison"]
 
 
 class Comparison(Shown):
-    """Tell what differs between records and their twins; missing beside missing is the same.
+    """The differences between records and their twins; two missing values are equal.
 
     Args:
         factual: The cohort as observed.
@@ -56,14 +56,14 @@ class Comparison(Shown):
 
     @cached_property
     def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Both tables over the columns of either; a column that is absent is missing."""
+        """Both tables with the columns of either; an absent column is missing."""
         before, after = self.factual.table, self.counterfactual.table
         names = [*before.columns, *(name for name in after.columns if name not in before)]
         return before.reindex(columns=names), after.reindex(columns=names)
 
     @cached_property
     def changed(self) -> pd.DataFrame:
-        """Which value changed: one row a record, one column a variable, bool."""
+        """Which values changed: one row for each record, one column for each variable, bool."""
         before, after = self._tables
         return pd.DataFrame(
             {name: _differs(before[name], after[name]) for name in before}, index=before.index
@@ -71,7 +71,7 @@ class Comparison(Shown):
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The values that changed, one a row: record, draw, variable, factual, counterfactual."""
+        """The changed values, one per row: record, draw, variable, factual, counterfactual."""
         before, after = self._tables
         parts = []
         for name in before:
@@ -84,7 +84,7 @@ class Comparison(Shown):
         return pd.concat(parts, ignore_index=True)
 
     def summary(self) -> pd.DataFrame:
-        """Return, for each variable, how many values changed, by how much, what became what."""
+        """Return, for each variable, how many values changed, the mean shift and the changes."""
         before, after = self._tables
         rows = []
         for name in before:
@@ -95,7 +95,7 @@ class Comparison(Shown):
         return pd.DataFrame(rows, columns=columns).set_index("variable")
 
     def changes(self, row: int) -> str:
-        """Return what changed in a row, for a caption: `Sex F→M, Cardiomegaly N→P`."""
+        """Return the changes of a row, for a caption: `Sex F→M, Cardiomegaly N→P`."""
         before, after = self._tables
         names = [name for name, changed in self.changed.iloc[row].items() if changed]
         return ", ".join(
@@ -105,23 +105,23 @@ class Comparison(Shown):
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The values that changed, and how many by variable, as they are written."""
+        """The changed values, and their number by variable, as they are saved."""
         return {"changes": self.table, "summary": self.summary()}
 
     @property
     def heading(self) -> str:
-        """How many records, and how many values changed."""
+        """The number of records and of changed values."""
         counts = self.changed.sum()
         changes = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
         return f"{len(self):,} records; changed: {changes or 'nothing'}"
 
     def plot(self, n: int = 8, path: str | Path | None = None) -> "Page":
-        """Draw factual, twin and difference of n records, those in which something changed first.
+        """Draw factual, twin and difference of n records, changed records first.
 
-        Without images on both sides, draw in what share of the records each variable changed.
+        Without images on both sides, draw the share of records in which each variable changed.
 
         Args:
-            n: How many records.
+            n: The number of records.
             path: A file to write the picture to.
 
         Raises:
@@ -177,13 +177,13 @@ def _differs(before: pd.Series, after: pd.Series) -> np.ndarray:
 
 
 def _described(before: pd.Series, after: pd.Series, changed: np.ndarray) -> tuple[float, str]:
-    """Return the mean shift of a column (NaN for levels) and its changes in words."""
+    """Return the mean shift of a column (NaN for levels) and its changes as text."""
     if _is_number(before) and _is_number(after):
         is_present = (before.notna() & after.notna()).to_numpy()
         a, b = before.to_numpy(dtype=object)[is_present], after.to_numpy(dtype=object)[is_present]
         shift = float(np.mean(b.astype(float) - a.astype(float))) if is_present.any() else np.nan
         return shift, f"{shift:+.1f}" if changed.any() and is_present.any() else ""
-    # As objects: categories would count changes that did not happen.
+    # As objects: with categories, absent changes would be counted, too.
     before, after = (side[changed].astype(object) for side in (before, after))
     moves = pd.DataFrame({"a": before.map(_short), "b": after.map(_short)})
     counts = moves.value_counts()

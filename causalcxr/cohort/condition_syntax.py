@@ -1,4 +1,4 @@
-"""Condition syntax: `Age > 60 and Sex == 'F'` as a tree; nothing in a condition is ever run.
+"""Condition syntax: `Age > 60 and Sex == 'F'` as a tree; no code is executed.
 
 condition   := conjunction (("or" | "|") conjunction)*
 conjunction := negation (("and" | "&") negation)*
@@ -44,21 +44,21 @@ _TOKEN = re.compile(
 _ESCAPED = re.compile(r"""\\([\\'"])""")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _WORDS = ("and", "or", "not", "in", "is")
-_REMEDIES = {"=": "write == to compare", "@": "put the value itself there", "!": "write not"}
+_REMEDIES = {"=": "write == to compare", "@": "write the value itself", "!": "write not"}
 _DEPTH = 100  # nested parentheses and negations
 _EXAMPLE = "write it as in \"Age > 60 and Sex == 'F'\""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Name a column; alone it is a condition if it holds True and False."""
+    """A column; alone it is a condition if it holds True and False."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Literal:
-    """Hold a number, a text, or a truth value."""
+    """A number, a text, or a truth value."""
 
     value: int | float | str | bool
 
@@ -68,7 +68,7 @@ Operand = Column | Literal
 
 @dataclass(frozen=True)
 class Relation:
-    """Compare two operands."""
+    """A comparison of two operands."""
 
     left: Operand
     sign: str
@@ -77,7 +77,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Member:
-    """Ask whether a column's value is one of a list."""
+    """True if a column's value is one of a list."""
 
     column: Operand
     literals: tuple[Literal, ...]
@@ -85,28 +85,28 @@ class Member:
 
 @dataclass(frozen=True)
 class Missing:
-    """Ask whether a column's value is missing."""
+    """True if a column's value is missing."""
 
     column: Operand
 
 
 @dataclass(frozen=True)
 class Not:
-    """Turn a condition round; what is unknown stays unknown."""
+    """The negation of a condition; unknown stays unknown."""
 
     condition: "Condition"
 
 
 @dataclass(frozen=True)
 class AllOf:
-    """Hold where every condition holds."""
+    """True if every condition is true."""
 
     conditions: tuple["Condition", ...]
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """Hold where any condition holds."""
+    """True if any condition is true."""
 
     conditions: tuple["Condition", ...]
 
@@ -118,7 +118,7 @@ def parse_condition(text: str) -> Condition:
     """Return the tree of a condition.
 
     Raises:
-        CohortError: If the text is no condition, in one line.
+        CohortError: If the text is not a valid condition.
 
     Example:
         >>> parse_condition("age > 60")
@@ -133,13 +133,13 @@ def parse_condition(text: str) -> Condition:
 
 
 def refuse(text: str, reason: str) -> NoReturn:
-    """Raise the one line about a condition that cannot be used."""
+    """Raise the error about a condition that cannot be used."""
     brief = text if len(text) <= 60 else f"{text[:57]}..."
     raise CohortError(f"query {brief!r}: {reason}")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    """Cut a text into (kind, token), the last one ("end", "")."""
+    """Return the tokens of a text as (kind, token), the last one ("end", "")."""
     tokens, place, end = [], 0, len(text.rstrip())
     while place < end:
         match = _TOKEN.match(text, place)
@@ -162,7 +162,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 class _Parser:
-    """Read tokens from left to right, one method a rule of the grammar."""
+    """A parser with one method for each rule of the grammar."""
 
     def __init__(self, text: str, tokens: Sequence[tuple[str, str]]) -> None:
         self.text, self.tokens = text, tokens
@@ -180,7 +180,7 @@ class _Parser:
         refuse(self.text, f"{reason}; {_EXAMPLE}")
 
     def accept(self, *tokens: str) -> str:
-        """Step over a word or sign if it is one of these, and return it."""
+        """Consume a word or sign if it is one of these, and return it."""
         if self.kind in ("word", "sign") and self.token in tokens:
             self.place += 1
             return self.tokens[self.place - 1][1]
@@ -201,7 +201,7 @@ class _Parser:
     def negation(self) -> Condition:
         self.depth += 1
         if self.depth > _DEPTH:
-            self.refuse(f"more than {_DEPTH} conditions stand inside one another")
+            self.refuse(f"more than {_DEPTH} nested conditions")
         if self.accept("not", "~"):
             tree: Condition = Not(self.negation())
         elif self.accept("("):

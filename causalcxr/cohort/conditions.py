@@ -1,8 +1,8 @@
-"""Conditions: which rows of a table answer `Age > 60 and Sex == 'F'`, whatever their types.
+"""Conditions: selection of rows by `Age > 60 and Sex == 'F'`, for any types of columns.
 
 A condition is evaluated in three-valued logic. A comparison with a missing value is unknown, also
-under `!=` and `not`, and a record whose condition is unknown is not selected. `is missing` asks
-for missing values.
+under `!=` and `not`, and a record whose condition is unknown is not selected. `is missing` selects
+missing values.
 """
 
 import operator
@@ -42,7 +42,7 @@ _SIGNS: dict[str, Callable] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_KINDS = {  # what pandas calls the values of a column -> how they are compared
+_KINDS = {  # pandas' kind of a column -> how its values are compared
     "string": "texts",
     "integer": "numbers",
     "floating": "numbers",
@@ -63,7 +63,7 @@ def answering(query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> np.
     Args:
         query: A condition over columns, such as `Age > 60 and Sex == 'F'`.
         table: The columns.
-        beside: More columns by name, for what the table does not hold itself; None is absent.
+        beside: More columns by name that are not in the table; None is absent.
 
     Raises:
         CohortError: If the condition cannot be read, or does not fit the columns.
@@ -80,7 +80,7 @@ def answering(query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> np.
 
 @dataclass(frozen=True)
 class _Answer:
-    """For each row, whether it is true, and whether that is known."""
+    """For each row, whether the condition is true, and whether this is known."""
 
     true: np.ndarray
     known: np.ndarray
@@ -88,7 +88,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Values:
-    """One operand in a form that numpy compares: a value for each row, or one for all."""
+    """An operand as numpy compares it: a value for each row, or one for all."""
 
     kind: str  # "numbers", "truth values", "texts", "both", "nothing"
     values: Any
@@ -100,7 +100,7 @@ class _Values:
         return self.kind in ("numbers", "truth values")
 
     def as_texts(self) -> "_Values":
-        """Return the values as they are spelled: 1 and 1.0 are '1'."""
+        """Return the values as texts: 1 and 1.0 are '1'."""
         if not self.name:
             return _Values("texts", spelled(self.values), True)
         texts = np.array([spelled(value) for value in self.values], dtype=object)
@@ -108,7 +108,7 @@ class _Values:
 
 
 class _Evaluation:
-    """Evaluate the tree of one condition on one table."""
+    """The evaluation of a condition on a table."""
 
     def __init__(self, query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> None:
         self.query, self.n = query, len(table)
@@ -134,15 +134,15 @@ class _Evaluation:
                 equalities = [Relation(tree.column, "==", each) for each in tree.literals]
                 if equalities:
                     return self._joined(tuple(equalities), false=False)
-                nobody = np.zeros(self.n, dtype=bool)
-                return _Answer(nobody, nobody | self._values(tree.column).known)
+                no_row = np.zeros(self.n, dtype=bool)
+                return _Answer(no_row, no_row | self._values(tree.column).known)
             case Relation():
                 return self._compared(tree)
             case Column():
                 return self._flag(tree)
 
     def _joined(self, conditions: tuple[Condition, ...], *, false: bool) -> _Answer:
-        """Return the and (false decides) or the or (true decides) of conditions."""
+        """Return the conjunction (false decides) or the disjunction (true decides)."""
         decided = np.zeros(self.n, dtype=bool)
         is_known = np.ones(self.n, dtype=bool)
         for condition in conditions:
@@ -159,8 +159,8 @@ class _Evaluation:
     def _flag(self, column: Column) -> _Answer:
         values = self._values(column)
         if values.kind == "nothing":
-            nobody = np.zeros(self.n, dtype=bool)
-            return _Answer(nobody, nobody)
+            no_row = np.zeros(self.n, dtype=bool)
+            return _Answer(no_row, no_row)
         if values.kind != "truth values":
             refuse(
                 self.query,
@@ -185,7 +185,7 @@ class _Evaluation:
         return _Answer(np.broadcast_to(np.asarray(true, dtype=bool), self.n) & is_known, is_known)
 
     def _check_texts(self, left: _Values, sign: str, right: _Values) -> None:
-        """Refuse an order of texts, and a text that only another case would find."""
+        """Refuse an order of texts, and a text that occurs only in another case."""
         if sign not in ("==", "!="):
             name = left.name or right.name
             refuse(
@@ -205,7 +205,7 @@ class _Evaluation:
                 )
 
     def _levels(self, column: _Values) -> dict[str, list[str]]:
-        """Return the texts of a column by what they have in common whatever the case."""
+        """Return the texts of a column by their lower-case form."""
         if column.name not in self.levels:
             levels = self.levels[column.name] = {}
             for text in pd.unique(column.values[np.asarray(column.known)]):
@@ -225,7 +225,7 @@ class _Evaluation:
         refuse(
             self.query,
             f"column {column.name!r} holds {column.kind}, and {other.values!r} is "
-            f"{'a text' if column.numeric else 'none'}; {remedy}",
+            f"{'a text' if column.numeric else 'not a text'}; {remedy}",
         )
 
     # Operands
@@ -241,7 +241,7 @@ class _Evaluation:
         return self.read[operand.name]
 
     def _column(self, name: str) -> tuple[str, pd.Series]:
-        """Find a column by its name, else by its name whatever the case, `_` for a space."""
+        """Return a column by its exact name, or else ignoring case and `_` for a space."""
         matches = [name] if name in self.columns else []
         if not matches:
             matches = [each for each in self.columns if same_name(each) == same_name(name)]

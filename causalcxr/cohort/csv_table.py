@@ -1,4 +1,4 @@
-"""A cohort in a .csv file, and the reading of such files, whatever happened to them on the way."""
+"""A cohort in a .csv file; damaged files give one clear error."""
 
 import io
 import re
@@ -19,14 +19,14 @@ from causalcxr.images.file_images import FileImages
 
 __all__ = ["load", "missing_words", "read_cells", "recognises"]
 
-# A number as programs write one. A whole number with a bare exponent is an identifier: 12E5.
+# A number as programs write it. A whole number with an exponent (12E5) is an identifier.
 _WHOLE = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"-?(?=\.?\d)(?:0|[1-9]\d*)?(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]\d+)", re.ASCII)
-_SAFE_DIGITS = 15  # significant digits that every double keeps
+_SAFE_DIGITS = 15  # significant digits that a double always keeps
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a path looks like a table: a file named .csv."""
+    """Return whether a path is a file named .csv."""
     return path.is_file() and path.suffix.lower() == ".csv"
 
 
@@ -38,19 +38,19 @@ def load(
 ) -> Cohort:
     """Read a cohort from a .csv file.
 
-    Columns named `record`, `draw`, `patient` and `split`, whatever the case, hold what they say;
-    all are optional. A column is read as numbers if each of them gives its own text back; `007`,
-    `12E5` and identifiers of more digits than a float holds stay text. Empty cells, `NA`, `NaN`
+    The optional columns `record`, `draw`, `patient` and `split`, whatever the case, have the ids
+    and splits. A column is read as numbers if every cell can be written back as the same text;
+    `007`, `12E5` and identifiers with more digits than a float stay text. Empty cells, `NA`, `NaN`
     and `nan` are missing, unless a graph declares the word as a level of the variable.
 
     Args:
         path: The file, UTF-8.
-        images: A folder that holds `<record>` or `<record>.png` for some of the records; links
-            that lead out of it are not followed.
+        images: A folder with `<record>` or `<record>.png` for some of the records; links that
+            lead out of it are not followed.
         size: The side, or height and width, to which images are resized.
 
     Raises:
-        CohortError: If the file is damaged, with its line where it is known.
+        CohortError: If the file is damaged, with the line if known.
     """
     path = Path(path)
     cells = read_cells(path)
@@ -77,7 +77,7 @@ def load(
 
 
 def missing_words(cells: np.ndarray) -> np.ndarray:
-    """Return the word for a missing value in each cell of text, "" where there is none.
+    """Return the word for a missing value in each cell of text, or "".
 
     Example:
         >>> missing_words(np.array(["F", "NA", ""], dtype=object)).tolist()
@@ -90,13 +90,13 @@ def missing_words(cells: np.ndarray) -> np.ndarray:
 
 
 def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
-    """Return the cells of a .csv file as text, one row a record.
+    """Return the cells of a .csv file as text, one row for each record.
 
-    The apostrophe that keeps a spreadsheet from reading a text as a formula is taken off.
+    The apostrophe that protects a text from being a formula in a spreadsheet is removed.
 
     Args:
         path: The file.
-        exact: Keep spaces around the headings.
+        exact: Whether spaces around the headings are kept.
 
     Raises:
         CohortError: If the file is missing, empty, compressed, not UTF-8, ragged or cut short.
@@ -115,7 +115,7 @@ def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
     if len(rows) == 1:
         raise CohortError(f"{path}: the file has a header but no records")
     cells = pd.DataFrame(rows[1:], columns=header, dtype=object)
-    # A comma at the end of every line, as some releases have, makes a column without a name.
+    # A comma at the end of every line, as in some releases, makes a column without a name.
     unnamed = [name for name in cells if not name and (cells[name] == "").all()]
     return cells.drop(columns=unnamed)
 
@@ -131,24 +131,22 @@ def _check_rows(path: Path, header: list, rows: list, lines: list, *, ends: bool
 
 
 def _typed(cells: np.ndarray) -> np.ndarray:
-    """Return a column of text as numbers where every filled cell is one, else as text."""
+    """Return a column of text as numbers if every filled cell is one, else as text."""
     empty = {"", *MISSING_WORDS}
     texts = {text: text.strip() for text in set(cells) - empty}
     distinct = set(texts.values())
-    one_each = all(map(_gives_its_text_back, distinct)) and len(set(map(float, distinct))) == len(
-        distinct
-    )
+    one_each = all(map(_is_lossless, distinct)) and len(set(map(float, distinct))) == len(distinct)
     if not one_each:
         return np.array([np.nan if cell in empty else cell for cell in cells], dtype=object)
     are_whole = empty.isdisjoint(cells) and all(map(_WHOLE.fullmatch, distinct))
-    # Python's own conversion: it is exact, where that of pandas can miss the last bit.
+    # Python's conversion is exact; that of pandas may differ in the last bit.
     numbers = {text: int(text) if are_whole else float(text) for text in texts}
     dtype = np.int64 if are_whole else np.float64
     return np.array([numbers.get(cell, np.nan) for cell in cells], dtype=dtype)
 
 
-def _gives_its_text_back(text: str) -> bool:
-    """Return whether a text is a number of which reading it as a float loses no digit."""
+def _is_lossless(text: str) -> bool:
+    """Return whether a text is a number that a float represents without losing a digit."""
     match = _WHOLE.fullmatch(text)
     if match and len(text) <= _SAFE_DIGITS:
         return True
@@ -176,7 +174,7 @@ def _index(ids: dict[str, np.ndarray], path: Path) -> pd.Index:
 
 
 def _images(folder: Path, index: pd.Index, size: int | tuple[int, int] | None) -> FileImages:
-    """Find the records' images; only what the folder itself holds is ever opened, no link out."""
+    """Return the records' images; only files inside the folder are opened."""
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder of images")
     names = names_within(folder, folder)

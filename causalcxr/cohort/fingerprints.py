@@ -1,4 +1,4 @@
-"""What tells one cohort from another: a hash of everything that an answer may depend on."""
+"""The fingerprint of a cohort: a hash of everything that results may depend on."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ __all__ = ["fingerprint"]
 def fingerprint(cohort: Cohort) -> str:
     """Return the SHA-256 of a cohort's records, patients, splits, table, images and source.
 
-    Of images in files it takes their digests, or else their names, sizes and dates; of images that
-    are computed, what determines them.
+    Images in files enter by their digests, or else by names, sizes and dates; computed images by
+    what determines them.
 
     Args:
         cohort: Any cohort.

@@ -1,4 +1,4 @@
-"""Ids of records and patients: none is missing, and no two become one where they are written."""
+"""Ids of records and patients: none is missing, and different ids stay different in files."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from causalcxr.common.errors import CausalCXRError, CohortError, brief
 
 __all__ = ["as_ids", "check_kinds", "check_words", "missing_ids", "patient_numbers"]
 
-# What missing ids become where a column was made into text.
+# Texts of missing ids in a column that was converted to text.
 _WORDS = (*MISSING_WORDS, "<NA>", "NaT", "None")
 
 
 def as_ids(values: Sequence | np.ndarray | pd.Series | pd.Index) -> pd.Series:
-    """Return ids as they are, numbered from 0, without making texts of what is missing.
+    """Return ids as a Series numbered from 0, in which missing ids stay missing.
 
-    `np.asarray(["a", nan])` is an array of texts, in which the missing id is a patient "nan".
+    `np.asarray(["a", nan])` would be an array of texts, in which the missing id is "nan".
 
     Example:
         >>> as_ids(["a", float("nan")]).tolist()
@@ -44,12 +44,12 @@ def missing_ids(ids: pd.Series) -> np.ndarray:
 
 
 def check_words(patients: pd.Series, records: pd.Index, place: str) -> None:
-    """Refuse a word for a missing value that stands for the patient of several records.
+    """Refuse a word for a missing value as the patient of several records.
 
     Args:
         patients: The patient of each row.
         records: The record of each row.
-        place: What to call the table in a message.
+        place: The name of the table in messages.
 
     Raises:
         CohortError: With the word and the number of records.
@@ -62,18 +62,18 @@ def check_words(patients: pd.Series, records: pd.Index, place: str) -> None:
     if (several > 1).any():
         raise CohortError(
             f"{place}: patient {several.idxmax()!r} of {several.max():,} records is a word for a "
-            "missing value; give each record its patient, or leave the column out"
+            "missing value; give each record its patient, or omit the column"
         )
 
 
 def check_kinds(ids: pd.Series, place: str) -> None:
-    """Refuse ids that a file cannot give back: neither all texts nor all numbers.
+    """Refuse ids that cannot be restored from a file: neither all texts nor all numbers.
 
     The ids 1 and "1" are the same text in a file.
 
     Args:
         ids: The ids of records or patients, named "record" or "patient".
-        place: What to call the table in a message.
+        place: The name of the table in messages.
 
     Raises:
         CohortError: With the kinds, and an id of each.
@@ -84,8 +84,8 @@ def check_kinds(ids: pd.Series, place: str) -> None:
     if set(kinds) - {"str"}:
         examples = " and ".join(f"{brief(kinds[kind])} ({kind})" for kind in sorted(kinds))
         raise CohortError(
-            f"{place}: {ids.name} ids such as {examples} do not come back from a file as they "
-            "are; make them all texts or all whole numbers before saving"
+            f"{place}: {ids.name} ids such as {examples} cannot be restored from a "
+            "file; make them all texts or all whole numbers before saving"
         )
 
 
@@ -95,16 +95,16 @@ def patient_numbers(
     what: str = "patients",
     error: type[CausalCXRError] = CausalCXRError,
 ) -> tuple[np.ndarray, pd.Index]:
-    """Return the number of each row's patient, shape (n,), and the patients by their number.
+    """Return the number of each row's patient, shape (n,), and the patients by number.
 
     Args:
         patients: The patient of each row; by default every row is a patient.
-        n: How many rows there are.
-        what: What asks, for a message.
-        error: The error to raise.
+        n: The number of rows.
+        what: The subject of messages.
+        error: The class of the error to raise.
 
     Raises:
-        CausalCXRError: If there is not one patient a row, or some rows have none.
+        CausalCXRError: If there is not one patient for each row, or some are missing.
 
     Example:
         >>> patient_numbers(["b", "a", "b"], 3)[0].tolist()
@@ -117,7 +117,7 @@ fill it in or drop the row
     if patients is None:
         return np.arange(n), pd.RangeIndex(n)
     if (shape := np.shape(patients)) != (n,):
-        raise error(f"{what}: shape {shape} beside {n} rows; give one patient a row")
+        raise error(f"{what}: shape {shape} for {n} rows; give one patient for each row")
     ids = as_ids(patients)
     if (missing := missing_ids(ids)).any():
         raise error(

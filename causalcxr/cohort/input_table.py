@@ -1,4 +1,4 @@
-"""Input tables: a function that takes a Cohort takes a DataFrame too, read as `Cohort(table)`."""
+"""Input tables: functions accept a DataFrame in place of a Cohort, as `Cohort(table)`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +14,14 @@ _KEYS = {"patient": "patients", "split": "splits"}
 
 
 def check_table(records: object) -> pd.DataFrame:
-    """Return a DataFrame that can stand for a cohort as it is.
+    """Return a DataFrame that can replace a cohort.
 
     Args:
-        records: What was given in place of a Cohort.
+        records: The argument given in place of a Cohort.
 
     Raises:
-        CohortError: If it is no DataFrame, or has a column `patient` or `split` that would be
-            ignored: records of one patient would count as records of several.
+        CohortError: If it is not a DataFrame, or has a column `patient` or `split`, which would
+            be ignored: records of one patient would count as records of several.
 
     Example:
         >>> check_table("patients.csv")
@@ -38,8 +38,8 @@ path 'patients.csv'; write Cohort.load('patients.csv')
     if keys:
         options = ", ".join(f"{option}={name!r}" for name, option in keys.items())
         raise CohortError(
-            f"the table has a column {next(iter(keys))!r}; write Cohort(table, {options}), so "
-            "that it counts"
+            f"the table has a column {next(iter(keys))!r}; write Cohort(table, {options}), "
+            "or it would be ignored"
         )
     return records
 
@@ -51,7 +51,7 @@ def _kind(records: object) -> str:
 
 
 def _remedy(records: object) -> str:
-    """Return what makes a Cohort of what is given."""
+    """Return the code that makes a Cohort of the argument."""
     if isinstance(records, str | Path):
         return f"Cohort.load({brief(str(records))})"
     if isinstance(records, pd.Series):
@@ -62,10 +62,10 @@ def _remedy(records: object) -> str:
 
 
 def as_table(table: Any) -> pd.DataFrame:
-    """Return a copy of a table, or of what pandas makes one of: columns by name, a list of rows.
+    """Return a copy of a table, or a table from columns by name or a list of rows.
 
     Raises:
-        CohortError: If it is anything else, such as the path of a file.
+        CohortError: If it is anything else, such as a path.
     """
     if isinstance(table, str | Path):
         raise CohortError(
@@ -84,7 +84,7 @@ def as_table(table: Any) -> pd.DataFrame:
 
 
 def record_index(index: pd.Index, place: str) -> pd.Index:
-    """Return an index of records, or of (record, draw), named and without doubles."""
+    """Return an index of records, or of (record, draw), named and without duplicates."""
     if index.nlevels > 2:
         raise CohortError(f"{place}: the index has {index.nlevels} levels; expected record, draw")
     if index.has_duplicates:

@@ -1,6 +1,6 @@
 """Loading: `Cohort.load` finds the source that reads a path, by name.
 
-The sources make cohorts, so their package stands after this one. They are found by name when a
+Sources create cohorts, so their package comes after this one. They are imported by name when a
 cohort is loaded: a source is a module with `recognises(path)` and `load(path, **options)`.
 """
 
@@ -28,10 +28,10 @@ def load(spec: str | Path, **options: Any) -> "Cohort":
     Args:
         spec: `phantom`, a declared data set such as `nih`, a saved folder, the folder of a data
             set as it is published, or a .csv file.
-        **options: What the source takes.
+        **options: The options of the source.
 
     Raises:
-        CohortError: If the specification fits nothing; what is possible is told.
+        CohortError: If there is no such source or path, with the possible ones.
 
     Example:
         >>> load("fantom")
@@ -42,12 +42,12 @@ def load(spec: str | Path, **options: Any) -> "Cohort":
     names = sources.NAMED
     if isinstance(spec, str) and spec in names:
         return source_module(spec).load(options.pop("path", None), **options)
-    if "://" in str(spec):  # only stores are read from a distance
+    if "://" in str(spec):  # only stores are read from remote places
         return source_module("stored").load(str(spec), **options)
     path = Path(spec)
     try:
         exists = path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a null character
+    except (OSError, ValueError):  # too long a name, or a null character
         exists = False
     if not exists:
         hint = nearest(str(spec)[:80], names) or f"; give {_possible(names)}"

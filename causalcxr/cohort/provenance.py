@@ -1,6 +1,6 @@
-"""Which images of a saved cohort or store are synthetic, as its manifest keeps it.
+"""Which images of a saved cohort or store are synthetic, as recorded in its manifest.
 
-Files of images say so themselves as well; what a file says is never overruled.
+Image files also declare it themselves; this declaration is never overruled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _FIELD = "synthetic"
 
 
 def compact(synthetic: np.ndarray, available: np.ndarray) -> bool | list[int]:
-    """Return which images are synthetic as JSON: one answer for all, else positions.
+    """Return which images are synthetic as JSON: one value for all, or positions.
 
     Args:
         synthetic: Shape (n,), bool.
@@ -35,8 +35,8 @@ def recorded(manifest: Mapping[str, Any], n: int) -> np.ndarray:
     """Return which images a manifest records as synthetic, shape (n,), bool.
 
     Args:
-        manifest: Of a saved cohort or a store. Version 0.1.0 recorded the source alone, and took
-            images for synthetic where its words said so.
+        manifest: The manifest of a saved cohort or a store. Version 0.1.0 recorded only the
+            source, whose words determine it.
         n: Number of records.
 
     Raises:

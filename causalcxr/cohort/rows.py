@@ -14,13 +14,13 @@ def by_mask(mask: Any, index: pd.Index) -> np.ndarray:
     """Return the positions, from 0, of the rows for which a mask is true.
 
     Args:
-        mask: True or False for each row; missing is False. A Series is aligned by its index,
-            whatever its order: rows that it lacks are False. A mask by record holds for all
-            draws of the record. Anything else needs one value for each row.
+        mask: True or False for each row; missing is False. A Series is aligned by its index: rows
+            that it lacks are False. A mask by record applies to all draws of the record.
+            Other masks need one value for each row.
         index: The ids of the n rows.
 
     Raises:
-        CohortError: If it is not a mask, has another length, or names other records.
+        CohortError: If it is not a mask, has another length, or has other records.
 
     Example:
         >>> mask = pd.Series([True, None], index=["b", "a"], dtype="boolean")
@@ -47,11 +47,11 @@ def by_mask(mask: Any, index: pd.Index) -> np.ndarray:
 
 
 def by_position(rows: Any, n: int) -> np.ndarray:
-    """Return positions, from 0, of rows that are given by position.
+    """Return positions from 0 of rows given by position.
 
     Args:
         rows: A whole number, a list of them, or a slice; negative ones count from the end.
-        n: How many rows there are.
+        n: The number of rows.
 
     Raises:
         CohortError: If one is not a whole number, or there is no such row.
@@ -81,12 +81,12 @@ def by_id(ids: Any, index: pd.Index) -> np.ndarray:
     """Return the positions, from 0, of records in the order of their ids.
 
     Args:
-        ids: The id of a record, which stands for all of its draws; a pair (record, draw); or a
-            list of either.
+        ids: The id of a record, which selects all of its draws; a pair (record, draw); or a list
+            of either.
         index: The ids of the n rows.
 
     Raises:
-        CohortError: If there is no such record, or what is given is a mask or a slice.
+        CohortError: If there is no such record, or the argument is a mask or a slice.
 
     Example:
         >>> by_id(["b"], pd.Index(["a", "b"])), by_id(10, pd.Index([30, 20, 10]))
@@ -117,7 +117,7 @@ def by_id(ids: Any, index: pd.Index) -> np.ndarray:
 
 
 def _true(cells: np.ndarray) -> np.ndarray:
-    """Return which cells of a nullable mask are true; missing is not."""
+    """Return which cells of a nullable mask are true; missing ones are not."""
     empty = pd.isna(cells)
     if other := [each for each in cells[~empty] if not _is_truth(each)]:
         raise CohortError(
@@ -128,7 +128,7 @@ def _true(cells: np.ndarray) -> np.ndarray:
 
 
 def _aligned(true: np.ndarray, mine: pd.Index, index: pd.Index) -> np.ndarray:
-    """Return a mask in the order of an index; by record, where the index has draws, too."""
+    """Return a mask in the order of an index, by record if the index has draws."""
     target = index
     if index.nlevels > mine.nlevels:
         target = index.get_level_values(0)
@@ -150,14 +150,14 @@ def _aligned(true: np.ndarray, mine: pd.Index, index: pd.Index) -> np.ndarray:
 
 
 def _index_of(ids: list, *, draws: bool) -> pd.Index:
-    """Return ids as an index: pairs of (record, draw) where all of them are."""
+    """Return ids as an index; pairs (record, draw) if all of them are pairs."""
     if draws and ids and all(isinstance(each, tuple) and len(each) == 2 for each in ids):
         return pd.MultiIndex.from_tuples(ids)
     return pd.Index(ids, tupleize_cols=False) if ids else pd.Index([], dtype=object)
 
 
 def _absent(ids: pd.Index, index: pd.Index) -> str:
-    """Return the sentence about ids that no record has, with the nearest, or the other type."""
+    """Return the message about unknown ids, with the nearest id or the other type."""
     first, records = ids[0], index.get_level_values(0)[:10_000]
     alike = [each for each in records if str(each) == str(first)]
     hint = nearest(str(first), map(str, records))

@@ -1,4 +1,4 @@
-"""A cohort in a folder: `cohort.csv`, `images/`, `manifest.json`; whole or not at all."""
+"""Saving a cohort to a folder: `cohort.csv`, `images/`, `manifest.json`."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def save(
     cohort: "Cohort",
     folder: str | Path,
     images: str | None = "png",
-    asked: Mapping[str, Any] | None = None,
+    made_from: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
     beside: Callable[[Path], object] | None = None,
@@ -40,17 +40,17 @@ def save(
 
     Args:
         cohort: The records.
-        folder: Where.
-        images: "png": 16 bits, round(65535 x), from which 8 or 12 bits come back exactly when
-            rounded. "dicom": 12 bits, for synthetic images. None: the table alone.
-        asked: What the cohort was made from, as JSON: its source and settings. The manifest
-            records it, an interrupted save is resumed where the same is asked, and a complete
-            one is kept; without it, nothing is.
+        folder: The folder.
+        images: "png": 16 bits, round(65535 x), from which rounding restores 8 or 12 bits exactly.
+            "dicom": 12 bits, for synthetic images. None: only the table.
+        made_from: What the cohort was made from, as JSON: its source and settings. The manifest
+            records it; an interrupted save with the same `made_from` is resumed, and a complete
+            one is kept. Without it, nothing is resumed or kept.
         overwrite: Replace the saved cohort that the folder holds, even the same one.
-        beside: Writes more files into the folder that it is given.
+        beside: A function that writes more files into the folder.
 
     Raises:
-        CohortError: If the folder is not ours to take, or the cohort cannot be written so.
+        CohortError: If the folder holds something else, or the cohort cannot be written.
 
     Example:
         >>> import tempfile
@@ -59,7 +59,7 @@ def save(
         >>> images = ArrayImages(np.eye(2)[None], synthetic=True)
         >>> cohort = Cohort(pd.DataFrame({"Age": [61]}), images, source="model")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save(cohort, f"{folder}/c", "dicom", asked={"source": "model", "n": 1})
+        ...     path = save(cohort, f"{folder}/c", "dicom", made_from={"source": "model", "n": 1})
         ...     Cohort.load(path).images[0].tolist()
         [[[[1.0, 0.0], [0.0, 1.0]]]]
     """
@@ -67,16 +67,17 @@ def save(
         check_format(cohort, images)
     taken = [name for name in cohort.table if name in _RESERVED]
     if taken:
-        raise CohortError(f"column {taken[0]!r} has a name that the saved table needs; rename it")
+        raise CohortError(f"column {taken[0]!r} has a reserved name; rename it")
     folder, content = Path(folder), _csv(cohort)
     digest = hashlib.sha256(content).hexdigest()
-    made = {"source": cohort.source, "table_sha256": digest} if asked is None else dict(asked)
+    default = {"source": cohort.source, "table_sha256": digest}
+    settings = default if made_from is None else dict(made_from)
     described = _described(cohort, images)
     identity = None
-    if asked is not None:
+    if made_from is not None:
         fields = ("source", "records", "image_format", "image_size", "notes")
         facts = {name: described[name] for name in fields}
-        identity = {"made_from": made, **facts, "table_sha256": digest}
+        identity = {"made_from": settings, **facts, "table_sha256": digest}
     result = ResultFolder(folder, _KIND, "a cohort", identity, overwrite)
     with result.writing() as draft:
         if draft.complete:
@@ -84,25 +85,25 @@ def save(
         (draft.place / "cohort.csv").write_bytes(content)
         digests = {}
         if described["images"]:
-            digests = write_images(cohort, draft.place / "images", images, made)
+            digests = write_images(cohort, draft.place / "images", images, settings)
             described["synthetic"] = _as_written(draft.place / "images", cohort, images)
             described["drawn"] = cohort.images.drawn
         if beside is not None:
             beside(draft.place)
-        about = {"schema": SCHEMA, **described, "made_from": made, "table_sha256": digest}
+        about = {"schema": SCHEMA, **described, "made_from": settings, "table_sha256": digest}
         draft.finish(about, {f"images/{name}": sha256 for name, sha256 in digests.items()})
     return folder
 
 
 def _as_written(folder: Path, cohort: "Cohort", name: str) -> bool | list[int]:
-    """Return which images say that they are synthetic, as the manifest keeps it."""
+    """Return which written images are marked as synthetic, for the manifest."""
     images = open_images(folder, cohort.index, name, cohort.images.size, {})
     return compact(images.synthetic, images.available)
 
 
 def _csv(cohort: "Cohort") -> bytes:
     """Return the table with its ids, as a file."""
-    # A carriage return in a text is quoted only if the end of a line holds one.
+    # With \r\n as the end of lines, a carriage return in a text is quoted.
     table = _beside(cohort)
     for name in ("record", "patient"):
         check_kinds(table[name], cohort.origin or cohort.source)
@@ -112,14 +113,14 @@ def _csv(cohort: "Cohort") -> bytes:
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
-        raise CohortError(f"a text of the table is no valid Unicode: {error.reason}") from None
+        raise CohortError(f"a text of the table is not valid Unicode: {error.reason}") from None
     if b"\0" in content:
         raise CohortError("a text of the table holds a null character; remove it before saving")
     return content
 
 
 def _described(cohort: "Cohort", images: str | None) -> dict[str, Any]:
-    """Return what the manifest says of a cohort."""
+    """Return the description of a cohort in the manifest."""
     with_images = images is not None and cohort.has_images
     table = _beside(cohort)
     return {
@@ -149,7 +150,7 @@ def _beside(cohort: "Cohort") -> pd.DataFrame:
 
 
 def _type(column: pd.Series) -> str:
-    """Return how a column's text is to be read again."""
+    """Return the type as which a column is read again."""
     kind, gaps = kind_of(column), bool(column.isna().any())
     if kind == "boolean":
         return "boolean"

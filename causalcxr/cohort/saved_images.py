@@ -1,4 +1,4 @@
-"""The images of a saved cohort: one file a record, PNG or DICOM, each whole or not at all."""
+"""The images of a saved cohort: one PNG or DICOM file for each record."""
 
 import hashlib
 import io
@@ -31,17 +31,17 @@ _Encode = Callable[[int, np.ndarray, bool], bytes]
 
 
 def check_format(cohort: "Cohort", name: str) -> None:
-    """Refuse a format that is not known, or that would say of the images what is not so."""
+    """Refuse an unknown format, and DICOM files of real images."""
     if name not in FORMATS:
         raise CohortError(
-            f"images={name!r} is not known; use 'png' or 'dicom', or None for the table alone"
+            f"images={name!r} is not known; use 'png' or 'dicom', or None for only the table"
         )
     if name == "dicom" and cohort.images is not None:
         images = cohort.images
         if real := int((images.available & ~images.synthetic).sum()):
             raise CohortError(
                 f"{real:,} of {images.available.sum():,} images are patients' own; only synthetic "
-                "ones are written as DICOM, which says so in every file; use 'png', or "
+                "images are written as DICOM, as every file is marked; use 'png', or "
                 "cohort.select(cohort.images.synthetic)"
             )
 
@@ -49,13 +49,13 @@ def check_format(cohort: "Cohort", name: str) -> None:
 def write_images(
     cohort: "Cohort", folder: Path, name: str, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write the images that are not there yet.
+    """Write the images that do not exist yet.
 
     Args:
-        cohort: Its images are read, or computed, a few at a time.
-        folder: Where; what is in it is of the very same cohort.
+        cohort: The cohort; its images are read or computed in batches.
+        folder: The folder; existing files in it must be of the same cohort.
         name: One of `FORMATS`.
-        settings: What the images were made from, as JSON; DICOM files tell it.
+        settings: What the images were made from, as JSON, for DICOM files.
 
     Returns:
         The SHA-256 of each file that was written now.
@@ -74,7 +74,7 @@ def write_images(
         part = rows[start : start + batch]
         part = part[todo[part]]
         if len(part):
-            # Selected first: what computes images keeps them, and these are not needed again.
+            # Selected first, so that computed images are not cached.
             some = images.select(part)
             each = zip(part, some[:], some.synthetic, strict=True)
             contents = {
@@ -87,7 +87,7 @@ def write_images(
 
 
 def _write_batch(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files under other names, and give them their own once they are on the disk."""
+    """Write files under temporary names, and rename them after syncing to disk."""
     written = {folder / f".{name}.tmp": folder / name for name in contents}
     for temporary, content in zip(written, contents.values(), strict=True):
         temporary.write_bytes(content)
@@ -107,12 +107,12 @@ def open_images(
     """Return the images that `write_images` wrote, unread.
 
     Args:
-        folder: Where they are; only the names of records in it are ever opened.
+        folder: The folder; only files named after records are opened.
         index: The ids of the records.
         name: One of `FORMATS`.
-        size: Height and width to which they are resized where they have others.
-        digests: The SHA-256 of files by their path in the cohort, as far as they are known.
-        synthetic: Which of them are known to be synthetic; their files may say so of others.
+        size: Height and width to which other sizes are resized.
+        digests: The SHA-256 of files by their path in the cohort, if known.
+        synthetic: Which of them are known to be synthetic; their files may declare others.
     """
     present = names_within(folder, folder)
     names = _file_names(index, FORMATS[name])
@@ -131,7 +131,7 @@ def _png_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
 
 
 def _dicom_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
-    # pydicom takes a moment to import, and most cohorts are PNGs.
+    # pydicom is slow to import, and most cohorts are PNGs.
     from causalcxr.images.dicom_write import DicomAbout, dicom_bytes
 
     table, index = cohort.table, cohort.index
@@ -156,7 +156,7 @@ def _dicom_reader(
 ) -> FileImages:
     from causalcxr.images.dicom_write import DicomImages
 
-    return DicomImages(paths, size, digests)  # only files that say they are synthetic are read
+    return DicomImages(paths, size, digests)  # it refuses files that are not synthetic
 
 
 _ENCODERS = {"png": _png_encoder, "dicom": _dicom_encoder}
@@ -164,7 +164,7 @@ _READERS = {"png": FileImages, "dicom": _dicom_reader}
 
 
 def _file_names(index: pd.Index, suffix: str) -> list[str]:
-    """Return a file name for each row: safe on any system, and no two the same but for case."""
+    """Return a file name for each row: safe on any system, and unique ignoring case."""
     names, seen = [], set()
     for label in index:
         text = "-draw".join(map(str, label)) if isinstance(label, tuple) else str(label)

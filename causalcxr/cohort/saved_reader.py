@@ -29,19 +29,19 @@ def recognises(path: Path) -> bool:
 
 
 def load(path: str | Path, *, size: int | tuple[int, int] | None = None) -> Cohort:
-    """Read a cohort that `save` wrote; the images are read when they are asked for.
+    """Read a cohort that `save` wrote; the images are read on use.
 
     Args:
         path: The folder.
-        size: The side, or height and width, to which images are resized; by default as they are.
+        size: The side, or height and width, to which images are resized; by default they are not.
 
     Raises:
-        CohortError: If anything in the folder is not as it was written.
+        CohortError: If anything in the folder was changed since it was written.
     """
     path = Path(path)
     manifest = manifest_of(path, _KIND)
     if manifest is None:
-        raise CohortError(f"{path}: not a cohort's folder; it has no manifest.json of one")
+        raise CohortError(f"{path}: not a saved cohort; it has no manifest.json of a cohort")
     if manifest.get("schema") != SCHEMA:
         raise CohortError(
             f"{path / 'manifest.json'}: schema {manifest.get('schema')!r}; this version reads "
@@ -58,7 +58,7 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
     cells = read_cells(file, exact=True) if manifest["records"] else None
     if file_digest(file) != manifest["table_sha256"]:
         raise CohortError(
-            f"{file}: changed since it was saved; load the .csv itself to use it as it is"
+            f"{file}: changed since it was saved; to use it anyway, load the .csv file itself"
         )
     digests = Digests(path, manifest)
     types, words = manifest["types"], {}
@@ -91,7 +91,7 @@ def _images(
 ) -> FileImages | None:
     if not manifest["images"]:
         return None
-    # Cohorts that an earlier version saved say nothing: they are PNGs.
+    # Earlier versions did not record the format: it is PNG.
     name = manifest.get("image_format", "png")
     is_synthetic, side = recorded(manifest, len(index)), size or tuple(manifest["image_size"])
     images = open_images(folder, index, name, side, digests, is_synthetic)

@@ -1,4 +1,4 @@
-"""Selection: which records of a cohort the command line names."""
+"""Selection of records of a cohort on the command line."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +10,18 @@ from causalcxr.common.errors import CohortError
 
 __all__ = ["Selection", "load_cohort", "parse_spec"]
 
-_WORDS = ("graph",)  # options of cohorts that are no numbers
+_WORDS = ("graph",)  # options of cohorts that are not numbers
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which records of a cohort are meant.
+    """A selection of records of a cohort.
 
     Args:
-        cohort: The cohort as the command line names it, see `load_cohort`.
+        cohort: The cohort as on the command line, see `load_cohort`.
         where: A query, such as `Sex == 'F' and Age > 50`.
         split: train, val or test.
-        limit: At most so many records, those with an image first; 0 for all.
+        limit: The maximal number of records, those with an image first; 0 for all.
     """
 
     cohort: str
@@ -33,22 +33,22 @@ class Selection:
         """Return the records.
 
         Raises:
-            CohortError: If none is left.
+            CohortError: If no record is left.
         """
-        everybody = load_cohort(self.cohort)
-        chosen = everybody.split(self.split) if self.split else everybody
+        everyone = load_cohort(self.cohort)
+        chosen = everyone.split(self.split) if self.split else everyone
         chosen = chosen.select(self.where) if self.where else chosen
         if not len(chosen):
             selection = f"split {self.split!r}, where {self.where!r}"
             raise CohortError(
-                f"no record is left of {len(everybody):,} ({selection}); ask for others"
+                f"no record is left of {len(everyone):,} ({selection}); change the selection"
             )
         return _first(chosen, self.limit) if self.limit else chosen
 
 
 def _first(cohort: Cohort, limit: int) -> Cohort:
     if limit < 0:
-        raise CohortError(f"limit {limit}: ask for one record at least, or 0 for all")
+        raise CohortError(f"limit {limit}: give at least 1, or 0 for all")
     if not cohort.has_images:
         return cohort.head(limit)
     return cohort.at(np.argsort(~cohort.images.available, kind="stable")[:limit])
@@ -58,7 +58,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split a cohort's name from its options.
 
     Raises:
-        CohortError: If an option is no whole number, and none of those that are words.
+        CohortError: If an option is not a whole number, except for options with words.
 
     Example:
         >>> parse_spec("phantom:n=500,seed=1")
@@ -80,13 +80,13 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def load_cohort(spec: str) -> Cohort:
-    """Read a cohort as the command line names it.
+    """Read a cohort specified on the command line.
 
     Args:
-        spec: What `Cohort.load` reads; options stand after a colon, `phantom:n=500,seed=1`.
+        spec: A source or path for `Cohort.load`; options follow a colon, `phantom:n=500,seed=1`.
 
     Raises:
-        CohortError: If it cannot be read, or its source does not take the options.
+        CohortError: If it cannot be read, or its source does not have the options.
     """
     name, options = parse_spec(spec)
     if not options:
@@ -97,7 +97,7 @@ def load_cohort(spec: str) -> Cohort:
         if "keyword argument" not in str(error):
             raise
         raise CohortError(
-            f"cohort {spec!r}: this source does not take all of {', '.join(options)}; phantom "
+            f"cohort {spec!r}: this source does not have all of {', '.join(options)}; phantom "
             "takes n, seed, size, graph, missing, bits, enriched, copies, confounding, shortcut, "
             "underdiagnosis, race_signal; a folder takes size"
         ) from None

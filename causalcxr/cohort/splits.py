@@ -1,4 +1,4 @@
-"""Splits: train, val and test, a patient in one of them only."""
+"""Splits: train, val and test, each patient in one of them."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,12 @@ def draw_splits(
 ) -> np.ndarray:
     """Return a split for each record, drawn by a hash of its patient's id and the seed.
 
-    A patient's split is the same in any order and any subset of the patients, and each patient has
-    one.
+    A patient's split is the same in any order and any subset of the patients.
 
     Args:
         patients: The patient of each record, shape (n,).
         fractions: The shares of train, val and test; they sum to one.
-        seed: Another seed, other splits.
+        seed: The seed.
 
     Returns:
         Shape (n,), of "train", "val" and "test".
@@ -46,15 +45,15 @@ def draw_splits(
 
 
 def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
-    """Refuse unknown splits, and a patient who would be seen in training and in testing.
+    """Refuse unknown splits, and patients in more than one split.
 
     Args:
         splits: The split of each record.
         patients: The patient of each record.
-        place: What to call the table in a message.
+        place: The name of the table in messages.
 
     Raises:
-        CohortError: With the first record or patient, and how many there are.
+        CohortError: With the first record or patient, and the number of them.
     """
     invalid = ~splits.isin(SPLITS).to_numpy()
     if invalid.any():

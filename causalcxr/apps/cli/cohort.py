@@ -117,7 +117,7 @@ def save(options: SaveOptions) -> None:
 
     cohort = load_cohort(options.cohort)
     identity = {"source": cohort.source, "fingerprint": fingerprint(cohort)}
-    folder = write_cohort(cohort, options.out, asked=identity, overwrite=options.overwrite)
+    folder = write_cohort(cohort, options.out, made_from=identity, overwrite=options.overwrite)
     print(f"{folder}: {cohort}")
 
 

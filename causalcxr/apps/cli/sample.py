@@ -43,6 +43,6 @@ def sample(options: SampleOptions) -> None:
         if cohort.has_images:
             draw_sheet(cohort, folder / "samples.png")
 
-    save(cohort, options.out, asked=identity, overwrite=options.overwrite, beside=write_sheet)
+    save(cohort, options.out, made_from=identity, overwrite=options.overwrite, beside=write_sheet)
     print_cohort(cohort)
     print(f"{options.out}: {cohort}")

@@ -133,3 +133,39 @@ def test_given_features_by_name_then_they_are_asked_for_and_their_distance_is_to
         ("steps: 6", "steps: many", "vae.yaml:5: .*steps"),
         ("rad-vae", "vqgan", "vae.yaml:3: .*vqgan"),
         ("latent: 3", "latent: 0", "vae.yaml:3: .*latent"),
+        ("device: cpu", "device: gpu", "device 'gpu' is unavailable here"),
+        ("size=32", "size=34", "sides that are multiples of 4"),
+        ("n=14", "n=1", "there must be some of both"),
+        ("shape: tiny", "shape: tinny", "did you mean 'tiny'"),
+        ("device: cpu", "perceptual: {}", "vae.yaml:8: .*features or rad_dino"),
+        ("device: cpu", "perceptual: {rad_dino: nowhere}", "nowhere: no config.json; use"),
+        ("kind: rad-vae, shape: tiny, latent: 3, widths: [8, 16], depth: 1",
+         "kind: flux2-vae, folder: nowhere", "nowhere: no config.json; use"),
+    ],
+)  # fmt: skip
+def test_given_a_file_with_one_fault_then_one_line_tells_and_nothing_is_written(
+    config, tmp_path, capsys, old, new, words
+):
+    config.write_text(config.read_text().replace(old, new, 1))
+    assert run("vae", config) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(words, said)
+    assert [p.name for p in tmp_path.iterdir()] == ["vae.yaml"]
+
+
+def test_given_a_missing_codec_then_one_line_tells(tmp_path, capsys):
+    assert run("encode", tmp_path / "none", "phantom:n=4,size=32", "--out", tmp_path / "l") == 2
+    assert "no such file; train it with" in capsys.readouterr().err
+
+
+def test_given_the_script_for_a_graphics_card_then_it_runs_at_a_tiny_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["radvae.py", "--tiny"])
+    radvae.main()
+    told = json.loads((tmp_path / "radvae.json").read_text())
+    assert told["steps_done"] == 3
+    assert told["at_32"]["images"] == told["at_64"]["images"] == 4
+    assert told["trained_per_second"] > 0
+    assert told["at_64"]["decoded_per_second"] > 0
+    assert torch.isfinite(torch.tensor(told["at_64"]["psnr"]))
