@@ -36,8 +36,8 @@ class CohortColumns:
             if the table has no such column.
 
         Raises:
-            CohortError: If a value is not a level, not a finite number, or outside its range, or no
-                column is a variable.
+            CohortError: If a value is not a level, not a finite number, or outside its range, or
+                no column is a variable.
         """
         headings = matches(graph, self._table.columns, self._place)
         if not headings and graph.tabular and len(self._table.columns):

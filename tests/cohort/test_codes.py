@@ -61,7 +61,7 @@ def test_codes_are_read_from_a_file_and_come_back_from_a_folder(tmp_path):
 @pytest.mark.parametrize("cells", [[0, 1], [False, True], [0.0, 1.0]])
 def test_without_codes_the_message_tells_how_to_state_them(cells):
     cohort = Cohort(pd.DataFrame({"Edema": cells}))
-    told = r"not a level of 'Edema' .*; if these are codes, .* say so: codes: \{0: N, 1: P\}$"
+    told = r"not a level of 'Edema' .*; if these are codes, declare .*: codes: \{0: N, 1: P\}$"
     with pytest.raises(CohortError, match=told):
         cohort.columns(PLAIN)
 

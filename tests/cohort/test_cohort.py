@@ -87,7 +87,7 @@ def test_given_a_value_the_graph_forbids_when_encoded_then_one_line_says_all(
 
 
 def test_given_two_columns_for_one_variable_then_the_clash_is_named(table):
-    with pytest.raises(CohortError, match="columns 'age' and 'Age' both are the variable 'Age'"):
+    with pytest.raises(CohortError, match="columns 'age' and 'Age' are both the variable 'Age'"):
         Cohort(table.assign(Age=1)).columns(GRAPH)
 
 

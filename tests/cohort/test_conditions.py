@@ -121,7 +121,7 @@ def test_given_columns_of_one_name_when_asked_then_none_is_chosen(columns):
     ("query", "message"),
     [
         ("Z == '1'", "column 'Z' holds numbers, and '1' is a text; write 1 without quotes"),
-        ("Sex == 1", "column 'Sex' holds texts, and 1 is none; write '1'"),
+        ("Sex == 1", "column 'Sex' holds texts, and 1 is not a text; write '1'"),
         ("flag == 'True'", "'flag' holds truth values, .*; write True or False"),
         ("Sex == Z", "'Sex' holds texts, 'Z' numbers; they cannot be compared"),
         ("Sex != 'f'", "no value 'f' in column 'Sex'; write 'F'"),
@@ -142,7 +142,7 @@ def test_given_columns_of_one_name_when_asked_then_none_is_chosen(columns):
         ("my column == 1", "put `backticks` around a name with spaces"),
         ("Z in Sex", "a list such as"),
         ("Z in [Sex]", "not 'Sex'"),
-        ("(" * 200 + "Z == 1" + ")" * 200, "more than 100 conditions"),
+        ("(" * 200 + "Z == 1" + ")" * 200, "more than 100 nested conditions"),
     ],
 )
 def test_given_a_condition_that_does_not_fit_then_one_line_says_what_to_write(query, message):

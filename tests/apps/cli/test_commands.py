@@ -169,7 +169,7 @@ def test_given_a_limit_then_records_with_an_image_come_first_and_none_is_dropped
         (["--where", "sex == 'f'"], "no value 'f' in column 'Sex'; write 'F'"),
         (["--where", "@pd.io.common.os.system('touch there') == 0"], "'@' cannot be read"),
         (["--split", "train"], "the cohort has no splits"),
-        (["--limit", -1], "ask for one record at least"),
+        (["--limit", -1], "give at least 1, or 0 for all"),
         (["--draws", 0], "draws are at least 1"),
     ],
 )
