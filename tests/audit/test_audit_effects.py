@@ -49,7 +49,7 @@ def grey(x):
 # Effects
 
 
-def test_given_scores_by_hand_then_every_kind_of_effect_is_that_of_the_definition():
+def test_effects_follow_their_definitions():
     table = effect_table(
         frame(
             {
@@ -77,7 +77,7 @@ def test_given_scores_by_hand_then_every_kind_of_effect_is_that_of_the_definitio
     assert np.isnan(table.loc["total", "generator_se"])
 
 
-def test_given_many_records_of_one_patient_then_the_patient_has_one_vote():
+def test_effect_weighs_patients_equally():
     table = effect_table(
         frame({"factual": [0.0] * 5, "twin": [0.4, 0.4, 0.4, 0.4, 0.0]}, patients=[1, 1, 1, 1, 2]),
         draws=400,
@@ -89,7 +89,7 @@ def test_given_many_records_of_one_patient_then_the_patient_has_one_vote():
     assert (total["low"], total["high"]) == pytest.approx((0.2 - half, 0.2 + half))
 
 
-def test_given_skewed_effects_then_the_interval_holds_percentiles_and_students():
+def test_interval_covers_percentiles_and_student():
     x = np.random.default_rng(1).exponential(0.1, 40) ** 2
     found = effect_table(frame({"factual": np.zeros(40), "twin": x}), draws=2000).iloc[0]
     se = x.std(ddof=1) / np.sqrt(40)
@@ -100,7 +100,7 @@ def test_given_skewed_effects_then_the_interval_holds_percentiles_and_students()
     )
 
 
-def test_given_posterior_draws_that_differ_then_the_interval_is_wider_by_what_they_differ():
+def test_posterior_draws_widen_the_interval():
     rng = np.random.default_rng(0)
     effect, shift = rng.normal(0.1, 0.05, 60), np.repeat([-0.03, 0.0, 0.03], 60)
     same = {"factual": np.full(180, 0.4), "twin": 0.4 + np.tile(effect, 3)}
@@ -115,7 +115,7 @@ def test_given_posterior_draws_that_differ_then_the_interval_is_wider_by_what_th
     assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
 
 
-def test_given_an_effect_without_spread_then_only_the_generator_makes_it_uncertain():
+def test_constant_effect_has_only_generator_uncertainty():
     scores = {"factual": np.zeros(20), "twin": np.repeat([0.1, 0.3], 10)}
     found = effect_table(
         frame(scores, patients=np.tile(np.arange(10), 2), draws=np.repeat([0, 1], 10)), draws=50
@@ -125,7 +125,7 @@ def test_given_an_effect_without_spread_then_only_the_generator_makes_it_uncerta
     assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-5)
 
 
-def test_given_pairs_that_are_not_believed_then_they_count_nowhere():
+def test_rejected_pairs_count_nowhere():
     scores = {
         "factual": [0.2, np.nan, 0.4],
         "twin": [0.6, np.nan, 0.6],
@@ -138,7 +138,7 @@ def test_given_pairs_that_are_not_believed_then_they_count_nowhere():
     assert set(flip_table(frame(scores, masks=masks), 0.5)["group"]) == {"all"}
 
 
-def test_given_decisions_that_flip_then_both_ways_and_the_null_floor_are_told():
+def test_flips_are_counted_both_ways_and_for_null_twins():
     scores = {
         "factual": [0.4, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.1, 0.9, 0.2],
         "twin": [0.6, 0.6, 0.6, 0.6, 0.4, 0.6, 0.6, 0.1, 0.9, 0.2],
@@ -160,7 +160,7 @@ def found():
     return audit_pairs(grey, pairs_of(300), label="edema", by=["sex", "view"], bootstrap=200)
 
 
-def test_given_a_classifier_that_reads_sex_then_the_audit_tells_its_effect(found):
+def test_audit_measures_a_planted_effect(found):
     assert found.overall["total"] == pytest.approx(0.2, abs=1e-6)
     assert found.overall["direct"] == pytest.approx(0.2, abs=1e-6)
     assert found.overall["null"] == 0
@@ -179,7 +179,7 @@ def test_given_a_classifier_that_reads_sex_then_the_audit_tells_its_effect(found
     assert repr(found).startswith("Audit(grey under do(Sex=M): +0.200 [+0.200, +0.200]")
 
 
-def test_given_labels_then_what_is_observed_is_that_of_scikit_learn(found):
+def test_group_measures_equal_scikit_learn(found):
     from sklearn.metrics import roc_auc_score
 
     once = found.records
@@ -197,7 +197,7 @@ def test_given_labels_then_what_is_observed_is_that_of_scikit_learn(found):
         found.difference("tprr")
 
 
-def test_given_an_audit_then_its_json_has_the_tables_and_no_patient(found):
+def test_json_has_tables_without_patients(found):
     told = json.loads(found.to_json())
     assert told["about"]["label"] == "Edema"
     assert len(told["effects"]) == len(found.effects)
@@ -205,7 +205,7 @@ def test_given_an_audit_then_its_json_has_the_tables_and_no_patient(found):
     assert "prove" in told["summary"][-1]
 
 
-def test_given_the_same_seed_then_the_same_figures_in_any_order_of_rows():
+def test_figures_do_not_depend_on_row_order():
     pairs = pairs_of(80, patients=40)
     rows = np.random.default_rng(3).permutation(80)
     other = Pairs.from_cohorts(
@@ -225,7 +225,7 @@ def test_given_the_same_seed_then_the_same_figures_in_any_order_of_rows():
     assert np.allclose(one["mean"], two["mean"], equal_nan=True)
 
 
-def test_given_validation_patients_then_the_threshold_is_theirs():
+def test_threshold_is_chosen_on_validation_patients():
     other = people(200, seed=5)
     found = audit_pairs(
         grey,
@@ -242,7 +242,7 @@ def test_given_validation_patients_then_the_threshold_is_theirs():
     assert found.about["threshold_from"] == "validation patients"
 
 
-def test_given_no_label_then_effects_are_told_and_nothing_is_observed():
+def test_audit_without_label_has_effects_only():
     found = audit_pairs(grey, pairs_of(40), bootstrap=50)
     assert found.observed is None
     assert found.about["threshold"] == 0.5
@@ -251,7 +251,7 @@ def test_given_no_label_then_effects_are_told_and_nothing_is_observed():
         found.difference()
 
 
-def test_given_a_constant_classifier_and_groups_of_one_class_then_both_are_named():
+def test_summary_names_constant_scores_and_one_class_groups():
     pairs = pairs_of(60)
     ill = (pairs.factual.table["Edema"] == "P").to_numpy()
     table = pairs.factual.table.assign(Ward=np.where(ill, "north", "south"))
@@ -284,23 +284,23 @@ def test_given_a_constant_classifier_and_groups_of_one_class_then_both_are_named
         ({"threshold": "youden"}, "it needs a label; give label= or a number"),
     ],
 )
-def test_given_what_is_not_there_then_one_line_says_so(options, message):
+def test_unknown_names_are_reported(options, message):
     with pytest.raises(AuditError, match=message):
         audit_pairs(grey, pairs_of(20), bootstrap=20, **options)
 
 
-def test_given_no_pair_that_is_believed_then_the_reason_is_told():
+def test_audit_without_accepted_pairs_fails_with_the_reason():
     men = people(40).select("Sex == 'M'")
     with pytest.raises(AuditError, match=r"no pair is accepted: unchanged \(\d+ of \d+\)"):
         audit_pairs(grey, Pairs.from_cohorts(GRAPH, men, men, MEN), bootstrap=20)
 
 
-def test_given_logits_then_the_audit_stops_with_the_remedy():
+def test_logits_are_refused_with_the_remedy():
     with pytest.raises(ClassifierError, match="outputs='logit'"):
         audit_pairs(lambda x: 9 * grey(x) - 4, pairs_of(20), bootstrap=20)
 
 
-def test_given_the_package_of_audits_is_imported_then_the_name_audit_is_still_the_function():
+def test_cx_audit_stays_a_function():
     assert "causalcxr.audit" in sys.modules
     assert inspect.isfunction(cx.audit)
     assert inspect.isfunction(cx.stress)

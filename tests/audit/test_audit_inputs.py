@@ -36,11 +36,11 @@ class Net(torch.nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_given_a_network_in_any_precision_then_its_scores_are_read(dtype):
+def test_scores_of_any_precision_are_read(dtype):
     assert as_classifier(Net(lambda y: y, dtype)).scores(COHORT).tolist() == WANTED
 
 
-def test_given_a_quantised_network_then_images_stay_fractions():
+def test_quantised_network_gets_fractions():
     net = Net(lambda y: y)
     net.register_parameter(
         "first", torch.nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
@@ -61,11 +61,11 @@ def test_given_a_quantised_network_then_images_stay_fractions():
     ],
     ids=["tuple", "list", "tuple with none", "dict", "dict with a name", "column"],
 )
-def test_given_outputs_in_a_container_with_one_that_is_meant_then_they_are_read(held):
+def test_outputs_in_containers_are_read(held):
     assert as_classifier(Net(held)).scores(COHORT).tolist() == WANTED
 
 
-def test_given_a_mapping_with_logits_then_they_are_read_as_logits_and_never_as_probabilities():
+def test_logits_in_a_mapping_are_not_probabilities():
     net = Net(lambda y: {"logits": torch.logit(y), "hidden": torch.ones(3, 8)})
     assert as_classifier(net, outputs="logit").scores(COHORT) == pytest.approx(WANTED)
     with pytest.raises(ClassifierError, match=r"'logits', 'hidden'.*say outputs='logit'"):
@@ -88,25 +88,25 @@ def test_given_a_mapping_with_logits_then_they_are_read_as_logits_and_never_as_p
         (lambda y: ["0,3", "0.4", "0.5"], "the score at position 0 is the text '0,3'"),
     ],
 )
-def test_given_outputs_that_are_not_one_score_an_image_then_one_line_says_so(held, told):
+def test_outputs_other_than_one_score_per_image_are_refused(held, told):
     with pytest.raises(ClassifierError, match=told) as caught:
         as_classifier(Net(held)).scores(COHORT)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scores", [["0,3", "0,4", "0,5"], ["0.3", "0.4", "0.5"], [0.3, "x", 1]])
-def test_given_scores_as_text_then_the_record_is_named(scores):
+def test_scores_as_text_are_refused(scores):
     with pytest.raises(ClassifierError, match=r"of record '[ab]' is text \([13] of 3\)"):
         ScoreTable(pd.Series(scores, index=["a", "b", "c"]))
 
 
-def test_given_a_file_with_decimal_commas_then_the_record_is_named(tmp_path):
+def test_decimal_commas_are_refused(tmp_path):
     (tmp_path / "s.csv").write_text('record,score\na,"0,3"\nb,0.4\n')
     with pytest.raises(ClassifierError, match=r"record 'a': score '0,3' is not a number"):
         as_classifier(tmp_path / "s.csv")
 
 
-def test_given_options_that_a_kind_does_not_take_then_they_are_named(tmp_path):
+def test_options_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ClassifierError, match=r"a .csv of scores takes no outputs="):
         as_classifier(tmp_path / "s.csv", outputs="logit")
     with pytest.raises(ClassifierError, match="a function of images takes no features="):
@@ -130,18 +130,18 @@ def test_given_options_that_a_kind_does_not_take_then_they_are_named(tmp_path):
     ],
     ids=["text", "dates", "periods", "types", "numbers"],
 )
-def test_given_a_column_that_makes_no_groups_then_one_line_says_so(values, told):
+def test_columns_unfit_for_groups_are_refused(values, told):
     with pytest.raises(CausalCXRError, match=told) as caught:
         find_groups(pd.DataFrame({"X": values}), "X")
     assert "\n" not in str(caught.value)
 
 
-def test_given_fifty_hospitals_then_each_is_a_group():
+def test_fifty_levels_give_fifty_groups():
     table = pd.DataFrame({"Hospital": [f"h{k}" for k in range(50)] * 2})
     assert len(find_groups(table, "Hospital").masks) == 51
 
 
-def test_given_too_many_combinations_then_they_are_counted():
+def test_too_many_groups_are_refused():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({c: rng.integers(0, 12, 5000) for c in "ABC"})
     with pytest.raises(CausalCXRError, match="more than 1,000 groups by A, B, C; give fewer"):
@@ -149,7 +149,7 @@ def test_given_too_many_combinations_then_they_are_counted():
     assert len(find_groups(table, list("ABC"), depth=1).masks) == 37
 
 
-def test_given_a_level_called_all_then_it_is_a_group_of_its_own():
+def test_level_named_all_is_a_separate_group():
     table = pd.DataFrame({"Sex": ["all", "F", "all"]})
     assert find_groups(table, "Sex").table["n"].to_dict() == {"all": 3, "Sex=F": 1, "Sex=all": 2}
 
@@ -162,19 +162,19 @@ def test_given_a_level_called_all_then_it_is_a_group_of_its_own():
     ],
     ids=["two columns", "a level with an ampersand"],
 )
-def test_given_two_groups_of_one_name_then_it_is_named(table):
+def test_groups_of_the_same_name_are_refused(table):
     with pytest.raises(CausalCXRError, match="two groups are called 'A=x"):
         find_groups(pd.DataFrame(table), list(table))
 
 
 @pytest.mark.parametrize("name", ["n", "columns", "positives", "few"])
-def test_given_a_column_called_as_one_of_the_result_then_it_is_refused(name):
+def test_reserved_column_of_groups_is_refused(name):
     with pytest.raises(CausalCXRError, match=f"a column called '{name}' is part of the result"):
         find_groups(pd.DataFrame({name: ["x", "y"]}), name)
 
 
 @pytest.mark.parametrize("name", ["label", "factual", "patient", "why"])
-def test_given_a_column_called_as_one_of_the_audit_then_it_is_refused(name):
+def test_reserved_column_of_the_audit_is_refused(name):
     cohort = people(20)
     table = cohort.table.assign(**{name: "x"})
     cohort = Cohort(table, cohort.images)
@@ -183,5 +183,5 @@ def test_given_a_column_called_as_one_of_the_audit_then_it_is_refused(name):
         audit_pairs(lambda x: x.mean((1, 2, 3)), pairs, by=name, bootstrap=20)
 
 
-def test_given_missing_values_then_they_are_a_level_and_do_not_count_as_a_type():
+def test_missing_values_are_the_level_unknown():
     assert list(levels_of(pd.Series(["a", None, np.nan, "b"]))) == ["a", "unknown", "unknown", "b"]

@@ -190,7 +190,7 @@ def hostile_page(hostile, tmp_path_factory):
 # Figures
 
 
-def test_given_measures_then_each_figure_stands_in_the_row_of_its_group(whole, page):
+def test_report_shows_measures_by_group(whole, page):
     found, n = tables(page), 0
     for name, words in (
         ("auroc", "AUROC"),
@@ -213,14 +213,14 @@ def test_given_measures_then_each_figure_stands_in_the_row_of_its_group(whole, p
     assert n == 3 * len(whole.groups)
 
 
-def test_given_few_positives_then_the_group_is_flagged_in_every_row(whole, page):
+def test_report_flags_small_groups(whole, page):
     assert 0 < whole.groups["few"].sum() < len(whole.groups)
     rows = tables(page)["Ranking, and decisions at the common threshold"]
     flagged = {key.split("|")[0] for key in rows if "few" in key}
     assert flagged == set(whole.groups.index[whole.groups["few"]])
 
 
-def test_given_gaps_then_observed_and_balanced_ones_stand_beside_each_other(whole, page):
+def test_report_shows_observed_and_balanced_gaps(whole, page):
     rows = tables(page)["Gap in sensitivity"]
     observed, balanced = whole.observed.gaps, whole.observed.balanced
     for row in observed[observed["measure"] == "tpr"].itertuples():
@@ -231,7 +231,7 @@ def test_given_gaps_then_observed_and_balanced_ones_stand_beside_each_other(whol
         assert rows[key][6].split("|")[0] == shown(other["gap"], signed=True)
 
 
-def test_given_effects_then_means_bounds_and_counts_stand_in_the_page(whole, page):
+def test_report_shows_effects(whole, page):
     found = tables(page)
     where = found["Total, direct and indirect effect on the score"]
     kinds = where["Group"][3:]
@@ -249,7 +249,7 @@ def test_given_effects_then_means_bounds_and_counts_stand_in_the_page(whole, pag
     assert size["all"][-1] == shown(total["q95"])
 
 
-def test_given_flips_then_the_matrix_and_the_shares_are_those_of_the_audit(whole, page):
+def test_report_shows_flips(whole, page):
     found = tables(page)
     caption = next(c for c in found if c.startswith("Decisions on accepted pairs"))
     told = [int(c.split("|")[0]) for r in ("record negative", "record positive")
@@ -262,7 +262,7 @@ def test_given_flips_then_the_matrix_and_the_shares_are_those_of_the_audit(whole
     )
 
 
-def test_given_the_flow_then_every_refusal_is_counted(whole, page):
+def test_report_counts_rejected_pairs(whole, page):
     told = next(e for e in page.all("ol") if e.attributes.get("class") == "flow").text
     for row in whole.pairs.flow.itertuples():
         assert f"{row.pairs:,} pairs" in told
@@ -270,7 +270,7 @@ def test_given_the_flow_then_every_refusal_is_counted(whole, page):
     assert "unchanged" in told
 
 
-def test_given_tests_then_each_family_is_told_with_its_size(whole, page):
+def test_report_shows_tests_by_family(whole, page):
     found = tables(page)
     explored = whole.tests[whole.tests["family"] == "explored"]
     rows = (
@@ -284,7 +284,7 @@ def test_given_tests_then_each_family_is_told_with_its_size(whole, page):
         assert (cells[4], cells[5]) == (str(row["size"]), "yes" if row["told"] else "no")
 
 
-def test_given_a_reader_then_amplification_and_gates_are_told(whole, page):
+def test_report_shows_quality_checks(whole, page):
     found = tables(page)
     row = whole.pairs.amplification.iloc[0]
     cells = found["Non-descendants, all pairs"]["Age"]
@@ -295,7 +295,7 @@ def test_given_a_reader_then_amplification_and_gates_are_told(whole, page):
     assert [int(groups[f"Sex={s}"][3]) for s in "FM"] == [share["F"], share["M"]]
 
 
-def test_given_an_audit_then_the_summary_seeds_and_hashes_stand_in_the_page(whole, page):
+def test_report_shows_summary_and_versions(whole, page):
     text = page.text
     for sentence in whole.sentences:
         assert re.sub(r"(?<=\s)-(?=\d)", "−", sentence) in text
@@ -306,11 +306,11 @@ def test_given_an_audit_then_the_summary_seeds_and_hashes_stand_in_the_page(whol
 # Sections
 
 
-def test_given_everything_then_every_section_but_the_stress_test_is_there(page):
+def test_full_report_has_all_sections_except_stress(page):
     assert sections(page) == set(SECTIONS) - {"dose", "shifts"}
 
 
-def test_given_neither_labels_nor_images_then_their_sections_are_left_out(hostile, hostile_page):
+def test_sections_without_data_are_left_out(hostile, hostile_page):
     assert hostile.observed is None
     assert sections(read(hostile_page)) == ALWAYS
     text = read(hostile_page).text
@@ -319,12 +319,12 @@ def test_given_neither_labels_nor_images_then_their_sections_are_left_out(hostil
     assert "Synthetic records - not for clinical use" in text
 
 
-def test_given_no_groups_then_there_are_curves_and_no_gaps(whole, tmp_path):
+def test_report_without_groups_has_curves(whole, tmp_path):
     found = read(write_report(audited(whole.pairs, by=()), tmp_path / "a.html", patients=0))
     assert sections(found) == ALWAYS | {"measures", "curves", "amplification"}
 
 
-def test_given_a_dose_then_it_is_drawn_and_told(hostile, tmp_path):
+def test_report_draws_the_dose_response(hostile, tmp_path):
     dose = pd.DataFrame(
         {"value": [40, 60], "mean": [0.25, 0.375], "low": [0.2, 0.3], "high": [0.3, np.nan],
          "label_share": [0.1, np.nan], "unsupported": [0.0, 0.5]}
@@ -340,7 +340,7 @@ def test_given_a_dose_then_it_is_drawn_and_told(hostile, tmp_path):
     assert "Hollow" in found.text
 
 
-def test_given_a_stress_test_then_shifts_worst_groups_and_flips_are_told(hostile, tmp_path):
+def test_report_shows_the_stress_test(hostile, tmp_path):
     shift = {"shift": "more women", "measure": "auroc", "estimate": 0.8, "low": 0.7, "high": 0.9}
     shift |= {"base": 0.75, "change": 0.05, "change_low": -0.01, "change_high": 0.11}
     worst = {"group": "Sex=F", "measure": "auroc", "searched": 0.5, "estimate": 0.7, "low": 0.6}
@@ -363,7 +363,7 @@ def test_given_a_stress_test_then_shifts_worst_groups_and_flips_are_told(hostile
 # What is drawn
 
 
-def test_given_curves_then_their_text_is_text_and_every_figure_has_an_alternative(whole, page):
+def test_figures_have_alternative_texts(whole, page):
     roc = next(
         s for s in page.all("svg") if "roc0-title" in s.attributes.get("aria-labelledby", "")
     )
@@ -378,7 +378,7 @@ def test_given_curves_then_their_text_is_text_and_every_figure_has_an_alternativ
     assert all(len(i.attributes["alt"]) > 20 for i in page.all("img"))
 
 
-def test_given_images_then_the_patients_that_moved_most_come_first(whole, page):
+def test_patients_with_the_largest_change_come_first(whole, page):
     change = (whole.records["twin"] - whole.records["factual"]).abs()
     most = change.sort_values(ascending=False).index[:3]
     figures = [f for f in page.all("figure") if f.attributes.get("class") == "trio"]
@@ -405,7 +405,7 @@ def test_changes_stop_at_what_is_held():
 # Faults
 
 
-def test_given_hostile_names_then_they_stay_text(hostile_page):
+def test_hostile_names_are_escaped(hostile_page):
     content = hostile_page.read_text(encoding="utf-8")
     found = read(hostile_page)
     assert not found.all("script", "iframe", "object", "embed", "form")
@@ -420,7 +420,7 @@ def test_given_hostile_names_then_they_stay_text(hostile_page):
     assert "\u202e" not in content
 
 
-def test_given_hostile_names_in_drawn_figures_then_they_stay_text(whole, tmp_path):
+def test_hostile_names_in_figures_are_escaped(whole, tmp_path):
     text = f"{SCRIPT} $x$ \x07"
     names = {"View=AP": f"View={text}"}
     seen = whole.observed
@@ -445,7 +445,7 @@ def test_given_hostile_names_in_drawn_figures_then_they_stay_text(whole, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["page", "hostile_page"])
-def test_given_a_page_then_nothing_is_asked_from_outside(name, request, whole, tmp_path):
+def test_page_loads_nothing_from_outside(name, request, whole, tmp_path):
     found = request.getfixturevalue(name)
     found = read(found) if isinstance(found, Path) else found
     stack = [found]
@@ -464,7 +464,7 @@ def test_given_a_page_then_nothing_is_asked_from_outside(name, request, whole, t
     assert policy.attributes["content"].startswith("default-src 'none'")
 
 
-def test_given_a_group_of_one_class_then_it_is_undefined_and_never_nan(whole, tmp_path):
+def test_undefined_figures_are_dashes(whole, tmp_path):
     only = audited(whole.pairs, by=["lung opacity", "sex"])
     found = read(write_report(only, tmp_path / "a.html", patients=1))
     rows = tables(found)["Ranking, and decisions at the common threshold"]
@@ -477,7 +477,7 @@ def test_given_a_group_of_one_class_then_it_is_undefined_and_never_nan(whole, tm
     assert not re.search(r"\b(nan|inf|None|NaT)\b", words)
 
 
-def test_given_pages_then_ids_are_unique_and_links_and_headings_lead_somewhere(page):
+def test_ids_links_and_headings_are_valid(page):
     def walk(element):
         yield element
         for child in element.children:
@@ -501,7 +501,7 @@ def test_given_pages_then_ids_are_unique_and_links_and_headings_lead_somewhere(p
     assert all(t.all("caption") and t.all("th") for t in page.all("table"))
 
 
-def test_given_the_colours_then_text_and_lines_are_told_from_white():
+def test_colours_have_enough_contrast():
     def light(colour):
         parts = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
@@ -519,7 +519,7 @@ def test_given_the_colours_then_text_and_lines_are_told_from_white():
     assert all(contrast(colour, "#FFFFFF") >= 4.5 for colour in (*LINES, PALE))
 
 
-def test_given_a_page_that_exists_then_it_is_replaced_whole(hostile, tmp_path):
+def test_existing_page_is_replaced(hostile, tmp_path):
     path = tmp_path / "a.html"
     path.write_text("old")
     assert hostile.to_html(path, patients=1) == path

@@ -52,14 +52,14 @@ def seen(request, browser, path):
     page.close()
 
 
-def test_given_a_report_when_opened_then_it_says_no_error_and_asks_for_itself_alone(seen, path):
+def test_page_opens_without_errors_or_requests(seen, path):
     page, said, asked = seen
     page.wait_for_load_state("networkidle")
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
 
 
-def test_given_any_width_then_only_boxes_scroll_sideways(seen):
+def test_only_tables_scroll_sideways(seen):
     page, *_ = seen
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.evaluate(OVERFLOW) == []
@@ -69,7 +69,7 @@ def test_given_any_width_then_only_boxes_scroll_sideways(seen):
     assert all(own <= page.viewport_size["width"] for own, _ in widths)
 
 
-def test_given_any_width_then_every_image_and_figure_is_drawn_and_large_enough(seen):
+def test_images_and_figures_are_large_enough(seen):
     page, *_ = seen
     images = page.evaluate("[...document.images].map(e => [e.complete, e.naturalWidth, e.width])")
     assert len(images) == 1 + 3 * (6 + 3)
@@ -82,14 +82,14 @@ def test_given_any_width_then_every_image_and_figure_is_drawn_and_large_enough(s
     assert all(width > 300 and height > 150 for width, height in sizes)
 
 
-def test_given_a_link_of_the_contents_then_its_section_comes_into_view(seen):
+def test_contents_link_scrolls_to_its_section(seen):
     page, *_ = seen
     page.click("nav.contents a[href='#effects']")
     top = page.evaluate("document.getElementById('effects').getBoundingClientRect().top")
     assert -2 <= top <= 40
 
 
-def test_given_print_then_no_table_is_cut_and_details_are_open(browser, path, tmp_path):
+def test_print_shows_whole_tables(browser, path, tmp_path):
     page = browser.new_page(viewport={"width": 695, "height": 1000})  # A4 less its margins
     page.goto(path.as_uri())
     page.emulate_media(media="print")
@@ -107,9 +107,7 @@ def test_given_print_then_no_table_is_cut_and_details_are_open(browser, path, tm
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_given_hostile_names_when_opened_then_no_script_runs_and_nothing_is_asked(
-    browser, tmp_path, width
-):
+def test_hostile_names_run_no_script(browser, tmp_path, width):
     path = write_report(evil(), tmp_path / "evil.html")
     page = browser.new_page(viewport={"width": width, "height": 900})
     said, asked = [], []

@@ -24,9 +24,7 @@ def pool():
 
 
 @pytest.mark.parametrize("weight", [0.5, -0.3])
-def test_given_planted_bias_then_the_interval_holds_the_true_effect_and_the_test_rejects(
-    pool, weight
-):
+def test_planted_bias_is_detected_and_covered(pool, weight):
     before, after = (scores_of(c, weight) for c in pool)
     true, rng, held, told = (after - before).mean(), np.random.default_rng(1), 0, 0
     for k in range(AUDITS):
@@ -40,7 +38,7 @@ def test_given_planted_bias_then_the_interval_holds_the_true_effect_and_the_test
     assert told == AUDITS
 
 
-def test_given_a_classifier_that_reads_nothing_then_it_is_rejected_at_the_nominal_rate(pool):
+def test_random_classifier_is_rejected_at_the_level(pool):
     images = [c.images[:200].reshape(200, -1) for c in pool]
     rng, p = np.random.default_rng(2), []
     for k in range(AUDITS):
@@ -53,7 +51,7 @@ def test_given_a_classifier_that_reads_nothing_then_it_is_rejected_at_the_nomina
     assert np.median(p) == pytest.approx(0.5, abs=0.17)
 
 
-def test_given_a_fair_classifier_whose_twins_say_the_same_then_nothing_is_told(pool):
+def test_fair_classifier_has_zero_effect(pool):
     before, after = (scores_of(c, 0.0) for c in pool)
     found = _audited(before[:80], after[:80], before[:80], 100, 0)
     assert isinstance(found, pd.DataFrame)

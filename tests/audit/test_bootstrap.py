@@ -45,7 +45,7 @@ class World:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rule", ["0.4", "youden", "sensitivity=0.9", "fpr=0.1"])
-def test_given_draws_then_each_is_what_the_drawn_patients_give(rule, weighted):
+def test_draws_equal_measures_of_the_drawn_patients(rule, weighted):
     world = World()
     weights = world.weights if weighted else None
     found = world.draws(threshold=rule, weights=weights)
@@ -63,7 +63,7 @@ def test_given_draws_then_each_is_what_the_drawn_patients_give(rule, weighted):
             assert draw[at] == pytest.approx(list(expected.values()), abs=1e-10, nan_ok=True)
 
 
-def test_given_validation_patients_then_they_are_drawn_apart_and_give_one_threshold_for_all():
+def test_validation_patients_are_drawn_separately():
     world, other = World(), World(seed=9, n=300, patients=300)
     validation = Validation(other.scores, other.labels, other.patients)
     found = world.draws(threshold="sensitivity=0.8", validation=validation)
@@ -81,7 +81,7 @@ def test_given_validation_patients_then_they_are_drawn_apart_and_give_one_thresh
     assert (found.select("M", "auroc") == fixed.select("M", "auroc")).all()
 
 
-def test_given_the_data_then_estimates_and_differences_are_those_of_fairlearn():
+def test_estimates_equal_fairlearn():
     world = World()
     known = ~np.isnan(world.labels)
     p, y, sex = world.scores[known], world.labels[known], world.sex[known]
@@ -112,7 +112,7 @@ def test_given_the_data_then_estimates_and_differences_are_those_of_fairlearn():
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 2), st.integers(0, 2**64 - 1))
-def test_given_any_chunk_and_threads_then_the_draws_are_bit_for_bit_the_same(chunk, threads, seed):
+def test_draws_do_not_depend_on_chunks_or_threads(chunk, threads, seed):
     world = World(n=200, patients=120)
     options = {"seed": seed, "threshold": "youden", "weights": world.weights, "blocks": 0}
     one = world.draws(**options)
@@ -125,7 +125,7 @@ def test_given_any_chunk_and_threads_then_the_draws_are_bit_for_bit_the_same(chu
 
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_given_any_order_of_the_rows_of_patients_then_the_draws_are_the_same(random):
+def test_draws_do_not_depend_on_row_order(random):
     world = World(n=200, patients=120)
     one = world.draws(draws=5)
     later = list(range(120, 200))  # the first 120 rows name the patients in their order
@@ -142,7 +142,7 @@ def test_given_any_order_of_the_rows_of_patients_then_the_draws_are_the_same(ran
     assert other.draws == pytest.approx(one.draws, abs=1e-12, nan_ok=True)
 
 
-def test_given_draws_then_they_are_multinomial_and_those_of_two_seeds_or_streams_differ():
+def test_patient_counts_are_multinomial():
     counts = patient_counts(50, range(4000), 0)
     assert (counts.sum(1) == 50).all()
     assert counts.mean(0) == pytest.approx(np.ones(50), abs=4 * np.sqrt(0.98 / 4000))
@@ -153,7 +153,7 @@ def test_given_draws_then_they_are_multinomial_and_those_of_two_seeds_or_streams
     assert (patient_counts(50, range(70, 75), 0) == counts[70:75]).all()
 
 
-def test_given_a_group_of_one_class_then_it_is_undefined_and_counted_and_not_zero():
+def test_undefined_measures_are_counted():
     world = World(n=60, patients=60)
     few = np.zeros(60, bool)
     few[np.flatnonzero(world.labels == 1)[:2]] = True
@@ -175,7 +175,7 @@ def test_given_a_group_of_one_class_then_it_is_undefined_and_counted_and_not_zer
     assert np.isnan(gaps.loc[("ill", "fpr"), ["gap", "low", "p"]].astype(float)).all()
 
 
-def test_given_several_rows_a_patient_then_the_error_is_that_of_patients():
+def test_error_is_that_of_patients_not_records():
     rng = np.random.default_rng(0)
     ten, one = np.repeat(np.arange(100), 10), np.arange(100)
     p, y = rng.random(100), rng.integers(0, 2, 100)
@@ -189,14 +189,14 @@ def test_given_several_rows_a_patient_then_the_error_is_that_of_patients():
     assert ratio == pytest.approx(np.sqrt(10), rel=0.35)
 
 
-def test_given_progress_then_it_counts_the_draws():
+def test_progress_counts_draws():
     for threads in (1, 2):
         seen: list[int] = []
         World().draws(chunk=10, threads=threads, progress=seen.append)
         assert seen == [10, 20, 25]
 
 
-def test_given_groups_of_a_table_and_balancing_weights_then_groups_are_alike():
+def test_balancing_weights_equalise_prevalence():
     world = World(n=400)
     import pandas as pd
 
@@ -209,7 +209,7 @@ def test_given_groups_of_a_table_and_balancing_weights_then_groups_are_alike():
     assert np.ptp(prevalence) < 1e-12
 
 
-def test_given_a_fault_then_it_is_named():
+def test_wrong_bootstrap_arguments_are_refused():
     world = World()
     for options, told in (
         ({"patients": world.patients[:5]}, "shape .5,. beside 400 rows"),
@@ -241,7 +241,7 @@ def test_given_a_fault_then_it_is_named():
             ask()
 
 
-def test_given_clustered_patients_then_intervals_of_gaps_and_areas_cover_at_their_level():
+def test_bootstrap_intervals_cover():
     rng, repeats, hits = np.random.default_rng(5), 200, np.zeros((2, 3))
     # Normal scores, means 1 and 1/2 of ill women and men: P(score > 0), P(ill woman > healthy).
     women, men, area = 0.8413447460685429, 0.6914624612740131, 0.7602499389065233
@@ -276,7 +276,7 @@ def test_given_clustered_patients_then_intervals_of_gaps_and_areas_cover_at_thei
     assert hits.mean() / repeats > 0.915
 
 
-def test_given_a_debiased_measure_then_bca_moves_the_interval_to_the_estimate():
+def test_bca_corrects_a_debiased_measure():
     rng = np.random.default_rng(0)
     p = rng.random(3000)
     y = rng.random(3000) < np.clip(p + 0.03, 0, 1)
@@ -290,7 +290,7 @@ def test_given_a_debiased_measure_then_bca_moves_the_interval_to_the_estimate():
     assert corrected["low"] < estimate < corrected["high"]
 
 
-def test_given_draws_then_tables_hold_their_quantiles_errors_and_tails():
+def test_tables_hold_quantiles_errors_and_tails():
     found = World().draws(draws=300, measures=["auroc", "brier"])
     at = found.groups.index("M"), found.measures.index("brier")
     draws = found.draws[(slice(None), *at)]
@@ -314,7 +314,7 @@ def test_given_draws_then_tables_hold_their_quantiles_errors_and_tails():
 
 
 @pytest.mark.slow
-def test_given_a_hundred_thousand_patients_then_two_thousand_draws_take_a_minute_at_most():
+def test_bootstrap_of_100_000_patients_takes_at_most_a_minute():
     from benchmarks.audit.bootstrap import apart
 
     row = apart("10 groups, a third of all on average", 100_000, 2000, 1)
@@ -322,6 +322,6 @@ def test_given_a_hundred_thousand_patients_then_two_thousand_draws_take_a_minute
     assert row["peak MiB"] < 2048
 
 
-def test_given_every_measure_then_the_registry_names_it_once_and_says_what_it_needs():
+def test_measure_names_are_unique():
     assert list(MEASURES) == [measure.name for measure in MEASURES.values()]
     assert len({measure.words for measure in MEASURES.values()}) == len(MEASURES)

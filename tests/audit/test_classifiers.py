@@ -24,7 +24,7 @@ COHORT = Cohort(
 )
 
 
-def test_given_a_function_of_batches_then_every_record_has_its_own_score():
+def test_function_of_batches_scores_each_record():
     seen = []
 
     def mean(x):
@@ -36,7 +36,7 @@ def test_given_a_function_of_batches_then_every_record_has_its_own_score():
     assert seen == [(2, 1, 4, 4), (2, 1, 4, 4), (1, 1, 4, 4)]
 
 
-def test_given_a_torch_module_of_logits_then_it_is_asked_in_evaluation_mode_without_gradients():
+def test_torch_module_runs_in_evaluation_mode():
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -53,7 +53,7 @@ def test_given_a_torch_module_of_logits_then_it_is_asked_in_evaluation_mode_with
     assert net.training
 
 
-def test_given_an_estimator_then_the_probability_of_the_asked_class_is_told():
+def test_estimator_scores_the_positive_class():
     x = COHORT.table[["Age"]]
     estimator = LogisticRegression().fit(x, [0, 0, 0, 1, 1])
     last = as_classifier(estimator, features=["Age"]).scores(COHORT)
@@ -68,7 +68,7 @@ def test_given_an_estimator_then_the_probability_of_the_asked_class_is_told():
     assert (np.diff(of_images.scores(COHORT)) > 0).all()
 
 
-def test_given_a_model_of_torchxrayvision_then_images_have_its_range_and_size():
+def test_xrv_images_have_its_range_and_size():
     class Model(torch.nn.Module):
         pathologies = ("Atelectasis", "", "Effusion")
 
@@ -83,7 +83,7 @@ def test_given_a_model_of_torchxrayvision_then_images_have_its_range_and_size():
         as_classifier(Model(), target="Edema")
 
 
-def test_given_a_table_of_scores_then_records_and_worlds_are_found_whatever_their_type(tmp_path):
+def test_score_table_matches_records_of_any_type(tmp_path):
     rows = [(f"{k}", w, k / 10) for k in range(4) for w in ("factual", "twin")]
     pd.DataFrame(rows, columns=["record", "world", "score"]).to_csv(
         tmp_path / "s.csv", index=False
@@ -98,7 +98,7 @@ def test_given_a_table_of_scores_then_records_and_worlds_are_found_whatever_thei
         scorer.scores(Cohort(pd.DataFrame(index=[7])))
 
 
-def test_given_scores_of_the_records_alone_then_an_audit_is_told_that_the_twins_are_missing():
+def test_score_table_without_twins_is_refused():
     with pytest.raises(ClassifierError, match="no scores of world 'twin'"):
         as_classifier(pd.Series([0.1], index=["a"])).in_world("twin")
 
@@ -117,7 +117,7 @@ def test_record_ids_of_a_score_table_are_texts_and_na_is_one(tmp_path):
         ScoreTable.read(file)
 
 
-def test_given_a_score_a_draw_then_each_row_has_its_own():
+def test_score_table_has_a_score_per_draw():
     index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["record", "draw"])
     scores = pd.Series([0.1, 0.2, 0.3, 0.4], index)
     cohort = Cohort(pd.DataFrame(index=["a", "b"])).repeat(2)
@@ -135,12 +135,12 @@ def test_given_a_score_a_draw_then_each_row_has_its_own():
         (["a", "b"], "the score at position 0 is the text 'a'; return numbers"),
     ],
 )
-def test_given_no_probabilities_then_the_fault_is_named(scores, message):
+def test_scores_outside_0_and_1_are_refused(scores, message):
     with pytest.raises(ClassifierError, match=message):
         checked_scores(scores, 2, "net")
 
 
-def test_given_what_cannot_be_asked_then_the_remedy_is_told(tmp_path):
+def test_unusable_classifiers_are_refused(tmp_path):
     x = COHORT.table[["Age"]]
     with pytest.raises(ClassifierError, match="say features="):
         as_classifier(LogisticRegression().fit(x, [0, 0, 0, 1, 1]))
@@ -192,7 +192,7 @@ class Wide(torch.nn.Module):
 
 
 @pytest.mark.parametrize("copied", [True, False])
-def test_given_one_two_or_three_threads_then_a_network_gives_the_same_scores_bit_for_bit(copied):
+def test_scores_do_not_depend_on_threads(copied):
     images = np.random.default_rng(0).random((90, 1, 32, 32)).astype(np.float32)
     cohort = Cohort(pd.DataFrame({"A": range(90)}), images)
     network, before = Wide(copied), torch.get_num_threads()

@@ -26,7 +26,7 @@ def table() -> pd.DataFrame:
     )
 
 
-def test_given_columns_then_groups_are_their_levels_and_all_intersections(table):
+def test_groups_are_levels_and_intersections(table):
     labels = (np.arange(600) % 5 == 0) * 1.0
     labels[::7] = np.nan
     found = find_groups(table, ["Sex", "View"], labels=labels, patients=table["Patient"])
@@ -58,7 +58,7 @@ def test_given_columns_then_groups_are_their_levels_and_all_intersections(table)
     assert found.table["columns"].value_counts().to_dict() == {2: 6, 1: 5, 0: 1}
 
 
-def test_given_three_columns_then_each_level_of_intersection_is_a_partition(table):
+def test_groups_of_each_depth_form_a_partition(table):
     found = find_groups(table, ["Sex", "Age", "Device"])
     of = found.table.groupby(["columns"] + [found.table[c] != "" for c in found.by])["n"].sum()
     assert len(of) == 8
@@ -68,7 +68,7 @@ def test_given_three_columns_then_each_level_of_intersection_is_a_partition(tabl
     assert shallow.names == [n for n in found.names if n.count("&") < 2]
 
 
-def test_given_ages_then_bins_hold_their_lower_edge_and_other_edges_can_be_given():
+def test_age_bins_include_their_lower_edge():
     ages = pd.Series([0, 17.9, 18, 59, 60, 80, 105, np.nan], name="Age")
     assert list(levels_of(ages)) == [
         "0-18",
@@ -96,12 +96,12 @@ def test_given_ages_then_bins_hold_their_lower_edge_and_other_edges_can_be_given
         ("Age", {"Age": [50, 0]}, "do not rise"),
     ],
 )
-def test_given_a_wrong_column_or_edges_then_it_is_named(table, by, edges, told):
+def test_wrong_columns_and_edges_are_refused(table, by, edges, told):
     with pytest.raises(CausalCXRError, match=told):
         find_groups(table, by, edges=edges)
 
 
-def test_given_labels_or_patients_of_another_length_then_they_are_refused(table):
+def test_arrays_of_another_length_are_refused(table):
     with pytest.raises(CausalCXRError, match="3 labels"):
         find_groups(table, "Sex", labels=[0, 1, 1])
     with pytest.raises(CausalCXRError, match=r"shape \(2,\) beside 600 rows"):
@@ -117,7 +117,7 @@ def shares(weights, *columns) -> dict:
     return (frame.groupby(list(range(len(columns))))["w"].sum() / weights.sum()).to_dict()
 
 
-def test_given_unlike_groups_then_weights_give_them_one_distribution_and_one_prevalence(table):
+def test_balanced_groups_have_one_distribution(table):
     rng = np.random.default_rng(1)
     known = table.dropna().reset_index(drop=True)
     male = (known["Sex"] == "M").to_numpy()
@@ -142,7 +142,7 @@ def test_given_unlike_groups_then_weights_give_them_one_distribution_and_one_pre
     assert (found.table["effective"] <= found.table["kept"]).all()
 
 
-def test_given_a_cell_that_one_group_lacks_then_it_is_dropped_for_all_and_counted():
+def test_cells_that_a_group_lacks_are_dropped():
     table = pd.DataFrame(
         {"Sex": list("FFFFMMM"), "Age": [5, 20, 20, 50, 5, 20, 70], "Other": range(7)}
     )
@@ -163,7 +163,7 @@ def test_given_a_cell_that_one_group_lacks_then_it_is_dropped_for_all_and_counte
         balance(table, "Sex", "Age", among=["F", "Q"])
 
 
-def test_given_rows_of_unknown_group_then_they_are_left_out_unless_named(table):
+def test_unknown_group_is_left_out_unless_named(table):
     found = balance(table, "Sex", "View")
     unknown = table["Sex"].isna().to_numpy()
     assert (found.weights[unknown] == 0).all()
@@ -173,7 +173,7 @@ def test_given_rows_of_unknown_group_then_they_are_left_out_unless_named(table):
     assert (named.weights[(table["Sex"] == "M").to_numpy()] == 0).all()
 
 
-def test_given_a_gap_that_age_makes_then_balance_closes_it_and_one_that_sex_makes_stays():
+def test_balancing_removes_gaps_due_to_age_only():
     rng = np.random.default_rng(2)
     n = 40_000
     male = rng.random(n) < 0.5
@@ -201,7 +201,7 @@ def test_given_a_gap_that_age_makes_then_balance_closes_it_and_one_that_sex_make
         max_size=60,
     )
 )
-def test_given_any_rows_then_balanced_groups_agree_in_every_cell(rows):
+def test_balanced_groups_agree_in_every_cell(rows):
     table = pd.DataFrame(rows, columns=["g", "c", "y"])
     try:
         found = balance(table, "g", "c", labels=table["y"])

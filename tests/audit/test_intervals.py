@@ -37,7 +37,7 @@ KG = 10 - KG
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize(("ours", "method"), [(wilson, "wilson"), (clopper_pearson, "beta")])
-def test_given_any_counts_then_the_interval_is_that_of_statsmodels(ours, method, level):
+def test_intervals_of_proportions_equal_statsmodels(ours, method, level):
     k, n = np.array([(k, n) for n in (1, 2, 7, 60, 5000) for k in {0, 1, n // 3, n - 1, n}]).T
     found = ours(k, n, level)
     low, high = proportion_confint(k, n, alpha=1 - level, method=method)
@@ -47,7 +47,7 @@ def test_given_any_counts_then_the_interval_is_that_of_statsmodels(ours, method,
     assert (found.high[k == n] == 1).all()
 
 
-def test_given_no_trials_then_the_interval_is_undefined_and_more_successes_than_trials_refused():
+def test_impossible_counts_are_undefined_or_refused():
     for ours in (wilson, clopper_pearson):
         assert np.isnan([ours(0, 0).low, ours(0, 0).high]).all()
         with pytest.raises(CausalCXRError, match="successes"):
@@ -56,7 +56,7 @@ def test_given_no_trials_then_the_interval_is_undefined_and_more_successes_than_
             ours(1, 2, 95)
 
 
-def test_given_a_proportion_then_clopper_pearson_covers_at_least_and_wilson_about_its_level():
+def test_intervals_of_proportions_cover():
     k = np.arange(31)
     for p in (0.02, 0.1, 0.35):
         mass = np.array([chance(30, i, p) for i in k])
@@ -73,7 +73,7 @@ def chance(n: int, k: int, p: float) -> float:
 # Draws
 
 
-def test_given_draws_then_percentile_and_bca_are_those_of_scipy():
+def test_percentile_and_bca_equal_scipy():
     x = np.random.default_rng(0).exponential(size=35)
     index = np.random.default_rng(1).integers(0, 35, (2999, 35))
     draws = x[index].mean(1)
@@ -111,7 +111,7 @@ def test_bca_treats_undefined_draws_as_the_percentile_interval_does():
 # DeLong
 
 
-def test_given_the_published_example_then_areas_errors_and_tests_are_those_published():
+def test_delong_equals_the_published_example():
     areas, covariance = delong(np.stack([KG, ALBUMIN, PROTEIN]), BENEFIT)
     assert areas.round(4).tolist() == [0.7258, 0.7366, 0.6478]
     assert np.sqrt(np.diag(covariance)).round(4).tolist() == [0.1028, 0.0927, 0.1000]
@@ -139,7 +139,7 @@ def pairs(scores, labels):
 
 
 @pytest.mark.parametrize("decimals", [1, 12])
-def test_given_scores_with_ties_then_ranks_give_what_all_pairs_give(decimals):
+def test_delong_with_ties_equals_all_pairs(decimals):
     rng = np.random.default_rng(decimals)
     labels = (rng.random(400) < 0.2).astype(float)
     scores = (rng.normal(size=(3, 400)) + labels).round(decimals)
@@ -153,7 +153,7 @@ def test_given_scores_with_ties_then_ranks_give_what_all_pairs_give(decimals):
     assert (delong(scores, hidden)[1] == delong(scores[:, kept], labels[kept])[1]).all()
 
 
-def test_given_two_classes_too_few_then_what_cannot_be_known_is_undefined():
+def test_delong_of_too_few_records_is_undefined():
     areas, covariance = delong([0.1, 0.2], [1, 1])
     assert np.isnan(areas).all()
     assert np.isnan(covariance).all()
@@ -164,14 +164,14 @@ def test_given_two_classes_too_few_then_what_cannot_be_known_is_undefined():
     assert np.isnan(auroc_interval([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]).low)  # an area of 1
 
 
-def test_given_scores_that_rank_alike_then_they_do_not_differ():
+def test_scores_of_equal_ranks_do_not_differ():
     rng = np.random.default_rng(0)
     labels, x = rng.integers(0, 2, 200), rng.normal(size=200)
     same = compare_paired(x, np.exp(x), labels)
     assert (same.difference, same.p) == (0, 1)
 
 
-def test_given_equal_areas_then_the_tests_reject_and_the_intervals_cover_at_their_level():
+def test_delong_tests_and_intervals_hold_their_level():
     rng, repeats = np.random.default_rng(0), 600
     labels = (np.arange(150) < 50).astype(float)
     true = 0.7602499389065233  # of a shift of 1 in normal scores

@@ -61,9 +61,7 @@ def confusion(y, p, w) -> dict[str, float]:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["continuous", "tied"])
 @pytest.mark.parametrize("seed", range(3))
-def test_given_scores_then_every_measure_is_that_of_scikit_learn_and_fairlearn(
-    kind, seed, weighted
-):
+def test_measures_equal_scikit_learn_and_fairlearn(kind, seed, weighted):
     p, y, w = data(kind, seed)
     w = w if weighted else None
     found = measured(p, y, threshold=AT, weights=w)
@@ -74,7 +72,7 @@ def test_given_scores_then_every_measure_is_that_of_scikit_learn_and_fairlearn(
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["continuous", "tied"])
-def test_given_scores_then_the_roc_curve_is_that_of_scikit_learn(kind, weighted):
+def test_roc_curve_equals_scikit_learn(kind, weighted):
     p, y, w = data(kind, 1)
     w = w if weighted else None
     fpr, tpr, thresholds = sk.roc_curve(y, p, sample_weight=w, drop_intermediate=False)
@@ -88,7 +86,7 @@ def test_given_scores_then_the_roc_curve_is_that_of_scikit_learn(kind, weighted)
 
 
 @pytest.mark.parametrize("bins", [5, 10, "quantile"])
-def test_given_bins_then_reliability_is_that_of_scikit_learn_and_errors_follow_from_it(bins):
+def test_reliability_equals_scikit_learn(bins):
     p, y, _ = data("continuous")
     strategy = "quantile" if bins == "quantile" else "uniform"
     many = 10 if bins == "quantile" else bins
@@ -110,7 +108,7 @@ def test_given_bins_then_reliability_is_that_of_scikit_learn_and_errors_follow_f
     assert measured(p, y, bins=edges, measures=list(expected)) == pytest.approx(expected, **CLOSE)
 
 
-def test_given_a_calibrated_score_then_debiasing_takes_away_the_error_of_small_bins():
+def test_debiasing_removes_the_error_of_small_bins():
     rng = np.random.default_rng(0)
     p = rng.random((300, 200))
     y = rng.random(p.shape) < p
@@ -123,7 +121,7 @@ def test_given_a_calibrated_score_then_debiasing_takes_away_the_error_of_small_b
     assert 0.4 < cut < 0.75
 
 
-def test_given_weights_that_are_whole_then_they_are_copies_but_for_the_noise_of_calibration():
+def test_integer_weights_act_as_copies():
     p, y, _ = data("tied")
     copies = np.random.default_rng(3).integers(0, 4, len(p))
     whole = measured(np.repeat(p, copies), np.repeat(y, copies), threshold=AT)
@@ -136,7 +134,7 @@ def test_given_weights_that_are_whole_then_they_are_copies_but_for_the_noise_of_
         assert scaled == pytest.approx(measured(p, y, threshold=AT, weights=copies), abs=1e-9)
 
 
-def test_given_drawn_counts_then_a_tally_is_that_of_the_rows_drawn():
+def test_weighted_sums_equal_those_of_the_drawn_rows():
     p, y, _ = data("tied")
     copies = np.random.default_rng(4).integers(0, 4, len(p))
     drawn = np.repeat(p, copies), np.repeat(y, copies)
@@ -155,13 +153,13 @@ UNDEFINED = {
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_given_one_class_then_what_reads_the_other_is_undefined_and_nothing_warns(label):
+def test_measures_of_one_class_are_undefined(label):
     found = measured([0.21, 0.22, 0.71, 0.72], np.full(4, label), threshold=0.5)
     assert sorted(k for k, v in found.items() if np.isnan(v)) == sorted(UNDEFINED[label])
     assert found["selection_rate"] == 0.5
 
 
-def test_given_nobody_called_or_no_rows_then_rates_among_them_are_undefined():
+def test_rates_among_no_records_are_undefined():
     nobody = measured([0.2, 0.3], [0, 1], threshold=0.5)
     assert np.isnan(nobody["ppv"])
     assert nobody["npv"] == 0.5
@@ -176,7 +174,7 @@ def test_given_nobody_called_or_no_rows_then_rates_among_them_are_undefined():
     assert constant["fpr"] == 1
 
 
-def test_given_unknown_labels_then_their_rows_do_not_count_whatever_their_score():
+def test_rows_without_label_do_not_count():
     p, y, w = data("continuous")
     some = np.arange(len(y)) % 3 == 0
     y2, p2 = np.where(some, np.nan, y), np.where(some, np.nan, p)
@@ -184,7 +182,7 @@ def test_given_unknown_labels_then_their_rows_do_not_count_whatever_their_score(
     assert measured(p2, y2, threshold=AT, weights=w) == kept
 
 
-def test_given_underdiagnosis_then_it_is_missing_the_ill():
+def test_underdiagnosis_is_the_miss_rate():
     ill = np.array([1, 1, 1, 1, 0, 0])
     edema = np.array([0.9, 0.8, 0.2, 0.1, 0.7, 0.1])
     assert underdiagnosis("Edema")(edema, ill, threshold=0.5) == 0.5
@@ -193,7 +191,7 @@ def test_given_underdiagnosis_then_it_is_missing_the_ill():
     assert rate == 0.25
 
 
-def test_given_a_proportion_then_it_is_its_numerator_over_its_denominator():
+def test_proportions_are_numerator_over_denominator():
     p, y, w = data("continuous")
     sums = RankedScores(p, y, weights=w).sums(np.ones((1, len(y)), np.int32), AT, {"threshold"})
     shares = [m for m in MEASURES.values() if m.is_proportion]
@@ -217,13 +215,13 @@ def test_given_a_proportion_then_it_is_its_numerator_over_its_denominator():
         ({"measures": ["brier"], "scores": [0.1, -2, 3]}, "sigmoid of logits"),
     ],
 )
-def test_given_a_fault_then_it_is_named(change, told):
+def test_wrong_arguments_are_refused(change, told):
     asked = {"scores": [0.1, 0.2, 0.3], "labels": [0, 1, 1]} | change
     with pytest.raises(CausalCXRError, match=told):
         measured(**asked)
 
 
-def test_given_logits_then_only_what_takes_no_probabilities_is_measured():
+def test_logits_have_no_calibration_measures():
     found = measured([-3.0, 0.5, 2.0], [0, 0, 1], threshold=0.0)
     assert found["auroc"] == 1
     assert not set(found) & {"brier", "ece", "calibration_in_the_large"}
@@ -236,7 +234,7 @@ columns = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(columns, st.randoms(use_true_random=False))
-def test_given_any_order_of_rows_then_the_measures_are_the_same(rows, random):
+def test_measures_do_not_depend_on_row_order(rows, random):
     shuffled = random.sample(rows, len(rows))
     sums = []
     for each in (rows, shuffled):
@@ -247,7 +245,7 @@ def test_given_any_order_of_rows_then_the_measures_are_the_same(rows, random):
 
 @settings(max_examples=60, deadline=None)
 @given(columns)
-def test_given_a_rising_transform_then_ranks_stay_and_a_falling_one_turns_them(rows):
+def test_rank_measures_ignore_rising_transforms(rows):
     p, y, w = np.array(rows, dtype=float).T
     ranks = ["auroc", "average_precision"]
     plain = measured(p, y, weights=w, measures=ranks)
@@ -279,7 +277,7 @@ RULES = ["youden", "sensitivity=0.9", "sensitivity=1", "specificity=0.8", "fpr=0
 
 @pytest.mark.parametrize("words", RULES)
 @pytest.mark.parametrize("kind", ["continuous", "tied"])
-def test_given_a_rule_then_the_threshold_is_that_of_trying_all_in_every_draw(words, kind):
+def test_threshold_rules_equal_exhaustive_search(words, kind):
     p, y, w = data(kind, 2, 120)
     rule = ThresholdRule.read(words)
     assert rule.choose(p, y) == brute(rule, p, y, np.ones(len(y)))
@@ -289,13 +287,13 @@ def test_given_a_rule_then_the_threshold_is_that_of_trying_all_in_every_draw(wor
     assert found.tolist() == [brute(rule, p, y, count) for count in counts]
 
 
-def test_given_youden_then_it_is_the_maximum_of_scikit_learns_curve():
+def test_youden_equals_scikit_learns_curve():
     p, y, _ = data("continuous", 5)
     fpr, tpr, thresholds = sk.roc_curve(y, p, drop_intermediate=False)
     assert ThresholdRule("youden").choose(p, y) == thresholds[np.argmax(tpr - fpr)]
 
 
-def test_given_a_target_then_it_is_met_on_the_validation_data_and_just_so():
+def test_target_rates_are_just_met():
     p, y, _ = data("continuous", 6)
     for target in (0.5, 0.9, 0.99):
         at = ThresholdRule("sensitivity", target).choose(p, y)
@@ -308,7 +306,7 @@ def test_given_a_target_then_it_is_met_on_the_validation_data_and_just_so():
         assert MEASURES["tnr"](p, y, threshold=lower) < target
 
 
-def test_given_no_score_that_will_do_or_one_class_then_nobody_is_called_or_it_is_undefined():
+def test_threshold_without_a_fitting_score():
     p, y = np.array([0.2, 0.9]), np.array([1.0, 0.0])
     for rule in ("fpr=0", "youden"):
         at = ThresholdRule.read(rule).choose(p, y)
@@ -331,6 +329,6 @@ def test_given_no_score_that_will_do_or_one_class_then_nobody_is_called_or_it_is
         (np.nan, "needs a number"),
     ],
 )
-def test_given_a_wrong_rule_then_it_is_named(rule, told):
+def test_wrong_threshold_rules_are_refused(rule, told):
     with pytest.raises(CausalCXRError, match=told):
         ThresholdRule.read(rule)

@@ -23,7 +23,7 @@ def asked():
 
 
 @pytest.mark.slow
-def test_given_a_model_then_every_axiom_stands_beside_copy_and_oracle(asked, tmp_path):
+def test_evaluation_has_copy_and_oracle_for_each_axiom(asked, tmp_path):
     _, cohort, found = asked
     table = found.table.set_index("measure")
     assert (found.table["n"] <= (cohort.table["Sex"] == "F").sum()).all()
@@ -47,7 +47,7 @@ def test_given_a_model_then_every_axiom_stands_beside_copy_and_oracle(asked, tmp
 
 
 @pytest.mark.slow
-def test_given_the_same_seed_then_the_same_table(asked):
+def test_evaluation_is_reproducible(asked):
     model, cohort, _ = asked
     few = cohort.head(6)
     one, two = (
@@ -56,8 +56,8 @@ def test_given_the_same_seed_then_the_same_table(asked):
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_given_what_cannot_be_evaluated_then_one_line_says_so():
+def test_evaluation_without_images_is_refused():
     graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
     cohort = Cohort(pd.DataFrame({"Sex": ["F", "M"] * 20}), np.zeros((40, 1, 8, 8), np.float32))
-    with pytest.raises(AuditError, match="neither model nor cohort may be without images"):
+    with pytest.raises(AuditError, match="the model and the cohort both need images"):
         evaluate(SCM(graph).fit(cohort), cohort, [do(sex="M")])

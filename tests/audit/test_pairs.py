@@ -25,14 +25,14 @@ def reader():
     return AttributeReader.fit(people(600, seed=9), GRAPH, features=features)
 
 
-def test_given_a_reader_then_it_tells_how_well_it_reads_patients_it_has_not_seen(reader):
+def test_reader_reports_its_quality_on_unseen_patients(reader):
     assert reader.quality["View"] > 0.99
     assert reader.quality["Edema"] > 0.9
     shares = reader.read(people(50, seed=3))
     assert np.allclose(shares["View"].sum(axis=1), 1)
 
 
-def test_given_true_twins_then_the_believed_are_those_who_changed(reader):
+def test_true_twins_are_accepted_if_changed(reader):
     cohort = people(200, seed=1)
     gates = Gates(effectiveness=None)
     pairs = Pairs.from_cohorts(
@@ -52,7 +52,7 @@ def test_given_true_twins_then_the_believed_are_those_who_changed(reader):
     }
 
 
-def test_given_twins_that_were_filmed_otherwise_too_then_amplification_refuses_them(reader):
+def test_amplification_rejects_another_view(reader):
     cohort = people(200, seed=1)
     twin = as_men(cohort, also="View")
     pairs = Pairs.from_cohorts(
@@ -64,7 +64,7 @@ def test_given_twins_that_were_filmed_otherwise_too_then_amplification_refuses_t
     assert pairs.amplification.set_index("variable").loc["View", "absolute"] > 0.9
 
 
-def test_given_twins_that_look_as_before_then_effectiveness_refuses_them():
+def test_effectiveness_rejects_unchanged_images():
     read = AttributeReader.fit(
         people(600, seed=9).select("Edema == 'N'"), GRAPH, ["Sex"], features=features
     )
@@ -78,7 +78,7 @@ def test_given_twins_that_look_as_before_then_effectiveness_refuses_them():
     assert set(bad.gates["why"][women]) == {"effectiveness"}
 
 
-def test_given_null_twins_that_are_off_then_the_round_trip_refuses_them():
+def test_round_trip_rejects_changed_null_twins():
     cohort = people(40, seed=1)
     off = cohort.images[:].copy()
     off[:20] -= 0.01
@@ -89,7 +89,7 @@ def test_given_null_twins_that_are_off_then_the_round_trip_refuses_them():
     assert set(pairs.gates["why"][:20]) == {"round trip", "unchanged, round trip"}
 
 
-def test_given_a_missing_value_that_is_set_then_the_pair_is_refused():
+def test_missing_factual_value_is_rejected():
     cohort = people(10, seed=1)
     table = cohort.table
     table.loc["r3", "Sex"] = None
@@ -98,7 +98,7 @@ def test_given_a_missing_value_that_is_set_then_the_pair_is_refused():
     assert pairs.gates.loc["r3", "why"] == "unknown before"
 
 
-def test_given_a_number_then_the_share_of_the_intended_change_is_asked():
+def test_effectiveness_of_numbers_is_a_share_of_the_change():
     graph = GRAPH.without_variable("Image")
     from causalcxr import Graph
 
@@ -130,7 +130,7 @@ def test_given_a_number_then_the_share_of_the_intended_change_is_asked():
     assert set(none.gates["why"]) == {"effectiveness"}
 
 
-def test_given_a_model_then_worlds_are_its_twins_and_the_direct_one_holds_what_is_downstream():
+def test_make_pairs_returns_twins_and_direct_twins():
     cohort = people(400, seed=1).with_images(None)
     model = SCM(TABULAR).fit(cohort)
     pairs = make_pairs(model, cohort, MEN, draws=3)
@@ -146,7 +146,7 @@ def test_given_a_model_then_worlds_are_its_twins_and_the_direct_one_holds_what_i
     assert pairs.valid.sum() == 3 * (cohort.table["Sex"] == "F").sum()
 
 
-def test_given_an_empty_cell_then_support_refuses_it():
+def test_support_rejects_empty_cells():
     cohort = people(400, seed=1).with_images(None)
     taught = cohort.select("not (Sex == 'M' and Edema == 'N')").assign_splits((1.0, 0.0, 0.0))
     few = taught.table["Sex"] == "F"
@@ -157,7 +157,7 @@ def test_given_an_empty_cell_then_support_refuses_it():
     assert set(pairs.gates["why"]) == {"support"}
 
 
-def test_given_what_hardly_anyone_has_then_plausibility_refuses_it():
+def test_plausibility_rejects_rare_levels():
     cohort = people(400, seed=1).with_images(None)
     model = SCM(TABULAR).fit(cohort)
     some = cohort.select("Edema == 'N'").head(40)
@@ -170,7 +170,7 @@ def test_given_what_hardly_anyone_has_then_plausibility_refuses_it():
     assert everyone.valid.all()
 
 
-def test_given_a_folder_then_what_is_read_is_what_was_written(tmp_path, reader):
+def test_saved_pairs_load_unchanged(tmp_path, reader):
     cohort = people(30, seed=2)
     pairs = Pairs.from_cohorts(GRAPH, cohort, as_men(cohort), MEN, null=cohort, reader=reader)
     pairs.save(tmp_path / "p")
@@ -184,9 +184,7 @@ def test_given_a_folder_then_what_is_read_is_what_was_written(tmp_path, reader):
 
 
 @pytest.mark.slow  # fits a model, and makes images
-def test_given_records_left_unchanged_then_no_image_is_made_of_them_and_they_are_counted(
-    tmp_path, monkeypatch
-):
+def test_unchanged_records_get_no_images(tmp_path, monkeypatch):
     model, cohort = explorers.fitted(), explorers.patients(8)
     women = (cohort.table["Sex"] == "F").to_numpy()
     assert 0 < women.sum() < 8
@@ -204,7 +202,7 @@ def test_given_records_left_unchanged_then_no_image_is_made_of_them_and_they_are
     assert audited.records["twin"].notna().sum() == pairs.valid.sum()
 
 
-def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_path, monkeypatch):
+def test_killed_job_resumes(tmp_path, monkeypatch):
     cohort = people(60, seed=1).with_images(None)
     made = make_worlds(SCM(TABULAR).fit(cohort), cohort, MEN, draws=2)
     folder, calls = tmp_path / "p", []
@@ -230,7 +228,7 @@ def test_given_a_killed_job_then_what_is_there_stays_and_the_rest_is_made(tmp_pa
     assert Pairs.load(folder).factual.index.nlevels == 2
 
 
-def test_given_wrong_pairs_then_the_fault_is_named(tmp_path):
+def test_wrong_pairs_are_refused(tmp_path):
     cohort = people(10, seed=1)
     with pytest.raises(AuditError, match="the rows of twin are not those of the records"):
         Pairs.from_cohorts(GRAPH, cohort, as_men(cohort).head(5), MEN)

@@ -73,7 +73,7 @@ def labels_of(cohort):
 # Weights
 
 
-def test_given_shares_of_two_columns_then_the_weights_have_both(cohort):
+def test_weights_meet_shares_of_two_columns(cohort):
     shift = demographics(Sex={"F": 0.8}, Devices={"P": 0.1})
     weights = shift.weights(cohort.table, labels_of(cohort), "P")
     share = lambda name, level: np.average(cohort.table[name] == level, weights=weights)  # noqa: E731
@@ -87,9 +87,7 @@ def test_given_shares_of_two_columns_then_the_weights_have_both(cohort):
     assert ratio(raked) == pytest.approx(ratio(cells), rel=1e-6)
 
 
-def test_given_another_prevalence_then_rates_stay_and_predictive_values_follow_bayes(
-    cohort, model
-):
+def test_prevalence_shift_follows_bayes(cohort, model):
     found = stress(
         SCORER, model, cohort, shifts=[prevalence("Edema", 0.1)], threshold=0.3, bootstrap=50
     )
@@ -102,7 +100,7 @@ def test_given_another_prevalence_then_rates_stay_and_predictive_values_follow_b
     assert row.loc["ppv", "effective"] < 1500
 
 
-def test_given_a_tilt_then_prevalence_stays_and_findings_grow(cohort):
+def test_severity_shift_keeps_prevalence(cohort):
     labels = labels_of(cohort)
     weights = severity(1.0, ["Devices"]).weights(cohort.table, labels, "P")
     devices = (cohort.table["Devices"] == "P").to_numpy()
@@ -130,7 +128,7 @@ def test_given_a_tilt_then_prevalence_stays_and_findings_grow(cohort):
         ),
     ],
 )
-def test_given_shares_that_cannot_be_met_then_one_line_says_so(cohort, shift, message):
+def test_impossible_shares_are_refused(cohort, shift, message):
     with pytest.raises(AuditError, match=message):
         shift.weights(cohort.table, labels_of(cohort), "P")
 
@@ -138,7 +136,7 @@ def test_given_shares_that_cannot_be_met_then_one_line_says_so(cohort, shift, me
 # Interventions
 
 
-def test_given_an_intervention_then_twins_are_scored_and_their_labels_count(cohort, model):
+def test_intervention_shift_scores_twins(cohort, model):
     action = do(age=80)
     found = stress(
         SCORER,
@@ -157,7 +155,7 @@ def test_given_an_intervention_then_twins_are_scored_and_their_labels_count(coho
     assert change["prevalence"] > 0.2
 
 
-def test_given_a_dose_then_the_score_rises_with_it(cohort, model):
+def test_score_rises_with_the_dose(cohort, model):
     found = stress(SCORER, model, cohort, dose=("age", [30, 50, 70]), threshold=0.5, bootstrap=100)
     assert (np.diff(found.dose["mean"]) > 0.1).all()
     assert (np.diff(found.dose["label_share"]) > 0.05).all()
@@ -170,7 +168,7 @@ def test_given_a_dose_then_the_score_rises_with_it(cohort, model):
 # Searches
 
 
-def test_given_a_group_that_is_served_worse_then_the_search_finds_it_and_measures_it_honestly(
+def test_search_finds_a_planted_worst_group(
     cohort,
 ):
     labels, rng = labels_of(cohort), np.random.default_rng(1)
@@ -191,7 +189,7 @@ def test_given_a_group_that_is_served_worse_then_the_search_finds_it_and_measure
     assert found["candidates"].iloc[0] == 8
 
 
-def test_given_groups_that_are_alike_then_the_searched_figure_is_too_bad_and_the_other_is_not():
+def test_second_half_is_unbiased_among_equal_groups():
     rng, gaps = np.random.default_rng(0), []
     for seed in range(20):
         table = pd.DataFrame({c: rng.choice(list("uvwx"), 600) for c in ("a", "b")})
@@ -215,7 +213,7 @@ def test_given_groups_that_are_alike_then_the_searched_figure_is_too_bad_and_the
     assert honest == pytest.approx(0.5, abs=0.06)
 
 
-def test_given_a_search_that_cannot_be_made_then_it_says_why(cohort):
+def test_impossible_searches_are_refused(cohort):
     options = {"patients": np.arange(1500), "threshold": 0.5}
     scores = np.linspace(0, 1, 1500)
     with pytest.raises(AuditError, match="'selection_rate' has no better side"):
@@ -229,7 +227,7 @@ def test_given_a_search_that_cannot_be_made_then_it_says_why(cohort):
 # Flips
 
 
-def test_given_questions_then_the_most_plausible_one_that_flips_is_named(cohort, model):
+def test_most_plausible_flip_is_named(cohort, model):
     scores = SCORER.scores(cohort)
     found = smallest_flips(
         SCORER, model, cohort, [do(sex="M"), do(devices="P"), do(age=90)], scores, 0.5, by=["Sex"]
@@ -249,7 +247,7 @@ def test_given_questions_then_the_most_plausible_one_that_flips_is_named(cohort,
     )
 
 
-def test_given_a_stress_test_then_its_tables_and_picture_are_written(cohort, model, tmp_path):
+def test_stress_test_is_saved(cohort, model, tmp_path):
     found = stress(
         SCORER,
         model,
@@ -275,14 +273,14 @@ def test_given_a_stress_test_then_its_tables_and_picture_are_written(cohort, mod
     assert len(pd.read_csv(tmp_path / "s" / "shifts.csv")) == len(found.shifts)
 
 
-def test_given_no_label_or_one_class_then_the_stress_test_stops(cohort, model):
+def test_stress_test_needs_a_label_of_two_classes(cohort, model):
     with pytest.raises(AuditError, match="needs a label"):
         stress(FeatureClassifier(Linear(), ["Age", "Devices", "Sex"]), model, cohort)
     with pytest.raises(AuditError, match="of one class"):
         stress(SCORER, model, cohort.select("Edema == 'P'"))
 
 
-def test_given_a_table_of_scores_then_no_twin_is_given_the_score_of_its_record(cohort, model):
+def test_score_table_does_not_score_new_twins(cohort, model):
     table = pd.Series(SCORER.scores(cohort), cohort.index)
     found = stress(
         table, model, cohort, label="edema", shifts=[prevalence("Edema", 0.3)], bootstrap=20

@@ -21,7 +21,7 @@ from causalcxr.common.errors import CausalCXRError
 SIDES = ["two-sided", "greater", "less"]
 
 
-def test_given_several_rows_a_patient_then_each_patient_has_one_mean():
+def test_each_patient_has_one_mean():
     effects = [1.0, 5.0, 3.0, np.nan, np.nan]
     patients = ["b", "a", "b", "a", "c"]
     assert patient_means(effects, patients)[:2].tolist() == [2.0, 5.0]
@@ -34,7 +34,7 @@ def test_given_several_rows_a_patient_then_each_patient_has_one_mean():
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_given_few_patients_then_p_counts_every_assignment_of_signs(side):
+def test_sign_flip_of_few_patients_is_exact(side):
     effects = np.random.default_rng(3).normal(0.3, 1, 9).round(1)
     great = {"two-sided": abs, "greater": float, "less": lambda x: -x}[side]
     every = [great(float(np.dot(s, effects))) for s in product([1, -1], repeat=9)]
@@ -55,7 +55,7 @@ def test_given_few_patients_then_p_counts_every_assignment_of_signs(side):
         assert found.p == pytest.approx(scipys.pvalue, abs=1e-12)
 
 
-def test_given_many_patients_then_p_is_near_that_of_all_assignments_and_is_seeded():
+def test_sign_flip_of_many_patients_is_near_exact():
     effects = np.random.default_rng(0).normal(0.25, 1, 15)
     all_signs = 1 - 2 * ((np.arange(2**15)[:, None] >> np.arange(15)) & 1)
     exact = (np.abs(all_signs @ effects) >= abs(effects.sum()) - 1e-9).mean()
@@ -66,7 +66,7 @@ def test_given_many_patients_then_p_is_near_that_of_all_assignments_and_is_seede
     assert sign_flip(np.full(40, 1.0), draws=99).p == 1 / 100  # never zero
 
 
-def test_given_no_effect_then_five_per_cent_are_rejected_though_rows_are_clustered():
+def test_clustered_rows_keep_the_test_level():
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(12), 5)
     tests = [
@@ -82,7 +82,7 @@ def test_given_no_effect_then_five_per_cent_are_rejected_though_rows_are_cluster
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("n", [8, 80])
-def test_given_patients_then_signed_ranks_are_those_of_scipy(n, side):
+def test_signed_rank_equals_scipy(n, side):
     effects = np.random.default_rng(n).normal(0.2, 1, n)
     found = signed_rank(effects, alternative=side)
     assert found.p == pytest.approx(wilcoxon(effects, alternative=side).pvalue, abs=1e-10)
@@ -93,7 +93,7 @@ def test_given_patients_then_signed_ranks_are_those_of_scipy(n, side):
     )
 
 
-def test_given_no_effect_at_all_or_nobody_then_p_is_one_or_undefined():
+def test_tests_without_effects_or_patients():
     for test in (sign_flip, signed_rank):
         assert test([0.0, 0.0, np.nan]).p == 1
         assert np.isnan(test([np.nan]).p)
@@ -107,7 +107,7 @@ def test_given_no_effect_at_all_or_nobody_then_p_is_one_or_undefined():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_given_a_pair_a_patient_then_mcnemar_is_that_of_statsmodels(seed):
+def test_mcnemar_equals_statsmodels(seed):
     rng = np.random.default_rng(seed)
     before, after = rng.random((2, 60)) < [[0.3], [0.45]]
     cross = np.array([[np.sum((before == i) & (after == j)) for j in (0, 1)] for i in (0, 1)])
@@ -118,7 +118,7 @@ def test_given_a_pair_a_patient_then_mcnemar_is_that_of_statsmodels(seed):
     assert (found.low, found.high) == pytest.approx(bounds, abs=1e-10)
 
 
-def test_given_several_pairs_a_patient_then_each_has_one_vote():
+def test_mcnemar_gives_each_patient_one_vote():
     before = np.array([0, 0, 1, 0, 1, 0, 1, np.nan, 1])
     after = np.array([1, 1, 0, 1, 0, 0, 1, 1, 0])
     patients = ["a", "a", "a", "b", "b", "c", "c", "c", "d"]
@@ -127,7 +127,7 @@ def test_given_several_pairs_a_patient_then_each_has_one_vote():
     assert (found.records_up, found.records_down, found.p) == (3, 3, 1)
 
 
-def test_given_no_flip_or_no_pair_then_p_is_one_or_undefined():
+def test_mcnemar_without_flips_or_pairs():
     still = mcnemar([0, 1], [0, 1])
     assert (still.p, still.patients) == (1, 2)
     assert np.isnan(still.share_up)
@@ -140,7 +140,7 @@ def test_given_no_flip_or_no_pair_then_p_is_one_or_undefined():
         mcnemar([0, 1], [1])
 
 
-def test_given_draws_of_patients_then_the_mean_is_that_of_the_patients_drawn():
+def test_bootstrap_mean_equals_that_of_the_drawn_patients():
     rng = np.random.default_rng(0)
     patients, effects = rng.integers(0, 30, 200), rng.normal(size=(200, 2))
     effects[:5] = np.nan
@@ -154,7 +154,7 @@ def test_given_draws_of_patients_then_the_mean_is_that_of_the_patients_drawn():
     assert np.isnan(bootstrap_mean([np.nan, np.nan], draws=3).estimate)
 
 
-def test_given_clustered_effects_then_the_interval_of_the_mean_covers_it():
+def test_interval_of_a_clustered_mean_covers():
     rng = np.random.default_rng(1)
     patients, hits = np.repeat(np.arange(60), 4), 0
     for seed in range(250):

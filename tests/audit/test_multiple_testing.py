@@ -14,9 +14,7 @@ BOTH = [(holm, "holm"), (benjamini_hochberg, "fdr_bh")]
 
 @pytest.mark.parametrize(("ours", "method"), BOTH)
 @pytest.mark.parametrize("n", [1, 2, 12, 80])
-def test_given_a_family_then_p_is_that_of_statsmodels_and_undefined_tests_do_not_count(
-    ours, method, n
-):
+def test_adjusted_p_equals_statsmodels(ours, method, n):
     rng = np.random.default_rng(n)
     p = (rng.random(n) ** 3).round(2 if n < 80 else 6)  # with ties and zeros
     reject, adjusted, *_ = multipletests(p, method=method)
@@ -34,7 +32,7 @@ def test_given_a_family_then_p_is_that_of_statsmodels_and_undefined_tests_do_not
 # Cubes of sixtieths: ties are common, and many are small; -1 is undefined.
 @settings(deadline=None)
 @given(st.lists(st.integers(-1, 60), max_size=25), st.randoms(use_true_random=False))
-def test_given_any_family_then_steps_raise_p_in_its_order_and_holm_more_than_benjamini(p, random):
+def test_adjusted_p_keeps_order_and_holm_is_stricter(p, random):
     p = np.array([np.nan if x < 0 else (x / 60) ** 3 for x in p], dtype=float)
     known, order = ~np.isnan(p), np.argsort(p, kind="stable")[: (~np.isnan(p)).sum()]
     strict, loose = holm(p).adjusted, benjamini_hochberg(p).adjusted
@@ -49,18 +47,18 @@ def test_given_any_family_then_steps_raise_p_in_its_order_and_holm_more_than_ben
 
 
 @pytest.mark.parametrize("ours", [holm, benjamini_hochberg])
-def test_given_a_p_value_outside_the_unit_interval_then_it_is_named(ours):
+def test_p_value_outside_0_and_1_is_refused(ours):
     with pytest.raises(CausalCXRError, match=r"number 1 is 1\.2"):
         ours([0.1, 1.2])
 
 
-def test_given_true_hypotheses_alone_then_holm_errs_in_a_twentieth_of_the_families():
+def test_holm_bounds_the_familywise_error():
     p = np.random.default_rng(0).random((4000, 8))
     false = np.mean([holm(row).rejected().any() for row in p])
     assert abs(false - (1 - (1 - 0.05 / 8) ** 8)) < 4 * np.sqrt(0.05 * 0.95 / 4000)
 
 
-def test_given_half_true_hypotheses_then_false_discoveries_are_at_most_the_level_times_a_half():
+def test_benjamini_hochberg_bounds_the_false_discovery_rate():
     rng = np.random.default_rng(1)
     p = rng.random((3000, 20))
     p[:, :10] = p[:, :10] ** 6
