@@ -1,7 +1,7 @@
-"""A reader of attributes that is independent of the model whose twins it judges.
+"""The attribute reader: reads attributes from images, independently of the model that makes twins.
 
-Logistic regression (levels) and ridge regression (numbers) on features of radiographs. It has to
-be taught by real or true images, and never by twins; how well it reads is told with it.
+Logistic regression (levels) and ridge regression (numbers) on features of radiographs. It must be
+trained on real or true images, never on twins; its cross-validated quality is kept with it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,12 +21,13 @@ from causalcxr.common.errors import AuditError
 from causalcxr.common.progress import progress
 from causalcxr.graph.arguments import names_of
 from causalcxr.graph.graph import Graph
+from causalcxr.graph.variables import Variable
 from causalcxr.metrics.extract import feature_batches
 
 __all__ = ["AttributeReader", "image_features"]
 
 _BATCH = 64
-_FEW = 20  # records of a level below which nothing is learned of it
+_FEW = 20  # records that a level needs
 _FOLDS = 5
 _PENALTIES = np.logspace(-1, 5, 13)
 
@@ -38,23 +39,23 @@ def image_features(cohort: Cohort) -> np.ndarray:
         AuditError: If the cohort has no images.
     """
     if cohort.images is None:
-        raise AuditError("features of images are asked for, and the cohort has none")
+        raise AuditError("features of images: the cohort has no images; load it with images")
     if not len(cohort):
         return np.empty((0, 192))
     batches = feature_batches(cohort.images, batch=_BATCH)
-    shown = progress(batches, "Reading", "images", total=len(cohort), each=_BATCH)
-    return np.concatenate(list(shown)).astype(np.float64)
+    batches = progress(batches, "Reading", "images", total=len(cohort), each=_BATCH)
+    return np.concatenate(list(batches)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class AttributeReader:
-    """Read attributes off radiographs.
+    """Read attributes from radiographs.
 
     Args:
         models: For each attribute, a fitted estimator on features.
-        levels: For each attribute with levels, those it tells apart; numbers have none.
-        quality: How well each attribute is read, patient by patient unseen: AUROC of levels (mean
-            over pairs of them), correlation of numbers.
+        levels: For each discrete attribute, the levels that it distinguishes.
+        quality: Cross-validated quality on unseen patients: AUROC of levels (mean over pairs of
+            them), correlation of numbers.
         features: Cohort -> (n, d).
     """
 
@@ -72,45 +73,38 @@ class AttributeReader:
         *,
         features: Callable[[Cohort], np.ndarray] = image_features,
     ) -> "AttributeReader":
-        """Teach a reader.
+        """Fit a reader.
 
         Args:
-            cohort: Records with true images, others than those to be audited.
-            graph: Its tabular variables can be read.
-            names: Which of them; by default all that vary enough.
+            cohort: Records with real or true images, other than those to be audited.
+            graph: The graph, whose tabular variables can be read.
+            names: Names of the variables; by default all that vary enough.
             features: Cohort -> (n, d).
 
         Raises:
-            AuditError: If nothing can be learned.
+            AuditError: If no variable varies enough.
         """
         cohort = as_cohort(cohort)
-        x, columns, models, levels, quality = features(cohort), cohort.columns(graph), {}, {}, {}
+        x, columns = features(cohort), cohort.columns(graph)
+        models, levels, quality = {}, {}, {}
         patients = pd.factorize(cohort.patients)[0]
-        for name in (
-            [graph.find(n) for n in names_of(names)] if names is not None else graph.tabular
-        ):
-            known, variable = ~np.isnan(columns[name]), graph[name]
-            y = columns[name][known]
-            if variable.is_discrete:
-                counts = pd.Series(y).value_counts()
-                common = sorted(counts[counts >= _FEW].index.astype(int))
-                if len(common) < 2:
-                    continue
-                rows = np.isin(columns[name], common)
-                y = columns[name][rows].astype(int)
-                levels[name] = tuple(variable.levels[k] for k in common)
-                model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-            else:
-                if known.sum() < _FEW or y.std() == 0:
-                    continue
-                rows = known
+        names = graph.tabular if names is None else [graph.find(n) for n in names_of(names)]
+        for name in names:
+            training = _training_rows(graph[name], columns[name])
+            if training is None:
+                continue
+            rows, y, codes = training
+            if codes is None:
                 model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
-            quality[name] = _quality(model, x[rows], y, patients[rows], name in levels)
+            else:
+                levels[name] = tuple(graph[name].levels[k] for k in codes)
+                model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            quality[name] = _quality(model, x[rows], y, patients[rows], codes is not None)
             models[name] = model.fit(x[rows], y)
         if not models:
             raise AuditError(
-                f"a reader learns nothing from {len(cohort):,} records: no variable has "
-                f"{_FEW} records of two levels"
+                f"attribute reader: no variable of the {len(cohort):,} records has two levels of "
+                f"{_FEW} records; give more records"
             )
         return cls(models, levels, pd.Series(quality, name="quality"), features)
 
@@ -118,7 +112,7 @@ class AttributeReader:
         """Return what it reads: P(level) for levels, the value for numbers.
 
         Returns:
-            One row a record; columns (variable, level), the level "" for numbers.
+            A row a record; columns (variable, level), where the level of numbers is "".
         """
         cohort = as_cohort(cohort)
         x = self.features(cohort)
@@ -134,10 +128,26 @@ class AttributeReader:
         return table
 
 
+def _training_rows(
+    variable: Variable, column: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[int] | None] | None:
+    """Return rows, targets and common levels of a variable; None if it varies too little."""
+    rows = ~np.isnan(column)
+    if not variable.is_discrete:
+        y = column[rows]
+        return None if len(y) < _FEW or y.std() == 0 else (rows, y, None)
+    counts = pd.Series(column[rows]).value_counts()
+    common = sorted(counts[counts >= _FEW].index.astype(int))
+    if len(common) < 2:
+        return None
+    rows = np.isin(column, common)
+    return rows, column[rows].astype(int), common
+
+
 def _quality(
     model: Pipeline, x: np.ndarray, y: np.ndarray, patients: np.ndarray, discrete: bool
 ) -> float:
-    """Return the cross-validated AUROC or correlation, NaN where a fold has too few records."""
+    """Return the cross-validated AUROC or correlation, NaN if a fold has too few records."""
     folds = GroupKFold(min(_FOLDS, len(np.unique(patients))))
     if not discrete:
         return float(

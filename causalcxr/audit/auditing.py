@@ -11,7 +11,7 @@ from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.audit.audit_result import Audit
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
-from causalcxr.audit.column_names import by_names, described, label_of
+from causalcxr.audit.column_names import by_names, label_of, named_columns
 from causalcxr.audit.group_measures import GroupMeasures, measure_groups
 from causalcxr.audit.groups import Groups, find_groups
 from causalcxr.audit.hypotheses import hypotheses
@@ -178,7 +178,7 @@ def audit_pairs(
     records = _records(scorer, pairs, name, names)
     is_first_draw = pairs.factual.draws == 0
     once = records[is_first_draw]
-    columns = described(graph, pairs.factual)[0]
+    columns = named_columns(graph, pairs.factual)
     table = columns[is_first_draw]
     labels = once["label"] if name else None
     groups = find_groups(table, names, labels=labels, patients=once["patient"])
@@ -254,7 +254,7 @@ def _records(
             "look at pairs.gates, and set gates=Gates(...) otherwise"
         )
     table = pd.DataFrame({"patient": factual.patients}, index=factual.index)
-    table[list(by)] = described(pairs.graph, factual)[0][list(by)]
+    table[list(by)] = named_columns(pairs.graph, factual)[list(by)]
     for column, world in (("label", "factual"), ("label_twin", "twin")):
         columns = pairs.worlds[world].columns(pairs.graph, beyond_range=True)
         table[column] = columns[label] if label else np.nan

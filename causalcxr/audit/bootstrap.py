@@ -20,18 +20,18 @@ __all__ = ["Validation", "bootstrap", "patient_counts"]
 
 Values = np.ndarray | Sequence[float]
 GroupsLike = Groups | Mapping[str, np.ndarray] | np.ndarray
-_CELLS = 2**16  # rows x draws that are worked on at once: they fit a core's cache
-_VALIDATION = 1  # the stream of random numbers of validation patients
+_CELLS = 2**16  # rows x draws at a time: they fit the cache of a core
+_VALIDATION = 1  # stream of random numbers for validation patients
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Hold the data that the threshold is chosen on: other patients than those audited.
+    """Hold the data on which the threshold is chosen: patients other than those audited.
 
     Args:
         scores: Shape (n,).
         labels: Shape (n,), 0, 1 or NaN.
-        patients: Who each row is of; by default every row is a patient.
+        patients: Patient of each row; by default every row is a patient.
         weights: Base weights, shape (n,).
     """
 
@@ -68,13 +68,13 @@ def bootstrap(
 ) -> BootstrapDraws:
     """Return every measure of every group, in the data and in each draw of patients.
 
-    In a draw, as many patients are drawn with replacement as there are, each with all its rows. A
-    draw is a number of copies a patient, so rows are sorted once and only their weights change. A
-    threshold that follows a rule is chosen anew in each draw: on validation patients, who are
-    drawn too, or else on all rows. It is one for all groups. Base weights stay as they are.
+    In each draw, patients are drawn with replacement, as many as there are, each with all rows. A
+    draw is a number of copies per patient, so rows are sorted once and only their weights change.
+    A threshold given by a rule is chosen anew in each draw, on validation patients (who are drawn
+    too) or on all rows; it is the same for all groups. Base weights do not change.
 
-    Draw b depends on the seed, b and the number of patients alone. So two classifiers on the same
-    patients share their draws: differences of their draws are paired.
+    Draw b depends only on the seed, b and the number of patients. So two classifiers on the same
+    patients share their draws, and differences of their draws are paired.
 
     References:
         Bootstrap methods: another look at the jackknife (Efron, 1979). Bootstrap-based
@@ -83,29 +83,29 @@ def bootstrap(
     Args:
         scores: Shape (n,).
         labels: Shape (n,), 0, 1 or NaN; rows with NaN are left out.
-        groups: Masks by name, shape (n,) each, which may overlap; `find_groups(...)`; or whole
-            numbers, shape (n,), where -1 is in no group.
-        patients: Who each row is of; by default every row is a patient.
+        groups: Masks by name, shape (n,) each, which may overlap; `find_groups(...)`; or integers,
+            shape (n,), where -1 means no group.
+        patients: Patient of each row; by default every row is a patient.
         weights: Base weights, shape (n,), such as those of `balance`.
         threshold: A rule, a number, or words such as "sensitivity=0.9".
-        validation: Where the rule is applied; without it, on the audited rows themselves.
+        validation: Data on which the rule chooses; by default the audited rows.
         measures: Names; by default all that the scores allow.
-        bins: Of the calibration errors, see `bin_edges`.
-        draws: How many.
+        bins: Bins of the calibration errors, see `bin_edges`.
+        draws: Number of draws.
         seed: From 0 to 2^64 - 1.
-        blocks: Blocks of patients left out in turn, for BCa intervals; 0 for none.
-        threads: How many work at once; the figures do not depend on it.
-        chunk: Draws that are worked on at once; the figures do not depend on it.
-        progress: Called with the number of draws that are done.
+        blocks: Number of blocks of patients left out in turn, for BCa intervals; 0 for none.
+        threads: Number of threads; results do not depend on it.
+        chunk: Number of draws at a time; results do not depend on it.
+        progress: Called with the number of finished draws.
 
     Raises:
         CausalCXRError: If arrays, groups, measures or rules do not fit.
 
     Example:
         >>> scores, labels = np.linspace(0, 1, 40), np.tile([0, 1], 20)
-        >>> everybody = {"all": np.ones(40, dtype=bool)}
-        >>> found = bootstrap(scores, labels, everybody, measures=["tpr"], draws=9)
-        >>> found.estimate.item(), found.draws.shape
+        >>> groups = {"all": np.ones(40, dtype=bool)}
+        >>> result = bootstrap(scores, labels, groups, measures=["tpr"], draws=9)
+        >>> result.estimate.item(), result.draws.shape
         (0.5, (9, 1, 1))
     """
     plan = _BootstrapPlan.from_inputs(
@@ -114,7 +114,7 @@ def bootstrap(
     plan.choose(measures)
     if draws < 1 or not 0 <= seed < 2**64:
         raise CausalCXRError(
-            f"bootstrap: draws={draws}, seed={seed}; give a draw at least, and a seed >= 0"
+            f"bootstrap: draws={draws}, seed={seed}; give draws >= 1 and seed >= 0"
         )
     chunk = chunk or max(1, min(256, _CELLS // max(plan.rows.size, 1)))
     parts = [range(first, min(first + chunk, draws)) for first in range(0, draws, chunk)]
@@ -134,11 +134,11 @@ def bootstrap(
             count.add(finished)
             if progress is not None:
                 progress(done)
-    whole, limit = plan.whole()
+    counts, limit = plan.data()
     return BootstrapDraws(
         groups=tuple(plan.ranked),
         measures=tuple(measure.name for measure in plan.measures),
-        estimate=plan.figures(whole, limit)[0],
+        estimate=plan.figures(counts, limit)[0],
         draws=figures,
         jackknife=plan.jackknife(blocks, seed, chunk) if blocks else None,
         threshold=float(limit[0]),
@@ -150,8 +150,8 @@ def bootstrap(
 def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> np.ndarray:
     """Return how often each patient is drawn, shape (draws, patients), int32.
 
-    Each row sums to the number of patients. Draw b is made from (seed, stream, b) alone, by a
-    counter-based generator.
+    Each row sums to the number of patients. Draw b depends only on (seed, stream, b): the
+    generator is counter-based.
 
     Example:
         >>> patient_counts(5, range(2), seed=0).sum(1).tolist()
@@ -162,7 +162,7 @@ def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> n
     fresh, rng = bits.state, np.random.Generator(bits)
     for row, draw in enumerate(draws):
         fresh["state"]["key"][1] = (stream << 48) + draw
-        bits.state = fresh  # a generator of this key that has given nothing yet
+        bits.state = fresh  # a fresh generator with this key
         drawn = rng.integers(0, max(patients, 1), patients, dtype=np.uint32)
         counts[row] = np.bincount(drawn, minlength=patients)
     return counts
@@ -170,17 +170,17 @@ def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> n
 
 @dataclass
 class _BootstrapPlan:
-    """What is computed in each draw.
+    """Hold what is computed in each draw.
 
     Args:
-        rows: All rows, which a rule without validation reads.
+        rows: All rows; a rule without validation chooses on them.
         ranked: The rows of each group.
-        patients: How many.
-        rule: Of the threshold.
+        patients: Number of patients.
+        rule: How the threshold is chosen.
         validation: The validation rows, or None.
-        validation_patients: How many.
-        measures: What is measured.
-        needs: The parts of the sums that these read.
+        validation_patients: Number of validation patients.
+        measures: The measures.
+        needs: The parts of the sums that these need.
     """
 
     rows: RankedScores
@@ -205,7 +205,7 @@ class _BootstrapPlan:
         bins: int | Sequence[float],
     ) -> "_BootstrapPlan":
         scores, labels = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-        units, known = patient_numbers(patients, len(labels), "bootstrap")
+        units, distinct = patient_numbers(patients, len(labels), "bootstrap")
         edges = bin_edges(bins)
         rows = RankedScores(scores, labels, weights=weights, units=units, edges=edges)
         ranked = {}
@@ -215,16 +215,16 @@ class _BootstrapPlan:
             ranked[name] = RankedScores(scores[mask], labels[mask], **parts)
         rule = ThresholdRule.read(threshold)
         if validation is None or rule.kind == "fixed":
-            return cls(rows, ranked, len(known), rule, None, 0)
-        its_units, its_known = patient_numbers(
+            return cls(rows, ranked, len(distinct), rule, None, 0)
+        other_units, others = patient_numbers(
             validation.patients, len(validation.labels), "validation"
         )
-        its = {"weights": validation.weights, "units": its_units}
-        other = RankedScores(validation.scores, validation.labels, **its)
-        return cls(rows, ranked, len(known), rule, other, len(its_known))
+        options = {"weights": validation.weights, "units": other_units}
+        other = RankedScores(validation.scores, validation.labels, **options)
+        return cls(rows, ranked, len(distinct), rule, other, len(others))
 
     def choose(self, names: Sequence[str] | None) -> None:
-        """Set what is measured."""
+        """Set the measures."""
         if names is None:
             probable = self.rows.is_probability
             names = [
@@ -236,15 +236,15 @@ class _BootstrapPlan:
         self.needs = frozenset().union(*(measure.needs for measure in self.measures))
 
     def drawn(self, part: range, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the counts of patients in some draws, and the thresholds there."""
+        """Return the counts of patients in some draws, and the threshold of each draw."""
         counts = patient_counts(self.patients, part, seed)
         if self.validation is None:
             return counts, self.rule.choose_each(self.rows, counts)
         others = patient_counts(self.validation_patients, part, seed, _VALIDATION)
         return counts, self.rule.choose_each(self.validation, others)
 
-    def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return one of each patient, and the threshold then."""
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return one copy of each patient, and the threshold of the data."""
         counts = np.ones((1, self.patients), dtype=np.int32)
         if self.validation is None:
             return counts, self.rule.choose_each(self.rows, counts)
@@ -259,25 +259,22 @@ class _BootstrapPlan:
 
     def jackknife(self, blocks: int, seed: int, chunk: int) -> np.ndarray:
         """Return the measures without each block of patients, audited and validation, in turn."""
-        whole, limit = self.whole()
-        found = []
+        ones, limit = self.data()
+        figures = []
         for counts in _without(self.patients, blocks, seed, chunk):
-            fixed = self.validation is not None
-            at = (
-                np.repeat(limit, len(counts))
-                if fixed
-                else self.rule.choose_each(self.rows, counts)
-            )
-            found.append(self.figures(counts, at))
+            thresholds = np.repeat(limit, len(counts))
+            if self.validation is None:
+                thresholds = self.rule.choose_each(self.rows, counts)
+            figures.append(self.figures(counts, thresholds))
         if self.validation is not None:
             for others in _without(self.validation_patients, blocks, seed, chunk):
-                every = np.repeat(whole, len(others), axis=0)
-                found.append(self.figures(every, self.rule.choose_each(self.validation, others)))
-        return np.concatenate(found)
+                every = np.repeat(ones, len(others), axis=0)
+                figures.append(self.figures(every, self.rule.choose_each(self.validation, others)))
+        return np.concatenate(figures)
 
 
 def _without(patients: int, blocks: int, seed: int, chunk: int) -> Iterator[np.ndarray]:
-    """Yield counts (up to chunk, patients) that leave out each block, of patients at random."""
+    """Yield counts (up to chunk, patients) without each block of randomly ordered patients."""
     order = np.random.default_rng(seed).permutation(patients)
     left_out = np.array_split(order, min(blocks, patients))
     for first in range(0, len(left_out), chunk):
@@ -289,13 +286,15 @@ def _without(patients: int, blocks: int, seed: int, chunk: int) -> Iterator[np.n
 
 
 def _masks(groups: GroupsLike, n: int) -> dict[str, np.ndarray]:
-    """Return the rows of each group by name, refusing none and wrong lengths."""
+    """Return the mask of each group by name; no group and wrong lengths are refused."""
     if isinstance(groups, Groups):
         groups = groups.masks
     if not isinstance(groups, Mapping):
         codes = np.asarray(groups)
         if codes.dtype.kind not in "iu":
-            raise CausalCXRError("bootstrap: groups are neither whole numbers nor named masks")
+            raise CausalCXRError(
+                "bootstrap: groups must be integers or named masks; give one of these"
+            )
         groups = {str(code): codes == code for code in np.unique(codes[codes >= 0])}
     masks = {str(name): np.asarray(mask) for name, mask in groups.items()}
     for name, mask in masks.items():
@@ -305,12 +304,14 @@ def _masks(groups: GroupsLike, n: int) -> dict[str, np.ndarray]:
                 "truth values"
             )
     if not masks:
-        raise CausalCXRError("bootstrap: no group; give {'all': ...} at least")
+        raise CausalCXRError(
+            "bootstrap: there is no group; give at least one, such as {'all': mask}"
+        )
     return masks
 
 
 def _each(work: Callable[[range], int], parts: Sequence[range], threads: int) -> Iterator[int]:
-    """Yield what each part's work returns, in order, by as many threads."""
+    """Yield the results of the parts in order, computed by some threads."""
     if threads <= 1:
         yield from map(work, parts)
         return

@@ -1,4 +1,4 @@
-"""What a classifier is to an audit: one probability a record, checked before it is believed."""
+"""The interface of a classifier: one probability per record, checked."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -20,13 +20,13 @@ class Classifier(ABC):
     """Give every record of a cohort a score between 0 and 1.
 
     Args:
-        name: What it is called in reports.
-        target: The variable that it predicts, where it is one.
-        outputs: `probability`, or `logit`, which is turned into one.
+        name: Name in reports.
+        target: The variable that it predicts, if known.
+        outputs: `probability`, or `logit`, which is converted to a probability.
 
     Attributes:
-        reads_images: Whether it looks at the radiographs.
-        scores_any: Whether it can be asked about records that it has not seen, such as new twins.
+        reads_images: Whether it reads the radiographs.
+        scores_any: Whether it can score any record, such as new twins.
     """
 
     reads_images = True
@@ -45,7 +45,7 @@ class Classifier(ABC):
         """Return the probability of each record, (n,), float64.
 
         Raises:
-            ClassifierError: If what it returns are no probabilities, one a record.
+            ClassifierError: If it does not return one probability per record.
             CohortError: If it reads images and a record has none.
         """
         cohort = as_cohort(cohort)
@@ -55,16 +55,16 @@ class Classifier(ABC):
         return checked_scores(raw, len(cohort), self.name)
 
     def in_world(self, world: str) -> "Classifier | None":
-        """Return who scores the records of a world (factual, twin, null, direct, validation).
+        """Return the classifier for a world (factual, twin, null, direct, validation).
 
-        One who can look at any record is the same in all of them; scores that were computed
-        elsewhere may be there for some worlds only: None for the others.
+        A classifier that can score any record is the same in all worlds; a table of scores may
+        have some worlds only: None for the others.
         """
         return self
 
     @abstractmethod
     def _raw(self, cohort: Cohort) -> np.ndarray:
-        """Return what the classifier says of each record."""
+        """Return the output of the classifier for each record."""
 
     def __repr__(self) -> str:
         of = f" of {self.target}" if self.target else ""
@@ -72,21 +72,21 @@ class Classifier(ABC):
 
 
 def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
-    """Return scores as float64, or say what is wrong with them.
+    """Return scores as float64; anything but probabilities is refused.
 
     Args:
-        scores: What a classifier returned.
-        n: How many records were asked about.
+        scores: The output of a classifier.
+        n: Number of records.
         name: The classifier's name, for messages.
 
     Raises:
-        ClassifierError: If they are not one a record, not finite, or not between 0 and 1.
+        ClassifierError: If there is not one per record, or one is not finite or not in [0, 1].
 
     Example:
         >>> checked_scores([0.5, 2.0], 2, "net")
         Traceback (most recent call last):
-        causalcxr.common.errors.ClassifierError: classifier 'net': scores go from 0.5 to 2, and \
-probabilities from 0 to 1; where these are logits, say outputs='logit'
+        causalcxr.common.errors.ClassifierError: classifier 'net': scores range from 0.5 to 2, \
+not from 0 to 1; if these are logits, give outputs='logit'
     """
     values = as_numbers(scores, name)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -94,7 +94,7 @@ probabilities from 0 to 1; where these are logits, say outputs='logit'
     if values.shape != (n,):
         raise ClassifierError(
             f"classifier {name!r}: scores have shape {values.shape} for {n} records; return one "
-            "a record, or say column= for which of several"
+            "per record, or give column= to choose one of several"
         )
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
@@ -103,7 +103,7 @@ probabilities from 0 to 1; where these are logits, say outputs='logit'
         )
     if n and not (values.min() >= 0 and values.max() <= 1):
         raise ClassifierError(
-            f"classifier {name!r}: scores go from {values.min():.3g} to {values.max():.3g}, and "
-            "probabilities from 0 to 1; where these are logits, say outputs='logit'"
+            f"classifier {name!r}: scores range from {values.min():.3g} to {values.max():.3g}, "
+            "not from 0 to 1; if these are logits, give outputs='logit'"
         )
     return values

@@ -1,4 +1,4 @@
-"""What a classifier of images returns: one array of numbers, found in whatever holds it."""
+"""The output of a classifier of images: one array of numbers, from any container."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,23 +9,23 @@ from causalcxr.common.errors import ClassifierError
 
 __all__ = ["as_numbers", "one_array"]
 
-# The entry that is meant where a classifier returns several, by what its outputs are.
+# The entry to use where a classifier returns several, by the kind of output.
 _ENTRIES = {"logit": ("logits", "logit"), "probability": ("probabilities", "probability", "probs")}
 
 
 def one_array(answer: Any, outputs: str, name: str) -> np.ndarray:
-    """Return the array of a classifier's answer: a tensor, an array, or what holds one of them.
+    """Return the array of a classifier's output: a tensor, an array, or a container of one.
 
-    A mapping or a tuple may hold one array, or several of which one has the name that `outputs`
-    asks for: `logits` or `probabilities`.
+    A mapping or a tuple may hold one array; a mapping may hold several, of which one has the name
+    that `outputs` selects: `logits` or `probabilities`.
 
     Args:
-        answer: What the classifier returned for a batch.
+        answer: The output of the classifier for a batch.
         outputs: "probability" or "logit".
         name: The classifier's name, for messages.
 
     Raises:
-        ClassifierError: If there is no array, or it is not clear which one is meant.
+        ClassifierError: If there is no array, or it is unclear which one to use.
 
     Example:
         >>> one_array({"logits": np.zeros(2), "hidden": np.ones((2, 8))}, "logit", "net").tolist()
@@ -40,15 +40,15 @@ def one_array(answer: Any, outputs: str, name: str) -> np.ndarray:
                 f"classifier {name!r}: it returns {len(parts)} arrays; return one, as in "
                 "lambda images: net(images)[0]"
             )
-        return _plain(parts[0])
-    return _plain(answer) if _is_array(answer) else as_numbers(answer, name)
+        return _as_numpy(parts[0])
+    return _as_numpy(answer) if _is_array(answer) else as_numbers(answer, name)
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:
-    """Return values as float64, refusing text and whatever else is no number.
+    """Return values as float64; text and anything else that is not a number is refused.
 
     Raises:
-        ClassifierError: If a value is text, or they are no numbers.
+        ClassifierError: If a value is text or not a number.
 
     Example:
         >>> as_numbers(["0,3"], "net")
@@ -72,31 +72,33 @@ text '0,3'; return numbers, such as 0.3
     except (TypeError, ValueError):
         kind = type(values).__name__
         raise ClassifierError(
-            f"classifier {name!r}: scores are no numbers but {kind}; return an array or a tensor"
+            f"classifier {name!r}: scores are not numbers but {kind}; return an array or a tensor"
         ) from None
 
 
 def _entry(arrays: Mapping[str, Any], outputs: str, name: str) -> np.ndarray:
-    """Return the one array of a mapping, or that of the name that is meant."""
-    meant = [key for key in arrays if key.lower() in _ENTRIES[outputs]]
+    """Return the only array of a mapping, or the one that `outputs` selects."""
+    keys = [key for key in arrays if key.lower() in _ENTRIES[outputs]]
     other = next(kind for kind in _ENTRIES if kind != outputs)
-    if not meant and len(arrays) == 1 and next(iter(arrays)).lower() not in _ENTRIES[other]:
-        meant = list(arrays)
-    if len(meant) != 1:
+    if not keys and len(arrays) == 1 and next(iter(arrays)).lower() not in _ENTRIES[other]:
+        keys = list(arrays)
+    if len(keys) != 1:
         has = ", ".join(map(repr, arrays)) or "no array"
         swapped = any(key.lower() in _ENTRIES[other] for key in arrays)
-        hint = f"say outputs={other!r}" if swapped else "return one, as in lambda x: net(x)['out']"
-        raise ClassifierError(
-            f"classifier {name!r}: it returns a mapping of {has}, and outputs={outputs!r}; {hint}"
+        hint = (
+            f"give outputs={other!r}" if swapped else "return one, as in lambda x: net(x)['out']"
         )
-    return _plain(arrays[meant[0]])
+        raise ClassifierError(
+            f"classifier {name!r}: it returns a mapping of {has}, but outputs={outputs!r}; {hint}"
+        )
+    return _as_numpy(arrays[keys[0]])
 
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "detach")
 
 
-def _plain(array: Any) -> np.ndarray:
+def _as_numpy(array: Any) -> np.ndarray:
     """Return a tensor or an array as numpy; bfloat16, which numpy lacks, as float32."""
     if not hasattr(array, "detach"):
         return array

@@ -1,8 +1,4 @@
-"""Classifiers in: anything that gives a cohort's records scores, checked before it is believed.
-
-A classifier is asked for one probability a record. What it returns is looked at: logits, numbers
-out of range, as many as were asked for, the same for everyone.
-"""
+"""Classifiers of every kind: functions of images, torch modules, estimators, tables of scores."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +29,7 @@ __all__ = [
 
 _BATCH = 64
 _XRV_SIDE = 224
-_XRV_RANGE = 1024.0  # torchxrayvision's images go from -1024 to 1024
+_XRV_RANGE = 1024.0  # TorchXRayVision's images range from -1024 to 1024
 
 
 class ImageClassifier(Classifier):
@@ -41,11 +37,11 @@ class ImageClassifier(Classifier):
 
     Args:
         function: (B, 1, H, W) float32 between 0 and 1, an array or, for a torch module, a tensor
-            where its weights are -> (B,) or (B, k), in any precision; or a mapping or tuple that
-            holds it, see `classifier_outputs.one_array`.
-        column: Which of k outputs.
-        batch: Images at a time.
-        name: What it is called; by default the function's own name.
+            on the device of its weights -> (B,) or (B, k), in any precision; or a mapping or tuple
+            that holds it, see `classifier_outputs.one_array`.
+        column: Column of k outputs.
+        batch: Number of images at a time.
+        name: Name in reports; by default the name of the function.
         target: See `Classifier`.
         outputs: See `Classifier`.
 
@@ -65,14 +61,14 @@ class ImageClassifier(Classifier):
         target: str | None = None,
         outputs: str = "probability",
     ) -> None:
-        usual = getattr(function, "__name__", type(function).__name__)
-        super().__init__(name or usual, target, outputs=outputs)
+        default = getattr(function, "__name__", type(function).__name__)
+        super().__init__(name or default, target, outputs=outputs)
         self.function, self.column, self.batch = function, column, batch
 
     def _raw(self, cohort: Cohort) -> np.ndarray:
         if cohort.images is None:
             raise ClassifierError(
-                f"classifier {self.name!r} reads images, and the cohort has none; load it with "
+                f"classifier {self.name!r} reads images, but the cohort has none; load it with "
                 "images, or audit a classifier of features"
             )
         starts = range(0, len(cohort), self.batch)
@@ -93,18 +89,18 @@ class ImageClassifier(Classifier):
         return np.concatenate(parts) if parts else np.empty(0)
 
     def _scored(self, function: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:
-        """Return the scores of a batch, one an image."""
+        """Return the scores of a batch, one per image."""
         answer = one_array(self._answer(function, self._prepared(images)), self.outputs, self.name)
-        found = self._column(answer)
-        if found.ndim == 0 or len(found) != len(images):
+        scores = self._column(answer)
+        if scores.ndim == 0 or len(scores) != len(images):
             raise ClassifierError(
-                f"classifier {self.name!r}: scores have shape {found.shape} for {len(images)} "
-                "images; return one an image"
+                f"classifier {self.name!r}: scores have shape {scores.shape} for {len(images)} "
+                "images; return one per image"
             )
-        return found
+        return scores
 
     def _prepared(self, images: np.ndarray) -> np.ndarray:
-        """Return images as the function wants them."""
+        """Return images as the function expects them."""
         return images
 
     def _answer(self, function: Callable[[Any], Any], images: np.ndarray) -> Any:
@@ -112,7 +108,7 @@ class ImageClassifier(Classifier):
             return function(images)
         import torch
 
-        # Of quantised networks some weights are whole numbers, which no image is.
+        # Quantised networks have integer weights, too; images must stay fractions.
         weights = (p for p in function.parameters() if p.is_floating_point())
         x = torch.from_numpy(images).to(next(weights, torch.zeros(())))
         with torch.no_grad():
@@ -123,35 +119,35 @@ class ImageClassifier(Classifier):
             return answer
         if answer.ndim != 2 or not -answer.shape[1] <= self.column < answer.shape[1]:
             raise ClassifierError(
-                f"classifier {self.name!r}: no column {self.column} in outputs of shape "
+                f"classifier {self.name!r}: there is no column {self.column} in outputs of shape "
                 f"{answer.shape}"
             )
         return answer[:, self.column]
 
 
 class XRVClassifier(ImageClassifier):
-    """Score images by a model of TorchXRayVision, scaled and sized as that library wants them.
+    """Score images by a model of TorchXRayVision, scaled and resized as that library expects.
 
     Args:
         model: A torch module with `pathologies`, the names of its outputs.
-        target: One of them.
-        batch: Images at a time.
+        target: The name of an output.
+        batch: Number of images at a time.
 
     Raises:
         ClassifierError: If the model has no such output.
     """
 
     def __init__(self, model: Any, target: str, *, batch: int = _BATCH) -> None:
-        known = [str(name) for name in model.pathologies]
-        lower = [name.lower().replace("_", " ") for name in known]
-        asked = {target.lower().replace("_", " "), target.lower().removeprefix("pleural ")}
-        found = [k for k, name in enumerate(lower) if name and name in asked]
-        if not found:
-            names = ", ".join(filter(None, known))
-            hint = nearest(target, filter(None, known)) or f"; they are {names}"
+        outputs = [str(name) for name in model.pathologies]
+        lower = [name.lower().replace("_", " ") for name in outputs]
+        names = {target.lower().replace("_", " "), target.lower().removeprefix("pleural ")}
+        columns = [k for k, name in enumerate(lower) if name and name in names]
+        if not columns:
+            named = [name for name in outputs if name]
+            hint = nearest(target, named) or f"; its outputs are {', '.join(named)}"
             raise ClassifierError(f"the model has no output {target!r}{hint}")
         super().__init__(
-            model, column=found[0], batch=batch, name=type(model).__name__, target=target
+            model, column=columns[0], batch=batch, name=type(model).__name__, target=target
         )
 
     def _prepared(self, images: np.ndarray) -> np.ndarray:
@@ -166,13 +162,12 @@ class FeatureClassifier(Classifier):
     Args:
         estimator: Fitted, with `predict_proba` or `decision_function`.
         features: Names of columns of the table, or a function of a cohort -> (n, d).
-        positive: The class whose probability is meant; the last one by default.
-        name: What it is called.
+        positive: The class whose probability is the score; by default the last one.
+        name: Name in reports.
         target: See `Classifier`.
 
     Raises:
-        ClassifierError: If the estimator is not fitted, gives no probabilities, or knows no such
-            class.
+        ClassifierError: If the estimator is not fitted, has no probabilities, or no such class.
     """
 
     def __init__(
@@ -195,7 +190,7 @@ class FeatureClassifier(Classifier):
         classes = list(classes)
         if len(classes) < 2 or (positive is not None and positive not in classes):
             raise ClassifierError(
-                f"classifier {self.name!r} knows the classes {classes}, not {positive!r}"
+                f"classifier {self.name!r} has the classes {classes}, not {positive!r}"
             )
         self.column = len(classes) - 1 if positive is None else classes.index(positive)
         self.estimator = estimator
@@ -203,7 +198,7 @@ class FeatureClassifier(Classifier):
         self.reads_images = callable(features)
 
     def _raw(self, cohort: Cohort) -> np.ndarray:
-        if not len(cohort):  # every pair was refused; estimators want one row at least
+        if not len(cohort):  # every pair was rejected; estimators need at least one row
             return np.empty(0)
         if callable(self.features):
             x = self.features(cohort)
@@ -215,7 +210,7 @@ class FeatureClassifier(Classifier):
             table = cohort.table
             if absent := [name for name in self.features if name not in table]:
                 raise ClassifierError(
-                    f"classifier {self.name!r}: no column {absent[0]!r}"
+                    f"classifier {self.name!r}: the table has no column {absent[0]!r}"
                     f"{nearest(absent[0], table.columns)}"
                 )
             x = table[list(self.features)]
@@ -223,7 +218,7 @@ class FeatureClassifier(Classifier):
 
 
 def as_classifier(
-    thing: Any,
+    classifier: Any,
     *,
     target: str | None = None,
     outputs: str | None = None,
@@ -233,22 +228,22 @@ def as_classifier(
     batch: int | None = None,
     name: str | None = None,
 ) -> Classifier:
-    """Return a classifier from whatever scores records.
+    """Return a `Classifier` from any object that scores records.
 
     Args:
-        thing: A `Classifier`; a torch module or a function of image batches; a fitted
-            scikit-learn estimator (with `features=`); a model of TorchXRayVision; a path of a
-            .csv, or a Series of scores.
+        classifier: A `Classifier`; a torch module or a function of image batches; a fitted
+            scikit-learn estimator (with `features=`); a model of TorchXRayVision; the path of
+            a .csv, or a Series of scores.
         target: The variable that it predicts.
-        outputs: "probability" or "logit", of functions of images.
-        column: Which of several outputs of a function of images; the column of a .csv of scores.
-        features: Of an estimator: names of columns, or a function of a cohort.
-        positive: Of an estimator: the class whose probability is meant.
-        batch: Images at a time.
-        name: What it is called in reports.
+        outputs: "probability" or "logit", for functions of images.
+        column: Column of several outputs of a function of images, or of a .csv of scores.
+        features: For an estimator: names of columns, or a function of a cohort.
+        positive: For an estimator: the class whose probability is the score.
+        batch: Number of images at a time.
+        name: Name in reports.
 
     Raises:
-        ClassifierError: If it is none of these, or does not take what is given.
+        ClassifierError: If it is none of these, or an option does not fit.
 
     Example:
         >>> as_classifier(pd.Series([0.2], index=["a"]), target="Edema")
@@ -259,15 +254,15 @@ def as_classifier(
         "batch": batch, "name": name,
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
-    kind, build = _kind_of(thing)
-    if extra := [key for key in options if key not in _TAKEN[kind]]:
-        taken = ", ".join(_TAKEN[kind]) or "no more options"
-        raise ClassifierError(f"{kind} takes no {extra[0]}=; it takes {taken}")
+    kind, build = _kind_of(classifier)
+    if extra := [key for key in options if key not in _OPTIONS[kind]]:
+        accepted = ", ".join(_OPTIONS[kind]) or "no options"
+        raise ClassifierError(f"{kind} does not accept {extra[0]}=; it accepts {accepted}")
     return build(target, options)
 
 
-_TAKEN = {
-    "a classifier that is ready": (),
+_OPTIONS = {
+    "a Classifier": (),
     "a Series of scores": ("name",),
     "a .csv of scores": ("column",),
     "a model of TorchXRayVision": ("batch",),
@@ -276,43 +271,45 @@ _TAKEN = {
 }
 
 
-def _kind_of(thing: Any) -> tuple[str, Callable[[str | None, dict[str, Any]], Classifier]]:
-    """Return what kind of classifier it is, and how it is built from target and options."""
-    if isinstance(thing, Classifier):
-        return "a classifier that is ready", lambda target, options: thing
-    if isinstance(thing, pd.Series):
-        return "a Series of scores", lambda t, options: ScoreTable(thing, target=t, **options)
-    if isinstance(thing, str | Path):
-        return "a .csv of scores", lambda t, options: ScoreTable.read(thing, target=t, **options)
-    if hasattr(thing, "pathologies"):
+def _kind_of(classifier: Any) -> tuple[str, Callable[[str | None, dict[str, Any]], Classifier]]:
+    """Return the kind of a classifier, and a function that builds it from target and options."""
+    if isinstance(classifier, Classifier):
+        return "a Classifier", lambda target, options: classifier
+    if isinstance(classifier, pd.Series):
+        return "a Series of scores", lambda t, options: ScoreTable(classifier, target=t, **options)
+    if isinstance(classifier, str | Path):
+        return "a .csv of scores", lambda t, options: ScoreTable.read(
+            classifier, target=t, **options
+        )
+    if hasattr(classifier, "pathologies"):
         return (
             "a model of TorchXRayVision",
-            lambda target, options: XRVClassifier(thing, target or "", **options),
+            lambda target, options: XRVClassifier(classifier, target or "", **options),
         )
-    if hasattr(thing, "predict_proba") or hasattr(thing, "decision_function"):
-        return "an estimator", lambda target, options: _of_features(thing, target, options)
-    if callable(thing):
+    if hasattr(classifier, "predict_proba") or hasattr(classifier, "decision_function"):
+        return "an estimator", lambda target, options: _of_features(classifier, target, options)
+    if callable(classifier):
         return (
             "a function of images",
-            lambda target, options: ImageClassifier(thing, target=target, **options),
+            lambda target, options: ImageClassifier(classifier, target=target, **options),
         )
     raise ClassifierError(
-        f"{type(thing).__name__} is no classifier; give a function of images, a torch module, a "
-        "scikit-learn estimator, or a .csv of scores"
+        f"{type(classifier).__name__} is not a classifier; give a function of images, a torch "
+        "module, a scikit-learn estimator, or a .csv of scores"
     )
 
 
-def _of_features(thing: Any, target: str | None, options: dict[str, Any]) -> Classifier:
+def _of_features(estimator: Any, target: str | None, options: dict[str, Any]) -> Classifier:
     if "features" not in options:
         raise ClassifierError(
-            f"classifier {type(thing).__name__!r}: say features=, names of columns or a "
+            f"classifier {type(estimator).__name__!r}: give features=, names of columns or a "
             "function of a cohort, such as causalcxr.audit.image_features"
         )
-    return FeatureClassifier(thing, target=target, **options)
+    return FeatureClassifier(estimator, target=target, **options)
 
 
-def _is_module(thing: Any) -> bool:
+def _is_module(function: Any) -> bool:
     import sys
 
-    torch = sys.modules.get("torch")  # a torch module cannot be here before torch is
-    return torch is not None and isinstance(thing, torch.nn.Module)
+    torch = sys.modules.get("torch")  # without torch imported it cannot be a torch module
+    return torch is not None and isinstance(function, torch.nn.Module)

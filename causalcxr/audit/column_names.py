@@ -1,4 +1,4 @@
-"""Names in an audit: the variable that is predicted, and the columns of groups."""
+"""Names of columns in an audit: the variable that is predicted, and the columns of groups."""
 
 from collections.abc import Sequence
 
@@ -10,59 +10,57 @@ from causalcxr.common.errors import AuditError, CausalCXRError, nearest
 from causalcxr.graph.arguments import names_of
 from causalcxr.graph.graph import Graph
 
-__all__ = ["by_names", "described", "label_of"]
+__all__ = ["by_names", "label_of", "named_columns"]
 
-# Columns of the records of an audit, which a column of that name would replace.
+# Columns of `Audit.records`, which a column of groups must not replace.
 _RESERVED = (
     "patient", "label", "label_twin", "factual", "twin", "null", "direct", "why", "valid",
 )  # fmt: skip
 
 
 def label_of(graph: Graph, label: str) -> str:
-    """Return the canonical name of the variable that is predicted: one with two levels.
+    """Return the canonical name of the variable that is predicted, which has two levels.
 
     Raises:
-        AuditError: If it is no such variable.
+        AuditError: If there is no such variable, or it does not have two levels.
     """
     try:
         name = graph.find(label)
     except CausalCXRError:
         raise AuditError(
-            f"label {label!r}: no such variable{nearest(label, graph.tabular)}"
+            f"label {label!r}: there is no such variable{nearest(label, graph.tabular)}"
         ) from None
     if len(graph[name].levels) != 2:
-        raise AuditError(f"label {name!r} has {len(graph[name].levels)} levels; expected two")
+        raise AuditError(
+            f"label {name!r} has {len(graph[name].levels)} levels; choose one with two"
+        )
     return name
 
 
 def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of groups, by their canonical names where the graph has them.
+    """Return the columns of groups, by their canonical names if the graph has them.
 
     Raises:
         AuditError: If there is no such column.
     """
-    found, table = [], cohort.table
+    names, table = [], cohort.table
     for word in names_of(by):
         try:
-            found.append(graph.find(word))
+            names.append(graph.find(word))
         except CausalCXRError:
             if word not in table:
                 hint = nearest(word, [*graph.tabular, *table.columns])
-                raise AuditError(f"groups by {word!r}: no such column{hint}") from None
-            found.append(word)
-        if found[-1] in _RESERVED:
+                raise AuditError(f"groups by {word!r}: there is no such column{hint}") from None
+            names.append(word)
+        if names[-1] in _RESERVED:
             raise AuditError(
-                f"groups by {found[-1]!r}: the table of an audit has a column of that name; "
-                "rename yours"
+                f"groups by {names[-1]!r}: the name is reserved for the result; rename the column"
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(names))
 
 
-def described(graph: Graph, *cohorts: Cohort) -> list[pd.DataFrame]:
-    """Return each cohort's columns, variables of the graph by their canonical names."""
-    tables = []
-    for cohort in cohorts:
-        known = frame(graph, cohort.columns(graph, beyond_range=True), cohort.index)
-        other = cohort.table.drop(columns=[c for c in cohort.table if c in known])
-        tables.append(pd.concat([known, other], axis=1))
-    return tables
+def named_columns(graph: Graph, cohort: Cohort) -> pd.DataFrame:
+    """Return the table of a cohort, variables of the graph by their canonical names."""
+    variables = frame(graph, cohort.columns(graph, beyond_range=True), cohort.index)
+    other = cohort.table.drop(columns=[c for c in cohort.table if c in variables])
+    return pd.concat([variables, other], axis=1)

@@ -1,4 +1,4 @@
-"""Levels of a column: what its groups are called, numbers in bins, missing values apart."""
+"""Levels of a column of groups: categories, numbers in bins, missing values as "unknown"."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -13,19 +13,19 @@ __all__ = ["AGE_EDGES", "UNKNOWN", "levels_of"]
 
 UNKNOWN = "unknown"
 AGE_EDGES = (0.0, 18.0, 40.0, 60.0, 80.0, np.inf)
-_MANY = 12  # distinct numbers that are still levels
-_MOST_LEVELS = 50  # of a column of texts
+_MANY = 12  # distinct numbers up to which a number is a level
+_MOST_LEVELS = 50  # of other columns
 
 
 def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Categorical:
-    """Return the level of each row, with "unknown" where it is missing, as ordered levels.
+    """Return the level of each row, "unknown" if it is missing, as an ordered categorical.
 
     Args:
-        column: Words, truth values, or numbers.
-        edges: Edges of bins, if numbers; those of Age are known.
+        column: Texts, truth values or numbers.
+        edges: Edges of bins, for numbers; Age has default edges.
 
     Raises:
-        CausalCXRError: If edges do not rise or do not hold a value, or there are too many levels.
+        CausalCXRError: If edges do not rise, a value is outside, or there are too many levels.
 
     Example:
         >>> list(levels_of(pd.Series([3.0, 18.0, None], name="Age")))
@@ -42,39 +42,39 @@ def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Cat
             f"groups: column {name!r} has {column.nunique()} different numbers; give "
             f"edges={{{name!r}: [...]}}"
         )
-    known = column.dropna().unique()
-    _check_levels(name, known, numeric)
+    levels = column.dropna().unique()
+    _check_levels(name, levels, numeric)
     missing = column.isna().to_numpy()
     if isinstance(column.dtype, pd.CategoricalDtype):
         order = [str(level) for level in column.cat.categories]
     else:
-        order = [str(level) for level in sorted(known, key=_sortable)]
+        order = [str(level) for level in sorted(levels, key=_sortable)]
     words = np.where(missing, UNKNOWN, column.astype(object).map(str, na_action="ignore"))
     present = set(words)
     order = [level for level in dict.fromkeys(order) if level in present - {UNKNOWN}]
     return pd.Categorical(words, categories=order + [UNKNOWN] * (UNKNOWN in present))
 
 
-def _check_levels(name: str, known: Sequence[object], numeric: bool) -> None:
-    """Refuse more levels than can be told apart, and levels that have the same text."""
-    if len(known) > _MOST_LEVELS:
-        dates = any(isinstance(level, date | np.datetime64 | pd.Period) for level in known)
+def _check_levels(name: str, levels: Sequence[object], numeric: bool) -> None:
+    """Refuse too many levels, and levels of the same text."""
+    if len(levels) > _MOST_LEVELS:
+        dates = any(isinstance(level, date | np.datetime64 | pd.Period) for level in levels)
         remedy = f"such as table[{name!r}].dt.year" if dates else "or bins"
         raise CausalCXRError(
-            f"groups: column {name!r} has {len(known):,} different "
-            f"{'dates' if dates else 'values'}, and groups are of at most {_MOST_LEVELS}; make a "
-            f"column of fewer levels, {remedy}"
+            f"groups: column {name!r} has {len(levels):,} different "
+            f"{'dates' if dates else 'values'}, more than {_MOST_LEVELS}; make a column of fewer "
+            f"levels, {remedy}"
         )
-    texts = [str(level) for level in known]
-    if twice := [text for text in texts if texts.count(text) > 1]:
+    texts = [str(level) for level in levels]
+    if repeated := [text for text in texts if texts.count(text) > 1]:
         raise CausalCXRError(
-            f"groups: column {name!r} has two levels that read {twice[0]!r}, of different types; "
+            f"groups: column {name!r} has two levels {repeated[0]!r} of different types; "
             "give both the same type"
         )
 
 
 def _binned(column: pd.Series, name: str, edges: np.ndarray) -> pd.Categorical:
-    """Return the bin of each number: `0-18` holds 0 and not 18, `80+` has no upper edge."""
+    """Return the bin of each number: `0-18` includes 0, not 18; `80+` has no upper edge."""
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise CausalCXRError(f"groups: edges {list(edges)} of {name!r} do not rise; sort them")
     values = pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan)
@@ -89,14 +89,14 @@ def _binned(column: pd.Series, name: str, edges: np.ndarray) -> pd.Categorical:
     codes = np.searchsorted(edges, values, side="right") - 1
     missing = np.isnan(values)
     codes = np.where(missing, len(names), codes)
-    kept = np.unique(codes)
+    present = np.unique(codes)
     order = [*names, UNKNOWN]
     return pd.Categorical(
-        np.array(order, dtype=object)[codes], categories=[order[code] for code in kept]
+        np.array(order, dtype=object)[codes], categories=[order[code] for code in present]
     )
 
 
 def _sortable(level: object) -> tuple[bool, object]:
-    """Return a key that sorts numbers by value and before words."""
+    """Return a key that sorts numbers by value, before texts."""
     number = isinstance(level, int | float | np.number)
     return not number, float(level) if number else str(level)

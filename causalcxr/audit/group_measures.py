@@ -1,4 +1,4 @@
-"""What is observed: a classifier's figures in each group, as they are and with groups alike."""
+"""Measures of a classifier in each group, as observed and after balancing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ __all__ = ["GroupMeasures", "measure_groups"]
 
 @dataclass(frozen=True, eq=False)
 class GroupMeasures:
-    """Hold a classifier's figures in groups of records.
+    """Hold the measures of a classifier in groups of records.
 
     Args:
-        table: A row a group and measure, with bootstrap bounds; of shares also `wilson_low` and
-            `wilson_high`, which take records for independent.
-        gaps: For each column of `by`, each level less its reference, the most frequent one.
-        balanced: The gaps again, with groups made alike in other columns and in prevalence.
-        balances: How that went, by column; one that could not be done is told by its message.
-        threshold: The one threshold, and how it was chosen.
-        draws: The draws of the bootstrap.
+        table: A row a group and measure, with bootstrap bounds; shares also have `wilson_low` and
+            `wilson_high`, which assume independent records.
+        gaps: For each column of `by`, each level minus the reference, the most frequent level.
+        balanced: The gaps after balancing other columns and prevalence.
+        balances: The balance of each column, or the message why it could not be balanced.
+        threshold: The common threshold.
+        draws: The bootstrap draws.
         roc: A frame a group: false and true positive rate, threshold.
-        reliability: A frame a group: bins of scores, and how many of them were positive.
+        reliability: A frame a group: bins of scores, and their share of positives.
     """
 
     table: pd.DataFrame
@@ -61,65 +61,68 @@ def measure_groups(
     draws: int = 2000,
     seed: int = 0,
 ) -> GroupMeasures:
-    """Return what is observed.
+    """Return the measures of each group.
 
     Args:
         scores: Shape (n,), 0 to 1.
         labels: Shape (n,), 0, 1 or NaN.
-        groups: Of the rows.
+        groups: Groups of the rows.
         table: The columns of the rows, for balancing.
-        patients: Who each row is of.
-        rule: Of the threshold.
-        validation: Where the rule is applied; the rows themselves if None.
-        alike: Columns in which groups are made alike, beside the label.
+        patients: Patient of each row.
+        rule: How the threshold is chosen.
+        validation: Data on which the rule chooses; the rows themselves if None.
+        alike: Columns to balance, beside the label.
         measures: Names; all by default.
-        draws: Of the bootstrap.
-        seed: Of these.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
     """
-    asked = {"patients": patients, "threshold": rule, "validation": validation}
-    asked |= {"measures": measures, "draws": draws, "seed": seed, "threads": 2}
-    found = bootstrap(scores, labels, groups, **asked)
-    whole, gaps, balanced, balances = found.table(), [], [], {}
+    options = {"patients": patients, "threshold": rule, "validation": validation}
+    options |= {"measures": measures, "draws": draws, "seed": seed, "threads": 2}
+    result = bootstrap(scores, labels, groups, **options)
+    gaps, balanced, balances = [], [], {}
     for name in groups.by:
         levels = levels_of(table[name])
-        reference = _reference(levels)
-        part = {f"{name}={v}": groups.masks[f"{name}={v}"] for v in levels.categories}
-        if len(part) < 2:
+        masks = {f"{name}={v}": groups.masks[f"{name}={v}"] for v in levels.categories}
+        if len(masks) < 2:
             continue
-        chosen = bootstrap(scores, labels, part, **asked)
-        gaps.append(_told(chosen, name, f"{name}={reference}"))
+        reference = f"{name}={_reference(levels)}"
+        gaps.append(_gap_table(bootstrap(scores, labels, masks, **options), name, reference))
+        # The same gaps, with weights that balance the other columns and the label.
         others = [column for column in alike if column != name]
         try:
-            made = balance(table, name, others, labels=labels) if others else "nothing to balance"
+            balances[name] = (
+                balance(table, name, others, labels=labels) if others else "nothing to balance"
+            )
         except CausalCXRError as error:
-            made = str(error)
-        balances[name] = made
-        if isinstance(made, Balance):
-            known = {key: rows for key, rows in part.items() if not key.endswith(f"={UNKNOWN}")}
-            weighed = bootstrap(scores, labels, known, weights=made.weights, **asked)
-            balanced.append(_told(weighed, name, f"{name}={reference}"))
+            balances[name] = str(error)
+            continue
+        if isinstance(balances[name], Balance):
+            known = {key: rows for key, rows in masks.items() if not key.endswith(f"={UNKNOWN}")}
+            weights = balances[name].weights
+            weighted = bootstrap(scores, labels, known, weights=weights, **options)
+            balanced.append(_gap_table(weighted, name, reference))
     curves = {key: groups.masks[key] for key in groups.names if groups.table["columns"][key] < 2}
     return GroupMeasures(
-        _with_wilson(whole, scores, labels, groups, found.threshold),
+        _with_wilson(result.table(), scores, labels, groups, result.threshold),
         _joined(gaps),
         _joined(balanced),
         balances,
-        found.threshold,
-        found,
+        result.threshold,
+        result,
         {key: roc_curve(scores[rows], labels[rows]) for key, rows in curves.items()},
         {key: reliability(scores[rows], labels[rows]) for key, rows in curves.items()},
     )
 
 
 def _reference(levels: pd.Categorical) -> str:
-    """Return the most frequent level, a known one where there is one."""
+    """Return the most frequent level, "unknown" only if there is no other."""
     counts = pd.Series(levels).value_counts()
     known = counts.drop(UNKNOWN, errors="ignore")
     return str((known if len(known) else counts).idxmax())
 
 
-def _told(found: BootstrapDraws, name: str, reference: str) -> pd.DataFrame:
-    table = found.gaps(reference)
+def _gap_table(result: BootstrapDraws, name: str, reference: str) -> pd.DataFrame:
+    table = result.gaps(reference)
     table.insert(0, "by", name)
     table.insert(2, "reference", reference)
     return table
@@ -135,7 +138,7 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def _with_wilson(
     table: pd.DataFrame, scores: np.ndarray, labels: np.ndarray, groups: Groups, threshold: float
 ) -> pd.DataFrame:
-    """Add numerator, denominator and Wilson bounds to the shares."""
+    """Return the table with numerator, denominator and Wilson bounds of the shares."""
     table, counts = table.copy(), {}
     if np.isnan(threshold):
         return table.assign(count=np.nan, of=np.nan, wilson_low=np.nan, wilson_high=np.nan)
@@ -147,9 +150,9 @@ def _with_wilson(
                 parts = (measure.numerator(sums)[0], measure.denominator(sums)[0])
                 counts[group, name] = parts
     keys = list(zip(table["group"], table["measure"], strict=True))
-    none = (np.nan, np.nan)
-    found = np.array([counts.get(key, none) for key in keys], dtype=float).reshape(-1, 2)
-    table["count"], table["of"] = found.T
-    bounds = wilson(found[:, 0], found[:, 1])
+    undefined = (np.nan, np.nan)
+    pairs = np.array([counts.get(key, undefined) for key in keys], dtype=float).reshape(-1, 2)
+    table["count"], table["of"] = pairs.T
+    bounds = wilson(pairs[:, 0], pairs[:, 1])
     table["wilson_low"], table["wilson_high"] = bounds.low, bounds.high
     return table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import pandas as pd
@@ -32,13 +32,14 @@ _RESERVED = ("columns", "n", "positives", "negatives", "patients", "few", "group
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Hold groups of rows; they may overlap.
+    """Hold groups of rows, which may overlap.
 
     Args:
         masks: Name, such as `Sex=F & View=AP`, -> rows, shape (n,); the first is `all`.
         table: A row a group, indexed by name: `columns` (how many define it), a column for each
-            of `by` with the level ("" where it does not matter), `n`, `positives`, `negatives`
-            (known labels), `patients`, and `few`, whether positives or negatives are too few.
+            of `by` with the level ("" if the column does not define the group), `n`,
+            `positives`, `negatives` (known labels), `patients`, and `few`, whether there are too
+            few positives or negatives.
         by: The columns.
     """
 
@@ -70,15 +71,15 @@ def find_groups(
         by: Names of columns.
         labels: Shape (n,), 0, 1 or NaN; without them positives and negatives are 0, and no group
             is flagged.
-        patients: Who each row is of; by default every row is a patient.
-        edges: Of numeric columns, the edges of bins that hold their lower edge; Age has the bins
-            0-18-40-60-80+.
+        patients: Patient of each row; by default every row is a patient.
+        edges: For numeric columns, the edges of bins, which include their lower edge; Age has the
+            bins 0-18-40-60-80+.
         depth: The greatest number of columns in a combination; by default all.
         few: Positives and negatives below which a group is flagged.
 
     Raises:
-        CausalCXRError: If a column is missing, has numbers without edges or too many levels, is
-            called as a column of the table of groups is, or two groups have the same name.
+        CausalCXRError: If a column is missing, has numbers without edges or too many levels, has
+            a reserved name, or two groups have the same name.
 
     Example:
         >>> table = pd.DataFrame({"Sex": ["F", "M", None], "Age": [5, 17, 90]})
@@ -88,30 +89,30 @@ def find_groups(
     by = _columns(table, by)
     if taken := [name for name in by if name in _RESERVED]:
         raise CausalCXRError(
-            f"groups: a column called {taken[0]!r} is part of the result; rename it, as in "
+            f"groups: the column name {taken[0]!r} is reserved for the result; rename it, as in "
             f"table.rename(columns={{{taken[0]!r}: 'my {taken[0]}'}})"
         )
     levels = {name: levels_of(table[name], (edges or {}).get(name)) for name in by}
     masks = {ALL: np.ones(len(table), dtype=bool)}
     rows: list[dict[str, object]] = [{"columns": 0}]
-    for size in range(1, min(depth or len(by), len(by)) + 1):
-        for names in combinations(by, size):
-            for label, cell, mask in _cells(names, levels):
-                if label in masks:
-                    raise CausalCXRError(
-                        f"groups: two groups are called {label!r}; rename a level or a column of "
-                        f"{', '.join(map(repr, by))}"
-                    )
-                if len(masks) > _MOST_GROUPS:
-                    raise CausalCXRError(
-                        f"groups: more than {_MOST_GROUPS:,} groups by {', '.join(map(str, by))}; "
-                        "give fewer columns, or columns of fewer levels"
-                    )
-                masks[label] = mask
-                rows.append({"columns": size} | cell)
-    found = pd.DataFrame(rows, index=pd.Index(list(masks), name="group"))
-    found = found.reindex(columns=["columns", *by]).fillna(dict.fromkeys(by, ""))
-    return Groups(masks, _counted(found, masks, labels, patients, few), by)
+    sizes = range(1, min(depth or len(by), len(by)) + 1)
+    for names in chain.from_iterable(combinations(by, size) for size in sizes):
+        for label, cell, mask in _cells(names, levels):
+            if label in masks:
+                raise CausalCXRError(
+                    f"groups: two groups are called {label!r}; rename a level or a column of "
+                    f"{', '.join(map(repr, by))}"
+                )
+            if len(masks) > _MOST_GROUPS:
+                raise CausalCXRError(
+                    f"groups: more than {_MOST_GROUPS:,} groups by {', '.join(map(str, by))}; "
+                    "give fewer columns, or columns of fewer levels"
+                )
+            masks[label] = mask
+            rows.append({"columns": len(names)} | cell)
+    groups = pd.DataFrame(rows, index=pd.Index(list(masks), name="group"))
+    groups = groups.reindex(columns=["columns", *by]).fillna(dict.fromkeys(by, ""))
+    return Groups(masks, _counted(groups, masks, labels, patients, few), by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,14 +121,14 @@ class Balance:
 
     Args:
         weights: Shape (n,); 0 for rows that are left out. The weights of a group sum to the
-            number of its rows that stay.
+            number of its rows that are kept.
         table: A row a group: `n`, `kept` rows, `effective` (sum of weights)^2 / sum of squares,
-            and `greatest` weight. A small effective number means that little is left to compare.
+            and `greatest` weight. With a small effective number the comparison is weak.
         cells: A row a cell: its levels, the `share` of the target in it (NaN if dropped), `rows`,
             and `dropped`, the groups that lack it.
         dropped_cells: Number of cells that some group lacks, which are left out for all.
         dropped_rows: Number of rows in these cells.
-        left_out: Number of rows outside the groups that are made alike, or without a label.
+        left_out: Number of rows outside the balanced groups, or without a label.
     """
 
     weights: np.ndarray
@@ -151,8 +152,8 @@ def balance(
     r"""Return weights under which all groups have the same distribution of columns and label.
 
     A row of group g in cell c weighs $\pi(c) n_g / n_{gc}$, where $\pi$ is the distribution of
-    cells over the rows of all groups and $n_{gc}$ the rows of g in c. What then still differs
-    between groups is not explained by these columns nor by prevalence.
+    cells over the rows of all groups and $n_{gc}$ the rows of g in c. Differences
+    that remain between groups are not explained by these columns or by prevalence.
 
     References:
         Algorithmic encoding of protected characteristics in chest X-ray disease detection models
@@ -161,10 +162,10 @@ def balance(
     Args:
         table: The columns.
         group: The column whose levels are the groups.
-        on: The columns that shall be alike; numeric ones in bins, as in `find_groups`.
-        labels: Shape (n,), 0, 1 or NaN; if given, a cell is a label, too.
+        on: The columns to balance; numeric ones in bins, as in `find_groups`.
+        labels: Shape (n,), 0, 1 or NaN; if given, cells are also split by label.
         edges: As in `find_groups`.
-        among: The groups that are made alike; by default all but "unknown".
+        among: The groups to balance; by default all except "unknown".
 
     Raises:
         CausalCXRError: If a column or a group is missing, or no cell is in all groups.
@@ -176,22 +177,21 @@ def balance(
     """
     on = _columns(table, on)
     (group,) = _columns(table, group)
-    who = levels_of(table[group], (edges or {}).get(group))
-    chosen = [level for level in who.categories if level != UNKNOWN] if among is None else among
-    chosen = list(chosen)
+    levels = levels_of(table[group], (edges or {}).get(group))
+    chosen = [level for level in levels.categories if level != UNKNOWN]
+    chosen = chosen if among is None else list(among)
     for level in chosen:
-        if level not in who.categories:
-            hint = nearest(level, who.categories)
+        if level not in levels.categories:
+            hint = nearest(level, levels.categories)
             raise CausalCXRError(f"balance: column {group!r} has no level {level!r}{hint}")
     cells = pd.DataFrame({name: levels_of(table[name], (edges or {}).get(name)) for name in on})
-    take = np.isin(np.asarray(who, dtype=str), chosen)
+    take = np.isin(np.asarray(levels, dtype=str), chosen)
     if labels is not None:
-        known = read_labels(labels)
-        take &= ~np.isnan(known)
-        cells["label"] = known
-    member = pd.Categorical(who, categories=chosen).codes[take]
-    kept = cells.loc[take]
-    cell, keys = _coded(kept)
+        cells["label"] = read_labels(labels)
+        take &= cells["label"].notna().to_numpy()
+    # Rows per group and cell; only cells with rows of every group can be balanced.
+    member = pd.Categorical(levels, categories=chosen).codes[take]
+    cell, keys = _coded(cells.loc[take])
     counts = np.zeros((len(chosen), len(keys)))
     np.add.at(counts, (member, cell), 1)
     shared = (counts > 0).all(0)
@@ -200,6 +200,7 @@ def balance(
             f"balance: no cell of {', '.join(cells)} is in every group of {group!r}; "
             "give wider bins, fewer columns or fewer groups"
         )
+    # Weights: the share of the cell in all groups, over its share in the own group.
     share = np.where(shared, counts.sum(0), 0) / counts[:, shared].sum()
     size = counts[:, shared].sum(1)
     each = np.where(shared, share * size[:, None] / np.maximum(counts, 1), 0)
@@ -207,27 +208,27 @@ def balance(
     weights[take] = each[member, cell]
     keys = keys.assign(share=np.where(shared, share, np.nan), rows=counts.sum(0).astype(int))
     keys["dropped"] = [", ".join(np.array(chosen)[column == 0]) for column in counts.T]
-    about = _weighed(chosen, member, weights[take])
-    lost = int(counts[:, ~shared].sum())
-    return Balance(weights, about, keys, int((~shared).sum()), lost, int((~take).sum()))
+    summary = _weight_table(chosen, member, weights[take])
+    dropped = int(counts[:, ~shared].sum())
+    return Balance(weights, summary, keys, int((~shared).sum()), dropped, int((~take).sum()))
 
 
-def _weighed(chosen: list[str], member: np.ndarray, weights: np.ndarray) -> pd.DataFrame:
-    """Return the table of a balance."""
+def _weight_table(chosen: list[str], member: np.ndarray, weights: np.ndarray) -> pd.DataFrame:
+    """Return the number of rows and the weights of each group."""
     grouped = pd.Series(weights).groupby(member)
     squares = pd.Series(weights**2).groupby(member).sum()
-    found = {
+    figures = {
         "n": grouped.size(),
         "kept": pd.Series(weights > 0).groupby(member).sum(),
         "effective": grouped.sum() ** 2 / squares,
         "greatest": grouped.max(),
     }
-    table = pd.DataFrame(found).reindex(range(len(chosen)), fill_value=0)
+    table = pd.DataFrame(figures).reindex(range(len(chosen)), fill_value=0)
     return table.set_axis(pd.Index(chosen, name="group"))
 
 
 def _columns(table: pd.DataFrame, by: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of columns, refusing what the table lacks."""
+    """Return the names of columns; a missing column is refused."""
     by = (by,) if isinstance(by, str) else tuple(dict.fromkeys(by))
     for name in by:
         if name not in table:
@@ -237,7 +238,7 @@ def _columns(table: pd.DataFrame, by: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _cells(names: Sequence[str], levels: Mapping[str, pd.Categorical]) -> Iterable[tuple]:
-    """Yield name, level by column, and rows of each combination of levels that occurs."""
+    """Yield name, level of each column, and mask of each combination of levels that occurs."""
     codes = pd.DataFrame({name: levels[name].codes for name in names})
     cell, keys = _coded(codes)
     for i, key in enumerate(keys.itertuples(index=False)):
@@ -246,29 +247,29 @@ def _cells(names: Sequence[str], levels: Mapping[str, pd.Categorical]) -> Iterab
 
 
 def _coded(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the number of each row's combination of values, and the combinations in order."""
+    """Return the number of the combination of values in each row, and the combinations."""
     grouped = rows.groupby(list(rows), observed=True, sort=True)
     keys = grouped.size().reset_index()[list(rows)]
     return grouped.ngroup().to_numpy(), keys
 
 
 def _counted(
-    found: pd.DataFrame,
+    groups: pd.DataFrame,
     masks: Mapping[str, np.ndarray],
     labels: np.ndarray | Sequence[float] | None,
     patients: np.ndarray | Sequence[object] | None,
     few: int,
 ) -> pd.DataFrame:
-    """Return the table of groups with what is in each."""
+    """Return the table of groups with the number of rows, positives, negatives and patients."""
     n = len(next(iter(masks.values())))
     y = np.full(n, np.nan) if labels is None else read_labels(labels)
     if len(y) != n:
-        raise CausalCXRError(f"groups: {len(y)} labels beside {n} rows; give one a row")
-    who, _ = patient_numbers(patients, n, "groups")
-    found["n"] = [int(mask.sum()) for mask in masks.values()]
-    found["positives"] = [int((y[mask] == 1).sum()) for mask in masks.values()]
-    found["negatives"] = [int((y[mask] == 0).sum()) for mask in masks.values()]
-    found["patients"] = [len(np.unique(who[mask])) for mask in masks.values()]
-    rare = found[["positives", "negatives"]].min(axis=1) < few
-    found["few"] = rare & (labels is not None)
-    return found
+        raise CausalCXRError(f"groups: {len(y)} labels for {n} rows; give one per row")
+    numbers, _ = patient_numbers(patients, n, "groups")
+    groups["n"] = [int(mask.sum()) for mask in masks.values()]
+    groups["positives"] = [int((y[mask] == 1).sum()) for mask in masks.values()]
+    groups["negatives"] = [int((y[mask] == 0).sum()) for mask in masks.values()]
+    groups["patients"] = [len(np.unique(numbers[mask])) for mask in masks.values()]
+    rare = groups[["positives", "negatives"]].min(axis=1) < few
+    groups["few"] = rare & (labels is not None)
+    return groups

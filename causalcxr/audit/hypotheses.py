@@ -1,8 +1,8 @@
-"""Hypotheses: every test of an audit in one table, declared ones apart from explored ones.
+"""Hypotheses: every test of an audit in one table, in two families.
 
-Declared hypotheses (primaries) are a family of their own under Holm's correction, which bounds the
-chance of any false one. All others are explored: Benjamini and Hochberg's correction bounds the
-share of false ones among those that are told.
+Declared hypotheses (primaries) are one family: Holm's correction bounds the probability of any
+false rejection. All others are explored: the correction of Benjamini and Hochberg bounds the
+expected share of false rejections.
 """
 
 from collections.abc import Sequence
@@ -32,18 +32,19 @@ def hypotheses(
     """Return a row a hypothesis.
 
     Args:
-        effects: As `effect_table` returns them.
-        flips: As `flip_table` returns them.
-        observed: What is observed, where labels are known.
+        effects: See `effect_table`.
+        flips: See `flip_table`.
+        observed: Measures of the groups, if labels are known.
         primaries: Names of declared hypotheses.
-        alpha: Below which an adjusted p is told.
+        alpha: Significance level of adjusted p-values.
 
     Returns:
         Indexed by name, such as `effect: Sex=F`; columns `estimate`, `low`, `high`, `p`, `family`
-        (declared or explored), `size` of the family, `adjusted` p, and `told`.
+        (declared or explored), `size` of the family, `adjusted` p, and `told`, whether it
+        is below the level.
 
     Raises:
-        AuditError: If a declared hypothesis is none of the table.
+        AuditError: If a declared hypothesis is unknown.
     """
     rows = [
         (f"{_KINDS[r.kind]}: {r.group}", r.mean, r.low, r.high, r.p)
@@ -67,12 +68,12 @@ def hypotheses(
     table = table[table["p"].notna()].set_index("hypothesis")
     for name in primaries:
         if name not in table.index:
-            hint = nearest(name, table.index) or f"; there are {', '.join(table.index[:6])}, ..."
-            raise AuditError(f"declared hypothesis {name!r} is none of this audit{hint}")
+            hint = nearest(name, table.index) or f"; choose from {', '.join(table.index[:6])}, ..."
+            raise AuditError(f"declared hypothesis {name!r} is unknown{hint}")
     declared = table.index.isin(list(primaries))
     table["family"] = np.where(declared, "declared", "explored")
-    for chosen, correct in ((declared, holm), (~declared, benjamini_hochberg)):
-        found = correct(table.loc[chosen, "p"].to_numpy(float))
-        table.loc[chosen, "size"], table.loc[chosen, "adjusted"] = found.size, found.adjusted
+    for rows, correct in ((declared, holm), (~declared, benjamini_hochberg)):
+        family = correct(table.loc[rows, "p"].to_numpy(float))
+        table.loc[rows, "size"], table.loc[rows, "adjusted"] = family.size, family.adjusted
     table["size"] = table["size"].astype(int)
     return table.assign(told=table["adjusted"] < alpha)

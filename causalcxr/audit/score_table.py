@@ -1,4 +1,4 @@
-"""Scores that were computed elsewhere, as a classifier."""
+"""Tables of scores that were computed elsewhere, as a classifier."""
 
 import copy
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ __all__ = ["ScoreTable"]
 
 
 class ScoreTable(Classifier):
-    """Scores that were computed elsewhere, one a record (or record and draw).
+    """Look up scores that were computed elsewhere, one per record (or record and draw).
 
     Args:
-        scores: A Series by record, or by (record, draw); of the factual records, or a mapping
-            from the names of worlds to such Series.
-        name: What the classifier is called.
+        scores: A Series by record, or by (record, draw), for the factual records; or a mapping
+            from names of worlds to such Series.
+        name: Name in reports.
         target: See `Classifier`.
         origin: The file, for messages.
     """
@@ -44,9 +44,9 @@ class ScoreTable(Classifier):
         worlds = {"factual": scores} if isinstance(scores, pd.Series) else dict(scores)
         for world, table in worlds.items():
             if table.index.has_duplicates:
-                twice = table.index[table.index.duplicated()][0]
+                repeated = table.index[table.index.duplicated()][0]
                 raise ClassifierError(
-                    f"{origin}: record {brief(twice)} has two scores ({world}); keep one"
+                    f"{origin}: record {brief(repeated)} has two scores ({world}); keep one"
                 )
             texts = [isinstance(score, str) for score in table]
             if any(texts):
@@ -62,13 +62,13 @@ class ScoreTable(Classifier):
     def read(
         cls, path: str | Path, *, column: str = "score", target: str | None = None
     ) -> "ScoreTable":
-        """Read a .csv with the columns `record`, `score` and, where they are needed, more.
+        """Read a .csv with the columns `record` and `score`, and optionally `world` and `draw`.
 
-        `world` tells factual, twin, null and direct apart (all are factual without it), `draw`
-        the posterior draws of a record.
+        `world` is factual, twin, null or direct (factual without the column), `draw` the number of
+        the posterior draw.
 
         Raises:
-            ClassifierError: If the file cannot be read or a column is not there.
+            ClassifierError: If the file cannot be read or a column is missing.
         """
         try:
             table = read_cells(Path(path))
@@ -77,8 +77,8 @@ class ScoreTable(Classifier):
         for name in ("record", column):
             if name not in table:
                 raise ClassifierError(
-                    f"{path}: no column {name!r}{nearest(name, table.columns)}; it needs record "
-                    "and score"
+                    f"{path}: there is no column {name!r}{nearest(name, table.columns)}; record "
+                    "and score are needed"
                 )
         keys = ["record", "draw"] if "draw" in table else ["record"]
         for name in (column, *keys[1:]):
@@ -91,12 +91,12 @@ class ScoreTable(Classifier):
         return cls(worlds, name=Path(path).stem, target=target, origin=path)
 
     def in_world(self, world: str) -> "ScoreTable | None":
-        """Return the scores of one world, None where there are none."""
+        """Return the scores of one world, None if there are none."""
         if world not in self.worlds:
             if world in ("factual", "twin"):
                 raise ClassifierError(
-                    f"{self.origin}: no scores of world {world!r}; score those images, too, and "
-                    f"write {world} in the column 'world'"
+                    f"{self.origin}: there are no scores of world {world!r}; score its images, "
+                    f"too, with {world} in the column 'world'"
                 )
             return None
         other = copy.copy(self)
@@ -107,28 +107,28 @@ class ScoreTable(Classifier):
         table = self.worlds[self.world]
         table = table.set_axis(_as_texts(table.index))
         what = f"{self.origin}: {self.world} scores"
-        found = aligned(table, _as_texts(cohort.index), what, more=True, error=ClassifierError)
-        return found.to_numpy()
+        scores = aligned(table, _as_texts(cohort.index), what, more=True, error=ClassifierError)
+        return scores.to_numpy()
 
 
 def _numbers(table: pd.DataFrame, name: str, path: str | Path) -> pd.Series:
-    """Return a column of a table of texts as numbers, missing where a cell is empty or NA."""
+    """Return a column of texts as numbers, missing where a cell is empty or NA."""
     cells = table[name].str.strip()
     cells = cells.where(~cells.isin(("", *MISSING_WORDS)))
     numbers = pd.to_numeric(cells, errors="coerce")
-    wrong = (numbers.isna() & cells.notna()).to_numpy()
-    if wrong.any():
-        row = int(wrong.argmax())
+    is_text = (numbers.isna() & cells.notna()).to_numpy()
+    if is_text.any():
+        row = int(is_text.argmax())
         raise ClassifierError(
             f"{path}: record {brief(table['record'].iat[row])}: {name} {brief(cells.iat[row])} is "
-            f"not a number ({wrong.sum():,} rows); write it such as 0.3, with a decimal point"
+            f"not a number ({is_text.sum():,} rows); write it as 0.3, with a decimal point"
         )
     is_whole = numbers.notna().all() and (numbers == np.rint(numbers)).all()
     return numbers.astype(np.int64 if name == "draw" and is_whole else np.float64)
 
 
 def _as_texts(index: pd.Index) -> pd.Index:
-    """Return an index whose records are texts: a .csv does not tell numbers from names."""
+    """Return an index whose records are texts, as a .csv does not distinguish numbers."""
     if index.nlevels == 1:
         return index.astype(str)
     first, second = (index.get_level_values(k) for k in (0, 1))

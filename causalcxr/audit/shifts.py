@@ -1,7 +1,7 @@
-"""Shifts: how the population may differ, as a reweighting of records or as an intervention.
+"""Shifts of the population: a reweighting of records, or an intervention.
 
-A reweighting keeps the records and changes how many there are of each kind: it says nothing about
-causes. An intervention changes the records themselves, downstream of what is set.
+A reweighting keeps the records and changes how frequent each kind is; it involves no causal claim.
+An intervention changes the records themselves: what is set, and its descendants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,10 +31,10 @@ _ROUNDS, _CLOSE = 200, 1e-9
 
 @dataclass(frozen=True)
 class PopulationShift:
-    """Say how a population differs.
+    """Hold how a population differs.
 
     Args:
-        name: What it is called.
+        name: Name in tables.
     """
 
     name: str
@@ -42,11 +42,11 @@ class PopulationShift:
 
 @dataclass(frozen=True)
 class InterventionShift(PopulationShift):
-    """Intervene on every record: its twin is scored, and the twin's label counts.
+    """Replace every record by its twin: the twin is scored, and the twin's label counts.
 
     Args:
-        name: What it is called.
-        action: What is done; a distribution makes a soft intervention.
+        name: Name in tables.
+        action: The intervention; with a distribution it is a soft intervention.
     """
 
     action: Intervention = field(default_factory=do)
@@ -54,12 +54,12 @@ class InterventionShift(PopulationShift):
 
 @dataclass(frozen=True)
 class ReweightingShift(PopulationShift):
-    """Weigh records, so that some columns have other shares, or the ill are more severely ill.
+    """Weight records so that columns have other shares, or patients more findings.
 
     Args:
-        name: What it is called.
-        shares: For each column, the share of each level; the others share the rest as they do.
-        tilt: Weights grow by e^tilt for each positive finding, within each label.
+        name: Name in tables.
+        shares: For each column, the share of some levels; the others keep their proportions.
+        tilt: Weights are multiplied by e^tilt for each positive finding, within each label.
         findings: The columns that count as findings.
     """
 
@@ -68,15 +68,15 @@ class ReweightingShift(PopulationShift):
     findings: tuple[str, ...] = ()
 
     def weights(self, table: pd.DataFrame, labels: np.ndarray, positive: str) -> np.ndarray:
-        """Return how much each record weighs, (n,), with a mean of 1.
+        """Return the weight of each record, (n,), with a mean of 1.
 
-        Shares of several columns are met by raking: the weights nearest to equal ones, in
-        Kullback-Leibler divergence, that have these shares.
+        Shares of several columns are met by raking: of all weights that give these shares, the
+        nearest to equal ones in Kullback-Leibler divergence.
 
         Args:
             table: The columns.
             labels: 0, 1 or NaN, (n,).
-            positive: The level of a finding that counts.
+            positive: The level of a finding that counts as positive.
 
         Raises:
             AuditError: If a column or level has no record, or the shares cannot be met together.
@@ -91,40 +91,42 @@ class ReweightingShift(PopulationShift):
                 if rows.any():
                     grown = np.exp(self.tilt * (count[rows] - count[rows].max()))
                     weights[rows] = grown / grown.mean()
-        wanted = [self._margin(table, name, shares) for name, shares in self.shares.items()]
+        # Raking: meet the shares of one column after the other, until nothing changes.
+        margins = [self._margin(table, name, shares) for name, shares in self.shares.items()]
         for _ in range(_ROUNDS):
             before = weights
-            for codes, target in wanted:
+            for codes, target in margins:
                 now = np.bincount(codes, weights, minlength=len(target)) / weights.sum()
                 factor = np.divide(target, now, out=np.zeros(len(target)), where=now > 0)
                 weights = weights * factor[codes]
             if np.abs(weights - before).max() < _CLOSE:
                 return weights / weights.mean()
-        raise AuditError(f"shift {self.name!r}: no weights give these shares together; relax one")
+        raise AuditError(f"shift {self.name!r}: no weights give all these shares; relax one")
 
     def _margin(
         self, table: pd.DataFrame, name: str, shares: Mapping[str, float]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the level of each row and the share that each level shall have."""
+        """Return the level of each row, and the target share of each level."""
         if name not in table:
             raise AuditError(
-                f"shift {self.name!r}: no column {name!r}{nearest(name, map(str, table.columns))}"
+                f"shift {self.name!r}: there is no column {name!r}"
+                f"{nearest(name, map(str, table.columns))}"
             )
         levels = levels_of(table[name])
-        codes, known = np.asarray(levels.codes), list(levels.categories)
-        if absent := [level for level in shares if level not in known]:
+        codes, names = np.asarray(levels.codes), list(levels.categories)
+        if absent := [level for level in shares if level not in names]:
             raise AuditError(
-                f"shift {self.name!r}: no record has {name}={absent[0]}; there are "
-                f"{', '.join(v for v in known if v != UNKNOWN)}"
+                f"shift {self.name!r}: no record has {name}={absent[0]}; levels are "
+                f"{', '.join(v for v in names if v != UNKNOWN)}"
             )
         given = sum(shares.values())
         if min(shares.values()) < 0 or given > 1 + _CLOSE:
             raise AuditError(
                 f"shift {self.name!r}: the shares of {name} sum to {given:g}, not to 1"
             )
-        now = np.bincount(codes, minlength=len(known)) / len(codes)
-        others = np.array([level not in shares for level in known])
-        target = np.array([shares.get(level, 0.0) for level in known])
+        now = np.bincount(codes, minlength=len(names)) / len(codes)
+        others = np.array([level not in shares for level in names])
+        target = np.array([shares.get(level, 0.0) for level in names])
         rest = now[others].sum()
         if rest > 0:
             target[others] = now[others] / rest * max(0.0, 1 - given)
@@ -136,7 +138,7 @@ class ReweightingShift(PopulationShift):
 
 
 def prevalence(label: str, share: float, level: str = "P") -> ReweightingShift:
-    """Return the population in which a label has another share.
+    """Return a population in which a label has another share.
 
     Example:
         >>> prevalence("Edema", 0.4).name
@@ -148,7 +150,7 @@ def prevalence(label: str, share: float, level: str = "P") -> ReweightingShift:
 
 
 def demographics(**shares: Mapping[str, float]) -> ReweightingShift:
-    """Return the population with other shares of some columns.
+    """Return a population with other shares of some columns.
 
     Example:
         >>> demographics(Sex={"F": 0.8}).name
@@ -156,25 +158,25 @@ def demographics(**shares: Mapping[str, float]) -> ReweightingShift:
     """
     words = (
         f"{name}: "
-        + ", ".join(f"{level} {share:.0%}".replace("%", " %") for level, share in of.items())
-        for name, of in shares.items()
+        + ", ".join(f"{level} {share:.0%}".replace("%", " %") for level, share in levels.items())
+        for name, levels in shares.items()
     )
     return ReweightingShift("; ".join(words), dict(shares))
 
 
 def acquisition(action: Mapping[str, Any] | None = None, /, **values: Any) -> InterventionShift:
-    """Return the population that is filmed otherwise: an intervention.
+    """Return a population whose radiographs are acquired differently: an intervention.
 
     Example:
         >>> acquisition(view="AP").name
         'do(view=AP)'
     """
-    made = do(action, **values)
-    return InterventionShift(made.describe(), made)
+    intervention = do(action, **values)
+    return InterventionShift(intervention.describe(), intervention)
 
 
 def severity(tilt: float, findings: str | Iterable[str]) -> ReweightingShift:
-    """Return the population in which patients have more findings (or fewer, if tilt is below 0).
+    """Return a population whose patients have more findings (fewer if tilt is negative).
 
     Example:
         >>> severity(0.5, ["Edema", "Pneumonia"]).name

@@ -1,4 +1,4 @@
-"""The stress test: how a classifier fares where the population differs from the one at hand."""
+"""The stress test: the measures of a classifier in populations that differ from the data."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from causalcxr.audit.auditing import validated
 from causalcxr.audit.bootstrap import bootstrap
 from causalcxr.audit.bootstrap_draws import BootstrapDraws
 from causalcxr.audit.classifiers import Classifier, as_classifier
-from causalcxr.audit.column_names import by_names, described, label_of
+from causalcxr.audit.column_names import by_names, label_of, named_columns
 from causalcxr.audit.paired_tests import bootstrap_mean
 from causalcxr.audit.shifts import InterventionShift, PopulationShift, ReweightingShift
 from causalcxr.audit.smallest_flips import smallest_flips
@@ -50,15 +50,14 @@ class _Base:
     draws: int
     seed: int
 
-    def figures(
+    def measured(
         self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> BootstrapDraws:
-        """Return the measures of all records, with the draws of patients that all shifts share."""
-        everybody = {"all": np.ones(len(scores), dtype=bool)}
+        """Return the measures of all records; all shifts share the draws of patients."""
         return bootstrap(
             scores,
             labels,
-            everybody,
+            {"all": np.ones(len(scores), dtype=bool)},
             patients=self.patients,
             weights=weights,
             threshold=self.threshold,
@@ -70,12 +69,11 @@ class _Base:
         )
 
     def twins(self, action: Intervention) -> tuple[np.ndarray, np.ndarray]:
-        """Return the twins' scores and labels, (n,) each."""
+        """Return the scores and labels of the twins, (n,) each."""
         action = action.among(self.cohort.index)
-        made = self.model.counterfactual(self.cohort, action, seed=self.seed)
-        return self.scorer.scores(made), made.columns(self.model.graph, beyond_range=True)[
-            self.label
-        ]
+        twins = self.model.counterfactual(self.cohort, action, seed=self.seed)
+        columns = twins.columns(self.model.graph, beyond_range=True)
+        return self.scorer.scores(twins), columns[self.label]
 
 
 def stress(
@@ -98,31 +96,31 @@ def stress(
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> Stress:
-    """Return how a classifier fares where the population differs.
+    """Return the measures of a classifier where the population differs.
 
-    The threshold is chosen once, on validation patients where they are given, and frozen: a
+    The threshold is chosen once, on validation patients if there are any, and then fixed: a
     deployed classifier does not know that the population has changed.
 
     Args:
-        classifier: What scores records, see `as_classifier`.
+        classifier: Scores records, see `as_classifier`.
         model: A fitted model, for interventions.
-        cohort: A Cohort or a DataFrame of records, with images where the classifier reads them.
+        cohort: A Cohort or a DataFrame of records, with images if the classifier reads them.
         label: The variable that it predicts; by default the classifier's own target.
-        shifts: One or several, see `causalcxr.audit.shifts`.
+        shifts: One or several shifts, see `causalcxr.audit.shifts`.
         dose: A variable and its values: dose-response under do(variable = value).
-        search: Columns among whose levels and pairs of levels the worst subgroup is looked for.
-        search_measure: What is worst there.
-        interventions: Single questions, of which the most plausible that flips a decision is found
-            for each record.
-        by: Columns of the groups that are told of those flips.
+        search: Columns in whose levels and pairs of levels the worst subgroup is searched.
+        search_measure: The measure by which subgroups are worst.
+        interventions: Interventions; for each record, the most plausible one that flips its
+            decision is reported.
+        by: Columns of the groups for which flips are reported.
         threshold: A rule or a number.
         validation: Other patients, on whom the rule chooses.
-        measures: Names.
-        bootstrap: Draws of patients.
-        seed: Of all random numbers.
+        measures: Names of measures.
+        bootstrap: Bootstrap draws of patients.
+        seed: Seed of all random numbers.
 
     Raises:
-        AuditError: If it cannot be done as asked.
+        AuditError: If an option does not fit.
         CausalCXRError: As `SCM.counterfactual` does.
     """
     check_options(model.graph, label=label, bootstrap=bootstrap, seed=seed)
@@ -145,12 +143,12 @@ def stress(
     )
     if asks and not base.scorer.scores_any:
         raise AuditError(
-            f"{base.scorer.name!r} is a table of scores, and new twins have none; give a "
-            "classifier that can be asked, or shifts by weights and a search alone"
+            f"{base.scorer.name!r} is a table of scores and has none for new twins; give a "
+            "classifier that can score them, or only shifts by weights and a search"
         )
     groups = by_names(model.graph, cohort, by)
-    table = _shifted(base, shifts)
-    dosed = None if dose is None else _dosed(base, *dose)
+    table = _shift_table(base, shifts)
+    doses = None if dose is None else _dose_table(base, *dose)
     worst = worst_groups(
         base.scores,
         base.labels,
@@ -187,7 +185,7 @@ def stress(
         "seed": seed,
         "versions": versions(),
     }
-    return Stress(table, dosed, worst, flips, about)
+    return Stress(table, doses, worst, flips, about)
 
 
 def _based(
@@ -201,67 +199,74 @@ def _based(
     draws: int,
     seed: int,
 ) -> _Base:
+    """Return the records with a known label, scored, and the threshold."""
     scorer = as_classifier(classifier, target=label)
     if not (label := label or scorer.target):
-        raise AuditError("a stress test needs a label; say label=, the variable that is predicted")
+        raise AuditError("stress: a label is needed; give label=, the variable that is predicted")
     name = label_of(model.graph, label)
     if scorer.reads_images:
         cohort = cohort.with_images_only()
-    known = ~np.isnan(cohort.columns(model.graph)[name])
-    cohort = cohort.select(known)
+    cohort = cohort.select(~np.isnan(cohort.columns(model.graph)[name]))
     labels = cohort.columns(model.graph)[name]
     if len(np.unique(labels)) < 2:
-        raise AuditError(f"label {name!r}: {len(labels):,} records of one class; give both")
+        raise AuditError(
+            f"label {name!r}: the {len(labels):,} records are of one class; both are needed"
+        )
     scores, rule = scorer.scores(cohort), ThresholdRule.read(threshold)
-    given = validated(scorer, model.graph, name, validation)
-    limit = (
-        rule.choose(scores, labels) if given is None else rule.choose(given.scores, given.labels)
-    )
-    table = described(model.graph, cohort)[0]
+    other = validated(scorer, model.graph, name, validation)
+    chosen_on = (scores, labels) if other is None else (other.scores, other.labels)
+    limit = float(rule.choose(*chosen_on))
+    table = named_columns(model.graph, cohort)
     patients = cohort.patients.to_numpy()
-    fields = (scores, labels, table, patients, float(limit), measures, draws, seed)
+    fields = (scores, labels, table, patients, limit, measures, draws, seed)
     return _Base(scorer, model, cohort, name, *fields)
 
 
-def _shifted(base: _Base, shifts: Sequence[PopulationShift]) -> pd.DataFrame:
+def _shift_table(base: _Base, shifts: Sequence[PopulationShift]) -> pd.DataFrame:
     """Return a row a shift and measure."""
-    before, rows = base.figures(base.scores, base.labels), []
-    positive = base.model.graph[base.label].levels[-1]
+    before, parts = base.measured(base.scores, base.labels), []
     for shift in progress(shifts, "Shifting the population", "shifts"):
-        n = float(len(base.scores))
-        if isinstance(shift, ReweightingShift):
-            weights = shift.weights(base.table, base.labels, positive)
-            after = base.figures(base.scores, base.labels, weights)
-            n = float(weights.sum() ** 2 / (weights**2).sum())
-        elif isinstance(shift, InterventionShift):
-            after = base.figures(*base.twins(shift.action))
-        else:
-            raise AuditError(f"shift {shift!r}: expected ReweightingShift or InterventionShift")
-        changes = after.draws - before.draws
-        bounds = percentile_interval(changes[:, 0])
-        told = after.table()
-        told.insert(0, "shift", shift.name)
-        told = told.drop(columns="group").assign(
-            base=before.estimate[0],
-            change=after.estimate[0] - before.estimate[0],
-            change_low=bounds.low,
-            change_high=bounds.high,
-            effective=n,
+        after, n = _shifted(base, shift)
+        # The draws are paired, so their differences are draws of the change.
+        bounds = percentile_interval((after.draws - before.draws)[:, 0])
+        table = after.table()
+        table.insert(0, "shift", shift.name)
+        parts.append(
+            table.drop(columns="group").assign(
+                base=before.estimate[0],
+                change=after.estimate[0] - before.estimate[0],
+                change_low=bounds.low,
+                change_high=bounds.high,
+                effective=n,
+            )
         )
-        rows.append(told)
     return (
-        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["shift", "measure"])
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["shift", "measure"])
     )
 
 
-def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
-    """Return the dose-response."""
+def _shifted(base: _Base, shift: PopulationShift) -> tuple[BootstrapDraws, float]:
+    """Return the measures under a shift, and the effective number of records."""
+    if isinstance(shift, ReweightingShift):
+        positive = base.model.graph[base.label].levels[-1]
+        weights = shift.weights(base.table, base.labels, positive)
+        effective = float(weights.sum() ** 2 / (weights**2).sum())
+        return base.measured(base.scores, base.labels, weights), effective
+    if isinstance(shift, InterventionShift):
+        return base.measured(*base.twins(shift.action)), float(len(base.scores))
+    raise AuditError(f"shift {shift!r}: expected ReweightingShift or InterventionShift")
+
+
+def _dose_table(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
+    """Return the dose-response, a row a value."""
     columns, rows = [], []
     graph = base.model.graph
     for value in progress(values, f"Doses of {name}", "values"):
         action = do({name: value})
         scores, labels = base.twins(action)
-        flags = base.model.support_of(base.cohort, action, seed=base.seed)
+        support = base.model.support_of(base.cohort, action, seed=base.seed)
         columns.append(scores)
         rows.append(
             {
@@ -269,9 +274,9 @@ def _dosed(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame:
                 "value": value,
                 "positive": float((scores >= base.threshold).mean()),
                 "label_share": float(np.nanmean(labels)),
-                "unsupported": float(flags.flagged.mean()),
+                "unsupported": float(support.flagged.mean()),
             }
         )
-    found = bootstrap_mean(np.stack(columns, 1), base.patients, draws=base.draws, seed=base.seed)
-    bounds = found.interval()
-    return pd.DataFrame(rows).assign(mean=found.estimate, low=bounds.low, high=bounds.high)
+    means = bootstrap_mean(np.stack(columns, 1), base.patients, draws=base.draws, seed=base.seed)
+    bounds = means.interval()
+    return pd.DataFrame(rows).assign(mean=means.estimate, low=bounds.low, high=bounds.high)

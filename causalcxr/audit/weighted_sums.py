@@ -18,7 +18,7 @@ _LONG = 4096
 
 @dataclass(frozen=True, eq=False)
 class WeightedSums:
-    """Hold sums of weights, one for each weighting; what was not asked for is None.
+    """Hold sums of weights, one for each weighting; parts that were not computed are None.
 
     Args:
         positives: Weight of the rows whose label is 1, shape (...).
@@ -58,16 +58,16 @@ class WeightedSums:
 
 
 class RankedScores:
-    r"""Sort rows by score once, so that each weighting of them costs a few passes.
+    r"""Hold rows sorted by score, so that the sums of any weighting take a few passes.
 
     With the cumulative weights C_1(s), C_0(s) of positives and negatives below a score s,
-    every measure of discrimination is read off: $\mathrm{TPR}(t) = 1 - C_1(t) / C_1(\infty)$ and
+    every measure of discrimination follows: $\mathrm{TPR}(t) = 1 - C_1(t) / C_1(\infty)$ and
     $\mathrm{AUROC} = \sum_i w_i [C_0(s_i) + C_0(s_i^+)] / 2 / (C_1(\infty) C_0(\infty))$ over the
     positives i, where s+ is just above s, so that ties count half.
 
-    The weight of a row is its base weight times the count of its patient. Base weights say how
-    much a record stands for, counts how often it was drawn: only the former reduce the effective
-    number of records.
+    The weight of a row is its base weight times the count of its patient. Base weights state how
+    much a record stands for, counts how often it was drawn: only base weights reduce the
+    effective number of records.
 
     References:
         Fast Implementation of DeLong's Algorithm for Comparing the Areas Under Correlated Receiver
@@ -101,15 +101,15 @@ class RankedScores:
     ) -> None:
         labels = read_labels(labels)
         units = np.arange(len(labels)) if units is None else np.asarray(units)
-        known = ~np.isnan(labels)
+        counted = ~np.isnan(labels)
         if weights is not None:
             weights = read_weights(weights, len(labels))
-            known &= weights > 0
-        scores = read_scores(scores, len(labels), known)
-        self.is_probability = bool(((scores[known] >= 0) & (scores[known] <= 1)).all())
+            counted &= weights > 0
+        scores = read_scores(scores, len(labels), counted)
+        self.is_probability = bool(((scores[counted] >= 0) & (scores[counted] <= 1)).all())
         inner = None if edges is None else np.asarray(edges)[1:-1]
         self.positive, self.negative = (
-            _RowsOfLabel.from_arrays(scores, weights, units, known & (labels == label), inner)
+            _RowsOfLabel.from_arrays(scores, weights, units, counted & (labels == label), inner)
             for label in (1, 0)
         )
         above, below = self.positive.scores, self.negative.scores
@@ -120,18 +120,18 @@ class RankedScores:
 
     @property
     def size(self) -> int:
-        """The number of rows that count."""
+        """Number of rows with a label and a positive weight."""
         return len(self.positive.scores) + len(self.negative.scores)
 
     def require_probabilities(self, what: str) -> None:
         """Refuse scores outside [0, 1].
 
         Raises:
-            CausalCXRError: Naming what takes them for probabilities.
+            CausalCXRError: If some lie outside; the message names what needs probabilities.
         """
         if not self.is_probability:
             raise CausalCXRError(
-                f"{what} takes scores for probabilities, and some lie outside [0, 1]; give "
+                f"{what} needs probabilities, but some scores lie outside [0, 1]; give "
                 "probabilities, such as the sigmoid of logits"
             )
 
@@ -144,33 +144,33 @@ class RankedScores:
         """Return the sums under each weighting.
 
         Args:
-            counts: Times that each unit is drawn, shape (k, units); integers stay exact.
+            counts: Number of times that each unit is drawn, shape (k, units); integers stay exact.
             threshold: Shape (k,) or a number, for the part "threshold"; NaN gives NaN.
-            needs: Which of `PARTS` are wanted.
+            needs: Which of `PARTS` are computed.
         """
         needs = frozenset(needs)
         if counts.dtype.itemsize < 4:
-            counts = counts.astype(np.int32)  # a byte would overflow in sums
+            counts = counts.astype(np.int32)  # sums would overflow a byte
         pos, neg = self.positive.weighed(counts), self.negative.weighed(counts)
         up, down = _cumulative(pos), _cumulative(neg)
-        found = {"positives": up[:, -1] * 1.0, "negatives": down[:, -1] * 1.0}
+        sums = {"positives": up[:, -1] * 1.0, "negatives": down[:, -1] * 1.0}
         if "threshold" in needs:
             cut = np.broadcast_to(np.asarray(threshold, dtype=float), len(counts))
-            found["true_positives"] = self.positive.above(up, cut)
-            found["false_positives"] = self.negative.above(down, cut)
+            sums["true_positives"] = self.positive.above(up, cut)
+            sums["false_positives"] = self.negative.above(down, cut)
         if needs & {"ranks", "precision"}:
             pos = pos.astype(float, copy=False)
             under = np.take(down, self._under, axis=1).astype(float, copy=False)
             upto = under if self._upto is None else np.take(down, self._upto, axis=1)
         if "ranks" in needs:
-            found["concordant"] = _dots(pos, under if upto is under else (under + upto) / 2)
+            sums["concordant"] = _dots(pos, under if upto is under else (under + upto) / 2)
         if "precision" in needs:
             hit = up[:, -1:] - np.take(up, self._tied, axis=1)
             share = ratio(hit, hit + (down[:, -1:] - under))
-            found["precision"] = _dots(pos, np.where(pos > 0, share, 0.0))
+            sums["precision"] = _dots(pos, np.where(pos > 0, share, 0.0))
         if needs & {"probability", "bins"}:
-            found |= self._probabilities(pos, neg, up, down, needs)
-        return WeightedSums(**found)
+            sums |= self._probabilities(pos, neg, up, down, needs)
+        return WeightedSums(**sums)
 
     def curve(
         self, counts: np.ndarray, *, positives_only: bool = False
@@ -180,8 +180,8 @@ class RankedScores:
         The scores are those that occur, in rising order, and one just above the greatest.
 
         Args:
-            counts: Times that each unit is drawn, shape (k, units).
-            positives_only: Leave out the scores of negatives, but for the lowest of all.
+            counts: Number of times that each unit is drawn, shape (k, units).
+            positives_only: Leave out the scores of negatives, except the lowest one of all.
         """
         seen, *places = self._steps[positives_only]
         sums = []
@@ -191,57 +191,57 @@ class RankedScores:
         return seen, sums[0], sums[1]
 
     def greatest(self, counts: np.ndarray) -> np.ndarray:
-        """Return the greatest score that is drawn, (k,); -inf where none is."""
-        found = np.full(len(counts), -np.inf)
+        """Return the greatest score that is drawn, (k,); -inf if none is."""
+        greatest = np.full(len(counts), -np.inf)
         for side in (self.positive, self.negative):
             drawn = np.where(side.weighed(counts) > 0, side.scores, -np.inf)
-            found = np.maximum(found, drawn.max(axis=1, initial=-np.inf))
-        return found
+            greatest = np.maximum(greatest, drawn.max(axis=1, initial=-np.inf))
+        return greatest
 
     @cached_property
     def _steps(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]:
         """The scores of `curve`, all and of positives, and how many of each side lie below."""
-        found = []
+        steps = []
         both = self.positive.scores, self.negative.scores
         ends = [end for side in both if len(side) for end in (side[0], side[-1])]
         low, top = (min(ends), max(ends)) if ends else (np.nan, np.nan)
         for scores in (np.concatenate(both), np.append(both[0], low)):
             seen = np.append(np.unique(scores[~np.isnan(scores)]), np.nextafter(top, np.inf))
-            found.append((seen, *(np.searchsorted(side, seen, side="left") for side in both)))
-        return tuple(found)
+            steps.append((seen, *(np.searchsorted(side, seen, side="left") for side in both)))
+        return tuple(steps)
 
     def _probabilities(
         self, pos: np.ndarray, neg: np.ndarray, up: np.ndarray, down: np.ndarray, needs: frozenset
     ) -> dict[str, np.ndarray]:
-        """Return the sums that take scores for probabilities."""
+        """Return the sums that need probabilities."""
         sides = ((self.positive, pos.astype(float, copy=False), up, 1.0),)
         sides += ((self.negative, neg.astype(float, copy=False), down, 0.0),)
-        found: dict[str, np.ndarray] = {}
+        sums: dict[str, np.ndarray] = {}
         if "probability" in needs:
-            found["score"] = sum(_dots(w, side.scores) for side, w, _, _ in sides)
-            found["brier"] = sum(_dots(w, (s.scores - y) ** 2) for s, w, _, y in sides)
+            sums["score"] = sum(_dots(w, side.scores) for side, w, _, _ in sides)
+            sums["brier"] = sum(_dots(w, (s.scores - y) ** 2) for s, w, _, y in sides)
         if "bins" in needs:
             for name, (side, _, running, _) in zip(("positives", "negatives"), sides, strict=True):
                 ends = np.take(running, side.cuts, axis=1)
-                found[f"bin_{name}"] = np.diff(ends, axis=1).astype(float)
-            found["bin_score"] = sum(side.binned(w, side.scores) for side, w, _, _ in sides)
-            total = found["bin_positives"] + found["bin_negatives"]
-            found["bin_size"] = total
+                sums[f"bin_{name}"] = np.diff(ends, axis=1).astype(float)
+            sums["bin_score"] = sum(side.binned(w, side.scores) for side, w, _, _ in sides)
+            total = sums["bin_positives"] + sums["bin_negatives"]
+            sums["bin_size"] = total
             if self.positive.base is not None:
                 squares = sum(side.binned(w, side.base) for side, w, _, _ in sides)
-                found["bin_size"] = ratio(total**2, squares)
-        return found
+                sums["bin_size"] = ratio(total**2, squares)
+        return sums
 
 
 @dataclass(frozen=True, eq=False)
 class _RowsOfLabel:
-    """Hold the rows of one label, by rising score.
+    """Hold the rows of one label, sorted by rising score.
 
     Args:
         scores: Shape (n,).
-        base: Base weights, or None where all are one.
+        base: Base weights, or None if all are 1.
         units: Positions of the rows' counts.
-        cuts: Where each bin begins, and n: shape (bins + 1,).
+        cuts: First row of each bin, and n: shape (bins + 1,).
     """
 
     scores: np.ndarray
@@ -274,8 +274,8 @@ class _RowsOfLabel:
     def above(self, running: np.ndarray, cut: np.ndarray) -> np.ndarray:
         """Return the weight at or above each weighting's own threshold, (k,)."""
         at = np.searchsorted(self.scores, cut, side="left")
-        found = (running[:, -1] - running[np.arange(len(cut)), at]).astype(float)
-        return np.where(np.isnan(cut), np.nan, found)
+        above = (running[:, -1] - running[np.arange(len(cut)), at]).astype(float)
+        return np.where(np.isnan(cut), np.nan, above)
 
     def binned(self, weights: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return the sum of weight x value in each bin, (k, bins)."""
@@ -297,8 +297,8 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the sum of a x b in each row of a, (k,).
 
-    Not by BLAS, whose sums depend on the number of rows and threads. Long rows one by one, which
-    is four times as fast.
+    BLAS is not used, as its sums depend on the number of rows and threads. Long rows are summed
+    one by one, which is four times as fast.
     """
     if a.shape[1] < _LONG:
         return np.einsum("kn,n->k" if b.ndim == 1 else "kn,kn->k", a, b)

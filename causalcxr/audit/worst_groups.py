@@ -1,7 +1,7 @@
-"""The worst subgroup: looked for in one half of the patients, measured in the other.
+"""The worst subgroups: searched in one half of the patients, measured in the other.
 
-The worst of many figures is bad by chance, too. So the search sees half of the patients only, and
-what it finds is measured on the other half, whose figures nobody has chosen.
+The worst of many figures is bad by chance alone. So the search uses one half of the patients, and
+the subgroups that it returns are measured in the other half, where nothing was selected.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.bootstrap import bootstrap
-from causalcxr.audit.groups import ALL, find_groups
-from causalcxr.audit.measures import MEASURES, find_measures
+from causalcxr.audit.groups import ALL, Groups, find_groups
+from causalcxr.audit.measures import MEASURES, Measure, find_measures
 from causalcxr.common.alignment import rows_by_id
 from causalcxr.common.errors import AuditError
 
 __all__ = ["worst_groups"]
+
+_COLUMNS = ("group", "measure", "searched", "estimate", "low", "high", "rest")
+_COLUMNS += ("n", "positives", "candidates")
 
 
 @rows_by_id("table", "scores", "labels", "patients")
@@ -29,7 +32,7 @@ def worst_groups(
     threshold: float,
     measure: str = "auroc",
     depth: int = 2,
-    few: int = 10,
+    min_count: int = 10,
     most: int = 5,
     draws: int = 2000,
     seed: int = 0,
@@ -40,15 +43,15 @@ def worst_groups(
         scores: Shape (n,).
         labels: 0 or 1, (n,).
         table: The columns, a row a record.
-        columns: Among whose levels and combinations is searched; none for no search.
-        patients: Who each row is of.
-        threshold: Where it is decided.
-        measure: What is worst, a key of `MEASURES` of which more is better, or less.
-        depth: Columns in a combination at most.
-        few: Positives and negatives that a subgroup needs in both halves.
-        most: So many subgroups.
-        draws: Of the bootstrap.
-        seed: Of the halves and the draws.
+        columns: Columns whose levels and combinations are searched; none for no search.
+        patients: Patient of each row.
+        threshold: Threshold of the decisions.
+        measure: Key of `MEASURES`; one of which more, or less, is better.
+        depth: Largest number of columns in a combination.
+        min_count: Positives and negatives that a subgroup needs in each half.
+        most: Largest number of subgroups returned.
+        draws: Bootstrap draws.
+        seed: Seed of the halves and the draws.
 
     Returns:
         A row a subgroup: `group`, `measure`, `searched`, `estimate`, `low`, `high`, `rest` (all
@@ -57,67 +60,71 @@ def worst_groups(
     Raises:
         AuditError: If the measure has no better side, or no subgroup is large enough.
     """
-    names = ["group", "measure", "searched", "estimate", "low", "high", "rest"]
-    names += ["n", "positives", "candidates"]
     if not columns:
-        return pd.DataFrame(columns=names)
-    (asked,) = find_measures(measure)
-    if not asked.better:
+        return pd.DataFrame(columns=_COLUMNS)
+    (searched,) = find_measures(measure)
+    if not searched.better:
         sided = ", ".join(name for name, m in MEASURES.items() if m.better)
         raise AuditError(f"search: {measure!r} has no better side; choose one of {sided}")
-    codes, known = pd.factorize(patients)
-    half = np.random.default_rng(seed).permutation(len(known)) < len(known) // 2
-    first = half[codes]
+    # Halve the patients, not the records.
+    codes, distinct = pd.factorize(patients)
+    in_first = np.random.default_rng(seed).permutation(len(distinct)) < len(distinct) // 2
+    first = in_first[codes]
+    options = {"depth": depth, "few": min_count}
     halves = [
-        find_groups(
-            table[rows],
-            columns,
-            labels=labels[rows],
-            patients=patients[rows],
-            depth=depth,
-            few=few,
-        )
+        find_groups(table[rows], columns, labels=labels[rows], patients=patients[rows], **options)
         for rows in (first, ~first)
     ]
-    large = [set(g.table.index[~g.table["few"].to_numpy(bool)]) for g in halves]
-    candidates = [name for name in halves[0].names if name != ALL and name in large[0] & large[1]]
-    if not candidates:
-        raise AuditError(
-            f"search: no subgroup of {', '.join(columns)} has {few} positives and negatives in "
-            "each half of the patients; take fewer columns or more records"
-        )
+    candidates = _candidates(halves, columns, min_count)
     options = {"threshold": threshold, "measures": [measure], "seed": seed, "blocks": 0}
-    found = bootstrap(
+    estimates = bootstrap(
         scores[first],
         labels[first],
         {name: halves[0].masks[name] for name in candidates},
         patients=patients[first],
         draws=1,
         **options,
-    )
-    searched = pd.Series(found.estimate[:, 0] * asked.better, candidates).sort_values()
-    chosen = list(searched.index[:most])
+    ).estimate[:, 0]
+    figures = _worst(estimates, candidates, searched, most)
+    # Measure the worst subgroups in the other half.
     honest = bootstrap(
         scores[~first],
         labels[~first],
-        {name: halves[1].masks[name] for name in [ALL, *chosen]},
+        {name: halves[1].masks[name] for name in [ALL, *figures.index]},
         patients=patients[~first],
         draws=draws,
         **options,
     ).table()
-    told = honest.set_index("group")
-    sizes = halves[1].table
+    honest, sizes = honest.set_index("group"), halves[1].table
     rows = [
         {
             "group": name,
             "measure": measure,
-            "searched": searched[name] * asked.better,
-            **told.loc[name, ["estimate", "low", "high"]].to_dict(),
-            "rest": told.loc[ALL, "estimate"],
+            "searched": figure,
+            **honest.loc[name, ["estimate", "low", "high"]].to_dict(),
+            "rest": honest.loc[ALL, "estimate"],
             "n": int(sizes.loc[name, "n"]),
             "positives": int(sizes.loc[name, "positives"]),
             "candidates": len(candidates),
         }
-        for name in chosen
+        for name, figure in figures.items()
     ]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _candidates(halves: list[Groups], columns: Sequence[str], min_count: int) -> list[str]:
+    """Return the groups that are large enough in both halves."""
+    large = [set(g.table.index[~g.table["few"].to_numpy(bool)]) for g in halves]
+    names = [name for name in halves[0].names if name != ALL and name in large[0] & large[1]]
+    if not names:
+        raise AuditError(
+            f"search: no subgroup of {', '.join(columns)} has {min_count} positives and negatives "
+            "in each half of the patients; give fewer columns or more records"
+        )
+    return names
+
+
+def _worst(estimates: np.ndarray, names: Sequence[str], measure: Measure, most: int) -> pd.Series:
+    """Return the worst figures by name, the worst first."""
+    ranked = pd.Series(estimates * measure.better, names).sort_values()
+    return ranked.iloc[:most] * measure.better

@@ -278,9 +278,12 @@ def test_summary_names_constant_scores_and_one_class_groups():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label": "edemaa"}, "label 'edemaa': no such variable; did you mean 'Edema'"),
-        ({"label": "edema", "by": ["sx"]}, "groups by 'sx': no such column; did you mean 'Sex'"),
-        ({"primaries": ["efect: all"]}, "declared hypothesis 'efect: all' is none"),
+        ({"label": "edemaa"}, "label 'edemaa': there is no such variable; did you mean 'Edema'"),
+        (
+            {"label": "edema", "by": ["sx"]},
+            "groups by 'sx': there is no such column; did you mean 'Sex'",
+        ),
+        ({"primaries": ["efect: all"]}, "declared hypothesis 'efect: all' is unknown"),
         ({"threshold": "youden"}, "it needs a label; give label= or a number"),
     ],
 )

@@ -68,9 +68,9 @@ def test_outputs_in_containers_are_read(held):
 def test_logits_in_a_mapping_are_not_probabilities():
     net = Net(lambda y: {"logits": torch.logit(y), "hidden": torch.ones(3, 8)})
     assert as_classifier(net, outputs="logit").scores(COHORT) == pytest.approx(WANTED)
-    with pytest.raises(ClassifierError, match=r"'logits', 'hidden'.*say outputs='logit'"):
+    with pytest.raises(ClassifierError, match=r"'logits', 'hidden'.*give outputs='logit'"):
         as_classifier(net).scores(COHORT)
-    with pytest.raises(ClassifierError, match="say outputs='logit'"):
+    with pytest.raises(ClassifierError, match="give outputs='logit'"):
         as_classifier(Net(lambda y: {"logits": y})).scores(COHORT)
 
 
@@ -81,10 +81,10 @@ def test_logits_in_a_mapping_are_not_probabilities():
         (lambda y: [y, y, y], "it returns 3 arrays; return one"),
         (lambda y: {"one": y, "two": y}, "a mapping of 'one', 'two'"),
         (lambda y: {}, "a mapping of no array"),
-        (lambda y: None, "scores are no numbers but NoneType"),
-        (lambda y: SimpleNamespace(out=y), "scores are no numbers but SimpleNamespace"),
-        (lambda y: y.mean(), r"scores have shape \(\) for 3 images; return one an image"),
-        (lambda y: y[:2], r"scores have shape \(2,\) for 3 images; return one an image"),
+        (lambda y: None, "scores are not numbers but NoneType"),
+        (lambda y: SimpleNamespace(out=y), "scores are not numbers but SimpleNamespace"),
+        (lambda y: y.mean(), r"scores have shape \(\) for 3 images; return one per image"),
+        (lambda y: y[:2], r"scores have shape \(2,\) for 3 images; return one per image"),
         (lambda y: ["0,3", "0.4", "0.5"], "the score at position 0 is the text '0,3'"),
     ],
 )
@@ -107,12 +107,12 @@ def test_decimal_commas_are_refused(tmp_path):
 
 
 def test_options_of_another_kind_are_refused(tmp_path):
-    with pytest.raises(ClassifierError, match=r"a .csv of scores takes no outputs="):
+    with pytest.raises(ClassifierError, match=r"a .csv of scores does not accept outputs="):
         as_classifier(tmp_path / "s.csv", outputs="logit")
-    with pytest.raises(ClassifierError, match="a function of images takes no features="):
+    with pytest.raises(ClassifierError, match="a function of images does not accept features="):
         as_classifier(lambda x: x, features=["Age"])
     ready = as_classifier(lambda x: x.mean((1, 2, 3)), name="ready")
-    with pytest.raises(ClassifierError, match="a classifier that is ready takes no batch="):
+    with pytest.raises(ClassifierError, match="a Classifier does not accept batch="):
         as_classifier(ready, batch=2)
 
 
@@ -122,10 +122,10 @@ def test_options_of_another_kind_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ([f"note {k}" for k in range(200)], "200 different values, and groups are of at most 50"),
+        ([f"note {k}" for k in range(200)], "200 different values, more than 50"),
         (pd.date_range("2020-01-01", periods=200), r"200 different dates.*\['X'\].dt.year"),
         (pd.period_range("2000-01", periods=200, freq="M"), r"200 different dates"),
-        ([1, "1"] * 100, "two levels that read '1', of different types"),
+        ([1, "1"] * 100, "two levels '1' of different types"),
         (list(range(200)), "200 different numbers"),
     ],
     ids=["text", "dates", "periods", "types", "numbers"],
@@ -169,7 +169,9 @@ def test_groups_of_the_same_name_are_refused(table):
 
 @pytest.mark.parametrize("name", ["n", "columns", "positives", "few"])
 def test_reserved_column_of_groups_is_refused(name):
-    with pytest.raises(CausalCXRError, match=f"a column called '{name}' is part of the result"):
+    with pytest.raises(
+        CausalCXRError, match=f"the column name '{name}' is reserved for the result"
+    ):
         find_groups(pd.DataFrame({name: ["x", "y"]}), name)
 
 
@@ -179,7 +181,9 @@ def test_reserved_column_of_the_audit_is_refused(name):
     table = cohort.table.assign(**{name: "x"})
     cohort = Cohort(table, cohort.images)
     pairs = Pairs.from_cohorts(GRAPH, cohort, cohort, do(sex="M"))
-    with pytest.raises(AuditError, match=f"groups by '{name}': the table of an audit has"):
+    with pytest.raises(
+        AuditError, match=f"groups by '{name}': the name is reserved for the result"
+    ):
         audit_pairs(lambda x: x.mean((1, 2, 3)), pairs, by=name, bootstrap=20)
 
 

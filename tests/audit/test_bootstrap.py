@@ -224,8 +224,8 @@ def test_wrong_bootstrap_arguments_are_refused():
     for groups, told in (
         ({"F": world.sex[:9] == 0}, "group 'F'"),
         ({"F": world.sex}, "truth values"),
-        ({}, "no group"),
-        (world.scores, "neither whole numbers"),
+        ({}, "there is no group"),
+        (world.scores, "must be integers or named masks"),
     ):
         world.groups = groups
         with pytest.raises(CausalCXRError, match=told):

@@ -127,7 +127,7 @@ def test_score_table_has_a_score_per_draw():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([-3.0, 4.0], "scores go from -3 to 4.*outputs='logit'"),
+        ([-3.0, 4.0], "scores range from -3 to 4.*outputs='logit'"),
         ([0.1, float("nan")], "the score at position 1 is nan"),
         ([0.1, float("inf")], "the score at position 1 is inf"),
         ([0.1], r"shape \(1,\) for 2 records"),
@@ -142,7 +142,7 @@ def test_scores_outside_0_and_1_are_refused(scores, message):
 
 def test_unusable_classifiers_are_refused(tmp_path):
     x = COHORT.table[["Age"]]
-    with pytest.raises(ClassifierError, match="say features="):
+    with pytest.raises(ClassifierError, match="give features="):
         as_classifier(LogisticRegression().fit(x, [0, 0, 0, 1, 1]))
     with pytest.raises(ClassifierError, match="is not fitted"):
         as_classifier(LogisticRegression(), features=["Age"])
@@ -151,9 +151,9 @@ def test_unusable_classifiers_are_refused(tmp_path):
     misspelt = as_classifier(LogisticRegression().fit(x, [0, 0, 0, 1, 1]), features=["Agee"])
     with pytest.raises(ClassifierError, match="no column 'Agee'; did you mean 'Age'"):
         misspelt.scores(COHORT)
-    with pytest.raises(ClassifierError, match="reads images, and the cohort has none"):
+    with pytest.raises(ClassifierError, match="reads images, but the cohort has none"):
         as_classifier(lambda x: x).scores(COHORT.with_images(None))
-    with pytest.raises(ClassifierError, match="int is no classifier"):
+    with pytest.raises(ClassifierError, match="int is not a classifier"):
         as_classifier(3)
     with pytest.raises(ClassifierError, match="outputs is 'odds'"):
         as_classifier(lambda x: x, outputs="odds")

@@ -116,8 +116,8 @@ def test_severity_shift_keeps_prevalence(cohort):
 @pytest.mark.parametrize(
     ("shift", "message"),
     [
-        (demographics(Sx={"F": 0.5}), "no column 'Sx'; did you mean 'Sex'"),
-        (demographics(Sex={"X": 0.5}), "no record has Sex=X; there are F, M"),
+        (demographics(Sx={"F": 0.5}), "there is no column 'Sx'; did you mean 'Sex'"),
+        (demographics(Sex={"X": 0.5}), "no record has Sex=X; levels are F, M"),
         (demographics(Sex={"F": 0.9, "M": 0.9}), "the shares of Sex sum to 1.8, not to 1"),
         (demographics(Sex={"F": 0.2, "M": 0.2}), "the shares of Sex sum to 0.4, not to 1"),
         (
@@ -203,7 +203,7 @@ def test_second_half_is_unbiased_among_equal_groups():
             patients=np.arange(600),
             threshold=0.5,
             most=1,
-            few=5,
+            min_count=5,
             draws=2,
             seed=seed,
         ).iloc[0]
@@ -221,7 +221,7 @@ def test_impossible_searches_are_refused(cohort):
             scores, labels_of(cohort), cohort.table, ["Sex"], measure="selection_rate", **options
         )
     with pytest.raises(AuditError, match="no subgroup of Sex has 9999 positives"):
-        worst_groups(scores, labels_of(cohort), cohort.table, ["Sex"], few=9999, **options)
+        worst_groups(scores, labels_of(cohort), cohort.table, ["Sex"], min_count=9999, **options)
 
 
 # Flips
@@ -274,9 +274,9 @@ def test_stress_test_is_saved(cohort, model, tmp_path):
 
 
 def test_stress_test_needs_a_label_of_two_classes(cohort, model):
-    with pytest.raises(AuditError, match="needs a label"):
+    with pytest.raises(AuditError, match="a label is needed"):
         stress(FeatureClassifier(Linear(), ["Age", "Devices", "Sex"]), model, cohort)
-    with pytest.raises(AuditError, match="of one class"):
+    with pytest.raises(AuditError, match="are of one class"):
         stress(SCORER, model, cohort.select("Edema == 'P'"))
 
 
@@ -291,5 +291,5 @@ def test_score_table_does_not_score_new_twins(cohort, model):
         {"dose": ("age", [40])},
         {"interventions": [do(sex="M")]},
     ):
-        with pytest.raises(AuditError, match="is a table of scores, and new twins have none"):
+        with pytest.raises(AuditError, match="is a table of scores and has none for new twins"):
             stress(table, model, cohort, label="edema", bootstrap=20, **asked)

@@ -117,7 +117,7 @@ def test_given_a_model_and_scores_then_the_stress_test_writes_tables_and_a_pictu
     [
         (["audit", "{}/nowhere", "{}/mine.py:grey"], "holds no complete pairs"),
         (["audit", "{}/pairs", "{}/mine.py:gray"], "mine.py has no 'gray'"),
-        (["audit", "{}/pairs", "{}/mine.py:number"], "int is no classifier"),
+        (["audit", "{}/pairs", "{}/mine.py:number"], "int is not a classifier"),
         (["audit", "{}/pairs", "{}/mine.py:odds"], "outputs='logit'"),
         (["audit", "{}/pairs", "grey"], "write FILE.csv, or MODULE:NAME"),
         (["audit", "{}/pairs", "no_module_of_that_name:grey"], "cannot be imported"),
