@@ -99,7 +99,7 @@ def test_score_table_matches_records_of_any_type(tmp_path):
 
 
 def test_score_table_without_twins_is_refused():
-    with pytest.raises(ClassifierError, match="no scores of world 'twin'"):
+    with pytest.raises(ClassifierError, match="there are no scores of world 'twin'"):
         as_classifier(pd.Series([0.1], index=["a"])).in_world("twin")
 
 
@@ -158,7 +158,7 @@ def test_unusable_classifiers_are_refused(tmp_path):
     with pytest.raises(ClassifierError, match="outputs is 'odds'"):
         as_classifier(lambda x: x, outputs="odds")
     (tmp_path / "s.csv").write_text("record,p\na,1\n", encoding="utf-8")
-    with pytest.raises(ClassifierError, match=r"s.csv: no column 'score'"):
+    with pytest.raises(ClassifierError, match=r"s.csv: there is no column 'score'"):
         as_classifier(tmp_path / "s.csv")
     twice = pd.Series([0.1, 0.2], index=["a", "a"])
     with pytest.raises(ClassifierError, match="record 'a' has two scores"):
