@@ -1,6 +1,7 @@
-"""Twins in a folder: what is promised is there, and a job that was killed goes on."""
+"""Twins in a folder: its files and their content, and resuming a job that was killed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from PIL import Image
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.apps.cli import twin_folder
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
+from causalcxr.apps.cli.twin_folder import TwinJob, TwinResult, write_twins
 from causalcxr.common.errors import CohortError, InterventionError
+from causalcxr.images.images import ArrayImages
 from causalcxr.images.synthetic_mark import MARK
 
-RADIT = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
+N = 6  # records of the job, women and men among them
+RADIT = {"kind": "radit", "resolution": 8, "steps": 3, "solver_steps": 1, "batch": 4}
 GRAPH = Graph(
     [
         Variable("Age", "continuous", unit="year", range=(0, 105), resolution=1),
@@ -29,7 +32,10 @@ GRAPH = Graph(
 
 @pytest.fixture(scope="module")
 def cohort() -> Cohort:
-    return Cohort.load("phantom", n=100, seed=0, size=32)
+    """Phantoms with images of 8 x 8 pixels."""
+    phantoms = Cohort.load("phantom", n=100, seed=0, size=32)
+    images = ArrayImages(phantoms.images[:][:, :, ::4, ::4], synthetic=True)
+    return Cohort(phantoms.table, images, source="phantom")
 
 
 @pytest.fixture(scope="module")
@@ -37,70 +43,83 @@ def model(cohort) -> SCM:
     return with_effects(SCM(GRAPH).fit(cohort))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job(model, cohort) -> TwinJob:
-    return TwinJob(model, cohort.head(12), do(sex="M", age=Shift(5)), seed=1)
+    return TwinJob(model, cohort.head(N), do(sex="M", age=Shift(5)), seed=1, pairs=2)
+
+
+@pytest.fixture(scope="module")
+def written(job, tmp_path_factory) -> tuple[TwinResult, Path]:
+    """The twins of the job, and their folder."""
+    folder = tmp_path_factory.mktemp("written") / "twins"
+    return write_twins(job, folder), folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_given_a_job_then_table_pairs_images_and_manifest_are_written(job, tmp_path):
-    result = write_twins(job, tmp_path / "twins")
-    found = contents(tmp_path / "twins")
-    images = {name for name in found if name.startswith("images/")}
-    assert set(found) - images == {"twins.csv", "pairs.png", "manifest.json", "SHA256SUMS"}
+def same_but_the_date(one: Path, two: Path) -> bool:
+    files = [contents(folder) for folder in (one, two)]
+    manifests = [json.loads(each.pop("manifest.json")) for each in files]
+    assert all(manifest.pop("date") for manifest in manifests)
+    return files[0] == files[1] and manifests[0] == manifests[1]
+
+
+def test_table_pairs_images_and_manifest_are_written(written):
+    result, folder = written
+    files = contents(folder)
+    images = {name for name in files if name.startswith("images/")}
+    assert set(files) - images == {"twins.csv", "pairs.png", "manifest.json", "SHA256SUMS"}
     assert set(result.files) == {"twins.csv", "pairs.png", "images", "manifest.json"}
-    assert len(images) == 24
-    manifest = json.loads(found["manifest.json"])
+    assert len(images) == 2 * N
+    manifest = json.loads(files["manifest.json"])
     assert manifest["kind"] == "causalcxr twins"
     assert manifest["mark"] == MARK
     assert manifest["graph_hash"] == GRAPH.hash
     assert manifest["intervention"]["do"] == {"Sex": "M", "Age": {"shift": 5.0}}
     assert manifest["coupling"] == {"Sex": "monotone", "Cardiomegaly": "monotone"}
-    assert (manifest["seed"], manifest["draws"], manifest["records"]) == (1, 1, 12)
+    assert (manifest["seed"], manifest["draws"], manifest["records"]) == (1, 1, N)
     assert set(manifest["mechanisms"]) == set(GRAPH.variables)
     assert manifest["versions"]["causalcxr"]
-    assert manifest["changed"]["Age"] == {"changed": 12, "what": "+5.0"}
+    assert manifest["changed"]["Age"] == {"changed": N, "what": "+5.0"}
 
 
-def test_given_a_job_then_the_table_holds_the_records_and_their_twins(job, model, tmp_path):
-    write_twins(job, tmp_path / "twins")
-    table = pd.read_csv(
-        tmp_path / "twins" / "twins.csv", index_col="record", keep_default_na=False
-    )
+def test_the_table_holds_the_records_and_their_twins(job, model, written):
+    _, folder = written
+    table = pd.read_csv(folder / "twins.csv", index_col="record", keep_default_na=False)
     before = job.cohort.table
     after = model.counterfactual(job.cohort, do(sex="M", age=Shift(5)), seed=1).table
     for name in before:
         assert (table[f"{name} (factual)"].to_numpy() == before[name].to_numpy()).all()
         assert (table[f"{name} (counterfactual)"].to_numpy() == after[name].to_numpy()).all()
     women = before["Sex"] == "F"
-    told = table["changed"]
-    assert told[women.to_numpy()].str.contains("Sex F -> M").all()
-    assert not told[~women.to_numpy()].str.contains("Sex").any()
+    changes = table["changed"]
+    assert changes[women.to_numpy()].str.contains("Sex F -> M").all()
+    assert not changes[~women.to_numpy()].str.contains("Sex").any()
     age = before["Age"].iloc[0]
-    assert told.iloc[0].startswith(f"Age {age} -> {age + 5}")
+    assert changes.iloc[0].startswith(f"Age {age} -> {age + 5}")
 
 
-def test_given_a_job_then_images_are_16_bit_and_synthetic_ones_say_so(job, model, tmp_path):
-    write_twins(job, tmp_path / "twins")
-    table = pd.read_csv(tmp_path / "twins" / "twins.csv", index_col="record")
+def test_images_have_16_bits_and_synthetic_ones_a_mark(job, model, written):
+    _, folder = written
+    table = pd.read_csv(folder / "twins.csv", index_col="record")
     twins = model.counterfactual(job.cohort, do(sex="M", age=Shift(5)), seed=1)
     sides = {"factual image": job.cohort, "twin image": twins}
     for side, cohort in sides.items():
+        images = cohort.images[:]
         for k, name in enumerate(table[side]):
-            with Image.open(tmp_path / "twins" / name) as image:
+            with Image.open(folder / name) as image:
                 assert image.mode == "I;16"
                 assert image.text["Comment"] == MARK  # phantoms are synthetic on either side
                 levels = np.asarray(image).astype(np.float64)
-            assert np.abs(levels / 65535 - cohort.images[k][0, 0]).max() < 1e-5
+            assert np.abs(levels / 65535 - images[k, 0]).max() < 1e-5
 
 
-def test_given_real_patients_then_only_the_twin_is_marked(model, cohort, tmp_path):
+def test_of_real_patients_only_the_twins_are_marked(model, cohort, tmp_path):
     real = Cohort(cohort.table.head(3), cohort.images[:3], source="nih")
-    told = [c.images.synthetic.tolist() for c in (real, cohort.head(2), model.sample(1))]
-    assert told == [[False] * 3, [True] * 2, [True]]
+    marks = [c.images.synthetic.tolist() for c in (real, cohort.head(2), model.sample(1))]
+    assert marks == [[False] * 3, [True] * 2, [True]]
     result = write_twins(TwinJob(model, real, do(sex="M")), tmp_path / "twins")
     written = pd.read_csv(tmp_path / "twins/twins.csv")
     women = (real.table["Sex"] == "F").tolist()
@@ -122,15 +141,13 @@ def test_given_real_patients_then_only_the_twin_is_marked(model, cohort, tmp_pat
         pytest.param("nothing", marks=pytest.mark.slow),
     ],
 )
-def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
-    job, tmp_path, monkeypatch, lost
-):
-    whole = write_twins(job, tmp_path / "whole")
+def test_a_killed_job_is_resumed_with_the_same_result(job, written, tmp_path, monkeypatch, lost):
+    result, complete = written
     folder, real, calls = tmp_path / "twins", twin_folder._write_png, []
 
     def dies(path, image, *, synthetic):
         calls.append(path)
-        if len(calls) == 17:
+        if len(calls) == N + 3:
             raise KeyboardInterrupt
         real(path, image, synthetic=synthetic)
 
@@ -144,12 +161,8 @@ def test_given_a_killed_job_when_run_again_then_it_ends_as_if_it_had_not_been(
         if lost == "everything but the job" or path.stem.endswith("twin"):
             path.unlink()
     again = write_twins(job, folder)
-    assert again.changed == whole.changed
-    one, two = contents(tmp_path / "whole"), contents(folder)
-    manifests = [json.loads(c.pop("manifest.json")) for c in (one, two)]
-    assert one == two
-    assert [m.pop("date") for m in manifests]
-    assert manifests[0] == manifests[1]
+    assert again.changed == result.changed
+    assert same_but_the_date(complete, folder)
 
 
 def killed_before_the_end(job, folder, monkeypatch):
@@ -164,9 +177,7 @@ def killed_before_the_end(job, folder, monkeypatch):
     monkeypatch.undo()
 
 
-def test_given_a_killed_job_after_all_images_then_none_is_computed_again(
-    job, tmp_path, monkeypatch
-):
+def test_a_resumed_job_computes_no_image_again(job, tmp_path, monkeypatch):
     folder = tmp_path / "twins"
     killed_before_the_end(job, folder, monkeypatch)
     monkeypatch.setattr(twin_folder, "_write_png", lambda *a, **k: pytest.fail("written again"))
@@ -174,9 +185,7 @@ def test_given_a_killed_job_after_all_images_then_none_is_computed_again(
     assert [path.name for path in tmp_path.iterdir()] == ["twins"]
 
 
-def test_given_the_unfinished_work_of_another_job_then_it_is_refused_or_starts_anew(
-    job, model, cohort, tmp_path, monkeypatch
-):
+def test_unfinished_work_of_another_job_is_refused_or_replaced(job, model, tmp_path, monkeypatch):
     folder = tmp_path / "twins"
     killed_before_the_end(job, folder, monkeypatch)
     table = job.cohort.table  # the same records with another value
@@ -187,20 +196,18 @@ def test_given_the_unfinished_work_of_another_job_then_it_is_refused_or_starts_a
     write_twins(other, folder, overwrite=True)
     write_twins(other, tmp_path / "fresh")
     one, two = contents(tmp_path / "fresh"), contents(folder)
-    for found in (one, two):
-        found.pop("manifest.json")
+    for files in (one, two):
+        files.pop("manifest.json")
     assert one == two
 
 
-def test_given_earlier_twins_then_they_are_replaced_and_nothing_of_them_stays(
-    job, model, tmp_path
-):
+def test_earlier_twins_are_replaced_completely(job, model, written, tmp_path):
     folder = tmp_path / "twins"
-    write_twins(job, folder)
+    shutil.copytree(written[1], folder)
     few = TwinJob(model, job.cohort.head(2), do(sex="F"), with_images=1)
     with pytest.raises(CohortError, match=r"holds twins already \(.*or --overwrite"):
         write_twins(few, folder)
-    assert len(list((folder / "images").iterdir())) == 24
+    assert len(list((folder / "images").iterdir())) == 2 * N
     write_twins(few, folder, overwrite=True)
     assert len(list((folder / "images").iterdir())) == 2
     assert len(pd.read_csv(folder / "twins.csv")) == 2
@@ -211,14 +218,14 @@ def test_given_earlier_twins_then_they_are_replaced_and_nothing_of_them_stays(
 
 
 @pytest.mark.parametrize("other", ["notes.txt", "manifest.json"])
-def test_given_a_folder_of_something_else_then_it_is_left_as_it_is(job, tmp_path, other):
+def test_a_folder_of_something_else_is_left_unchanged(job, tmp_path, other):
     (tmp_path / other).write_text('{"kind": "causalcxr cohort"}')
     with pytest.raises(CohortError, match="holds something else than twins; give another folder"):
         write_twins(job, tmp_path)
     assert list(contents(tmp_path)) == [other]
 
 
-def test_given_what_is_refused_or_a_file_for_a_folder_then_one_line_and_no_trace(job, tmp_path):
+def test_a_refused_job_leaves_no_files(job, tmp_path):
     refused = TwinJob(job.model, job.cohort, do(age=Shift(300)))
     with pytest.raises(InterventionError, match="outside the range"):
         write_twins(refused, tmp_path / "twins")
@@ -228,7 +235,7 @@ def test_given_what_is_refused_or_a_file_for_a_folder_then_one_line_and_no_trace
         write_twins(job, tmp_path / "file")
 
 
-def test_given_a_full_disk_then_one_line_and_the_job_can_go_on(job, tmp_path, monkeypatch):
+def test_a_job_is_resumed_after_a_full_disk(job, tmp_path, monkeypatch):
     def full(path, image, *, synthetic):
         raise OSError(28, "No space left on device")
 
@@ -236,10 +243,10 @@ def test_given_a_full_disk_then_one_line_and_the_job_can_go_on(job, tmp_path, mo
     with pytest.raises(CohortError, match=r"cannot be written \(No space left on device\)$"):
         write_twins(job, tmp_path / "twins")
     monkeypatch.undo()
-    assert len(write_twins(job, tmp_path / "twins").compared) == 12
+    assert len(write_twins(job, tmp_path / "twins").compared) == N
 
 
-def test_given_draws_and_odd_ids_then_each_row_has_files_of_its_own(model, cohort, tmp_path):
+def test_each_draw_of_records_with_odd_ids_has_its_own_files(model, cohort, tmp_path):
     table = cohort.table.head(3)
     table.index = ["../up.png", "a b", "a_b"]
     patients = Cohort(table, cohort.images[:3])
@@ -253,23 +260,15 @@ def test_given_draws_and_odd_ids_then_each_row_has_files_of_its_own(model, cohor
     assert len(list((tmp_path / "twins" / "images").iterdir())) == 12
 
 
-def same_but_the_date(one: Path, two: Path) -> bool:
-    found = [contents(folder) for folder in (one, two)]
-    manifests = [json.loads(each.pop("manifest.json")) for each in found]
-    assert all(manifest.pop("date") for manifest in manifests)
-    return found[0] == found[1] and manifests[0] == manifests[1]
-
-
-def test_given_two_processes_then_the_same_files_as_with_one(model, cohort, tmp_path, monkeypatch):
+def test_two_processes_write_the_same_files_as_one(job, written, tmp_path, monkeypatch):
     monkeypatch.setattr(twin_folder, "_KEPT", 0)  # as for a job too large to hold its images
-    job = TwinJob(model, cohort.head(100), do(sex="M", age=Shift(5)), seed=1)
-    write_twins(job, tmp_path / "one")
+    monkeypatch.setattr(twin_folder, "_BATCH", N // 2)
     write_twins(job, tmp_path / "two", workers=2)
-    assert same_but_the_date(tmp_path / "one", tmp_path / "two")
+    assert same_but_the_date(written[1], tmp_path / "two")
 
 
 @pytest.mark.slow
-def test_given_a_cluster_of_two_workers_then_the_same_files_as_here(model, cohort, tmp_path):
+def test_a_cluster_of_two_workers_writes_the_same_files(model, cohort, tmp_path):
     distributed = pytest.importorskip("distributed")
     job = TwinJob(model, cohort.head(100), do(sex="M"), seed=1)
     write_twins(job, tmp_path / "here")
