@@ -14,5 +14,5 @@ def demonstration(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a small demo, and what the command printed."""
     out, printed = tmp_path_factory.mktemp("demonstration") / "demo", StringIO()
     with redirect_stdout(printed):
-        demo(DemoOptions(out=out, n=60, images=2))
+        demo(DemoOptions(out=out, n=12, images=2))
     return out, printed.getvalue()

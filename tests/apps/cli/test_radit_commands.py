@@ -14,6 +14,7 @@ from PIL import Image
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
+from causalcxr.apps.training import radit_watch
 from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
 from causalcxr.apps.training.radit_watch import Board, RunBar
 from causalcxr.cohort import Cohort
@@ -41,6 +42,12 @@ training: {steps: 3, batch: 8}
 """
 
 
+@pytest.fixture(autouse=True)
+def two_solver_steps(monkeypatch):
+    """Sheets of samples in a few seconds."""
+    monkeypatch.setattr(radit_watch, "_STEPS", 2)
+
+
 def command(out, *changes):
     file = out.parent / "run.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +59,7 @@ def card_of(out):
     return json.loads(out.with_suffix(".json").read_text())
 
 
-def test_given_the_command_then_weights_card_and_samples_are_written(tmp_path, capsys):
+def test_train_writes_weights_card_and_samples(tmp_path, capsys):
     out = tmp_path / "new" / "w.safetensors"
     assert command(out, "validation=.25", "samples=2", "training.log=1") == 0
     assert capsys.readouterr().out.strip() == str(out)
@@ -78,7 +85,8 @@ def test_given_the_command_then_weights_card_and_samples_are_written(tmp_path, c
     assert [row["step"] for row in rows if "held_out" in row] == [2]
 
 
-def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_the_same(tmp_path):
+@pytest.mark.slow
+def test_a_command_that_ran_out_of_time_is_resumed_with_the_same_bytes(tmp_path):
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     assert command(one, "minutes=0") == 0
     assert card_of(one)["steps_done"] == 0
@@ -87,7 +95,7 @@ def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_t
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_given_an_autoencoder_then_latents_are_learned_the_same_cached_or_not(tmp_path):
+def test_cached_latents_train_the_same_weights(tmp_path):
     codec = rad_vae(RadVAEConfig.from_name("tiny", latent=2), seed=0)
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
     codec.normalise([torch.from_numpy(cohort.images[:]) * 2 - 1])
@@ -105,7 +113,7 @@ def test_given_an_autoencoder_then_latents_are_learned_the_same_cached_or_not(tm
         assert min(sheet.size) > 300
 
 
-def test_given_a_store_then_it_is_trained_on_as_the_cohort_that_it_was_made_of(tmp_path):
+def test_a_store_trains_the_same_weights_as_its_cohort(tmp_path):
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
     store = write(cohort, tmp_path / "store")
     one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
@@ -116,7 +124,7 @@ def test_given_a_store_then_it_is_trained_on_as_the_cohort_that_it_was_made_of(t
     assert one.with_suffix(".training").joinpath("checkpoint.safetensors").exists()
 
 
-def test_given_a_bar_then_it_tells_loss_speed_and_what_is_left(capsys, monkeypatch):
+def test_the_bar_shows_loss_speed_and_time_left(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with RunBar(8, show=False) as bar:
@@ -149,9 +157,7 @@ def test_given_a_bar_then_it_tells_loss_speed_and_what_is_left(capsys, monkeypat
         (["graph=nothing"], "nothing"),
     ],
 )
-def test_given_what_cannot_be_then_one_line_tells_and_nothing_is_written(
-    tmp_path, capsys, changes, words
-):
+def test_an_invalid_run_gives_one_line_and_no_files(tmp_path, capsys, changes, words):
     out = tmp_path / "w.safetensors"
     assert command(out, *changes) == 2
     said = capsys.readouterr().err
@@ -205,9 +211,7 @@ def test_given_what_cannot_be_then_one_line_tells_and_nothing_is_written(
         ("out: a\nout: b\n", [], "run.yaml:1: duplicate key 'out'"),
     ],
 )
-def test_given_a_faulty_file_then_line_value_rule_and_remedy_are_told(
-    tmp_path, text, changes, words
-):
+def test_an_invalid_file_gives_line_value_rule_and_remedy(tmp_path, text, changes, words):
     file = tmp_path / "run.yaml"
     file.write_text(text)
     with pytest.raises(ModelError) as caught:
@@ -216,7 +220,7 @@ def test_given_a_faulty_file_then_line_value_rule_and_remedy_are_told(
     assert "\n" not in str(caught.value)
 
 
-def test_given_changes_then_they_take_the_place_of_what_the_file_says(tmp_path):
+def test_changes_replace_values_of_the_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(TEXT + "tensorboard: true\n")
     changes = ["cohort=phantom:n=3,seed=2", "training.lr=1e-3", "weights=", "network.depth=2"]
@@ -227,7 +231,7 @@ def test_given_changes_then_they_take_the_place_of_what_the_file_says(tmp_path):
     assert overridden({"a": 1}, []) == {"a": 1}
 
 
-def test_given_the_example_of_the_documentation_then_it_is_read(tmp_path):
+def test_the_example_in_the_docs_is_valid(tmp_path):
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (tmp_path / "run.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     config = read_config(tmp_path / "run.yaml", RunConfig)
@@ -236,9 +240,7 @@ def test_given_the_example_of_the_documentation_then_it_is_read(tmp_path):
     assert all(f"  {name}: " in told for name in TrainConfig.__dataclass_fields__)
 
 
-def test_given_no_tensorboard_then_one_line_says_so_and_nothing_else_happens(
-    tmp_path, capsys, monkeypatch
-):
+def test_missing_tensorboard_gives_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     board = Board(tmp_path / "board")
     board.add(1, {"loss": 1.0})
@@ -270,7 +272,7 @@ def run_script(name, out, **more):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 128])
-def test_given_the_script_of_phantoms_when_it_is_tiny_then_weights_are_written(tmp_path, side):
+def test_the_tiny_script_of_phantoms_writes_weights(tmp_path, side):
     out = tmp_path / f"phantom-{side}.safetensors"
     assert run_script(f"phantom{side}.sh", tmp_path) == str(out)
     assert card_of(out)["steps_done"] == 2
@@ -279,7 +281,7 @@ def test_given_the_script_of_phantoms_when_it_is_tiny_then_weights_are_written(t
 
 
 @pytest.mark.slow
-def test_given_the_script_of_nih_when_it_is_tiny_then_weights_are_written(tmp_path, data):
+def test_the_tiny_script_of_nih_writes_weights(tmp_path, data):
     out = tmp_path / "nih-128.safetensors"
     assert run_script("nih128.sh", tmp_path, NIH=str(data / "nih"), START="") == str(out)
     assert card_of(out)["steps_done"] == 2
@@ -287,7 +289,7 @@ def test_given_the_script_of_nih_when_it_is_tiny_then_weights_are_written(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["phantom64", "phantom128", "nih128"])
-def test_given_a_configuration_of_the_queue_then_it_is_read(name):
+def test_configurations_of_the_queue_are_valid(name):
     config = read_config(SCRIPTS / f"{name}.yaml", RunConfig)
     assert config.training.precision == "bf16"
     assert config.minutes <= 9

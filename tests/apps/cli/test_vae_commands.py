@@ -43,9 +43,7 @@ def config(tmp_path):
     return path
 
 
-def test_given_the_commands_then_weights_card_sheet_and_latents_are_written(
-    config, tmp_path, capsys
-):
+def test_vae_and_encode_write_weights_card_sheet_and_latents(config, tmp_path, capsys):
     out = tmp_path / "c.safetensors"
     assert run("vae", config, "seed=3", "training.steps=4") == 0
     assert str(out) in capsys.readouterr().out
@@ -67,7 +65,7 @@ def test_given_the_commands_then_weights_card_sheet_and_latents_are_written(
 
 
 @pytest.mark.slow
-def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_the_same(
+def test_a_command_that_ran_out_of_time_is_resumed_with_the_same_bytes(
     config, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(vae_job, "contact_sheet", lambda *words, **more: None)  # it takes a while
@@ -79,7 +77,7 @@ def test_given_a_command_that_ran_out_of_time_when_it_is_repeated_then_it_ends_t
 
 
 @pytest.mark.slow
-def test_given_a_command_that_is_killed_when_it_is_repeated_then_the_same_bytes(config, tmp_path):
+def test_a_killed_command_is_resumed_with_the_same_bytes(config, tmp_path):
     one, two = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
     words = ["training.steps=24", "training.save_every=0"]
     command = [
@@ -102,9 +100,7 @@ def test_given_a_command_that_is_killed_when_it_is_repeated_then_the_same_bytes(
     assert len(rows) >= 12
 
 
-def test_given_features_by_name_then_they_are_asked_for_and_their_distance_is_told(
-    config, tmp_path, monkeypatch
-):
+def test_features_by_name_give_a_perceptual_loss(config, tmp_path, monkeypatch):
     class Shades(torch.nn.Module):
         def maps(self, images):
             return [torch.cat([images, 1 - images], 1)]
@@ -143,9 +139,7 @@ def test_given_features_by_name_then_they_are_asked_for_and_their_distance_is_to
          "kind: flux2-vae, folder: nowhere", "nowhere: no config.json; use"),
     ],
 )  # fmt: skip
-def test_given_a_file_with_one_fault_then_one_line_tells_and_nothing_is_written(
-    config, tmp_path, capsys, old, new, words
-):
+def test_an_invalid_file_gives_one_line_and_no_files(config, tmp_path, capsys, old, new, words):
     config.write_text(config.read_text().replace(old, new, 1))
     assert run("vae", config) == 2
     said = capsys.readouterr().err
@@ -154,12 +148,12 @@ def test_given_a_file_with_one_fault_then_one_line_tells_and_nothing_is_written(
     assert [p.name for p in tmp_path.iterdir()] == ["vae.yaml"]
 
 
-def test_given_a_missing_codec_then_one_line_tells(tmp_path, capsys):
+def test_a_missing_codec_gives_one_line(tmp_path, capsys):
     assert run("encode", tmp_path / "none", "phantom:n=4,size=32", "--out", tmp_path / "l") == 2
     assert "no such file; train it with" in capsys.readouterr().err
 
 
-def test_given_the_script_for_a_graphics_card_then_it_runs_at_a_tiny_size(tmp_path, monkeypatch):
+def test_the_script_for_a_gpu_runs_at_a_tiny_size(tmp_path, monkeypatch):
     monkeypatch.setenv("OUT", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["radvae.py", "--tiny"])
     radvae.main()

@@ -272,7 +272,7 @@ def test_given_a_folder_of_something_else_then_it_is_left_alone(twins, tmp_path)
 
 
 def test_given_a_kill_then_the_same_command_goes_on_with_the_same_identifiers(tmp_path):
-    Cohort.load("phantom", n=300, seed=1, size=32).save(tmp_path / "phantoms")
+    Cohort.load("phantom", n=160, seed=1, size=32).save(tmp_path / "phantoms")
     out, images = tmp_path / "out", tmp_path / ".out.unfinished/result/images"
     code = "from causalcxr.apps.cli.main import main; main()"
     words = ["export", str(tmp_path / "phantoms"), "--out", str(out)]
@@ -283,9 +283,9 @@ def test_given_a_kill_then_the_same_command_goes_on_with_the_same_identifiers(tm
         assert job.wait() == -signal.SIGKILL
     assert not out.exists()
     before = {file.name for file in images.glob("*.json")}
-    assert 0 < len(before) < 300
+    assert 0 < len(before) < 160
     index = export(tmp_path / "phantoms", out)
-    assert len(index) == 300
+    assert len(index) == 160
     assert before <= {file.name for file in (out / "images").glob("*.json")}
     assert not [name for name in contents(out) if "key" in name or "tmp" in name]
 
