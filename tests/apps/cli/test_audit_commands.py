@@ -46,7 +46,7 @@ def run(capsys, *words) -> tuple[int, str]:
     return status, told.out + told.err
 
 
-def test_given_pairs_and_a_classifier_then_the_report_and_every_table_are_written(place, capsys):
+def test_audit_writes_the_report_and_every_table(place, capsys):
     out = place / "out"
     status, told = run(
         capsys, "audit", place / "pairs", f"{place / 'mine.py'}:grey", "--label", "edema",
@@ -67,7 +67,7 @@ def test_given_pairs_and_a_classifier_then_the_report_and_every_table_are_writte
     assert status == 0
 
 
-def test_given_scores_of_another_system_then_they_are_audited_like_a_function(place, capsys):
+def test_scores_in_a_file_are_audited_like_a_function(place, capsys):
     pairs = Pairs.load(place / "pairs")
     rows = [
         pd.DataFrame({"record": c.index, "world": w, "score": c.images[:][:, 0, 4:].mean((1, 2))})
@@ -83,7 +83,7 @@ def test_given_scores_of_another_system_then_they_are_audited_like_a_function(pl
     assert found["effects"][0]["mean"] == pytest.approx(0.2, abs=1e-4)
 
 
-def test_given_a_model_then_pairs_are_made_judged_and_counted(place, capsys):
+def test_pairs_are_made_checked_and_counted(place, capsys):
     out = place / "made"
     status, told = run(
         capsys, "pairs", place / "model", place / "cohort", "--do", "sex=M", "--draws", 2,
@@ -96,7 +96,7 @@ def test_given_a_model_then_pairs_are_made_judged_and_counted(place, capsys):
     assert made.valid.sum() == 2 * (people(200, seed=3).table["Sex"] == "F").sum()
 
 
-def test_given_a_model_and_scores_then_the_stress_test_writes_tables_and_a_picture(place, capsys):
+def test_stress_writes_tables_and_a_figure(place, capsys):
     cohort = people(200, seed=3)
     rng = np.random.default_rng(0)
     scores = np.clip((cohort.table["Edema"] == "P") * 0.4 + rng.random(200) * 0.6, 0, 1)
@@ -129,9 +129,7 @@ def test_given_a_model_and_scores_then_the_stress_test_writes_tables_and_a_pictu
         (["pairs", "{}/model", "{}/cohort", "--do", "sex=X"], "X"),
     ],
 )
-def test_given_wrong_words_then_one_line_and_status_2_and_nothing_is_written(
-    place, capsys, tmp_path, words, message
-):
+def test_invalid_options_give_one_line_and_no_files(place, capsys, tmp_path, words, message):
     out = tmp_path / "out"
     status, told = run(capsys, *(word.format(place) for word in words), "--out", out)
     assert status == 2
@@ -140,7 +138,7 @@ def test_given_wrong_words_then_one_line_and_status_2_and_nothing_is_written(
     assert not out.exists()
 
 
-def test_given_a_folder_of_other_things_then_nothing_in_it_is_touched(place, capsys, tmp_path):
+def test_a_folder_of_something_else_is_left_unchanged(place, capsys, tmp_path):
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     status, told = run(
         capsys, "audit", place / "pairs", f"{place / 'mine.py'}:grey", "--bootstrap", 20,
@@ -151,7 +149,7 @@ def test_given_a_folder_of_other_things_then_nothing_in_it_is_touched(place, cap
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_given_strains_then_malformed_ones_are_named(place):
+def test_malformed_options_are_named(place):
     words = {"model": place / "model", "cohort": "", "classifier": "", "label": "", "out": place}
     with pytest.raises(AuditError, match=r"share 'Sex=F': write NAME=LEVEL:SHARE"):
         StressOptions(**words, share=["Sex=F"]).shifts(GRAPH)
@@ -161,9 +159,7 @@ def test_given_strains_then_malformed_ones_are_named(place):
         load_classifier(":x")
 
 
-def test_given_hostile_values_then_no_cell_is_a_formula_and_no_patient_is_on_the_screen(
-    place, capsys, tmp_path
-):
+def test_hostile_values_are_harmless_and_patients_are_not_shown(place, capsys, tmp_path):
     cohort = people(40, seed=1)
     wards = np.where(np.arange(40) % 2, "=HYPERLINK(1)", "<script>alert(1)</script>")
     names = [f"Jane Doe {k}" for k in range(40)]

@@ -11,7 +11,7 @@ from causalcxr.apps.cli.graph import app
 from causalcxr.graph import Graph
 
 
-def test_given_sound_graphs_when_checked_then_each_has_a_line(capsys):
+def test_check_prints_a_line_for_each_valid_graph(capsys):
     assert guarded(app, ["check", "cxr7", "mini"]) == 0
     out, err = capsys.readouterr()
     first, second = out.splitlines()
@@ -20,7 +20,7 @@ def test_given_sound_graphs_when_checked_then_each_has_a_line(capsys):
     assert err == ""
 
 
-def test_given_a_faulty_graph_when_checked_then_one_line_on_stderr_and_status_2(capsys, tmp_path):
+def test_an_invalid_graph_gives_one_line_and_status_2(capsys, tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text("variables:\n  A: {type: binary, parents: [B]}\n")
     assert guarded(app, ["check", str(file)]) == 2
@@ -33,17 +33,17 @@ def test_given_a_faulty_graph_when_checked_then_one_line_on_stderr_and_status_2(
 @pytest.mark.parametrize(
     "args", [["check", "no.yaml"], ["show", "cxr8"], ["diff", "cxr7", "x.yaml"]]
 )
-def test_given_no_such_graph_when_asked_then_status_is_2(capsys, args):
+def test_a_missing_graph_gives_status_2(capsys, args):
     assert guarded(app, args) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("args", [["nonsense"], ["check"], ["diff", "cxr7"], ["show", "--nope"]])
-def test_given_a_wrong_command_line_when_run_then_status_is_2(capsys, args):
+def test_an_invalid_command_line_gives_status_2(capsys, args):
     assert guarded(app, args) == 2
 
 
-def test_given_a_graph_when_shown_then_every_variable_is_in_the_table(capsys, monkeypatch):
+def test_show_lists_every_variable(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert guarded(app, ["show", "cxr7"]) == 0
     out = capsys.readouterr().out
@@ -54,9 +54,7 @@ def test_given_a_graph_when_shown_then_every_variable_is_in_the_table(capsys, mo
     assert "all of the above" in out
 
 
-def test_given_levels_that_look_like_markup_when_shown_then_they_are_shown_as_they_are(
-    capsys, tmp_path, monkeypatch
-):
+def test_levels_that_look_like_markup_are_shown_literally(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     file = tmp_path / "markup.yaml"
     file.write_text('variables: {A: {type: binary, levels: ["[bold]", "[/red]"]}}')
@@ -64,15 +62,15 @@ def test_given_levels_that_look_like_markup_when_shown_then_they_are_shown_as_th
     assert "[bold] [/red]" in capsys.readouterr().out
 
 
-def test_given_a_file_to_draw_to_when_shown_then_it_is_written(capsys, tmp_path):
+def test_show_draws_the_graph_to_a_file(capsys, tmp_path):
     file = tmp_path / "graph.png"
     assert guarded(app, ["show", "mini", "--out", str(file)]) == 0
     assert file.read_bytes().startswith(b"\x89PNG")
     assert guarded(app, ["show", "mini", "--out", str(tmp_path / "graph.doc")]) == 2
-    assert "drawn to .png, .svg, .pdf" in capsys.readouterr().err
+    assert "a graph is drawn as .png, .svg, .pdf" in capsys.readouterr().err
 
 
-def test_given_two_graphs_when_compared_then_what_would_retrain_is_said(capsys):
+def test_diff_lists_what_is_trained_again(capsys):
     assert guarded(app, ["diff", "cxr7", "cxr7-acquisition"]) == 0
     out = capsys.readouterr().out
     assert "+ Edema -> Pleural Effusion" in out
@@ -81,7 +79,7 @@ def test_given_two_graphs_when_compared_then_what_would_retrain_is_said(capsys):
     assert capsys.readouterr().out == "the graphs are equal\n"
 
 
-def test_given_the_command_line_when_it_runs_then_torch_is_not_loaded():
+def test_graph_commands_do_not_import_torch():
     code = (
         "import sys; from causalcxr.apps.cli.graph import app;"
         "from causalcxr.apps.cli.command import guarded;"
@@ -93,7 +91,7 @@ def test_given_the_command_line_when_it_runs_then_torch_is_not_loaded():
     assert done.returncode == 0, done.stderr
 
 
-def test_given_a_bug_when_run_then_it_is_not_swallowed(monkeypatch):
+def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(Graph, "load", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         guarded(app, ["check", "cxr7"])

@@ -75,9 +75,7 @@ def api(folder: Path) -> tuple[SCM, Cohort]:
 WOMEN = ("--where", "Sex == 'F'", "--do", "sex=M")
 
 
-def test_given_a_right_model_when_checked_then_status_0_and_where_it_is_wrong_1(
-    asked, folder, tmp_path, capsys
-):
+def test_check_has_status_1_where_an_equation_fails(asked, folder, tmp_path, capsys):
     assert run("check", *asked, "--split", "all", "--out", tmp_path / "page.png") == 0
     told = capsys.readouterr().out
     assert "0 of 5 equations fail on 4,000 records (all)" in told
@@ -92,9 +90,7 @@ def test_given_a_right_model_when_checked_then_status_0_and_where_it_is_wrong_1(
     assert set(tests.loc[tests["failed"], "variable"]) == {"Edema"}
 
 
-def test_given_women_when_they_are_men_then_the_effect_is_the_difference_of_the_laws(
-    asked, folder, tmp_path, capsys
-):
+def test_effect_is_the_difference_of_the_distributions(asked, folder, tmp_path, capsys):
     out = tmp_path / "effect.csv"
     assert run("effect", *asked, *WOMEN, "--draws", 20, "--out", out) == 0
     told = capsys.readouterr().out
@@ -120,9 +116,7 @@ def test_given_women_when_they_are_men_then_the_effect_is_the_difference_of_the_
         (["--baseline", "sex=F", "--seed", "3"], {"baseline": do(sex="F"), "seed": 3}),
     ],
 )
-def test_given_a_kind_of_effect_then_it_is_that_of_the_api(
-    asked, folder, tmp_path, words, asked_for
-):
+def test_each_kind_of_effect_equals_the_api(asked, folder, tmp_path, words, asked_for):
     out = tmp_path / "effect"
     assert run("effect", *asked, *WOMEN, *words, "--out", out) == 0
     model, women = api(folder)
@@ -143,7 +137,7 @@ def test_given_a_kind_of_effect_then_it_is_that_of_the_api(
     assert (told["records"], told["where"]) == (2000, "Sex == 'F'")
 
 
-def test_given_a_witness_that_recants_then_the_screen_says_so(asked, capsys):
+def test_recanting_witnesses_are_shown(asked, capsys):
     assert run("effect", *asked, *WOMEN, "--through", "Sex>Edema>...") == 0
     assert "witness" not in capsys.readouterr().out
     words = ["--through", "Sex>Edema>Devices", "--draws", 3]
@@ -157,9 +151,7 @@ def test_given_a_witness_that_recants_then_the_screen_says_so(asked, capsys):
     assert "no joint world of all outcomes" in capsys.readouterr().out
 
 
-def test_given_records_then_their_probabilities_are_those_of_the_api(
-    asked, folder, tmp_path, capsys
-):
+def test_probabilities_equal_the_api(asked, folder, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert run("probabilities", *asked, *WOMEN, "--variable", "edema", "--out", out) == 0
     model, women = api(folder)
@@ -174,9 +166,7 @@ def test_given_records_then_their_probabilities_are_those_of_the_api(
     assert ["Edema", "P", "0.2000", mean, "2,000", "exact", "0.0000"] in rows
 
 
-def test_given_couplings_then_table_and_picture_are_those_of_the_api(
-    asked, folder, tmp_path, capsys
-):
+def test_sensitivity_equals_the_api(asked, folder, tmp_path, capsys):
     out = tmp_path / "sensitivity"
     words = ["--vary", "one", "--variable", "edema", "--out", out]
     assert run("sensitivity", *asked, *WOMEN, *words) == 0
@@ -195,7 +185,7 @@ def test_given_couplings_then_table_and_picture_are_those_of_the_api(
         assert page.size[0] > 500
 
 
-def test_given_an_edited_model_then_its_twins_are_compared(asked, folder, tmp_path, capsys):
+def test_compare_names_the_edit(asked, folder, tmp_path, capsys):
     model, cohort = asked
     out = tmp_path / "compared.csv"
     assert run("compare", model, folder / "cut", cohort, "--do", "sex=M", "--out", out) == 0
@@ -206,9 +196,7 @@ def test_given_an_edited_model_then_its_twins_are_compared(asked, folder, tmp_pa
     assert capsys.readouterr().out.splitlines()[1] == "  equations and twins are the same"
 
 
-def test_given_missing_values_when_drawn_then_the_twins_have_none_and_the_table_says_which(
-    folder, tmp_path, capsys
-):
+def test_missing_values_are_drawn_and_listed(folder, tmp_path, capsys):
     table = pd.DataFrame(
         {
             "record": ["a", "b"],
@@ -244,9 +232,7 @@ def test_given_missing_values_when_drawn_then_the_twins_have_none_and_the_table_
     assert "missing='mean': use 'keep' or 'posterior'" in capsys.readouterr().err
 
 
-def test_given_a_folder_of_an_answer_then_it_is_replaced_and_any_other_is_refused(
-    asked, tmp_path, capsys
-):
+def test_an_answer_is_replaced_and_another_folder_refused(asked, tmp_path, capsys):
     out = tmp_path / "answer"
     assert run("effect", *asked, *WOMEN, "--out", out) == 0
     words = ("sensitivity", *asked, *WOMEN, "--variable", "edema", "--out", out)
@@ -276,7 +262,7 @@ def test_given_a_folder_of_an_answer_then_it_is_replaced_and_any_other_is_refuse
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_given_nothing_to_do_then_one_line_says_so(folder, capsys, verb):
+def test_a_question_without_an_action_is_refused(folder, capsys, verb):
     models = [folder / "kite"] * (2 if verb == "compare" else 1)
     assert run(verb, *models, folder / "all.csv") == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -295,9 +281,7 @@ def test_given_nothing_to_do_then_one_line_says_so(folder, capsys, verb):
         (["--draws", 0], "draws are at least 1"),
     ],
 )
-def test_given_an_effect_that_cannot_be_then_one_line_and_nothing_written(
-    asked, tmp_path, capsys, words, told
-):
+def test_an_invalid_effect_gives_one_line_and_no_files(asked, tmp_path, capsys, words, told):
     assert run("effect", *asked, "--do", "sex=M", *words, "--out", tmp_path / "x") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line

@@ -37,7 +37,7 @@ def started(*words, **env):
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
-def test_given_h_after_any_command_then_its_help_is_shown(words, capsys):
+def test_h_shows_the_help_of_any_command(words, capsys):
     assert len(EVERY) > 25
     assert guarded(app, [*words, "-h"], name="causalcxr") == 0
     out, err = capsys.readouterr()
@@ -45,12 +45,12 @@ def test_given_h_after_any_command_then_its_help_is_shown(words, capsys):
     assert err == ""
 
 
-def test_given_version_then_it_is_that_of_the_package(capsys):
+def test_version_is_that_of_the_package(capsys):
     assert guarded(app, ["--version"], name="causalcxr") == 0
     assert capsys.readouterr().out == f"causalcxr {version('causalcxr')}\n"
 
 
-def test_given_python_m_causalcxr_then_it_is_the_command_line():
+def test_python_m_causalcxr_is_the_command_line():
     done = started("fit", "--nope")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: No such option: --nope; see 'causalcxr fit --help'\n"
@@ -65,14 +65,14 @@ def test_given_python_m_causalcxr_then_it_is_the_command_line():
         ("causalcxr fit runs/gr", []),  # the shell completes files
     ],
 )
-def test_given_the_begin_of_a_word_then_the_shell_completes_it(typed, offered):
+def test_the_shell_completes_words(typed, offered):
     at = str(len(typed.split()) - 1)
     given = {"COMP_WORDS": typed, "COMP_CWORD": at, "_CAUSALCXR_COMPLETE": "complete_bash"}
     done = started(**given)
     assert (done.stdout.split(), done.stderr) == (offered, "")
 
 
-def test_given_install_completion_then_a_script_is_written_for_the_shell(tmp_path):
+def test_install_completion_writes_a_script(tmp_path):
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")
     # The shell is told by the processes above; with a second command bash stays one of them.
@@ -89,11 +89,11 @@ def test_given_install_completion_then_a_script_is_written_for_the_shell(tmp_pat
     assert "_CAUSALCXR_COMPLETE" in script
 
 
-def test_given_the_package_then_type_checkers_may_read_it():
+def test_the_package_is_typed():
     assert (Path(causalcxr.__file__).parent / "py.typed").is_file()
 
 
-def test_given_docs_and_messages_then_none_installs_from_an_index_that_lacks_the_package():
+def test_no_text_installs_from_an_index_without_the_package():
     files = [ROOT / "README.md"]
     for folder, kinds in {
         "docs": "md py",

@@ -26,7 +26,7 @@ GRAPH = Graph(
         Variable("Cardiomegaly", "binary", parents=("Age", "Sex")),
         Variable("Image", "image", parents=("Sex", "Cardiomegaly"), mechanism=RADIT),
     ],
-    name="films",
+    name="tiny",
 )
 
 

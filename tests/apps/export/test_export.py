@@ -1,4 +1,4 @@
-"""`causalcxr export`: DICOM that conforms, marks that show, and nobody's identifiers."""
+"""`causalcxr export`: valid DICOM, visible marks, and no identifiers of the source."""
 
 import json
 import re
@@ -39,14 +39,14 @@ GRAPH = Graph(
 )
 RECORDS = [f"0000{k:04d}_{k % 7:03d}.png" for k in range(8731, 8739)]
 PATIENTS = [f"PAT-77{k // 2:03d}" for k in range(8)]
-# What PS3.3 asks of the modules of a Secondary Capture: these have a value ...
+# Attributes of a Secondary Capture by PS3.3: these must have a value ...
 TYPE_1 = [
     "StudyInstanceUID", "Modality", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID",
     "ConversionType", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ImageType",
     "PatientName", "PatientID", "InstanceNumber", "SeriesNumber", "Manufacturer",
 ]  # fmt: skip
-# ... and these are there, and may be empty.
+# ... and these must be present, and may be empty.
 TYPE_2 = [
     "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber", "PatientOrientation",
@@ -81,7 +81,7 @@ def dicoms(folder: Path) -> dict[str, pydicom.Dataset]:
     return {p.stem: pydicom.dcmread(p) for p in sorted((folder / "images").glob("*.dcm"))}
 
 
-def test_given_twins_then_only_they_are_exported_each_with_a_sidecar(twins, tmp_path):
+def test_only_twins_are_exported_each_with_a_sidecar(twins, tmp_path):
     index = export(twins, tmp_path / "out")
     found = contents(tmp_path / "out")
     images = {name for name in found if name.endswith(".dcm")}
@@ -97,9 +97,7 @@ def test_given_twins_then_only_they_are_exported_each_with_a_sidecar(twins, tmp_
     assert manifest["provenance"]["intervention"] == {"Sex": "M", "Age": {"shift": 1.0}}
 
 
-def test_given_dicom_then_the_modules_are_complete_and_it_says_that_it_is_synthetic(
-    twins, tmp_path
-):
+def test_dicom_modules_are_complete_and_marked_as_synthetic(twins, tmp_path):
     export(twins, tmp_path / "out")
     manifest = json.loads((twins / "manifest.json").read_text())
     for made in dicoms(tmp_path / "out").values():
@@ -128,7 +126,7 @@ def test_given_dicom_then_the_modules_are_complete_and_it_says_that_it_is_synthe
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not here")
 @pytest.mark.parametrize("checked", [False, True])
-def test_given_dicom_then_an_independent_validator_finds_no_error(twins, tmp_path, checked):
+def test_dicom_passes_an_independent_validator(twins, tmp_path, checked):
     links = tmp_path / "links.csv"
     lines = [f"{r},{ComputedRadiographyImageStorage},1.2.3.{k}" for k, r in enumerate(RECORDS)]
     links.write_text("\n".join(["record,sop_class_uid,sop_instance_uid", *lines]) + "\n")
@@ -141,7 +139,7 @@ def test_given_dicom_then_an_independent_validator_finds_no_error(twins, tmp_pat
         assert all("(0x0008,0x001c)" in line for line in errors)
 
 
-def test_given_pixels_then_all_16_bits_of_the_twin_come_back(twins, tmp_path, key):
+def test_all_16_bits_of_a_twin_come_back(twins, tmp_path, key):
     link = tmp_path / "link.csv"
     export(twins, tmp_path / "out", ExportSettings(key=key, link=link))
     table = pd.read_csv(twins / "twins.csv", dtype=str)
@@ -153,7 +151,7 @@ def test_given_pixels_then_all_16_bits_of_the_twin_come_back(twins, tmp_path, ke
         assert (decode(path).pixels == np.asarray(Image.open(twins / twin))).all()
 
 
-def test_given_records_of_a_hospital_then_none_of_its_identifiers_is_anywhere(twins, tmp_path):
+def test_no_identifier_of_the_source_is_exported(twins, tmp_path):
     secret = [*RECORDS, *(r.removesuffix(".png") for r in RECORDS), *PATIENTS, "20190317"]
     for name in ("dicom", "png"):
         export(twins, tmp_path / name, ExportSettings(name))
@@ -170,7 +168,7 @@ def test_given_records_of_a_hospital_then_none_of_its_identifiers_is_anywhere(tw
     assert index["file"].is_monotonic_increasing
 
 
-def test_given_the_oldest_then_they_are_90_like_all_above_89(twins, tmp_path):
+def test_ages_above_89_become_90(twins, tmp_path):
     index = export(twins, tmp_path / "out")
     assert index["Age"].max() == 90
     assert {made.PatientAge for made in dicoms(tmp_path / "out").values()} >= {"090Y", "062Y"}
@@ -180,7 +178,7 @@ def test_given_the_oldest_then_they_are_90_like_all_above_89(twins, tmp_path):
     assert {len(each["changed"]) for each in told} == {1, 2}  # some were M before
 
 
-def test_given_a_key_then_the_same_files_come_again(twins, tmp_path, key):
+def test_the_same_key_gives_the_same_files(twins, tmp_path, key):
     for name in ("a", "b"):
         export(twins, tmp_path / name, ExportSettings(key=key))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -188,7 +186,7 @@ def test_given_a_key_then_the_same_files_come_again(twins, tmp_path, key):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_given_png_then_the_mark_can_be_read_and_the_image_is_beside_it(twins, tmp_path):
+def test_png_has_a_visible_mark_below_the_image(twins, tmp_path):
     export(twins, tmp_path / "out", ExportSettings("png"))
     path = next((tmp_path / "out/images").glob("*.png"))
     with Image.open(path) as image:
@@ -205,7 +203,7 @@ def test_given_png_then_the_mark_can_be_read_and_the_image_is_beside_it(twins, t
     assert (marked(plain)[:300] == plain).all()
 
 
-def test_given_a_link_that_is_allowed_then_the_source_is_named_and_only_then(twins, tmp_path):
+def test_the_source_is_named_only_with_a_link(twins, tmp_path):
     links = tmp_path / "links.csv"
     links.write_text(
         f"record,sop_class_uid,sop_instance_uid\n{RECORDS[0]},"
@@ -224,7 +222,7 @@ def test_given_a_link_that_is_allowed_then_the_source_is_named_and_only_then(twi
         export(twins, tmp_path / "b", ExportSettings(sources=links))
 
 
-def test_given_phantoms_or_a_person_who_looked_then_no_annotation_is_burned_in(twins, tmp_path):
+def test_checked_images_and_phantoms_have_no_burned_in_text(twins, tmp_path):
     Cohort.load("phantom", n=3, seed=1, size=32).save(tmp_path / "phantoms")
     export(tmp_path / "phantoms", tmp_path / "a")
     export(twins, tmp_path / "b", ExportSettings(checked=True))
@@ -233,7 +231,7 @@ def test_given_phantoms_or_a_person_who_looked_then_no_annotation_is_burned_in(t
         assert [made.BurnedInAnnotation for made in found] == ["NO"] * count
 
 
-def test_given_what_is_not_synthetic_or_was_changed_then_it_is_refused(twins, tmp_path):
+def test_real_or_changed_images_are_refused(twins, tmp_path):
     real = Cohort(pd.DataFrame({"Age": [61]}), np.zeros((1, 4, 4), np.uint8), source="nih")
     real.save(tmp_path / "real")
     with pytest.raises(CohortError, match="only synthetic ones are exported"):
@@ -247,7 +245,7 @@ def test_given_what_is_not_synthetic_or_was_changed_then_it_is_refused(twins, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_given_options_that_do_not_fit_then_one_line_and_nothing_written(twins, tmp_path, capsys):
+def test_invalid_options_give_one_line_and_no_files(twins, tmp_path, capsys):
     (tmp_path / "short").write_bytes(b"abc")
     out = str(tmp_path / "out")
     for words, told in (
@@ -263,7 +261,7 @@ def test_given_options_that_do_not_fit_then_one_line_and_nothing_written(twins, 
     assert "16 synthetic images of 4 patients" in capsys.readouterr().out
 
 
-def test_given_a_folder_of_something_else_then_it_is_left_alone(twins, tmp_path):
+def test_a_folder_of_something_else_is_left_unchanged(twins, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("precious")
     with pytest.raises(CohortError, match="holds something else"):
@@ -271,7 +269,7 @@ def test_given_a_folder_of_something_else_then_it_is_left_alone(twins, tmp_path)
     assert contents(tmp_path / "out") == {"thesis.txt": b"precious"}
 
 
-def test_given_a_kill_then_the_same_command_goes_on_with_the_same_identifiers(tmp_path):
+def test_a_killed_export_is_resumed_with_the_same_identifiers(tmp_path):
     Cohort.load("phantom", n=160, seed=1, size=32).save(tmp_path / "phantoms")
     out, images = tmp_path / "out", tmp_path / ".out.unfinished/result/images"
     code = "from causalcxr.apps.cli.main import main; main()"
@@ -290,7 +288,7 @@ def test_given_a_kill_then_the_same_command_goes_on_with_the_same_identifiers(tm
     assert not [name for name in contents(out) if "key" in name or "tmp" in name]
 
 
-def test_given_pseudonyms_then_they_are_valid_uids_and_differ_by_key_and_part():
+def test_pseudonyms_are_valid_and_differ_by_key_and_part():
     ids, others = Pseudonyms(b"a" * 16), Pseudonyms(b"b" * 16)
     found = [x.uid(what, "r") for x in (ids, others) for what in ("study", "series", "instance")]
     assert len(set(found)) == 6
