@@ -30,20 +30,20 @@ def line(start: tuple[float, float], end: tuple[float, float], n: int = 1) -> np
 
 
 @pytest.mark.parametrize("offset", [16.0, 16.3, 16.5])
-def test_given_a_line_across_the_canvas_then_the_parts_across_it_add_up_to_its_thickness(offset):
+def test_line_across_the_canvas_has_its_thickness(offset):
     t = np.array([0.5, 1.0, 2.3, 3.0, 5.7])
     images = drawn(line((-9, offset), (40, offset), 5), t, np.full(5, 80.0))
     assert images.sum(1) == pytest.approx(np.repeat(80 * t[:, None], 32, 1), rel=1e-5)
     assert images[2:].max((1, 2)) == pytest.approx(80.0)
 
 
-def test_given_a_straight_stroke_then_its_area_is_a_rectangle_and_two_half_discs():
+def test_stroke_area_is_a_rectangle_and_two_half_discs():
     t, length = np.array([2.0, 3.0, 5.0]), np.hypot(12, 7)
     images = drawn(line((9, 11), (21, 18), 3), t, np.ones(3))
     assert images.sum((1, 2)) == pytest.approx(t * length + np.pi * t**2 / 4, rel=0.02)
 
 
-def test_given_a_style_then_every_digit_has_its_slant_and_place():
+def test_style_sets_slant_and_place():
     style = np.zeros((10, NUMBERS))
     plain = digit_lines(np.arange(10), style)
     style[:, 4:6] = [2.0, -1.0]  # half a pixel a deviation
@@ -56,7 +56,7 @@ def test_given_a_style_then_every_digit_has_its_slant_and_place():
     assert sheared[..., 1] == pytest.approx(0.0)
 
 
-def test_given_extreme_styles_then_no_stroke_leaves_the_canvas():
+def test_extreme_styles_stay_on_the_canvas():
     generator = np.random.default_rng(0)
     style = generator.choice([-9.0, 0.0, 9.0], (400, NUMBERS))
     lines = digit_lines(np.arange(400) % 10, style)
@@ -70,7 +70,7 @@ def test_given_extreme_styles_then_no_stroke_leaves_the_canvas():
 # Equations
 
 
-def test_given_many_digits_then_their_variables_have_the_published_laws():
+def test_variables_have_the_published_distributions():
     columns = load(n=4000, seed=5).columns(GRAPH)
     t, i = columns["Thickness"], columns["Intensity"]
     assert kstest(t - 0.5, gamma(10, scale=0.2).cdf).pvalue > 0.01
@@ -81,7 +81,7 @@ def test_given_many_digits_then_their_variables_have_the_published_laws():
     assert abs(spearmanr(columns["Digit"], t).statistic) < 0.05
 
 
-def test_given_part_of_a_cohort_then_its_digits_are_those_of_the_whole():
+def test_digits_do_not_depend_on_the_cohort():
     whole, part = load(n=30, seed=1), load(n=12, seed=1)
     rows = np.array([7, 2])
     assert (whole.images[:12] == part.images[:]).all()
@@ -90,7 +90,7 @@ def test_given_part_of_a_cohort_then_its_digits_are_those_of_the_whole():
     assert (load(n=12, seed=2).images[:] != part.images[:]).any((1, 2, 3)).all()
 
 
-def test_given_no_digits_then_none_are_drawn():
+def test_empty_cohort_is_refused():
     with pytest.raises(CohortError, match="n=0; ask for one"):
         load(n=0)
 
@@ -103,7 +103,7 @@ def digits() -> Cohort:
     return load(n=60, seed=3)
 
 
-def test_given_the_null_intervention_then_the_true_twin_is_the_digit_bit_for_bit(digits):
+def test_null_intervention_returns_the_digit(digits):
     table = digits.table
     for name in GRAPH.tabular:
         twins = truth(digits, do({name: table[name].to_numpy()}))
@@ -111,7 +111,7 @@ def test_given_the_null_intervention_then_the_true_twin_is_the_digit_bit_for_bit
         assert twins.table.equals(table)
 
 
-def test_given_another_thickness_then_intensity_follows_by_the_same_noise(digits):
+def test_intensity_follows_thickness_with_the_same_noise(digits):
     before, after = digits.table, truth(digits, do(thickness=4.0)).table
     e = 2 * (logit((before["Intensity"] - 64) / 191) - 2 * (before["Thickness"] - 2.5))
     expected = intensities(np.full(60, 4.0), e.to_numpy())
@@ -119,7 +119,7 @@ def test_given_another_thickness_then_intensity_follows_by_the_same_noise(digits
     assert (after["Digit"] == before["Digit"]).all()
 
 
-def test_given_a_thicker_pen_then_strokes_lie_within_the_twin_s(digits):
+def test_thicker_strokes_contain_thinner_ones(digits):
     table = digits.table
     pen = table["Thickness"].to_numpy() + 0.5
     twins = truth(truth(digits, do(thickness=pen)), do(intensity=255.0))
@@ -127,21 +127,21 @@ def test_given_a_thicker_pen_then_strokes_lie_within_the_twin_s(digits):
     assert (twins.images[:] >= bright.images[:]).all()
 
 
-def test_given_another_intensity_then_grey_levels_are_scaled(digits):
+def test_intensity_scales_grey_levels(digits):
     twins = truth(digits, do(intensity=200.0))
     ratio = 200 / digits.table["Intensity"].to_numpy()[:, None, None, None]
     assert np.abs(twins.images[:] - ratio * digits.images[:]).max() < 0.5 / 255 * (1 + ratio.max())
     assert (twins.table["Thickness"] == digits.table["Thickness"]).all()
 
 
-def test_given_two_interventions_one_on_the_other_then_both_hold(digits):
+def test_successive_interventions_both_hold(digits):
     twins = truth(truth(digits, do(digit="7")), do(thickness=3.0))
     assert (twins.images[:] == truth(digits, do(digit="7", thickness=3.0)).images[:]).all()
     again = truth(truth(digits, do(digit="7")), do(digit=digits.table["Digit"].to_numpy()))
     assert (again.images[:] == digits.images[:]).all()
 
 
-def test_given_images_of_elsewhere_then_there_is_no_truth(digits):
+def test_other_images_have_no_truth(digits):
     copied = digits.with_images(digits.images.with_pixels(digits.images[:]))
     with pytest.raises(CohortError, match="only morpho's digits know their noise"):
         truth(copied, do(digit="1"))
@@ -155,7 +155,7 @@ def ruler() -> Ruler:
     return Ruler.of(load(n=300, seed=302))
 
 
-def test_given_held_out_digits_then_the_ruler_s_errors_are_small(ruler):
+def test_ruler_errors_are_small_on_held_out_digits(ruler):
     held = load(n=100, seed=9)
     errors = ruler.errors(held.images[:], held.columns(GRAPH))
     assert errors["Thickness"].mean() < 0.08  # pixels, of a deviation of .63
@@ -163,20 +163,20 @@ def test_given_held_out_digits_then_the_ruler_s_errors_are_small(ruler):
     assert errors["Digit"].mean() < 0.06
 
 
-def test_given_a_bar_then_its_grey_level_and_thickness_are_those_drawn():
+def test_bar_is_measured_as_drawn():
     t = np.array([2.0, 3.0, 4.0])
     images = drawn(line((8, 16), (24, 16), 3), t, np.array([90.0, 120.0, 200.0]))[:, None] / 255
     assert plateau(images) == pytest.approx([90.0, 120.0, 200.0])
     assert ridge(images) == pytest.approx(t, abs=0.35)
 
 
-def test_given_a_blank_image_then_it_has_no_stroke(ruler):
+def test_blank_image_has_no_stroke(ruler):
     found = ruler.measured(np.zeros((1, 1, 32, 32)))
     assert found["Intensity"][0] == 0
     assert found["Thickness"][0] == pytest.approx(ruler.line[0])
 
 
-def test_given_few_digits_then_no_ruler_is_made():
+def test_ruler_requires_enough_digits():
     with pytest.raises(CausalCXRError, match="draw more records"):
         Ruler.of(load(n=5))
 
@@ -213,7 +213,7 @@ def judge(ruler, digits) -> Judge:
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.8])
-def test_given_an_equation_that_fades_then_cycles_lose_what_it_loses(judge, digits, kept):
+def test_cycles_measure_the_loss_of_an_equation(judge, digits, kept):
     found = judge.ask(lambda columns: Fading(kept))
     means = found.groupby(["question", "measure"])["value"].mean()
     grey = 255 * digits.head(5).images[:].mean()
@@ -228,7 +228,7 @@ def test_given_an_equation_that_fades_then_cycles_lose_what_it_loses(judge, digi
     assert (abs(beside_copy - 1) < 1e-6) == (kept == 1)
 
 
-def test_given_true_twins_then_the_table_finds_no_error(judge):
+def test_true_twins_have_no_error(judge):
     for question in judge.questions:
         row = summarised("true twins", judge.judged(question, question.true))[0]
         assert row["truth"] == "0.000 (0.000-0.000)"
@@ -236,7 +236,7 @@ def test_given_true_twins_then_the_table_finds_no_error(judge):
     assert row["digit right"] == "1.000 (1.000-1.000)"
 
 
-def test_given_parents_then_each_question_binds_the_twins(judge):
+def test_questions_set_the_parents_of_twins(judge):
     seen: list[Columns] = []
 
     def model(columns: Columns) -> Equation:
@@ -251,9 +251,7 @@ def test_given_parents_then_each_question_binds_the_twins(judge):
 
 
 @pytest.mark.slow
-def test_given_the_quick_table_then_it_resumes_and_copies_and_truth_bound_it(
-    tmp_path: Path, monkeypatch
-):
+def test_quick_table_resumes_and_lies_between_copy_and_truth(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = morpho_mnist.main(quick=True)
     by = {(row["intervention"], row["images"]): row for row in rows}

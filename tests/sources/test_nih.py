@@ -43,7 +43,7 @@ def column(cohort, name):
     return [None if value != value else value for value in cohort.table[name].tolist()]
 
 
-def test_given_the_published_rows_when_loaded_then_the_golden_table_comes_out(published):
+def test_published_rows_become_the_golden_table(published):
     cohort = Cohort.load(published)
     assert cohort.records.tolist()[0] == "00000001_000.png"
     assert cohort.patients.tolist() == ["1", "1", "2", "3", "4", "5"]
@@ -75,7 +75,7 @@ def test_given_the_published_rows_when_loaded_then_the_golden_table_comes_out(pu
     assert cohort.images is None
 
 
-def test_given_the_published_rows_when_loaded_then_every_decision_is_noted(published):
+def test_every_decision_is_noted(published):
     notes = Cohort.load(published).notes
     assert "ages above 105 years are missing: 1 records" in notes
     assert "ages written as 060Y, 003M or 012D are completed years: 2 records" in notes
@@ -86,7 +86,7 @@ def test_given_the_published_rows_when_loaded_then_every_decision_is_noted(publi
     )
 
 
-def test_given_unlisted_as_unknown_then_only_healthy_films_deny_a_finding(published):
+def test_unlisted_findings_can_be_missing(published):
     cohort = Cohort.load(published, unlisted="U")
     assert column(cohort, "Cardiomegaly") == ["P", None, "N", None, None, None]
     assert column(cohort, "No Finding") == ["N", "N", "P", "N", "N", "N"]
@@ -94,14 +94,14 @@ def test_given_unlisted_as_unknown_then_only_healthy_films_deny_a_finding(publis
         Cohort.load(published, unlisted="X")
 
 
-def test_given_the_cohort_when_read_by_the_expert_graph_then_it_fits(published):
+def test_cohort_matches_the_expert_graph(published):
     columns = Cohort.load(published).columns(Graph.load("cxr7"))
     assert np.isnan(columns["Race"]).all()
     assert np.isnan(columns["Fracture"]).all()
     assert columns["Pleural Effusion"].tolist() == [0, 1, 0, 0, 0, 0]
 
 
-def test_given_folders_of_images_then_the_asked_size_is_found_and_larger_ones_reduced(published):
+def test_images_of_the_given_size_come_first(published):
     add_images(published / "images_16", ["00000001_000.png"], 16)
     add_images(published / "images_64", ["00000001_000.png", "00000002_000.png"], 64)
     add_images(published / "images_001/images", ["00000003_000.png", "stranger.png"], 128)
@@ -114,7 +114,7 @@ def test_given_folders_of_images_then_the_asked_size_is_found_and_larger_ones_re
     assert Cohort.load(published, size=None).images.size == (128, 128)
 
 
-def test_given_the_companion_then_its_patients_keep_their_split_in_every_record(published):
+def test_companion_file_gives_splits_by_patient(published):
     (published / "images_64.csv").write_text(
         "image_id,patient_id,source_size,split\n00000001_000.png,1,1024,val\n"
         "00000002_000.png,2,224,test\n"
@@ -125,7 +125,7 @@ def test_given_the_companion_then_its_patients_keep_their_split_in_every_record(
     assert cohort.splits.equals(Cohort.load(published).splits)
 
 
-def test_given_the_official_lists_then_they_come_first(published):
+def test_official_lists_take_precedence(published):
     (published / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n")
     (published / "test_list.txt").write_text("00000002_000.png\n00000003_000.png\n")
     (published / "images_64.csv").write_text(
@@ -153,14 +153,14 @@ def test_given_the_official_lists_then_they_come_first(published):
         (",2500,", ",", r"v2020\.csv:4: 10 cells, the header has 11"),
     ],
 )
-def test_given_a_damaged_table_then_the_place_is_named(published, old, new, message):
+def test_damaged_row_is_named_with_its_line(published, old, new, message):
     file = published / "Data_Entry_2017_v2020.csv"
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(CohortError, match=message):
         Cohort.load(published)
 
 
-def test_given_the_older_release_with_a_comma_at_every_end_then_it_is_read(tmp_path):
+def test_older_release_with_trailing_commas_is_read(tmp_path):
     text = "\r\n".join(f"{line}," for line in [HEADER, *ROWS.splitlines()]) + "\r\n"
     (tmp_path / "Data_Entry_2017.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert len(Cohort.load(tmp_path / "Data_Entry_2017.csv")) == 6
@@ -172,7 +172,7 @@ class TestRealTable:
     def cohort(self):
         return Cohort.load("nih", path=DATA / "nih")
 
-    def test_given_the_real_table_then_its_marginals_are_those_published(self, cohort):
+    def test_real_table_has_the_published_marginals(self, cohort):
         assert (len(cohort), cohort.patients.nunique()) == (97_723, 27_022)
         counts = {name: int((cohort.table[name] == "P").sum()) for name in cohort.table}
         expected = {
@@ -194,19 +194,19 @@ class TestRealTable:
         assert cohort.table["View"].value_counts().to_dict() == {"PA": 58_795, "AP": 38_928}
         assert cohort.table["Age"].mean() == pytest.approx(46.7779, abs=1e-4)
 
-    def test_given_the_real_images_then_2389_are_there_with_their_splits(self, cohort):
+    def test_real_images_have_splits(self, cohort):
         seen = cohort.with_images_only()
         assert len(seen) == 2_389
         assert seen.splits.value_counts().to_dict() == {"train": 1_959, "val": 430}
         assert seen.images[:8].shape == (8, 1, 64, 64)
         assert seen.table["source_size"].value_counts()[224] == 696
 
-    def test_given_the_real_table_then_a_patient_has_one_split(self, cohort):
+    def test_real_patients_have_one_split(self, cohort):
         assert cohort.splits.groupby(cohort.patients).nunique().max() == 1
         shares = cohort.splits.value_counts(normalize=True)
         assert shares["train"] == pytest.approx(0.8, abs=0.02)
 
-    def test_given_the_real_table_when_harmonised_then_within_3_seconds_of_computing(self):
+    def test_real_table_is_harmonised_in_3_seconds(self):
         start = time.process_time()
         harmonised = harmonise(DATA / "nih")
         assert time.process_time() - start < 3

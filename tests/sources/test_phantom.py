@@ -75,7 +75,7 @@ def lungs(p):
 
 
 @pytest.mark.parametrize(("size", "n"), [(32, 70), (33, 12), (64, 20), (100, 12)])
-def test_given_a_record_alone_in_company_or_in_any_order_then_its_film_is_the_same(size, n):
+def test_image_does_not_depend_on_the_batch(size, n):
     whole = Cohort.load("phantom", n=n, seed=1, size=size).images.grey_levels(np.arange(n))
     order = np.random.default_rng(0).permutation(n)
     shuffled = Cohort.load("phantom", n=n, seed=1, size=size).images.grey_levels(order)
@@ -86,7 +86,7 @@ def test_given_a_record_alone_in_company_or_in_any_order_then_its_film_is_the_sa
         assert np.array_equal(fresh.grey_levels(part), whole[part])
 
 
-def test_given_the_ill_alone_or_in_company_then_no_bit_of_their_films_differs(ill):
+def test_findings_do_not_depend_on_the_batch(ill):
     whole = rendering.render(ill, 64)
     for rows in (np.array([5]), np.array([20, 2]), np.arange(24)[::-1].copy()):
         columns = {name: column[rows] for name, column in ill.columns.items()}
@@ -95,16 +95,14 @@ def test_given_the_ill_alone_or_in_company_then_no_bit_of_their_films_differs(il
         )
 
 
-def test_given_another_seed_then_other_patients_and_other_films():
+def test_seed_changes_patients_and_images():
     one, two = (Cohort.load("phantom", n=8, seed=seed) for seed in (0, 1))
     assert not one.table.equals(two.table)
     assert (one.images[:] != two.images[:]).mean() > 0.5
 
 
 @pytest.mark.parametrize("size", [32, 33, 64, 100, 256, 512])
-def test_given_any_size_then_float32_is_float64_and_the_film_is_neither_flat_nor_out_of_range(
-    ill, size
-):
+def test_float32_agrees_with_float64_at_any_size(ill, size):
     rows = np.arange(24 if size <= 100 else 3)
     few = Patient({k: v[rows] for k, v in ill.columns.items()}, ill.draws.rows(rows))
     quick, fine = (rendering.render(few, size, dtype) for dtype in (torch.float32, torch.float64))
@@ -117,14 +115,14 @@ def test_given_any_size_then_float32_is_float64_and_the_film_is_neither_flat_nor
     assert (quick == 1).double().mean() < 0.3
 
 
-def test_given_two_sizes_then_they_show_the_same_body(ill):
+def test_sizes_show_the_same_body(ill):
     fine, coarse = rendering.render(ill, 128), rendering.render(ill, 64)
     halved = torch.nn.functional.avg_pool2d(fine, 2)
     for one, other in zip(halved, coarse, strict=True):
         assert np.corrcoef(one.flatten(), other.flatten())[0, 1] > 0.95
 
 
-def test_given_films_that_were_asked_for_then_they_are_kept_and_follow_their_rows():
+def test_rendered_images_are_cached():
     images = Cohort.load("phantom", n=8, seed=0, size=32).images
     before, chosen = images[:], images.select([4, 1])
     assert chosen._done.all()
@@ -134,7 +132,7 @@ def test_given_films_that_were_asked_for_then_they_are_kept_and_follow_their_row
 # The exogenous numbers
 
 
-def test_given_many_patients_then_their_numbers_are_independent_of_the_variables():
+def test_noise_is_independent_of_the_variables():
     cohort = Cohort.load("phantom", n=5000, seed=21)
     p, columns = patient(cohort), cohort.columns(CXR7)
     numbers = np.stack([p.u(name).numpy() for name in NUMBERS], 1)
@@ -148,7 +146,7 @@ def test_given_many_patients_then_their_numbers_are_independent_of_the_variables
     assert stats.kstest(numbers.ravel()[::7], "uniform").statistic < 0.01
 
 
-def test_given_one_other_number_then_some_film_is_another_one():
+def test_every_noise_number_changes_an_image():
     k = len(NUMBERS)
     silent = np.ones(k, dtype=bool)
     columns = dict.fromkeys(FINDINGS, 1) | {"Age": 60, "Race": 2}
@@ -172,7 +170,7 @@ def test_given_one_other_number_then_some_film_is_another_one():
 # What each variable shows
 
 
-def test_given_a_lateral_film_then_the_lungs_lie_over_each_other(adults):
+def test_lungs_overlap_in_a_lateral_view(adults):
     def overlap(view):
         right, left = lungs(having(patient(adults), View=view))
         return (right & left).sum((1, 2)) / (right | left).sum((1, 2))
@@ -182,7 +180,7 @@ def test_given_a_lateral_film_then_the_lungs_lie_over_each_other(adults):
     assert overlap(0).max() < 0.2
 
 
-def test_given_the_other_sex_then_breasts_and_size_change(adults):
+def test_sex_changes_breasts_and_size(adults):
     women, men = (having(patient(adults), Sex=sex) for sex in (0, 1))
     gain = (rendering.attenuation(women, 64) - rendering.attenuation(men, 64))[:, 0]
     lower = lungs(women).any(0) & lungs(men).any(0) & (torch.arange(64)[:, None] > 28)
@@ -193,7 +191,7 @@ def test_given_the_other_sex_then_breasts_and_size_change(adults):
     assert seen.mean((1, 2)).min() > 0.005
 
 
-def test_given_more_years_then_bone_fades_the_back_bends_and_the_aorta_widens(adults):
+def test_age_changes_bone_spine_and_aorta(adults):
     young, old = (having(patient(adults), Age=age) for age in (40, 88))
 
     def bone(p):
@@ -211,7 +209,7 @@ def test_given_more_years_then_bone_fades_the_back_bends_and_the_aorta_widens(ad
     assert (sideways[1] > sideways[0]).all()  # a rounder back holds a deeper chest
 
 
-def test_given_a_child_then_field_and_chest_are_smaller(adults):
+def test_children_have_smaller_chest_and_field(adults):
     child, adult = (having(patient(adults), Age=age) for age in (1, 40))
     assert (camera(child).width < 0.8 * camera(adult).width).all()
     # The rows of a shape are one over the half-axes.
@@ -220,7 +218,7 @@ def test_given_a_child_then_field_and_chest_are_smaller(adults):
 
 
 @pytest.mark.parametrize("name", list(DATASETS)[1:])
-def test_given_another_data_set_then_the_body_is_the_same_and_its_display_is_not(adults, name):
+def test_data_set_changes_display_and_not_the_body(adults, name):
     assert tuple(PROFILES) == tuple(DATASETS)
     here = having(patient(adults), Dataset=0)
     there = having(here, Dataset=list(DATASETS).index(name))
@@ -241,7 +239,7 @@ def test_given_another_data_set_then_the_body_is_the_same_and_its_display_is_not
         assert stats.spearmanr(before[shown], now[shown]).statistic > 0.98
 
 
-def test_given_shutters_then_they_cover_the_edge_alone_with_one_grey_level(adults):
+def test_shutters_cover_only_the_edge(adults):
     p = having(patient(adults), Dataset=list(DATASETS).index("PadChest"))
     open_ = shutter(p, 64)
     closed = (open_ < 1).any((1, 2))
@@ -251,12 +249,12 @@ def test_given_shutters_then_they_cover_the_edge_alone_with_one_grey_level(adult
     assert (hidden == PROFILES["PadChest"].shutter).all()
 
 
-def test_given_no_race_signal_then_race_changes_no_bit(ill):
+def test_race_changes_nothing_without_race_signal(ill):
     one, two = (rendering.render(having(ill, Race=race), 64, race_signal=0.0) for race in (0, 2))
     assert torch.equal(one, two)
 
 
-def test_given_race_then_grey_levels_move_together_and_no_shape_does(ill):
+def test_race_changes_grey_levels_monotonically(ill):
     asian, white = (rendering.render(having(ill, Race=race), 64).double() for race in (0, 2))
     assert (asian != white).flatten(1).any(1).all()
     open_ = (shutter(ill, 64) == 1)[:, None]
@@ -278,14 +276,14 @@ def two_dozen():
 
 
 @pytest.mark.parametrize("name", [name for name in CXR7.variables if name != "Image"])
-def test_given_what_was_observed_then_the_twin_is_the_patient_to_the_last_bit(two_dozen, name):
+def test_null_intervention_returns_the_patient(two_dozen, name):
     cohort, before = two_dozen
     twins = truth(cohort, do({name: cohort.table[name]}))
     assert twins.table.equals(cohort.table)
     assert np.array_equal(twins.images[:], before)
 
 
-def test_given_one_finding_that_comes_then_other_pixels_of_the_twin_keep_their_bits():
+def test_twin_keeps_pixels_away_from_the_finding():
     cohort = Cohort.load("phantom", n=40, seed=7)
     twins = truth(cohort, do(lung_lesion="P"))
     others = [name for name in cohort.table if name not in ("Lung Lesion", "No Finding")]
@@ -299,7 +297,7 @@ def test_given_one_finding_that_comes_then_other_pixels_of_the_twin_keep_their_b
     assert differ.any(2).any(1).sum() > 25
 
 
-def test_given_an_intervention_then_only_records_whose_variables_change_have_another_image():
+def test_only_records_that_change_get_another_image():
     cohort = Cohort.load("phantom", n=60, seed=7, size=32)
     twins = truth(cohort, do(pleural_effusion="P"))
     changed = (twins.images[:] != cohort.images[:]).any((1, 2, 3))
@@ -309,7 +307,7 @@ def test_given_an_intervention_then_only_records_whose_variables_change_have_ano
     assert changed[~same].mean() > 0.9
 
 
-def test_given_a_cause_then_its_effects_move_monotonically_and_causes_do_not():
+def test_intervention_changes_descendants_only():
     cohort = Cohort.load("phantom", n=5000, seed=8)
     before = cohort.columns(CXR7)
     twin = truth(cohort, do(pleural_effusion="P")).columns(CXR7)
@@ -319,7 +317,7 @@ def test_given_a_cause_then_its_effects_move_monotonically_and_causes_do_not():
         assert np.array_equal(twin[name], before[name])
 
 
-def test_given_the_truth_of_a_truth_then_both_interventions_hold():
+def test_truth_of_a_truth_is_both_interventions():
     cohort = Cohort.load("phantom", n=16, seed=9)
     both = truth(cohort, do(view="PA", sex="M", cardiomegaly="P"))
     steps = truth(truth(truth(cohort, do(view="PA", sex="F")), do(cardiomegaly="P")), do(sex="M"))
@@ -329,7 +327,7 @@ def test_given_the_truth_of_a_truth_then_both_interventions_hold():
     assert np.array_equal(some.images[:], both.images[[7, 3]])
 
 
-def test_given_an_enriched_cohort_then_findings_are_frequent_and_half_of_it_is_as_drawn():
+def test_enriched_cohort_has_frequent_findings():
     plain, rich = (Cohort.load("phantom", n=4000, seed=2, enriched=k) for k in (0, 1))
     before, after_ = plain.columns(CXR7), rich.columns(CXR7)
     for name, (prevalence, _) in FINDINGS.items():
@@ -346,19 +344,19 @@ def test_given_an_enriched_cohort_then_findings_are_frequent_and_half_of_it_is_a
         truth(rich, do(sex="M"))
 
 
-def test_given_images_of_another_kind_then_the_truth_is_refused():
+def test_truth_requires_phantom_images():
     cohort = Cohort.load("phantom", n=2)
     with pytest.raises(CohortError, match="only phantoms know their noise"):
         truth(cohort.with_images(cohort.images.with_pixels(cohort.images[:])), do(sex="M"))
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"size": 31}, {"size": 513}])
-def test_given_nonsense_then_it_is_refused_by_name(options):
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(CohortError, match="n must be at least 1 and size 32 to 512"):
         Cohort.load("phantom", **options)
 
 
-def test_given_copies_then_records_share_variables_and_not_bodies():
+def test_copies_share_variables_and_not_bodies():
     plain, copied = (Cohort.load("phantom", n=24, seed=5, copies=k) for k in (1, 8))
     before, after = plain.columns(CXR7), copied.columns(CXR7)
     assert all(np.array_equal(after[name], np.repeat(before[name][::8], 8)) for name in before)

@@ -29,7 +29,7 @@ def difference(chance, present):
     return chance[present].mean() - chance[~present].mean()
 
 
-def test_given_planted_arrows_then_a_large_sample_shows_what_is_promised(planted):
+def test_sample_shows_the_observed_effects(planted):
     world, cohort = planted
     columns, effects = cohort.columns(CXR7), planted_effects(world)
     ill = columns["No Finding"] == 0
@@ -40,7 +40,7 @@ def test_given_planted_arrows_then_a_large_sample_shows_what_is_promised(planted
     assert found == pytest.approx(effects.loc["shortcut", "observed"], abs=0.025)
 
 
-def test_given_planted_arrows_then_doing_the_cause_has_the_causal_effect(planted):
+def test_interventions_have_the_causal_effects(planted):
     world, cohort = planted
     effects = planted_effects(world)
 
@@ -56,7 +56,7 @@ def test_given_planted_arrows_then_doing_the_cause_has_the_causal_effect(planted
     assert with_ - without == pytest.approx(effects.loc["shortcut", "causal"], abs=0.005)
 
 
-def test_given_planted_arrows_then_their_sizes_are_the_knobs_and_the_marginals_stay(planted):
+def test_planted_effects_equal_the_options_and_keep_marginals(planted):
     world, cohort = planted
     sizes = planted_effects(world)["planted"]
     assert sizes["confounding"] == pytest.approx(world.confounding, abs=0.002)
@@ -74,14 +74,14 @@ def test_given_planted_arrows_then_their_sizes_are_the_knobs_and_the_marginals_s
         )
 
 
-def test_given_nothing_planted_then_nothing_is_and_a_cause_in_the_graph_stays():
+def test_default_world_plants_nothing():
     effects = planted_effects(World())
     assert effects["planted"].tolist() == [0, 0, 0]
     assert effects.loc["shortcut", "causal"] > 0.3  # drains follow a pneumothorax
     assert abs(effects.loc["confounding", "observed"]) < 0.01
 
 
-def test_given_underdiagnosis_then_the_group_s_labels_miss_and_the_films_do_not():
+def test_underdiagnosis_changes_labels_of_the_group_only():
     group = {"sex": "F", "Race": "Black"}
     world = World(underdiagnosis=0.4, group=group)
     cohort = Cohort.load("phantom", n=MANY, seed=1, size=32, world=world)
@@ -100,14 +100,14 @@ def test_given_underdiagnosis_then_the_group_s_labels_miss_and_the_films_do_not(
     assert all(np.array_equal(true[n], plain.images.columns[n]) for n in COLUMNS)
 
 
-def test_given_another_sex_then_the_twin_s_labels_are_those_of_that_sex():
+def test_twin_is_labelled_as_its_own_group():
     cohort = Cohort.load("phantom", n=5000, seed=1, underdiagnosis=50)
     men = truth(cohort, do(sex="M"))
     columns, true = men.columns(CXR7), men.images.columns
     assert all(np.array_equal(columns[name], true[name]) for name in COLUMNS)
 
 
-def test_given_more_than_there_is_room_for_then_the_most_is_told():
+def test_impossible_effect_names_the_maximum():
     with pytest.raises(CohortError, match=r"confounding=0.99 is too large .* at most 0\.\d+"):
         planted_effects(World(confounding=0.99))
     with pytest.raises(CohortError, match=r"shortcut=0.9 is too large .* at most 0\.\d+"):

@@ -119,7 +119,7 @@ def seen(finding, size=64, n=16):
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_given_a_finding_then_it_changes_the_pixels_it_covers_and_no_bit_of_others(finding):
+def test_finding_changes_only_the_pixels_it_covers(finding):
     n, random = 12, np.random.default_rng(3)
     tossed = {name: random.integers(0, 2, n) for name in FINDINGS}
     ages = np.where(np.arange(n) % 4 == 3, random.integers(0, 16, n), random.integers(20, 95, n))
@@ -142,7 +142,7 @@ def test_given_a_finding_then_it_changes_the_pixels_it_covers_and_no_bit_of_othe
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_given_a_finding_then_its_mask_covers_as_much_at_any_size(finding):
+def test_mask_covers_the_same_share_at_any_size(finding):
     shares = {
         size: seen(finding, size)[1][:8].flatten(1).double().mean(1) for size in (32, 64, 128)
     }
@@ -158,7 +158,7 @@ def test_given_a_finding_then_its_mask_covers_as_much_at_any_size(finding):
 
 
 @pytest.mark.parametrize("finding", REGIONS)
-def test_given_a_finding_then_its_mask_lies_where_radiology_says(finding):
+def test_mask_lies_in_the_expected_region(finding):
     p, mask = seen(finding)
     both = torch.stack(lungs(p)).any(0)
     down, out = (place[mask].numpy() for place in places(both))
@@ -170,7 +170,7 @@ def test_given_a_finding_then_its_mask_lies_where_radiology_says(finding):
 
 
 @pytest.mark.parametrize(("finding", "number", "both"), [(k, *v) for k, v in PLACED.items()])
-def test_given_the_number_of_a_side_then_the_finding_is_there(finding, number, both):
+def test_noise_decides_the_side_of_a_finding(finding, number, both):
     p = people(9, 12, **{finding: 1})
     # Three patients each with it on the right, the left, and between, where some have both.
     p = with_numbers(p, **{number: torch.tensor([0.02, 0.98, 0.505]).double().repeat(3)})
@@ -193,7 +193,7 @@ def test_given_the_number_of_a_side_then_the_finding_is_there(finding, number, b
 
 @pytest.mark.parametrize("both", [0.0, 0.15, 0.4])
 @pytest.mark.parametrize("number", ["effusion side", "lesion side", "fracture side"])
-def test_given_many_patients_then_sides_have_the_shares_they_were_told(number, both):
+def test_sides_have_the_given_frequencies(number, both):
     p = people(5000, 1)
     right, left = (p.on_side(number, side, both) for side in SIDES)
     assert ((right + left) >= 1).all()
@@ -202,7 +202,7 @@ def test_given_many_patients_then_sides_have_the_shares_they_were_told(number, b
     assert left.mean().item() == pytest.approx((1 + both) / 2, abs=0.03)
 
 
-def test_given_devices_then_they_only_add_attenuation_and_are_seen_in_every_view():
+def test_devices_add_attenuation_in_every_view():
     n = 12
     p = people(n, 5, **{DEVICES: 1, "View": np.arange(n) % 3})
     change = rendering.attenuation(p, 64) - rendering.attenuation(having(p, **{DEVICES: 0}), 64)
@@ -210,7 +210,7 @@ def test_given_devices_then_they_only_add_attenuation_and_are_seen_in_every_view
     assert (change.amax((1, 2, 3)) > 0.5).all()
 
 
-def test_given_a_fracture_then_bone_is_missing_here_and_doubled_there():
+def test_fracture_displaces_bone():
     p, mask = seen(FRACTURE)
     change = (rendering.attenuation(p, 64) - rendering.attenuation(having(p, Fracture=0), 64))[
         :, 0
@@ -220,7 +220,7 @@ def test_given_a_fracture_then_bone_is_missing_here_and_doubled_there():
     assert mask.flatten(1).double().mean(1).max() < 0.06
 
 
-def test_given_atelectasis_then_the_base_is_denser_and_the_heart_comes_nearer():
+def test_atelectasis_condenses_the_base_and_shifts_the_heart():
     p = with_numbers(people(10, 6, **{ATELECTASIS: 1}), atelectasis_side=0.02)
     change = (rendering.attenuation(p, 64) - rendering.attenuation(having(p, Atelectasis=0), 64))[
         :, 0
@@ -236,7 +236,7 @@ def test_given_atelectasis_then_the_base_is_denser_and_the_heart_comes_nearer():
 @pytest.mark.parametrize(
     "finding", [k for k in FINDINGS if k not in (FRACTURE, ATELECTASIS, "Pneumothorax")]
 )
-def test_given_what_is_denser_than_lung_then_the_film_is_brighter_there(finding):
+def test_dense_findings_are_brighter(finding):
     p, mask = seen(finding)
     gain = (rendering.render(p, 64) - rendering.render(having(p, **{finding: 0}), 64))[:, 0]
     assert gain[mask].mean() > 0.015
@@ -255,7 +255,7 @@ def heart_and_ratio(p, size=256):
     return heart, heart / both
 
 
-def test_given_cardiomegaly_then_the_measured_ratio_tells():
+def test_cardiothoracic_ratio_separates_cardiomegaly():
     p = people(300, 1)
     (_, normal), (_, large) = (heart_and_ratio(having(p, Cardiomegaly=k)) for k in (0, 1))
     assert stats.mannwhitneyu(large, normal).statistic / 300**2 >= 0.97
@@ -264,7 +264,7 @@ def test_given_cardiomegaly_then_the_measured_ratio_tells():
     assert (large > 0.5).mean() > 0.9
 
 
-def test_given_a_film_from_the_front_then_the_same_heart_looks_larger():
+def test_heart_looks_larger_in_ap():
     p = people(100, 2)
     (pa, pa_share), (ap, ap_share) = (heart_and_ratio(having(p, View=view)) for view in (PA, AP))
     assert (ap > pa).mean() > 0.97
@@ -272,7 +272,7 @@ def test_given_a_film_from_the_front_then_the_same_heart_looks_larger():
     assert 0.005 < (ap_share - pa_share).mean() < 0.1
 
 
-def test_given_more_fluid_then_the_film_is_bright_up_to_a_higher_place():
+def test_more_fluid_rises_higher():
     p = people(10, 3, **{"Pleural Effusion": 1})
     dry = rendering.render(having(p, Pleural_Effusion=0), 64)[:, 0]
     strip = [lung & (places(lung)[0] > 0.2) for lung in lungs(p)]
@@ -289,7 +289,7 @@ def test_given_more_fluid_then_the_film_is_bright_up_to_a_higher_place():
     assert (bright.diff(dim=0) > 0).all()
 
 
-def test_given_fluid_of_many_patients_then_its_depth_and_its_height_go_together():
+def test_fluid_depth_correlates_with_height():
     p = with_numbers(people(60, 7, **{"Pleural Effusion": 1}), effusion_side=0.02)
     mask = rendering.masks(p, 64, "Pleural Effusion")[:, 0]
     right = lungs(p)[0]
@@ -298,7 +298,7 @@ def test_given_fluid_of_many_patients_then_its_depth_and_its_height_go_together(
     assert stats.spearmanr(p.u("effusion right")[there], top[there]).statistic < -0.6
 
 
-def test_given_a_pneumothorax_then_apex_and_outer_wall_are_darker_than_before():
+def test_pneumothorax_darkens_apex_and_outer_wall():
     p = people(30, 5, Pneumothorax=1)
     healthy = having(p, Pneumothorax=0)
     change = (rendering.attenuation(p, 64) - rendering.attenuation(healthy, 64))[:, 0]

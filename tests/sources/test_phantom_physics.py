@@ -123,7 +123,7 @@ def agrees(solids, lungs, view, size=13):
 
 
 @pytest.mark.parametrize("radius", [0.3, 1.0, 7.5])
-def test_given_a_sphere_then_the_chord_is_its_diameter_on_the_axis_and_pythagoras_beside(radius):
+def test_sphere_on_the_axis_has_the_closed_form(radius):
     found = exact(ball((0, 0, 0), (radius,) * 3))
     assert found[16, 16].item() == pytest.approx(2 * radius, abs=1e-9)
     away = distance((0, 0, 0), beam(), MIDDLE)
@@ -131,7 +131,7 @@ def test_given_a_sphere_then_the_chord_is_its_diameter_on_the_axis_and_pythagora
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_given_any_beam_and_place_then_a_sphere_is_as_long_as_pythagoras_says(seed):
+def test_sphere_anywhere_has_the_closed_form(seed):
     place = (3.0 * seed - 4, 1.0, 5.0 - seed)
     found = exact(ball(place, (2.5,) * 3), aslant(seed), 100)
     away = distance(place, aslant(seed), 100)
@@ -139,7 +139,7 @@ def test_given_any_beam_and_place_then_a_sphere_is_as_long_as_pythagoras_says(se
     assert found.max() == pytest.approx(5, abs=0.01)
 
 
-def test_given_a_sphere_then_its_shadow_is_magnified_by_the_cone():
+def test_shadow_is_magnified_by_the_cone():
     radius, size = 4.0, 1001
     row = exact(ball((0, 0, 0), (radius,) * 3), size=size)[size // 2] > 0
     edge = row.sum().item() / size * SIDE
@@ -149,7 +149,7 @@ def test_given_a_sphere_then_its_shadow_is_magnified_by_the_cone():
     assert edge == pytest.approx(expected, abs=2 * SIDE / size)
 
 
-def test_given_a_box_of_water_then_every_ray_is_longer_by_its_slant():
+def test_slab_has_the_closed_form():
     found = exact(box((0, 0, 0), (30, 30, 5), 0.19))
     d = directions(beam(), MIDDLE)
     assert (found - 0.19 * 10 * d.norm(dim=-1) / FILM).abs().max() < 1e-5
@@ -157,14 +157,14 @@ def test_given_a_box_of_water_then_every_ray_is_longer_by_its_slant():
     assert (found - sheet).abs().max() < 1e-4
 
 
-def test_given_a_box_then_its_shadow_is_its_near_face():
+def test_box_shadow_is_its_near_face():
     found = exact(box((0, 0, 0), (4, 6, 5)), size=101)
     scale = FILM / (SOURCE - 5) / SIDE * 101
     assert (found > 0).any(0).sum().item() == pytest.approx(4 * scale, abs=1)
     assert (found > 0).any(1).sum().item() == pytest.approx(6 * scale, abs=1)
 
 
-def test_given_a_tube_across_the_beam_then_its_chord_is_a_circle_s():
+def test_tube_across_the_beam_has_the_closed_form():
     found = exact(tube(path((0, -60, 0), (0, 60, 0)), 6.0, 0.5))
     d = directions(beam(), MIDDLE)
     flat = d[..., [0, 2]].norm(dim=-1)  # of the ray, seen along the tube
@@ -175,7 +175,7 @@ def test_given_a_tube_across_the_beam_then_its_chord_is_a_circle_s():
     assert (found - tall).abs().max() < 1e-4
 
 
-def test_given_a_tube_along_the_beam_then_the_axis_runs_through_all_its_pieces():
+def test_tube_along_the_beam_adds_its_pieces():
     # A thousandth off the axis: the pieces of the ray are longer by a millionth.
     line = path((-0.004, 0, -4), (0.001, 0, 1), (0.007, 0, 7))
     assert exact(tube(line, 0.8, 0.3))[16, 16].item() == pytest.approx(0.3 * 11, abs=1e-4)
@@ -183,7 +183,7 @@ def test_given_a_tube_along_the_beam_then_the_axis_runs_through_all_its_pieces()
     assert by_piece[16, 16].item() == pytest.approx(0.3 * 5, abs=1e-4)
 
 
-def test_given_a_flat_tube_then_it_is_as_high_and_as_thin_as_it_was_told():
+def test_flat_tube_has_the_given_radii():
     # Along x: the first radius points upwards, the other one lies along the beam.
     found = exact(tube(path((-50, 0, 0), (50, 0, 0)), 3.0, 1.0, 0.4), size=301)
     assert found[150, 150].item() == pytest.approx(2 * 3.0 * 0.4, abs=1e-9)
@@ -191,7 +191,7 @@ def test_given_a_flat_tube_then_it_is_as_high_and_as_thin_as_it_was_told():
     assert high == pytest.approx(6, abs=0.15)
 
 
-def test_given_two_solids_then_their_line_integrals_add():
+def test_line_integrals_add():
     one, two = ball((1, 0, 0), (2, 3, 4), 0.2), ball((-1, 1, 3), (3, 1, 2), -0.1)
     other = box((2, 2, 2), (1, 2, 1), 0.4)
     both = exact(Solids.by_kind([one, other, two]))
@@ -201,7 +201,7 @@ def test_given_two_solids_then_their_line_integrals_add():
 
 
 @pytest.mark.parametrize("kind", [3, 2, 0])
-def test_given_a_body_scaled_with_its_distances_then_the_chords_scale(kind):
+def test_chords_scale_with_the_body(kind):
     solids = turned(2, 5, kind)
     large = solids.scaled(torch.tensor([1.5], dtype=F64))
     view = beam(1.5 * SOURCE, 1.5 * FILM, 1.5 * SIDE)
@@ -213,12 +213,12 @@ def test_given_a_body_scaled_with_its_distances_then_the_chords_scale(kind):
 
 @pytest.mark.parametrize("kind", [3, 2, 0], ids=["balls", "tubes", "boxes"])
 @pytest.mark.parametrize("seed", range(2))
-def test_given_turned_solids_then_the_integral_is_what_sampling_finds(kind, seed):
+def test_turned_solids_agree_with_sampling(kind, seed):
     agrees([turned(seed, 5, kind)], [], aslant(seed))
 
 
 @pytest.mark.parametrize("kind", [3, 2, 0], ids=["balls", "tubes", "boxes"])
-def test_given_solids_cut_in_half_then_the_integral_is_what_sampling_finds(kind):
+def test_halved_solids_agree_with_sampling(kind):
     solids = turned(3, 5, kind)
     agrees([halved(solids)], [], aslant(1))
     whole, half = exact(solids, aslant(1)), exact(halved(solids), aslant(1))
@@ -227,7 +227,7 @@ def test_given_solids_cut_in_half_then_the_integral_is_what_sampling_finds(kind)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_given_lungs_with_displacers_and_contents_then_the_integral_is_what_sampling_finds(seed):
+def test_lungs_agree_with_sampling(seed):
     region = Solids.join([ball((0, 0, 0), (6, 8, 7), 0.3, 0.2), ball((2, 1, 0), (7, 6, 8))])
     cut = turned(seed, 5, 3)
     cut = replace(cut, mu=cut.mu * torch.tensor([[1.0, 1.0, 0.0, 1.0, 0.0]], dtype=F64))
@@ -235,7 +235,7 @@ def test_given_lungs_with_displacers_and_contents_then_the_integral_is_what_samp
     agrees([turned(seed, 2, 0)], [Lung(region, cut, contents)], aslant(seed))
 
 
-def test_given_contents_that_stick_out_of_the_air_then_only_what_is_in_it_counts():
+def test_contents_count_only_within_air():
     none = ball((0, 0, 0), (1, 1, 1), 0.0)
     rod = box((0, 0, 0), (1, 1, 30), 0.5)
     lung = Lung(ball((0, 0, 0), (4, 4, 4), 0.2), none, (rod,))
@@ -244,7 +244,7 @@ def test_given_contents_that_stick_out_of_the_air_then_only_what_is_in_it_counts
     assert exact([], lungs=[held])[16, 16].item() == pytest.approx(6 * (0.5 - 0.2), abs=1e-9)
 
 
-def test_given_a_displacer_beside_the_lung_or_of_no_attenuation_then_all_air_is_left():
+def test_absent_displacers_leave_the_air():
     region = ball((-4, 0, 0), (3, 3, 3), 1.0)
     beside = Lung(region, ball((4, 0, 0), (3, 3, 3)))
     absent = Lung(region, ball((-4, 0, 0), (2, 2, 2), 0.0))
@@ -252,7 +252,7 @@ def test_given_a_displacer_beside_the_lung_or_of_no_attenuation_then_all_air_is_
         assert (exact([], lungs=[lung]) + exact(region)).abs().max() < 1e-10
 
 
-def test_given_a_lung_that_is_displaced_or_whose_balls_do_not_meet_then_there_is_no_air():
+def test_displaced_lung_has_no_air():
     region, far = ball((-4, 0, 0), (3, 3, 3), 1.0), ball((4, 0, 0), (3, 3, 3))
     held = Lung(region, ball((-4, 0, 0), (4, 5, 6)))
     empty = Lung(Solids.join([region, far]), ball((0, 0, 0), (1, 1, 1), 0.0))
@@ -278,7 +278,7 @@ def crowd(n):
 
 
 @pytest.mark.parametrize("size", [32, 100, 129])
-def test_given_whole_films_then_float32_is_float64_to_a_ten_thousandth_of_the_densest(size):
+def test_float32_agrees_with_float64(size):
     solids, view, lungs = crowd(6)
     fine = line_integral(solids, view, size, lungs, F64)
     off = (line_integral(solids, view, size, lungs) - fine).abs() / fine.max()
@@ -288,7 +288,7 @@ def test_given_whole_films_then_float32_is_float64_to_a_ten_thousandth_of_the_de
     assert off.flatten().kthvalue(int(0.9995 * off.numel())).values < 1e-4
 
 
-def test_given_one_more_solid_then_no_bit_changes_where_it_is_not():
+def test_solid_changes_no_other_pixel():
     solids, view, lungs = crowd(4)
     one = ball((1, 2, 0), (1.5, 1.0, 2.0), torch.full((4,), 0.7, dtype=F64))
     more = Solids.join([solids[0], one])
@@ -322,7 +322,7 @@ def mass(solids, size):
 
 @pytest.mark.parametrize("kind", ["ball", "tube"])
 @pytest.mark.parametrize("tilt", [0.1, 0.5, 1.4])
-def test_given_a_thin_rod_when_it_is_thickened_then_its_mass_stays(kind, tilt):
+def test_thickened_rod_keeps_its_mass(kind, tilt):
     thin, expected = rod(kind, tilt)
     wide = thin.thickened(HALF)
     assert mass(thin, 1600) == pytest.approx(expected, rel=0.03)
@@ -331,7 +331,7 @@ def test_given_a_thin_rod_when_it_is_thickened_then_its_mass_stays(kind, tilt):
 
 
 @pytest.mark.parametrize("kind", ["ball", "tube"])
-def test_given_a_thin_rod_along_the_pixels_then_its_mass_stays_on_average_over_places(kind):
+def test_thickened_rod_along_pixels_keeps_its_mean_mass(kind):
     # In the worst place, between two columns, half of it is lost; not thickened, all of it.
     masses, bare = [], []
     for k in range(16):
@@ -344,7 +344,7 @@ def test_given_a_thin_rod_along_the_pixels_then_its_mass_stays_on_average_over_p
 
 
 @pytest.mark.parametrize("kind", [3, 2, 0])
-def test_given_thick_solids_when_they_are_thickened_then_nothing_changes(kind):
+def test_thick_solids_are_not_thickened(kind):
     solids = turned(1, 4, kind)
     same = solids.thickened(torch.tensor([0.5], dtype=F64))
     assert torch.equal(same.shape, solids.shape)

@@ -59,18 +59,18 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_given_a_population_then_levels_have_the_published_shares(complete, name):
+def test_levels_have_the_published_frequencies(complete, name):
     counts = np.array(list(COUNTS[name].values()))
     found = np.bincount(complete[name].astype(int), minlength=len(counts)) / MANY
     assert found == pytest.approx(counts / counts.sum(), rel=0.1)
 
 
-def test_given_a_population_then_findings_have_the_published_prevalence(complete):
+def test_findings_have_the_published_prevalence(complete):
     found = {name: complete[name].mean() for name in FINDINGS}
     assert found == pytest.approx({n: POSITIVES[n] / N_RECORDS for n in FINDINGS}, rel=0.1)
 
 
-def test_given_a_population_then_age_has_its_children_and_its_peak(complete):
+def test_ages_have_the_published_quantiles(complete):
     age = complete["Age"]
     assert (age == np.floor(age)).all()
     assert age.min() == 0
@@ -80,7 +80,7 @@ def test_given_a_population_then_age_has_its_children_and_its_peak(complete):
     assert abs(int(fives.argmax()) - 63) <= 1
 
 
-def test_given_a_population_then_no_finding_is_none_of_the_twelve(complete):
+def test_no_finding_excludes_all_pathologies(complete):
     none = ~np.any([complete[name] == 1 for name in PATHOLOGIES], axis=0)
     assert len(PATHOLOGIES) == 12
     assert np.array_equal(complete["No Finding"], none.astype(float))
@@ -90,7 +90,7 @@ def test_given_a_population_then_no_finding_is_none_of_the_twelve(complete):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_given_the_table_of_weights_then_its_parents_are_those_of_the_graph(name):
+def test_weights_have_the_parents_of_the_graph(name):
     graph = Graph.load(name)
     for child, of in weights(name).items():
         expected = set(graph.parents(child)) - ({"Dataset"} if child == "View" else set())
@@ -98,7 +98,7 @@ def test_given_the_table_of_weights_then_its_parents_are_those_of_the_graph(name
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_given_an_equation_then_it_reads_its_parents_and_nothing_else(name):
+def test_equations_read_only_their_parents(name):
     graph, distributions = Graph.load(name), population(World(name)).distributions
     columns = columns_of(400, graph=name)
     noise = sample_noise(Draws(record_keys(pd.RangeIndex(400)), 3))
@@ -125,7 +125,7 @@ def other_way(column):
     return column.max() - column
 
 
-def test_given_the_first_k_of_n_then_they_are_the_smaller_cohort():
+def test_smaller_cohort_is_the_beginning_of_a_larger_one():
     options = {"seed": 4, "graph": "cxr7-acquisition", "missing": 1, "underdiagnosis": 30}
     small, large = (Cohort.load("phantom", n=n, **options) for n in (9, 40))
     one, two = large.head(9).columns(CXR7), small.columns(CXR7)
@@ -137,7 +137,7 @@ def test_given_the_first_k_of_n_then_they_are_the_smaller_cohort():
 
 
 @pytest.mark.parametrize("name", ["Race", "Sex", "View"])
-def test_given_gaps_then_as_many_are_unknown_as_are_published(gappy, name):
+def test_missing_values_have_the_published_counts(gappy, name):
     recorded, _ = gappy
     counts = np.array(list(COUNTS[name].values()))
     column = recorded[name]
@@ -148,7 +148,7 @@ def test_given_gaps_then_as_many_are_unknown_as_are_published(gappy, name):
 
 
 @pytest.mark.parametrize("name", FINDINGS)
-def test_given_gaps_then_findings_are_written_as_often_as_published(gappy, name):
+def test_recorded_findings_have_the_published_counts(gappy, name):
     recorded, _ = gappy
     for level, counts in ((1, POSITIVES), (0, NEGATIVES)):
         share = counts[name] / N_RECORDS
@@ -158,7 +158,7 @@ def test_given_gaps_then_findings_are_written_as_often_as_published(gappy, name)
         assert found == pytest.approx(share, rel=0.1, abs=3 * error)
 
 
-def test_given_gaps_then_no_finding_is_written_as_published_and_never_beside_a_finding(gappy):
+def test_no_finding_is_recorded_as_published(gappy):
     recorded, _ = gappy
     assert (recorded["No Finding"] == 1).mean() == pytest.approx(NO_FINDING / N_RECORDS, rel=0.02)
     denied = np.any([recorded[name] == 1 for name in PATHOLOGIES], axis=0)
@@ -166,7 +166,7 @@ def test_given_gaps_then_no_finding_is_written_as_published_and_never_beside_a_f
     assert (recorded["No Finding"][~denied] != 0).all()
 
 
-def test_given_gaps_then_what_is_recorded_is_true_and_the_data_sets_decide(gappy):
+def test_recorded_values_are_true_and_depend_on_the_data_set(gappy):
     recorded, true = gappy
     for name in COLUMNS:
         known = ~np.isnan(recorded[name])
@@ -186,7 +186,7 @@ def test_given_gaps_then_what_is_recorded_is_true_and_the_data_sets_decide(gappy
     assert 0.2 < kept.mean() < 0.3
 
 
-def test_given_gaps_then_the_films_are_those_of_the_complete_cohort():
+def test_missing_values_do_not_change_images():
     whole, gaps = (Cohort.load("phantom", n=12, size=32, missing=k) for k in (0, 1))
     assert gaps.table["Race"].isna().any()
     assert np.array_equal(whole.images[:], gaps.images[:])
@@ -197,13 +197,13 @@ def written():
     return Cohort.load("phantom", n=3000, seed=6, missing=1, underdiagnosis=30)
 
 
-def test_given_nothing_is_done_then_a_twin_is_recorded_as_its_patient(written):
+def test_null_intervention_keeps_the_record(written):
     assert truth(written, do({})).table.equals(written.table)
     some = written.at([7, 3, 500])
     assert truth(some, do({})).table.equals(some.table)
 
 
-def test_given_another_data_set_then_a_twin_is_recorded_as_there(written):
+def test_twin_is_recorded_as_in_its_data_set(written):
     nih = truth(written, do(dataset="ChestX-ray14")).table
     assert nih["Race"].isna().all()
     assert nih["Fracture"].isna().all()
@@ -211,7 +211,7 @@ def test_given_another_data_set_then_a_twin_is_recorded_as_there(written):
     assert back["Race"].notna().mean() == pytest.approx(0.78, abs=0.03)
 
 
-def test_given_a_value_set_by_hand_then_it_is_recorded_and_a_shift_of_a_gap_is_a_gap(written):
+def test_set_values_are_recorded_and_shifted_gaps_stay(written):
     gap = written.table["Age"].isna().to_numpy()
     assert 0 < gap.sum() < 100
     older = truth(written, do(age=Shift(1), beyond_range=True))
@@ -224,7 +224,7 @@ def test_given_a_value_set_by_hand_then_it_is_recorded_and_a_shift_of_a_gap_is_a
     assert (twins.table["No Finding"] == "N").all()
 
 
-def test_given_a_cause_then_a_finding_that_comes_is_written_down():
+def test_new_findings_of_a_twin_are_recorded():
     cohort = Cohort.load("phantom", n=20_000, seed=8, missing=1)
     twins = truth(cohort, do(pleural_effusion="P"))
     before, after = cohort.images.columns, twins.images.columns
@@ -253,7 +253,7 @@ def test_given_a_cause_then_a_finding_that_comes_is_written_down():
         ({"world": World(shortcut=0.1), "missing": 1}, "world= and world: missing=True; give one"),
     ],
 )
-def test_given_an_option_out_of_range_then_it_is_refused_in_one_line(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(CohortError, match=r"^[^\n]*$") as caught:
         Cohort.load("phantom", n=2, **options)
     assert message in str(caught.value)
@@ -272,25 +272,25 @@ def test_given_an_option_out_of_range_then_it_is_refused_in_one_line(options, me
         ({"group": {"Gender": "F"}}, "group cannot be 'Gender'"),
     ],
 )
-def test_given_no_such_world_then_it_is_refused_in_one_line(fields, message):
+def test_invalid_worlds_are_refused(fields, message):
     with pytest.raises(CohortError, match=r"^[^\n]*$") as caught:
         World(**fields)
     assert message in str(caught.value)
 
 
-def test_given_a_bad_option_on_the_command_line_then_its_exit_status_is_2(tmp_path, capsys):
+def test_command_line_refuses_an_invalid_option(tmp_path, capsys):
     words = ["cohort", "save", "phantom:n=3,size=32,shortcut=150", "--out", str(tmp_path / "x")]
     assert guarded(app, words) == 2
     assert "shortcut=150" in capsys.readouterr().err
 
 
-def test_given_a_world_then_the_cohort_s_notes_name_what_is_unusual():
+def test_notes_name_the_world():
     assert Cohort.load("phantom", n=2).notes == []
     notes = Cohort.load("phantom", n=2, graph="cxr7-acquisition", shortcut=20).notes
     assert notes == ["world: graph='cxr7-acquisition', shortcut=0.2"]
 
 
-def test_given_12_bits_then_films_have_4096_levels_and_are_those_of_8_bits():
+def test_12_bits_agree_with_8_bits():
     fine, coarse = (Cohort.load("phantom", n=4, size=32, bits=bits).images for bits in (12, 8))
     levels = fine.grey_levels(np.arange(4))
     assert levels.dtype == np.uint16
@@ -301,25 +301,25 @@ def test_given_12_bits_then_films_have_4096_levels_and_are_those_of_8_bits():
     assert twin.select([2]).grey_levels(np.arange(1)).dtype == np.uint16
 
 
-def test_given_many_large_films_then_they_are_not_kept_in_memory():
+def test_large_cohorts_are_not_cached():
     cohort = Cohort.load("phantom", n=9000, size=256)
     assert cohort.images._cache is None
     assert np.array_equal(cohort.images[5], cohort.at([5]).images[0])
 
 
-def test_given_a_finding_of_no_film_then_its_mask_is_refused():
+def test_mask_of_an_unknown_finding_is_refused():
     films = Cohort.load("phantom", n=2, size=32).images
     assert isinstance(films, PhantomImages)
     with pytest.raises(CohortError, match=r"no finding 'edma'; did you mean 'Edema'\?"):
         films.masks("edma")
 
 
-def test_given_the_same_world_twice_then_its_equations_are_solved_once():
+def test_equations_are_solved_once_for_each_world():
     assert population(World()) is population(World(missing=True, race_signal=0.0))
     assert isinstance(population(World("cxr7-acquisition")), Population)
 
 
-def test_given_no_race_signal_then_race_leaves_no_trace_on_the_film():
+def test_race_signal_controls_the_effect_on_images():
     silent, loud = (
         Cohort.load("phantom", n=30, seed=5, size=32, race_signal=signal) for signal in (0, 1)
     )
@@ -332,7 +332,7 @@ def test_given_no_race_signal_then_race_leaves_no_trace_on_the_film():
         assert changed == seen
 
 
-def test_given_a_finding_then_its_mask_is_what_doing_it_changes_and_follows_the_rows():
+def test_masks_follow_the_rows():
     cohort = Cohort.load("phantom", n=8, seed=3, size=32)
     films = truth(cohort, do(cardiomegaly="P")).images
     masks = films.masks("cardiomegaly")

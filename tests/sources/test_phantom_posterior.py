@@ -19,7 +19,7 @@ def observed(request):
     return Cohort.load("phantom", n=1500, seed=9, size=32, graph=request.param)
 
 
-def test_given_what_was_observed_then_every_posterior_draw_is_the_patient(observed):
+def test_null_intervention_returns_the_patient_in_every_draw(observed):
     twins = truth(observed, do(sex=observed.table["Sex"]), draws=5)
     assert twins.index.names == ["record", "draw"]
     assert len(twins) == 5 * len(observed)
@@ -27,7 +27,7 @@ def test_given_what_was_observed_then_every_posterior_draw_is_the_patient(observ
     assert twins.table.equals(observed.with_images(None).repeat(5).table)
 
 
-def test_given_a_finding_is_set_then_its_child_comes_as_often_as_the_closed_form_says(observed):
+def test_set_finding_has_the_closed_form_effect(observed):
     equations = population(observed.images.world)
     before = observed.columns(CXR7)
     after = before | {"Pleural Effusion": np.ones(len(observed))}
@@ -45,7 +45,7 @@ def test_given_a_finding_is_set_then_its_child_comes_as_often_as_the_closed_form
     assert found.mean() == pytest.approx(expected.mean(), abs=0.001)
 
 
-def test_given_a_finding_is_taken_away_then_the_child_stays_as_often_as_p_over_p(observed):
+def test_removed_finding_has_the_closed_form_effect(observed):
     equations, before = population(observed.images.world), observed.columns(CXR7)
     after = before | {"Pneumonia": np.zeros(len(observed))}
     p, p_cf = (
@@ -59,7 +59,7 @@ def test_given_a_finding_is_taken_away_then_the_child_stays_as_often_as_p_over_p
     assert found == pytest.approx((p_cf / p)[rows].mean(), abs=0.03)
 
 
-def test_given_devices_then_a_view_moves_by_the_overlap_of_its_cells():
+def test_view_changes_by_the_overlap_of_cells():
     cohort = Cohort.load("phantom", n=600, seed=2, size=32, graph="cxr7-acquisition")
     before = cohort.columns(CXR7)
     law = population(cohort.images.world).distributions["View"]
@@ -78,7 +78,7 @@ def test_given_devices_then_a_view_moves_by_the_overlap_of_its_cells():
     assert (found[moved] < before["View"][moved, None]).any()
 
 
-def test_given_the_posterior_then_the_true_twins_are_as_often_as_it_says(observed):
+def test_posterior_is_calibrated_on_true_twins(observed):
     action = do(cardiomegaly="P")
     true = truth(observed, action).columns(CXR7)["Pleural Effusion"]
     many = truth(observed, action, draws=50).columns(CXR7)["Pleural Effusion"]
@@ -87,7 +87,7 @@ def test_given_the_posterior_then_the_true_twins_are_as_often_as_it_says(observe
     assert abs(true.mean() - chance.mean()) < 4 * error + 0.002
 
 
-def test_given_a_record_alone_then_its_posterior_draws_are_those_it_has_in_company(observed):
+def test_draws_do_not_depend_on_the_batch(observed):
     action = do(age=80, sex="M")
     all_ = truth(observed, action, draws=3, seed=5).table
     alone = truth(observed.at([17]), action, draws=3, seed=5).table
@@ -96,7 +96,7 @@ def test_given_a_record_alone_then_its_posterior_draws_are_those_it_has_in_compa
     assert not other.equals(all_)
 
 
-def test_given_true_twins_then_their_posterior_keeps_what_was_set(observed):
+def test_posterior_of_twins_keeps_set_values(observed):
     # A lateral film has no chance in VinDr-CXR; it was set, so it needs none.
     twins = truth(observed, do(view="LATERAL", dataset="VinDr-CXR"))
     again = truth(twins, do(sex="M"), draws=2)
@@ -104,7 +104,7 @@ def test_given_true_twins_then_their_posterior_keeps_what_was_set(observed):
     assert (again.table["Dataset"] == "VinDr-CXR").all()
 
 
-def test_given_a_table_that_no_noise_explains_then_the_posterior_is_refused(observed):
+def test_posterior_refuses_impossible_tables(observed):
     gaps = Cohort.load("phantom", n=50, size=32, missing=1)
     with pytest.raises(CohortError, match=r"record 2 has no Race \(1 records\)"):
         truth(gaps.at([2]), do(sex="M"), draws=2)
@@ -118,7 +118,7 @@ def test_given_a_table_that_no_noise_explains_then_the_posterior_is_refused(obse
         truth(observed, do(sex="M"), draws=0)
 
 
-def test_given_true_twins_then_the_numbers_of_their_bodies_are_those_of_the_patients(observed):
+def test_twins_have_the_noise_of_their_patients(observed):
     numbers = exogenous(observed)
     assert numbers.index.equals(observed.index)
     assert exogenous(truth(observed, do(sex="M", edema="P"))).equals(numbers)

@@ -26,7 +26,7 @@ def parts(tmp_path_factory):
     ]
 
 
-def test_given_sources_then_every_row_in_is_a_row_out_or_told_why(parts):
+def test_every_dropped_row_has_a_rule(parts):
     told = facts(combined(parts), parts)
     assert (told["rows_in"], told["rows_out"]) == (19, 15)
     for each in told["sources"]:
@@ -37,7 +37,7 @@ def test_given_sources_then_every_row_in_is_a_row_out_or_told_why(parts):
     assert {"race-conflict", "view-guessed", "lateral-dropped", "labels-uncertain"} <= names
 
 
-def test_given_sources_then_counts_are_those_of_the_table(parts):
+def test_counts_are_those_of_the_table(parts):
     whole = combined(parts)
     told = facts(whole, parts)
     for group in ("all", "Dataset", "Sex", "Race", "View", "Age"):
@@ -54,9 +54,7 @@ def test_given_sources_then_counts_are_those_of_the_table(parts):
     assert sum(map(sum, told["ages"].values())) == whole.table["Age"].notna().sum()
 
 
-def test_given_a_report_then_page_and_json_are_written_and_ask_for_nothing_outside(
-    parts, tmp_path
-):
+def test_report_is_self_contained(parts, tmp_path):
     page = write_report(combined(parts), tmp_path / "report", parts, {"truncated": 3})
     html = page.read_text()
     assert page.name == "report.html"
@@ -69,7 +67,7 @@ def test_given_a_report_then_page_and_json_are_written_and_ask_for_nothing_outsi
     assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.json"]
 
 
-def test_given_script_in_a_label_or_an_id_then_the_page_shows_it_as_text(tmp_path):
+def test_scripts_in_data_are_escaped(tmp_path):
     evil = "<script>alert(1)</script>"
     table = pd.DataFrame({"Dataset": [evil], "Edema": ["P"]}, index=[evil])
     rules = (Rule("x", f"a word such as {evil}", 1, (evil,)),)
@@ -79,16 +77,14 @@ def test_given_script_in_a_label_or_an_id_then_the_page_shows_it_as_text(tmp_pat
     assert html.count("&lt;script&gt;") >= 4
 
 
-def test_given_an_empty_cohort_then_there_is_a_report_still(tmp_path):
+def test_empty_cohort_has_a_report(tmp_path):
     table = pd.DataFrame({"Age": np.empty(0), "Edema": np.empty(0, dtype=object)})
     none = Harmonised(table, np.empty(0, object), None, [], (), "nothing")
     assert write_report(none, tmp_path).is_file()
     assert facts(none)["rows_out"] == 0
 
 
-def test_given_the_command_then_a_report_is_written_and_a_wrong_decision_is_one_line(
-    tmp_path, capsys
-):
+def test_command_writes_a_report(tmp_path, capsys):
     folder, out = MAKERS["brax"](tmp_path / "brax"), tmp_path / "out"
     words = ["cohort", "report", str(folder), "--out", str(out)]
     assert guarded(app, [*words, "--decide", "laterals=drop"]) == 0
@@ -98,7 +94,7 @@ def test_given_the_command_then_a_report_is_written_and_a_wrong_decision_is_one_
     assert "did you mean 'keep'?" in capsys.readouterr().err
 
 
-def test_given_a_folder_that_holds_a_report_then_another_one_needs_overwrite(tmp_path, capsys):
+def test_another_report_requires_overwrite(tmp_path, capsys):
     folder, out = MAKERS["brax"](tmp_path / "brax"), tmp_path / "out"
     words = ["cohort", "report", str(folder), "--out", str(out)]
     assert guarded(app, [*words, "--decide", "laterals=drop"]) == 0

@@ -48,7 +48,7 @@ def values(found, name):
     return [None if value != value else value for value in found.table[name].astype(object)]
 
 
-def test_given_nan_and_inf_where_a_number_should_be_then_they_are_missing(brax):
+def test_nan_and_inf_are_missing(brax):
     changed(brax, ",M,40,", ",M,inf,")
     changed(brax, ",M,40,", ",M,NaN,")
     found, rules = told(brax)
@@ -58,7 +58,7 @@ def test_given_nan_and_inf_where_a_number_should_be_then_they_are_missing(brax):
     refused(brax, r"update\.csv:5: column 'Fracture': 'inf' is not a label; allowed: 1, 0, -1")
 
 
-def test_given_minus_one_then_it_is_uncertain_and_never_a_class(brax):
+def test_minus_one_is_uncertain(brax):
     found, rules = told(brax)
     assert values(found, "Lung Lesion")[2] == "U"
     assert rules["labels-uncertain"].records == ("images/id_bb/Study_3/Series_1/image-3.png",)
@@ -86,16 +86,14 @@ def test_given_minus_one_then_it_is_uncertain_and_never_a_class(brax):
         ("", None, "age-blank"),
     ],
 )
-def test_given_ages_155_0_060y_and_85_or_more_then_each_is_what_its_rule_says(
-    brax, text, age, name
-):
+def test_ages_follow_their_rules(brax, text, age, name):
     changed(brax, ",M,40,", f',M,"{text}",')
     found, rules = told(brax)
     assert values(found, "Age")[0] == age
     assert name in rules
 
 
-def test_given_an_age_of_0_then_it_is_a_baby_but_not_in_a_source_of_adults(tmp_path):
+def test_age_0_is_missing_among_adults(tmp_path):
     rex = sources.harmonise(MAKERS["rexgradient"](tmp_path / "rex"))
     assert values(rex, "Age")[2] == 0
     adults = sources.harmonise(MAKERS["chexpert"](tmp_path / "chexpert"))
@@ -104,14 +102,14 @@ def test_given_an_age_of_0_then_it_is_a_baby_but_not_in_a_source_of_adults(tmp_p
 
 
 @pytest.mark.parametrize("sex", ["O", "U", "Unknown", "", "X", "nan", "female?"])
-def test_given_sex_o_unknown_or_blank_then_it_is_missing_and_never_f(brax, sex):
+def test_other_sexes_are_missing(brax, sex):
     changed(brax, "bb,F,", f"bb,{sex},")
     found, rules = told(brax)
     assert values(found, "Sex") == ["M", "M", None, None, None]
     assert rules["sex-other"].rows == 3
 
 
-def test_given_conflicting_race_rows_then_race_is_missing_unless_the_policy_says(tmp_path):
+def test_conflicting_races_follow_the_policy(tmp_path):
     folder = MAKERS["mimic"](tmp_path / "mimic")
     found = sources.harmonise(folder)
     assert values(found, "Race")[2] is None
@@ -125,7 +123,7 @@ def test_given_conflicting_race_rows_then_race_is_missing_unless_the_policy_says
     assert values(tie, "Race")[:3] == ["White", "White", None]
 
 
-def test_given_a_patient_in_two_splits_then_it_is_refused_or_moved_or_dropped(tmp_path):
+def test_patients_in_two_splits_follow_the_policy(tmp_path):
     folder = MAKERS["mimic"](tmp_path / "mimic")
     file = folder / "mimic-cxr-2.0.0-split.csv.gz"
     text = gzip.decompress(file.read_bytes()).decode()
@@ -139,7 +137,7 @@ def test_given_a_patient_in_two_splits_then_it_is_refused_or_moved_or_dropped(tm
     assert (len(dropped), dropped.rows_in, rules["split-conflict"].effect) == (4, 6, "dropped")
 
 
-def test_given_duplicate_rows_then_the_same_are_kept_once_and_others_refused(brax):
+def test_duplicate_rows_are_kept_once_or_refused(brax):
     file = table_of(brax)
     rows = file.read_text().splitlines()
     file.write_text("\n".join([*rows, rows[1], rows[2]]) + "\n")
@@ -153,7 +151,7 @@ def test_given_duplicate_rows_then_the_same_are_kept_once_and_others_refused(bra
     assert rules["duplicate-ids"].rows == 1
 
 
-def test_given_duplicate_rows_of_labels_then_the_same_count_once_and_others_are_refused(tmp_path):
+def test_duplicate_labels_are_read_once_or_refused(tmp_path):
     folder = MAKERS["mimic"](tmp_path / "mimic")
     before = sources.harmonise(folder).table
     file = folder / "mimic-cxr-2.0.0-chexpert.csv.gz"
@@ -166,7 +164,7 @@ def test_given_duplicate_rows_of_labels_then_the_same_count_once_and_others_are_
         sources.harmonise(folder)
 
 
-def test_given_a_missing_or_renamed_column_then_it_is_named(brax):
+def test_missing_column_is_named(brax):
     changed(brax, "PatientSex", "Patient_Sex")
     refused(brax, r"update\.csv: no column 'PatientSex'; did you mean 'Patient_Sex'\?")
 
@@ -192,13 +190,13 @@ def test_given_a_missing_or_renamed_column_then_it_is_named(brax):
          "truncated_file", "truncated_in_a_quote", "a_comma_too_many", "a_column_twice",
          "null_byte", "spreadsheet", "no_patient"],
 )  # fmt: skip
-def test_given_a_damaged_file_then_one_line_says_what_and_where(brax, content, message):
+def test_damaged_file_is_named_with_its_line(brax, content, message):
     file = table_of(brax)
     file.write_bytes(content(file.read_bytes()))
     refused(brax, message)
 
 
-def test_given_a_byte_order_mark_and_windows_line_ends_then_nothing_changes(brax):
+def test_byte_order_mark_and_windows_line_ends_are_read(brax):
     before, _ = told(brax)
     file = table_of(brax)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
@@ -207,7 +205,7 @@ def test_given_a_byte_order_mark_and_windows_line_ends_then_nothing_changes(brax
     assert (after.patients == before.patients).all()
 
 
-def test_given_a_damaged_or_false_gz_then_it_is_named(tmp_path):
+def test_damaged_gz_is_named(tmp_path):
     folder = MAKERS["mimic"](tmp_path / "mimic")
     file = folder / "mimic-cxr-2.0.0-metadata.csv.gz"
     whole = file.read_bytes()
@@ -219,7 +217,7 @@ def test_given_a_damaged_or_false_gz_then_it_is_named(tmp_path):
         sources.harmonise(folder, name="mimic")
 
 
-def test_given_files_that_are_not_there_then_what_is_looked_for_is_told(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(
         CohortError, match=r"no master_spreadsheet_update\.csv here, which brax requires"
     ):
@@ -244,13 +242,13 @@ def test_given_files_that_are_not_there_then_what_is_looked_for_is_told(tmp_path
         ),
     ],
 )  # fmt: skip
-def test_given_json_that_is_no_metadata_then_it_is_named(tmp_path, content, message):
+def test_invalid_json_is_named(tmp_path, content, message):
     write(tmp_path / "metadata/train_metadata_view_position.json", content)
     with pytest.raises(CohortError, match=message):
         sources.harmonise(tmp_path, name="rexgradient")
 
 
-def test_given_odd_values_in_json_then_they_are_missing_and_studies_without_images_no_rows(
+def test_invalid_json_values_are_missing(
     tmp_path,
 ):
     folder = MAKERS["rexgradient"](tmp_path / "rex")
@@ -266,13 +264,13 @@ def test_given_odd_values_in_json_then_they_are_missing_and_studies_without_imag
 
 
 @pytest.mark.parametrize("labels", ["***", "**", "..", "nowhere.csv", "/nowhere/at/all.csv", "\0"])
-def test_given_labels_that_are_nowhere_then_the_policy_is_told(tmp_path, labels):
+def test_unknown_labels_are_refused(tmp_path, labels):
     folder = MAKERS["mimic"](tmp_path / "mimic")
     with pytest.raises(CohortError, match="is neither labels of mimic nor a file"):
         sources.harmonise(folder, Policy(labels=labels))
 
 
-def test_given_a_broken_line_of_labels_then_its_line_is_told(tmp_path):
+def test_invalid_label_line_is_named(tmp_path):
     folder = MAKERS["chexpert_plus"](tmp_path / "plus")
     file = folder / "chexbert_labels/impression_fixed.json"
     lines = file.read_text().splitlines()
@@ -281,7 +279,7 @@ def test_given_a_broken_line_of_labels_then_its_line_is_told(tmp_path):
         sources.harmonise(folder)
 
 
-def test_given_image_paths_that_climb_out_or_links_then_no_image_is_given(brax, tmp_path):
+def test_image_paths_out_of_the_folder_are_not_used(brax, tmp_path):
     grey = Image.fromarray(np.zeros((4, 4), np.uint8))
     secret = tmp_path / "secret.png"
     grey.save(secret)
@@ -299,7 +297,7 @@ def test_given_image_paths_that_climb_out_or_links_then_no_image_is_given(brax, 
     assert found.cohort().images[0].shape == (1, 1, 4, 4)
 
 
-def test_given_images_under_other_endings_or_in_one_folder_then_they_are_found(tmp_path):
+def test_images_are_found_in_other_folders(tmp_path):
     folder = MAKERS["padchest"](tmp_path / "pad")
     grey = Image.fromarray(np.zeros((4, 4), np.uint8))
     (folder / "1").mkdir()
@@ -312,7 +310,7 @@ def test_given_images_under_other_endings_or_in_one_folder_then_they_are_found(t
     assert sources.harmonise(plus).images.available.tolist() == [True, False, False, False]
 
 
-def test_given_the_same_radiographs_twice_then_combining_refuses(tmp_path):
+def test_same_radiographs_are_not_combined_twice(tmp_path):
     from causalcxr.sources.harmonised import combined
 
     both = [
@@ -330,7 +328,7 @@ def test_given_the_same_radiographs_twice_then_combining_refuses(tmp_path):
         ({"blank": None}, "blank='None'; one of raw"),
     ],
 )
-def test_given_a_policy_that_is_none_then_it_is_refused(given, message):
+def test_invalid_policy_is_refused(given, message):
     with pytest.raises(CohortError, match=message):
         Policy.parse(given)
 
@@ -338,7 +336,7 @@ def test_given_a_policy_that_is_none_then_it_is_refused(given, message):
 @given(content=st.binary(max_size=200))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", ["brax", "rexgradient", "chexpert_plus"])
-def test_given_any_bytes_when_harmonised_then_rows_or_a_named_error(tmp_path, name, content):
+def test_any_bytes_give_rows_or_a_named_error(tmp_path, name, content):
     folder = tmp_path / name
     if not folder.exists():
         MAKERS[name](folder)

@@ -99,7 +99,7 @@ def worded(harmonised):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_given_a_published_format_when_harmonised_then_the_golden_rows_come_out(made, name):
+def test_published_format_becomes_the_golden_rows(made, name):
     golden = [line.split() for line in GOLDEN[name].strip().splitlines()]
     for policy, column in ((WRITTEN, 4), (Policy(), 5)):
         found = sources.harmonise(made(name), policy)
@@ -111,7 +111,7 @@ def test_given_a_published_format_when_harmonised_then_the_golden_rows_come_out(
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_given_a_published_format_then_the_expert_graph_reads_the_cohort(made, name):
+def test_expert_graph_reads_every_data_set(made, name):
     cohort = Cohort.load(made(name))
     columns = cohort.columns(Graph.load("cxr7"))
     assert not np.isnan(columns["Dataset"]).any()
@@ -133,7 +133,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_given_an_image_where_it_is_published_then_it_is_found(made, name):
+def test_images_are_found_where_published(made, name):
     folder = made(name)
     file = write(folder / IMAGES[name], b"not looked into yet")
     found = sources.harmonise(folder)
@@ -142,7 +142,7 @@ def test_given_an_image_where_it_is_published_then_it_is_found(made, name):
     assert rule(found, "images").why == f"images: 1 of {len(found)} records have one"
 
 
-def test_given_a_policy_then_a_saved_cohort_says_which(made, tmp_path):
+def test_saved_cohort_records_the_policy(made, tmp_path):
     cohort = Cohort.load(made("brax"), uncertain="u_ones")
     saved = Cohort.load(cohort.save(tmp_path / "saved"))
     assert saved.notes == cohort.notes
@@ -157,7 +157,7 @@ def column(harmonised, name):
     return [None if pd.isna(v) else v for v in harmonised.table[name]]
 
 
-def test_given_mimic_when_another_labeller_is_asked_for_then_its_table_is_read(made):
+def test_mimic_labels_can_be_chosen(made):
     folder = made("mimic")
     first = sources.harmonise(folder, WRITTEN)
     assert column(first, "Fracture")[2] == "P"
@@ -167,7 +167,7 @@ def test_given_mimic_when_another_labeller_is_asked_for_then_its_table_is_read(m
         sources.harmonise(folder, WRITTEN.with_(labels="chexpart"))
 
 
-def test_given_mimic_when_race_rows_disagree_then_the_policy_decides(made):
+def test_mimic_race_conflicts_follow_the_policy(made):
     folder = made("mimic")
     found = sources.harmonise(folder)
     assert column(found, "Race") == ["White", "White", None, None, None, None]
@@ -177,7 +177,7 @@ def test_given_mimic_when_race_rows_disagree_then_the_policy_decides(made):
     assert rule(majority, "race-conflict").rows == 1
 
 
-def test_given_mimic_without_its_hospital_tables_then_age_sex_and_race_are_missing(made):
+def test_mimic_without_hospital_tables_lacks_demographics(made):
     folder = made("mimic")
     for name in ("patients", "admissions"):
         (folder / f"mimic-iv/hosp/{name}.csv.gz").unlink()
@@ -185,7 +185,7 @@ def test_given_mimic_without_its_hospital_tables_then_age_sex_and_race_are_missi
     assert found.table[["Age", "Sex", "Race"]].isna().all().all()
 
 
-def test_given_an_older_release_of_mimic_then_ethnicity_is_the_race(made):
+def test_mimic_reads_race_from_ethnicity(made):
     folder = made("mimic")
     write(
         folder / "mimic-iv/hosp/admissions.csv.gz",
@@ -194,7 +194,7 @@ def test_given_an_older_release_of_mimic_then_ethnicity_is_the_race(made):
     assert column(sources.harmonise(folder), "Race")[0] == "Black"
 
 
-def test_given_guessed_views_then_the_policy_keeps_or_drops_them(made):
+def test_guessed_views_follow_the_policy(made):
     kept, left = (
         sources.harmonise(made("mimic"), Policy(views_guessed=choice))
         for choice in ("keep", "missing")
@@ -208,7 +208,7 @@ def test_given_guessed_views_then_the_policy_keeps_or_drops_them(made):
     assert rule(kept, "view-guessed").effect == "noted"
 
 
-def test_given_chexpert_plus_labels_of_empty_sections_then_the_user_is_told(made):
+def test_labels_of_empty_sections_come_with_a_caution(made):
     found = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels="findings"))
     assert column(found, "No Finding") == ["P", "P", "P", None]
     assert "often empty" in rule(found, "labels-caution").why
@@ -226,7 +226,7 @@ def test_given_chexpert_plus_labels_of_empty_sections_then_the_user_is_told(made
     ("readers", "ill", "lung"),
     [("majority", "P", "N"), ("any", "P", "P"), ("unanimous", "U", "U")],
 )
-def test_given_three_readers_when_they_disagree_then_the_policy_decides(made, readers, ill, lung):
+def test_disagreeing_readers_follow_the_policy(made, readers, ill, lung):
     found = sources.harmonise(made("vindr"), Policy(readers=readers))
     assert column(found, "Pneumothorax")[2] == ill  # two of three
     assert column(found, "Lung Opacity")[0] == lung  # one of three, as ILD
@@ -234,7 +234,7 @@ def test_given_three_readers_when_they_disagree_then_the_policy_decides(made, re
     assert rule(found, "readers-disagree").rows == 2
 
 
-def test_given_bins_of_ages_then_the_policy_says_where_in_the_bin(made):
+def test_age_bins_follow_the_policy(made):
     ages = {
         choice: column(sources.harmonise(made("brax"), Policy(age_bins=choice)), "Age")
         for choice in ("middle", "lower", "missing")
@@ -246,7 +246,7 @@ def test_given_bins_of_ages_then_the_policy_says_where_in_the_bin(made):
     assert column(opened, "Age")[2] is None
 
 
-def test_given_reports_alone_then_labels_are_read_off_them_or_given(made):
+def test_labels_come_from_reports_or_a_file(made):
     folder = made("rexgradient")
     silent = sources.harmonise(folder)
     assert not set(FINDINGS) & set(silent.table)
@@ -266,9 +266,7 @@ def test_given_reports_alone_then_labels_are_read_off_them_or_given(made):
     ("choice", "uncertain", "blank"),
     [("raw", "U", None), ("u_zeros", "N", "N"), ("u_ones", "P", "P"), ("u_ignore", None, None)],
 )
-def test_given_uncertain_and_blank_labels_then_each_policy_is_what_it_says(
-    made, choice, uncertain, blank
-):
+def test_uncertain_and_blank_labels_follow_the_policy(made, choice, uncertain, blank):
     found = sources.harmonise(made("chexpert"), WRITTEN.with_(uncertain=choice, blank=choice))
     assert column(found, "Lung Opacity")[1] == uncertain
     assert column(found, "Edema")[0] == blank
@@ -277,14 +275,14 @@ def test_given_uncertain_and_blank_labels_then_each_policy_is_what_it_says(
     assert rule(found, "labels-uncertain").rows == 3
 
 
-def test_given_laterals_when_dropped_then_rows_in_and_out_are_told(made):
+def test_dropped_laterals_are_counted(made):
     found = sources.harmonise(made("brax"), Policy(laterals="drop"))
     assert (found.rows_in, len(found)) == (5, 3)
     assert rule(found, "lateral-dropped").rows == 2
     assert len(found.patients) == len(found.images) == 3
 
 
-def test_given_a_third_partys_table_then_zero_is_unknown_and_not_negative(made):
+def test_zero_is_unknown_in_the_cxr7_table(made):
     found = sources.harmonise(made("cxr7_table"), CXR7)
     assert column(found, "Edema") == ["P", None, None, None]
     assert column(found, "Fracture") == [None, None, "N", "N"]

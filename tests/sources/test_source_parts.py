@@ -30,7 +30,7 @@ MAPS = {"nih_labels": 15, "vindr_labels": 29, "padchest_labels": 190}
 # Reading
 
 
-def test_given_a_table_when_read_by_columns_then_it_is_what_the_strict_reader_reads(tmp_path):
+def test_column_reader_agrees_with_the_cell_reader(tmp_path):
     rows = [f'{k},"a, ""b""\n{k % 7}",{k % 3},é{k % 5}' for k in range(3_000)]
     file = write(tmp_path / "x.csv", lines("id,text,few,unicode", *rows))
     mine, theirs = read_columns(file, ["unicode", "text", "id"], ["absent"]), read_cells(file)
@@ -41,7 +41,7 @@ def test_given_a_table_when_read_by_columns_then_it_is_what_the_strict_reader_re
     assert read_columns(zipped, ["text"]).equals(mine[["text"]])
 
 
-def test_given_more_rows_than_a_block_then_texts_are_put_together(tmp_path, monkeypatch):
+def test_blocks_of_rows_are_joined(tmp_path, monkeypatch):
     monkeypatch.setattr("causalcxr.sources.csv_reader._BLOCK", 10)
     file = write(tmp_path / "x.csv", lines("id,few", *(f"{k},{k // 9}" for k in range(35))))
     read = read_columns(file, ["id", "few"])
@@ -53,7 +53,7 @@ def test_given_more_rows_than_a_block_then_texts_are_put_together(tmp_path, monk
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_given_a_bundled_map_then_every_line_has_its_reason(name):
+def test_bundled_maps_give_reasons(name):
     known = bundled(name)
     assert len(known.meanings) >= MAPS[name]
     assert all(len(reason) > 8 for reason in known.reasons.values())
@@ -64,7 +64,7 @@ def test_given_a_bundled_map_then_every_line_has_its_reason(name):
 
 
 @pytest.mark.parametrize("name", ["mimic_races", "chexpert_races"])
-def test_given_a_map_of_races_then_nobody_has_a_race_by_default(name):
+def test_maps_of_races_have_no_default(name):
     known = bundled(name, RACES)
     met = {target for targets in known.meanings.values() for target in targets}
     assert met == {*RACES, "nothing"}
@@ -73,7 +73,7 @@ def test_given_a_map_of_races_then_nobody_has_a_race_by_default(name):
     assert known.meaning("martian") is None
 
 
-def test_given_words_then_findings_are_there_and_the_others_not_listed():
+def test_words_become_marks():
     marks, unknown = bundled("padchest_labels").marks(
         [["pleural effusion", "kerley lines"], ["normal"], [], ["unchanged"], ["pacemaker"], ["x"]]
     )
@@ -101,7 +101,7 @@ def test_given_words_then_findings_are_there_and_the_others_not_listed():
         ),
     ],
 )
-def test_given_a_map_that_is_none_then_it_is_named(tmp_path, text, message):
+def test_invalid_map_is_named(tmp_path, text, message):
     with pytest.raises(CohortError, match=message) as caught:
         LabelMap.read(write(tmp_path / "map.yaml", text))
     assert "\n" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_given_a_map_that_is_none_then_it_is_named(tmp_path, text, message):
 # Cohorts combined
 
 
-def test_given_several_sources_when_combined_then_nothing_is_mixed_up(tmp_path):
+def test_combined_sources_keep_their_rows(tmp_path):
     names = ("mimic", "padchest", "vindr", "brax", "rexgradient", "chexpert_plus")
     parts = [sources.harmonise(MAKERS[name](tmp_path / name)) for name in names]
     whole = combined(parts)
@@ -135,7 +135,7 @@ def test_given_several_sources_when_combined_then_nothing_is_mixed_up(tmp_path):
     assert len(whole.cohort()) == len(whole)
 
 
-def test_given_no_published_splits_then_none_are_made_up(tmp_path):
+def test_combined_sources_without_splits_have_none(tmp_path):
     parts = [sources.harmonise(MAKERS[name](tmp_path / name)) for name in ("brax", "padchest")]
     assert combined(parts).splits is None
     with pytest.raises(CohortError, match="no sources to combine"):
@@ -145,7 +145,7 @@ def test_given_no_published_splits_then_none_are_made_up(tmp_path):
 # Cohorts by name, and the example
 
 
-def test_given_a_folder_or_a_name_then_the_source_is_found(tmp_path, monkeypatch):
+def test_sources_are_found_by_folder_or_name(tmp_path, monkeypatch):
     for name, make in MAKERS.items():
         cohort = Cohort.load(make(tmp_path / name))
         assert cohort.source == name
@@ -156,7 +156,7 @@ def test_given_a_folder_or_a_name_then_the_source_is_found(tmp_path, monkeypatch
         Cohort.load("brax")
 
 
-def test_given_the_real_hannover_repository_then_the_example_reads_it(data):
+def test_example_reads_the_real_hannover_repository(data):
     cohort = Cohort.load(data / "hannover", size=32)
     assert (len(cohort), cohort.patients.nunique()) == (243, 71)
     assert cohort.table["Age"].isna().sum() > 200  # redacted
@@ -167,13 +167,13 @@ def test_given_the_real_hannover_repository_then_the_example_reads_it(data):
     assert not set(FINDINGS) & set(cohort.table)
 
 
-def test_given_the_example_then_it_is_one_file_of_mapping():
+def test_data_set_is_one_file():
     text = (Path(sources.__file__).parent / "datasets/hannover.py").read_text()
     assert len(text.splitlines()) < 60
     assert "def " not in text
 
 
-def test_given_headers_of_dicom_files_then_sex_and_age_come_from_them(tmp_path):
+def test_vindr_reads_sex_and_age_from_dicom(tmp_path):
     from pydicom.data import get_testdata_file
 
     folder = MAKERS["vindr"](tmp_path / "vindr")
@@ -203,37 +203,37 @@ def said(text):
     return {name: _SIGN[m] for name, m in found if m in _SIGN and name != "No Finding"}
 
 
-def test_given_sentences_that_the_rules_were_made_with_then_all_are_right():
+def test_known_sentences_are_labelled_correctly():
     assert [text for text, wanted in SEEN if said(text) != wanted] == []
 
 
-def test_given_other_sentences_then_nine_in_ten_are_right():
+def test_most_unseen_sentences_are_labelled_correctly():
     right = [said(text) == wanted for text, wanted in UNSEEN]
     assert np.mean(right) >= 0.9
 
 
-def test_given_reports_then_no_finding_is_what_is_left():
+def test_no_finding_follows_from_the_report():
     reports = np.array(["The lungs are clear.", "Edema.", "Possible edema.", ""], dtype=object)
     marks = label_reports([reports, np.array(["", "No edema.", "", ""], dtype=object)])
     assert marks["No Finding"].tolist() == [P, 3, 3, 3]
     assert marks["Edema"].tolist() == [3, P, UNCERTAIN, 3]
 
 
-def test_given_many_reports_alike_then_each_is_read_once():
+def test_equal_reports_are_read_once():
     text = "Small left pleural effusion. No pneumothorax. Possible pneumonia. " * 3
     start = time.process_time()
     label_reports([np.full(200_000, text, dtype=object)])
     assert time.process_time() - start < 2
 
 
-def test_given_a_report_of_any_length_then_the_rules_take_linear_time():
+def test_labelling_takes_linear_time():
     start = time.process_time()
     label_report("no possible likely " * 3_000 + "effusion")
     label_report("effusion " * 3_000)
     assert time.process_time() - start < 5
 
 
-def test_given_the_fixtures_then_their_findings_are_the_fourteen():
+def test_fixtures_have_the_14_findings():
     assert sorted(PUBLISHED) == sorted(FINDINGS)
 
 
@@ -244,7 +244,7 @@ def test_given_the_fixtures_then_their_findings_are_the_fourteen():
 @example(text="source: a\nlabels: {x: {is: [], why: y}}")
 @example(text="source: &a [*a]\nlabels: {? [1] : 2}")
 @example(text="source: !!python/object:os.system x\nlabels: {x: 1}")
-def test_given_any_text_when_read_as_a_map_then_a_map_or_a_named_error(tmp_path, text):
+def test_any_text_is_a_map_or_a_named_error(tmp_path, text):
     file = tmp_path / "map.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:

@@ -32,7 +32,7 @@ _MARKS = st.lists(
 
 @given(rows=_MARKS, policy=_POLICIES)
 @settings(max_examples=200, deadline=None)
-def test_given_any_marks_then_what_a_source_knows_is_never_changed(rows, policy):
+def test_policy_keeps_known_labels(rows, policy):
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     before = {name: mark.copy() for name, mark in marks.items()}
     ledger = Ledger(np.arange(len(rows)))
@@ -51,14 +51,14 @@ def test_given_any_marks_then_what_a_source_knows_is_never_changed(rows, policy)
 
 @given(rows=_MARKS)
 @settings(max_examples=100, deadline=None)
-def test_given_any_marks_when_left_as_written_then_nothing_is_filled_in(rows):
+def test_policy_can_leave_labels_as_written(rows):
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     policy = Policy(unlisted="U", implied="leave")
     for name, levels in policy.decide(marks, Ledger(np.arange(len(rows)))).items():
         assert (levels.isna() == (marks[name] >= BLANK)).all()
 
 
-def test_given_what_labels_imply_then_it_is_filled_in_where_nothing_is_said():
+def test_implied_labels_are_filled_in():
     marks = {name: np.full(3, BLANK, np.int8) for name in FINDINGS}
     marks["No Finding"][0] = P
     marks["Edema"][:2] = (UNCERTAIN, P)
@@ -71,7 +71,7 @@ def test_given_what_labels_imply_then_it_is_filled_in_where_nothing_is_said():
     assert found["No Finding"].isna()[2]  # a device is no finding, and nothing else is said
 
 
-def test_given_a_ledger_then_dropped_records_are_counted_once():
+def test_dropped_records_are_counted_once():
     ledger = Ledger(np.array(list("abcd")))
     ledger.drop("first", "x", np.array([True, True, False, False]))
     ledger.drop("second", "y", np.array([True, False, True, False]))
@@ -84,6 +84,6 @@ def test_given_a_ledger_then_dropped_records_are_counted_once():
 
 
 @pytest.mark.parametrize("name", sorted(_CHOICES))
-def test_given_a_decision_then_an_unknown_choice_is_refused(name):
+def test_unknown_choice_is_refused(name):
     with pytest.raises(ValueError, match=f"policy: {name}='nonsense'; one of"):
         Policy.parse({name: "nonsense"})

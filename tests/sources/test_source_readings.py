@@ -64,7 +64,7 @@ def test_padchest_labels_with_escapes_are_not_lost(tmp_path, labels):
     assert "label-unknown" not in rules
 
 
-def test_a_label_that_the_map_lacks_makes_nobody_negative(tmp_path):
+def test_unknown_label_makes_no_finding_negative(tmp_path):
     found, rules = told(padchest_of(tmp_path, "['cardiomegaly', 'new word']", "['cardiomegaly']"))
     assert values(found, "Pleural Effusion") == [None, "N"]
     assert values(found, "Cardiomegaly") == ["P", "P"]
@@ -73,7 +73,7 @@ def test_a_label_that_the_map_lacks_makes_nobody_negative(tmp_path):
     assert "'new word'" in rules["label-unknown"].why
 
 
-def test_an_image_that_padchest_sets_aside_has_no_findings(tmp_path):
+def test_images_set_aside_have_no_findings(tmp_path):
     folder = padchest_of(
         tmp_path, "['normal', 'exclude']", "['exclude', 'pneumonia']", "['normal']"
     )
@@ -83,13 +83,13 @@ def test_an_image_that_padchest_sets_aside_has_no_findings(tmp_path):
     assert rules["image-set-aside"].rows == 2
 
 
-def test_a_projection_method_that_is_missing_is_no_guess_of_a_network(tmp_path):
+def test_missing_projection_method_is_not_a_guess(tmp_path):
     found, rules = told(padchest_of(tmp_path, "['normal']", method="nan"), views_guessed="missing")
     assert values(found, "View") == ["PA"]
     assert "view-guessed" not in rules
 
 
-def test_dummy_ages_are_missing_and_newborns_stay(tmp_path):
+def test_removed_ages_are_missing_and_newborns_stay(tmp_path):
     ages = ["000Y", "0Y", "000D", "010D", "003M", "001Y", "060Y", "0"]
     right = [None, None, 0.0, 0.0, 0.0, 1.0, 60.0, 0.0]
     vindr = MAKERS["vindr"](tmp_path / "vindr")
@@ -125,7 +125,7 @@ def test_dummy_ages_are_missing_and_newborns_stay(tmp_path):
 
 
 @pytest.mark.parametrize("blank", ["nan", "NaN", "NA", " ", "None"])
-def test_a_view_that_the_detector_did_not_write_is_that_of_its_code(tmp_path, blank):
+def test_missing_view_is_read_from_its_code(tmp_path, blank):
     folder = MAKERS["mimic"](tmp_path)
     file = folder / "mimic-cxr-2.0.0-metadata.csv.gz"
     text = gzip.decompress(file.read_bytes()).decode()
@@ -158,7 +158,7 @@ def test_labels_that_differ_within_a_study_are_counted(tmp_path, brax):
     assert "labels-differ" not in told(brax)[1]
 
 
-def test_a_missing_vote_of_vindr_is_no_vote_against(tmp_path):
+def test_missing_vote_is_refused(tmp_path):
     folder = MAKERS["vindr"](tmp_path)
     file = folder / "annotations/image_labels_train.csv"
     file.write_text(file.read_text().replace("a1,R8,0", "a1,R8,", 1))
@@ -173,7 +173,7 @@ def test_a_missing_vote_of_vindr_is_no_vote_against(tmp_path):
     ("brax", "master_spreadsheet_update.csv", ",aa,M,"),
     ("chexpert_plus", "df_chexpert_plus_240401.csv", ",patient00007,1"),
 ])  # fmt: skip
-def test_patients_without_an_id_are_refused_in_published_tables(tmp_path, name, file, old, blank):
+def test_patients_without_an_id_are_refused(tmp_path, name, file, old, blank):
     folder = MAKERS[name](tmp_path)
     text, word = (folder / file).read_text(), old.split(",")[1]
     (folder / file).write_text(text.replace(old, old.replace(word, blank), 1))
@@ -182,7 +182,7 @@ def test_patients_without_an_id_are_refused_in_published_tables(tmp_path, name, 
 
 
 @pytest.mark.parametrize("blank", ["", "nan", "None", "N/A"])
-def test_a_report_that_is_missing_is_no_report_without_findings(tmp_path, blank):
+def test_missing_report_is_not_no_finding(tmp_path, blank):
     study = {"PatientSex": "F", "PatientAge": "060Y", "ImageViewPosition": ["PA"]}
     studies = {
         f"p{k}_1": {**study, "ImagePath": [f"../deid_png/{k}.png"], "Findings": text} | rest

@@ -22,7 +22,7 @@ def seven(tmp_path_factory):
     return truth, parts, combined(parts)
 
 
-def test_given_seven_data_sets_then_every_cell_is_the_truth(seven):
+def test_every_cell_is_correct(seven):
     truth, parts, whole = seven
     expected = pd.concat(truth.values(), ignore_index=True)
     for name in expected:
@@ -31,7 +31,7 @@ def test_given_seven_data_sets_then_every_cell_is_the_truth(seven):
     assert [part.rows_in for part in parts] == [len(each) for each in truth.values()]
 
 
-def test_given_seven_data_sets_then_the_published_marginals_come_back_to_the_row(seven):
+def test_marginals_are_the_published_ones(seven):
     table = seven[2].table
     sizes = table["Dataset"].value_counts().to_dict()
     assert sizes == {name: round(size * 0.01) for name, size in SIZES.items()}
@@ -43,7 +43,7 @@ def test_given_seven_data_sets_then_the_published_marginals_come_back_to_the_row
         assert (table[name] == "N").sum() == round(no * 0.01), name
 
 
-def test_given_seven_data_sets_then_a_patient_has_one_split_and_ids_are_unique(seven):
+def test_patients_have_one_split_and_ids_are_unique(seven):
     whole = seven[2]
     assert whole.table.index.is_unique
     assert pd.Series(whole.splits).groupby(whole.patients).nunique().max() == 1
@@ -51,7 +51,7 @@ def test_given_seven_data_sets_then_a_patient_has_one_split_and_ids_are_unique(s
 
 
 @pytest.mark.slow
-def test_given_1_205_494_rows_then_they_take_90_s_and_4_gib_at_most():
+def test_1_205_494_rows_take_90_s_and_4_gib():
     told = {row["figure"]: row["value"] for row in benchmark.main()}
     assert told["rows"] == 1_205_494
     assert told["cells that differ from the truth"] == 0

@@ -52,9 +52,7 @@ def folder(cohort, tmp_path_factory) -> Path:
     return write(cohort, tmp_path_factory.mktemp("stored") / "store", shard=SMALL)
 
 
-def test_given_a_cohort_when_stored_then_every_cell_and_every_grey_level_comes_back(
-    cohort, folder
-):
+def test_store_returns_every_cell_and_grey_level(cohort, folder):
     loaded = Cohort.load(folder)
     assert stored.recognises(folder)
     assert isinstance(loaded.images, Store)
@@ -76,7 +74,7 @@ def test_given_a_cohort_when_stored_then_every_cell_and_every_grey_level_comes_b
     assert loaded.images[there].dtype == np.float32
 
 
-def test_given_a_store_then_its_files_are_plain_arrays_and_plain_parquet(cohort, folder):
+def test_store_files_are_plain_npy_and_parquet(cohort, folder):
     assert sorted(contents(folder)) == [
         "SHA256SUMS",
         "images/00000.npy",
@@ -97,7 +95,7 @@ def test_given_a_store_then_its_files_are_plain_arrays_and_plain_parquet(cohort,
 @pytest.mark.parametrize(
     "rows", [3, -1, slice(1, 6), [41, 1, 1], np.arange(42) % 5 == 3, [], slice(None, None, 10)]
 )
-def test_given_rows_of_any_kind_then_they_come_as_from_memory(rows, cohort, folder):
+def test_rows_are_selected_as_in_memory(rows, cohort, folder):
     images = Cohort.load(folder).with_images_only().images
     expected = cohort.with_images_only().images
     assert len(images) == 42
@@ -106,7 +104,7 @@ def test_given_rows_of_any_kind_then_they_come_as_from_memory(rows, cohort, fold
     assert (images.select(rows)[:] == expected.select(rows)[:]).all()
 
 
-def test_given_a_cohort_with_a_store_then_it_does_what_any_cohort_does(cohort, folder, tmp_path):
+def test_stored_cohort_behaves_as_any_cohort(cohort, folder, tmp_path):
     loaded = Cohort.load(folder)
     chosen = loaded.select("Sex == 'F'").with_images_only()
     expected = cohort.select("Sex == 'F'").with_images_only()
@@ -121,7 +119,7 @@ def test_given_a_cohort_with_a_store_then_it_does_what_any_cohort_does(cohort, f
         loaded.images[[7, 8]]
 
 
-def test_given_a_model_when_fitted_to_a_store_then_its_twins_are_those_of_the_cohort_stored(
+def test_model_fitted_to_a_store_gives_the_same_twins(
     tmp_path,
 ):
     films = {"kind": "radit", "resolution": 32, "steps": 2, "solver_steps": 2, "batch": 4}
@@ -138,7 +136,7 @@ def test_given_a_model_when_fitted_to_a_store_then_its_twins_are_those_of_the_co
     assert (twins[0].images[:] == twins[1].images[:]).all()
 
 
-def test_given_another_size_then_images_are_resized_when_read(folder, cohort):
+def test_images_are_resized_when_read(folder, cohort):
     images = Cohort.load(folder, size=8).images
     assert images.size == (8, 8)
     mean = images[[1, 2]].mean(axis=(1, 2, 3))
@@ -146,7 +144,7 @@ def test_given_another_size_then_images_are_resized_when_read(folder, cohort):
     assert Cohort.load(folder, size=16).images.size == (16, 16)
 
 
-def test_given_draws_and_integer_ids_then_they_come_back(tmp_path):
+def test_draws_and_integer_ids_are_stored(tmp_path):
     films = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
     drawn = Cohort(pd.DataFrame({"Age": [1, 2, 3]}), films).repeat(2)
     loaded = Cohort.load(write(drawn, tmp_path / "store"))
@@ -155,20 +153,20 @@ def test_given_draws_and_integer_ids_then_they_come_back(tmp_path):
     assert (loaded.images[:] == drawn.images[:]).all()
 
 
-def test_given_no_images_or_no_records_then_the_table_is_stored(cohort, tmp_path):
+def test_cohorts_without_images_are_stored(cohort, tmp_path):
     for some in (cohort.with_images(None), cohort.head(0), cohort.at([0, 7])):
         loaded = Cohort.load(write(some, tmp_path / "store", overwrite=True))
         assert loaded.index.tolist() == some.index.tolist()
         assert not loaded.has_images
 
 
-def test_given_two_processes_then_the_same_bytes_as_with_one(cohort, folder, tmp_path):
+def test_two_processes_write_the_same_bytes(cohort, folder, tmp_path):
     again = write(cohort, tmp_path / "store", shard=SMALL, workers=2)
     assert contents(again) == contents(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
-def test_given_an_address_then_images_come_from_a_distance(cohort, folder):
+def test_store_is_read_from_an_address(cohort, folder):
     import fsspec
 
     bucket = fsspec.filesystem("memory")
@@ -219,7 +217,7 @@ def with_(**fields: object):
         ("index.parquet", lambda c: b"", "changed since it was written"),
     ],
 )
-def test_given_a_damaged_table_or_manifest_then_one_line(name, change, said, folder, tmp_path):
+def test_damaged_table_or_manifest_is_named(name, change, said, folder, tmp_path):
     copy = damaged(folder, tmp_path / "copy", name, change)
     with pytest.raises(CohortError, match=said) as error:
         Cohort.load(copy)
@@ -227,7 +225,7 @@ def test_given_a_damaged_table_or_manifest_then_one_line(name, change, said, fol
 
 
 @pytest.mark.parametrize("change", [lambda c: c[:-1], lambda c: b"", lambda c: b"x" * len(c)])
-def test_given_a_damaged_shard_then_reading_it_and_checking_it_name_it(change, folder, tmp_path):
+def test_damaged_shard_is_named(change, folder, tmp_path):
     copy = damaged(folder, tmp_path / "copy", "images/00001.npy", change)
     loaded = Cohort.load(copy)
     assert loaded.images[[1]].shape == (1, 1, 16, 16)
@@ -237,7 +235,7 @@ def test_given_a_damaged_shard_then_reading_it_and_checking_it_name_it(change, f
     assert list(check(folder)) == []
 
 
-def test_given_one_changed_pixel_then_the_check_finds_it(folder, tmp_path):
+def test_check_finds_a_changed_pixel(folder, tmp_path):
     copy = damaged(folder, tmp_path / "copy", "images/00002.npy", lambda c: c[:-1] + b"\x07")
     (copy / "images/00000.npy").unlink()
     assert list(check(copy)) == [
@@ -246,7 +244,7 @@ def test_given_one_changed_pixel_then_the_check_finds_it(folder, tmp_path):
     ]
 
 
-def test_given_damaged_images_then_they_are_listed_and_the_others_stored(tmp_path):
+def test_damaged_images_are_quarantined(tmp_path):
     films = np.random.default_rng(1).random((9, 8, 8)).astype(np.float32)
     table = pd.DataFrame({"Age": np.arange(9)}, index=[f"={k}" for k in range(9)])
     saved = Cohort(table, films).save(tmp_path / "saved")
@@ -270,14 +268,14 @@ def test_given_damaged_images_then_they_are_listed_and_the_others_stored(tmp_pat
     assert len(rows) == 3
 
 
-def test_given_a_folder_of_something_else_then_it_is_left_as_it_is(cohort, tmp_path):
+def test_other_folders_are_not_overwritten(cohort, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(CohortError, match="holds something else"):
         write(cohort, tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
 
-def test_given_an_older_store_then_it_is_replaced_whole(cohort, tmp_path):
+def test_store_is_replaced_only_with_overwrite(cohort, tmp_path):
     write(cohort, tmp_path / "store", shard=SMALL)
     with pytest.raises(CohortError, match="holds a store already; give another folder, or --over"):
         write(cohort.at([1, 2]), tmp_path / "store", shard=SMALL)
@@ -294,16 +292,14 @@ def test_given_an_older_store_then_it_is_replaced_whole(cohort, tmp_path):
         ("mess", [{}], "column 'mess' holds texts and also {}"),
     ],
 )
-def test_given_a_table_that_parquet_cannot_hold_then_one_line_and_no_trace(
-    column, values, said, tmp_path
-):
+def test_unsupported_tables_are_refused(column, values, said, tmp_path):
     table = pd.DataFrame({column: pd.Series(values, dtype=object)})
     with pytest.raises(CohortError, match=said):
         write(Cohort(table), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_given_no_pyarrow_then_the_remedy_is_told_before_any_work(cohort, tmp_path, monkeypatch):
+def test_missing_pyarrow_names_the_remedy(cohort, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(CohortError, match=r'pip install -e "\.\[store\]"'):
         write(cohort, tmp_path / "store")

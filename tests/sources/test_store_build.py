@@ -50,9 +50,7 @@ def whole(home) -> Path:
     return build(home / "spec.yaml")
 
 
-def test_given_a_spec_when_built_then_the_store_is_beside_it_and_one_line_is_printed(
-    home, tmp_path, capsys
-):
+def test_build_writes_the_store(home, tmp_path, capsys):
     assert run("build", home / "spec.yaml", "--out", tmp_path / "store") == 0
     out, err = capsys.readouterr()
     assert (out, err) == (f"{tmp_path / 'store'}: 60 records, 60 images\n", "")
@@ -71,7 +69,7 @@ def test_given_a_spec_when_built_then_the_store_is_beside_it_and_one_line_is_pri
     assert "1 files are damaged" in capsys.readouterr().err
 
 
-def test_given_a_build_then_the_manifest_says_what_was_asked_and_decided(whole):
+def test_manifest_records_the_specification(whole):
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["spec"]["sources"][0]["path"] == "saved"
     assert manifest["spec"]["splits"] == {
@@ -82,7 +80,7 @@ def test_given_a_build_then_the_manifest_says_what_was_asked_and_decided(whole):
     assert len(manifest["shards"]) == 6
 
 
-def test_given_several_sources_then_records_and_patients_keep_apart(home, tmp_path):
+def test_records_of_several_sources_stay_apart(home, tmp_path):
     other = Cohort(pd.DataFrame({"Age": [1.0, np.nan], "View": ["AP", "PA"]}), source="clinic")
     other.save(tmp_path / "other")
     spec = (
@@ -108,7 +106,7 @@ def film(path: Path, level: int) -> None:
     Image.fromarray(np.full((24, 16), level, np.uint8)).save(path)
 
 
-def test_given_data_sets_as_published_then_one_store_has_each_image_at_its_record(tmp_path):
+def test_published_data_sets_become_one_store(tmp_path):
     for name in ("mimic", "padchest", "brax"):
         getattr(published, name)(tmp_path / name)
     ids = f"0{'a' * 7}-{'b' * 8}-{'c' * 8}-{'d' * 8}-{'e' * 8}"
@@ -149,9 +147,7 @@ def test_given_data_sets_as_published_then_one_store_has_each_image_at_its_recor
 
 
 @pytest.mark.slow
-def test_given_nih_then_rows_are_harmonised_and_files_are_read_in_a_process_of_their_own(
-    data, tmp_path
-):
+def test_nih_becomes_a_store(data, tmp_path):
     spec = (
         "output: store\nsize: 32\nshard: 1\npolicy: {unlisted: U}\n"
         f"sources: [{{path: {data / 'nih'}}}]\n"
@@ -187,9 +183,7 @@ def interrupted(spec: Path, out: Path, after: int, workers: int = 1) -> None:
         assert job.wait() in (-signal.SIGKILL, 0)
 
 
-def test_given_a_killed_build_when_given_again_then_it_ends_as_if_it_had_not_been(
-    home, whole, tmp_path
-):
+def test_killed_build_resumes(home, whole, tmp_path):
     out = tmp_path / "store"
     interrupted(home / "spec.yaml", out, after=3)
     assert not out.exists()
@@ -209,9 +203,7 @@ def test_given_a_killed_build_when_given_again_then_it_ends_as_if_it_had_not_bee
 
 
 @pytest.mark.slow
-def test_given_ten_kills_with_two_workers_then_the_store_is_the_uninterrupted_one(
-    home, whole, tmp_path
-):
+def test_ten_kills_do_not_change_the_store(home, whole, tmp_path):
     out = tmp_path / "store"
     for kill in range(10):
         interrupted(home / "spec.yaml", out, after=kill // 2, workers=1 + kill % 2)
@@ -222,9 +214,7 @@ def test_given_ten_kills_with_two_workers_then_the_store_is_the_uninterrupted_on
 
 
 @pytest.mark.slow
-def test_given_a_cluster_of_two_workers_then_the_store_is_that_of_one_process(
-    home, whole, tmp_path
-):
+def test_cluster_writes_the_same_store(home, whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
@@ -234,13 +224,13 @@ def test_given_a_cluster_of_two_workers_then_the_store_is_that_of_one_process(
     assert contents(out) == contents(whole)
 
 
-def test_given_a_complete_store_when_built_again_then_nothing_is_done(home, whole):
+def test_complete_store_is_left_as_it_is(home, whole):
     before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
     assert build(home / "spec.yaml") == whole
     assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
 
 
-def test_given_another_build_s_unfinished_work_then_it_is_refused(home, tmp_path, capsys):
+def test_unfinished_work_of_another_build_is_refused(home, tmp_path, capsys):
     out = tmp_path / "store"
     interrupted(home / "spec.yaml", out, after=1)
     (tmp_path / ".store.lock").unlink()
@@ -253,7 +243,7 @@ def test_given_another_build_s_unfinished_work_then_it_is_refused(home, tmp_path
     assert contents(tmp_path) == before
 
 
-def test_given_files_that_cannot_be_read_then_the_build_ends_and_tells_them(tmp_path, capsys):
+def test_unreadable_files_are_listed(tmp_path, capsys):
     films = np.full((4, 8, 8), 0.5)
     Cohort(pd.DataFrame({"Age": [1, 2, 3, 4]}), films).save(tmp_path / "saved")
     (tmp_path / "saved/images/1.png").write_bytes(b"")
@@ -290,7 +280,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTS.values(), ids=FAULTS)
-def test_given_a_faulty_spec_then_one_line_with_file_line_rule_and_remedy(text, said, tmp_path):
+def test_invalid_specification_is_named_with_its_line(text, said, tmp_path):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(CohortError, match=said) as error:
         Spec.load(tmp_path / "s.yaml")
@@ -307,16 +297,14 @@ def test_given_a_faulty_spec_then_one_line_with_file_line_rule_and_remedy(text, 
         ("{path: spec.yaml}", "no source can read this"),
     ],
 )
-def test_given_a_source_that_cannot_be_read_then_one_line_and_no_trace(
-    source, said, home, tmp_path
-):
+def test_unreadable_source_is_named(source, said, home, tmp_path):
     (home / "bad.yaml").write_text(f"output: {tmp_path}/store\nsources: [{source}]\n")
     with pytest.raises(CohortError, match=said.replace("?", r"\?")):
         build(home / "bad.yaml")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_given_files_of_unknown_size_then_a_size_is_asked_for(tmp_path):
+def test_images_of_several_sizes_require_a_size(tmp_path):
     for k, side in enumerate((8, 12)):
         films = np.full((2, side, side), 0.5)
         Cohort(pd.DataFrame({"Age": [1, 2]}), films, source=f"s{k}").save(tmp_path / f"s{k}")
@@ -325,7 +313,7 @@ def test_given_files_of_unknown_size_then_a_size_is_asked_for(tmp_path):
         build(tmp_path / "spec.yaml")
 
 
-def test_given_a_film_that_is_not_square_then_its_proportions_are_kept(tmp_path):
+def test_proportions_are_kept(tmp_path):
     (tmp_path / "films").mkdir()
     wide = np.full((8, 16), 40000, np.uint16)
     Image.fromarray(wide).save(tmp_path / "films/a.png")

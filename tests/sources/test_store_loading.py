@@ -46,9 +46,7 @@ def rows_of(batches) -> list[list[int]]:
     shuffle=st.booleans(),
 )
 @settings(max_examples=80, deadline=None)
-def test_given_any_ranks_then_each_record_comes_exactly_once_and_lengths_are_told(
-    n, batch, ranks, seed, shuffle
-):
+def test_each_record_is_read_once_by_all_ranks(n, batch, ranks, seed, shuffle):
     options = {"ranks": ranks, "seed": seed, "shuffle": shuffle}
     orders = [Order(n, batch, rank=k, whole=False, **options) for k in range(ranks)]
     given_rows = [list(order) for order in orders]
@@ -66,9 +64,7 @@ def test_given_any_ranks_then_each_record_comes_exactly_once_and_lengths_are_tol
     n=st.integers(12, 60), first=st.integers(1, 4), then=st.integers(1, 4), steps=st.integers(0, 3)
 )
 @settings(max_examples=50, deadline=None)
-def test_given_a_run_that_goes_on_with_other_ranks_then_no_record_comes_twice_or_never(
-    n, first, then, steps
-):
+def test_run_resumes_with_another_number_of_ranks(n, first, then, steps):
     before = [Order(n, 1, rank=k, ranks=first, seed=4, whole=False) for k in range(first)]
     seen = [row for order in before for part in list(order)[:steps] for row in part]
     after = [Order(n, 2, rank=k, ranks=then, seed=4, whole=False) for k in range(then)]
@@ -78,7 +74,7 @@ def test_given_a_run_that_goes_on_with_other_ranks_then_no_record_comes_twice_or
     assert sorted(seen) == list(range(n))
 
 
-def test_given_seeds_and_epochs_then_orders_differ_and_each_is_the_same_again():
+def test_orders_depend_on_seed_and_epoch():
     orders = {}
     for seed in range(3):
         for epoch in range(3):
@@ -91,15 +87,13 @@ def test_given_seeds_and_epochs_then_orders_differ_and_each_is_the_same_again():
     assert list(Order(6, 2, shuffle=False)) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_given_an_order_then_it_is_the_same_in_another_python():
+def test_order_is_the_same_on_any_machine():
     code = "from causalcxr.sources.store.loading import Order; print(list(Order(20, 4, seed=7)))"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(there.stdout) == list(Order(20, 4, seed=7))
 
 
-def test_given_a_store_then_batches_hold_images_and_variables_as_the_cohort_has_them(
-    stored, cohort
-):
+def test_batches_hold_images_and_variables(stored, cohort):
     columns = cohort.columns(GRAPH)
     batches = Batches(stored, 5, graph=GRAPH, seed=1)
     for batch in batches:
@@ -111,7 +105,7 @@ def test_given_a_store_then_batches_hold_images_and_variables_as_the_cohort_has_
     assert len(rows_of(batches)) == 4
 
 
-def test_given_readers_then_the_batches_are_those_of_none_and_torch_s_seed_is_untouched(stored):
+def test_readers_change_neither_batches_nor_torch_seed(stored):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -123,7 +117,7 @@ def test_given_readers_then_the_batches_are_those_of_none_and_torch_s_seed_is_un
     assert found[0] != found[1]
 
 
-def test_given_a_store_at_an_address_then_readers_give_the_same_batches(stored):
+def test_readers_work_at_an_address(stored):
     folder = str(Path(stored.origin).parent)
     distant = Cohort.load(f"file://{folder}")
     assert distant.images.remote
@@ -136,7 +130,7 @@ def test_given_a_store_at_an_address_then_readers_give_the_same_batches(stored):
 
 
 @pytest.mark.parametrize("readers", [0, 2])
-def test_given_a_run_that_stops_in_an_epoch_then_it_goes_on_with_the_next_batch(stored, readers):
+def test_interrupted_run_resumes_at_the_next_batch(stored, readers):
     expected = Batches(stored, 3, seed=2)
     whole = [rows_of(expected) for _ in range(2)]
     first = Batches(stored, 3, seed=2, readers=readers)
@@ -155,7 +149,7 @@ def test_given_a_run_that_stops_in_an_epoch_then_it_goes_on_with_the_next_batch(
     assert rows_of(second) == whole[1]
 
 
-def test_given_what_cannot_be_then_one_line(stored, cohort):
+def test_invalid_arguments_are_refused(stored, cohort):
     with pytest.raises(CohortError, match="not every record has an image"):
         CohortDataset(cohort.with_images(None))
     with pytest.raises(CohortError, match="rank 2 of 2"):

@@ -21,7 +21,7 @@ def write(path, content):
     return path
 
 
-def test_given_a_good_table_when_loaded_then_its_columns_find_their_place(tmp_path):
+def test_table_columns_are_recognised(tmp_path):
     cohort = Cohort.load(write(tmp_path / "x.csv", "\ufeff" + GOOD.replace("\n", "\r\n")))
     assert cohort.index.tolist() == ["a", "b", "c"]
     assert cohort.patients.tolist() == ["1", "1", "2"]
@@ -32,7 +32,7 @@ def test_given_a_good_table_when_loaded_then_its_columns_find_their_place(tmp_pa
     assert cohort.table["code"].tolist() == ["007", "1", "2"]
 
 
-def test_given_a_table_without_ids_then_rows_are_numbered(tmp_path):
+def test_rows_without_ids_are_numbered(tmp_path):
     cohort = Cohort.load(write(tmp_path / "x.csv", "Age\n61\n62\n"))
     assert cohort.index.tolist() == [0, 1]
     assert cohort.table["Age"].dtype == np.int64
@@ -60,15 +60,13 @@ def test_given_a_table_without_ids_then_rows_are_numbered(tmp_path):
         (GOOD.replace("val", "valid"), r"x\.csv: record 'c': 'valid' is not a split"),
     ],
 )
-def test_given_a_damaged_table_when_loaded_then_one_line_names_file_and_fault(
-    tmp_path, content, message
-):
+def test_damaged_table_is_named(tmp_path, content, message):
     with pytest.raises(CohortError, match=message) as caught:
         Cohort.load(write(tmp_path / "x.csv", content))
     assert "\n" not in str(caught.value)
 
 
-def test_given_images_beside_a_table_then_only_listed_names_are_opened(tmp_path):
+def test_only_listed_images_are_opened(tmp_path):
     table = write(tmp_path / "x.csv", "record,Age\na,1\n../secret,2\nb.png,3\n")
     (tmp_path / "films").mkdir()
     for path in ("films/a.png", "films/b.png", "secret.png"):
@@ -89,17 +87,17 @@ def test_given_images_beside_a_table_then_only_listed_names_are_opened(tmp_path)
         ("nul\0l", "no source or path"),
     ],
 )
-def test_given_an_unknown_source_then_what_is_possible_is_told(spec, message):
+def test_unknown_source_lists_the_sources(spec, message):
     with pytest.raises(CohortError, match=message):
         Cohort.load(spec)
 
 
-def test_given_a_path_that_no_source_reads_then_what_is_possible_is_told(tmp_path):
+def test_unreadable_path_lists_the_sources(tmp_path):
     with pytest.raises(CohortError, match="no source can read this; give a source"):
         Cohort.load(tmp_path)
 
 
-def test_given_nih_by_name_and_no_folder_then_the_way_is_told(monkeypatch):
+def test_data_set_without_a_folder_names_the_remedy(monkeypatch):
     monkeypatch.delenv("CAUSALCXR_DATA", raising=False)
     with pytest.raises(CohortError, match="set CAUSALCXR_DATA"):
         Cohort.load("nih")
@@ -112,14 +110,14 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"schema": 2}, {"types": None}, {"records": "x", "types": {}}])
-def test_given_a_manifest_of_another_kind_then_it_is_named(saved, change):
+def test_other_manifest_is_named(saved, change):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | change))
     with pytest.raises(CohortError, match=r"manifest\.json: (schema 2|damaged)"):
         Cohort.load(saved)
 
 
-def test_given_a_changed_table_or_a_lost_image_then_it_is_noticed(saved):
+def test_changed_table_and_lost_image_are_detected(saved):
     file = saved / "cohort.csv"
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"61.5", b"16.5"))
@@ -131,7 +129,7 @@ def test_given_a_changed_table_or_a_lost_image_then_it_is_noticed(saved):
         Cohort.load(saved)
 
 
-def test_given_reserved_names_or_unknown_formats_then_saving_refuses(tmp_path):
+def test_saving_refuses_reserved_names_and_unknown_formats(tmp_path):
     cohort = Cohort(pd.DataFrame({"patient": [1]}))
     with pytest.raises(CohortError, match="column 'patient' has a name"):
         cohort.save(tmp_path / "c")
@@ -152,7 +150,7 @@ _CELLS = st.lists(
 
 @given(rows=st.lists(_CELLS, min_size=1, max_size=5))
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_given_any_text_in_cells_and_ids_when_saved_then_it_comes_back(tmp_path, rows):
+def test_any_text_survives_saving(tmp_path, rows):
     ids = [f"{k}{row[0]}" for k, row in enumerate(rows)]
     table = pd.DataFrame({"x": [row[1] for row in rows]}, index=ids)
     cohort = Cohort(table, np.arange(len(ids), dtype=np.uint8)[:, None, None])
@@ -164,7 +162,7 @@ def test_given_any_text_in_cells_and_ids_when_saved_then_it_comes_back(tmp_path,
 
 @given(content=st.binary(max_size=300))
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_given_any_bytes_when_read_as_a_table_then_a_cohort_or_a_named_error(tmp_path, content):
+def test_any_bytes_give_a_cohort_or_a_named_error(tmp_path, content):
     file = write(tmp_path / "any.csv", content)
     try:
         Cohort.load(file)
