@@ -1,4 +1,4 @@
-"""Planted bias: a large sample, and doing the cause, show what the equations promise."""
+"""Planted bias: samples and interventions show the effects that the equations have."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from causalcxr.sources.phantom.population import COLUMNS
 from causalcxr.sources.phantom.tables import PATHOLOGIES
 
 CXR7 = Graph.load("cxr7")
-MANY = 100_000
+MANY = 50_000
 
 PLANTED = [
     World(confounding=0.3, shortcut=0.4),
@@ -22,7 +22,10 @@ PLANTED = [
 
 @pytest.fixture(scope="module", params=PLANTED)
 def planted(request):
-    return request.param, Cohort.load("phantom", n=2 * MANY, seed=12, size=32, world=request.param)
+    """Return a world, a large cohort of it, and the true effects."""
+    world = request.param
+    cohort = Cohort.load("phantom", n=2 * MANY, seed=12, size=32, world=world)
+    return world, cohort, planted_effects(world)
 
 
 def difference(chance, present):
@@ -30,19 +33,18 @@ def difference(chance, present):
 
 
 def test_sample_shows_the_observed_effects(planted):
-    world, cohort = planted
-    columns, effects = cohort.columns(CXR7), planted_effects(world)
+    world, cohort, effects = planted
+    columns = cohort.columns(CXR7)
     ill = columns["No Finding"] == 0
-    found = difference(columns["View"] == 0, ill)
-    assert found == pytest.approx(effects.loc["confounding", "observed"], abs=0.01)
+    effect = difference(columns["View"] == 0, ill)
+    assert effect == pytest.approx(effects.loc["confounding", "observed"], abs=0.01)
     sick = columns[world.disease] == 1
-    found = difference(columns["Support Devices"], sick)
-    assert found == pytest.approx(effects.loc["shortcut", "observed"], abs=0.025)
+    effect = difference(columns["Support Devices"], sick)
+    assert effect == pytest.approx(effects.loc["shortcut", "observed"], abs=0.025)
 
 
 def test_interventions_have_the_causal_effects(planted):
-    world, cohort = planted
-    effects = planted_effects(world)
+    world, cohort, effects = planted
 
     def chances(cause, child, position):
         for level in "NP":
@@ -57,8 +59,8 @@ def test_interventions_have_the_causal_effects(planted):
 
 
 def test_planted_effects_equal_the_options_and_keep_marginals(planted):
-    world, cohort = planted
-    sizes = planted_effects(world)["planted"]
+    world, cohort, effects = planted
+    sizes = effects["planted"]
     assert sizes["confounding"] == pytest.approx(world.confounding, abs=0.002)
     assert sizes["shortcut"] == pytest.approx(world.shortcut, abs=0.002)
     columns, usual = (

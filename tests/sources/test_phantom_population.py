@@ -61,13 +61,13 @@ def same(a, b):
 @pytest.mark.parametrize("name", COUNTS)
 def test_levels_have_the_published_frequencies(complete, name):
     counts = np.array(list(COUNTS[name].values()))
-    found = np.bincount(complete[name].astype(int), minlength=len(counts)) / MANY
-    assert found == pytest.approx(counts / counts.sum(), rel=0.1)
+    result = np.bincount(complete[name].astype(int), minlength=len(counts)) / MANY
+    assert result == pytest.approx(counts / counts.sum(), rel=0.1)
 
 
 def test_findings_have_the_published_prevalence(complete):
-    found = {name: complete[name].mean() for name in FINDINGS}
-    assert found == pytest.approx({n: POSITIVES[n] / N_RECORDS for n in FINDINGS}, rel=0.1)
+    result = {name: complete[name].mean() for name in FINDINGS}
+    assert result == pytest.approx({n: POSITIVES[n] / N_RECORDS for n in FINDINGS}, rel=0.1)
 
 
 def test_ages_have_the_published_quantiles(complete):
@@ -143,8 +143,8 @@ def test_missing_values_have_the_published_counts(gappy, name):
     column = recorded[name]
     unknown = 1 - counts.sum() / N_RECORDS
     assert np.isnan(column).mean() == pytest.approx(unknown, rel=0.1)
-    found = [(column == k).mean() for k in range(len(counts))]
-    assert found == pytest.approx(counts / N_RECORDS, rel=0.1)
+    result = [(column == k).mean() for k in range(len(counts))]
+    assert result == pytest.approx(counts / N_RECORDS, rel=0.1)
 
 
 @pytest.mark.parametrize("name", FINDINGS)
@@ -153,9 +153,9 @@ def test_recorded_findings_have_the_published_counts(gappy, name):
     for level, counts in ((1, POSITIVES), (0, NEGATIVES)):
         share = counts[name] / N_RECORDS
         error = np.sqrt(share / (2 * MANY))
-        found = (recorded[name] == level).mean()
+        result = (recorded[name] == level).mean()
         # Some negatives are so rare that the sampling error is larger than a tenth.
-        assert found == pytest.approx(share, rel=0.1, abs=3 * error)
+        assert result == pytest.approx(share, rel=0.1, abs=3 * error)
 
 
 def test_no_finding_is_recorded_as_published(gappy):
@@ -236,7 +236,7 @@ def test_new_findings_of_a_twin_are_recorded():
     assert one.equals(two)
 
 
-# Options and films
+# Options and images
 
 
 @pytest.mark.parametrize(
@@ -308,10 +308,10 @@ def test_large_cohorts_are_not_cached():
 
 
 def test_mask_of_an_unknown_finding_is_refused():
-    films = Cohort.load("phantom", n=2, size=32).images
-    assert isinstance(films, PhantomImages)
+    images = Cohort.load("phantom", n=2, size=32).images
+    assert isinstance(images, PhantomImages)
     with pytest.raises(CohortError, match=r"no finding 'edma'; did you mean 'Edema'\?"):
-        films.masks("edma")
+        images.masks("edma")
 
 
 def test_equations_are_solved_once_for_each_world():
@@ -334,11 +334,11 @@ def test_race_signal_controls_the_effect_on_images():
 
 def test_masks_follow_the_rows():
     cohort = Cohort.load("phantom", n=8, seed=3, size=32)
-    films = truth(cohort, do(cardiomegaly="P")).images
-    masks = films.masks("cardiomegaly")
+    images = truth(cohort, do(cardiomegaly="P")).images
+    masks = images.masks("cardiomegaly")
     assert masks.shape == (8, 1, 32, 32)
     assert masks.dtype == bool
     assert masks.any((1, 2, 3)).all()
     assert not masks.all((1, 2, 3)).any()
-    assert np.array_equal(films.masks("Cardiomegaly", [5, 2]), masks[[5, 2]])
-    assert np.array_equal(films.select([5, 2]).masks("Cardiomegaly"), masks[[5, 2]])
+    assert np.array_equal(images.masks("Cardiomegaly", [5, 2]), masks[[5, 2]])
+    assert np.array_equal(images.select([5, 2]).masks("Cardiomegaly"), masks[[5, 2]])

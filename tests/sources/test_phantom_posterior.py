@@ -16,7 +16,7 @@ CXR7 = Graph.load("cxr7")
 
 @pytest.fixture(scope="module", params=GRAPHS)
 def observed(request):
-    return Cohort.load("phantom", n=1500, seed=9, size=32, graph=request.param)
+    return Cohort.load("phantom", n=1000, seed=9, size=32, graph=request.param)
 
 
 def test_null_intervention_returns_the_patient_in_every_draw(observed):
@@ -34,15 +34,15 @@ def test_set_finding_has_the_closed_form_effect(observed):
     p, p_cf = (
         equations.distributions["Atelectasis"].probability.given(each) for each in (before, after)
     )
-    x, draws = before["Atelectasis"], 150
+    x, draws = before["Atelectasis"], 100
     expected = np.where(x == 1, 1.0, np.maximum(0, p_cf - p) / (1 - p))
     twins = truth(observed, do(pleural_effusion="P"), draws=draws, seed=1)
-    found = twins.columns(CXR7)["Atelectasis"].reshape(-1, draws).mean(1)
+    result = twins.columns(CXR7)["Atelectasis"].reshape(-1, draws).mean(1)
     moved = before["Pleural Effusion"] == 0
-    assert np.array_equal(found[~moved], x[~moved])
+    assert np.array_equal(result[~moved], x[~moved])
     error = np.sqrt(expected * (1 - expected) / draws)
-    assert (np.abs(found - expected) <= 5 * error + 1e-12).all()
-    assert found.mean() == pytest.approx(expected.mean(), abs=0.001)
+    assert (np.abs(result - expected) <= 5 * error + 1e-12).all()
+    assert result.mean() == pytest.approx(expected.mean(), abs=0.001)
 
 
 def test_removed_finding_has_the_closed_form_effect(observed):
@@ -55,8 +55,8 @@ def test_removed_finding_has_the_closed_form_effect(observed):
     rows = (before["Consolidation"] == 1) & (before["Pneumonia"] == 1)
     assert rows.sum() >= 3
     twins = truth(observed.select(rows), do(pneumonia="N"), draws=2000)
-    found = twins.columns(CXR7)["Consolidation"].mean()
-    assert found == pytest.approx((p_cf / p)[rows].mean(), abs=0.03)
+    result = twins.columns(CXR7)["Consolidation"].mean()
+    assert result == pytest.approx((p_cf / p)[rows].mean(), abs=0.03)
 
 
 def test_view_changes_by_the_overlap_of_cells():
@@ -64,18 +64,18 @@ def test_view_changes_by_the_overlap_of_cells():
     before = cohort.columns(CXR7)
     law = population(cohort.images.world).distributions["View"]
     after = before | {"Support Devices": np.ones(600)}
-    draws = 400
+    draws = 200
     twins = truth(cohort, do(support_devices="P"), draws=draws)
-    found = twins.columns(CXR7)["View"].reshape(-1, draws)
+    result = twins.columns(CXR7)["View"].reshape(-1, draws)
     low, high = law.cell(before["View"], before)
     moved = before["Support Devices"] == 0
     for view in range(3):  # AP, PA, LATERAL
         a, b = law.cell(np.full(600, view), after)
         share = np.maximum(0, np.minimum(high, b) - np.maximum(low, a)) / (high - low)
         error = np.sqrt(share * (1 - share) / draws)
-        assert (np.abs((found == view).mean(1) - share) <= 5 * error + 1e-6).all()
-    assert (found[moved] <= before["View"][moved, None]).all()  # towards AP alone
-    assert (found[moved] < before["View"][moved, None]).any()
+        assert (np.abs((result == view).mean(1) - share) <= 5 * error + 1e-6).all()
+    assert (result[moved] <= before["View"][moved, None]).all()  # towards AP alone
+    assert (result[moved] < before["View"][moved, None]).any()
 
 
 def test_posterior_is_calibrated_on_true_twins(observed):

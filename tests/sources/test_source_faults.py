@@ -334,7 +334,7 @@ def test_invalid_policy_is_refused(given, message):
 
 
 @given(content=st.binary(max_size=200))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", ["brax", "rexgradient", "chexpert_plus"])
 def test_any_bytes_give_rows_or_a_named_error(tmp_path, name, content):
     folder = tmp_path / name

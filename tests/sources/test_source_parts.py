@@ -238,7 +238,7 @@ def test_fixtures_have_the_14_findings():
 
 
 @given(text=st.text(max_size=120))
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @example(text="source: a\nlabels: " + "[" * 500)
 @example(text="source: a\nlabels: {x: {is: {}, why: y}}")
 @example(text="source: a\nlabels: {x: {is: [], why: y}}")

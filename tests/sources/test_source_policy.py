@@ -31,7 +31,7 @@ _MARKS = st.lists(
 
 
 @given(rows=_MARKS, policy=_POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_policy_keeps_known_labels(rows, policy):
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     before = {name: mark.copy() for name, mark in marks.items()}
@@ -50,7 +50,7 @@ def test_policy_keeps_known_labels(rows, policy):
 
 
 @given(rows=_MARKS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_policy_can_leave_labels_as_written(rows):
     marks = {name: np.array([r[k] for r in rows], np.int8) for k, name in enumerate(FINDINGS)}
     policy = Policy(unlisted="U", implied="leave")

@@ -41,9 +41,9 @@ def cohort() -> Cohort:
         index=[f"r{k:02d}" for k in range(50)],
     )
     table.loc[table.index[::9], "Age"] = np.nan
-    films = random.integers(0, 65536, (50, 16, 16), dtype=np.uint16)
+    images = random.integers(0, 65536, (50, 16, 16), dtype=np.uint16)
     patients = [f"p{k // 2}" for k in range(50)]
-    whole = Cohort(table, ArrayImages(films, np.arange(50) % 7 > 0), patients=patients)
+    whole = Cohort(table, ArrayImages(images, np.arange(50) % 7 > 0), patients=patients)
     return whole.assign_splits(seed=1).described("table", "ages were rounded")
 
 
@@ -122,17 +122,17 @@ def test_stored_cohort_behaves_as_any_cohort(cohort, folder, tmp_path):
 def test_model_fitted_to_a_store_gives_the_same_twins(
     tmp_path,
 ):
-    films = {"kind": "radit", "resolution": 32, "steps": 2, "solver_steps": 2, "batch": 4}
+    images = {"kind": "radit", "resolution": 32, "steps": 1, "solver_steps": 1, "batch": 4}
     graph = Graph(
         [
             Variable("Sex", "binary", levels=("F", "M")),
-            Variable("Image", "image", parents=("Sex",), mechanism=films),
+            Variable("Image", "image", parents=("Sex",), mechanism=images),
         ]
     )
-    phantoms = Cohort.load("phantom", n=24, size=32)
+    phantoms = Cohort.load("phantom", n=12, size=32)
     loaded = Cohort.load(write(phantoms, tmp_path / "store"))
     assert (loaded.images[:] == phantoms.images[:]).all()
-    twins = [SCM(graph).fit(c).counterfactual(c.head(6), sex="M") for c in (phantoms, loaded)]
+    twins = [SCM(graph).fit(c).counterfactual(c.head(3), sex="M") for c in (phantoms, loaded)]
     assert (twins[0].images[:] == twins[1].images[:]).all()
 
 
@@ -145,8 +145,8 @@ def test_images_are_resized_when_read(folder, cohort):
 
 
 def test_draws_and_integer_ids_are_stored(tmp_path):
-    films = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
-    drawn = Cohort(pd.DataFrame({"Age": [1, 2, 3]}), films).repeat(2)
+    images = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
+    drawn = Cohort(pd.DataFrame({"Age": [1, 2, 3]}), images).repeat(2)
     loaded = Cohort.load(write(drawn, tmp_path / "store"))
     assert loaded.index.equals(drawn.index)
     assert loaded.draws.tolist() == [0, 1] * 3
@@ -245,9 +245,9 @@ def test_check_finds_a_changed_pixel(folder, tmp_path):
 
 
 def test_damaged_images_are_quarantined(tmp_path):
-    films = np.random.default_rng(1).random((9, 8, 8)).astype(np.float32)
+    images = np.random.default_rng(1).random((9, 8, 8)).astype(np.float32)
     table = pd.DataFrame({"Age": np.arange(9)}, index=[f"={k}" for k in range(9)])
-    saved = Cohort(table, films).save(tmp_path / "saved")
+    saved = Cohort(table, images).save(tmp_path / "saved")
     whole = Cohort.load(saved)
     whole = whole.with_images(FileImages(whole.images.paths))  # as files of anybody's
     files = sorted((saved / "images").iterdir())
@@ -257,7 +257,7 @@ def test_damaged_images_are_quarantined(tmp_path):
     loaded = Cohort.load(folder)
     left = [0, 1, 3, 4, 6, 7, 8]
     assert np.flatnonzero(loaded.images.available).tolist() == left
-    assert np.abs(loaded.images[left][:, 0] - films[left]).max() < 1e-5
+    assert np.abs(loaded.images[left][:, 0] - images[left]).max() < 1e-5
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["images"] == 7
     assert manifest["quarantined"]["reasons"] == {"truncated": 1, "unknown": 1}

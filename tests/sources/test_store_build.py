@@ -36,10 +36,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def home(tmp_path_factory) -> Path:
     """A folder with a saved cohort of 60 records with images, and a spec."""
     folder = tmp_path_factory.mktemp("home")
-    films = np.random.default_rng(0).integers(0, 65536, (60, 24, 24), dtype=np.uint16)
+    images = np.random.default_rng(0).integers(0, 65536, (60, 24, 24), dtype=np.uint16)
     table = pd.DataFrame({"Age": np.arange(60), "Sex": ["F", "M", "M"] * 20})
     patients = [f"p{k // 3}" for k in range(60)]
-    Cohort(table, films, patients=patients).save(folder / "saved")
+    Cohort(table, images, patients=patients).save(folder / "saved")
     spec = "output: store\nsize: 16\nshard: .005\nsources: [{path: saved}]\n"
     (folder / "spec.yaml").write_text(spec)
     return folder
@@ -161,12 +161,16 @@ def test_nih_becomes_a_store(data, tmp_path):
     there = loaded.images.available
     assert (there == nih.images.available).all()
     some = np.flatnonzero(there)[:: there.sum() // 20]
-    films, expected = loaded.images[some], nih.images[some]
-    assert np.abs(films.mean(axis=(1, 2, 3)) - expected.mean(axis=(1, 2, 3))).max() < 0.01
+    images, expected = loaded.images[some], nih.images[some]
+    assert np.abs(images.mean(axis=(1, 2, 3)) - expected.mean(axis=(1, 2, 3))).max() < 0.01
     manifest = json.loads((tmp_path / "store/manifest.json").read_text())
     assert manifest["policy"]["unlisted"] == "U"
     assert {"name", "why", "rows", "records", "effect"} <= set(manifest["rules"][0])
     assert loaded.table["Edema"].isna().sum() > nih.table["Edema"].isna().sum()
+
+
+def raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def interrupted(spec: Path, out: Path, after: int, workers: int = 1) -> None:
@@ -230,10 +234,13 @@ def test_complete_store_is_left_as_it_is(home, whole):
     assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
 
 
-def test_unfinished_work_of_another_build_is_refused(home, tmp_path, capsys):
+def test_unfinished_work_of_another_build_is_refused(home, tmp_path, capsys, monkeypatch):
     out = tmp_path / "store"
-    interrupted(home / "spec.yaml", out, after=1)
-    (tmp_path / ".store.lock").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("causalcxr.sources.store.writing.finish", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build(home / "spec.yaml", output=out)
+    (tmp_path / ".store.lock").unlink(missing_ok=True)
     before = contents(tmp_path)
     (home / "other.yaml").write_text("output: store\nsize: 8\nsources: [{path: saved}]\n")
     assert run("build", home / "other.yaml", "--out", out) == 2
@@ -244,8 +251,8 @@ def test_unfinished_work_of_another_build_is_refused(home, tmp_path, capsys):
 
 
 def test_unreadable_files_are_listed(tmp_path, capsys):
-    films = np.full((4, 8, 8), 0.5)
-    Cohort(pd.DataFrame({"Age": [1, 2, 3, 4]}), films).save(tmp_path / "saved")
+    images = np.full((4, 8, 8), 0.5)
+    Cohort(pd.DataFrame({"Age": [1, 2, 3, 4]}), images).save(tmp_path / "saved")
     (tmp_path / "saved/images/1.png").write_bytes(b"")
     (tmp_path / "saved/images/3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     (tmp_path / "spec.yaml").write_text("output: store\nsources: [{path: saved}]\n")
@@ -306,20 +313,20 @@ def test_unreadable_source_is_named(source, said, home, tmp_path):
 
 def test_images_of_several_sizes_require_a_size(tmp_path):
     for k, side in enumerate((8, 12)):
-        films = np.full((2, side, side), 0.5)
-        Cohort(pd.DataFrame({"Age": [1, 2]}), films, source=f"s{k}").save(tmp_path / f"s{k}")
+        images = np.full((2, side, side), 0.5)
+        Cohort(pd.DataFrame({"Age": [1, 2]}), images, source=f"s{k}").save(tmp_path / f"s{k}")
     (tmp_path / "spec.yaml").write_text("output: store\nsources: [{path: s0}, {path: s1}]\n")
     with pytest.raises(CohortError, match="give the size to which all are fitted"):
         build(tmp_path / "spec.yaml")
 
 
 def test_proportions_are_kept(tmp_path):
-    (tmp_path / "films").mkdir()
+    (tmp_path / "images").mkdir()
     wide = np.full((8, 16), 40000, np.uint16)
-    Image.fromarray(wide).save(tmp_path / "films/a.png")
+    Image.fromarray(wide).save(tmp_path / "images/a.png")
     (tmp_path / "table.csv").write_text("record,Age\na,61\n")
     (tmp_path / "spec.yaml").write_text(
-        "output: store\nsize: 16\nsources: [{path: table.csv, options: {images: films}}]\n"
+        "output: store\nsize: 16\nsources: [{path: table.csv, options: {images: images}}]\n"
     )
     film = Cohort.load(build(tmp_path / "spec.yaml")).images.grey_levels([0])[0]
     assert (film[4:12] == 40000).all()

@@ -1,8 +1,6 @@
 """Batches for torch: every record once, the same order anywhere, taken up again in the middle."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +15,21 @@ from causalcxr.common.errors import CohortError
 from causalcxr.sources.store.loading import Batches, CohortDataset, Order
 from causalcxr.sources.store.writing import write
 
+GOLDEN = [
+    [18, 14, 10, 8],
+    [19, 4, 5, 13],
+    [1, 11, 6, 7],
+    [15, 2, 9, 0],
+    [12, 17, 3, 16],
+]  # of 20 records in batches of 4, seed 7
 GRAPH = Graph.parse("variables: {Age: {type: continuous}, Sex: {type: binary, levels: [F, M]}}")
 
 
 @pytest.fixture(scope="module")
 def cohort() -> Cohort:
-    films = np.random.default_rng(0).integers(0, 65536, (23, 8, 8), dtype=np.uint16)
+    images = np.random.default_rng(0).integers(0, 65536, (23, 8, 8), dtype=np.uint16)
     table = pd.DataFrame({"Age": np.arange(23.0), "Sex": ["F", "M"] * 11 + [None]})
-    return Cohort(table, films)
+    return Cohort(table, images)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def rows_of(batches) -> list[list[int]]:
     seed=st.integers(0, 3),
     shuffle=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_each_record_is_read_once_by_all_ranks(n, batch, ranks, seed, shuffle):
     options = {"ranks": ranks, "seed": seed, "shuffle": shuffle}
     orders = [Order(n, batch, rank=k, whole=False, **options) for k in range(ranks)]
@@ -63,7 +68,7 @@ def test_each_record_is_read_once_by_all_ranks(n, batch, ranks, seed, shuffle):
 @given(
     n=st.integers(12, 60), first=st.integers(1, 4), then=st.integers(1, 4), steps=st.integers(0, 3)
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_run_resumes_with_another_number_of_ranks(n, first, then, steps):
     before = [Order(n, 1, rank=k, ranks=first, seed=4, whole=False) for k in range(first)]
     seen = [row for order in before for part in list(order)[:steps] for row in part]
@@ -88,9 +93,7 @@ def test_orders_depend_on_seed_and_epoch():
 
 
 def test_order_is_the_same_on_any_machine():
-    code = "from causalcxr.sources.store.loading import Order; print(list(Order(20, 4, seed=7)))"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert json.loads(there.stdout) == list(Order(20, 4, seed=7))
+    assert list(Order(20, 4, seed=7)) == GOLDEN
 
 
 def test_batches_hold_images_and_variables(stored, cohort):
