@@ -1,13 +1,14 @@
-"""How long a person waits in the explorer.
+"""How long a user waits in the explorer.
 
     python -m benchmarks explorer
 
 The demo's graph (cxr7, bundled weights of 64 pixels), fitted to phantoms. Questions set one to
-three variables of one patient each, drawn with a seed. `patient` finds the noise of a record, when
-a patient is chosen. `table` is what the page asks for at every change: the twin, its probabilities
-and the line of Python, as JSON. `graph` draws them on a graph that was laid out before. `doubt`
-follows: couplings and support. `image` is from the question to the twin's image, the first of a
-patient and a later one. The last row asks for tables while another user's images are being made.
+three variables of one patient each, drawn with a seed. `patient` abducts the noise of a record
+when a patient is chosen. `table` is what the page requests at every change: the twin, its
+probabilities and the line of Python, as JSON. `graph` draws them on a graph that was laid out
+before. `assumptions` follows: couplings and support. `image` is from the question to the twin's
+image, the first of a patient and a later one. The last row requests tables while images of
+another user are rendered.
 """
 
 import json
@@ -19,74 +20,82 @@ from threading import Event
 import numpy as np
 
 from benchmarks import Row
-from causalcxr.apps.explorer.desk import Asked, Desk, Who
-from causalcxr.apps.explorer.filming import Take
-from causalcxr.apps.explorer.workbench import Models, Workbench
+from causalcxr.apps.explorer.rendering import RenderJob
+from causalcxr.apps.explorer.service import ExplorerService, PatientReference, QuestionRequest
+from causalcxr.apps.explorer.workspace import Models, Workspace
 from causalcxr.cohort import Cohort
 from causalcxr.graph import Graph
 from causalcxr.scm import SCM
 
-__all__ = ["asked_at_random", "main", "workbench"]
+__all__ = ["main", "random_questions", "workspace"]
 
 _SPEC = "phantom:n=2000,seed=0"
 
 
-def workbench(n: int = 2000) -> Workbench:
-    """Return the demo's workbench."""
+def workspace(n: int = 2000) -> Workspace:
+    """Return the demo's workspace."""
     patients = Cohort.load("phantom", n=n, seed=0)
     model = SCM(Graph.load("cxr7")).fit(patients, progress=False)
-    return Workbench(Models("cxr7", model, "model"), {_SPEC: patients}, Path("unused"))
+    return Workspace(Models("cxr7", model, "model"), {_SPEC: patients}, Path("unused"))
 
 
-def asked_at_random(bench: Workbench, count: int, seed: int = 0) -> list[Asked]:
+def random_questions(workspace: Workspace, count: int, seed: int = 0) -> list[QuestionRequest]:
     """Return questions that set one to three variables to levels or numbers of other patients."""
     rng = np.random.default_rng(seed)
-    cohort, model = bench.cohorts[_SPEC], bench.models["cxr7"]
+    cohort, model = workspace.cohorts[_SPEC], workspace.models["cxr7"]
     table, names = cohort.table, model.graph.tabular
     # A derived variable is set only by its rule's causes, as a person would.
     names = [name for name in names if model.graph[name].mechanism.kind != "derived"]
-    found = []
+    results = []
     for row in rng.choice(len(cohort), count, replace=False):
         chosen = rng.choice(names, rng.integers(1, 4), replace=False)
         other = table.iloc[rng.integers(len(table))]
         settings = {str(name): _plain(other[name]) for name in chosen}
-        who = Who(cohort=_SPEC, row=int(row))
-        found.append(Asked(model="cxr7", who=who, settings=settings, beyond_range=True))
-    return found
+        patient = PatientReference(cohort=_SPEC, row=int(row))
+        results.append(
+            QuestionRequest(model="cxr7", patient=patient, settings=settings, beyond_range=True)
+        )
+    return results
 
 
 def _plain(value: object) -> str | float:
     return value if isinstance(value, str) else float(value)
 
 
-def _times(work: Callable[[Asked], object], asks: list[Asked]) -> np.ndarray:
+def _times(
+    work: Callable[[QuestionRequest], object], questions: list[QuestionRequest]
+) -> np.ndarray:
     """Return how long each took, in milliseconds."""
-    found = []
-    for asked in asks:
+    results = []
+    for request in questions:
         begun = time.perf_counter()
-        work(asked)
-        found.append(1000 * (time.perf_counter() - begun))
-    return np.array(found)
+        work(request)
+        results.append(1000 * (time.perf_counter() - begun))
+    return np.array(results)
 
 
-def _filmed(desk: Desk, asks: list[Asked]) -> tuple[list[Take], Event]:
+def _queued(
+    service: ExplorerService, questions: list[QuestionRequest]
+) -> tuple[list[RenderJob], Event]:
     """Put an image of each question in the queue."""
-    ready, left = Event(), [len(asks)]
+    ready, left = Event(), [len(questions)]
 
-    def tell(event: dict) -> None:
+    def report(event: dict) -> None:
         if "done" in event or "error" in event:
             left[0] -= 1
             if not left[0]:
                 ready.set()
 
-    takes = [Take(desk.visit(asked), [asked.question], tell) for asked in asks]
-    for take in takes:
-        desk.darkroom.submit(take)
-    return takes, ready
+    jobs = [
+        RenderJob(service.abducted(request), [request.question], report) for request in questions
+    ]
+    for job in jobs:
+        service.render_queue.submit(job)
+    return jobs, ready
 
 
-def _film(desk: Desk, asked: Asked) -> None:
-    _, ready = _filmed(desk, [asked])
+def _render(service: ExplorerService, request: QuestionRequest) -> None:
+    _, ready = _queued(service, [request])
     ready.wait()
 
 
@@ -98,32 +107,36 @@ def _row(what: str, times: np.ndarray, target: str = "") -> Row:
 def main(quick: bool = False) -> list[Row]:
     """Return a row for each kind of waiting."""
     count = 20 if quick else 100
-    bench = workbench(500 if quick else 2000)
-    desk = Desk(bench)
-    warm, *asks = asked_at_random(bench, count + 1)
-    few = asks[: 3 if quick else 10]
-    json.dumps(desk.table(warm))
-    desk.graph(warm)
-    desk.doubt(warm)
-    _film(desk, warm)
+    shared = workspace(500 if quick else 2000)
+    service = ExplorerService(shared)
+    warm, *questions = random_questions(shared, count + 1)
+    few = questions[: 3 if quick else 10]
+    json.dumps(service.table(warm))
+    service.graph(warm)
+    service.assumptions(warm)
+    _render(service, warm)
     rows = [
-        _row("patient", _times(desk.patient, asks)),
-        _row("table", _times(lambda asked: json.dumps(desk.table(asked)), asks), "median < 100"),
-        _row("graph", _times(desk.graph, asks)),
-        _row("doubt", _times(desk.doubt, asks)),
-        _row("image, first of a patient", _times(lambda asked: _film(desk, asked), few)),
-        _row("image, a later one", _times(lambda asked: _film(desk, asked), few)),
+        _row("patient", _times(service.patient, questions)),
+        _row(
+            "table",
+            _times(lambda request: json.dumps(service.table(request)), questions),
+            "median < 100",
+        ),
+        _row("graph", _times(service.graph, questions)),
+        _row("assumptions", _times(service.assumptions, questions)),
+        _row("image, first of a patient", _times(lambda request: _render(service, request), few)),
+        _row("image, a later one", _times(lambda request: _render(service, request), few)),
     ]
-    others = asked_at_random(bench, 4 * len(few), seed=1)
-    asks = asked_at_random(bench, count, seed=2)
-    for asked in asks:
-        desk.patient(asked)
-    takes, ready = _filmed(desk, others)
-    busy = _times(lambda asked: json.dumps(desk.table(asked)), asks)
+    others = random_questions(shared, 4 * len(few), seed=1)
+    questions = random_questions(shared, count, seed=2)
+    for request in questions:
+        service.patient(request)
+    jobs, ready = _queued(service, others)
+    busy = _times(lambda request: json.dumps(service.table(request)), questions)
     still = not ready.is_set()
-    for take in takes:
-        take.stop()
-    made = "while images are made" if still else "while images were made, part of the time"
-    rows.append(_row(f"table, {made}", busy, "median < 100"))
-    desk.close()
+    for job in jobs:
+        job.stop()
+    state = "while images are rendered" if still else "while images were rendered, in part"
+    rows.append(_row(f"table, {state}", busy, "median < 100"))
+    service.close()
     return rows

@@ -1,4 +1,4 @@
-"""A browser for tests, which asks nobody by itself, and who looks through it."""
+"""A browser for tests, without background requests, and its users."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ PHONE = {
     "viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
     "device_scale_factor": 2,
 }  # fmt: skip
-# The contrast of each text with what lies behind it, as WCAG 2 defines it; SVG text with its box.
+# The contrast of each text with its background (WCAG 2); of SVG text, with its box.
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = (c) => c.slice(0, 3).map((v) => v / 255)
@@ -49,7 +49,7 @@ CONTRAST = """() => {
 @pytest.fixture(scope="module")
 def browser():
     if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium here")
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
         yield chromium
@@ -58,25 +58,25 @@ def browser():
 
 @pytest.fixture
 def shots(tmp_path):
-    """Where pictures go: a folder that is kept, if one is named."""
+    """The folder of screenshots: temporary unless CAUSALCXR_SHOTS names one."""
     folder = Path(os.environ.get("CAUSALCXR_SHOTS", tmp_path / "shots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 class Person:
-    """A browser of its own, which notes what it asked for and what it complained about."""
+    """A user with a separate browser context, which records requests and console messages."""
 
     def __init__(self, browser, link, timeout=30_000, **device):
         self.context = browser.new_context(**(device or DESKTOP))
         self.page = self.context.new_page()
         self.page.set_default_timeout(timeout)
-        self.asked, self.said = [], []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.requests, self.messages = [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.goto(link)
 
     def contrast(self):
-        """Return the least contrast of a text with what lies behind it, and the text."""
+        """Return the lowest contrast of a text with its background, and the text."""
         return min(self.page.evaluate(CONTRAST))

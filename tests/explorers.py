@@ -1,4 +1,4 @@
-"""Small worlds for tests of the explorer: a model of six variables, phantoms, hostile words."""
+"""Small data for tests of the explorer: a model of six variables, phantoms, hostile names."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.apps.explorer.workbench import Models, Workbench
+from causalcxr.apps.explorer.workspace import Models, Workspace
 from causalcxr.cohort import Cohort
 from causalcxr.graph import Graph
 from causalcxr.scm import SCM
@@ -39,7 +39,7 @@ COMMAND = (
 
 
 def patients(n=24, seed=0):
-    """Return phantoms with one more variable, which hangs on the effusion."""
+    """Return phantoms with one more variable, Site, which depends on the effusion."""
     cohort = Cohort.load("phantom", n=n, seed=seed)
     table = cohort.table[["Age", "Sex", "View", "Pleural Effusion"]]
     rng = np.random.default_rng(seed)
@@ -50,26 +50,26 @@ def patients(n=24, seed=0):
 
 def fitted():
     """Return a model of the small graph."""
-    taught = patients(300, seed=5).with_images(None)
-    return SCM(Graph.parse(GRAPH)).fit(taught, progress=False)
+    training = patients(300, seed=5).with_images(None)
+    return SCM(Graph.parse(GRAPH)).fit(training, progress=False)
 
 
-def workbench(folder, model=None, cohorts=None):
-    """Return a workbench in memory."""
+def small_workspace(folder, model=None, cohorts=None):
+    """Return a workspace in memory."""
     models = Models("small", fitted() if model is None else model, "model")
-    return Workbench(models, cohorts or {"patients": patients()}, Path(folder) / "new")
+    return Workspace(models, cohorts or {"patients": patients()}, Path(folder) / "new")
 
 
 def hostile_table(file, n=5):
-    """Write a cohort whose record names would like to be markup."""
+    """Write a cohort whose record names are markup."""
     table = patients(n, seed=9).table
     table.index = pd.Index([f"{HOSTILE}{k}" for k in range(n)], name="record")
     table.to_csv(file)
     return file
 
 
-def laid_out(folder):
-    """Put a model, patients and a hostile table into a folder, and return it."""
+def written_world(folder):
+    """Write a model, patients and a hostile table to a folder, and return it."""
     fitted().save(folder / "small")
     patients(6).save(folder / "patients")
     hostile_table(folder / "hostile.csv")
@@ -77,7 +77,7 @@ def laid_out(folder):
 
 
 class Served:
-    """An explorer in a process of its own, with the link that it printed."""
+    """An explorer in a separate process, with the link that it printed."""
 
     def __init__(self, folder, *words, port=0):
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -94,19 +94,21 @@ class Served:
         self.port = int(self.link.split(":")[2].strip("/"))
 
     def stop(self, how=signal.SIGTERM):
-        """End it, and return what it printed."""
+        """Stop the process; return its exit code and output."""
         self.process.send_signal(how)
-        told = self.process.communicate(timeout=30)[0]
-        return self.process.returncode, told
+        output = self.process.communicate(timeout=30)[0]
+        return self.process.returncode, output
 
-    def ask(self, path, given=None, **headers):
+    def ask(self, path, content=None, **headers):
         """Return status, headers and content of one request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
-            body = given if given is None or isinstance(given, bytes) else json.dumps(given)
-            told = {"content-type": "application/json"} if isinstance(body, str) else {}
+            body = (
+                content if content is None or isinstance(content, bytes) else json.dumps(content)
+            )
+            kind_header = {"content-type": "application/json"} if isinstance(body, str) else {}
             kind = "GET" if body is None else "POST"
-            connection.request(kind, path, body, told | headers)
+            connection.request(kind, path, body, kind_header | headers)
             reply = connection.getresponse()
             return reply.status, dict(reply.getheaders()), reply.read()
         finally:

@@ -1,6 +1,6 @@
-"""A small world for the graph page: who is ill and how they were imaged, quickly learned.
+"""A small cohort and graph for the graph page, fitted quickly.
 
-As a program it serves the explorer of this world: `python graph_worlds.py FOLDER`.
+As a program it serves their explorer: `python graph_worlds.py FOLDER`.
 """
 
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalcxr import SCM, Cohort, Graph, Variable
-from causalcxr.apps.explorer.workbench import Models, Workbench
+from causalcxr.apps.explorer.workspace import Models, Workspace
 
 SMALL = Graph.parse(
     """name: small   # a comment that survives
@@ -29,7 +29,7 @@ variables:
 
 
 def records(n: int = 1200, seed: int = 0, **kwargs) -> Cohort:
-    """Return records in which edema hangs on the site, and nothing on the sex."""
+    """Return records in which edema depends on the site, and nothing on the sex."""
     random = np.random.default_rng(seed)
     site = random.choice(3, n, p=[0.6, 0.3, 0.1])
     edema = random.random(n) < np.array([0.1, 0.5, 0.9])[site]
@@ -46,13 +46,13 @@ def records(n: int = 1200, seed: int = 0, **kwargs) -> Cohort:
     return Cohort(table, **kwargs).described("small world")
 
 
-def bench(model: SCM, cohort: Cohort, folder) -> Workbench:
-    """Return a workbench of one model and what it learned from."""
-    return Workbench(Models("small", model, "model"), {"world": cohort}, folder)
+def small_workspace(model: SCM, cohort: Cohort, folder) -> Workspace:
+    """Return a workspace of one model and its training cohort."""
+    return Workspace(Models("small", model, "model"), {"world": cohort}, folder)
 
 
 def slow_world() -> tuple[SCM, Cohort]:
-    """Return the small world with a weight that takes seconds to learn, so that one can watch."""
+    """Return model and cohort with a variable that takes seconds to fit, to watch progress."""
     cohort = records(600)
     weight = np.random.default_rng(1).normal(70, 9, len(cohort)).round(1)
     spec = {"kind": "flow", "epochs": 40, "patience": 40}
@@ -64,4 +64,4 @@ def slow_world() -> tuple[SCM, Cohort]:
 if __name__ == "__main__":
     from causalcxr.apps.explorer.serving import serve
 
-    serve(bench(*slow_world(), Path(sys.argv[1])), 0, show=False)
+    serve(small_workspace(*slow_world(), Path(sys.argv[1])), 0, show=False)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from causalcxr.apps.study.making import drawn_reader, make_study
-from causalcxr.apps.study.plan import Plan, Trial
+from causalcxr.apps.study.creation import draw_reader, make_study
+from causalcxr.apps.study.plan import StudyPlan, Trial
 from causalcxr.apps.study.simulate import Simulated
 from causalcxr.cohort import Cohort
 
@@ -52,14 +52,14 @@ def paper_plan(trials=100, names=("A", "B", "C"), strata=({},), seed=0, title="R
         Trial((f"{k}a", f"{k}b"), (k % 2 == 0, k % 2 == 1), (f"r{k}", f"s{k}"), s)
         for k, s in ((k, strata[k % len(strata)]) for k in range(trials))
     )
-    readers = tuple(drawn_reader(k, name, pairs, 2, seed) for k, name in enumerate(names))
+    readers = tuple(draw_reader(k, name, pairs, 2, seed) for k, name in enumerate(names))
     pools = {
         name: {"source": "noise", "origin": "", "records": 9, "images": 9, "compared": 9}
         for name in ("real", "synthetic")
     }
     about = {"pools": pools, "made": "2026-11-26", "version": "0.1.0"}
     match = tuple(strata[0])
-    return Plan("2afc", title, seed, match, (64, 64), False, pairs, readers, {}, about)
+    return StudyPlan("2afc", title, seed, match, (64, 64), False, pairs, readers, {}, about)
 
 
 class Served:
@@ -75,7 +75,7 @@ class Served:
             env=env,
             cwd=folder,
         )
-        readers = len(Plan.load(folder).readers)
+        readers = len(StudyPlan.load(folder).readers)
         lines = [self.process.stdout.readline() for _ in range(readers)]
         assert all("http://127.0.0.1:" in line for line in lines), lines
         self.links = [line.rsplit(": ", 1)[1].split(" ")[0] for line in lines]

@@ -7,9 +7,9 @@ import pytest
 
 from causalcxr import SCM, Cohort, do
 from causalcxr.apps.export.exporting import ExportSettings, export
-from causalcxr.apps.study.analyse import analyse
+from causalcxr.apps.study.analysis import analyse
 from causalcxr.apps.study.answers import read_answers
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.plan import StudyPlan
 from causalcxr.audit.pairs import Pairs
 from causalcxr.sources.store.reading import check
 
@@ -53,7 +53,7 @@ def test_given_an_old_store_then_it_is_read_and_every_file_is_as_written(phantom
 
 
 def test_given_an_old_study_then_its_answers_are_read():
-    plan = Plan.load(OLD / "study")
+    plan = StudyPlan.load(OLD / "study")
     answers = read_answers(OLD / "study", plan, 0)
     assert [(a.step, a.choice, a.confidence) for a in answers] == [(0, 1, 3), (1, 0, 5)]
     assert len(analyse(OLD / "study").responses) == 2

@@ -24,10 +24,10 @@ from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
 from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
 from causalcxr.apps.explorer import downloads
-from causalcxr.apps.explorer.dropping import Drops
-from causalcxr.apps.explorer.patients import Ward
-from causalcxr.apps.explorer.pictures import grey
-from causalcxr.apps.explorer.question import Question, Visit
+from causalcxr.apps.explorer.image_encoding import to_uint16
+from causalcxr.apps.explorer.patients import PatientList
+from causalcxr.apps.explorer.question import AbductedPatient, Question
+from causalcxr.apps.explorer.uploads import Uploads
 from causalcxr.apps.export.exporting import export
 from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.pairs import Pairs
@@ -483,10 +483,12 @@ def test_given_a_saved_cohort_of_both_kinds_then_only_its_synthetic_images_are_e
 # The explorer
 
 
-def asked(model: SCM, patients: Cohort, row: int) -> tuple[Visit, object, downloads.Pair]:
-    visit = Visit(model, patients.at([row]))
+def asked(
+    model: SCM, patients: Cohort, row: int
+) -> tuple[AbductedPatient, object, downloads.ImagePair]:
+    visit = AbductedPatient(model, patients.at([row]))
     twin = model.counterfactual(patients.at([row]), sex="M")
-    pair = downloads.Pair(grey(visit.patient.images[0]), grey(twin.images[0]))
+    pair = downloads.ImagePair(to_uint16(visit.patient.images[0]), to_uint16(twin.images[0]))
     return visit, visit.ask(Question({"Sex": "M"})), pair
 
 
@@ -495,10 +497,10 @@ def test_given_a_twin_that_is_the_patients_radiograph_then_the_explorer_exports_
 ):
     sex = patients.table["Sex"].tolist()
     visit, answer, pair = asked(model, patients, sex.index("M"))
-    with pytest.raises(CohortError, match="equals the patient's own radiograph, it is not export"):
+    with pytest.raises(CohortError, match="equals the patient's own radiograph and is not"):
         downloads.pair_dicom(visit, answer, pair, b"k" * 32)
-    near = downloads.Pair(pair.factual, pair.factual + np.uint16(200))
-    with pytest.raises(CohortError, match="is within one grey level of 8 bits of the patient's"):
+    near = downloads.ImagePair(pair.factual, pair.factual + np.uint16(200))
+    with pytest.raises(CohortError, match="is within one 8-bit grey level of the patient's"):
         downloads.pair_dicom(visit, answer, near, b"k" * 32)
     visit, answer, pair = asked(model, patients, sex.index("F"))
     with zipfile.ZipFile(io.BytesIO(downloads.pair_dicom(visit, answer, pair, b"k" * 32))) as zips:
@@ -509,13 +511,13 @@ def test_given_a_twin_that_is_the_patients_radiograph_then_the_explorer_exports_
 
 
 def test_given_images_of_both_kinds_then_each_thumbnail_says_what_it_is():
-    ward = Ward(some("mixed"), GRAPH)
+    ward = PatientList(some("mixed"), GRAPH)
     told = [Image.open(io.BytesIO(ward.thumbnail(row))).text.get("Comment") for row in range(6)]
     assert [text == MARK for text in told] == MIXED.tolist()
 
 
 def test_given_a_marked_file_that_is_dropped_in_then_it_is_synthetic(tmp_path):
-    drops = Drops()
+    drops = Uploads()
     for marked in (True, False):
         file = png(tmp_path / "a.png") if marked else tmp_path / "b.png"
         if not marked:

@@ -32,9 +32,9 @@ def explore(options: ExploreOptions) -> None:
     """Explore patients and their twins in the browser, on this machine only."""
     from functools import partial
 
-    from causalcxr.apps.explorer.opening import workbench_of
     from causalcxr.apps.explorer.serving import serve
+    from causalcxr.apps.explorer.startup import open_workspace
 
-    tell = partial(print, flush=True)
-    workbench = workbench_of(options.model, options.cohort, options.out, tell)
-    serve(workbench, options.port, show=options.show, tell=tell)
+    report = partial(print, flush=True)
+    workspace = open_workspace(options.model, options.cohort, options.out, report)
+    serve(workspace, options.port, show=options.show, report=report)

@@ -63,7 +63,7 @@ class StudyOptions:
 @verb(app)
 def new(options: StudyOptions) -> None:
     """Draw a study from a pool of real and a pool of synthetic images."""
-    from causalcxr.apps.study.making import make_study
+    from causalcxr.apps.study.creation import make_study
     from causalcxr.cohort.selection import load_cohort
 
     readers = options.readers
@@ -105,7 +105,7 @@ def serve(options: ServeOptions) -> None:
 
     from causalcxr.apps.study.server import serve as serve_study
 
-    serve_study(options.folder, options.port, options.name, tell=partial(print, flush=True))
+    serve_study(options.folder, options.port, options.name, report=partial(print, flush=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class AnalyseOptions:
 @verb(app)
 def analyse(options: AnalyseOptions) -> None:
     """Write report.html and tables (.csv) of the answers so far."""
-    from causalcxr.apps.study.analyse import analyse as analyse_study
+    from causalcxr.apps.study.analysis import analyse as analyse_study
     from causalcxr.apps.study.report import write_report
 
     result = analyse_study(options.folder, seed=options.seed)

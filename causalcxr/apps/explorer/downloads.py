@@ -1,4 +1,4 @@
-"""What can be taken along: the pair as PNG or DICOM, the answer as JSON, the line of Python."""
+"""Downloads: the pair as PNG or DICOM, the answer as JSON, the line of Python."""
 
 import hashlib
 import io
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from causalcxr.apps.explorer.doubt import Doubt
-from causalcxr.apps.explorer.pictures import pair_png
-from causalcxr.apps.explorer.question import Answer, Visit
+from causalcxr.apps.explorer.assumptions import Assumptions
+from causalcxr.apps.explorer.image_encoding import pair_png
+from causalcxr.apps.explorer.question import AbductedPatient, TwinAnswer
 from causalcxr.apps.export.dicom import secondary_capture
 from causalcxr.apps.export.exporting import no_older
 from causalcxr.apps.export.provenance import Provenance, Pseudonyms, SyntheticImage
@@ -21,18 +21,18 @@ from causalcxr.common.versions import versions
 from causalcxr.images.synthetic_mark import MARK, hardly_differs
 from causalcxr.scm.model_images import solver_of
 
-__all__ = ["Pair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
+__all__ = ["ImagePair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """A factual image and its twin, (H, W) uint16 each."""
 
     factual: np.ndarray
     twin: np.ndarray
 
     def png(self, about: Provenance, *, synthetic: bool = True) -> bytes:
-        """Return both as one picture, marked where one of them is synthetic."""
+        """Return both as one picture, marked if one of them is synthetic."""
         return pair_png(self.factual, self.twin, about.derivation, synthetic=synthetic)
 
     @property
@@ -41,9 +41,9 @@ class Pair:
         return bool((self.factual == self.twin).all())
 
 
-def provenance_of(visit: Visit, answer: Answer) -> Provenance:
-    """Return how the twin was made."""
-    model, graph = visit.model, visit.model.graph
+def provenance_of(abducted: AbductedPatient, answer: TwinAnswer) -> Provenance:
+    """Return how the twin was computed."""
+    model, graph = abducted.model, abducted.model.graph
     hashes = {name: fitted.hash for name, fitted in model.fitted.items()}
     options = {name: graph[name].mechanism.options for name in graph.tabular}
     return Provenance(
@@ -52,7 +52,7 @@ def provenance_of(visit: Visit, answer: Answer) -> Provenance:
         graph.name,
         graph.hash,
         solver_of(model),
-        visit.seed,
+        abducted.seed,
         hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
         {
             "hold": [graph.find(name) for name in answer.question.hold],
@@ -63,91 +63,94 @@ def provenance_of(visit: Visit, answer: Answer) -> Provenance:
     )
 
 
-def answer_json(visit: Visit, answer: Answer, doubt: Doubt, code: str) -> bytes:
-    """Return the table, what it rests on and how it was made."""
-    told: dict[str, Any] = {
+def answer_json(
+    abducted: AbductedPatient, answer: TwinAnswer, assumptions: Assumptions, code: str
+) -> bytes:
+    """Return the table, its assumptions and its provenance."""
+    content: dict[str, Any] = {
         "mark": MARK,
-        "record": str(visit.patient.records[0]),
-        "source": visit.patient.source,
+        "record": str(abducted.patient.records[0]),
+        "source": abducted.patient.source,
         **answer.to_json(),
-        **doubt.to_json(),
+        **assumptions.to_json(),
         "python": code,
-        "provenance": provenance_of(visit, answer).to_json(),
+        "provenance": provenance_of(abducted, answer).to_json(),
     }
-    return (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def python_text(code: str) -> bytes:
-    """Return a small program around the line that asks the same."""
-    names = "import causalcxr as cx\nimport pandas as pd\n\nfrom causalcxr import do\n\n"
-    return f"{names}twins = {code}\nprint(twins.table.T)\n".encode()
+    """Return a small program around the line that gives the same twin."""
+    imports = "import causalcxr as cx\nimport pandas as pd\n\nfrom causalcxr import do\n\n"
+    return f"{imports}twins = {code}\nprint(twins.table.T)\n".encode()
 
 
-def pair_dicom(visit: Visit, answer: Answer, pair: Pair, key: bytes) -> bytes:
-    """Return the twin as DICOM in a .zip, and the factual image where it is synthetic, too.
+def pair_dicom(
+    abducted: AbductedPatient, answer: TwinAnswer, pair: ImagePair, key: bytes
+) -> bytes:
+    """Return the twin as DICOM in a .zip, and the factual image too if it is synthetic.
 
-    A patient's own image is never written: its header would be made up. Nor is a twin that is the
-    patient's own image, or within one grey level of 8 bits of it in every pixel.
+    A patient's own image is never written, because its header would be invented. A twin that is
+    the patient's own image, or within one 8-bit grey level of it in every pixel, is refused.
 
     Args:
-        visit: The patient and the model.
-        answer: What was asked.
+        abducted: The patient and the model.
+        answer: The values of the twin.
         pair: Both images.
-        key: Secret random bytes, of which the new identifiers are made.
+        key: Secret random bytes, from which the new identifiers are derived.
 
     Raises:
         CohortError: If the twin is, or looks like, the patient's own image.
     """
-    if not visit.synthetic and hardly_differs(pair.twin, pair.factual):
-        told = "equals" if pair.same else "is within one grey level of 8 bits of"
+    if not abducted.synthetic and hardly_differs(pair.twin, pair.factual):
+        closeness = "equals" if pair.same else "is within one 8-bit grey level of"
         raise CohortError(
-            f"the twin {told} the patient's own radiograph, it is not exported as synthetic; ask "
-            "what changes the image"
+            f"the twin {closeness} the patient's own radiograph and is not exported as synthetic; "
+            "set a variable that changes the image"
         )
-    about, ids = provenance_of(visit, answer), Pseudonyms(key)
+    about, ids = provenance_of(abducted, answer), Pseudonyms(key)
     facts = {line.name: line.factual for line in answer.lines}
     twin = {line.name: line.twin for line in answer.lines}
     changed = tuple(line.name for line in answer.lines if line.factual != line.twin)
-    made = {"twin": (pair.twin, _image(visit, ids, twin, changed, about), about)}
-    if visit.synthetic:
+    images = {"twin": (pair.twin, _image(abducted, ids, twin, changed, about), about)}
+    if abducted.synthetic:
         source = Provenance("sample", others={"source": "synthetic cohort"})
-        made["factual"] = (pair.factual, _image(visit, ids, facts, (), source), source)
+        images["factual"] = (pair.factual, _image(abducted, ids, facts, (), source), source)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as folder:
-        for name, (pixels, image, told) in made.items():
-            file = secondary_capture(pixels, image, told)
+        for name, (pixels, image, provenance) in images.items():
+            file = secondary_capture(pixels, image, provenance)
+            sidecar = image.sidecar(provenance, _file(f"{name}.dcm", file, pixels))
             folder.writestr(f"{name}.dcm", file)
-            folder.writestr(
-                f"{name}.json", image.sidecar(told, _file(f"{name}.dcm", file, pixels))
-            )
+            folder.writestr(f"{name}.json", sidecar)
     return content.getvalue()
 
 
 def _image(
-    visit: Visit,
+    abducted: AbductedPatient,
     ids: Pseudonyms,
     words: Mapping[str, str],
     changed: tuple[str, ...],
     about: Provenance,
 ) -> SyntheticImage:
-    record, kind = str(visit.patient.records[0]), about.derivation
-    graph = visit.model.graph
+    record, kind = str(abducted.patient.records[0]), about.derivation
+    graph = abducted.model.graph
     values = {n: _number(graph[n], word) for n, word in words.items() if word != "missing"}
     return SyntheticImage(
         name=ids.name(record, kind),
-        patient=ids.patient(str(visit.patient.patients.iloc[0])),
+        patient=ids.patient(str(abducted.patient.patients.iloc[0])),
         study=ids.uid("study", record),
         series=ids.uid("series", record),
         instance=ids.uid("instance", record, kind),
         number=1,
         values={name: no_older(name, value) for name, value in values.items()},
         changed=changed,
-        checked=visit.patient.images.drawn,
+        checked=abducted.patient.images.drawn,
     )
 
 
 def _number(variable: Any, word: str) -> str | float:
-    """Return a level as it is, and a number without its unit."""
+    """Return a level unchanged, and a number without its unit."""
     return word if variable.is_discrete else float(word.split(" ")[0])
 
 

@@ -1,4 +1,4 @@
-"""Two models side by side, as small SVG charts for a dark page."""
+"""Small SVG charts that compare two models on a dark page."""
 
 from collections.abc import Iterable
 from html import escape
@@ -9,15 +9,15 @@ import pandas as pd
 __all__ = ["effect_chart", "likelihood_chart"]
 
 _WIDTH, _ROW, _HEAD, _FOOT = 560, 34, 12, 44  # pixels
-_LEFT, _RIGHT = 190, 24  # where the names stand, and what is left free on the right
-_CLEAR = 1.96  # standard errors on either side: 95 % of a normal law
+_LEFT, _RIGHT = 190, 24  # margins; the names are in the left one
+_CLEAR = 1.96  # standard errors on either side: 95 % of a normal distribution
 
 
 def likelihood_chart(table: pd.DataFrame) -> str:
-    """Draw how much better each equation predicts held-out values, with a 95 % interval.
+    """Draw the change of each equation's held-out likelihood, with a 95 % interval.
 
     Args:
-        table: What `HeldOut.table` returned.
+        table: As `HeldOutLikelihood.table`.
     """
     rows = table[table["difference"].map(isfinite)]
     if rows.empty:
@@ -31,16 +31,17 @@ def likelihood_chart(table: pd.DataFrame) -> str:
         left, right = axis.x(low[name]), axis.x(high[name])
         marks.append(_name(name, y) + _line(left, right, y, "interval"))
         marks.append(f'<circle class="after" cx="{middle:.1f}" cy="{y}" r="5.5"/>')
-    told = "; ".join(f"{name}: {row['difference']:+.3f}" for name, row in rows.iterrows())
-    words = f"Log-likelihood of held-out values, after minus before. {told}"
-    return _chart(words, len(rows), marks, axis, "better before  ·  nats a value  ·  better after")
+    values = "; ".join(f"{name}: {row['difference']:+.3f}" for name, row in rows.iterrows())
+    words = f"Log-likelihood of held-out values, after minus before. {values}"
+    caption = "better before  ·  nats per value  ·  better after"
+    return _chart(words, len(rows), marks, axis, caption)
 
 
 def effect_chart(table: pd.DataFrame) -> str:
     """Draw the share of twins that an intervention changes, before (ring) and after (diamond).
 
     Args:
-        table: What `ModelComparison.table` returned, of the variables to draw.
+        table: As `ModelComparison.table`, with the variables to draw.
     """
     rows = table[["changed_before", "changed_after"]].fillna(0.0)
     if rows.empty:
@@ -55,13 +56,13 @@ def effect_chart(table: pd.DataFrame) -> str:
             f'<path class="after" d="M{two:.1f},{y - 6}l6,6l-6,6l-6,-6z" '
             f'data-before="{before:.4f}" data-after="{after:.4f}"/>'
         )
-    told = "; ".join(f"{n}: {b:.1%} before, {a:.1%} after" for n, (b, a) in rows.iterrows())
-    words = f"Share of patients whose twin differs. {told}"
+    values = "; ".join(f"{n}: {b:.1%} before, {a:.1%} after" for n, (b, a) in rows.iterrows())
+    words = f"Share of patients whose twin differs. {values}"
     return _chart(words, len(rows), marks, axis, "patients whose twin differs  ○ before  ◆ after")
 
 
 class _Axis:
-    """Places numbers between the names and the right side, with round ticks."""
+    """A horizontal axis with round ticks."""
 
     def __init__(self, low: float, high: float, *, percent: bool = False) -> None:
         span = (high - low) or 1.0
@@ -72,17 +73,17 @@ class _Axis:
         self._percent = percent
 
     def x(self, value: float) -> float:
-        """Return where a number stands, in pixels."""
+        """Return the position of a number, in pixels."""
         share = (value - self._low) / (self._high - self._low)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
     def rule(self, value: float) -> str:
-        """Return a line across all rows; its end is put in by `_chart`."""
+        """Return a vertical line across all rows; `_chart` inserts its lower end."""
         x = self.x(value)
         return f'<line class="zero" x1="{x:.1f}" x2="{x:.1f}" y1="{_HEAD - 6}" y2="@foot"/>'
 
     def ticks(self) -> Iterable[tuple[float, str]]:
-        """Return the round numbers, and where they stand."""
+        """Return positions and texts of the ticks."""
         count = round((self._high - self._low) / self._step)
         for k in range(count + 1):
             value = self._low + k * self._step

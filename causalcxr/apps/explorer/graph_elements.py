@@ -1,4 +1,4 @@
-"""Plain elements of the graph page: choices, fields and buttons that keep the focus."""
+"""Elements of the graph page: selection lists, text fields and buttons that keep the focus."""
 
 from collections.abc import Awaitable, Callable
 from html import escape
@@ -22,7 +22,7 @@ __all__ = [
 Handler = Callable[..., Awaitable[None] | None]
 
 _ON_CHANGE = "(event) => emit(event.target.value)"
-# Emits the name of the variable that is pressed in a drawing, by the pointer or by a key.
+# Emits the name of the variable that is clicked in a drawing, or chosen with a key.
 ON_NODE = """(event) => {
   const node = event.target.closest('[data-name]');
   if (node) emit(node.dataset.name);
@@ -37,7 +37,7 @@ ON_CHIP = """(event) => {
   const chip = event.target.closest('button[data-parent]');
   if (chip) emit(chip.dataset.parent);
 }"""
-# What is focused stays so when the part around it is drawn anew; else the part gets the focus.
+# The focus stays on the same element when the part around it is replaced, or moves to the part.
 KEEP_FOCUS = """((ids) => ids.forEach((id) => {
   const box = document.getElementById(id);
   let last = null;
@@ -53,7 +53,7 @@ KEEP_FOCUS = """((ids) => ids.forEach((id) => {
 
 
 def plain(tag: str, content: str, classes: str = "") -> ui.html:
-    """Return an element; its content is HTML that was escaped where it was made."""
+    """Return an element; its content must be escaped HTML."""
     return ui.html(content, sanitize=False, tag=tag).classes(classes)
 
 
@@ -66,37 +66,37 @@ def panel(title: str, classes: str = "") -> ui.element:
 
 
 def choice(label: str, handler: Handler) -> ui.html:
-    """Return a choice; its content are its options."""
+    """Return a selection list; its content is its options."""
     with ui.element("label").classes("cx-field"):
         plain("span", escape(label))
         return plain("select", "").on("change", handler, js_handler=_ON_CHANGE)
 
 
 def field(label: str, handler: Handler) -> ui.html:
-    """Return a field for a line of text."""
+    """Return a field for one line of text."""
     with ui.element("label").classes("cx-field"):
         plain("span", escape(label))
         return plain("input", "").on("input", handler, js_handler=_ON_CHANGE)
 
 
 def button(text: str, handler: Handler, classes: str = "") -> ui.html:
-    """Return a button; a disabled one keeps the focus, and does nothing."""
-    made = plain("button", escape(text), f"cx-button {classes}").props("type=button")
+    """Return a button; a disabled one keeps the focus and does nothing."""
+    element = plain("button", escape(text), f"cx-button {classes}").props("type=button")
 
     async def pressed() -> None:
-        if made.props.get("aria-disabled") != "true":
-            done = handler()
-            if done is not None:
-                await done
+        if element.props.get("aria-disabled") != "true":
+            result = handler()
+            if result is not None:
+                await result
 
-    return made.on("click", pressed, args=[])
-
-
-def relabel(made: ui.html, text: str) -> None:
-    """Write something else on a button."""
-    made.set_content(escape(text))
+    return element.on("click", pressed, args=[])
 
 
-def enable(made: ui.html, whether: bool) -> None:
-    """Let a button be pressed, or not."""
-    made.props["aria-disabled"] = "false" if whether else "true"
+def relabel(element: ui.html, text: str) -> None:
+    """Change the text of a button."""
+    element.set_content(escape(text))
+
+
+def enable(element: ui.html, is_enabled: bool) -> None:
+    """Enable or disable a button."""
+    element.props["aria-disabled"] = "false" if is_enabled else "true"

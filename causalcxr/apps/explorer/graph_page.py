@@ -1,22 +1,22 @@
-"""The graph page: edit edges, see what would be retrained, retrain, compare before and after."""
+"""The graph page: edit edges, plan the retraining, retrain, compare before and after."""
 
 from nicegui import app as site
 from nicegui import ui
 
-from causalcxr.apps.explorer.frame import STATIC, page_frame
-from causalcxr.apps.explorer.graph_desk import GraphDesk
 from causalcxr.apps.explorer.graph_elements import plain
+from causalcxr.apps.explorer.graph_session import GraphSession
 from causalcxr.apps.explorer.graph_view import GraphView
-from causalcxr.apps.explorer.workbench import Workbench
+from causalcxr.apps.explorer.page_frame import STATIC, page_frame
+from causalcxr.apps.explorer.workspace import Workspace
 
 __all__ = ["register"]
 
 
-def register(workbench: Workbench) -> None:
-    """Add the page; it needs no route of its own.
+def register(workspace: Workspace) -> None:
+    """Add the page to the application.
 
     Args:
-        workbench: What all users share.
+        workspace: What all users share.
     """
 
     @ui.page("/graph", title="Graph - causalcxr", response_timeout=30)
@@ -24,19 +24,19 @@ def register(workbench: Workbench) -> None:
         style = (STATIC / "graph_page.css").read_text(encoding="utf-8")
         ui.add_head_html(f"<style>{style}</style>")
         with page_frame("Graph", "/graph"):
-            waiting = plain("p", "One moment ...", "cx-note")
+            waiting = plain("p", "Loading ...", "cx-note")
             await ui.context.client.connected(timeout=60)
             waiting.delete()
-            view = GraphView(_desk(workbench, model))
+            view = GraphView(_session(workspace, model))
         await view.begin()
 
 
-def _desk(workbench: Workbench, model: str) -> GraphDesk:
-    """Return the desk of this browser tab: a refresh finds it as it was left."""
-    desk = site.storage.tab.get("graph-desk")
-    if desk is None or desk.bench is not workbench:
-        desk = GraphDesk(workbench, workbench.models.first)
-        site.storage.tab["graph-desk"] = desk
-    if model in workbench.models.names and model != desk.name and not desk.running:
-        desk.open(model)
-    return desk
+def _session(workspace: Workspace, model: str) -> GraphSession:
+    """Return the session of this browser tab, which survives a refresh."""
+    session = site.storage.tab.get("graph-session")
+    if session is None or session.workspace is not workspace:
+        session = GraphSession(workspace, workspace.models.first)
+        site.storage.tab["graph-session"] = session
+    if model in workspace.models.names and model != session.name and not session.running:
+        session.open(model)
+    return session

@@ -1,7 +1,7 @@
 """The causal graph as an inline SVG for a dark page: every variable is a button.
 
-Boxes, bends and arrows are those of `causalcxr.graph.drawing`. The meaning of a mark is shown by
-colour, by the kind of outline, by a sign in the corner and in the words for screen readers.
+Boxes, curves and arrows are those of `causalcxr.graph.drawing`. A mark is shown by colour, by the
+outline, by a sign in the corner and in the text for screen readers.
 """
 
 import re
@@ -23,7 +23,7 @@ MARKS = {"set": "set", "changed": "changed", "held": "held", "stale": "would be 
 Edge = tuple[str, str]
 
 _PX = 108  # pixels an inch: a name of 9 points is 13.5 pixels high
-_MARGIN, _FAR = 0.16, 0.24  # inches: around everything, beside an arrow
+_MARGIN, _FAR = 0.16, 0.24  # inches: around the drawing, beside an arrow
 _LINE = 0.145  # inches from line to line of a name
 # The signs of the marks, drawn in a circle of radius 8: equals, a triangle, two bars, a turn.
 _SIGNS = {
@@ -51,10 +51,10 @@ def graph_svg(
 
     Args:
         graph: The graph.
-        values: What to write under the names. The layout does not move with the levels.
-        marks: A name -> `set`, `changed`, `held` or `stale`.
-        chosen: The variable that is pressed, or several.
-        added: Edges to bring out, parent first.
+        values: Name -> text under the name. The layout is the same for all levels.
+        marks: Name -> `set`, `changed`, `held` or `stale`.
+        chosen: The chosen variable, or several.
+        added: Edges to highlight, parent first.
 
     Raises:
         GraphError: If a name or a mark is unknown.
@@ -65,31 +65,31 @@ def graph_svg(
         True
     """
     shown = {graph.find(name): _clean(value) for name, value in (values or {}).items()}
-    marked = {graph.find(name): _known(mark) for name, mark in (marks or {}).items()}
+    marked = {graph.find(name): _checked(mark) for name, mark in (marks or {}).items()}
     names = [chosen] if isinstance(chosen, str) else chosen or ()
     pressed = {graph.find(name) for name in names}
-    whole = _laid(graph, tuple(graph), _widest(graph, shown))
-    frame = _frame(whole)
+    drawing = _laid(graph, tuple(graph), _widest(graph, shown))
+    frame = _frame(drawing)
     arrow = f"arrow-{graph.hash[:8]}"
-    parts = [_panel(whole, graph.image, frame)] if whole.panel else []
-    edges = sorted(whole.paths, key=lambda edge: (edge not in whole.faint, edge in added))
-    parts += [_edge(whole, edge, edge in added, frame, arrow) for edge in edges]
+    parts = [_panel(drawing, graph.image, frame)] if drawing.panel else []
+    edges = sorted(drawing.paths, key=lambda edge: (edge not in drawing.faint, edge in added))
+    parts += [_edge(drawing, edge, edge in added, frame, arrow) for edge in edges]
     parts += [
-        _node(graph, name, whole, frame, shown.get(name), marked.get(name, ""), name in pressed)
+        _node(graph, name, drawing, frame, shown.get(name), marked.get(name, ""), name in pressed)
         for name in graph.order
     ]
     return _wrap(graph, frame, arrow, "".join(parts))
 
 
 def graph_legend(graph: Graph, marks: Iterable[str] = ()) -> str:
-    """Return what the boxes of a graph mean, as an HTML list for below its SVG.
+    """Return the legend of a graph as an HTML list, to be placed below its SVG.
 
     Args:
         graph: The graph.
-        marks: The marks that are in use.
+        marks: The marks in use.
     """
     roles = {role(graph, name) for name in graph}
-    signs = {_known(mark) for mark in marks}
+    signs = {_checked(mark) for mark in marks}
     entries = [(kind, "", title) for kind, title in TITLES.items() if kind in roles]
     entries += [("caused", mark, title) for mark, title in MARKS.items() if mark in signs]
     items = "".join(
@@ -110,14 +110,14 @@ def _quoted(text: str) -> str:
     return escape(_clean(text), quote=True)
 
 
-def _known(mark: str) -> str:
+def _checked(mark: str) -> str:
     if mark not in MARKS:
-        raise GraphError(f"mark {mark!r}: it is one of {', '.join(MARKS)}")
+        raise GraphError(f"mark {mark!r} is unknown; use one of {', '.join(MARKS)}")
     return mark
 
 
 def _widest(graph: Graph, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return for each variable the longest text that may stand under its name."""
+    """Return for each variable the longest text that may appear under its name."""
     if not values:
         return ()
     levels = {name: (*graph[name].levels, values.get(name, "")) for name in graph}
@@ -126,18 +126,18 @@ def _widest(graph: Graph, values: Mapping[str, str]) -> tuple[tuple[str, str], .
 
 @lru_cache(maxsize=64)
 def _laid(graph: Graph, names: tuple[str, ...], texts: tuple[tuple[str, str], ...]) -> Scene:
-    """Lay a graph out once: it takes most of a second, and equal graphs look the same."""
+    """Lay a graph out and keep the layout: this takes most of a second."""
     return scene(graph, dict(texts))
 
 
-def _frame(whole: Scene) -> Box:
+def _frame(drawing: Scene) -> Box:
     """Return the frame of everything, in inches."""
-    boxes = [*whole.boxes.values(), *([whole.panel] if whole.panel else [])]
-    return around(boxes, whole.paths.values(), _MARGIN)
+    boxes = [*drawing.boxes.values(), *([drawing.panel] if drawing.panel else [])]
+    return around(boxes, drawing.paths.values(), _MARGIN)
 
 
 def _at(frame: Box, point: Point) -> str:
-    """Return a point in pixels; there y grows downwards."""
+    """Return a point in pixels, with y downwards."""
     return f"{(point[0] - frame.left) * _PX:.1f},{(frame.top - point[1]) * _PX:.1f}"
 
 
@@ -150,9 +150,9 @@ def _rect(frame: Box, box: Box, kind: str, radius: float, grown: float = 0.0) ->
     )
 
 
-def _panel(whole: Scene, image: str, frame: Box) -> str:
+def _panel(drawing: Scene, image: str, frame: Box) -> str:
     """Draw the frame around all causes of the image, and the arrow that stands for their edges."""
-    panel, target = whole.panel, whole.boxes[image]
+    panel, target = drawing.panel, drawing.boxes[image]
     tip, neck, half = target.top + 0.03, target.top + 0.2, 0.055
     points = [(-half, panel.bottom), (-half, neck), (-0.16, neck), (0, tip)]
     points += [(0.16, neck), (half, neck), (half, panel.bottom)]
@@ -165,8 +165,8 @@ def _panel(whole: Scene, image: str, frame: Box) -> str:
     )
 
 
-def _edge(whole: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> str:
-    points = whole.paths[edge]
+def _edge(drawing: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> str:
+    points = drawing.paths[edge]
     d = f"M{_at(frame, points[0])}"
     for at, (start, end) in enumerate(pairwise(points)):
         if at % 2:
@@ -176,8 +176,8 @@ def _edge(whole: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> str:
         middle = (start[1] + low) / 2
         bend = [(start[0], middle), (end[0], middle), (end[0], low)]
         d += "C" + " ".join(_at(frame, point) for point in bend)
-    kind = f"edge{' faint' * (edge in whole.faint)}{' added' * added}"
-    halo = "" if edge in whole.faint else f'<path class="halo" d="{d}"/>'
+    kind = f"edge{' faint' * (edge in drawing.faint)}{' added' * added}"
+    halo = "" if edge in drawing.faint else f'<path class="halo" d="{d}"/>'
     parent, child = map(_quoted, edge)
     return (
         f'{halo}<path class="{kind}" d="{d}" marker-end="url(#{arrow})" data-parent="{parent}" '
@@ -188,14 +188,14 @@ def _edge(whole: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> str:
 def _node(
     graph: Graph,
     name: str,
-    whole: Scene,
+    drawing: Scene,
     frame: Box,
     value: str | None,
     mark: str,
     pressed: bool,
 ) -> str:
-    box, kind = whole.boxes[name], role(graph, name)
-    lines = whole.labels[name].split("\n")
+    box, kind = drawing.boxes[name], role(graph, name)
+    lines = drawing.labels[name].split("\n")
     middle = box.y if value is None else box.y + 0.09
     texts = ""
     for number, line in enumerate(lines):
@@ -207,7 +207,7 @@ def _node(
     return (
         f'<g class="{kind} {mark}" data-name="{_quoted(name)}" data-mark="{mark}" '
         f'role="button" tabindex="0" aria-pressed="{str(pressed).lower()}" '
-        f'aria-label="{_quoted(_told(graph, name, value, mark))}">'
+        f'aria-label="{_quoted(_spoken(graph, name, value, mark))}">'
         f"{_rect(frame, box, 'ring', 0.09, 0.045)}{_rect(frame, box, 'box', 0.09)}{texts}"
         f"{_sign(mark, x, y)}</g>"
     )
@@ -225,14 +225,14 @@ def _sign(mark: str, x: float, y: float) -> str:
     return f'<g class="sign" transform="{place}"><circle r="8"/><path d="{_SIGNS[mark]}"/></g>'
 
 
-def _told(graph: Graph, name: str, value: str | None, mark: str) -> str:
-    """Return what a screen reader says of a variable."""
+def _spoken(graph: Graph, name: str, value: str | None, mark: str) -> str:
+    """Return the text of a variable for screen readers."""
     parents = graph.parents(name)
-    every = len(parents) > 1 and len(parents) == len(graph) - 1
-    causes = "every other variable" if every else ", ".join(parents) or "none"
-    told = [TITLES[role(graph, name)], f"parents: {causes}" if parents else "no parents"]
-    told += [MARKS[mark]] if mark else []
-    return f"{name}{'' if value is None else f': {value}'}. {', '.join(told)}."
+    has_all = len(parents) > 1 and len(parents) == len(graph) - 1
+    causes = "every other variable" if has_all else ", ".join(parents) or "none"
+    words = [TITLES[role(graph, name)], f"parents: {causes}" if parents else "no parents"]
+    words += [MARKS[mark]] if mark else []
+    return f"{name}{'' if value is None else f': {value}'}. {', '.join(words)}."
 
 
 def _wrap(graph: Graph, frame: Box, arrow: str, content: str) -> str:

@@ -1,4 +1,4 @@
-"""The patient's page, and what it asks for: patients, tables, images, files."""
+"""The patient's page and its routes: patients, tables, images, files."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from nicegui import ui
 from pydantic import Field
 
 from causalcxr.apps.explorer import downloads, streaming
-from causalcxr.apps.explorer.desk import Asked, Desk
-from causalcxr.apps.explorer.doubt import weights_know
-from causalcxr.apps.explorer.dropping import MOST
-from causalcxr.apps.explorer.frame import STATIC, page_frame
+from causalcxr.apps.explorer.assumptions import weights_source
+from causalcxr.apps.explorer.image_encoding import encoded
+from causalcxr.apps.explorer.page_frame import STATIC, page_frame
 from causalcxr.apps.explorer.patients import controls
-from causalcxr.apps.explorer.pictures import packed
-from causalcxr.apps.explorer.workbench import Workbench
+from causalcxr.apps.explorer.service import ExplorerService, QuestionRequest
+from causalcxr.apps.explorer.uploads import MAX_BYTES
+from causalcxr.apps.explorer.workspace import Workspace
 from causalcxr.common.errors import CausalCXRError
 from causalcxr.common.web_server import Sent, refusal
 from causalcxr.images.synthetic_mark import MARK
@@ -34,11 +34,11 @@ _FILES = {
 }
 
 
-_SECONDS = 60  # for an upload to arrive; others wait for it
+_SECONDS = 60  # an upload must arrive within this time, since others wait
 
 
-class Filtered(Sent):
-    """Which patients are looked for."""
+class PatientFilter(Sent):
+    """A search for patients, one page of results at a time."""
 
     cohort: str
     model: str
@@ -46,153 +46,155 @@ class Filtered(Sent):
     page: int = Field(default=0, ge=0)
 
 
-class Dosed(Sent):
-    """A question at several values of one more variable."""
+class DoseRequest(Sent):
+    """A question at several values (doses) of one more variable."""
 
-    asked: Asked
+    request: QuestionRequest
     variable: str
 
 
-def register(app: FastAPI, workbench: Workbench) -> None:
+def register(app: FastAPI, workspace: Workspace) -> None:
     """Add the patient's page and its routes to an application."""
-    desk = Desk(workbench)
-    nicegui_app.on_shutdown(desk.close)
+    service = ExplorerService(workspace)
+    nicegui_app.on_shutdown(service.close)
     app.exception_handler(CausalCXRError)(_refused)
-    _tables(app, desk)
-    _images(app, desk)
-    _files(app, desk)
+    _tables(app, service)
+    _images(app, service)
+    _files(app, service)
 
     @ui.page("/", title="Patient - causalcxr", response_timeout=30)
     def page() -> None:
         with page_frame("Explorer", "/"):
-            _element()(_state(desk))
+            _element()(_state(service))
         style = (STATIC / "patient.css").read_text(encoding="utf-8")
         ui.add_head_html(f"<style>{style}</style>")
 
 
 def _refused(_: Request, fault: Exception) -> JSONResponse:
-    """Answer what a user can put right with its one line."""
+    """Reply to an invalid request with one line that says how to correct it."""
     return refusal(str(fault))
 
 
-# Plain functions run in threads, so that whatever takes its time holds up nobody else.
+# Plain functions run in threads, so that a slow one delays no other request.
 
 
-def _tables(app: FastAPI, desk: Desk) -> None:
+def _tables(app: FastAPI, service: ExplorerService) -> None:
     @app.post("/api/patients")
-    def patients(given: Filtered) -> dict[str, Any]:
-        return desk.ward(given.cohort, given.model).page(given.filters, given.page)
+    def patients(search: PatientFilter) -> dict[str, Any]:
+        return service.patient_list(search.cohort, search.model).page(search.filters, search.page)
 
     @app.post("/api/patient")
-    def patient(asked: Asked) -> dict[str, Any]:
-        return desk.patient(asked)
+    def patient(request: QuestionRequest) -> dict[str, Any]:
+        return service.patient(request)
 
     @app.post("/api/ask")
-    def ask(asked: Asked) -> dict[str, Any]:
-        return desk.table(asked)
+    def ask(request: QuestionRequest) -> dict[str, Any]:
+        return service.table(request)
 
-    @app.post("/api/doubt")
-    async def doubt(asked: Asked) -> dict[str, Any]:
-        return (await desk.later(desk.doubt, asked)).to_json()
+    @app.post("/api/assumptions")
+    async def assumptions(request: QuestionRequest) -> dict[str, Any]:
+        return (await service.run_slow(service.assumptions, request)).to_json()
 
     @app.post("/api/graph")
-    async def graph(asked: Asked) -> dict[str, str]:
-        return {"svg": await desk.later(desk.graph, asked)}
+    async def graph(request: QuestionRequest) -> dict[str, str]:
+        return {"svg": await service.run_slow(service.graph, request)}
 
     @app.post("/api/dose")
-    def dose(given: Dosed) -> dict[str, Any]:
-        return desk.dose_table(given.asked, given.variable)
+    def dose(dose: DoseRequest) -> dict[str, Any]:
+        return service.dose_table(dose.request, dose.variable)
 
     @app.post("/api/state")
     def state() -> dict[str, Any]:
-        return _state(desk)
+        return _state(service)
 
 
-def _images(app: FastAPI, desk: Desk) -> None:
+def _images(app: FastAPI, service: ExplorerService) -> None:
     @app.get("/api/thumb")
     def thumb(model: str, cohort: str, row: int) -> Response:
-        return Response(desk.ward(cohort, model).thumbnail(row), media_type="image/png")
+        return Response(service.patient_list(cohort, model).thumbnail(row), media_type="image/png")
 
     @app.post("/api/factual")
-    def factual(asked: Asked) -> dict[str, Any]:
-        return packed(desk.factual(asked))
+    def factual(request: QuestionRequest) -> dict[str, Any]:
+        return encoded(service.factual(request))
 
-    @app.post("/api/film")
-    async def film(asked: Asked) -> StreamingResponse:
-        return streaming.response(streaming.pair(desk, asked))
+    @app.post("/api/radiograph")
+    async def radiograph(request: QuestionRequest) -> StreamingResponse:
+        return streaming.response(streaming.twin_events(service, request))
 
-    @app.post("/api/strip")
-    async def strip(given: Dosed) -> StreamingResponse:
-        return streaming.response(streaming.strip(desk, given.asked, given.variable))
+    @app.post("/api/dose-radiographs")
+    async def dose_radiographs(dose: DoseRequest) -> StreamingResponse:
+        return streaming.response(streaming.dose_events(service, dose.request, dose.variable))
 
 
-def _files(app: FastAPI, desk: Desk) -> None:
-    @app.post("/api/drop")
-    async def drop(request: Request) -> JSONResponse:
-        if "x-file-name" not in request.headers:  # which no page of another site may send
-            raise HTTPException(400, "give the file's name as x-file-name")
+def _files(app: FastAPI, service: ExplorerService) -> None:
+    @app.post("/api/upload")
+    async def upload(request: Request) -> JSONResponse:
+        if "x-file-name" not in request.headers:  # a page of another site cannot send it
+            raise HTTPException(400, "give the file's name in the header x-file-name")
         name = unquote(request.headers.get("x-file-name", ""))
-        async with desk.uploads:
+        async with service.upload_slots:
             content = await _body(request)
-            found = await streaming.in_thread(desk.drops.put, content, name)
-        told = {"token": found.token, "name": found.name, "format": found.format}
-        return JSONResponse(told | {"size": list(found.pixels.shape)})
+            upload = await streaming.in_thread(service.uploads.put, content, name)
+        about = {"token": upload.token, "name": upload.name, "format": upload.format}
+        return JSONResponse(about | {"size": list(upload.pixels.shape)})
 
     @app.post("/api/download/{kind}")
-    def download(kind: str, asked: Asked) -> Response:
+    def download(kind: str, request: QuestionRequest) -> Response:
         if kind not in _FILES:
             raise HTTPException(404)
         name, media = _FILES[kind]
-        told = {"content-disposition": f'attachment; filename="{name}"'}
-        return Response(_content(desk, kind, asked), media_type=media, headers=told)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(_content(service, kind, request), media_type=media, headers=headers)
 
 
 async def _body(request: Request) -> bytes:
-    """Return what is uploaded, of limited size and within limited time."""
+    """Return the content of an upload, limited in size and time."""
     content = bytearray()
     try:
         async with asyncio.timeout(_SECONDS):
             async for part in request.stream():
                 content += part
-                if len(content) > MOST:
-                    told = f"larger than {MOST // 2**20} MB; give a smaller file"
-                    raise HTTPException(413, told)
+                if len(content) > MAX_BYTES:
+                    limit = f"larger than {MAX_BYTES // 2**20} MB; give a smaller file"
+                    raise HTTPException(413, limit)
     except TimeoutError:
-        raise HTTPException(408, f"not here after {_SECONDS} seconds; send it again") from None
+        raise HTTPException(
+            408, f"the upload took longer than {_SECONDS} seconds; send it again"
+        ) from None
     return bytes(content)
 
 
-def _content(desk: Desk, kind: str, asked: Asked) -> bytes:
-    code = desk.code(asked)
+def _content(service: ExplorerService, kind: str, request: QuestionRequest) -> bytes:
+    code = service.code(request)
     if kind == "python":
         return downloads.python_text(code)
-    visit = desk.visit(asked)
-    answer = desk.answer(asked)
+    abducted = service.abducted(request)
+    answer = service.answer(request)
     if kind == "json":
-        return downloads.answer_json(visit, answer, desk.doubt(asked), code)
-    pair = desk.pair(asked)
+        return downloads.answer_json(abducted, answer, service.assumptions(request), code)
+    pair = service.pair(request)
     if kind == "png":
-        made = visit.synthetic or not pair.same
-        return pair.png(downloads.provenance_of(visit, answer), synthetic=made)
-    return downloads.pair_dicom(visit, answer, pair, desk.key)
+        is_synthetic = abducted.synthetic or not pair.same
+        return pair.png(downloads.provenance_of(abducted, answer), synthetic=is_synthetic)
+    return downloads.pair_dicom(abducted, answer, pair, service.key)
 
 
-def _state(desk: Desk) -> dict[str, Any]:
-    """Return what the page knows before anything is asked."""
-    bench = desk.workbench
-    first = next(iter(bench.cohorts))
+def _state(service: ExplorerService) -> dict[str, Any]:
+    """Return the models and cohorts that the page starts with."""
+    workspace = service.workspace
+    first = next(iter(workspace.cohorts))
     return {
         "mark": MARK,
-        "cohorts": [_cohort(name, cohort) for name, cohort in bench.cohorts.items()],
+        "cohorts": [_cohort(name, cohort) for name, cohort in workspace.cohorts.items()],
         "models": [
             {
                 "name": name,
-                "graph": (model := bench.models[name]).graph.name,
+                "graph": (model := workspace.models[name]).graph.name,
                 "image": model.graph.image if model.graph.image in model.fitted else "",
-                "knows": weights_know(model),
-                "variables": controls(model.graph, desk.ward(first, name).columns),
+                "trained_on": weights_source(model),
+                "variables": controls(model.graph, service.patient_list(first, name).columns),
             }
-            for name in bench.models.names
+            for name in workspace.models.names
         ],
     }
 
@@ -203,13 +205,13 @@ def _cohort(name: str, cohort: Any) -> Mapping[str, Any]:
 
 @cache
 def _element() -> type:
-    """Return the component; a class of NiceGUI registers itself when it is made."""
+    """Return the component; a NiceGUI class registers itself when it is defined."""
 
-    class Patient(ui.element, component=STATIC / "patient.js"):
+    class PatientElement(ui.element, component=STATIC / "patient.js"):
         """The page's main region, run in the browser."""
 
         def __init__(self, state: dict[str, Any]) -> None:
             super().__init__()
             self._props["initial"] = state
 
-    return Patient
+    return PatientElement

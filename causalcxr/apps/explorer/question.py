@@ -1,4 +1,4 @@
-"""One patient, one question: what the twin is, how probable that is, and what it rests on."""
+"""One patient, one question: the values of the twin and their probabilities."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,21 +16,29 @@ from causalcxr.scm.questions.probabilities import level_distributions
 from causalcxr.scm.questions.twin_network import TwinNetwork
 from causalcxr.scm.scm import SCM
 
-__all__ = ["DRAWS", "Answer", "Chance", "Line", "Question", "Visit", "worded_value"]
+__all__ = [
+    "DRAWS",
+    "AbductedPatient",
+    "LevelProbability",
+    "Line",
+    "Question",
+    "TwinAnswer",
+    "worded_value",
+]
 
-DRAWS = 100  # posterior draws, where a probability cannot be enumerated
-_SPREAD = 50  # posterior draws of a number
+DRAWS = 100  # posterior samples, where a probability cannot be enumerated
+_SPREAD = 50  # posterior samples of a number
 _MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is set by hand, and what keeps its factual value.
+    """Hold which variables are set, and which keep their factual value.
 
     Args:
         settings: Variable -> level or number.
-        hold: Variables that keep their factual value, though they are downstream.
-        beyond_range: Allow values outside range or support; it is recorded.
+        hold: Descendants of the set variables that keep their factual value.
+        beyond_range: Allow values outside range or support; the answer records it.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -39,39 +47,39 @@ class Question:
 
     @property
     def action(self) -> Intervention:
-        """What is done.
+        """The intervention.
 
         Raises:
-            InterventionError: If a value is none that can be set.
+            InterventionError: If a value is invalid.
         """
         return do(self.settings, beyond_range=self.beyond_range)
 
     def with_setting(self, name: str, value: Any) -> "Question":
         """Return the same question with one more variable set, which is then not held."""
-        held = tuple(each for each in self.hold if each != name)
-        return Question({**self.settings, name: value}, held, self.beyond_range)
+        hold = tuple(other for other in self.hold if other != name)
+        return Question({**self.settings, name: value}, hold, self.beyond_range)
 
     def code(self, model: str, cohort: str, rows: str) -> str:
-        """Return the line of Python that asks the same.
+        """Return the line of Python that gives the same twin.
 
         Args:
-            model: The Python that gets the model.
-            cohort: The Python that gets the cohort.
-            rows: The Python that `at` takes.
+            model: The Python that loads the model.
+            cohort: The Python that loads the cohort.
+            rows: The argument of `at`, as Python.
 
         Example:
             >>> Question({"Sex": "M"}, ("View",)).code("model", "patients", "[17]")
             "model.counterfactual(patients.at([17]), do({'Sex': 'M'}), hold=['View'])"
         """
-        held = f", hold={list(self.hold)!r}" if self.hold else ""
+        hold = f", hold={list(self.hold)!r}" if self.hold else ""
         beyond = ", beyond_range=True" if self.beyond_range else ""
-        done = f"do({dict(self.settings)!r})" if self.settings else "None"
-        return f"{model}.counterfactual({cohort}.at({rows}), {done}{held}{beyond})"
+        action = f"do({dict(self.settings)!r})" if self.settings else "None"
+        return f"{model}.counterfactual({cohort}.at({rows}), {action}{hold}{beyond})"
 
 
 @dataclass(frozen=True)
-class Chance:
-    """How probable a level of a twin is, given all that is observed of the patient."""
+class LevelProbability:
+    """P(twin = level | everything observed of the patient)."""
 
     level: str
     probability: float
@@ -79,76 +87,73 @@ class Chance:
 
 @dataclass(frozen=True)
 class Line:
-    """What becomes of one variable.
+    """Hold the factual value and the twin's value of one variable.
 
     Args:
         name: The variable.
         mark: "set", "held", "changed" or "same".
-        factual: Its value in words.
-        twin: The twin's: of the posterior draw that the image shows.
-        chances: How probable each level is, for a variable with levels that can change.
-        method: Of the probabilities: "exact" or "draws"; "" where there are none.
-        error: Their largest standard error, 0 where exact.
-        spread: The 5th and 95th percentile over draws, for a number that can change.
+        factual: Its factual value in words.
+        twin: The twin's value, of the posterior sample that the image shows.
+        chances: The probability of each level, for a discrete variable that can change.
+        method: Of the probabilities: "exact" or "draws"; "" if there are none.
+        error: Their largest standard error, 0 if exact.
+        spread: The 5th and 95th percentile over samples, for a number that can change.
     """
 
     name: str
     mark: str
     factual: str
     twin: str
-    chances: tuple[Chance, ...] = ()
+    chances: tuple[LevelProbability, ...] = ()
     method: str = ""
     error: float = 0.0
     spread: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What becomes of every variable, in the graph's order.
+class TwinAnswer:
+    """Hold the values of the twin, one line for each variable in the graph's order.
 
     Args:
-        question: What was asked.
-        words: The same in words, such as `do(Sex=M), held: View`.
-        lines: One a variable.
-        films: Whether the image is another: some parent of it moved.
+        question: The question.
+        words: The question in words, such as `do(Sex=M), held: View`.
+        lines: One for each variable.
+        image_changes: Whether a parent of the image changes, and so the image.
     """
 
     question: Question
     words: str
     lines: tuple[Line, ...]
-    films: bool
-
-    @property
-    def values(self) -> dict[str, str]:
-        """The twin's values in words, by name; where one changed, both."""
-        told = {}
-        for line in self.lines:
-            moved = line.twin != line.factual
-            told[line.name] = f"{line.factual} → {line.twin}" if moved else line.factual
-        return told
+    image_changes: bool
 
     @property
     def marks(self) -> dict[str, str]:
-        """What was set, held or changed, by name."""
+        """The marks of the variables that were set, held or changed."""
         return {line.name: line.mark for line in self.lines if line.mark != "same"}
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the page and the downloaded file hold it."""
+        """Return the answer with the keys of the downloaded file."""
         question = asdict(self.question) | {"settings": dict(self.question.settings)}
         lines = [asdict(line) for line in self.lines]
-        return {"words": self.words, "question": question, "lines": lines, "films": self.films}
+        # "films" is the key of version 0.1.0: files that were downloaded keep their format.
+        return {
+            "words": self.words,
+            "question": question,
+            "lines": lines,
+            "films": self.image_changes,
+        }
 
 
-class Visit:
-    """Put questions about one patient to one model; the noise of the record is found once.
+class AbductedPatient:
+    """Answer questions about one patient with noise that is abducted once.
 
     Args:
         model: A fitted model.
         patient: One record, with or without an image.
-        seed: Of the posterior draw.
+        seed: Of the posterior sample.
 
     Raises:
-        CohortError: If it is not one record, or a value is none that the graph declares.
+        CohortError: If there is not exactly one record, or the graph lacks one of its values.
 
     Example:
         >>> from causalcxr.graph import Graph
@@ -156,8 +161,8 @@ class Visit:
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
-        >>> visit = Visit(SCM(graph).fit(Cohort(table)), Cohort(table).head(1))
-        >>> [(line.name, line.mark) for line in visit.ask(Question({"Sex": "M"})).lines]
+        >>> abducted = AbductedPatient(SCM(graph).fit(Cohort(table)), Cohort(table).head(1))
+        >>> [(line.name, line.mark) for line in abducted.ask(Question({"Sex": "M"})).lines]
         [('Sex', 'set'), ('Edema', 'same')]
     """
 
@@ -165,16 +170,16 @@ class Visit:
         if len(patient) != 1:
             raise CohortError(f"{len(patient)} records; choose one patient")
         self.model, self.patient, self.seed = model, patient, seed
-        self._bare = patient.with_images(None)
+        self._table = patient.with_images(None)
 
     @cached_property
     def noise(self) -> Noise:
-        """The noise that explains the record, without its image."""
-        return self.model.abduct(self._bare, seed=self.seed)
+        """The noise of the record, without that of its image."""
+        return self.model.abduct(self._table, seed=self.seed)
 
     @property
     def synthetic(self) -> bool:
-        """Whether the record's image was computed; False where it has none."""
+        """Whether the record's image is synthetic; False if it has none."""
         images = self.patient.images
         return images is not None and bool(images.synthetic[0])
 
@@ -188,7 +193,7 @@ class Visit:
         }
 
     def twin(self, question: Question) -> dict[str, np.ndarray]:
-        """Return the twin's values as the equations read them, (1,) each.
+        """Return the twin's values, name -> (1,): numbers, or positions of levels.
 
         Raises:
             InterventionError: As `SCM.do` and `SCM.predict` do.
@@ -196,44 +201,46 @@ class Visit:
         acted = self.model.do(question.action, hold=question.hold)
         return acted.predict(self.noise).columns(self.model.graph, beyond_range=True)
 
-    def ask(self, question: Question, *, draws: int = DRAWS) -> Answer:
-        """Return what becomes of every variable.
+    def ask(self, question: Question, *, draws: int = DRAWS) -> TwinAnswer:
+        """Return the twin's value of every variable, with probabilities.
 
         Args:
-            question: What is set and held.
-            draws: Where a probability cannot be enumerated.
+            question: The variables that are set and held.
+            draws: Posterior samples, where a probability cannot be enumerated.
 
         Raises:
             InterventionError: As `SCM.do` and `SCM.predict` do.
         """
         graph = self.model.graph
+        # Abduction, action, prediction; then the distributions of what can change.
         twin, network = self.twin(question), self.network(question)
         targets = [name for name in network.moving if graph[name].is_discrete]
         distributions = level_distributions(network, targets, self.noise.draws, draws)
         numbers = [name for name in network.moving if not graph[name].is_discrete]
         spreads = self._spreads(question, numbers)
-        bound = question.action.bind(graph)
+        action = question.action.bind(graph)
         held = {graph.find(name) for name in question.hold}
+        # One line for each variable.
         lines = []
         for name in graph.tabular:
             fact, value = float(self.noise.columns[name][0]), float(twin[name][0])
-            moved = fact != value and not (np.isnan(fact) and np.isnan(value))
-            mark = "set" if name in bound.names else "held" if name in held else ""
-            words = [worded_value(graph[name], each) for each in (fact, value)]
+            is_changed = fact != value and not (np.isnan(fact) and np.isnan(value))
+            mark = "set" if name in action.names else "held" if name in held else ""
+            words = [worded_value(graph[name], code) for code in (fact, value)]
             lines.append(
                 Line(
                     name,
-                    mark or ("changed" if moved else "same"),
+                    mark or ("changed" if is_changed else "same"),
                     *words,
-                    **_told(graph[name].levels, distributions.get(name)),
+                    **_probabilities(graph[name].levels, distributions.get(name)),
                     spread=spreads.get(name),
                 )
             )
-        moved_names = {line.name for line in lines if line.factual != line.twin}
+        changed = {line.name for line in lines if line.factual != line.twin}
         parents = set(graph.parents(graph.image)) if graph.image else set()
-        told = f", held: {', '.join(sorted(held))}" if held else ""
-        words = (bound.describe() if bound else "nothing is set") + told
-        return Answer(question, words, tuple(lines), bool(moved_names & parents))
+        held_words = f", held: {', '.join(sorted(held))}" if held else ""
+        words = (action.describe() if action else "nothing is set") + held_words
+        return TwinAnswer(question, words, tuple(lines), bool(changed & parents))
 
     def network(self, question: Question) -> TwinNetwork:
         """Return the twin of the record as a Bayesian network."""
@@ -241,23 +248,23 @@ class Visit:
         return TwinNetwork.from_model(acted, self.noise)
 
     def _spreads(self, question: Question, names: Iterable[str]) -> dict[str, tuple]:
-        """Return the 5th and the 95th percentile of numbers over draws."""
+        """Return the 5th and the 95th percentile of numbers over posterior samples."""
         names = list(names)
         if not names:
             return {}
         acted = self.model.do(question.action, hold=question.hold)
-        noise = self.model.abduct(self._bare, draws=_SPREAD, seed=self.seed)
+        noise = self.model.abduct(self._table, draws=_SPREAD, seed=self.seed)
         columns = acted.predict(noise).columns(self.model.graph, beyond_range=True)
-        known = {name: columns[name][np.isfinite(columns[name])] for name in names}
+        finite = {name: columns[name][np.isfinite(columns[name])] for name in names}
         return {
             name: tuple(float(q) for q in np.quantile(values, [0.05, 0.95]))
-            for name, values in known.items()
+            for name, values in finite.items()
             if len(values)
         }
 
 
 def worded_value(variable: Any, code: float) -> str:
-    """Return a value as people read it: a level, a number with its unit, or "missing".
+    """Return a value in words: a level, a number with its unit, or "missing".
 
     Example:
         >>> from causalcxr.graph.variables import Variable
@@ -271,12 +278,14 @@ def worded_value(variable: Any, code: float) -> str:
     return f"{code:.4g}{' ' + variable.unit if variable.unit else ''}"
 
 
-def _told(
-    levels: tuple[str, ...], law: tuple[torch.Tensor, torch.Tensor, str] | None
+def _probabilities(
+    levels: tuple[str, ...], distribution: tuple[torch.Tensor, torch.Tensor, str] | None
 ) -> dict[str, Any]:
-    """Return the probabilities of a line; none where the twin's value is missing for certain."""
-    if law is None or law[0][0].isnan().all():
+    """Return the probabilities of a line; none if the twin's value is certainly missing."""
+    if distribution is None or distribution[0][0].isnan().all():
         return {}
-    values, error, method = law
-    chances = tuple(Chance(level, float(p)) for level, p in zip(levels, values[0], strict=True))
+    values, error, method = distribution
+    chances = tuple(
+        LevelProbability(level, float(p)) for level, p in zip(levels, values[0], strict=True)
+    )
     return {"chances": chances, "method": method, "error": float(error[0].nan_to_num().max())}

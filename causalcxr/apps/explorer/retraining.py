@@ -1,4 +1,4 @@
-"""Retraining what an edit of the graph made stale, in a thread, while others go on working."""
+"""Retraining of equations that an edit of the graph made stale, in a background thread."""
 
 import copy
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
-from causalcxr.apps.explorer.graph_likelihood import HeldOut, held_out
+from causalcxr.apps.explorer.held_out_likelihood import HeldOutLikelihood, held_out
 from causalcxr.common.errors import CausalCXRError, ModelError, brief
 from causalcxr.graph.diff import declaration
 from causalcxr.graph.graph import Graph
@@ -18,19 +18,19 @@ from causalcxr.scm.training_data import TrainingData
 
 __all__ = ["Retraining", "RetrainingPlan", "Step", "plan_retraining", "retrain"]
 
-_BUSY = "another retraining is running in this explorer; wait until it is done, then try again"
-_STOPPED = "stopped as asked: nothing was changed"
+_BUSY = "another retraining is running in this explorer; try again when it has ended"
+_STOPPED = "stopped on request: nothing was changed"
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far an equation is.
+    """Hold the progress of one equation.
 
     Args:
-        variable: Whose equation.
-        epoch: The epochs done; 0 where it has just begun.
-        epochs: The most that there can be; it may stop early.
-        loss: The validation loss, where an epoch is done.
+        variable: The variable of the equation.
+        epoch: Epochs done; 0 at the start.
+        epochs: The largest number of epochs; training may stop early.
+        loss: The validation loss after the epoch; NaN at the start.
         done: Whether the equation is ready.
     """
 
@@ -43,14 +43,14 @@ class Step:
 
 @dataclass(frozen=True)
 class RetrainingPlan:
-    """What would be learned anew, and why.
+    """Hold which equations would be retrained, and why.
 
     Args:
-        graph: The graph that would be learned: the edited one, without the image where the edit
-            makes the image's equation stale.
-        retrain: The variables whose equation would be learned, in order, and why.
-        kept: The variables whose equation stays as it is.
-        image: Why the image is left out; empty where it is not.
+        graph: The graph of the new model: the edited one, without the image if the edit makes
+            the image's equation stale.
+        retrain: The variables whose equation would be retrained, in order, with the reason.
+        kept: The variables whose equation is kept.
+        image: Why the image is left out; empty if it is not.
         seed: Of weights and batches.
     """
 
@@ -62,28 +62,28 @@ class RetrainingPlan:
 
 
 def plan_retraining(model: SCM, graph: Graph, data: TrainingData) -> RetrainingPlan:
-    """Return what a graph, and the data to learn from, make stale of a fitted model.
+    """Return which equations of a fitted model an edited graph or new data make stale.
 
-    An image's equation takes hours on a GPU, so it is never learned here: it is left out where it
-    is stale, and the tables remain.
+    An image's equation takes hours on a GPU, so it is never retrained here: a stale one is left
+    out, and the new model has tables only.
 
     Args:
         model: The model before.
         graph: The edited graph.
-        data: What there is to learn from.
+        data: The training data.
     """
     stale = model.with_graph(graph).stale
     image = stale.get(graph.image or "", "")
-    wanted = graph.without_variable(graph.image) if image and graph.image else graph
-    seeds = Counter(each.seed for each in model.fitted.values()).most_common(1)
+    target = graph.without_variable(graph.image) if image and graph.image else graph
+    seeds = Counter(fitted.seed for fitted in model.fitted.values()).most_common(1)
     seed = seeds[0][0] if seeds else 0
-    reasons = {name: stale.get(name, "") for name in wanted.order}
-    for name in wanted.tabular:
+    reasons = {name: stale.get(name, "") for name in target.order}
+    for name in target.tabular:
         if name in model.fitted and name in model.graph.variables:
-            reasons[name] = _changes(model.fitted[name], wanted, name, data, seed) or reasons[name]
+            reasons[name] = _changes(model.fitted[name], target, name, data, seed) or reasons[name]
     retrain = {name: why for name, why in reasons.items() if why}
-    kept = tuple(n for n in wanted.order if n in model.fitted and n not in retrain)
-    return RetrainingPlan(wanted, retrain, kept, image, seed)
+    kept = tuple(n for n in target.order if n in model.fitted and n not in retrain)
+    return RetrainingPlan(target, retrain, kept, image, seed)
 
 
 def retrain(
@@ -91,30 +91,30 @@ def retrain(
     plan: RetrainingPlan,
     data: TrainingData,
     *,
-    tell: Callable[[Step], None] | None = None,
+    report: Callable[[Step], None] | None = None,
     stopped: Event | None = None,
 ) -> SCM:
-    """Return the model with what a plan names learned anew, and nothing else touched.
+    """Return a model with the equations of a plan retrained, and all others shared.
 
     Args:
-        model: The model before; it stays as it is, whatever happens here.
-        plan: What `plan_retraining` returned for these data.
-        data: What to learn from.
-        tell: Called at the beginning and the end of each equation, and after each epoch.
-        stopped: Where this is set, the next epoch is the last.
+        model: The model before; it does not change.
+        plan: The result of `plan_retraining` for these data.
+        data: The training data.
+        report: Called at the start and the end of each equation, and after each epoch.
+        stopped: Once this is set, the next epoch is the last.
 
     Raises:
         ModelError: If it was stopped.
-        MechanismError: If a loss stops being finite.
+        MechanismError: If a loss is not finite.
     """
     edited = model.with_graph(plan.graph)
     fitted: dict[str, Fitted] = {}
     for name in plan.graph.order:
-        known: Fitted | None = edited.fitted.get(name)
+        equation: Fitted | None = edited.fitted.get(name)
         if name in plan.retrain:
-            known = _learned(plan, name, data, known, tell or (lambda step: None), stopped)
-        if known is not None:
-            fitted[name] = known
+            equation = _refit(plan, name, data, equation, report or (lambda step: None), stopped)
+        if equation is not None:
+            fitted[name] = equation
     after = copy.copy(edited)
     after.fitted = fitted
     after.support = count_support(plan.graph, data.rows(data.train))
@@ -123,58 +123,57 @@ def retrain(
     return after
 
 
-def _learned(
+def _refit(
     plan: RetrainingPlan,
     name: str,
     data: TrainingData,
-    known: Fitted | None,
-    tell: Callable[[Step], None],
+    previous: Fitted | None,
+    report: Callable[[Step], None],
     stopped: Event | None,
 ) -> Fitted | None:
-    """Learn one equation; an exception from its own progress is what stops it."""
+    """Fit one equation; an exception from its progress callback stops it."""
 
     def progress(epoch: int, epochs: int, loss: float) -> None:
         if stopped is not None and stopped.is_set():
             raise ModelError(_STOPPED)
         if epoch:
-            tell(Step(name, epoch, epochs, loss))
+            report(Step(name, epoch, epochs, loss))
 
     progress(0, 0, 0.0)
-    tell(Step(name))
-    learned = fit_one(plan.graph, name, data, known, seed=plan.seed, progress=progress)
-    tell(Step(name, done=True))
-    return learned
+    report(Step(name))
+    refitted = fit_one(plan.graph, name, data, previous, seed=plan.seed, progress=progress)
+    report(Step(name, done=True))
+    return refitted
 
 
-def _changes(known: Fitted, graph: Graph, name: str, data: TrainingData, seed: int) -> str:
-    """Return in words what differs from what an equation was learned from; often nothing."""
-    was = known.recipe
-    if not was:
+def _changes(fitted: Fitted, graph: Graph, name: str, data: TrainingData, seed: int) -> str:
+    """Return what differs from the recipe of an equation, in words; "" if nothing does."""
+    old = fitted.recipe
+    if not old:
         return ""
-    now = {**was, **declaration(graph, name), "seed": seed}
-    if was["records"]:  # otherwise no record entered
+    new = {**old, **declaration(graph, name), "seed": seed}
+    if old["records"]:  # otherwise the equation was not learned from records
         columns = {n: data.fingerprint([n]) for n in sorted({name, *graph.parents(name)})}
-        read = set(was["columns"])
-        columns = {n: digest for n, digest in columns.items() if n in read}
-        now |= {"records": data.record_fingerprint(), "columns": {**was["columns"], **columns}}
-    return "; ".join(recipe_changes(was, now))
+        columns = {n: digest for n, digest in columns.items() if n in old["columns"]}
+        new |= {"records": data.record_fingerprint(), "columns": {**old["columns"], **columns}}
+    return "; ".join(recipe_changes(old, new))
 
 
 class Retraining:
-    """Retrain in a thread of its own, and set the model before beside the one after.
+    """Retrain in a background thread, then compare the models before and after.
 
     Args:
         model: The model before.
-        plan: What is learned.
-        data: What to learn from.
-        lock: Held while this runs: one retraining at a time.
+        plan: Which equations are retrained.
+        data: The training data.
+        lock: Held during the retraining: one at a time.
 
     Attributes:
         state: `running`, `done`, `stopped` or `failed`.
-        steps: The last step of each equation that has begun.
-        error: One line, where it failed or was stopped.
+        steps: The latest progress of each equation that has started.
+        error: One line, if it failed or was stopped.
         model: The new model, once it is done.
-        held_out: How well the changed equations predict records that did not teach them.
+        held_out: How well the changed equations predict records outside their training data.
     """
 
     def __init__(self, model: SCM, plan: RetrainingPlan, data: TrainingData, lock: Lock) -> None:
@@ -183,10 +182,10 @@ class Retraining:
         self.state, self.error = "running", ""
         self.steps: Mapping[str, Step] = {}
         self.model: SCM | None = None
-        self.held_out: HeldOut | None = None
+        self.held_out: HeldOutLikelihood | None = None
 
     def start(self) -> "Retraining":
-        """Begin, and return at once.
+        """Start the thread and return immediately.
 
         Raises:
             ModelError: If another retraining is running.
@@ -201,28 +200,28 @@ class Retraining:
         return self
 
     def stop(self) -> None:
-        """Ask it to stop after the epoch that it is at."""
+        """Stop after the current epoch."""
         self._stopped.set()
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether a stop was requested."""
         return self._stopped.is_set()
 
     def _run(self) -> None:
         try:
             model = retrain(
-                self.before, self.plan, self._data, tell=self._tell, stopped=self._stopped
+                self.before, self.plan, self._data, report=self._report, stopped=self._stopped
             )
             self.held_out = held_out(self.before, model, self._data)
             self.model, self.state = model, "done"
         except CausalCXRError as fault:
             self.error, self.state = str(fault), "stopped" if self.stopping else "failed"
-        except Exception as fault:  # a thread that dies silently would leave the page waiting
+        except Exception as fault:  # otherwise the page would wait for a thread that has ended
             self.error = f"unexpected {type(fault).__name__}: {brief(fault)}; nothing was changed"
             self.state = "failed"
         finally:
             self._lock.release()
 
-    def _tell(self, step: Step) -> None:
-        self.steps = {**self.steps, step.variable: step}  # whole or not at all for a reader
+    def _report(self, step: Step) -> None:
+        self.steps = {**self.steps, step.variable: step}  # replaced at once, for other threads

@@ -1,11 +1,11 @@
-"""Serving the explorer on this machine: its pages, what they ask for, and nothing else."""
+"""Serving the explorer to browsers on this machine."""
 
 import warnings
 import webbrowser
 from collections.abc import Callable
 from threading import Timer
 
-from causalcxr.apps.explorer.workbench import Workbench
+from causalcxr.apps.explorer.workspace import Workspace
 from causalcxr.common.errors import CausalCXRError, install
 
 try:
@@ -14,12 +14,10 @@ try:
     from fastapi.responses import FileResponse
     from nicegui import ui
 except ImportError as fault:
-    raise CausalCXRError(
-        f"the explorer is served by NiceGUI ({fault}); {install('app')}"
-    ) from None
+    raise CausalCXRError(f"the explorer requires NiceGUI ({fault}); {install('app')}") from None
 
 from causalcxr.apps.explorer import graph_page, patient_page
-from causalcxr.apps.explorer.frame import STATIC
+from causalcxr.apps.explorer.page_frame import STATIC
 from causalcxr.common.web_server import HOST, ICON, listening, protect
 
 __all__ = ["application", "serve"]
@@ -28,27 +26,27 @@ _TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def serve(
-    workbench: Workbench,
+    workspace: Workspace,
     port: int = 8080,
     *,
     show: bool = True,
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Serve the explorer until it is stopped; only this machine can reach it.
 
     Args:
-        workbench: Models and cohorts.
-        port: Where; 0 for any that is free.
+        workspace: Models and cohorts.
+        port: The port; 0 for any free one.
         show: Whether to open the page in the browser.
-        tell: Gets the link.
+        report: Called with the link.
 
     Raises:
         CausalCXRError: If the port cannot be used.
     """
     with listening(port) as taken:
         link = f"http://{HOST}:{taken.getsockname()[1]}/"
-        app = application(workbench)
-        tell(f"explorer: {link} (Ctrl-C stops it)")
+        app = application(workspace)
+        report(f"explorer: {link} (Ctrl-C stops it)")
         if show:
             opening = Timer(0.5, webbrowser.open, [link])
             opening.daemon = True
@@ -57,18 +55,18 @@ def serve(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=2
         )
         with warnings.catch_warnings():
-            # NiceGUI looks for the server among all objects, and torch warns of one of its own.
+            # NiceGUI searches all objects for the server; one of torch's objects then warns.
             warnings.filterwarnings("ignore", "`torch.distributed.reduce_op`", FutureWarning)
             uvicorn.Server(config).run(sockets=[taken])
 
 
-def application(workbench: Workbench) -> FastAPI:
-    """Return the web application of a workbench."""
+def application(workspace: Workspace) -> FastAPI:
+    """Return the web application of a workspace."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     protect(app)
     app.get("/static/{name}")(_static)
-    patient_page.register(app, workbench)
-    graph_page.register(workbench)
+    patient_page.register(app, workspace)
+    graph_page.register(workspace)
     ui.run_with(
         app, title="causalcxr", favicon=ICON, dark=True, language="en-US", tailwind=False,
         show_welcome_message=False, gzip_middleware_factory=None,
@@ -77,8 +75,8 @@ def application(workbench: Workbench) -> FastAPI:
 
 
 def _static(name: str) -> FileResponse:
-    """Return one of our own scripts or styles; only names that stand in the folder are known."""
-    known = {file.name: file for file in STATIC.iterdir() if file.suffix in _TYPES}
-    if name not in known:
+    """Return a script or style of the folder `static`; no other path is served."""
+    files = {file.name: file for file in STATIC.iterdir() if file.suffix in _TYPES}
+    if name not in files:
         raise HTTPException(404)
-    return FileResponse(known[name], media_type=_TYPES[known[name].suffix])
+    return FileResponse(files[name], media_type=_TYPES[files[name].suffix])

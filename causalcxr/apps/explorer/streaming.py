@@ -1,4 +1,4 @@
-"""Images on their way to a browser: a line of JSON for each event, until the last."""
+"""Images on the way to a browser: one line of JSON for each event, until the last."""
 
 import asyncio
 import json
@@ -9,26 +9,26 @@ import numpy as np
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from causalcxr.apps.explorer.desk import Asked, Desk
-from causalcxr.apps.explorer.downloads import Pair
-from causalcxr.apps.explorer.filming import Take
-from causalcxr.apps.explorer.pictures import grey, packed
+from causalcxr.apps.explorer.downloads import ImagePair
+from causalcxr.apps.explorer.image_encoding import encoded, to_uint16
 from causalcxr.apps.explorer.question import Question
+from causalcxr.apps.explorer.rendering import RenderJob
+from causalcxr.apps.explorer.service import ExplorerService, QuestionRequest
 from causalcxr.common.errors import CausalCXRError
 
-__all__ = ["in_thread", "pair", "response", "strip"]
+__all__ = ["dose_events", "in_thread", "response", "twin_events"]
 
 _T = TypeVar("_T")
 Events = AsyncIterator[dict[str, Any]]
 
 
-async def in_thread(work: Callable[..., _T], *given: Any) -> _T:
-    """Return what a function returns that takes its time."""
-    return await run_in_threadpool(work, *given)
+async def in_thread(work: Callable[..., _T], *args: Any) -> _T:
+    """Return the result of a slow function, which runs in a thread."""
+    return await run_in_threadpool(work, *args)
 
 
 def response(events: Events) -> StreamingResponse:
-    """Return a reply that tells events as they come; it ends when nobody listens any more."""
+    """Return a reply that sends events as they occur; it ends when the browser disconnects."""
 
     async def lines() -> AsyncIterator[str]:
         async for event in events:
@@ -37,56 +37,58 @@ def response(events: Events) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-async def pair(desk: Desk, asked: Asked) -> Events:
-    """Tell how far the twin's image is, and at last the image; it is kept for downloads."""
+async def twin_events(service: ExplorerService, request: QuestionRequest) -> Events:
+    """Yield the progress of the twin's image, then the image, which is kept for downloads."""
     try:
-        factual = await in_thread(desk.factual, asked)
+        factual = await in_thread(service.factual, request)
     except CausalCXRError as fault:
         yield {"error": str(fault)}
         return
-    async for event in _taken(desk, asked, [asked.question]):
+    async for event in _render_events(service, request, [request.question]):
         if "image" in event:
-            twin = grey(event["image"])
-            desk.keep(asked, Pair(factual, twin))
-            event = {"image": packed(twin)}
+            twin = to_uint16(event["image"])
+            service.keep(request, ImagePair(factual, twin))
+            event = {"image": encoded(twin)}
         yield event
 
 
-async def strip(desk: Desk, asked: Asked, name: str) -> Events:
-    """Tell the twin's image at each dose of a variable, one after the other."""
+async def dose_events(service: ExplorerService, request: QuestionRequest, name: str) -> Events:
+    """Yield the twin's image at each dose of a variable, one after the other."""
     try:
-        asks = await in_thread(desk.doses, asked, name)
+        doses = await in_thread(service.doses, request, name)
     except CausalCXRError as fault:
         yield {"error": str(fault)}
         return
-    async for event in _taken(desk, asked, [question for _, question in asks]):
+    async for event in _render_events(service, request, [question for _, question in doses]):
         if "image" in event:
-            event = {"image": packed(grey(event["image"])), "number": event["number"]}
+            event = {"image": encoded(to_uint16(event["image"])), "number": event["number"]}
         yield event
 
 
-async def _taken(desk: Desk, asked: Asked, questions: Sequence[Question]) -> Events:
-    """Put images in the queue and pass on what the thread tells of them; stop it at the end."""
-    loop, told = asyncio.get_running_loop(), asyncio.Queue()
+async def _render_events(
+    service: ExplorerService, request: QuestionRequest, questions: Sequence[Question]
+) -> Events:
+    """Queue images and yield the events of their thread; stop the job at the end."""
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue()
 
-    def tell(event: dict[str, Any]) -> None:
+    def report(event: dict[str, Any]) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(told.put_nowait, event)
+            loop.call_soon_threadsafe(queue.put_nowait, event)
 
     try:
-        visit = await in_thread(desk.visit, asked)
+        abducted = await in_thread(service.abducted, request)
     except CausalCXRError as fault:
         yield {"error": str(fault)}
         return
-    take = Take(visit, questions, tell)
+    job = RenderJob(abducted, questions, report)
     try:
-        desk.darkroom.submit(take)
+        service.render_queue.submit(job)
         while True:
-            event = await told.get()
+            event = await queue.get()
             if isinstance(event.get("preview"), np.ndarray):
-                event = event | {"preview": packed(grey(event["preview"]))}
+                event = event | {"preview": encoded(to_uint16(event["preview"]))}
             yield event
             if "done" in event or "error" in event:
                 return
     finally:
-        take.stop()
+        job.stop()

@@ -1,74 +1,75 @@
-"""What a study's report says in sentences: what was found, and no more than its design allows."""
+"""The sentences of a study's report: its results, and what the design does not allow to claim."""
 
-from causalcxr.apps.study.analyse import Analysis
-from causalcxr.apps.study.intervals import detectable
+from causalcxr.apps.study.analysis import Analysis
+from causalcxr.apps.study.share_tests import detectable
 
 __all__ = ["claims", "limits"]
 
 
-def claims(found: Analysis) -> list[str]:
-    """Return what was found, one sentence or two each."""
-    return [_progress(found), _chance(found), *_agreement(found), *_learning(found)]
+def claims(analysis: Analysis) -> list[str]:
+    """Return the results, in one or two sentences each."""
+    return [_progress(analysis), _chance(analysis), *_agreement(analysis), *_learning(analysis)]
 
 
-def limits(found: Analysis) -> list[str]:
-    """Return what the design does not allow to say."""
-    plan = found.plan
+def limits(analysis: Analysis) -> list[str]:
+    """Return what the design does not allow to claim."""
+    plan = analysis.plan
     n = len(plan.trials)
     pools = plan.about["pools"]
     height, width = plan.size
-    told = [
-        f"{_readers(found)} are no sample of all readers. Each interval and test is of one reader "
-        "over trials as they might be drawn from these pools; nothing is pooled over readers.",
+    sentences = [
+        f"{_readers(analysis)} are not a sample of all readers. Each interval and test describes "
+        "one reader over trials drawn from these pools; nothing is pooled over readers.",
         _power(n),
-        f"The images stand for two pools ({pools['real']['source']}: "
+        f"The images come from two pools ({pools['real']['source']}: "
         f"{pools['real']['images']:,} real; {pools['synthetic']['source']}: "
         f"{pools['synthetic']['images']:,} synthetic), shown at {height} x {width} pixels in 8 "
-        "bits. Real films at full resolution, and other models, may be told apart more easily.",
-        "That a reader cannot tell an image from a real one does not make it medically right, nor "
-        "faithful to the patient it was made for.",
+        "bits. Radiographs at full resolution, and other models, may be easier to distinguish.",
+        "An image that readers cannot distinguish from a real one is not thereby medically "
+        "correct, or faithful to the patient it was made for.",
     ]
-    told += [
-        f"No image of the {name} pool is {name} by its own mark; they stand in for {name} ones."
+    sentences += [
+        f"No image of the {name} pool is marked as {name}; the images only stand in for {name} "
+        "ones."
         for name, pool in pools.items()
         if "marked_synthetic" in pool
         and pool["marked_synthetic"] == (pool["images"] if name == "real" else 0)
     ]
     if plan.match:
-        told.append(
-            f"The pools were matched by {', '.join(plan.match)} alone. Where they differ in "
-            "anything else, such as age or disease, a reader may have used that."
+        sentences.append(
+            f"The pools were matched by {', '.join(plan.match)} only. If they differ in anything "
+            "else, such as age or disease, readers may have used that difference."
         )
     if plan.presentations > 1:
-        told.append(
-            "The presentations show the same trials, so that they are no independent studies. A "
-            "difference between them can be learning, memory of single images, or fatigue."
+        sentences.append(
+            "The presentations show the same trials, so they are not independent studies. A "
+            "difference between them may be due to learning, memory of single images, or fatigue."
         )
-    return told
+    return sentences
 
 
-def _progress(found: Analysis) -> str:
-    given = len(found.responses)
-    asked = (
-        f"{len(found.plan.trials)} trials, {_times(found.plan.presentations)}, by "
-        f"{_readers(found)}"
+def _progress(analysis: Analysis) -> str:
+    n_answers = len(analysis.responses)
+    design = (
+        f"{len(analysis.plan.trials)} trials, {_times(analysis.plan.presentations)}, by "
+        f"{_readers(analysis)}"
     )
-    if given == found.expected:
-        return f"The study is complete: {asked}, {given:,} answers."
+    if n_answers == analysis.expected:
+        return f"The study is complete: {design}, {n_answers:,} answers."
     return (
-        f"The study is not complete: {given:,} of {found.expected:,} answers ({asked}). Who looks "
-        "before the end, and then decides when to stop, makes the p-values too small."
+        f"The study is not complete: {n_answers:,} of {analysis.expected:,} answers ({design}). "
+        "If these results decide when to stop, the p-values are too small."
     )
 
 
-def _chance(found: Analysis) -> str:
-    table = found.accuracy
+def _chance(analysis: Analysis) -> str:
+    table = analysis.accuracy
     low, high = table["accuracy"].min(), table["accuracy"].max()
     apart = table[table["p_holm"] < 0.05]
     span = f"Accuracy lies between {low:.2f} and {high:.2f}; chance is 0.50."
     if apart.empty:
         return (
-            f"{span} In none of {len(table)} sittings is it told from chance (exact test, 5 % "
+            f"{span} In none of {len(table)} sittings does it differ from chance (exact test, 5 % "
             "after Holm's adjustment). This does not show that it is chance: see the intervals."
         )
     which = "; ".join(
@@ -82,44 +83,47 @@ def _chance(found: Analysis) -> str:
     )
 
 
-def _agreement(found: Analysis) -> list[str]:
+def _agreement(analysis: Analysis) -> list[str]:
     words = {
         "intra": "Between presentations, a reader's own answers agree",
         "inter": "Within a presentation, two readers agree",
     }
-    told = []
+    sentences = []
     for kind, sentence in words.items():
-        kappas = found.agreement.loc[found.agreement["kind"] == kind, "kappa"].dropna()
+        kappas = analysis.agreement.loc[analysis.agreement["kind"] == kind, "kappa"].dropna()
         if len(kappas):
-            told.append(f"{sentence} with a kappa from {kappas.min():.2f} to {kappas.max():.2f}.")
-    return told
+            span = f"{kappas.min():.2f} to {kappas.max():.2f}"
+            sentences.append(f"{sentence} with a kappa from {span}.")
+    return sentences
 
 
-def _learning(found: Analysis) -> list[str]:
-    if found.learning.empty:
+def _learning(analysis: Analysis) -> list[str]:
+    if analysis.learning.empty:
         return []
-    moved = found.learning[found.learning["p_holm"] < 0.05]
-    span = (
-        f"{found.learning['difference'].min():+.2f} to {found.learning['difference'].max():+.2f}"
-    )
-    told = f"From the first presentation to a later one, accuracy changes by {span}"
-    if moved.empty:
-        return [f"{told}; for no reader is this told from no change (McNemar's exact test, Holm)."]
-    return [f"{told}; told from no change for {', '.join(moved['reader'].unique())}."]
+    significant = analysis.learning[analysis.learning["p_holm"] < 0.05]
+    change = analysis.learning["difference"]
+    span = f"{change.min():+.2f} to {change.max():+.2f}"
+    sentence = f"From the first presentation to a later one, accuracy changes by {span}"
+    if significant.empty:
+        return [
+            f"{sentence}; for no reader is the change significant (McNemar's exact test, Holm)."
+        ]
+    readers = ", ".join(significant["reader"].unique())
+    return [f"{sentence}; the change is significant for {readers} (McNemar's exact test, Holm)."]
 
 
 def _power(n: int) -> str:
     least = detectable(n)
     if least != least:
-        return f"{n} trials are too few for the exact test to tell any accuracy from chance."
+        return f"With {n} trials the exact test cannot detect any accuracy above chance."
     return (
-        f"With {n} trials the exact test of one reader tells an accuracy of {least:.2f} or more "
-        "from chance in four studies of five; a smaller ability often stays unseen."
+        f"With {n} trials the exact test of one reader detects an accuracy of {least:.2f} or more "
+        "in four studies out of five; lower accuracies often remain undetected."
     )
 
 
-def _readers(found: Analysis) -> str:
-    k = len(found.plan.readers)
+def _readers(analysis: Analysis) -> str:
+    k = len(analysis.plan.readers)
     return f"{k} reader{'s' if k > 1 else ''}"
 
 

@@ -1,9 +1,11 @@
-"""Signal detection: sensitivity and bias of a reader, and the ROC of graded answers."""
+"""Signal detection: sensitivity and bias of a reader, and the ROC curve of graded answers."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
+
+from causalcxr.common.percentile_interval import percentile_interval
 
 __all__ = ["Detection", "Roc", "detection", "roc"]
 
@@ -12,15 +14,15 @@ _DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Detection:
-    """Hold how well a reader tells signal from noise, and which answer they lean to.
+    """Hold how well a reader separates signal from noise, and the reader's bias.
 
     Args:
         hits: Signals called signal.
-        signals: How many there were.
+        signals: The number of signals.
         false_alarms: Noise called signal.
-        noises: How much there was.
-        d_prime: Sensitivity, 0 at chance.
-        criterion: Bias, 0 without; above it the reader calls signal too rarely.
+        noises: The number of noise trials.
+        d_prime: Sensitivity index, 0 at chance.
+        criterion: Bias, 0 if there is none; above 0 the reader calls signal too rarely.
     """
 
     hits: int
@@ -44,9 +46,9 @@ class Detection:
 def detection(signal: np.ndarray, called: np.ndarray, two: bool = False) -> Detection:
     """Return sensitivity and bias of yes-or-no answers.
 
-    d' = (z(H) - z(F)) / s, c = -(z(H) + z(F)) / 2, with s = 1, and sqrt(2) where two images are
-    compared, as two looks tell more than one. Rates are (hits + 1/2) / (signals + 1), so that a
-    reader who makes no mistake has a finite d'.
+    d' = (z(H) - z(F)) / s, c = -(z(H) + z(F)) / 2, with s = 1, or sqrt(2) if two images are
+    compared, because two observations carry more information than one. Rates are
+    (hits + 1/2) / (signals + 1), so that d' is finite for a reader without errors.
 
     References:
         Corrections for extreme proportions and their biasing effects on estimated values of d'
@@ -54,13 +56,13 @@ def detection(signal: np.ndarray, called: np.ndarray, two: bool = False) -> Dete
         Signal detection theory and psychophysics (Green & Swets, 1966)
 
     Args:
-        signal: What is true, (n,).
-        called: What the reader said, (n,).
+        signal: The truth, (n,).
+        called: The reader's answers, (n,).
         two: Whether two images were compared.
 
     Example:
-        >>> found = detection(np.array([1, 1, 0, 0]), np.array([1, 1, 1, 0]))
-        >>> found.sensitivity, found.specificity, round(found.criterion, 3)
+        >>> reader = detection(np.array([1, 1, 0, 0]), np.array([1, 1, 1, 0]))
+        >>> reader.sensitivity, reader.specificity, round(reader.criterion, 3)
         (1.0, 0.5, -0.484)
     """
     signal, called = np.asarray(signal, dtype=bool), np.asarray(called, dtype=bool)
@@ -73,12 +75,12 @@ def detection(signal: np.ndarray, called: np.ndarray, two: bool = False) -> Dete
 
 @dataclass(frozen=True)
 class Roc:
-    """Hold the ROC of graded answers.
+    """Hold the ROC curve of graded answers.
 
     Args:
-        false_alarms: From 0 to 1, one point a grade and the origin.
-        hits: The same of the hits.
-        area: The area under the straight lines between the points; NaN where one kind is absent.
+        false_alarms: Rates from 0 to 1, one for each grade after the origin.
+        hits: The rates of hits at the same points.
+        area: The area under the curve, linear between points; NaN if one class is absent.
         low: The lower end of its interval.
         high: The upper end.
     """
@@ -98,15 +100,16 @@ def roc(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Roc:
-    """Return the empirical ROC, its area P(s1 > s0) + P(s1 = s0) / 2 and an interval.
+    """Return the empirical ROC curve, its area P(s1 > s0) + P(s1 = s0) / 2 and an interval.
 
-    The interval resamples trials within signal and noise, as their numbers are those of the plan.
+    The interval resamples trials within signal and within noise, since the plan fixes their
+    numbers.
 
     Args:
-        signal: What is true, (n,).
-        score: How sure the reader was of signal, (n,), of any scale.
+        signal: The truth, (n,).
+        score: The reader's confidence in signal, (n,), on any scale.
         level: Of the interval.
-        draws: How many resamples.
+        draws: The number of resamples.
         seed: Of the resamples.
 
     Example:
@@ -117,19 +120,18 @@ def roc(
     grades, codes = np.unique(score, return_inverse=True)
     counts = [np.bincount(codes[kind], minlength=len(grades)) for kind in (~signal, signal)]
     if not all(count.sum() for count in counts):
-        nothing = np.array([0.0, 1.0])
-        return Roc(nothing, nothing, *[float("nan")] * 3)
+        diagonal = np.array([0.0, 1.0])
+        return Roc(diagonal, diagonal, *[float("nan")] * 3)
     shares = [count / count.sum() for count in counts]
     rng = np.random.default_rng(seed)
     drawn = [rng.multinomial(c.sum(), c / c.sum(), size=draws) / c.sum() for c in counts]
-    tail = (1 - level) / 2
-    low, high = np.quantile(_area(*drawn), [tail, 1 - tail])
+    bounds = percentile_interval(_area(*drawn), level)
     curves = [np.concatenate([[0.0], np.cumsum(share[::-1])]) for share in shares]
     area = float(_area(shares[0][None], shares[1][None])[0])
-    return Roc(*curves, area, float(low), float(high))
+    return Roc(*curves, area, float(bounds.low), float(bounds.high))
 
 
 def _area(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
-    """Return the area of each row of shares by grade, (draws, grades)."""
+    """Return the area for each row of shares by grade, (draws, grades) -> (draws,)."""
     below = np.cumsum(noise, axis=1) - noise / 2
     return (signal * below).sum(axis=1)

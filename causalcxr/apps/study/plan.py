@@ -1,4 +1,4 @@
-"""The plan of a reader study: which trial each reader sees when, and what is true of it."""
+"""The plan of a reader study: the order of trials for each reader, and the truth."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from causalcxr.common.digests import json_digest
 from causalcxr.common.errors import StudyError
 from causalcxr.common.files import read_text
 
-__all__ = ["KINDS", "PLAN", "SCHEMA", "Plan", "Reader", "Shown", "Trial"]
+__all__ = ["KINDS", "PLAN", "SCHEMA", "Reader", "ShownTrial", "StudyPlan", "Trial"]
 
 KINDS = ("2afc", "single")
 PLAN, SCHEMA = "plan.json", 1
@@ -20,13 +20,13 @@ _ABOUT = "causalcxr reader study"
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold one question, which is the same for every reader.
+    """Hold one question, the same for every reader.
 
     Args:
-        images: The names of the images: two, or one of single-image studies.
+        images: The names of the images: two, or one in single-image studies.
         real: Which of them are real.
         records: The record of each in its cohort.
-        strata: What the pools were matched by, such as {"View": "PA"}.
+        strata: The values that the pools were matched by, such as {"View": "PA"}.
     """
 
     images: tuple[str, ...]
@@ -37,12 +37,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Reader:
-    """Hold what one reader is shown.
+    """Hold the trials of one reader in order.
 
     Args:
-        name: What the reader is called on the page and in the report.
-        token: The unguessable part of the reader's link.
-        orders: For each presentation, the trials in the order in which they are shown.
+        name: The reader's name on the page and in the report.
+        token: The secret part of the reader's link.
+        orders: For each presentation, the trials in the order shown.
         swapped: For each presentation and position, whether the two images change places.
     """
 
@@ -53,15 +53,15 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Hold what stands on a reader's page at one step.
+class ShownTrial:
+    """Hold what a reader's page shows at one step.
 
     Args:
-        presentation: Counted from 0.
-        position: Within the presentation, counted from 0.
-        trial: Which trial it is.
-        images: The names of the images as they are shown, first to last.
-        swapped: Whether they are shown in the other order than in the trial.
+        presentation: The presentation, from 0.
+        position: The position within the presentation, from 0.
+        trial: The number of the trial.
+        images: The names of the images in the order shown.
+        swapped: Whether this order is the reverse of the trial's.
     """
 
     presentation: int
@@ -72,25 +72,25 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Hold a study as it was drawn; nothing changes it.
+class StudyPlan:
+    """Hold the design of a study, which never changes.
 
     Args:
         kind: "2afc" (which of two is real?) or "single" (is this one real or synthetic?).
-        title: What readers see above the images.
-        seed: Of everything that was drawn, apart from names and tokens, which are secret.
+        title: The title above the images.
+        seed: Of all random choices except names and tokens, which are secret.
         match: The columns by which the pools were matched.
         size: Height and width of every image in pixels.
         smooth: Whether enlarged images are interpolated; otherwise each pixel is a square.
         trials: The questions.
-        readers: Who is asked.
+        readers: The readers.
         hashes: The SHA-256 of each image's file.
-        about: Where the pools came from, the version, the date: JSON.
+        about: The sources of the pools, the version, the date: JSON.
 
     Example:
         >>> trial = Trial(("a", "b"), (True, False), ("1", "7"), {"View": "PA"})
         >>> ada = Reader("Ada", "secret", ((0,),), ((True,),))
-        >>> plan = Plan("2afc", "", 0, ("View",), (64, 64), False, (trial,), (ada,), {}, {})
+        >>> plan = StudyPlan("2afc", "", 0, ("View",), (64, 64), False, (trial,), (ada,), {}, {})
         >>> plan.shown(ada, 0).images
         ('b', 'a')
         >>> plan.correct(plan.shown(ada, 0), choice=1)
@@ -110,27 +110,29 @@ class Plan:
 
     @property
     def presentations(self) -> int:
-        """How often each trial is shown to each reader."""
+        """The number of times each trial is shown to each reader."""
         return len(self.readers[0].orders)
 
     @property
     def steps(self) -> int:
-        """How many answers each reader gives in all."""
+        """The number of answers of each reader, over all presentations."""
         return self.presentations * len(self.trials)
 
-    def shown(self, reader: Reader, step: int) -> Shown:
-        """Return what a reader sees at a step, counted from 0 over all presentations."""
+    def shown(self, reader: Reader, step: int) -> ShownTrial:
+        """Return what a reader's page shows at a step, from 0 over all presentations."""
         presentation, position = divmod(step, len(self.trials))
         trial = reader.orders[presentation][position]
         swapped = reader.swapped[presentation][position]
         images = self.trials[trial].images
-        return Shown(presentation, position, trial, images[::-1] if swapped else images, swapped)
+        return ShownTrial(
+            presentation, position, trial, images[::-1] if swapped else images, swapped
+        )
 
-    def correct(self, shown: Shown, choice: int) -> bool:
+    def correct(self, shown: ShownTrial, choice: int) -> bool:
         """Return whether a choice is right.
 
         Args:
-            shown: What was asked.
+            shown: The trial as it was shown.
             choice: Of two images, 0 for the first on the page and 1 for the second; of one image,
                 0 for real and 1 for synthetic.
         """
@@ -139,45 +141,39 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of everything in the plan; answers carry it."""
+        """The SHA-256 of the plan; files of answers record it."""
         return json_digest(self._plain(), ascii_only=False)
 
     def to_json(self) -> str:
         """Return the plan as `load` reads it, with its digest."""
         plain = self._plain()
-        return (
-            json.dumps(
-                plain | {"sha256": json_digest(plain, ascii_only=False)},
-                indent=1,
-                ensure_ascii=False,
-            )
-            + "\n"
-        )
+        content = plain | {"sha256": json_digest(plain, ascii_only=False)}
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Plan":
+    def load(cls, folder: str | Path) -> "StudyPlan":
         """Read the plan of a study's folder.
 
         Raises:
-            StudyError: If there is none, or it is not as it was written.
+            StudyError: If there is no plan, or it was changed.
         """
         file = Path(folder) / PLAN
         if not file.is_file():
-            raise StudyError(f"{folder}: holds no reader study; make one with 'study new'")
+            raise StudyError(f"{folder}: is not a reader study; create one with 'study new'")
         try:
             plain = json.loads(read_text(file, limit=_LARGEST, error=StudyError))
             digest = plain.pop("sha256")
-            found = plain["about"]["study"], plain["about"]["schema"]
+            schema = plain["about"]["study"], plain["about"]["schema"]
         except (ValueError, KeyError, TypeError, AttributeError) as fault:
             if isinstance(fault, StudyError):
                 raise
-            raise StudyError(f"{file}: is no plan of a study; make the study anew") from None
-        if found != (_ABOUT, SCHEMA):
-            raise StudyError(f"{file}: schema {found[1]!r}; this version reads {SCHEMA}")
+            raise StudyError(f"{file}: is not a valid plan; create the study again") from None
+        if schema != (_ABOUT, SCHEMA):
+            raise StudyError(f"{file}: has schema {schema[1]!r}; this version reads {SCHEMA}")
         if json_digest(plain, ascii_only=False) != digest:
             raise StudyError(
-                f"{file}: was changed after it was drawn, and the answers would not belong to it; "
-                "bring the original back"
+                f"{file}: was changed after it was drawn, so that the answers no longer match it; "
+                "restore the original"
             )
         return _read(plain)
 
@@ -186,7 +182,7 @@ class Plan:
         return json.loads(json.dumps(asdict(self) | {"about": about | dict(self.about)}))
 
 
-def _read(plain: dict[str, Any]) -> Plan:
+def _read(plain: dict[str, Any]) -> StudyPlan:
     trials = [
         Trial(tuple(t["images"]), tuple(t["real"]), tuple(t["records"]), t["strata"])
         for t in plain.pop("trials")
@@ -196,7 +192,7 @@ def _read(plain: dict[str, Any]) -> Plan:
         for r in plain.pop("readers")
     ]
     plain |= {"match": tuple(plain["match"]), "size": tuple(plain["size"])}
-    return Plan(**plain, trials=tuple(trials), readers=tuple(readers))
+    return StudyPlan(**plain, trials=tuple(trials), readers=tuple(readers))
 
 
 def _nested(rows: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:

@@ -1,17 +1,17 @@
-// The page of a reader: shows a trial, takes choice and confidence, sends them until they are saved.
+// The page of a reader: shows a trial, reads choice and confidence, sends them until they are saved.
 
 const SENTENCES = {
   "2afc": {
     ask: "Which of the two is real?",
     choices: ["1", "2"],
     hint: "first or second",
-    start: "You will see two radiographs at a time. One is real, the other was made by a computer. Say which one is real, and how sure you are.",
+    start: "You will see two radiographs at a time. One is real, the other is synthetic: it was computed. Choose the real one, and state how sure you are.",
   },
   single: {
     ask: "Is this radiograph real or synthetic?",
     choices: ["Real", "Synthetic"],
     hint: "real or synthetic",
-    start: "You will see one radiograph at a time. It is real, or it was made by a computer. Say which, and how sure you are.",
+    start: "You will see one radiograph at a time. It is either real or synthetic, that is, computed. Choose which, and state how sure you are.",
   },
 };
 const SURE = ["guess", "unsure", "likely", "sure", "certain"];
@@ -39,43 +39,43 @@ export default {
         <p>{{ words.start }}</p>
         <p>There are {{ state.total }} questions<template v-if="state.presentations > 1"> in each of
           {{ state.presentations }} parts, with a break between them</template>.
-          Each answer is kept as soon as you go on, and cannot be changed then. You can close the page
-          at any time and come back with the same link.</p>
+          Each answer is saved when you continue, and cannot be changed afterwards. You can close the page
+          at any time and return with the same link.</p>
         <dl class="keys">
           <dt><kbd>1</kbd> <kbd>2</kbd> or <kbd>←</kbd> <kbd>→</kbd></dt><dd>{{ words.hint }}</dd>
-          <dt><kbd>1</kbd> to <kbd>5</kbd></dt><dd>then: how sure, from guess to certain</dd>
-          <dt><kbd>Enter</kbd></dt><dd>go on</dd>
-          <dt><kbd>Esc</kbd></dt><dd>choose anew</dd>
-          <dt><kbd>+</kbd> <kbd>−</kbd> <kbd>0</kbd></dt><dd>larger, smaller, whole</dd>
+          <dt><kbd>1</kbd> to <kbd>5</kbd></dt><dd>then: confidence, from guess to certain</dd>
+          <dt><kbd>Enter</kbd></dt><dd>continue</dd>
+          <dt><kbd>Esc</kbd></dt><dd>choose again</dd>
+          <dt><kbd>+</kbd> <kbd>−</kbd> <kbd>0</kbd></dt><dd>larger, smaller, whole image</dd>
           <dt><kbd>Shift</kbd> + arrows</dt><dd>move an enlarged image</dd>
-          <dt><kbd>P</kbd></dt><dd>pause; the time stops and the images are hidden</dd>
+          <dt><kbd>P</kbd></dt><dd>pause: the time stops, the images are hidden</dd>
         </dl>
       </template>
       <template v-else-if="phase === 'break'">
         <h2>Time for a break</h2>
-        <p>Part {{ state.presentation - 1 }} of {{ state.presentations }} is done, and every answer is kept.
-          Part {{ state.presentation }} has {{ state.total }} questions, too.</p>
-        <p>Rest your eyes, or close the page and come back later with the same link.</p>
+        <p>Part {{ state.presentation - 1 }} of {{ state.presentations }} is done, and every answer is saved.
+          Part {{ state.presentation }} has {{ state.total }} questions as well.</p>
+        <p>Rest your eyes, or close the page and return later with the same link.</p>
       </template>
       <template v-else-if="phase === 'paused'">
         <h2>Paused</h2>
-        <p>{{ state.position - 1 }} of {{ state.total }} are answered and kept. The time stands still.</p>
+        <p>{{ state.position - 1 }} of {{ state.total }} questions are answered and saved. The time is stopped.</p>
       </template>
       <template v-else>
         <h2>Thank you</h2>
-        <p>All {{ state.total * state.presentations }} answers are kept. You can close the page.</p>
+        <p>All {{ state.total * state.presentations }} answers are saved. You can close the page.</p>
       </template>
       <button v-if="phase !== 'done'" class="go" ref="go" @click="begin">
-        {{ phase === 'start' ? 'Begin' : 'Go on' }} <kbd>Enter</kbd>
+        {{ phase === 'start' ? 'Begin' : 'Continue' }} <kbd>Enter</kbd>
       </button>
     </section>
 
     <template v-else>
-      <div class="films" ref="films">
+      <div class="radiographs" ref="radiographs">
         <figure v-for="(name, k) in state.images" :key="state.step + name" :class="{ chosen: two && choice === k }">
           <figcaption v-if="two">{{ k + 1 }}<span v-if="choice === k"> · chosen as real</span></figcaption>
           <div class="frame" ref="frames" :tabindex="zoom ? 0 : -1" role="group" :aria-label="'Radiograph ' + (k + 1) + ', enlarged ' + scale + ' times'">
-            <img :src="link(name)" :alt="alt(k)" :style="film" :class="{ square }" @load="loaded += 1" @error="failed = true" draggable="false">
+            <img :src="link(name)" :alt="alt(k)" :style="imageSize" :class="{ square }" @load="loaded += 1" @error="failed = true" draggable="false">
           </div>
         </figure>
       </div>
@@ -123,20 +123,20 @@ export default {
     },
     ready() { return this.phase === "trial" && this.loaded >= this.state.images.length; },
     hint() {
-      if (this.failed) return "An image cannot be shown. Please load the page again.";
+      if (this.failed) return "An image cannot be shown. Please reload the page.";
       if (this.choice === null) return `1 or 2, ← or →: ${this.words.hint}`;
-      if (this.confidence === null) return "1 to 5: how sure are you? Esc: choose anew";
-      return "Enter: go on. 1 to 5: how sure. Esc: choose anew";
+      if (this.confidence === null) return "1 to 5: how sure are you? Esc: choose again";
+      return "Enter: continue. 1 to 5: confidence. Esc: choose again";
     },
-    // Pixels of the screen for each pixel of the image. Where images grow, a whole number, so that
-    // every pixel of the image is as large as the others and has its own grey.
+    // Pixels of the screen for each pixel of the image. A whole number for enlarged images, so that
+    // all pixels of the image have the same size and their exact grey value.
     factor() {
       const [height, width] = this.state.size;
       const fit = Math.min(this.box[0] / width, this.box[1] / height) * this.dpr * this.scale;
       return fit >= 1 && !this.state.smooth ? Math.floor(fit) : fit;
     },
     square() { return this.factor >= 1 && !this.state.smooth; },
-    film() {
+    imageSize() {
       const [height, width] = this.state.size;
       const times = this.factor / this.dpr;
       return { width: `${width * times}px`, height: `${height * times}px` };
@@ -171,13 +171,13 @@ export default {
       return `Radiograph of question ${this.state.position}${which}`;
     },
 
-    // What is on the page
+    // Display
 
     entered() {
       this.clock();
       this.$nextTick(() => {
         if (this.phase === "trial") {
-          this.watcher.observe(this.$refs.films);
+          this.watcher.observe(this.$refs.radiographs);
           this.measure();
         } else if (this.$refs.go) this.$refs.go.focus({ preventScroll: true });
       });
@@ -203,11 +203,11 @@ export default {
       (state.ahead || []).forEach((name) => { new Image().src = this.link(name); });
     },
 
-    // Choosing
+    // Choices
 
     choose(k) { if (!this.sending) this.choice = k; },
     grade(n) { if (!this.sending && this.choice !== null) this.confidence = n; },
-    anew() { if (!this.sending) Object.assign(this, { choice: null, confidence: null }); },
+    reset() { if (!this.sending) Object.assign(this, { choice: null, confidence: null }); },
     resize(by) {
       this.zoom = Math.max(0, Math.min(this.most, by ? this.zoom + by : 0));
       this.$nextTick(() => this.pan(0, 0, true));
@@ -226,7 +226,7 @@ export default {
       const arrow = arrows[event.key];
       if (event.key === "Enter") {
         if (this.phase === "trial") {
-          // A button that the Tab key came to is pressed by Enter, as everywhere.
+          // Enter presses the button that has the keyboard focus.
           if (event.target.closest("button.quiet, button[aria-pressed=false]")) return;
           this.send();
         } else this.begin();
@@ -239,7 +239,7 @@ export default {
       else if (arrow && arrow[0]) this.typed(this.choose, arrow[0] > 0 ? 1 : 0);
       else if (digit && this.choice !== null) this.typed(this.grade, digit);
       else if (digit && digit <= 2) this.typed(this.choose, digit - 1);
-      else if (event.key === "Escape" || event.key === "Backspace") this.anew();
+      else if (event.key === "Escape" || event.key === "Backspace") this.reset();
       else if (event.key === "+" || event.key === "=") this.resize(1);
       else if (event.key === "-" || event.key === "_") this.resize(-1);
       else if (event.key === "0") this.resize(0);
@@ -248,12 +248,12 @@ export default {
       event.preventDefault();
     },
 
-    typed(run, value) { // keys leave the buttons, so that Enter does not press one of them
+    typed(run, value) { // remove the focus from buttons, so that Enter does not press one
       if (document.activeElement) document.activeElement.blur();
       run(value);
     },
 
-    // Time that the images were visible, also over a reload of the page
+    // The time during which the images were visible, kept across reloads of the page
 
     place() { return `causalcxr:${this.base}:${this.state.step}`; },
     before() { return Number(sessionStorage.getItem(this.place())) || 0; },
@@ -273,43 +273,43 @@ export default {
     send() {
       if (this.confidence === null || this.choice === null || this.sending) return;
       this.stop();
-      const given = {
+      const answer = {
         step: this.state.step, choice: this.choice, confidence: this.confidence, seen_ms: this.before(),
       };
-      sessionStorage.setItem(`causalcxr:${this.base}`, JSON.stringify(given));
-      this.deliver(given);
+      sessionStorage.setItem(`causalcxr:${this.base}`, JSON.stringify(answer));
+      this.deliver(answer);
     },
-    resend() { // an answer that was given, but not saved, before the page was loaded again
-      const kept = JSON.parse(sessionStorage.getItem(`causalcxr:${this.base}`) || "null");
-      if (kept && kept.step === this.state.step && this.phase !== "done") this.deliver(kept);
+    resend() { // an answer that was not saved before the page was reloaded
+      const unsaved = JSON.parse(sessionStorage.getItem(`causalcxr:${this.base}`) || "null");
+      if (unsaved && unsaved.step === this.state.step && this.phase !== "done") this.deliver(unsaved);
     },
-    async deliver(given) {
+    async deliver(answer) {
       this.sending = true;
       this.clock();
       for (let wait = 500; ; wait = Math.min(2 * wait, 5000)) {
-        const [status, state] = await this.post(given);
+        const [status, state] = await this.post(answer);
         if (status === 200 || status === 409 || status === 422) {
-          this.settle(given, status === 200 ? state : null);
+          this.proceed(answer, status === 200 ? state : null);
           return;
         }
         this.trouble = "Your answer is not saved yet. Trying again…";
         await new Promise((resume) => setTimeout(resume, wait));
       }
     },
-    async post(given) {
+    async post(answer) {
       try {
         const reply = await fetch(`${this.base}/answer`, {
-          method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(given),
+          method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(answer),
         });
         return [reply.status, reply.ok ? await reply.json() : null];
       } catch {
         return [0, null];
       }
     },
-    settle(given, state) {
+    proceed(answer, state) {
       sessionStorage.removeItem(`causalcxr:${this.base}`);
       sessionStorage.removeItem(this.place());
-      if (state === null) return window.location.reload(); // answered elsewhere: show what comes next
+      if (state === null) return window.location.reload(); // answered in another tab: show the next question
       this.trouble = "";
       this.sending = false;
       this.show(state);

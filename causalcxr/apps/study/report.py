@@ -1,4 +1,4 @@
-"""The report of a study: one page that asks for nothing from outside, and its tables as CSV."""
+"""The report of a study: one self-contained page, and its tables as CSV."""
 
 import base64
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from causalcxr.apps.study.analyse import Analysis
+from causalcxr.apps.study.analysis import Analysis
 from causalcxr.apps.study.claims import claims, limits
 from causalcxr.apps.study.report_plots import figures
 from causalcxr.common.errors import StudyError
@@ -20,27 +20,27 @@ from causalcxr.common.spreadsheet import csv_text
 __all__ = ["page", "write_report"]
 
 
-def write_report(found: Analysis, folder: str | Path, *, overwrite: bool = False) -> Path:
+def write_report(analysis: Analysis, folder: str | Path, *, overwrite: bool = False) -> Path:
     """Write `report.html` and a .csv of each table to a folder; see `ResultFolder`.
 
     Args:
-        found: The analysis.
+        analysis: The analysis.
         folder: A new or empty folder.
-        overwrite: Replace the analysis that the folder holds, of other answers or the same ones.
+        overwrite: Replace an analysis in the folder, of the same or other answers.
 
     Returns:
         The page.
 
     Raises:
-        StudyError: If the folder holds something else, or cannot be written.
+        StudyError: If the folder has other content, or cannot be written.
     """
 
     def older(path: Path) -> bool:  # of version 0.1.0
         return (path / "report.html").is_file() and (path / "responses.csv").is_file()
 
     folder = Path(folder)
-    texts = {f"{name}.csv": csv_text(t, index=False) for name, t in found.tables.items()}
-    identity = {"plan": found.plan.digest, **content_identity([*texts.values()])}
+    texts = {f"{name}.csv": csv_text(t, index=False) for name, t in analysis.tables.items()}
+    identity = {"plan": analysis.plan.digest, **content_identity([*texts.values()])}
     result = ResultFolder(
         folder, "causalcxr study analysis", "an analysis", identity, overwrite, StudyError, older
     )
@@ -48,35 +48,35 @@ def write_report(found: Analysis, folder: str | Path, *, overwrite: bool = False
         if not draft.complete:
             for name, text in texts.items():
                 atomic_write(draft.place / name, text)
-            atomic_write(draft.place / "report.html", page(found))
+            atomic_write(draft.place / "report.html", page(analysis))
             draft.finish({})
     return folder / "report.html"
 
 
-def page(found: Analysis) -> str:
-    """Return the page; whatever came from a table or a person is escaped in it."""
+def page(analysis: Analysis) -> str:
+    """Return the page; all names and values are escaped."""
     template = read_text(Path(__file__).parent / "report.html")
     pictures = {
         name: "data:image/svg+xml;base64," + base64.b64encode(drawn).decode()
-        for name, drawn in figures(found).items()
+        for name, drawn in figures(analysis).items()
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"share": _share, "signed": _signed, "p": _p, "seconds": _seconds}
-    told = {name: table for name, table in found.tables.items() if name != "responses"}
+    tables = {name: table for name, table in analysis.tables.items() if name != "responses"}
     return environment.from_string(template).render(
-        plan=found.plan,
-        about=found.plan.about,
-        digest=found.plan.digest,
-        claims=claims(found),
-        limits=limits(found),
-        tables={name: table.to_dict("records") for name, table in told.items()},
+        plan=analysis.plan,
+        about=analysis.plan.about,
+        digest=analysis.plan.digest,
+        claims=claims(analysis),
+        limits=limits(analysis),
+        tables={name: table.to_dict("records") for name, table in tables.items()},
         pictures=pictures,
-        by=_by(found.strata),
+        by=_by(analysis.strata),
     )
 
 
 def _by(strata: pd.DataFrame) -> dict[str, Any]:
-    """Return accuracy as a table of sittings by stratum; none where there is one stratum."""
+    """Return accuracy by sitting and stratum; empty if there is only one stratum."""
     names = sorted(strata["stratum"].unique())
     if len(names) < 2:
         return {}
@@ -87,7 +87,7 @@ def _by(strata: pd.DataFrame) -> dict[str, Any]:
 
 
 def _share(value: float) -> str:
-    """Return a number without its zero before the point, as in ".54"."""
+    """Return a number without the zero before the point, as in ".54"."""
     if value is None or np.isnan(value):
         return "-"
     text = f"{value:.2f}".replace("-0.00", "0.00")

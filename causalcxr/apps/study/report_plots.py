@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from causalcxr.apps.study.analyse import Analysis
+from causalcxr.apps.study.analysis import Analysis
 from causalcxr.common.figure import Page
 
 if TYPE_CHECKING:
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
 __all__ = ["figures", "svg"]
 
 _INK, _PALE, _GRID = "#1C2733", "#5B6B7B", "#D9DEE5"
-# Told apart by people who see colours differently, too; markers tell the same once more.
+# Colours that colour-blind readers can distinguish; markers repeat the distinction.
 _COLOURS = ("#20639B", "#C4501B", "#3C7A3C", "#8A5A9C", "#8A6A10", "#2B7F7A")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _BLOCKS = 10
 
 
-def figures(found: Analysis) -> dict[str, bytes]:
+def figures(analysis: Analysis) -> dict[str, bytes]:
     """Return the figures by name, as SVG."""
-    drawn = {"accuracy": _accuracy(found), "order": _order(found), "roc": _roc(found)}
-    if len(found.agreement):
-        drawn["agreement"] = _agreement(found)
+    drawn = {"accuracy": _accuracy(analysis), "order": _order(analysis), "roc": _roc(analysis)}
+    if len(analysis.agreement):
+        drawn["agreement"] = _agreement(analysis)
     return {name: svg(figure) for name, figure in drawn.items()}
 
 
 def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, the same bytes for the same figure, letters as curves."""
+    """Return a figure as reproducible SVG, with text as curves."""
     content = io.BytesIO()
     fixed = {"svg.hashsalt": "causalcxr", "svg.fonttype": "path"}
     with matplotlib.rc_context(fixed), warnings.catch_warnings():
-        # A name may have letters that the font lacks; the table has the name.
+        # The font may lack letters of a name; the table shows the name too.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
 
 
-def _accuracy(found: Analysis) -> Figure:
+def _accuracy(analysis: Analysis) -> Figure:
     labels = [
-        f"{_short(row.reader, 30)}, {row.presentation}" for row in found.accuracy.itertuples()
+        f"{_short(row.reader, 30)}, {row.presentation}" for row in analysis.accuracy.itertuples()
     ]
     figure, ax = _forest(labels)
     columns = ["accuracy", "exact_low", "exact_high"]
-    _points(ax, found.accuracy[columns].to_numpy(), _groups(found.accuracy["reader"]))
+    _points(ax, analysis.accuracy[columns].to_numpy(), _groups(analysis.accuracy["reader"]))
     ax.axvline(0.5, color=_PALE, lw=0.8, ls="--")
     ax.set_xlim(0, 1)
     ax.set_xlabel("accuracy, 95 % exact interval", size=8, color=_INK)
     return figure
 
 
-def _agreement(found: Analysis) -> Figure:
-    table = found.agreement
+def _agreement(analysis: Analysis) -> Figure:
+    table = analysis.agreement
     labels = [
         f"{_short(row.first)}, {row.presentations}"
         if row.kind == "intra"
@@ -74,14 +74,14 @@ def _agreement(found: Analysis) -> Figure:
     return figure
 
 
-def _order(found: Analysis) -> Figure:
+def _order(analysis: Analysis) -> Figure:
     """Draw accuracy by tenths of each presentation."""
-    count = found.plan.presentations
+    count = analysis.plan.presentations
     figure, axes = _panels(count, "trials, in the order shown", "accuracy")
-    n = len(found.plan.trials)
+    n = len(analysis.plan.trials)
     size = max(1, int(np.ceil(n / _BLOCKS)))
-    readers = [reader.name for reader in found.plan.readers]
-    for (reader, presentation), rows in found.responses.groupby(["reader", "presentation"]):
+    readers = [reader.name for reader in analysis.plan.readers]
+    for (reader, presentation), rows in analysis.responses.groupby(["reader", "presentation"]):
         ax, k = axes[presentation - 1], readers.index(reader)
         block = (rows["position"] - 1) // size
         share = rows.groupby(block)["correct"].mean()
@@ -95,10 +95,10 @@ def _order(found: Analysis) -> Figure:
     return figure
 
 
-def _roc(found: Analysis) -> Figure:
-    figure, axes = _panels(found.plan.presentations, "false alarms", "hits")
-    readers = [reader.name for reader in found.plan.readers]
-    for (reader, presentation), curve in found.curves.items():
+def _roc(analysis: Analysis) -> Figure:
+    figure, axes = _panels(analysis.plan.presentations, "false alarms", "hits")
+    readers = [reader.name for reader in analysis.plan.readers]
+    for (reader, presentation), curve in analysis.curves.items():
         k = readers.index(reader)
         axes[presentation - 1].plot(curve.false_alarms, curve.hits, **_style(k), lw=1, ms=3.5)
     for ax in axes:
@@ -111,7 +111,7 @@ def _roc(found: Analysis) -> Figure:
 
 
 def _forest(labels: Sequence[str]) -> tuple[Figure, "Axes"]:
-    """Return axes with a line for each label, the first on top."""
+    """Return axes with a row for each label, the first at the top."""
     width, height = 7.2, 0.7 + 0.24 * len(labels)
     figure = Page(figsize=(width, height))
     left = 2.9 / width
@@ -148,15 +148,15 @@ def _panels(count: int, across: str, up: str) -> tuple[Figure, list["Axes"]]:
 
 
 def _legend(figure: Figure, readers: Sequence[str]) -> None:
-    """Name the readers in one row below, as many as there is room for."""
+    """Draw a legend of the readers in one row, as many as fit."""
     width, height = figure.get_size_inches()
     most = max(1, int((width - 0.3) / 1.35))
-    told = [*readers] if len(readers) <= most else [*readers[: most - 1], "and others"]
+    names = [*readers] if len(readers) <= most else [*readers[: most - 1], "and others"]
     ax = figure.add_axes((0, 0, 1, 0.3 / height))
     ax.set_xlim(0, width)
     ax.set_ylim(0, 1)
     ax.set_axis_off()
-    for k, name in enumerate(told):
+    for k, name in enumerate(names):
         x = 0.25 + k * 1.35
         if name != "and others" or k < len(readers):
             ax.plot([x], [0.5], **_style(k), ms=4, ls="none")
@@ -164,7 +164,7 @@ def _legend(figure: Figure, readers: Sequence[str]) -> None:
 
 
 def _text(ax: "Axes", x: float, y: float, text: str, **style: object) -> None:
-    # What people call themselves is no formula: a dollar sign stays one.
+    # A dollar sign in a name is not a formula.
     ax.text(x, y, text, size=8, color=_INK, parse_math=False, clip_on=False, **style)
 
 

@@ -1,4 +1,4 @@
-"""Answers joined with the truth: one row an answer, in words that people read."""
+"""Answers joined with the truth: one row for each answer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from causalcxr.apps.study.answers import Answer, read_answers
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.answers import ReaderAnswer, read_answers
+from causalcxr.apps.study.plan import StudyPlan
 
 __all__ = ["COLUMNS", "read_responses", "responses"]
 
@@ -18,7 +18,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def read_responses(folder: str | Path, plan: Plan) -> pd.DataFrame:
+def read_responses(folder: str | Path, plan: StudyPlan) -> pd.DataFrame:
     """Return the answers in a study's folder so far, as `responses` does.
 
     Raises:
@@ -28,19 +28,19 @@ def read_responses(folder: str | Path, plan: Plan) -> pd.DataFrame:
     return responses(plan, given)
 
 
-def responses(plan: Plan, given: Mapping[int, Sequence[Answer]]) -> pd.DataFrame:
-    """Return one row an answer.
+def responses(plan: StudyPlan, given: Mapping[int, Sequence[ReaderAnswer]]) -> pd.DataFrame:
+    """Return one row for each answer.
 
     Columns: `reader`; `presentation` and `position`, counted from 1; `trial`; `stratum`; `truth`
-    and `answer` in words; `label`, which answer it was whatever the order on the page: agreement
-    is agreement on it; `correct`; `confidence`; `signal`, `called` and `score`, the same as
-    detection of synthetic images, or of the real image in the first place where there are two
-    (the score is the confidence, negative for "no"); `seconds` that the images were visible, and
+    and `answer` in words; `label`, the answer independent of the order on the page, on which
+    agreement is computed; `correct`; `confidence`; `signal`, `called` and `score`, the answer as
+    detection of synthetic images, or of a real first image if there are two (the score is the
+    confidence, negative for "no"); `seconds` during which the images were visible, and
     `server_seconds`; `at`; the `record` shown first, and the `other` one.
 
     Args:
         plan: The plan.
-        given: The answers of readers, by their number from 0.
+        given: The answers of each reader, by number from 0.
     """
     rows = [_row(plan, number, answer) for number in sorted(given) for answer in given[number]]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -49,20 +49,20 @@ def responses(plan: Plan, given: Mapping[int, Sequence[Answer]]) -> pd.DataFrame
     return table.astype(dict.fromkeys(truths, bool) | dict.fromkeys(numbers, "float64"))
 
 
-def _row(plan: Plan, number: int, answer: Answer) -> dict[str, Any]:
+def _row(plan: StudyPlan, number: int, answer: ReaderAnswer) -> dict[str, Any]:
     reader = plan.readers[number]
     shown = plan.shown(reader, answer.step)
     trial = plan.trials[shown.trial]
     order = -1 if shown.swapped else 1
     real, records = trial.real[::order], trial.records[::order]
     if plan.kind == "2afc":
-        words, truth, said = ("first", "second"), real.index(True), answer.choice
+        words, truth, choice = ("first", "second"), real.index(True), answer.choice
         label = "ab"[answer.choice ^ shown.swapped]
-        signal, called = truth == 0, said == 0
+        signal, called = truth == 0, choice == 0
     else:
-        words, truth, said = ("real", "synthetic"), int(not real[0]), answer.choice
-        label = words[said]
-        signal, called = truth == 1, said == 1
+        words, truth, choice = ("real", "synthetic"), int(not real[0]), answer.choice
+        label = words[choice]
+        signal, called = truth == 1, choice == 1
     return {
         "reader": reader.name,
         "presentation": shown.presentation + 1,
@@ -70,9 +70,9 @@ def _row(plan: Plan, number: int, answer: Answer) -> dict[str, Any]:
         "trial": shown.trial + 1,
         "stratum": ", ".join(trial.strata.values()) or "all",
         "truth": words[truth],
-        "answer": words[said],
+        "answer": words[choice],
         "label": label,
-        "correct": truth == said,
+        "correct": truth == choice,
         "confidence": answer.confidence,
         "signal": signal,
         "called": called,

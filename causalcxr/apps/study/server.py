@@ -1,7 +1,7 @@
-"""Serving a study on this machine: a page a reader, its images, and a place for answers.
+"""Serving a study on this machine: one page for each reader, with images and answers.
 
-The page is NiceGUI's; the component on it (`reader.js`) sends each answer as a request of its own,
-whose reply says that the answer is on the disk. An answer without a reply is sent again.
+The page is NiceGUI's; its component (`reader.js`) sends each answer in a separate request, and the
+reply confirms that the answer is on disk. An answer without a reply is sent again.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from causalcxr.apps.study.answers import only_server
-from causalcxr.apps.study.making import IMAGES
-from causalcxr.apps.study.plan import Plan
-from causalcxr.apps.study.sitting import Sitting
+from causalcxr.apps.study.creation import IMAGES
+from causalcxr.apps.study.plan import StudyPlan
+from causalcxr.apps.study.reader_session import ReaderSession
 from causalcxr.common.errors import StudyError, install
 from causalcxr.common.web_server import HOST, ICON, Sent, listening, protect, refusal
 
@@ -24,7 +24,7 @@ try:
     from nicegui import ui
     from pydantic import Field
 except ImportError as fault:
-    raise StudyError(f"a study is served by NiceGUI ({fault}); {install('app')}") from None
+    raise StudyError(f"serving a study requires NiceGUI ({fault}); {install('app')}") from None
 
 __all__ = ["application", "serve"]
 
@@ -37,7 +37,7 @@ _PLAIN = (
 )
 
 
-class Given(Sent):
+class SentAnswer(Sent):
     """An answer as the browser sends it."""
 
     step: int = Field(ge=0)
@@ -50,51 +50,51 @@ def serve(
     folder: str | Path,
     port: int = 8080,
     names: Sequence[str] = (),
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Serve a study until it is stopped; only this machine can reach it.
 
     Args:
         folder: The study.
-        port: Where; 0 for any that is free.
-        names: Other names under which a proxy on this machine offers the pages.
-        tell: Gets the links of the readers, line by line.
+        port: The port; 0 for any free one.
+        names: Host names of a proxy on this machine that forwards to the server.
+        report: Called with one line for each reader: the name and the link.
 
     Raises:
-        CausalCXRError: If the study is damaged or served already, or the port is taken.
+        CausalCXRError: If the study is damaged or served already, or the port is in use.
     """
-    plan = Plan.load(folder)
+    plan = StudyPlan.load(folder)
     check_images(folder, plan)
     with only_server(folder), listening(port) as taken:
-        sittings = {
-            reader.token: Sitting(folder, plan, k) for k, reader in enumerate(plan.readers)
+        sessions = {
+            reader.token: ReaderSession(folder, plan, k) for k, reader in enumerate(plan.readers)
         }
-        app = application(sittings, names)
+        app = application(sessions, names)
         base = f"http://{HOST}:{taken.getsockname()[1]}"
-        for token, sitting in sittings.items():
-            at = f"{sitting.position} of {plan.steps} answered"
-            tell(f"{sitting.reader.name}: {base}/r/{token} ({at})")
+        for token, session in sessions.items():
+            progress = f"{session.position} of {plan.steps} answered"
+            report(f"{session.reader.name}: {base}/r/{token} ({progress})")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=2
         )
         uvicorn.Server(config).run(sockets=[taken])
 
 
-def check_images(folder: str | Path, plan: Plan) -> None:
-    """Refuse a study whose images are not those that were drawn."""
-    for name, digest in plan.hashes.items():
+def check_images(folder: str | Path, plan: StudyPlan) -> None:
+    """Refuse a study whose images differ from those of the plan."""
+    for name, expected in plan.hashes.items():
         file = Path(folder) / IMAGES / f"{name}.png"
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-        if found != digest:
-            raise StudyError(f"{file}: is not the image that was drawn; bring the original back")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        if digest != expected:
+            raise StudyError(f"{file}: is not the image of the plan; restore the original")
 
 
-def application(sittings: Mapping[str, Sitting], names: Sequence[str] = ()) -> FastAPI:
-    """Return the web application of some readers, by the token of each."""
+def application(sessions: Mapping[str, ReaderSession], names: Sequence[str] = ()) -> FastAPI:
+    """Return the web application of some readers' sessions, by token."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     protect(app, names)
-    _routes(app, sittings)
-    _page(sittings)
+    _routes(app, sessions)
+    _page(sessions)
     ui.run_with(
         app, title="Reader study", favicon=ICON, dark=True, language="en-US", tailwind=False,
         show_welcome_message=False,
@@ -102,42 +102,42 @@ def application(sittings: Mapping[str, Sitting], names: Sequence[str] = ()) -> F
     return app
 
 
-def _routes(app: FastAPI, sittings: Mapping[str, Sitting]) -> None:
-    def found(token: str) -> Sitting:
-        if token not in sittings:
+def _routes(app: FastAPI, sessions: Mapping[str, ReaderSession]) -> None:
+    def session_of(token: str) -> ReaderSession:
+        if token not in sessions:
             raise HTTPException(404)
-        return sittings[token]
+        return sessions[token]
 
-    # Plain functions run in threads: a slow disk holds up nobody else.
+    # Plain functions run in threads, so that a slow disk delays no other reader.
     @app.get("/")
     def root() -> HTMLResponse:
-        return HTMLResponse(_PLAIN.format(words="Please open the link that you were given."))
+        return HTMLResponse(_PLAIN.format(words="Please open the link that you received."))
 
     @app.get("/r/{token}/state")
     def state(token: str) -> dict[str, Any]:
-        return found(token).state()
+        return session_of(token).state()
 
     @app.post("/r/{token}/answer")
-    def answer(token: str, given: Given) -> Response:
-        sitting = found(token)
+    def answer(token: str, answer: SentAnswer) -> Response:
+        session = session_of(token)
         try:
-            return JSONResponse(sitting.answer(**given.model_dump()))
+            return JSONResponse(session.answer(**answer.model_dump()))
         except StudyError as fault:
-            late = given.step != sitting.position
-            return refusal(str(fault), 409 if late else 503)
+            is_out_of_order = answer.step != session.position
+            return refusal(str(fault), 409 if is_out_of_order else 503)
 
     @app.get("/r/{token}/image/{name}.png")
     def image(token: str, name: str) -> Response:
-        content = found(token).image(name)
+        content = session_of(token).image(name)
         if content is None:
             raise HTTPException(404)
-        keep = {"cache-control": "private, max-age=86400, immutable"}
-        return Response(content, media_type="image/png", headers=keep)
+        caching = {"cache-control": "private, max-age=86400, immutable"}
+        return Response(content, media_type="image/png", headers=caching)
 
 
 @cache
 def _element() -> type:
-    """Return the component; a class of NiceGUI registers itself when it is made."""
+    """Return the component; a NiceGUI class registers itself when it is defined."""
 
     class Trials(ui.element, component=_HERE / "reader.js"):
         """The page of a reader, run in the browser."""
@@ -149,14 +149,14 @@ def _element() -> type:
     return Trials
 
 
-def _page(sittings: Mapping[str, Sitting]) -> None:
+def _page(sessions: Mapping[str, ReaderSession]) -> None:
     style = f"<style>{(_HERE / 'reader.css').read_text(encoding='utf-8')}</style>"
 
     @ui.page("/r/{token}", title="Reader study", response_timeout=30)
     def page(token: str) -> Response | None:
-        if token not in sittings:
-            words = "There is no study here. Please check the link that you were given."
+        if token not in sessions:
+            words = "No study was found. Please check the link that you received."
             return HTMLResponse(_PLAIN.format(words=words), 404)
         ui.add_head_html(style)
-        _element()(sittings[token].state(), f"/r/{token}")
+        _element()(sessions[token].state(), f"/r/{token}")
         return None

@@ -30,7 +30,7 @@ def answer(step, choice=0, confidence=3, seen_ms=1500.0):
     return {"step": step, "choice": choice, "confidence": confidence, "seen_ms": seen_ms}
 
 
-def test_given_a_kill_in_the_middle_then_three_readers_lose_no_answer(tmp_path):
+def test_killed_server_loses_no_answer(tmp_path):
     """100 trials, twice, by three simulated readers at once; the server is killed at 250."""
     folder = tmp_path / "s"
     plan = small_study(folder, trials=100, readers=3)
@@ -85,7 +85,7 @@ def test_given_a_kill_in_the_middle_then_three_readers_lose_no_answer(tmp_path):
         assert acknowledged[number] == list(range(plan.steps))
 
 
-def test_given_a_page_then_it_escapes_names_and_asks_for_nothing_outside(running):
+def test_page_is_self_contained_and_escapes_names(running):
     server, _, _ = running
     status, headers, content = server.ask(server.paths[0])
     page = content.decode()
@@ -102,7 +102,7 @@ def test_given_a_page_then_it_escapes_names_and_asks_for_nothing_outside(running
     assert headers["cache-control"] == "no-store"
 
 
-def test_given_whatever_is_served_then_nothing_tells_the_truth_or_a_record(running):
+def test_replies_do_not_reveal_the_truth(running):
     server, _, plan = running
     state = json.loads(server.ask(f"{server.paths[1]}/state")[2])
     assert set(state) == {
@@ -126,14 +126,14 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize("path", NOT_THERE)
-def test_given_what_is_nobodys_business_then_it_is_not_there(running, path):
+def test_unknown_paths_return_404(running, path):
     server, _, _ = running
     status, _, content = server.ask(path.format(server.paths[0]))
     assert status == 404
     assert b"sha256" not in content
 
 
-def test_given_another_name_for_this_machine_then_it_is_not_answered(running):
+def test_unknown_host_names_are_refused(running):
     server, _, _ = running
     assert server.ask(server.paths[0], Host="evil.example")[0] == 400
     assert server.ask(server.paths[0], Host=f"localhost:{server.port}")[0] == 200
@@ -146,7 +146,7 @@ def test_given_another_name_for_this_machine_then_it_is_not_answered(running):
         answer(-1), answer("0"), answer(True), answer(0) | {"at": "now"}, answer(0, seen_ms=1e300),
     ],
 )  # fmt: skip
-def test_given_no_answer_then_it_is_refused_and_the_reader_stays_where_they_are(running, given):
+def test_invalid_answer_is_refused(running, given):
     server, folder, plan = running
     status, _, _ = server.ask(f"{server.paths[0]}/answer", given)
     assert status in (409, 422, 503)
@@ -154,7 +154,7 @@ def test_given_no_answer_then_it_is_refused_and_the_reader_stays_where_they_are(
 
 
 @pytest.mark.parametrize("seen", ["NaN", "Infinity", "1e999", '"\\ud800"'])
-def test_given_nan_or_half_a_character_then_one_line_and_status_422(running, seen):
+def test_invalid_json_values_return_422(running, seen):
     server, folder, plan = running
     body = f'{{"step": 0, "choice": 0, "confidence": 3, "seen_ms": {seen}}}'
     kind = {"content-type": "application/json"}
@@ -164,14 +164,14 @@ def test_given_nan_or_half_a_character_then_one_line_and_status_422(running, see
     assert read_answers(folder, plan, 0) == []
 
 
-def test_given_a_page_of_another_site_then_its_answer_is_refused(running):
+def test_answer_of_another_site_is_refused(running):
     server, folder, plan = running
     path = f"{server.paths[0]}/answer"
     assert server.ask(path, answer(0), Origin="https://evil.example")[0] == 403
     assert read_answers(folder, plan, 0) == []
 
 
-def test_given_an_answer_twice_or_too_early_then_the_first_stands_and_none_is_left_out(running):
+def test_repeated_or_early_answer_changes_nothing(running):
     server, folder, plan = running
     path = f"{server.paths[1]}/answer"
     first = json.loads(server.ask(path, answer(0, 1, 5, 1234.56))[2])
@@ -191,15 +191,15 @@ def test_given_an_answer_twice_or_too_early_then_the_first_stands_and_none_is_le
     assert "images" not in state
 
 
-def test_given_a_study_that_is_served_then_the_command_says_so_in_one_line(running, capsys):
+def test_second_server_command_is_refused(running, capsys):
     _, folder, _ = running
     assert guarded(app, ["serve", str(folder), "--port", "0"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"error: {folder}: another process serves this study; stop it, or use it\n"
+    assert err == f"error: {folder}: another process serves this study; stop it or use its links\n"
 
 
-def test_given_another_image_or_a_taken_port_then_nothing_is_served(tmp_path, running):
+def test_changed_image_or_used_port_is_refused(tmp_path, running):
     from causalcxr.apps.study.server import serve
 
     folder = tmp_path / "s"
@@ -208,5 +208,5 @@ def test_given_another_image_or_a_taken_port_then_nothing_is_served(tmp_path, ru
         serve(folder, running[0].port)
     image = folder / "images" / f"{plan.trials[0].images[0]}.png"
     image.write_bytes(image.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(StudyError, match="is not the image that was drawn"):
+    with pytest.raises(StudyError, match="is not the image of the plan"):
         serve(folder, 0)

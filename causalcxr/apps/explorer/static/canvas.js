@@ -1,4 +1,4 @@
-// Painting greys on a canvas: a window of them, a difference in two colours, the mark below.
+// Painting images on a canvas: windowed grey values, a difference in two colours, the mark below.
 
 function bytes(image, colour) {
   const data = new ImageData(image.width, image.height);
@@ -17,7 +17,7 @@ export function windowed(image, level, width) {
   });
 }
 
-// What the twin has more of is warm, what it has less of is cool.
+// Brighter pixels of the twin are warm, darker ones are cool.
 export function difference(factual, twin, gain) {
   const values = factual.values.map((v, k) => gain * (twin.values[k] - v));
   return bytes({ ...factual, values }, (v) => {
@@ -30,7 +30,7 @@ export function blended(factual, twin, share) {
   return { ...factual, values: factual.values.map((v, k) => v + share * (twin.values[k] - v)) };
 }
 
-// Paint pixels as large as the canvas is wide, and words on a strip below, where there are any.
+// Paint an image over the width of the canvas, and a text, if any, on a strip below.
 export function paint(canvas, pixels, smooth, words) {
   const ratio = window.devicePixelRatio || 1;
   const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
@@ -39,12 +39,12 @@ export function paint(canvas, pixels, smooth, words) {
   const strip = Math.round(2 * size);
   canvas.width = width;
   canvas.height = tall + strip;
-  const film = new OffscreenCanvas(pixels.width, pixels.height);
-  film.getContext("2d").putImageData(pixels, 0, 0);
+  const source = new OffscreenCanvas(pixels.width, pixels.height);
+  source.getContext("2d").putImageData(pixels, 0, 0);
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = smooth;
   pen.imageSmoothingQuality = "high";
-  pen.drawImage(film, 0, 0, width, tall);
+  pen.drawImage(source, 0, 0, width, tall);
   pen.fillStyle = "#000";
   pen.fillRect(0, tall, width, strip);
   if (!words) return;

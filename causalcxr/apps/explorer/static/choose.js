@@ -1,6 +1,6 @@
-// Choosing a patient: cohort, filters, thumbnails; or a file that is dropped in.
+// Choosing a patient: cohort, filters, thumbnails; or an uploaded file.
 
-import { ask, send } from "/static/talk.js";
+import { ask, send } from "/static/requests.js";
 
 export default {
   template: `
@@ -8,8 +8,8 @@ export default {
     @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="dropped">
     <div class="cx-row">
       <h2 id="choose-title">Patient</h2>
-      <span class="cx-note" aria-live="polite">{{ told }}</span>
-      <button class="cx-button quiet fold" :aria-expanded="String(open)" @click="open = !open">{{ open ? "Fold" : "Choose another" }}</button>
+      <span class="cx-note" aria-live="polite">{{ summary }}</span>
+      <button class="cx-button quiet fold" :aria-expanded="String(open)" @click="open = !open">{{ open ? "Hide" : "Choose another" }}</button>
     </div>
     <div v-show="open">
       <div class="cx-row">
@@ -35,7 +35,7 @@ export default {
           <label class="cx-field">to <input type="number" v-model.number="high" :min="chosen.low" :max="chosen.high" :step="chosen.step"></label>
           <button class="cx-button" @click="between">Apply</button>
         </template>
-        <button v-for="(rule, name) in filters" :key="name" class="cx-button chip" @click="drop(name)" :aria-label="'Remove the filter ' + words(name, rule)">
+        <button v-for="(rule, name) in filters" :key="name" class="cx-button chip" @click="removeFilter(name)" :aria-label="'Remove the filter ' + words(name, rule)">
           {{ words(name, rule) }} <span aria-hidden="true">×</span></button>
       </div>
       <ul class="thumbs" aria-label="Patients">
@@ -51,27 +51,27 @@ export default {
         <span class="cx-note">{{ page + 1 }} of {{ pages }}</span>
         <button class="cx-button" :aria-disabled="String(page + 1 >= pages)" @click="page + 1 < pages && look(page + 1)">Next</button>
         <label class="cx-button file">Open a PNG or DICOM file <input type="file" accept=".png,.dcm,.dicom,.jpg,.jpeg,image/png,application/dicom" @change="picked"></label>
-        <span class="cx-note">or drop one here; it stays on this machine.</span>
+        <span class="cx-note">or drop a file here; it stays on this machine.</span>
       </div>
     </div>
     <p v-if="trouble" class="cx-warn" role="alert">{{ trouble }}</p>
   </section>`,
 
   props: { cohorts: Array, models: Array, model: Object, who: Object, label: String },
-  emits: ["choose", "model", "dropped"],
+  emits: ["choose", "model", "uploaded"],
 
   data() {
     return {
-      cohort: this.who.cohort || this.cohorts[0].name, filters: {}, by: "", low: null, high: null, items: [], found: 0,
+      cohort: this.who.cohort || this.cohorts[0].name, filters: {}, by: "", low: null, high: null, items: [], count: 0,
       page: 0, pages: 1, open: true, over: false, trouble: "", reading: false,
     };
   },
 
   computed: {
     chosen() { return this.model.variables.find((each) => each.name === this.by); },
-    told() {
+    summary() {
       if (this.reading) return "Reading the file…";
-      return `${this.label ? `${this.label}; ` : ""}${this.found.toLocaleString("en")} to choose from`;
+      return `${this.label ? `${this.label}; ` : ""}${this.count.toLocaleString("en")} patients`;
     },
   },
 
@@ -79,7 +79,7 @@ export default {
   mounted() { this.look(0); },
 
   methods: {
-    isHere(item) { return !this.who.drop && this.who.cohort === this.cohort && this.who.row === item.row; },
+    isHere(item) { return !this.who.upload && this.who.cohort === this.cohort && this.who.row === item.row; },
     thumb(item) {
       return `/api/thumb?${new URLSearchParams({ model: this.model.name, cohort: this.cohort, row: item.row })}`;
     },
@@ -92,7 +92,7 @@ export default {
       const ends = { low: this.low, high: this.high };
       this.add(Object.fromEntries(Object.entries(ends).filter(([, v]) => typeof v === "number")));
     },
-    drop(name) {
+    removeFilter(name) {
       const { [name]: gone, ...rest } = this.filters;
       this.filters = rest;
       this.look(0);
@@ -109,7 +109,7 @@ export default {
       if (!file) return;
       this.trouble = "";
       this.reading = true;
-      try { this.$emit("dropped", await send("/api/drop", file, file.name)); }
+      try { this.$emit("uploaded", await send("/api/upload", file, file.name)); }
       catch (fault) { this.trouble = fault.message; }
       this.reading = false;
     },

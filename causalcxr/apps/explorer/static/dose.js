@@ -1,7 +1,7 @@
-// The dose-response strip: the twin at each value of one variable, images and what differs.
+// Dose and response: the twin at each value of one variable, with images and the changed values.
 
 import { windowed, paint } from "/static/canvas.js";
-import { ask, events, greys } from "/static/talk.js";
+import { ask, events, decoded } from "/static/requests.js";
 
 export default {
   template: `
@@ -9,7 +9,7 @@ export default {
     <div class="cx-row">
       <h2 id="dose-title">Dose and response</h2>
       <label class="cx-row cx-note">over <select v-model="variable"><option v-for="each in numbers" :key="each.name">{{ each.name }}</option></select></label>
-      <button class="cx-button" @click="show" :aria-disabled="String(running)">{{ table ? "Again" : "Show" }}</button>
+      <button class="cx-button" @click="show" :aria-disabled="String(running)">{{ table ? "Show again" : "Show" }}</button>
       <p class="cx-note" aria-live="polite">{{ status }}</p>
     </div>
     <p v-if="error" class="cx-warn" role="alert">{{ error }}</p>
@@ -17,22 +17,22 @@ export default {
       <table class="cx-table">
         <thead><tr><th>{{ table.variable }}</th><th>Factual</th><th v-for="dose in table.doses" :key="dose">{{ dose }}</th></tr></thead>
         <tbody>
-          <tr v-if="films"><th scope="row">Twin</th><td></td><td v-for="(dose, k) in table.doses" :key="dose">
-            <canvas ref="films" role="img" :aria-label="'Twin at ' + table.variable + ' ' + dose + ', synthetic'"></canvas></td></tr>
+          <tr v-if="images"><th scope="row">Twin</th><td></td><td v-for="(dose, k) in table.doses" :key="dose">
+            <canvas ref="canvases" role="img" :aria-label="'Twin at ' + table.variable + ' ' + dose + ', synthetic'"></canvas></td></tr>
           <tr v-for="line in table.lines" :key="line.name"><th scope="row">{{ line.name }}</th><td>{{ line.factual }}</td>
             <td v-for="(twin, k) in line.twins" :key="k" :class="{ changed: twin !== line.factual }">{{ twin }}</td></tr>
-          <tr v-if="!table.lines.length"><th scope="row">Others</th><td :colspan="table.doses.length + 1" class="cx-note">none changes at any of these</td></tr>
+          <tr v-if="!table.lines.length"><th scope="row">Other variables</th><td :colspan="table.doses.length + 1" class="cx-note">no other variable changes</td></tr>
         </tbody>
       </table>
     </div>
   </section>`,
 
-  props: { variables: Array, asked: Object, films: Boolean, mark: String },
+  props: { variables: Array, request: Object, images: Boolean, mark: String },
   data() { return { variable: "", table: null, status: "", error: "", running: false }; },
   computed: { numbers() { return this.variables.filter((each) => !each.levels.length); } },
 
   watch: {
-    asked() { this.stop(); this.table = null; this.status = this.error = ""; },
+    request() { this.stop(); this.table = null; this.status = this.error = ""; },
     variables: { immediate: true, handler() { this.variable = this.numbers.length ? this.numbers[0].name : ""; } },
   },
   beforeUnmount() { this.stop(); },
@@ -43,24 +43,24 @@ export default {
       if (this.running) return;
       this.stop();
       const going = (this.going = new AbortController());
-      const body = { asked: this.asked, variable: this.variable };
+      const body = { request: this.request, variable: this.variable };
       Object.assign(this, { error: "", status: "…", running: true });
       try {
         this.table = await ask("/api/dose", body, going.signal);
-        if (this.films) await events("/api/strip", body, going.signal, this.heard);
-        this.status = this.films ? "each image one posterior draw, the same at every dose" : "";
+        if (this.images) await events("/api/dose-radiographs", body, going.signal, this.onEvent);
+        this.status = this.images ? "each image is one posterior sample, with the same noise at every dose" : "";
       } catch (fault) {
         if (fault.name !== "AbortError") Object.assign(this, { error: fault.message, status: "" });
       }
       if (this.going === going) this.running = false;
     },
-    heard(event) {
-      if ("ahead" in event && event.ahead) this.status = `${event.ahead} before this one`;
+    onEvent(event) {
+      if ("ahead" in event && event.ahead) this.status = `${event.ahead} images of other requests first`;
       if ("step" in event) this.status = `${event.step} of ${event.steps} evaluations`;
       if ("image" in event) {
-        const image = greys(event.image);
+        const image = decoded(event.image);
         this.$nextTick(() => {
-          const canvas = [].concat(this.$refs.films || [])[event.number];
+          const canvas = [].concat(this.$refs.canvases || [])[event.number];
           if (canvas) paint(canvas, windowed(image, 0.5, 1), true, this.mark);
         });
       }

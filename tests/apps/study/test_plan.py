@@ -11,8 +11,8 @@ from reader_studies import paper_plan, pool, small_study
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.study import app
-from causalcxr.apps.study.making import make_study, reader_names
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.creation import make_study, reader_names
+from causalcxr.apps.study.plan import StudyPlan
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError, StudyError
 
@@ -32,7 +32,7 @@ def pairs(tmp_path_factory):
     return folder, small_study(folder, trials=20, readers=["Ada", "Ben"], seed=3)
 
 
-def test_given_pairs_then_each_has_one_real_and_one_synthetic_image_of_one_view(pairs):
+def test_pairs_are_real_and_synthetic_of_one_view(pairs):
     _, plan = pairs
     views = {**pool(60, 1).table["View"], **pool(60, 2).table["View"]}
     assert len(plan.trials) == 20
@@ -48,7 +48,7 @@ def test_given_pairs_then_each_has_one_real_and_one_synthetic_image_of_one_view(
     assert len(set(records)) == 40
 
 
-def test_given_a_reader_then_sides_are_balanced_and_a_trial_comes_back_after_half_of_them(pairs):
+def test_sides_are_balanced_and_presentations_apart(pairs):
     _, plan = pairs
     assert plan.steps == 40
     for reader in plan.readers:
@@ -65,7 +65,7 @@ def test_given_a_reader_then_sides_are_balanced_and_a_trial_comes_back_after_hal
     assert plan.readers[0].orders[0] != plan.readers[1].orders[0]
 
 
-def test_given_the_images_then_they_have_the_pools_pixels_and_nothing_else(pairs):
+def test_images_hold_the_pixels_without_metadata(pairs):
     folder, plan = pairs
     pools = {True: pool(60, 1), False: pool(60, 2)}
     sizes, truths = [], []
@@ -77,8 +77,8 @@ def test_given_the_images_then_they_have_the_pools_pixels_and_nothing_else(pairs
                 assert image.mode == "L"
                 assert not image.info
                 pixels = np.asarray(image)
-            film = pools[real].images[pools[real].index.get_indexer([record])][0, 0]
-            assert np.array_equal(pixels, np.rint(film * 255))
+            expected = pools[real].images[pools[real].index.get_indexer([record])][0, 0]
+            assert np.array_equal(pixels, np.rint(expected * 255))
             sizes.append(pixels.shape)
             truths.append((name, real))
     assert set(sizes) == {(16, 16)}
@@ -88,7 +88,7 @@ def test_given_the_images_then_they_have_the_pools_pixels_and_nothing_else(pairs
     assert 8 < np.mean(ranks) < 31
 
 
-def test_given_the_same_seed_then_the_same_study_under_other_names_and_links(tmp_path):
+def test_seed_repeats_the_design_not_the_names(tmp_path):
     first, second, other = (
         small_study(tmp_path / name, seed=seed) for name, seed in (("a", 5), ("b", 5), ("c", 6))
     )
@@ -101,7 +101,7 @@ def test_given_the_same_seed_then_the_same_study_under_other_names_and_links(tmp
     assert not set(first.hashes) & set(second.hashes)
 
 
-def test_given_single_images_then_half_of_each_view_is_real(tmp_path):
+def test_half_of_single_images_are_real_in_each_view(tmp_path):
     plan = small_study(tmp_path / "s", trials=24, kind="single", presentations=1, readers=1)
     table = pd.DataFrame(
         {"view": t.strata["View"], "real": t.real[0], "record": t.records[0]} for t in plan.trials
@@ -113,34 +113,34 @@ def test_given_single_images_then_half_of_each_view_is_real(tmp_path):
     assert not any(map(any, plan.readers[0].swapped))
 
 
-def test_given_many_images_a_patient_then_one_is_shown_at_most(tmp_path):
+def test_one_image_per_patient_is_shown(tmp_path):
     table = pd.DataFrame({"View": ["PA"] * 40}, index=[f"r{k}" for k in range(40)])
-    films = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
-    real = Cohort(table, films, patients=[str(k // 4) for k in range(40)])
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    real = Cohort(table, pixels, patients=[str(k // 4) for k in range(40)])
     plan = make_study(real, pool(40, 2, views=["PA"]), tmp_path / "s", trials=10)
     records = [r for t in plan.trials for r in t.records if r.startswith("r")]
     assert sorted(int(r[1:]) // 4 for r in records) == list(range(10))
-    with pytest.raises(StudyError, match="10 of each can be matched by View, one a patient"):
+    with pytest.raises(StudyError, match="10 of each can be matched by View, one per patient"):
         make_study(real, pool(40, 2, views=["PA"]), tmp_path / "t", trials=11)
 
 
 def constant(cohort):
-    films = np.array(cohort.images[:])
-    films[:] = 0.5
-    return cohort.with_images(cohort.images.with_pixels(films))
+    pixels = np.array(cohort.images[:])
+    pixels[:] = 0.5
+    return cohort.with_images(cohort.images.with_pixels(pixels))
 
 
 def overlapping():
     real, other = pool(30, 1), pool(30, 2)
-    films = np.array(other.images[:])
-    films[::3] = np.array(real.images[:])[::3]
-    return real, other.with_images(other.images.with_pixels(films))
+    pixels = np.array(other.images[:])
+    pixels[::3] = np.array(real.images[:])[::3]
+    return real, other.with_images(other.images.with_pixels(pixels))
 
 
 def doubled(cohort):
-    films = np.array(cohort.images[:])
-    films[:] = films[:1]
-    return cohort.with_images(cohort.images.with_pixels(films))
+    pixels = np.array(cohort.images[:])
+    pixels[:] = pixels[:1]
+    return cohort.with_images(cohort.images.with_pixels(pixels))
 
 
 def without_view(cohort):
@@ -152,7 +152,7 @@ REFUSED = {
     "a view alone": (
         lambda: (pool(30, 1), pool(30, 2, views=["AP", "PA"])),
         {},
-        "real pool: 10 images have View=LATERAL, and no synthetic image has",
+        "real pool: 10 images have View=LATERAL, but no synthetic image has",
     ),
     "no view": (lambda: (without_view(pool(30, 1)), pool(30, 2)), {}, "no column 'View'"),
     "overlap": (overlapping, {}, "the pools overlap: record '1-00.*same pixels"),
@@ -161,7 +161,11 @@ REFUSED = {
     "constant": (lambda: (pool(30, 1), constant(pool(30, 2))), {}, "synthetic pool: .* constant"),
     "no images": (lambda: (pool(30, 1).with_images(None), pool(30, 2)), {}, "has no images"),
     "sizes": (lambda: (pool(30, 1), pool(30, 2, (32, 32))), {}, "16x16 .real. and 32x32 .synth"),
-    "enlarged": (lambda: (pool(30, 1), pool(30, 2, (32, 32))), {"size": 20}, "can only shrink"),
+    "enlarged": (
+        lambda: (pool(30, 1), pool(30, 2, (32, 32))),
+        {"size": 20},
+        "can only be reduced",
+    ),
     "distorted": (
         lambda: (pool(30, 1, (32, 32)), pool(30, 2, (32, 24))),
         {"size": 16},
@@ -171,15 +175,13 @@ REFUSED = {
     "odd": (lambda: (pool(30, 1), pool(30, 2)), {"kind": "single", "trials": 9}, "an even number"),
     "trials": (lambda: (pool(30, 1), pool(30, 2)), {"trials": 0}, "trials 0: give 1 to 2,000"),
     "readers": (lambda: (pool(30, 1), pool(30, 2)), {"readers": ["A", "A"]}, "named twice"),
-    "formula": (lambda: (pool(30, 1), pool(30, 2)), {"readers": ["=1+1"]}, "do not begin with"),
+    "formula": (lambda: (pool(30, 1), pool(30, 2)), {"readers": ["=1+1"]}, "do not start with"),
     "control": (lambda: (pool(30, 1), pool(30, 2)), {"title": "a\nb"}, "printable characters"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_given_what_cannot_be_a_fair_study_then_one_line_says_why_and_nothing_is_left(
-    case, tmp_path
-):
+def test_unfair_pools_are_refused(case, tmp_path):
     pools, asked, message = REFUSED[case]
     with pytest.raises(StudyError, match=message) as caught:
         make_study(*pools(), tmp_path / "s", **{"trials": 10} | asked)
@@ -187,14 +189,14 @@ def test_given_what_cannot_be_a_fair_study_then_one_line_says_why_and_nothing_is
     assert list(tmp_path.iterdir()) == []
 
 
-def test_given_a_view_alone_when_left_out_then_the_others_are_matched(tmp_path):
+def test_left_out_view_leaves_the_others(tmp_path):
     plan = make_study(
         pool(30, 1), pool(30, 2, views=["AP", "PA"]), tmp_path / "s", trials=10, leave_out=True
     )
     assert {t.strata["View"] for t in plan.trials} == {"AP", "PA"}
 
 
-def test_given_no_match_and_a_size_then_images_shrink_alike(tmp_path):
+def test_unmatched_pools_shrink_to_one_size(tmp_path):
     real, other = without_view(pool(30, 1, (32, 24))), pool(30, 2, (64, 48))
     plan = make_study(real, other, tmp_path / "s", trials=10, match=[], size=16)
     assert plan.size == (16, 12)
@@ -204,7 +206,7 @@ def test_given_no_match_and_a_size_then_images_shrink_alike(tmp_path):
             assert image.size == (12, 16)
 
 
-def test_given_a_missing_view_then_the_record_is_not_used(tmp_path):
+def test_records_without_view_are_not_used(tmp_path):
     table = pool(30, 1).table
     table.loc[table.index[:27], "View"] = None
     real = Cohort(table, np.array(pool(30, 1).images[:]))
@@ -212,7 +214,7 @@ def test_given_a_missing_view_then_the_record_is_not_used(tmp_path):
         make_study(real, pool(30, 2), tmp_path / "s", trials=10)
 
 
-def test_given_whole_numbers_in_one_pool_and_floats_in_the_other_then_equal_ones_match(tmp_path):
+def test_integers_and_floats_match(tmp_path):
     codes = {"AP": 1, "PA": 2, "LATERAL": 3}
     pools = []
     for seed, dtype in ((1, "Int64"), (2, float)):
@@ -223,44 +225,44 @@ def test_given_whole_numbers_in_one_pool_and_floats_in_the_other_then_equal_ones
     assert {trial.strata["View"] for trial in plan.trials} <= {"1", "2", "3"}
 
 
-def test_given_a_saved_plan_when_loaded_then_it_is_the_same_and_only_its_owner_reads_it(pairs):
+def test_plan_loads_and_is_private(pairs):
     folder, plan = pairs
-    again = Plan.load(folder)
+    again = StudyPlan.load(folder)
     assert again.digest == plan.digest
     assert again.trials == plan.trials
     assert again.readers == plan.readers
     assert stat.S_IMODE((folder / "plan.json").stat().st_mode) == 0o600
 
 
-def test_given_a_changed_or_missing_plan_then_it_is_refused(tmp_path):
+def test_changed_or_missing_plan_is_refused(tmp_path):
     small_study(tmp_path / "s")
     file = tmp_path / "s" / "plan.json"
     told = json.loads(file.read_text())
     told["trials"][0]["real"].reverse()
     file.write_text(json.dumps(told))
     with pytest.raises(StudyError, match="was changed after it was drawn"):
-        Plan.load(tmp_path / "s")
+        StudyPlan.load(tmp_path / "s")
     for text in ("[]", "{", '{"sha256": 1}'):
         file.write_text(text)
-        with pytest.raises(StudyError, match="is no plan of a study"):
-            Plan.load(tmp_path / "s")
-    with pytest.raises(StudyError, match="holds no reader study"):
-        Plan.load(tmp_path)
+        with pytest.raises(StudyError, match="is not a valid plan"):
+            StudyPlan.load(tmp_path / "s")
+    with pytest.raises(StudyError, match="is not a reader study"):
+        StudyPlan.load(tmp_path)
 
 
-def test_given_a_folder_that_holds_something_then_it_stays_as_it_is(tmp_path):
+def test_folder_with_other_content_is_unchanged(tmp_path):
     first = small_study(tmp_path / "s")
     assert small_study(tmp_path / "s").digest == first.digest  # complete: nothing to do
-    with pytest.raises(StudyError, match="holds something already"):
+    with pytest.raises(StudyError, match="the folder is not empty"):
         small_study(tmp_path / "s", seed=1)
-    assert Plan.load(tmp_path / "s").digest == first.digest
+    assert StudyPlan.load(tmp_path / "s").digest == first.digest
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StudyError, match="cannot be written"):
         small_study(tmp_path / "file" / "s")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_given_an_odd_number_of_trials_then_sides_differ_by_one():
+def test_odd_number_of_trials_is_balanced_within_one():
     plan = paper_plan(trials=7)
     for reader in plan.readers:
         for p in (0, 1):
@@ -268,19 +270,19 @@ def test_given_an_odd_number_of_trials_then_sides_differ_by_one():
             assert sum(plan.correct(s, 0) for s in shown) in (3, 4)
 
 
-def test_given_names_then_they_are_trimmed_and_numbers_become_names():
+def test_reader_names_are_trimmed():
     assert reader_names([" Ada", "<b>Ben</b>"]) == ["Ada", "<b>Ben</b>"]
     assert reader_names(3) == ["Reader 1", "Reader 2", "Reader 3"]
 
 
-def test_given_the_command_then_phantoms_become_a_study(tmp_path, capsys):
+def test_command_creates_a_study_of_phantoms(tmp_path, capsys):
     out = tmp_path / "s"
     pools = ["phantom:n=24,seed=1,size=32", "phantom:n=24,seed=2,size=32"]
     asked = ["--trials", "6", "--kind", "single", "--readers", "Ada, Ben", "--match", "view"]
     asked += ["--match", "Sex", "--leave-out"]
     assert guarded(app, ["new", *pools, "--out", str(out), *asked]) == 0
     assert f"{out}: 6 trials x 2, 2 readers" in capsys.readouterr().out
-    plan = Plan.load(out)
+    plan = StudyPlan.load(out)
     assert [reader.name for reader in plan.readers] == ["Ada", "Ben"]
     assert set(plan.trials[0].strata) == {"view", "Sex"}
     assert plan.about["pools"]["real"]["source"] == "phantom"
@@ -288,7 +290,7 @@ def test_given_the_command_then_phantoms_become_a_study(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_given_no_cohort_then_its_own_error_is_told(tmp_path, capsys):
+def test_unknown_cohort_is_reported(tmp_path, capsys):
     assert guarded(app, ["new", "fantom", "phantom", "--out", str(tmp_path / "s")]) == 2
     assert "did you mean 'phantom'" in capsys.readouterr().err
     assert issubclass(CohortError, StudyError.__mro__[1])

@@ -1,4 +1,4 @@
-"""The frame of every page of the explorer: head, header, navigation, one region."""
+"""The frame of every page of the explorer: header, navigation and main region."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ PAGES = {"/": "Patient", "/graph": "Graph"}
 
 @contextmanager
 def page_frame(title: str, here: str) -> Iterator[None]:
-    """Put what is made inside into the one region of a page, below the header.
+    """Place the elements created inside it in the main region of a page, below the header.
 
     Args:
         title: The heading of the page.
@@ -24,14 +24,14 @@ def page_frame(title: str, here: str) -> Iterator[None]:
     style = (STATIC / "app.css").read_text(encoding="utf-8")
     ui.add_head_html(f"<style>{style}</style>")
     ui.html(_header(title, here), sanitize=False, tag="header").classes("cx-bar")
-    # NiceGUI puts the whole page into a `main` of its own.
+    # NiceGUI puts the page into its own `main` element.
     with ui.element("div").classes("cx-main").props("id=main tabindex=-1"):
         yield
 
 
 def _header(title: str, here: str) -> str:
     current = {path: ' aria-current="page"' if path == here else "" for path in PAGES}
-    links = "".join(f'<a href="{p}"{current[p]}>{escape(word)}</a>' for p, word in PAGES.items())
+    links = "".join(f'<a href="{p}"{current[p]}>{escape(name)}</a>' for p, name in PAGES.items())
     return (
         '<a class="cx-skip" href="#main">Skip to the page</a>'
         f'<h1><span class="cx-name">causalcxr</span> {escape(title)}</h1>'

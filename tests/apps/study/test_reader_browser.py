@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from reader_studies import PAPER, Served, paper_plan, served, small_study
 
-from causalcxr.apps.study.analyse import analysed
+from causalcxr.apps.study.analysis import analyse_responses
 from causalcxr.apps.study.answers import read_answers
 from causalcxr.apps.study.report import write_report
 from causalcxr.apps.study.responses import responses
@@ -45,13 +45,12 @@ class Reader(Person):
 
     def loaded(self):
         self.page.wait_for_function(
-            "[...document.querySelectorAll('.films img')].every(i => i.complete && i.naturalWidth)"
+            "[...document.querySelectorAll('.radiographs img')]"
+            ".every(i => i.complete && i.naturalWidth)"
         )
 
 
-def test_given_a_keyboard_alone_then_both_presentations_are_answered_through_a_refresh(
-    browser, tmp_path, shots
-):
+def test_keyboard_completes_both_presentations(browser, tmp_path, shots):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=4, readers=[HOSTILE, "Ben"], title=HOSTILE)
     with served(folder) as server:
@@ -72,7 +71,7 @@ def test_given_a_keyboard_alone_then_both_presentations_are_answered_through_a_r
         reader.sees(".progress", "3 of 4")
         reader.press("p")
         reader.sees("h2", "Paused")
-        assert reader.page.locator(".films img").count() == 0
+        assert reader.page.locator(".radiographs img").count() == 0
         reader.page.screenshot(path=shots / "paused.png")
         reader.press("Enter", "Enter")
         reader.answer(4, 4, "1", "1", "Enter")
@@ -90,8 +89,8 @@ def test_given_a_keyboard_alone_then_both_presentations_are_answered_through_a_r
         reader.page.reload()
         reader.sees("h2", "Thank you")
         assert reader.page.evaluate("window.hurt") is None
-        assert reader.said == []
-        hosts = {urlsplit(url).netloc for url in reader.asked if not url.startswith("data:")}
+        assert reader.messages == []
+        hosts = {urlsplit(url).netloc for url in reader.requests if not url.startswith("data:")}
         assert hosts == {f"127.0.0.1:{server.port}"}
     kept = read_answers(folder, plan, 0)
     assert [(a.choice, a.confidence) for a in kept] == [
@@ -101,7 +100,7 @@ def test_given_a_keyboard_alone_then_both_presentations_are_answered_through_a_r
     assert read_answers(folder, plan, 1) == []
 
 
-def test_given_a_page_that_wants_something_outside_then_the_browser_refuses(browser, tmp_path):
+def test_browser_blocks_requests_to_other_hosts(browser, tmp_path):
     folder = tmp_path / "s"
     small_study(folder, trials=2, readers=1)
     with served(folder) as server:
@@ -112,11 +111,11 @@ def test_given_a_page_that_wants_something_outside_then_the_browser_refuses(brow
             """() => fetch("http://outside.example/x").then(() => "sent", (e) => e.name)"""
         )
         assert tried == "TypeError"
-        assert any("Content Security Policy" in text for text in reader.said)
+        assert any("Content Security Policy" in text for text in reader.messages)
         assert reached == []
 
 
-def test_given_two_readers_and_two_tabs_then_none_gets_in_the_way_of_another(browser, tmp_path):
+def test_readers_and_tabs_are_independent(browser, tmp_path):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=4, readers=2, presentations=1, kind="single")
     with served(folder) as server:
@@ -134,15 +133,13 @@ def test_given_two_readers_and_two_tabs_then_none_gets_in_the_way_of_another(bro
             for at in (2, 3, 4) if reader is ben else (3, 4):
                 reader.answer(at, 4, "ArrowLeft", "3", "Enter")
             reader.sees("h2", "Thank you")
-        assert [r.said for r in (ada, ben, again)] == [[], [], []]
+        assert [r.messages for r in (ada, ben, again)] == [[], [], []]
     first = [(a.choice, a.confidence) for a in read_answers(folder, plan, 0)]
     assert first == [(0, 1), (1, 2), (0, 3), (0, 3)]
     assert [a.choice for a in read_answers(folder, plan, 1)] == [1, 0, 0, 0]
 
 
-def test_given_a_server_that_is_killed_then_the_answer_is_sent_again_when_it_is_back(
-    browser, tmp_path
-):
+def test_answer_is_sent_again_after_a_restart(browser, tmp_path):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=3, readers=1, presentations=1)
     server = Served(folder)
@@ -167,16 +164,14 @@ def test_given_a_server_that_is_killed_then_the_answer_is_sent_again_when_it_is_
     assert kept == [(0, 2), (1, 5), (0, 1)]
 
 
-def test_given_images_then_their_greys_are_those_of_the_file_and_every_pixel_is_as_large(
-    browser, tmp_path
-):
+def test_pixels_are_exact_and_of_equal_size(browser, tmp_path):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=2, readers=1)
     with served(folder) as server:
         reader = Reader(browser, server.links[0])
         reader.press("Enter")
         reader.answer(1, 2)
-        image = reader.page.locator(".films img").first
+        image = reader.page.locator(".radiographs img").first
         box = image.bounding_box()
         assert box["width"] == box["height"]
         times = box["width"] / 16
@@ -200,19 +195,17 @@ def test_given_images_then_their_greys_are_those_of_the_file_and_every_pixel_is_
         assert reader.page.evaluate("document.documentElement.scrollWidth") == 1440
         reader.press("0")
         assert image.bounding_box()["width"] == box["width"]
-        alts = reader.page.locator(".films img").evaluate_all("all => all.map(i => i.alt)")
+        alts = reader.page.locator(".radiographs img").evaluate_all("all => all.map(i => i.alt)")
         assert alts == ["Radiograph of question 1, first of two",
                         "Radiograph of question 1, second of two"]  # fmt: skip
         # The Tab key reaches what can be done, and shows where it is.
         reader.press("Tab")
         outline = reader.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid"
-        assert reader.said == []
+        assert reader.messages == []
 
 
-def test_given_a_phone_then_fingers_do_and_nothing_is_wider_than_the_screen(
-    browser, tmp_path, shots
-):
+def test_phone_fits_the_screen_and_works_by_touch(browser, tmp_path, shots):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=2, readers=[HOSTILE], presentations=1, title=HOSTILE)
     with served(folder) as server:
@@ -236,14 +229,14 @@ def test_given_a_phone_then_fingers_do_and_nothing_is_wider_than_the_screen(
             assert reader.contrast()[0] >= 4.5
             page.get_by_role("button", name="Next").tap()
         reader.sees("h2", "Thank you")
-        assert reader.said == []
+        assert reader.messages == []
     kept = [(a.choice, a.confidence) for a in read_answers(folder, plan, 0)]
     assert kept == [(1, 3), (1, 3)]
 
 
-def test_given_a_report_then_it_shows_its_figures_and_asks_for_nothing(browser, tmp_path, shots):
+def test_report_shows_its_figures_and_contacts_no_host(browser, tmp_path, shots):
     plan = paper_plan(names=(HOSTILE, "Ben", "Chiara"), strata=[{"View": "AP"}, {"View": "PA"}])
-    found = analysed(plan, responses(plan, simulate(plan, PAPER, seed=1)))
+    found = analyse_responses(plan, responses(plan, simulate(plan, PAPER, seed=1)))
     file = write_report(found, tmp_path / "out")
     page, asked, said = browser.new_page(viewport={"width": 1100, "height": 900}), [], []
     page.on("request", lambda request: asked.append(request.url))

@@ -1,4 +1,4 @@
-"""The graph page in a browser: edits, refusals, retraining, two users, the keyboard alone."""
+"""The graph page in a browser: edits, errors, retraining, two users, keyboard only."""
 
 # ruff: noqa: F811 (fixtures are imported)
 
@@ -18,7 +18,7 @@ from browsers import PHONE, Person, browser, playwright, shots  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 
 
@@ -27,11 +27,11 @@ def served(tmp_path_factory):
     """A server in a process of its own: its link, and the folder of new models."""
     folder = tmp_path_factory.mktemp("models")
     process = subprocess.Popen(
-        [sys.executable, "-u", str(HERE / "graph_worlds.py"), str(folder)],
+        [sys.executable, "-u", str(TESTS / "graph_worlds.py"), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)},
     )
     lines = [process.stdout.readline()]
     while lines[-1] and "explorer: http" not in lines[-1]:
@@ -46,9 +46,9 @@ class User(Person):
 
     def __init__(self, browser, link, **device):
         super().__init__(browser, f"{link}graph", **(device or DESKTOP))
-        self.drawn()
+        self.wait_for_drawing()
 
-    def drawn(self):
+    def wait_for_drawing(self):
         self.page.wait_for_selector("main .graph-svg [data-name]")
 
     def sees(self, text, gone=False):
@@ -71,21 +71,19 @@ class User(Person):
         )
 
     def leave(self, link):
-        """Close, and check that nothing was asked of others and nothing was complained about."""
+        """Close, and check that no other host was contacted and the console is empty."""
         home = urlsplit(link).netloc
-        others = {url for url in self.asked if urlsplit(url).netloc != home}
+        others = {url for url in self.requests if urlsplit(url).netloc != home}
         assert {urlsplit(url).scheme for url in others} <= {"data", "blob"}
-        assert self.said == []
+        assert self.messages == []
         self.context.close()
 
 
-def test_given_an_edit_then_it_is_retrained_compared_saved_and_used_by_this_user_alone(
-    browser, served, shots
-):
+def test_edit_is_retrained_compared_saved_and_used(browser, served, shots):
     link, folder = served
     user, other = User(browser, link), User(browser, link)
     assert user.edges() == ["Edema -> Finding", "Edema -> View", "Sex -> Edema"]
-    user.sees("Nothing would be retrained")
+    user.sees("Nothing to retrain")
     user.choose("View", "Edema")  # it would close a cycle
     user.press("Add edge")
     user.sees("cycle 'Edema' -> 'View' -> 'Edema'; remove one of these edges")
@@ -101,9 +99,9 @@ def test_given_an_edit_then_it_is_retrained_compared_saved_and_used_by_this_user
     assert user.contrast()[0] >= 4.5
     user.press("Retrain 1 equation")
     user.sees("The retraining is done.")
-    user.sees("Mean log-likelihood in nats a value")
+    user.sees("Mean log-likelihood per value (nats)")
     user.press("Compare")
-    user.sees("under do(Site=C), of both models")
+    user.sees("under do(Site=C), from both models")
     row = user.page.get_by_role("row", name=re.compile("^Edema .*N → P"))
     cells = row.get_by_role("cell").all_inner_texts()
     assert cells[0] == "0.0%"
@@ -111,10 +109,10 @@ def test_given_an_edit_then_it_is_retrained_compared_saved_and_used_by_this_user
     user.page.screenshot(path=shots / "graph-compared.png", full_page=True)
     assert user.contrast()[0] >= 4.5
     user.press("Save and use this model")
-    user.sees("You go on from this model; other people keep theirs.")
+    user.sees("You continue with this model; other users keep theirs.")
     assert SCM.load(folder / "small-edited-1").graph.parents("Edema") == ("Sex", "Site")
-    user.sees("Nothing would be retrained")
-    seen = user.page.get_by_role("link", name="See patients under it").get_attribute("href")
+    user.sees("Nothing to retrain")
+    seen = user.page.get_by_role("link", name="View patients with it").get_attribute("href")
     assert seen == "/?model=small-edited-1"
     # The other user's page is what it was, after a refresh as well.
     for _ in range(2):
@@ -123,14 +121,12 @@ def test_given_an_edit_then_it_is_retrained_compared_saved_and_used_by_this_user
             other.page.locator("label", has_text="Model").locator("select")
         ).to_have_value("small")
         other.page.reload()
-        other.drawn()
+        other.wait_for_drawing()
     user.leave(link)
     other.leave(link)
 
 
-def test_given_a_refresh_in_the_middle_then_edits_and_progress_are_there_again_and_it_is_stopped(
-    browser, served, shots
-):
+def test_refresh_keeps_edits_and_progress_and_stop_works(browser, served, shots):
     link, _ = served
     user, other = User(browser, link), User(browser, link)
     user.choose("Sex", "Weight")
@@ -139,7 +135,7 @@ def test_given_a_refresh_in_the_middle_then_edits_and_progress_are_there_again_a
     user.sees("of at most 40, validation loss")
     user.page.screenshot(path=shots / "graph-running.png", full_page=True)
     user.page.reload()
-    user.drawn()
+    user.wait_for_drawing()
     user.sees("of at most 40, validation loss")
     assert "Sex -> Weight" in user.edges()
     # Meanwhile the other is not held up, but may not retrain.
@@ -147,15 +143,15 @@ def test_given_a_refresh_in_the_middle_then_edits_and_progress_are_there_again_a
     other.press("Add edge")
     other.sees("(edge Edema → Weight added)")
     other.press("Retrain 1 equation")
-    other.sees("another retraining is running in this explorer; wait until it is done")
+    other.sees("another retraining is running in this explorer; try again when it has ended")
     user.press("Stop")
     user.sees("The retraining was stopped; nothing was changed.")
     user.press("Undo")
-    user.sees("Nothing would be retrained")
+    user.sees("Nothing to retrain")
     user.press("Redo")
     user.sees("(edge Sex → Weight added)")
     user.page.reload()
-    user.drawn()
+    user.wait_for_drawing()
     assert "Sex -> Weight" in user.edges()
     other.press("Retrain 1 equation")  # now nobody else is at it
     other.sees("of at most 40, validation loss")
@@ -165,7 +161,7 @@ def test_given_a_refresh_in_the_middle_then_edits_and_progress_are_there_again_a
     other.leave(link)
 
 
-def test_given_a_keyboard_alone_then_edges_come_and_go_and_the_focus_stays(browser, served):
+def test_keyboard_edits_edges_and_keeps_the_focus(browser, served):
     link, _ = served
     user = User(browser, link)
     page = user.page
@@ -201,9 +197,7 @@ def test_given_a_keyboard_alone_then_edges_come_and_go_and_the_focus_stays(brows
     user.leave(link)
 
 
-def test_given_a_phone_then_nothing_is_wider_than_the_screen_and_the_graph_is_downloaded(
-    browser, served, shots
-):
+def test_phone_fits_the_screen_and_downloads_the_graph(browser, served, shots):
     link, _ = served
     user = User(browser, link, **PHONE)
     user.choose("Sex", "View")

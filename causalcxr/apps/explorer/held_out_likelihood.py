@@ -1,4 +1,4 @@
-"""How well two models predict records that taught neither of them, equation by equation."""
+"""The likelihood of held-out records under two models, equation by equation."""
 
 from dataclasses import dataclass, field
 
@@ -9,17 +9,17 @@ from causalcxr.scm.questions.effect_result import clustered_mean
 from causalcxr.scm.scm import SCM
 from causalcxr.scm.training_data import TrainingData
 
-__all__ = ["HeldOut", "held_out"]
+__all__ = ["HeldOutLikelihood", "held_out"]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutLikelihood:
     """Compare the log-likelihood of held-out values under two models.
 
     Args:
-        split: Which records: `test`, or `val` where the cohort has no test split; the latter also
-            told when training should stop.
-        records: How many they are.
+        split: The split of the records: `test`, or `val` if the cohort has no test split. The
+            validation records were used for early stopping.
+        records: How many records.
     """
 
     split: str
@@ -31,24 +31,24 @@ class HeldOut:
         """One row for each variable whose equation differs.
 
         Columns: `before` and `after`, mean log-likelihood of a value in nats; `difference`, after
-        minus before; `error`, the standard error of the difference, patients being independent;
-        `n`, the values that are possible under both; `impossible_before` and `impossible_after`,
-        how many values a model holds to be impossible.
+        minus before; `error`, the standard error of the difference for independent patients; `n`,
+        the values that are possible under both; `impossible_before` and `impossible_after`, how
+        many values have probability zero under a model.
         """
         return self._table.copy()
 
 
-def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOut:
+def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOutLikelihood:
     """Return the likelihood of held-out values under each equation that differs.
 
     Args:
         before: A fitted model.
         after: Another, of the same variables.
-        data: What the later model learned from; its test split, else its validation records, are
-            asked.
+        data: The training data of the later model; its test split is used, or else its
+            validation records.
 
     Raises:
-        CohortError: If a value is none that a graph declares.
+        CohortError: If a graph lacks a value of the records.
         ModelError: If a model is not fitted.
     """
     splits = data.cohort.splits
@@ -60,12 +60,12 @@ def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOut:
     columns = ["before", "after", "difference", "error", "n"]
     columns += ["impossible_before", "impossible_after"]
     if not names or not len(records):
-        return HeldOut(split, len(records), pd.DataFrame(index=names, columns=columns))
+        return HeldOutLikelihood(split, len(records), pd.DataFrame(index=names, columns=columns))
     one, two = (model.log_prob(records)[names].to_numpy() for model in (before, after))
     patients = pd.factorize(records.patients)[0]
-    told = {n: _row(one[:, k], two[:, k], patients) for k, n in enumerate(names)}
-    table = pd.DataFrame.from_dict(told, orient="index", columns=columns)
-    return HeldOut(split, len(records), table.rename_axis("variable"))
+    cells = {n: _row(one[:, k], two[:, k], patients) for k, n in enumerate(names)}
+    table = pd.DataFrame.from_dict(cells, orient="index", columns=columns)
+    return HeldOutLikelihood(split, len(records), table.rename_axis("variable"))
 
 
 def _row(one: np.ndarray, two: np.ndarray, patients: np.ndarray) -> list[float]:

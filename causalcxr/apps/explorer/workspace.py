@@ -11,16 +11,16 @@ from causalcxr.cohort.selection import parse_spec
 from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.scm.scm import SCM
 
-__all__ = ["Models", "Workbench", "loading"]
+__all__ = ["Models", "Workspace", "loading_code"]
 
 
 class Models:
-    """Keep fitted models by name; pages add to them, and none is ever taken away.
+    """Keep fitted models by name; pages add models, and none is ever removed.
 
     Args:
         name: Of the first model.
         model: The first model.
-        code: The Python that gets it, such as `cx.SCM.load("runs/edited")`.
+        code: The Python that loads it, such as `cx.SCM.load("runs/edited")`.
     """
 
     def __init__(self, name: str, model: SCM, code: str) -> None:
@@ -35,7 +35,7 @@ class Models:
 
     @property
     def first(self) -> str:
-        """The name of the model that was there from the start."""
+        """The name of the model that the explorer was started with."""
         return self.names[0]
 
     def __getitem__(self, name: str) -> SCM:
@@ -45,32 +45,32 @@ class Models:
             raise ModelError(f"no model {name!r} here; choose another") from None
 
     def code(self, name: str) -> str:
-        """Return the Python that gets a model."""
+        """Return the Python that loads a model."""
         self[name]
         return self._codes[name]
 
     def add(self, name: str, model: SCM, code: str) -> None:
-        """Keep another model.
+        """Add a model.
 
         Raises:
             ModelError: If the name is taken.
         """
         with self._lock:
             if name in self._models:
-                raise ModelError(f"a model {name!r} is here already; give another name")
+                raise ModelError(f"a model {name!r} exists already; give another name")
             self._codes = {**self._codes, name: code}
             self._models = {**self._models, name: model}
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """What all pages and all of their users share.
+class Workspace:
+    """Hold what all pages and all of their users share.
 
     Args:
         models: Fitted models, by name.
         cohorts: The cohorts to choose patients from, by their specification.
-        folder: Where a page may write new models, each in a folder of its own.
-        fitting: Held by whoever fits a model: one at a time.
+        folder: Where a page may write new models, each in its own folder.
+        fitting: Held while a model is fitted: one at a time.
     """
 
     models: Models
@@ -85,25 +85,25 @@ class Workbench:
         """Return a cohort by its name.
 
         Raises:
-            CohortError: If there is none of this name.
+            CohortError: If no cohort has this name.
         """
         if name not in self.cohorts:
             raise CohortError(f"no cohort {name!r} here; choose another")
         return self.cohorts[name]
 
     def cohort_code(self, name: str) -> str:
-        """Return the Python that gets a cohort."""
+        """Return the Python that loads a cohort."""
         self.cohort(name)
-        return loading(name)
+        return loading_code(name)
 
 
-def loading(spec: str) -> str:
+def loading_code(spec: str) -> str:
     """Return the Python that loads a cohort of a specification.
 
     Example:
-        >>> loading("phantom:n=500,seed=1")
+        >>> loading_code("phantom:n=500,seed=1")
         "cx.Cohort.load('phantom', n=500, seed=1)"
     """
     name, options = parse_spec(spec)
-    told = [repr(name), *(f"{key}={value!r}" for key, value in options.items())]
-    return f"cx.Cohort.load({', '.join(told)})"
+    arguments = [repr(name), *(f"{key}={value!r}" for key, value in options.items())]
+    return f"cx.Cohort.load({', '.join(arguments)})"

@@ -1,4 +1,4 @@
-"""The explorer's server: this machine only, one line for what is wrong, nobody waits for films."""
+"""The explorer's server: local only, one-line errors, tables do not wait for images."""
 
 import http.client
 import io
@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorers import HOSTILE, laid_out, served
+from explorers import HOSTILE, served, written_world
 from PIL import Image
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.explorer import explore
 from causalcxr.apps.cli.verbs import verb
-from causalcxr.apps.explorer.dropping import MOST
+from causalcxr.apps.explorer.uploads import MAX_BYTES
 
 pytest.importorskip("nicegui")
-from causalcxr.apps.explorer.desk import UPLOADS
+from causalcxr.apps.explorer.service import MAX_UPLOADS
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return laid_out(tmp_path_factory.mktemp("world"))
+    return written_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def server(folder):
 
 
 def who(row=0, cohort="patients", **fields):
-    return {"model": "small", "who": {"cohort": cohort, "row": row}} | fields
+    return {"model": "small", "patient": {"cohort": cohort, "row": row}} | fields
 
 
 def told(reply):
     return reply[0], json.loads(reply[2])
 
 
-def test_given_the_page_then_it_keeps_to_itself_and_escapes_what_is_hostile(server):
+def test_page_is_self_contained_and_escapes_names(server):
     status, headers, content = server.ask("/")
     page = content.decode()
     assert status == 200
@@ -64,21 +64,21 @@ def test_given_the_page_then_it_keeps_to_itself_and_escapes_what_is_hostile(serv
     ["/docs", "/openapi.json", "/static/nothing.js", "/static/..%2fserving.py", "/static/app.py",
      "/api/download/exe", "/serving.py"],
 )  # fmt: skip
-def test_given_what_is_nobodys_business_then_it_is_not_there(server, path):
+def test_unknown_paths_return_404(server, path):
     status, _, content = server.ask(path, who() if "download" in path else None)
     assert status == 404
     assert b"causalcxr.apps.explorer" not in content
 
 
-def test_given_a_question_then_table_doubt_graph_and_dose_are_json(server):
-    asked = who(settings={"Pleural Effusion": "P"})
-    status, table = told(server.ask("/api/ask", asked))
+def test_question_returns_table_assumptions_graph_and_doses(server):
+    request = who(settings={"Pleural Effusion": "P"})
+    status, table = told(server.ask("/api/ask", request))
     assert status == 200
     assert table["words"] == "do(Pleural Effusion=P)"
     assert table["python"].startswith("cx.SCM.load('small').counterfactual(cx.Cohort.load(")
-    assert set(told(server.ask("/api/doubt", asked))[1]) == {"couplings", "warnings"}
-    assert told(server.ask("/api/graph", asked))[1]["svg"].startswith("<svg")
-    dose = told(server.ask("/api/dose", {"asked": asked, "variable": "Age"}))[1]
+    assert set(told(server.ask("/api/assumptions", request))[1]) == {"couplings", "warnings"}
+    assert told(server.ask("/api/graph", request))[1]["svg"].startswith("<svg")
+    dose = told(server.ask("/api/dose", {"request": request, "variable": "Age"}))[1]
     assert len(dose["doses"]) >= 2
     thumb = server.ask("/api/thumb?model=small&cohort=patients&row=1")
     assert (thumb[0], thumb[1]["content-type"]) == (200, "image/png")
@@ -89,29 +89,29 @@ REFUSED = [
     ("/api/ask", who(99), "no record 99"),
     ("/api/ask", who(cohort="/etc/passwd"), "no cohort '/etc/passwd' here"),
     ("/api/factual", who(cohort="hostile.csv"), "no image"),
-    ("/api/download/png", who(settings={"Sex": "M"}), "not made yet"),
-    ("/api/dose", {"asked": who(), "variable": "Sex"}, "no numbers to vary"),
+    ("/api/download/png", who(settings={"Sex": "M"}), "not rendered yet"),
+    ("/api/dose", {"request": who(), "variable": "Sex"}, "no numbers to vary"),
     ("/api/patients", {"cohort": "patients", "model": "x"}, "no model 'x' here"),
 ]
 
 
 @pytest.mark.parametrize(("path", "given", "why"), REFUSED, ids=[each[2] for each in REFUSED])
-def test_given_what_cannot_be_answered_then_one_line_says_why(server, path, given, why):
+def test_invalid_question_returns_one_line(server, path, given, why):
     status, found = told(server.ask(path, given))
     assert status == 422
     assert why in found["error"]
     assert "\n" not in found["error"]
 
 
-def test_given_what_no_page_sends_then_it_is_refused(server):
+def test_malformed_request_is_refused(server):
     assert server.ask("/api/ask", {"model": "small"})[0] == 422
     assert server.ask("/api/ask", b"model=small")[0] == 422
     assert server.ask("/api/ask", who(settings={"Age": [1]}))[0] == 422
-    assert server.ask("/api/drop", b"x")[0] == 400
-    assert server.ask("/api/drop", bytes(MOST + 1), **{"x-file-name": "a.png"})[0] == 413
+    assert server.ask("/api/upload", b"x")[0] == 400
+    assert server.ask("/api/upload", bytes(MAX_BYTES + 1), **{"x-file-name": "a.png"})[0] == 413
 
 
-BODY = '{"model": "small", "who": {"cohort": "patients", "row": 0}, "settings": %s}'
+BODY = '{"model": "small", "patient": {"cohort": "patients", "row": 0}, "settings": %s}'
 INVALID = [
     ("/api/ask", BODY % '{"Age": NaN}', "settings.Age: Input should be a finite number"),
     ("/api/ask", BODY % '{"Age": -Infinity}', "settings.Age: Input should be a finite number"),
@@ -119,10 +119,12 @@ INVALID = [
     ("/api/ask", BODY % '{"Sex": "\\ud800"}', "a lone surrogate"),
     ("/api/ask", BODY % '{"\\udfff": 1}', "a lone surrogate"),
     ("/api/ask", BODY % '{}, "\\ud800": 1', "a lone surrogate"),
-    ("/api/film", BODY % '{"Age": NaN}', "settings.Age: Input should be a finite number"),
+    ("/api/radiograph", BODY % '{"Age": NaN}', "settings.Age: Input should be a finite number"),
     ("/api/download/json", BODY % '{"Sex": "\\ud800"}', "a lone surrogate"),
-    ("/api/dose", '{"asked": %s, "variable": "Age"}' % (BODY % '{"Age": NaN}'), "a finite number"),
-    ("/api/strip", '{"asked": %s, "variable": "\\ud83d"}' % (BODY % "{}"), "a lone surrogate"),
+    ("/api/dose", '{"request": %s, "variable": "Age"}' % (BODY % '{"Age": NaN}'),
+     "a finite number"),
+    ("/api/dose-radiographs", '{"request": %s, "variable": "\\ud83d"}' % (BODY % "{}"),
+     "a lone surrogate"),
     ("/api/patients", '{"cohort": "patients", "model": "small", "filters": {"Age": {"low": NaN}}}',
      "filters.Age.low: Input should be a finite number"),
     ("/api/patients", '{"cohort": "patients", "model": "small", "filters": {"Age": {"low": "x"}}}',
@@ -132,9 +134,7 @@ INVALID = [
 
 
 @pytest.mark.parametrize(("path", "body", "why"), INVALID, ids=range(len(INVALID)))
-def test_given_nan_or_half_a_character_in_json_then_one_line_and_status_422(
-    server, path, body, why
-):
+def test_invalid_json_values_return_422(server, path, body, why):
     kind = {"content-type": "application/json"}
     status, found = told(server.ask(path, body.encode(), **kind))
     assert status == 422
@@ -142,35 +142,35 @@ def test_given_nan_or_half_a_character_in_json_then_one_line_and_status_422(
     assert "\n" not in found["error"]
 
 
-def test_given_beyond_range_then_table_doubt_graph_image_and_json_are_answered(server):
-    asked = who(settings={"Age": 150}, beyond_range=True)
-    status, table = told(server.ask("/api/ask", asked))
+def test_values_beyond_the_range_are_answered_on_every_route(server):
+    request = who(settings={"Age": 150}, beyond_range=True)
+    status, table = told(server.ask("/api/ask", request))
     assert status == 200
     assert next(line for line in table["lines"] if line["name"] == "Age")["twin"] == "150 year"
     assert "beyond_range=True" in table["python"]
-    assert server.ask("/api/doubt", asked)[0] == 200
-    assert server.ask("/api/graph", asked)[0] == 200
-    last = server.ask("/api/film", asked)[2].splitlines()[-1]
+    assert server.ask("/api/assumptions", request)[0] == 200
+    assert server.ask("/api/graph", request)[0] == 200
+    last = server.ask("/api/radiograph", request)[2].splitlines()[-1]
     assert json.loads(last) == {"done": True}
-    kept = told(server.ask("/api/download/json", asked))[1]
+    kept = told(server.ask("/api/download/json", request))[1]
     assert kept["provenance"]["beyond_range"] is True
 
 
 def handshake(server, path, **headers):
     """Return the status of a websocket's handshake."""
-    asked = {
+    request = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     }  # fmt: skip
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
-        connection.request("GET", path, headers=asked | headers)
+        connection.request("GET", path, headers=request | headers)
         return connection.getresponse().status
     finally:
         connection.close()
 
 
-def test_given_a_page_of_another_origin_then_neither_websocket_nor_request_is_answered(server):
+def test_requests_of_other_origins_are_refused(server):
     socket = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
     ours = f"http://127.0.0.1:{server.port}"
     assert handshake(server, socket, Origin=ours) == 101
@@ -198,10 +198,10 @@ def children(process):
 
 @pytest.mark.slow  # forty processes start one after the other
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-def test_given_forty_uploads_at_once_then_few_decoders_run_and_all_are_answered(server):
+def test_concurrent_uploads_use_few_decoders(server):
     content = io.BytesIO()
     Image.fromarray(np.full((64, 64), 99, np.uint8)).save(content, "PNG")
-    drop = partial(server.ask, "/api/drop", content.getvalue(), **{"x-file-name": "a.png"})
+    drop = partial(server.ask, "/api/upload", content.getvalue(), **{"x-file-name": "a.png"})
     before, most = children(server.process.pid), 0
     with ThreadPoolExecutor(40) as pool:
         replies = [pool.submit(drop) for _ in range(40)]
@@ -209,32 +209,34 @@ def test_given_forty_uploads_at_once_then_few_decoders_run_and_all_are_answered(
             most = max(most, children(server.process.pid) - before)
             time.sleep(0.01)
     assert [reply.result()[0] for reply in replies] == [200] * 40
-    assert 1 <= most <= UPLOADS
+    assert 1 <= most <= MAX_UPLOADS
 
 
-def test_given_a_film_then_its_events_come_one_by_one_and_the_pair_can_be_taken(server):
-    asked = who(settings={"Sex": "M", "Age": 30})
-    lines = [json.loads(line) for line in server.ask("/api/film", asked)[2].splitlines()]
+def test_radiograph_events_arrive_in_order_and_pair_downloads(server):
+    request = who(settings={"Sex": "M", "Age": 30})
+    lines = [json.loads(line) for line in server.ask("/api/radiograph", request)[2].splitlines()]
     steps = [event["step"] for event in lines if "step" in event]
     assert steps == list(range(1, lines[-3]["steps"] + 1))
     assert lines[-1] == {"done": True}
     assert (lines[-2]["image"]["height"], lines[-2]["image"]["width"]) == (64, 64)
-    status, headers, content = server.ask("/api/download/png", asked)
+    status, headers, content = server.ask("/api/download/png", request)
     assert (status, content[:4]) == (200, b"\x89PNG")
     assert headers["content-disposition"] == 'attachment; filename="causalcxr-pair.png"'
-    assert server.ask("/api/download/dicom", asked)[2][:2] == b"PK"
-    assert json.loads(server.ask("/api/download/json", asked)[2])["words"].startswith("do(")
-    assert b"import causalcxr as cx" in server.ask("/api/download/python", asked)[2]
-    assert told(server.ask("/api/film", who(cohort="hostile.csv")))[1] == {
+    assert server.ask("/api/download/dicom", request)[2][:2] == b"PK"
+    assert json.loads(server.ask("/api/download/json", request)[2])["words"].startswith("do(")
+    assert b"import causalcxr as cx" in server.ask("/api/download/python", request)[2]
+    assert told(server.ask("/api/radiograph", who(cohort="hostile.csv")))[1] == {
         "error": "this record has no image"
     }
 
 
-def test_given_a_strip_of_films_then_another_users_table_does_not_wait_for_it(server):
+def test_tables_do_not_wait_for_images(server):
     done = []
 
     def film():
-        lines = server.ask("/api/strip", {"asked": who(2), "variable": "Age"})[2].splitlines()
+        lines = server.ask("/api/dose-radiographs", {"request": who(2), "variable": "Age"})[
+            2
+        ].splitlines()
         done.append((time.monotonic(), json.loads(lines[-1])))
 
     other = threading.Thread(target=film)
@@ -259,9 +261,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "why"), WRONG, ids=[each[1] for each in WRONG])
-def test_given_a_wrong_word_then_the_command_says_so_in_one_line(
-    folder, monkeypatch, capsys, words, why
-):
+def test_invalid_command_line_prints_one_line(folder, monkeypatch, capsys, words, why):
     import typer
 
     monkeypatch.chdir(folder)
@@ -275,7 +275,7 @@ def test_given_a_wrong_word_then_the_command_says_so_in_one_line(
     assert err.count("\n") == 1
 
 
-def test_given_an_end_by_the_system_then_the_server_stops_cleanly_and_quietly(server):
+def test_server_stops_cleanly_on_sigterm(server):
     code, printed = server.stop(signal.SIGTERM)  # the last test: nobody needs it any more
     assert code in (0, -signal.SIGTERM)
     # NiceGUI tells of paths that are not there, and nothing else was told.

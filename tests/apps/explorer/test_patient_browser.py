@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import pandas as pd
 import pytest
-from explorers import HOSTILE, Served, laid_out, patients
+from explorers import HOSTILE, Served, patients, written_world
 from PIL import Image
 
 from causalcxr.cohort import Cohort
@@ -22,7 +22,7 @@ pytest.importorskip("nicegui")
 from browsers import CONTRAST, PHONE, Person, browser, playwright, shots  # noqa: F401
 
 _WAIT = 60_000
-# One grey of each image pixel of a canvas, as far as the film reaches.
+# The grey value at the centre of each image pixel of a canvas.
 _GREYS = """(canvas) => {
   const n = 64, w = canvas.width, t = w / n;
   const data = canvas.getContext("2d").getImageData(0, 0, w, w).data;
@@ -36,7 +36,7 @@ _GREYS = """(canvas) => {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Return a folder with a model, and a server that may be started anew."""
-    folder = laid_out(tmp_path_factory.mktemp("world"))
+    folder = written_world(tmp_path_factory.mktemp("world"))
     made = {"folder": folder, "server": Served(folder, "small", "patients", "hostile.csv")}
     yield made
     if made["server"].process.poll() is None:
@@ -46,9 +46,9 @@ def world(tmp_path_factory):
 class User(Person):
     """A user of the explorer."""
 
-    def __init__(self, browser, server, asked=None, **device):
+    def __init__(self, browser, server, request=None, **device):
         self.port = server.port
-        link = server.link + (f"#{quote(json.dumps(asked))}" if asked else "")
+        link = server.link + (f"#{quote(json.dumps(request))}" if request else "")
         super().__init__(browser, link, timeout=_WAIT, **device)
         self.sees(".answer", "changed downstream")
 
@@ -81,7 +81,7 @@ class User(Person):
         """Return what the table says of facts and twin, and the line of Python."""
         rows = "all => all.map(r => [...r.children].slice(0, 4).map(c => c.innerText))"
         table = self.page.locator(".answer tbody tr").evaluate_all(rows)
-        return table, self.page.locator(".take .code").inner_text()
+        return table, self.page.locator(".download .code").inner_text()
 
     def contrast(self):
         header = CONTRAST.replace('querySelector("main")', 'querySelector("header")')
@@ -89,15 +89,15 @@ class User(Person):
 
     def kept_to_itself(self):
         hosts = {
-            urlsplit(url).netloc for url in self.asked if not url.startswith(("data", "blob"))
+            urlsplit(url).netloc for url in self.requests if not url.startswith(("data", "blob"))
         }
         assert hosts == {f"127.0.0.1:{self.port}"}
         ours = "Canvas2D: Multiple readback"  # of a test that looks at greys
-        assert [text for text in self.said if not text.startswith(ours)] == []
+        assert [text for text in self.messages if not text.startswith(ours)] == []
         assert self.page.evaluate("window.hurt") is None
 
 
-def test_given_a_keyboard_alone_then_a_patient_gets_a_twin_through_a_refresh(
+def test_keyboard_sets_a_variable_and_survives_a_refresh(
     browser,
     world,
     shots,
@@ -114,7 +114,7 @@ def test_given_a_keyboard_alone_then_a_patient_gets_a_twin_through_a_refresh(
     user.tab_to("Pleural Effusion P")
     user.press("Space")
     user.sees(".answer", "do(Pleural Effusion=P)")
-    user.sees(".films", "The twin's image is ready.")
+    user.sees(".radiographs", "The twin's image is ready.")
     user.sees(".answer td .tag", "set")
     page.locator(".answer .range").first.wait_for()
     playwright.expect(page.locator(".graph [data-name='Pleural Effusion']")).to_have_attribute(
@@ -123,8 +123,8 @@ def test_given_a_keyboard_alone_then_a_patient_gets_a_twin_through_a_refresh(
     # What is on the canvas are the greys of the file, and those of the blend.
     user.tab_to("Smooth")
     user.press("Enter")
-    film = np.floor(cohort.images[row][0, 0] * 255 + 0.5)
-    assert np.abs(user.greys(0) - film).max() <= 1
+    expected = np.floor(cohort.images[row][0, 0] * 255 + 0.5)
+    assert np.abs(user.greys(0) - expected).max() <= 1
     assert np.abs(user.greys(1) - user.greys(0)).max() > 20
     twin = user.greys(1)
     page.locator("[aria-label='Blend from the factual image to the twin']").focus()
@@ -144,23 +144,23 @@ def test_given_a_keyboard_alone_then_a_patient_gets_a_twin_through_a_refresh(
     page.locator("[data-variable='Age'] input").focus()
     user.press("ArrowRight")
     user.sees(".answer", "Age=")
-    user.sees(".films", "The twin's image is ready.")
+    user.sees(".radiographs", "The twin's image is ready.")
     before = user.told()
     page.screenshot(path=shots / "desktop.png", full_page=True)
     assert user.contrast()[0] >= 4.5
     page.reload()
-    user.sees(".films", "The twin's image is ready.")
+    user.sees(".radiographs", "The twin's image is ready.")
     assert user.told() == before
     assert not (twin == user.greys(0)).all()
     user.kept_to_itself()
 
 
 @pytest.mark.slow
-def test_given_a_twin_then_the_pair_is_taken_along_and_doses_are_shown(browser, world):
-    asked = {"model": "small", "who": {"cohort": "patients", "row": 1},
+def test_downloads_and_doses_work(browser, world):
+    request = {"model": "small", "who": {"cohort": "patients", "row": 1},
              "set": {"Sex": "M", "Age": 20}, "hold": ["View"], "beyond": False}  # fmt: skip
-    user = User(browser, world["server"], asked)
-    user.sees(".films", "The twin's image is ready.")
+    user = User(browser, world["server"], request)
+    user.sees(".radiographs", "The twin's image is ready.")
     page, files = user.page, {}
     for kind in ("PNG", "DICOM", "JSON", "Python"):
         with page.expect_download(timeout=_WAIT) as found:
@@ -171,23 +171,23 @@ def test_given_a_twin_then_the_pair_is_taken_along_and_doses_are_shown(browser, 
         assert picture.text["Comment"] == MARK
     told = json.loads(files["causalcxr-pair.json"])
     assert told["words"] == "do(Sex=M, Age=20), held: View"
-    assert told["python"] == page.locator(".take .code").inner_text()
+    assert told["python"] == page.locator(".download .code").inner_text()
     page.locator(".dose button").click()
-    user.sees(".dose", "the same at every dose")
-    drawn = page.locator(".dose canvas").evaluate_all("all => all.map(c => c.width > 60)")
-    assert len(drawn) >= 3
-    assert all(drawn)
+    user.sees(".dose", "the same noise at every dose")
+    is_painted = page.locator(".dose canvas").evaluate_all("all => all.map(c => c.width > 60)")
+    assert len(is_painted) >= 3
+    assert all(is_painted)
     user.kept_to_itself()
 
 
-def test_given_hostile_records_and_a_hostile_file_then_they_are_words_on_the_page(browser, world):
+def test_hostile_names_are_shown_as_text(browser, world):
     user = User(browser, world["server"])
     page = user.page
     page.locator(".choose select").first.select_option("hostile.csv")
     user.sees(".thumbs .label", HOSTILE)
     page.locator(".thumbs button").first.click()
     user.sees("#choose-title + .cx-note", HOSTILE)
-    user.sees(".films", "no image")
+    user.sees(".radiographs", "no image")
     page.get_by_role("button", name="All variables").click()
     user.sees(".answer td", HOSTILE)
     content = io.BytesIO()
@@ -196,35 +196,37 @@ def test_given_hostile_records_and_a_hostile_file_then_they_are_words_on_the_pag
     file = {"name": name, "mimeType": "image/png", "buffer": content.getvalue()}
     page.locator("input[type=file]").set_input_files(file)
     user.sees("#choose-title + .cx-note", name)
-    user.sees(".cx-warn", "The image's weights know enriched phantom, not a file")
+    user.sees(
+        ".cx-warn", "The image model was trained on enriched phantom, not on an uploaded file"
+    )
     page.get_by_role("button", name="Pleural Effusion N", exact=True).click()  # a fact
-    page.get_by_role("button", name="Set by hand", exact=True).click()
+    page.get_by_role("button", name="Set variables", exact=True).click()
     page.get_by_role("button", name="Pleural Effusion P", exact=True).click()
     user.sees(".answer", "do(Pleural Effusion=P)")
-    user.sees(".films", "The twin's image is ready.")
+    user.sees(".radiographs", "The twin's image is ready.")
     assert np.abs(user.greys(0) - np.arange(4096).reshape(64, 64) / 16).max() <= 3
     broken = {"name": name, "mimeType": "image/png", "buffer": b"<script>"}
     page.locator("input[type=file]").set_input_files(broken)
     user.sees(".choose .cx-warn", "a HTML or XML file")
     refused = "Failed to load resource: the server responded with a status of 422"
-    user.said = [text for text in user.said if not text.startswith(refused)]
+    user.messages = [text for text in user.messages if not text.startswith(refused)]
     user.kept_to_itself()
 
 
 @pytest.mark.slow
-def test_given_a_page_that_wants_something_outside_then_the_browser_refuses(browser, world):
+def test_browser_blocks_requests_to_other_hosts(browser, world):
     user, reached = User(browser, world["server"]), []
     user.page.route("**://outside.example/**", lambda route: reached.append(route.abort()))
     tried = user.page.evaluate(
         """() => fetch("http://outside.example/x").then(() => "sent", (e) => e.name)"""
     )
     assert tried == "TypeError"
-    assert any("Content Security Policy" in text for text in user.said)
+    assert any("Content Security Policy" in text for text in user.messages)
     assert reached == []
 
 
 @pytest.mark.slow
-def test_given_a_phone_then_nothing_is_wider_than_the_screen_and_fingers_do(
+def test_phone_fits_the_screen_and_works_by_touch(
     browser,
     world,
     shots,
@@ -235,7 +237,7 @@ def test_given_a_phone_then_nothing_is_wider_than_the_screen_and_fingers_do(
     user.sees("#choose-title + .cx-note", "2;")
     page.get_by_role("button", name="View LATERAL", exact=False).last.tap()
     user.sees(".answer", "View=LATERAL")
-    user.sees(".films", "The twin's image is ready.")
+    user.sees(".radiographs", "The twin's image is ready.")
     page.screenshot(path=shots / "phone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     small = page.locator("main button:visible").evaluate_all(
@@ -247,24 +249,24 @@ def test_given_a_phone_then_nothing_is_wider_than_the_screen_and_fingers_do(
 
 
 @pytest.mark.slow
-def test_given_a_server_that_is_killed_then_the_page_goes_on_when_it_is_back(browser, world):
+def test_page_continues_when_the_server_is_back(browser, world):
     user = User(browser, world["server"])
     page = user.page
     page.get_by_role("button", name="Sex M", exact=True).click()
     user.sees(".answer", "do(Sex=M)")
     world["server"].stop(signal.SIGKILL)
     page.get_by_role("button", name="Pleural Effusion P", exact=True).click()
-    user.sees(".cx-warn", "The server does not answer. Trying again…")
+    user.sees(".cx-warn", "The server does not respond. Trying again…")
     port = world["server"].port
     world["server"] = Served(world["folder"], "small", "patients", "hostile.csv", port=port)
-    # NiceGUI may load the page anew; what was asked stands in the address.
+    # NiceGUI may reload the page; the address holds the question.
     user.sees(".answer", "do(Sex=M, Pleural Effusion=P)")
-    user.sees(".films", "The twin's image is ready.")
-    assert page.locator(".cx-warn", has_text="does not answer").count() == 0
+    user.sees(".radiographs", "The twin's image is ready.")
+    assert page.locator(".cx-warn", has_text="does not respond").count() == 0
 
 
 @pytest.mark.slow  # a server and a model of its own
-def test_given_variables_called_constructor_or_to_string_then_the_page_works(browser, tmp_path):
+def test_variables_named_like_object_members_work(browser, tmp_path):
     names = ["constructor", "toString", "valueOf"]
     graph = Graph.parse(
         "name: names\nvariables: {constructor: {type: binary, levels: [A, B]}, toString: {type: "
@@ -296,7 +298,7 @@ def test_given_variables_called_constructor_or_to_string_then_the_page_works(bro
         assert user.page.locator(".cx-warn").count() == 0
         user.page.reload()
         user.sees(".answer", "do(constructor=B, valueOf=12), held: toString")
-        assert not [line for line in user.said if "rror" in line]
+        assert not [line for line in user.messages if "rror" in line]
         user.context.close()
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-// Factual image, twin and difference: windowed, blended and enlarged in the browser, at once.
+// Factual image, twin and difference: windowed, blended and enlarged in the browser.
 
 import { blended, difference, paint, windowed } from "/static/canvas.js";
 
@@ -6,9 +6,9 @@ const FULL = { level: 0.5, width: 1, blend: 1, gain: 3 };
 
 export default {
   template: `
-  <section class="cx-panel films" aria-labelledby="films-title">
-    <div class="cx-row films-head">
-      <h2 id="films-title">Radiographs</h2>
+  <section class="cx-panel radiographs" aria-labelledby="radiographs-title">
+    <div class="cx-row radiographs-head">
+      <h2 id="radiographs-title">Radiographs</h2>
       <p class="cx-note" aria-live="polite">{{ status }}</p>
       <progress v-if="progress" :value="progress.step" :max="progress.steps || 1" aria-label="The twin's image"></progress>
     </div>
@@ -20,7 +20,7 @@ export default {
         <div v-else class="dark" role="img" :aria-label="side.alt"><span>{{ side.empty }}</span></div>
       </figure>
     </div>
-    <div class="film-controls">
+    <div class="radiograph-controls">
       <label class="cx-field">Blend {{ percent(view.blend) }}
         <input type="range" aria-label="Blend from the factual image to the twin" min="0" max="1" step="0.01" v-model.number="view.blend" :disabled="!twin"></label>
       <label class="cx-field">Level {{ percent(view.level) }}
@@ -34,8 +34,8 @@ export default {
         <button class="cx-button quiet" @click="reset">Reset view</button>
       </div>
     </div>
-    <p class="cx-note">The twin's image is one posterior draw. In the difference, warm is brighter than the facts, cool is darker. Drag over an image to
-      change window and level.</p>
+    <p class="cx-note">The twin's image is one posterior sample. In the difference, warm colours mean brighter than the factual image, cool colours darker.
+      Drag on an image to change window and level.</p>
   </section>`,
 
   props: {
@@ -47,16 +47,16 @@ export default {
 
   computed: {
     shownTwin() { return this.twin || this.preview; },
-    made() { return this.synthetic || !this.same; }, // else the twin is the patient's own radiograph
+    isSynthetic() { return this.synthetic || !this.same; }, // otherwise the twin is the patient's own radiograph
     sides() {
       const b = this.view.blend;
       const blend = b === 1 ? "Twin" : b === 0 ? "Factual" : "Blend";
-      const note = this.same ? "as the factual: no cause changed" : this.twin ? "computed" : this.preview ? "in the making" : "";
+      const note = this.same ? "equals the factual image" : this.twin ? "synthetic" : this.preview ? "preview" : "";
       return [
         { id: "a", title: "Factual", note: this.synthetic ? "synthetic" : "", shown: this.factual, empty: this.missing,
           alt: this.factual ? "Factual radiograph" : "No factual radiograph" },
-        { id: "b", title: blend, note, shown: this.factual && this.shownTwin, empty: this.factual ? "set something" : this.missing,
-          alt: this.twin ? `${blend} radiograph, ${this.made ? "synthetic" : "the patient's own"}` : "No twin yet" },
+        { id: "b", title: blend, note, shown: this.factual && this.shownTwin, empty: this.factual ? "set a variable" : this.missing,
+          alt: this.twin ? `${blend} radiograph, ${this.isSynthetic ? "synthetic" : "the patient's own"}` : "No twin yet" },
         { id: "c", title: "Difference", note: this.twin ? "twin − factual" : "", shown: this.factual && this.shownTwin,
           empty: this.factual ? "" : this.missing, alt: this.twin ? "Difference, twin minus factual" : "No difference yet" },
       ];
@@ -79,9 +79,9 @@ export default {
     percent(share) { return `${Math.round(100 * share)} %`; },
     reset() { this.view = { ...FULL }; },
     later() {
-      if (this.asked) return;
-      this.asked = true;
-      this.$nextTick(() => requestAnimationFrame(() => { this.asked = false; this.draw(); }));
+      if (this.scheduled) return;
+      this.scheduled = true;
+      this.$nextTick(() => requestAnimationFrame(() => { this.scheduled = false; this.draw(); }));
     },
     canvas(id) { return [].concat(this.$refs[id] || [])[0]; },
     draw() {
@@ -90,8 +90,8 @@ export default {
       if (factual && pens.a) paint(pens.a, windowed(factual, view.level, view.width), this.smooth, this.synthetic ? this.mark : "");
       if (!factual || !shownTwin || factual.values.length !== shownTwin.values.length) return;
       const middle = blended(factual, shownTwin, view.blend);
-      if (pens.b) paint(pens.b, windowed(middle, view.level, view.width), this.smooth, this.made ? this.mark : "");
-      if (pens.c) paint(pens.c, difference(factual, shownTwin, view.gain), this.smooth, this.made ? this.mark : "");
+      if (pens.b) paint(pens.b, windowed(middle, view.level, view.width), this.smooth, this.isSynthetic ? this.mark : "");
+      if (pens.c) paint(pens.c, difference(factual, shownTwin, view.gain), this.smooth, this.isSynthetic ? this.mark : "");
     },
     grab(event) {
       event.target.setPointerCapture(event.pointerId);

@@ -10,24 +10,30 @@ import time
 import pytest
 from reader_studies import PAPER, small_study
 
-from causalcxr.apps.study.answers import Answer, AnswerFile, answer_path, only_server, read_answers
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.answers import (
+    AnswerFile,
+    ReaderAnswer,
+    answer_path,
+    only_server,
+    read_answers,
+)
+from causalcxr.apps.study.plan import StudyPlan
 from causalcxr.apps.study.simulate import simulate
 from causalcxr.common.errors import StudyError
 
 WRITER = """\
 import resource, sys
-from causalcxr.apps.study.answers import Answer, AnswerFile
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.answers import ReaderAnswer, AnswerFile
+from causalcxr.apps.study.plan import StudyPlan
 from causalcxr.common.errors import StudyError
 folder, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-plan = Plan.load(folder)
+plan = StudyPlan.load(folder)
 file = AnswerFile(folder, plan, 0)
 try:
     for step in range(file.position, plan.steps):
-        given = Answer(step, step * 7 % 3 % 2, 1 + step % 5, float(step))
+        given = ReaderAnswer(step, step * 7 % 3 % 2, 1 + step % 5, float(step))
         file.record(given)
         print(step, flush=True)
 except StudyError as fault:
@@ -50,7 +56,7 @@ def study(made):
 
 
 def given(step):
-    return Answer(step, step * 7 % 3 % 2, 1 + step % 5, float(step), 2.0 * step)
+    return ReaderAnswer(step, step * 7 % 3 % 2, 1 + step % 5, float(step), 2.0 * step)
 
 
 def plain(answers):
@@ -62,7 +68,7 @@ def fill(folder, plan, n, number=0):
     return [file.record(given(step)) for step in range(n)]
 
 
-def test_given_answers_then_another_process_finds_each_in_its_file(study):
+def test_another_process_reads_each_answer(study):
     folder, plan = study
     kept = fill(folder, plan, 5)
     assert read_answers(folder, plan, 0) == kept
@@ -76,7 +82,7 @@ def test_given_answers_then_another_process_finds_each_in_its_file(study):
     assert json.loads(lines[3])["at"].endswith("+00:00")
 
 
-def test_given_a_file_cut_at_any_byte_then_only_the_torn_line_is_lost_and_writing_goes_on(study):
+def test_file_cut_at_any_byte_loses_one_line(study):
     folder, plan = study
     kept = fill(folder, plan, 3)
     path = answer_path(folder, 0)
@@ -94,7 +100,7 @@ def test_given_a_file_cut_at_any_byte_then_only_the_torn_line_is_lost_and_writin
         assert plain(again[whole:]) == plain([given(whole)])
 
 
-def test_given_rubbish_at_the_end_then_it_is_cut_off_and_in_the_middle_refused(study):
+def test_damaged_end_is_cut_off_and_damaged_middle_refused(study):
     folder, plan = study
     kept = fill(folder, plan, 3)
     path = answer_path(folder, 0)
@@ -105,17 +111,17 @@ def test_given_rubbish_at_the_end_then_it_is_cut_off_and_in_the_middle_refused(s
         assert path.read_bytes() == content
     lines = content.splitlines(keepends=True)
     path.write_bytes(lines[0] + b"\x00\n" + lines[2])
-    with pytest.raises(StudyError, match=r"reader-001.jsonl:2: is damaged"):
+    with pytest.raises(StudyError, match=r"reader-001.jsonl:2: the line is damaged"):
         AnswerFile(folder, plan, 0)
     path.write_bytes(lines[0] + lines[2])
     with pytest.raises(StudyError, match="step 1, expected 0"):
         read_answers(folder, plan, 0)
     path.write_bytes(lines[0] + lines[1].replace(b'"confidence":1', b'"confidence":9') + lines[2])
-    with pytest.raises(StudyError, match=r"jsonl:2: was changed since it was written"):
+    with pytest.raises(StudyError, match=r"jsonl:2: the line was changed after"):
         read_answers(folder, plan, 0)
 
 
-def test_given_a_changed_line_then_its_checksum_names_it_even_at_the_end(study):
+def test_checksum_names_a_changed_line(study):
     folder, plan = study
     fill(folder, plan, 3)
     path = answer_path(folder, 0)
@@ -126,11 +132,11 @@ def test_given_a_changed_line_then_its_checksum_names_it_even_at_the_end(study):
             continue
         line = content[:at].count(b"\n") + 1
         path.write_bytes(content[:at] + new + content[at + len(old) :])
-        with pytest.raises(StudyError, match=rf"jsonl:{line}: was changed since it was written"):
+        with pytest.raises(StudyError, match=rf"jsonl:{line}: the line was changed after"):
             AnswerFile(folder, plan, 0)
 
 
-def test_given_a_log_without_checksums_then_it_is_read_and_continued(study):
+def test_file_without_checksums_is_continued(study):
     folder, plan = study
     kept = fill(folder, plan, 2)
     path = answer_path(folder, 0)
@@ -142,7 +148,7 @@ def test_given_a_log_without_checksums_then_it_is_read_and_continued(study):
     assert len(read_answers(folder, plan, 0)) == 3
 
 
-def test_given_the_answers_of_another_plan_or_reader_then_they_are_refused(study, tmp_path):
+def test_answers_of_another_plan_or_reader_are_refused(study, tmp_path):
     folder, plan = study
     fill(folder, plan, 2)
     other = small_study(tmp_path / "other", trials=4)
@@ -153,29 +159,29 @@ def test_given_the_answers_of_another_plan_or_reader_then_they_are_refused(study
         AnswerFile(folder, plan, 1)
 
 
-def test_given_the_same_trial_twice_then_the_first_answer_stands(study):
+def test_repeated_trial_keeps_the_first_answer(study):
     folder, plan = study
     file = AnswerFile(folder, plan, 0)
-    first = file.record(Answer(0, 1, 4, 900.0))
-    assert file.record(Answer(0, 0, 1, 5.0)) == first
+    first = file.record(ReaderAnswer(0, 1, 4, 900.0))
+    assert file.record(ReaderAnswer(0, 0, 1, 5.0)) == first
     assert file.position == 1
     assert read_answers(folder, plan, 0) == [first]
 
 
 WRONG = {
-    "left out": (Answer(1, 0, 1), "step 0 of 200 comes next"),
-    "choice": (Answer(0, 2, 1), "choice 2: give 0 to 1"),
-    "truth": (Answer(0, True, 1), "choice True"),
-    "confidence": (Answer(0, 0, 0), "confidence 0: give 1 to 5"),
-    "negative": (Answer(-1, 0, 1), "step -1"),
-    "time": (Answer(0, 0, 1, -1.0), "seen_ms -1.0: give milliseconds"),
-    "endless": (Answer(0, 0, 1, float("inf")), "seen_ms inf"),
-    "words": (Answer(0, 0, 1, "x" * 900), "seen_ms 'xxx"),
+    "left out": (ReaderAnswer(1, 0, 1), "step 0 of 200 comes next"),
+    "choice": (ReaderAnswer(0, 2, 1), "choice 2: give 0 to 1"),
+    "truth": (ReaderAnswer(0, True, 1), "choice True"),
+    "confidence": (ReaderAnswer(0, 0, 0), "confidence 0: give 1 to 5"),
+    "negative": (ReaderAnswer(-1, 0, 1), "step -1"),
+    "time": (ReaderAnswer(0, 0, 1, -1.0), "seen_ms -1.0: give milliseconds"),
+    "endless": (ReaderAnswer(0, 0, 1, float("inf")), "seen_ms inf"),
+    "words": (ReaderAnswer(0, 0, 1, "x" * 900), "seen_ms 'xxx"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_given_what_is_no_answer_then_nothing_is_written(study, case):
+def test_invalid_answer_is_not_written(study, case):
     folder, plan = study
     file = AnswerFile(folder, plan, 0)
     before = file.path.read_bytes()
@@ -185,7 +191,7 @@ def test_given_what_is_no_answer_then_nothing_is_written(study, case):
     assert file.path.read_bytes() == before
 
 
-def test_given_every_answer_then_no_more_are_taken(study):
+def test_answers_after_the_last_are_refused(study):
     folder, plan = study
     file = AnswerFile(folder, plan, 0)
     for step in range(plan.steps):
@@ -194,7 +200,7 @@ def test_given_every_answer_then_no_more_are_taken(study):
         file.record(given(plan.steps))
 
 
-def test_given_a_study_that_is_served_then_a_second_server_is_refused(study):
+def test_second_server_is_refused(study):
     folder, _ = study
     with only_server(folder):
         second = only_server(folder)
@@ -211,14 +217,14 @@ def test_given_a_study_that_is_served_then_a_second_server_is_refused(study):
         pass
 
 
-def test_given_a_disk_that_takes_no_more_then_the_answer_is_refused_and_nothing_is_torn(study):
+def test_full_disk_refuses_the_answer(study):
     folder, plan = study
     told = subprocess.run(
         [sys.executable, "-c", WRITER, str(folder), "2000"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     *acknowledged, fault = told.stdout.splitlines()
-    assert "the answer is not saved (" in fault
+    assert "the answer was not saved (" in fault
     content = answer_path(folder, 0).read_bytes()
     assert content.endswith(b"\n")
     assert len(content) <= 2000
@@ -227,7 +233,7 @@ def test_given_a_disk_that_takes_no_more_then_the_answer_is_refused_and_nothing_
     assert len(kept) > 10
 
 
-def test_given_a_writer_that_is_killed_again_and_again_then_no_acknowledged_answer_is_lost(study):
+def test_killed_writer_loses_no_acknowledged_answer(study):
     folder, plan = study
     kills, acknowledged = 0, []
     while read_answers(folder, plan, 0)[plan.steps - 1 :] == []:
@@ -250,13 +256,13 @@ def test_given_a_writer_that_is_killed_again_and_again_then_no_acknowledged_answ
     assert plain(kept) == [(s, s * 7 % 3 % 2, 1 + s % 5, float(s)) for s in range(plan.steps)]
 
 
-def test_given_simulated_readers_then_their_answers_come_back_as_given(study):
+def test_simulated_answers_are_read_back(study):
     folder, plan = study
     answers = simulate(plan, PAPER, seed=1)
     for number, row in answers.items():
         file = AnswerFile(folder, plan, number)
         for each in row:
             file.record(each)
-    again = Plan.load(folder)
+    again = StudyPlan.load(folder)
     for number, row in answers.items():
         assert plain(read_answers(folder, again, number)) == plain(row)

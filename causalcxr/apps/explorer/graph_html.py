@@ -1,4 +1,4 @@
-"""The parts of the graph page that change, as HTML; every text from outside is escaped."""
+"""The parts of the graph page that change, as HTML; names and values are escaped."""
 
 from collections.abc import Iterable
 from html import escape
@@ -6,8 +6,8 @@ from html import escape
 import pandas as pd
 
 from causalcxr.apps.explorer.graph_charts import effect_chart, likelihood_chart
-from causalcxr.apps.explorer.graph_desk import COMPARED, Effect
-from causalcxr.apps.explorer.graph_likelihood import HeldOut
+from causalcxr.apps.explorer.graph_session import COMPARED, EffectComparison
+from causalcxr.apps.explorer.held_out_likelihood import HeldOutLikelihood
 from causalcxr.apps.explorer.retraining import Retraining, RetrainingPlan, Step
 from causalcxr.graph.graph import Graph
 
@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 _SPLITS = {
-    "test": "test records, which neither taught nor told when to stop",
-    "val": "validation records: they did not teach, but they told when to stop",
+    "test": "test records, which were not used for training or early stopping",
+    "val": "validation records, which were used for early stopping but not for training",
 }
 
 
 def options_html(names: Iterable[str], chosen: str | None, blank: str = "") -> str:
-    """Return the options of a choice."""
+    """Return the options of a selection list."""
     first = [f'<option value=""{_selected(not chosen)}>{escape(blank)}</option>'] if blank else []
     rest = [
         f'<option value="{_attribute(name)}"{_selected(name == chosen)}>{escape(name)}</option>'
@@ -45,7 +45,7 @@ def warning_html(text: str) -> str:
 def parents_html(graph: Graph, child: str | None) -> str:
     """Return the parents of the chosen child, each a button that removes its edge."""
     if child is None:
-        return '<p class="cx-note">Choose a child to see what causes it.</p>'
+        return '<p class="cx-note">Choose a child to see its causes.</p>'
     parents = graph.parents(child)
     buttons = "".join(
         f'<button type="button" class="cx-button" data-parent="{_attribute(parent)}" '
@@ -53,7 +53,7 @@ def parents_html(graph: Graph, child: str | None) -> str:
         f'{escape(parent)} <span aria-hidden="true">✕</span></button>'
         for parent in parents
     )
-    none = "" if parents else '<span class="cx-note">none: it is a root</span>'
+    none = "" if parents else '<span class="cx-note">none: this is a root</span>'
     return (
         f'<p class="cx-note">Causes of {escape(child)}{" (press to remove)" * bool(parents)}:</p>'
         f'<div class="cx-row graph-chips">{buttons}{none}</div>'
@@ -61,10 +61,10 @@ def parents_html(graph: Graph, child: str | None) -> str:
 
 
 def plan_html(plan: RetrainingPlan, done: bool = False) -> str:
-    """Return what would be retrained and why, or was, and how many equations are kept."""
+    """Return which equations are or would be retrained and why, and how many are kept."""
     if not (plan.retrain or plan.image):
         return (
-            "<p>Nothing would be retrained: the graph is the model's own.</p>"
+            "<p>Nothing to retrain: the graph is that of the model.</p>"
             f'<p class="cx-note">kept: {len(plan.kept)}</p>'
         )
     items = "".join(
@@ -80,23 +80,23 @@ def plan_html(plan: RetrainingPlan, done: bool = False) -> str:
     if plan.image:
         why = plan.image.replace("->", "→")
         image = warning_html(
-            f"The image's equation would have to be retrained too ({why}). That takes hours on a "
+            f"The image's equation would have to be retrained too ({why}). This takes hours on a "
             "GPU and is not done here: the new model has tables only, no images."
         )
     return f'{image}{listed}<p class="cx-note">kept: {len(plan.kept)}</p>'
 
 
 def progress_html(job: Retraining) -> str:
-    """Return how far each equation is."""
+    """Return the progress of each equation."""
     rows = "".join(_progress(name, job.steps.get(name)) for name in job.plan.retrain)
     return f'<ul class="graph-list graph-progress">{rows}</ul>'
 
 
-def held_out_html(found: HeldOut) -> str:
-    """Return how well the changed equations predict held-out records, as picture and table."""
-    table = found.table
-    if table.empty or not found.records:
-        why = "no held-out record" if not found.records else "no equation was learned anew"
+def held_out_html(likelihood: HeldOutLikelihood) -> str:
+    """Return the held-out likelihood of the changed equations, as picture and table."""
+    table = likelihood.table
+    if table.empty or not likelihood.records:
+        why = "no held-out records" if not likelihood.records else "no equation was retrained"
         return f'<p class="cx-note">There is nothing to compare here: {why}.</p>'
     head = ["equation", "before", "after", "after − before", "values"]
     rows = [
@@ -111,35 +111,36 @@ def held_out_html(found: HeldOut) -> str:
     ]
     impossible = [
         f"{name}: {row['impossible_before']:.0f} values were impossible before, "
-        f"{row['impossible_after']:.0f} are now; they are left out."
+        f"{row['impossible_after']:.0f} are impossible now; they are left out."
         for name, row in table.iterrows()
         if row["impossible_before"] or row["impossible_after"]
     ]
     return (
-        f'<p class="cx-note">Mean log-likelihood in nats a value, of {found.records:,} '
-        f"{_SPLITS[found.split]}. ± is a 95 % interval of the difference; where it holds 0, these "
-        f"records do not tell the two apart.</p>"
+        f'<p class="cx-note">Mean log-likelihood per value (nats), of {likelihood.records:,} '
+        f"{_SPLITS[likelihood.split]}. ± gives a 95 % interval of the difference; if it contains "
+        f"0, these records show no difference.</p>"
         f"{likelihood_chart(table)}{_table(head, rows)}"
         f"{''.join(warning_html(line) for line in impossible)}"
     )
 
 
-def effect_html(found: Effect) -> str:
-    """Return what an intervention changes before and after, as picture and table."""
-    table = found.comparison.table.drop(index=list(found.names), errors="ignore")
+def effect_html(effect: EffectComparison) -> str:
+    """Return the effect of an intervention before and after, as picture and table."""
+    table = effect.comparison.table.drop(index=list(effect.names), errors="ignore")
     changed = table[["changed_before", "changed_after", "differ"]].fillna(0.0).max(axis=1) > 0
-    # First what the models disagree on.
-    told = table[changed].sort_values("differ", ascending=False, kind="stable")
-    count = len(found.comparison.twins)
+    # The largest disagreement between the models comes first.
+    rows = table[changed].sort_values("differ", ascending=False, kind="stable")
+    count = len(effect.comparison.twins)
+    unchanged = f"{(~changed).sum()} variables change under neither model."
     note = (
-        f'<p class="cx-note">Twins of {count:,} patients under {escape(found.action)}, of both '
-        f"models, from the same random numbers (at most {COMPARED:,} patients). "
-        f"{'' if changed.all() else f'{(~changed).sum()} variables change under neither.'}</p>"
+        f'<p class="cx-note">Twins of {count:,} patients under {escape(effect.action)}, from both '
+        f"models with the same random numbers (at most {COMPARED:,} patients). "
+        f"{'' if changed.all() else unchanged}</p>"
     )
-    if told.empty:
-        return f"{note}<p>Nothing else changes, before or after.</p>"
+    if rows.empty:
+        return f"{note}<p>No other variable changes, before or after.</p>"
     head = ["variable", "changed before", "changed after", "models differ", "how"]
-    rows = [
+    cells = [
         [
             str(name),
             f"{row['changed_before']:.1%}",
@@ -147,9 +148,9 @@ def effect_html(found: Effect) -> str:
             f"{row['differ']:.1%}",
             _how(row),
         ]
-        for name, row in told.iterrows()
+        for name, row in rows.iterrows()
     ]
-    return f"{note}{effect_chart(told)}{_table(head, rows)}"
+    return f"{note}{effect_chart(rows)}{_table(head, cells)}"
 
 
 def _how(row: pd.Series) -> str:
@@ -167,11 +168,11 @@ def _why(reason: str) -> str:
 
 def _progress(name: str, step: Step | None) -> str:
     if step is None:
-        words, bar = "waits", ""
+        words, bar = "waiting", ""
     elif step.done:
         words, bar = "ready", '<progress max="1" value="1" aria-hidden="true"></progress>'
     elif not step.epoch:
-        words, bar = "begins", '<progress max="1" value="0" aria-hidden="true"></progress>'
+        words, bar = "starting", '<progress max="1" value="0" aria-hidden="true"></progress>'
     else:
         words = f"epoch {step.epoch} of at most {step.epochs}, validation loss {step.loss:.4f}"
         bar = f'<progress max="{step.epochs}" value="{step.epoch}" aria-hidden="true"></progress>'

@@ -29,7 +29,7 @@ def edges(svg: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["cxr7", "cxr7-acquisition", "mini", "nih"])
-def test_given_a_bundled_graph_then_every_variable_is_a_button_and_every_edge_has_its_way(name):
+def test_bundled_graphs_draw_every_variable_and_edge(name):
     graph = Graph.load(name)
     svg = graph_svg(graph)
     buttons = nodes(svg)
@@ -44,7 +44,7 @@ def test_given_a_bundled_graph_then_every_variable_is_a_button_and_every_edge_ha
     assert svg.count("marker-end") == len(drawn)
 
 
-def test_given_an_edge_then_it_begins_and_ends_where_the_drawing_puts_it():
+def test_edge_starts_and_ends_at_its_boxes():
     whole = scene(CHAIN)
     svg = graph_svg(CHAIN)
     numbers = [float(n) for n in re.findall(r"-?[\d.]+", re.search(r'edge" d="([^"]+)"', svg)[1])]
@@ -61,7 +61,7 @@ def test_given_an_edge_then_it_begins_and_ends_where_the_drawing_puts_it():
     assert boxes["B"][1] - numbers[-1] < 10
 
 
-def test_given_values_and_marks_then_each_is_drawn_and_spoken():
+def test_values_and_marks_are_drawn_and_labelled():
     values = {"Sex": "F", "Age": "63"}
     marks = {"Sex": "set", "View": "held", "Image": "changed", "pleural effusion": "stale"}
     buttons = nodes(graph_svg(Graph.load("mini"), values=values, marks=marks, chosen="sex"))
@@ -81,7 +81,7 @@ def test_given_values_and_marks_then_each_is_drawn_and_spoken():
     assert all(len(each) == 1 for each in signs.values())
 
 
-def test_given_another_level_then_no_box_moves():
+def test_layout_is_the_same_for_all_levels():
     graph = Graph.load("cxr7")
     before, after = (
         re.sub(r"<text.*?</text>|aria-label=\"[^\"]*\"", "", graph_svg(graph, values=v))
@@ -90,14 +90,14 @@ def test_given_another_level_then_no_box_moves():
     assert before == after
 
 
-def test_given_added_edges_then_only_these_are_brought_out():
+def test_only_added_edges_are_highlighted():
     graph = CHAIN.add_edge("B", "C")
     paths = ElementTree.fromstring(graph_svg(graph, added=[("B", "C")])).iter(f"{SVG}path")
     kinds = {(p.get("data-parent"), p.get("class")) for p in paths if p.get("data-parent")}
     assert kinds == {("A", "edge"), ("B", "edge added")}
 
 
-def test_given_hostile_texts_then_they_are_text():
+def test_hostile_texts_are_escaped():
     graph = Graph([Variable("Size (cm)", "binary"), Variable("B", "binary")], name=HOSTILE)
     svg = graph_svg(graph.add_edge("Size (cm)", "B"), values={"B": HOSTILE + "\x00\x0b\ud800"})
     assert edges(svg) == {("Size (cm)", "B")}
@@ -109,14 +109,14 @@ def test_given_hostile_texts_then_they_are_text():
     ElementTree.fromstring(graph_legend(graph, MARKS))
 
 
-def test_given_marks_in_use_then_the_legend_names_these_alone():
+def test_legend_lists_the_marks_in_use():
     legend = graph_legend(Graph.load("mini"), ["stale"])
     words = ["".join(li.itertext()) for li in ElementTree.fromstring(legend)]
     assert words == ["root", "effect", "image", "would be retrained"]
 
 
-def test_given_what_is_unknown_then_one_line_says_so():
+def test_unknown_names_and_marks_are_refused():
     with pytest.raises(GraphError, match="no variable 'Dd'"):
         graph_svg(CHAIN, marks={"Dd": "set"})
-    with pytest.raises(GraphError, match="mark 'odd': it is one of set, changed, held, stale"):
+    with pytest.raises(GraphError, match="mark 'odd' is unknown; use one of set, changed"):
         graph_svg(CHAIN, marks={"A": "odd"})

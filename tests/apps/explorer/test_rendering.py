@@ -1,4 +1,4 @@
-"""The twin's image in the explorer: the model's own, with progress, one after the other."""
+"""Rendering of twins in the explorer: equal to the model's, with progress, in a queue."""
 
 import queue
 from collections import OrderedDict
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from explorers import GRAPH, fitted, patients
 
-from causalcxr.apps.explorer.filming import Darkroom, Take, films
-from causalcxr.apps.explorer.question import Question, Visit
+from causalcxr.apps.explorer.question import AbductedPatient, Question
+from causalcxr.apps.explorer.rendering import RenderJob, RenderQueue, render_twins
 from causalcxr.common.errors import CohortError, ModelError
 from causalcxr.common.threads import one_thread
 from causalcxr.graph import Graph
@@ -42,18 +42,20 @@ def with_options(model, **options):
     return model._with(graph=learned.graph, fitted=fitted_)
 
 
-def test_given_a_question_then_the_image_is_the_models_but_for_rounding(model, patient):
+def test_rendered_twin_equals_the_counterfactual_up_to_rounding(model, patient):
     questions = [SICK, Question({"Sex": "M", "Age": 20})]
-    made = list(films(Visit(model, patient), questions))
+    made = list(render_twins(AbductedPatient(model, patient), questions))
     for image, question in zip(made, questions, strict=True):
         twin = model.counterfactual(patient, question.action).images[0][0, 0]
         assert np.abs(image - twin).max() < 2e-6
         assert np.abs(twin - patient.images[0][0, 0]).max() > 0.05
 
 
-def test_given_nothing_that_moves_the_image_then_it_is_the_factual_one_bit_for_bit(model, patient):
+def test_unchanged_parents_return_the_factual_image_bit_exact(model, patient):
     ticks = []
-    [image] = films(Visit(model, patient), [Question({"Site": "B"})], lambda *t: ticks.append(t))
+    [image] = render_twins(
+        AbductedPatient(model, patient), [Question({"Site": "B"})], lambda *t: ticks.append(t)
+    )
     assert (image == patient.images[0][0, 0]).all()
     assert ticks == []
 
@@ -68,23 +70,23 @@ def test_given_nothing_that_moves_the_image_then_it_is_the_factual_one_bit_for_b
     ],
     ids=str,
 )
-def test_given_any_solver_then_progress_counts_to_what_was_said(model, patient, options):
+def test_progress_counts_to_the_expected_evaluations(model, patient, options):
     other, ticks, kept = with_options(model, **options), [], OrderedDict()
-    visit = Visit(other, patient)
-    list(films(visit, [SICK], lambda *t: ticks.append(t[:2]), kept))
+    abducted = AbductedPatient(other, patient)
+    list(render_twins(abducted, [SICK], lambda *t: ticks.append(t[:2]), kept))
     steps = ticks[0][1]
     assert ticks == [(k, steps) for k in range(1, steps + 1)]
     again = []
-    list(films(visit, [SICK], lambda *t: again.append(t[:2]), kept))
+    list(render_twins(abducted, [SICK], lambda *t: again.append(t[:2]), kept))
     # The way to noise is known: about half of the evaluations are left.
     assert again == [(k, again[0][1]) for k in range(1, again[0][1] + 1)]
     assert len(again) < 0.7 * len(ticks)
 
 
-def test_given_a_film_in_the_making_then_previews_come_closer_to_it(model, patient):
+def test_previews_approach_the_image(model, patient):
     shown = []
-    [image] = films(
-        Visit(model, patient), [SICK], lambda *t: t[2] is not None and shown.append(t[2])
+    [image] = render_twins(
+        AbductedPatient(model, patient), [SICK], lambda *t: t[2] is not None and shown.append(t[2])
     )
     errors = [np.abs(preview - image).mean() for preview in shown]
     assert len(shown) >= 2
@@ -92,57 +94,59 @@ def test_given_a_film_in_the_making_then_previews_come_closer_to_it(model, patie
     assert errors[-1] < 0.1
 
 
-def test_given_who_waits_no_longer_then_the_next_one_is_made(model, patient):
-    room, told = Darkroom(), queue.Queue()
-    visit = Visit(model, patient)
-    first = Take(visit, [SICK], lambda event: told.put(("first", event)))
-    second = Take(visit, [Question({"Sex": "M"})], lambda event: told.put(("second", event)))
+def test_stopped_job_lets_the_next_one_run(model, patient):
+    render_queue, events = RenderQueue(), queue.Queue()
+    abducted = AbductedPatient(model, patient)
+    first = RenderJob(abducted, [SICK], lambda event: events.put(("first", event)))
+    second = RenderJob(
+        abducted, [Question({"Sex": "M"})], lambda event: events.put(("second", event))
+    )
     first.stop()
     with one_thread():
-        room.submit(first)
-        room.submit(second)
-        heard = []
-        while not heard or "done" not in heard[-1][1]:
-            heard.append(told.get(timeout=60))
-    room.close()
-    assert not any("image" in event for who, event in heard if who == "first")
-    assert [event["ahead"] for who, event in heard if "ahead" in event] in ([0, 1], [0, 0])
-    images = [event["image"] for who, event in heard if "image" in event]
+        render_queue.submit(first)
+        render_queue.submit(second)
+        received = []
+        while not received or "done" not in received[-1][1]:
+            received.append(events.get(timeout=60))
+    render_queue.close()
+    assert not any("image" in event for who, event in received if who == "first")
+    assert [event["ahead"] for who, event in received if "ahead" in event] in ([0, 1], [0, 0])
+    images = [event["image"] for who, event in received if "image" in event]
     twin = model.counterfactual(patient, {"Sex": "M"}).images[0][0, 0]
     assert len(images) == 1
     assert np.abs(images[0] - twin).max() < 2e-6
 
 
-def test_given_a_model_that_does_not_converge_then_who_waits_is_told(model, patient):
-    room, told = Darkroom(), queue.Queue()
+def test_solver_failure_is_reported(model, patient):
+    render_queue, events = RenderQueue(), queue.Queue()
     name = model.graph.image
     wild = with_options(model, solver_steps=2)
     net = wild.fitted[name].mechanism.net
     with one_thread():
         for weights in net.parameters():
             weights.requires_grad_(False).mul_(50.0)
-        room.submit(Take(Visit(wild, patient), [SICK], told.put))
-        heard = [told.get(timeout=60)]
-        while "error" not in heard[-1] and "done" not in heard[-1]:
-            heard.append(told.get(timeout=60))
-    room.close()
-    assert "the solver did not converge" in heard[-1]["error"]
+        render_queue.submit(RenderJob(AbductedPatient(wild, patient), [SICK], events.put))
+        received = [events.get(timeout=60)]
+        while "error" not in received[-1] and "done" not in received[-1]:
+            received.append(events.get(timeout=60))
+    render_queue.close()
+    assert "the solver did not converge" in received[-1]["error"]
 
 
-def test_given_no_image_or_no_equation_of_one_then_one_line_says_so(model, patient):
+def test_missing_image_or_equation_is_refused(model, patient):
     with pytest.raises(CohortError, match="this record has no image"):
-        list(films(Visit(model, patient.with_images(None)), [SICK]))
+        list(render_twins(AbductedPatient(model, patient.with_images(None)), [SICK]))
     small = patient.with_images(ArrayImages(np.zeros((1, 32, 32), np.uint8)))
     with pytest.raises(ModelError, match="32 x 32 pixels, the model's are 64 x 64"):
-        list(films(Visit(model, small), [SICK]))
+        list(render_twins(AbductedPatient(model, small), [SICK]))
     graph = model.graph.without_variable("Image")
     bare = model.with_graph(graph)
-    with pytest.raises(ModelError, match="no equation of an image"):
-        list(films(Visit(bare, patient), [SICK]))
+    with pytest.raises(ModelError, match="no equation for an image"):
+        list(render_twins(AbductedPatient(bare, patient), [SICK]))
 
 
-def test_given_a_watched_network_then_the_models_own_has_no_hook_left(model, patient):
+def test_counting_leaves_no_hook_on_the_model(model, patient):
     net = model.fitted["Image"].mechanism.net
-    list(films(Visit(model, patient), [replace(SICK)]))
+    list(render_twins(AbductedPatient(model, patient), [replace(SICK)]))
     assert not net._forward_hooks
     assert model.fitted["Image"].mechanism.chunk.size == 2

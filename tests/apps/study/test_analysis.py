@@ -12,19 +12,13 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score, roc_curve
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.study import app
-from causalcxr.apps.study.analyse import analyse, analysed
-from causalcxr.apps.study.answers import Answer, AnswerFile
+from causalcxr.apps.study.analysis import analyse, analyse_responses
+from causalcxr.apps.study.answers import AnswerFile, ReaderAnswer
 from causalcxr.apps.study.claims import claims, limits
 from causalcxr.apps.study.detection import detection, roc
-from causalcxr.apps.study.intervals import (
-    against_chance,
-    clopper_pearson,
-    detectable,
-    paired_difference,
-    wilson,
-)
 from causalcxr.apps.study.report import page, write_report
 from causalcxr.apps.study.responses import responses
+from causalcxr.apps.study.share_tests import against_chance, detectable, paired_difference
 from causalcxr.apps.study.simulate import Simulated, simulate
 from causalcxr.common.errors import StudyError
 
@@ -32,27 +26,14 @@ from causalcxr.common.errors import StudyError
 
 
 @pytest.mark.parametrize("n", [1, 7, 50, 100, 2000])
-def test_given_a_share_then_intervals_and_test_are_those_of_scipy(n):
+def test_chance_test_matches_scipy(n):
     for k in {0, 1, n // 3, n // 2, n - 1, n}:
-        test = binomtest(k, n)
-        assert against_chance(k, n) == pytest.approx(test.pvalue, abs=1e-12)
-        for level in (0.8, 0.95):
-            exact = test.proportion_ci(level, "exact")
-            score = test.proportion_ci(level, "wilson")
-            assert clopper_pearson(k, n, level) == pytest.approx(tuple(exact), abs=1e-10)
-            assert wilson(k, n, level) == pytest.approx(tuple(score), abs=1e-10)
-    assert clopper_pearson(0, 0) == wilson(0, 0) == (0.0, 1.0)
+        assert against_chance(k, n) == pytest.approx(binomtest(k, n).pvalue, abs=1e-12)
     assert np.isnan(against_chance(0, 0))
 
 
-def test_given_shares_and_changes_then_statsmodels_agrees():
-    proportion = pytest.importorskip("statsmodels.stats.proportion")
+def test_paired_test_matches_statsmodels():
     tables = pytest.importorskip("statsmodels.stats.contingency_tables")
-    for k, n in ((49, 100), (3, 20), (60, 100)):
-        beta = proportion.proportion_confint(k, n, method="beta")
-        score = proportion.proportion_confint(k, n, method="wilson")
-        assert clopper_pearson(k, n) == pytest.approx(beta, abs=1e-12)
-        assert wilson(k, n) == pytest.approx(score, abs=1e-12)
     rng = np.random.default_rng(1)
     first, second = rng.random((2, 100)) < np.array([[0.5], [0.62]])
     found = paired_difference(first, second)
@@ -62,7 +43,7 @@ def test_given_shares_and_changes_then_statsmodels_agrees():
     assert found.value == pytest.approx(second.mean() - first.mean())
 
 
-def test_given_paired_rounds_then_the_interval_covers_the_true_difference():
+def test_paired_interval_covers_the_difference():
     rng = np.random.default_rng(2)
     covered = []
     for _ in range(600):
@@ -77,7 +58,7 @@ def test_given_paired_rounds_then_the_interval_covers_the_true_difference():
 
 
 @pytest.mark.parametrize("n", [20, 50, 100, 200])
-def test_given_trials_then_the_accuracy_named_has_the_power_and_the_next_lower_has_not(n):
+def test_detectable_accuracy_has_the_power(n):
     refused = np.array([binomtest(k, n).pvalue <= 0.05 for k in range(n + 1)])
     least = detectable(n)
     law = [binom_pmf(n, a) for a in (least, least - 0.01)]
@@ -96,7 +77,7 @@ def binom_pmf(n, p):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_given_graded_answers_then_the_roc_is_that_of_scikit_learn(seed):
+def test_roc_matches_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     signal = rng.permutation(np.arange(60) < 25)
     score = rng.integers(1, 6, 60) * np.where(rng.random(60) < 0.4 + 0.3 * signal, 1, -1)
@@ -109,7 +90,7 @@ def test_given_graded_answers_then_the_roc_is_that_of_scikit_learn(seed):
     assert np.isnan(roc(np.ones(5), np.arange(5)).area)
 
 
-def test_given_normal_evidence_then_d_prime_and_criterion_are_those_it_was_made_with():
+def test_detection_recovers_d_prime_and_criterion():
     rng = np.random.default_rng(0)
     n = 200_000
     signal = rng.random(n) < 0.5
@@ -131,14 +112,14 @@ def test_given_normal_evidence_then_d_prime_and_criterion_are_those_it_was_made_
 # Simulated readers
 
 
-def test_given_many_trials_then_simulated_readers_are_as_described():
+def test_simulated_readers_have_their_accuracy_and_kappa():
     plan = paper_plan(trials=2000)
     readers = [
         Simulated((0.49, 0.54), 0.42),
         Simulated((0.8, 0.85), 0.6, shared=0.3, awareness=0.9),
         Simulated((0.8, 0.75), 0.5, shared=0.3, awareness=0.0),
     ]
-    found = analysed(plan, responses(plan, simulate(plan, readers, seed=1)))
+    found = analyse_responses(plan, responses(plan, simulate(plan, readers, seed=1)))
     expected = [a for reader in readers for a in reader.accuracy]
     assert found.accuracy["accuracy"].tolist() == pytest.approx(expected, abs=0.03)
     intra = found.agreement[found.agreement["kind"] == "intra"]
@@ -154,16 +135,16 @@ def test_given_many_trials_then_simulated_readers_are_as_described():
     assert abs(right.loc["C", True] - right.loc["C", False]) < 0.15
 
 
-def test_given_what_no_reader_can_be_then_simulation_says_so():
+def test_impossible_readers_are_refused():
     plan = paper_plan(trials=10, names=("A",))
     for reader, message in (
-        (Simulated((0.5,)), "give one a presentation"),
+        (Simulated((0.5,)), "give one per presentation"),
         (Simulated((0.5, 1.5)), "from 0 to 1"),
         (Simulated((0.1, 0.9), 0.5), "allow .* to"),
     ):
         with pytest.raises(StudyError, match=message):
             simulate(plan, [reader])
-    with pytest.raises(StudyError, match="2 simulated readers for 1"):
+    with pytest.raises(StudyError, match="2 simulated readers for 1 in the plan"):
         simulate(plan, [Simulated((0.5, 0.5))] * 2)
 
 
@@ -174,15 +155,15 @@ def test_given_what_no_reader_can_be_then_simulation_says_so():
 def paper():
     strata = [{"View": view} for view in ("AP", "PA", "LATERAL")]
     plan = paper_plan(strata=strata, names=("Ada $x$", "<b>Ben</b>", "C, Ltd"))
-    return analysed(plan, responses(plan, simulate(plan, PAPER, seed=1)))
+    return analyse_responses(plan, responses(plan, simulate(plan, PAPER, seed=1)))
 
 
-def test_given_answers_by_hand_then_each_row_says_what_was_shown_and_said(tmp_path):
+def test_responses_hold_truth_and_answer(tmp_path):
     plan = small_study(tmp_path / "s", trials=6, readers=1)
     reader = plan.readers[0]
     file = AnswerFile(tmp_path / "s", plan, 0)
     for step in range(7):
-        file.record(Answer(step, step % 2, 1 + step % 5, 1000.0 * step))
+        file.record(ReaderAnswer(step, step % 2, 1 + step % 5, 1000.0 * step))
     table = analyse(tmp_path / "s").responses
     for step, row in enumerate(table.to_dict("records")):
         shown = plan.shown(reader, step)
@@ -200,14 +181,18 @@ def test_given_answers_by_hand_then_each_row_says_what_was_shown_and_said(tmp_pa
         assert row["stratum"] == trial.strata["View"]
 
 
-def test_given_the_paper_s_readers_then_tables_are_counts_of_the_responses(paper):
+def test_tables_count_the_responses(paper):
     table = paper.responses
     assert len(table) == paper.expected == 600
     for row in paper.accuracy.to_dict("records"):
         asked = (table["reader"] == row["reader"]) & (table["presentation"] == row["presentation"])
         mine = table[asked]
         assert row["right"] == mine["correct"].sum()
-        assert row["p"] == pytest.approx(binomtest(row["right"], 100).pvalue)
+        test = binomtest(row["right"], 100)
+        assert row["p"] == pytest.approx(test.pvalue)
+        exact, score = (test.proportion_ci(0.95, name) for name in ("exact", "wilson"))
+        assert (row["exact_low"], row["exact_high"]) == pytest.approx(tuple(exact), abs=1e-10)
+        assert (row["wilson_low"], row["wilson_high"]) == pytest.approx(tuple(score), abs=1e-10)
         assert row["seconds_median"] == mine["seconds"].median()
         assert row["exact_low"] <= row["wilson_low"] < row["accuracy"] < row["wilson_high"]
     wide = table.pivot(index="trial", columns=["reader", "presentation"], values="label")
@@ -223,24 +208,22 @@ def test_given_the_paper_s_readers_then_tables_are_counts_of_the_responses(paper
     assert (paper.detection["signals"] == 50).all()
 
 
-def test_given_a_reader_who_tires_then_the_trend_is_found_and_without_it_is_not(paper):
+def test_trend_is_detected_only_in_a_tiring_reader(paper):
     plan = paper_plan(names=("A",))
     given = simulate(plan, [Simulated((0.5, 0.5), 0.0)], seed=0)[0]
     tired = [
-        Answer(a.step, int(plan.correct(plan.shown(plan.readers[0], a.step), 1)), 3, 1.0)
+        ReaderAnswer(a.step, int(plan.correct(plan.shown(plan.readers[0], a.step), 1)), 3, 1.0)
         if a.step % 100 < 50
         else a
         for a in given
     ]
-    trend = analysed(plan, responses(plan, {0: tired})).trend
+    trend = analyse_responses(plan, responses(plan, {0: tired})).trend
     assert (trend["per_100_trials"] < -0.4).all()
     assert (trend["p"] < 0.001).all()
     assert paper.trend["p"].min() > 0.01
 
 
-def test_given_names_with_markup_then_the_report_escapes_them_and_asks_for_nothing(
-    paper, tmp_path
-):
+def test_report_escapes_names_and_is_self_contained(paper, tmp_path):
     file = write_report(paper, tmp_path / "out")
     html = file.read_text()
     assert "<b>Ben</b>" not in html
@@ -260,33 +243,35 @@ def test_given_names_with_markup_then_the_report_escapes_them_and_asks_for_nothi
     assert accuracy["accuracy"].tolist() == paper.accuracy["accuracy"].tolist()
 
 
-def test_given_readers_at_chance_then_the_words_claim_no_more_than_that(paper):
+def test_claims_at_chance_are_cautious(paper):
     told = " ".join(claims(paper))
     assert "The study is complete: 100 trials, twice, by 3 readers, 600 answers." in told
-    assert "In none of 6 sittings is it told from chance" in told
+    assert "In none of 6 sittings does it differ from chance" in told
     assert "does not show that it is chance" in told
-    assert "an accuracy of 0.65 or more from chance in four studies of five" in " ".join(
+    assert "detects an accuracy of 0.65 or more in four studies out of five" in " ".join(
         limits(paper)
     )
 
 
-def test_given_a_reader_who_knows_then_the_words_name_them_and_nobody_else():
+def test_claims_name_the_reader_above_chance():
     plan = paper_plan(names=("Eve", "Bob"))
     readers = [Simulated((0.9, 0.95), 0.8), Simulated((0.5, 0.5), 0.2)]
-    told = " ".join(claims(analysed(plan, responses(plan, simulate(plan, readers, seed=3)))))
+    told = " ".join(
+        claims(analyse_responses(plan, responses(plan, simulate(plan, readers, seed=3))))
+    )
     assert "It differs from chance in 2 of 4 sittings" in told
     assert "Eve, presentation 1 (0." in told
     assert "Bob" not in told
 
 
-def test_given_a_study_that_is_under_way_then_its_report_says_so(tmp_path, capsys):
+def test_report_of_an_unfinished_study_says_so(tmp_path, capsys):
     folder = tmp_path / "s"
     plan = small_study(folder, trials=8, readers=["Ada", "Ben"], kind="single")
     assert guarded(app, ["analyse", str(folder)]) == 2
-    assert "no reader has answered yet" in capsys.readouterr().err
+    assert "the study has no answers yet" in capsys.readouterr().err
     file = AnswerFile(folder, plan, 1)
     for step in range(9):
-        file.record(Answer(step, 0, 2, 900.0))
+        file.record(ReaderAnswer(step, 0, 2, 900.0))
     assert guarded(app, ["analyse", str(folder)]) == 0
     out = capsys.readouterr().out
     assert out == f"{folder}/analysis/report.html: 9 of 32 answers\n"
@@ -301,18 +286,16 @@ def test_given_a_study_that_is_under_way_then_its_report_says_so(tmp_path, capsy
     assert first["criterion"] > 1
 
 
-def test_given_more_answers_then_the_own_analysis_is_replaced_and_another_place_needs_overwrite(
-    tmp_path, capsys
-):
+def test_own_analysis_is_replaced_and_others_need_overwrite(tmp_path, capsys):
     folder, other = tmp_path / "s", tmp_path / "other"
     plan = small_study(folder, trials=8, readers=["Ada", "Ben"], kind="single")
     file = AnswerFile(folder, plan, 1)
     for step in range(4):
-        file.record(Answer(step, 0, 2, 900.0))
+        file.record(ReaderAnswer(step, 0, 2, 900.0))
     elsewhere = ["analyse", str(folder), "--out", str(other)]
     for words in (["analyse", str(folder)], elsewhere):
         assert guarded(app, words) == 0
-    file.record(Answer(4, 0, 2, 900.0))
+    file.record(ReaderAnswer(4, 0, 2, 900.0))
     assert guarded(app, ["analyse", str(folder)]) == 0
     assert "5 of 32 answers" in (folder / "analysis" / "report.html").read_text()
     capsys.readouterr()

@@ -1,7 +1,7 @@
-"""What the answers of a study say, reader by reader, with how well each number is known."""
+"""The analysis of a study, by reader and presentation, with intervals and tests."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,22 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.apps.study.detection import Roc, detection, roc
-from causalcxr.apps.study.intervals import (
-    against_chance,
-    clopper_pearson,
-    paired_difference,
-    wilson,
-)
-from causalcxr.apps.study.plan import Plan
+from causalcxr.apps.study.plan import StudyPlan
 from causalcxr.apps.study.responses import read_responses
+from causalcxr.apps.study.share_tests import against_chance, paired_difference
+from causalcxr.audit.intervals import clopper_pearson, wilson
 from causalcxr.audit.multiple_testing import holm
 from causalcxr.common.errors import StudyError
 from causalcxr.metrics.agreement import cohen_kappa
 
-__all__ = ["Analysis", "analyse", "analysed"]
+__all__ = ["Analysis", "analyse", "analyse_responses"]
 
 _DRAWS = 10_000  # of kappa
 _SHUFFLES = 5000
-_LEARNED = (
+_LEARNING = (
     "reader", "presentation", "n", "difference", "low", "high", "gained", "lost", "p",
 )  # fmt: skip
-_AGREED = (
+_AGREEMENT = (
     "kind", "first", "second", "presentations", "n", "agreement", "kappa", "low", "high",
 )  # fmt: skip
 
@@ -39,22 +35,22 @@ class Analysis:
     """Hold the tables of a study.
 
     Args:
-        plan: What was asked of whom.
-        responses: One row an answer, see `responses`.
+        plan: The plan of the study.
+        responses: One row for each answer, see `responses`.
         accuracy: By reader and presentation: share of right answers with exact and Wilson
-            intervals, the exact two-sided test against one half and its p-value adjusted by Holm
-            for all rows; seconds a trial (median and quartiles), and as the server saw it.
+            intervals, the exact two-sided test against one half and its p-value, Holm-adjusted
+            over all rows; seconds per trial (median and quartiles), and the server's time.
         agreement: Cohen's kappa with intervals over trials: within a reader between presentations,
-            between readers within a presentation.
+            and between readers within a presentation.
         learning: By reader: accuracy of each later presentation minus the first, paired by trial.
         trend: By reader and presentation: change of accuracy over 100 trials, with a permutation
             test.
         detection: By reader and presentation: sensitivity, specificity, d', criterion, AUROC.
         strata: Accuracy by reader, presentation and stratum.
-        curves: The ROC of each reader and presentation.
+        curves: The ROC curve of each reader and presentation.
     """
 
-    plan: Plan
+    plan: StudyPlan
     responses: pd.DataFrame
     accuracy: pd.DataFrame
     agreement: pd.DataFrame
@@ -66,7 +62,7 @@ class Analysis:
 
     @property
     def expected(self) -> int:
-        """How many answers a complete study has."""
+        """The number of answers of a complete study."""
         return self.plan.steps * len(self.plan.readers)
 
     @property
@@ -86,13 +82,13 @@ def analyse(folder: str | Path, *, seed: int = 0) -> Analysis:
         seed: Of resamples and shuffles.
 
     Raises:
-        StudyError: If there is no study, no answer, or something is damaged.
+        StudyError: If there is no study or no answer, or a file is damaged.
     """
-    plan = Plan.load(folder)
-    return analysed(plan, read_responses(folder, plan), seed=seed)
+    plan = StudyPlan.load(folder)
+    return analyse_responses(plan, read_responses(folder, plan), seed=seed)
 
 
-def analysed(plan: Plan, responses: pd.DataFrame, *, seed: int = 0) -> Analysis:
+def analyse_responses(plan: StudyPlan, responses: pd.DataFrame, *, seed: int = 0) -> Analysis:
     """Analyse responses that were read or simulated.
 
     Args:
@@ -104,7 +100,8 @@ def analysed(plan: Plan, responses: pd.DataFrame, *, seed: int = 0) -> Analysis:
         StudyError: If there is no answer.
     """
     if responses.empty:
-        raise StudyError("no reader has answered yet; serve the study first")
+        raise StudyError("the study has no answers yet; serve it to its readers first")
+    # A sitting is one presentation to one reader.
     sittings = dict(list(responses.groupby(["reader", "presentation"], sort=False)))
     curves = {
         key: roc(rows["signal"].to_numpy(), rows["score"].to_numpy(), seed=seed)
@@ -129,28 +126,33 @@ def analysed(plan: Plan, responses: pd.DataFrame, *, seed: int = 0) -> Analysis:
     )
 
 
-def _table(sittings: Mapping[tuple[str, int], pd.DataFrame], told: Any) -> pd.DataFrame:
+def _table(
+    sittings: Mapping[tuple[str, int], pd.DataFrame],
+    summarise: Callable[[pd.DataFrame], dict[str, Any]],
+) -> pd.DataFrame:
+    """Return one row for each sitting."""
     rows = [
-        {"reader": reader, "presentation": presentation} | told(each)
-        for (reader, presentation), each in sittings.items()
+        {"reader": reader, "presentation": presentation} | summarise(responses)
+        for (reader, presentation), responses in sittings.items()
     ]
     return pd.DataFrame(rows)
 
 
 def _share(correct: pd.Series) -> dict[str, float]:
     n, k = len(correct), int(correct.sum())
-    low, high = clopper_pearson(k, n)
-    return {"n": n, "right": k, "accuracy": k / n, "exact_low": low, "exact_high": high}
+    exact = clopper_pearson(k, n)
+    bounds = {"exact_low": float(exact.low), "exact_high": float(exact.high)}
+    return {"n": n, "right": k, "accuracy": k / n} | bounds
 
 
 def _accuracy(rows: pd.DataFrame) -> dict[str, float]:
-    told = _share(rows["correct"])
-    low, high = wilson(told["right"], told["n"])
+    share = _share(rows["correct"])
+    score = wilson(share["right"], share["n"])
     quartiles = rows["seconds"].quantile([0.25, 0.5, 0.75])
-    return told | {
-        "wilson_low": low,
-        "wilson_high": high,
-        "p": against_chance(told["right"], told["n"]),
+    return share | {
+        "wilson_low": float(score.low),
+        "wilson_high": float(score.high),
+        "p": against_chance(share["right"], share["n"]),
         "seconds_median": quartiles[0.5],
         "seconds_q1": quartiles[0.25],
         "seconds_q3": quartiles[0.75],
@@ -161,15 +163,15 @@ def _accuracy(rows: pd.DataFrame) -> dict[str, float]:
 def _detection(
     rows: pd.DataFrame, kind: str, curves: Mapping[tuple[str, int], Roc]
 ) -> dict[str, float]:
-    found = detection(rows["signal"].to_numpy(), rows["called"].to_numpy(), two=kind == "2afc")
+    reader = detection(rows["signal"].to_numpy(), rows["called"].to_numpy(), two=kind == "2afc")
     curve = curves[rows["reader"].iloc[0], rows["presentation"].iloc[0]]
     return {
-        "signals": found.signals,
-        "noises": found.noises,
-        "sensitivity": found.sensitivity,
-        "specificity": found.specificity,
-        "d_prime": found.d_prime,
-        "criterion": found.criterion,
+        "signals": reader.signals,
+        "noises": reader.noises,
+        "sensitivity": reader.sensitivity,
+        "specificity": reader.specificity,
+        "d_prime": reader.d_prime,
+        "criterion": reader.criterion,
         "auroc": curve.area,
         "auroc_low": curve.low,
         "auroc_high": curve.high,
@@ -177,40 +179,34 @@ def _detection(
 
 
 def _trend(rows: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Return the least-squares slope over the order, against shuffled orders."""
-    at = rows["position"].to_numpy(dtype=np.float64)
-    at -= at.mean()
+    """Return the least-squares slope over the order, with a permutation test."""
+    position = rows["position"].to_numpy(dtype=np.float64)
+    position -= position.mean()
     right = rows["correct"].to_numpy(dtype=np.float64)
-    spread = at @ at
+    spread = position @ position
     if spread == 0:
         return {"per_100_trials": float("nan"), "p": float("nan")}
-    slope = at @ right / spread
-    shuffled = np.random.default_rng(seed).permuted(np.tile(at, (_SHUFFLES, 1)), axis=1)
-    # As far from zero up to rounding counts as as far.
+    slope = position @ right / spread
+    shuffled = np.random.default_rng(seed).permuted(np.tile(position, (_SHUFFLES, 1)), axis=1)
+    # Slopes that are equal up to rounding count as equal.
     beyond = np.abs(shuffled @ right / spread) >= abs(slope) - 1e-12
     return {"per_100_trials": 100 * slope, "p": (1 + beyond.sum()) / (1 + _SHUFFLES)}
 
 
 def _learning(responses: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for reader, each in responses.groupby("reader", sort=False):
-        wide = each.pivot(index="trial", columns="presentation", values="correct")
+    for reader, answers in responses.groupby("reader", sort=False):
+        wide = answers.pivot(index="trial", columns="presentation", values="correct")
         for later in [p for p in wide.columns if p > 1]:
             both = wide[[1, later]].dropna().astype(bool)
             if both.empty:
                 continue
-            found = paired_difference(both[1].to_numpy(), both[later].to_numpy())
-            cells = (
-                found.n,
-                found.value,
-                found.low,
-                found.high,
-                found.gained,
-                found.lost,
-                found.p,
-            )
-            rows.append((reader, later, *cells))
-    return pd.DataFrame(rows, columns=list(_LEARNED))
+            change = paired_difference(both[1].to_numpy(), both[later].to_numpy())
+            cells = asdict(change) | {
+                "reader": reader, "presentation": later, "difference": change.value,
+            }  # fmt: skip
+            rows.append({name: cells[name] for name in _LEARNING})
+    return pd.DataFrame(rows, columns=list(_LEARNING))
 
 
 def _agreement(responses: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -218,39 +214,18 @@ def _agreement(responses: pd.DataFrame, seed: int) -> pd.DataFrame:
     wide = responses.pivot(index="trial", columns=["reader", "presentation"], values="label")
     rows = []
     for first, second in combinations(wide.columns, 2):
-        within, together = first[0] == second[0], first[1] == second[1]
-        if not (within or together):
+        same_reader, same_presentation = first[0] == second[0], first[1] == second[1]
+        if not (same_reader or same_presentation):
             continue
         labels = wide[[first, second]].dropna()
-        if labels.empty:  # they share no trial yet
+        if labels.empty:  # no trial was answered in both yet
             continue
-        found = cohen_kappa(labels[first], labels[second], draws=_DRAWS, seed=seed)
-        rows.append(
-            {
-                "kind": "intra" if within else "inter",
-                "first": first[0],
-                "second": second[0],
-                "presentations": f"{first[1]} and {second[1]}" if within else str(first[1]),
-                "n": found.n,
-                "agreement": found.observed,
-                "kappa": found.kappa,
-                "low": found.low,
-                "high": found.high,
-            }
-        )
-    columns = [
-        "kind",
-        "first",
-        "second",
-        "presentations",
-        "n",
-        "agreement",
-        "kappa",
-        "low",
-        "high",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
-    table = table[table["n"] > 0]
+        result = cohen_kappa(labels[first], labels[second], draws=_DRAWS, seed=seed)
+        kind = "intra" if same_reader else "inter"
+        presentations = f"{first[1]} and {second[1]}" if same_reader else str(first[1])
+        numbers = (result.n, result.observed, result.kappa, result.low, result.high)
+        rows.append((kind, first[0], second[0], presentations, *numbers))
+    table = pd.DataFrame(rows, columns=list(_AGREEMENT))
     return table.sort_values("kind", key=lambda k: k != "intra", kind="stable", ignore_index=True)
 
 
@@ -260,7 +235,7 @@ def _strata(responses: pd.DataFrame) -> pd.DataFrame:
         {"reader": reader, "presentation": p, "stratum": stratum} | _share(rows["correct"])
         for (reader, p, stratum), rows in groups
     ]
-    order = {name: k for k, name in enumerate(pd.unique(responses["reader"]))}
     table = pd.DataFrame(rows)
-    table["_"] = table["reader"].map(order)
+    order = {name: k for k, name in enumerate(pd.unique(responses["reader"]))}
+    table["_"] = table["reader"].map(order)  # readers in the order of the plan
     return table.sort_values(["_", "presentation", "stratum"], ignore_index=True).drop(columns="_")

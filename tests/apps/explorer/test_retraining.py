@@ -1,4 +1,4 @@
-"""Retraining after an edit: the touched equations and no other, in a thread, one at a time."""
+"""Retraining after an edit: only stale equations, in a thread, one at a time."""
 
 import time
 from threading import Event, Lock
@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from graph_worlds import SMALL, bench, records
+from graph_worlds import SMALL, records, small_workspace
 
 from causalcxr import SCM, Cohort, Graph, do
 from causalcxr.apps.explorer.graph_charts import effect_chart, likelihood_chart
-from causalcxr.apps.explorer.graph_desk import GraphDesk
-from causalcxr.apps.explorer.graph_likelihood import held_out
-from causalcxr.apps.explorer.graph_parts import (
+from causalcxr.apps.explorer.graph_html import (
     effect_html,
     held_out_html,
     plan_html,
     progress_html,
 )
+from causalcxr.apps.explorer.graph_session import GraphSession
+from causalcxr.apps.explorer.held_out_likelihood import held_out
 from causalcxr.apps.explorer.retraining import Retraining, plan_retraining, retrain
 from causalcxr.common.errors import CohortError, GraphError, InterventionError, ModelError
 from causalcxr.scm.training_data import TrainingData
@@ -59,9 +59,7 @@ def waited(job: Retraining) -> Retraining:
 # What would be retrained
 
 
-def test_given_an_edge_added_then_its_child_alone_would_be_retrained_for_the_librarys_reason(
-    model, data
-):
+def test_added_edge_makes_only_its_child_stale(model, data):
     plan = plan_retraining(model, EDITED, data)
     assert plan.retrain == {"Edema": "edge Site -> Edema added"}
     assert plan.retrain == {n: "; ".join(why) for n, why in SMALL.diff(EDITED).reasons.items()}
@@ -70,7 +68,7 @@ def test_given_an_edge_added_then_its_child_alone_would_be_retrained_for_the_lib
     assert plan_retraining(model, SMALL, data).retrain == {}
 
 
-def test_given_other_records_then_all_that_they_change_would_be_retrained_and_why(model):
+def test_other_records_make_their_equations_stale(model):
     other = TrainingData.from_cohort(records(seed=1), SMALL)
     plan = plan_retraining(model, EDITED, other)
     assert plan.retrain["Edema"] == "edge Site -> Edema added; data of Edema, Sex changed"
@@ -81,7 +79,7 @@ def test_given_other_records_then_all_that_they_change_would_be_retrained_and_wh
     assert "Finding" in told
 
 
-def test_given_an_edge_to_the_image_then_the_image_is_left_out_and_nothing_else_is_learned():
+def test_edge_to_the_image_leaves_the_image_out():
     graph = Graph.load("mini")
     patients = Cohort.load("phantom", n=60, seed=0)
     quick = graph
@@ -109,7 +107,7 @@ def test_given_an_edge_to_the_image_then_the_image_is_left_out_and_nothing_else_
 # Retraining
 
 
-def test_given_an_edit_then_the_model_is_what_the_library_itself_would_fit(model, cohort, after):
+def test_retrained_model_equals_a_fit_of_the_library(model, cohort, after):
     expected = model.with_graph(EDITED).fit(cohort, progress=False)
     assert after.stale == {}
     assert {n: f.hash for n, f in after.fitted.items()} == {
@@ -124,12 +122,10 @@ def test_given_an_edit_then_the_model_is_what_the_library_itself_would_fit(model
     assert model.stale == {}
 
 
-def test_given_a_retraining_then_each_epoch_of_what_is_learned_is_told_and_of_nothing_else(
-    model, data
-):
+def test_each_epoch_of_stale_equations_is_reported(model, data):
     steps = []
     plan = plan_retraining(model, EDITED.remove_edge("Edema", "View"), data)
-    retrain(model, plan, data, tell=steps.append)
+    retrain(model, plan, data, report=steps.append)
     assert list(dict.fromkeys(step.variable for step in steps)) == ["Edema", "View"]
     edema = [step for step in steps if step.variable == "Edema"]
     assert (edema[0].epoch, edema[0].done, edema[-1].done) == (0, False, True)
@@ -140,25 +136,25 @@ def test_given_a_retraining_then_each_epoch_of_what_is_learned_is_told_and_of_no
     assert all(0 < step.loss < 1 for step in edema[1:-1])
 
 
-def test_given_a_stop_then_the_next_epoch_is_the_last_and_the_model_is_as_it_was(model, data):
+def test_stop_ends_after_the_next_epoch(model, data):
     stopped, steps = Event(), []
 
-    def tell(step):
+    def report(step):
         steps.append(step)
         if step.epoch == 2:
             stopped.set()
 
     plan = plan_retraining(model, EDITED, data)
-    with pytest.raises(ModelError, match="stopped as asked: nothing was changed"):
-        retrain(model, plan, data, tell=tell, stopped=stopped)
+    with pytest.raises(ModelError, match="stopped on request: nothing was changed"):
+        retrain(model, plan, data, report=report, stopped=stopped)
     assert [step.epoch for step in steps] == [0, 1, 2]
     assert model.stale == {}
 
 
-def test_given_two_users_then_the_second_is_told_to_wait_and_the_lock_is_given_back(model, data):
+def test_second_retraining_waits_for_the_lock(model, data):
     lock, plan = Lock(), plan_retraining(model, EDITED, data)
     first = Retraining(model, plan, data, lock).start()
-    with pytest.raises(ModelError, match="another retraining is running in this explorer; wait"):
+    with pytest.raises(ModelError, match="another retraining is running in this explorer; try"):
         Retraining(model, plan, data, lock).start()
     assert waited(first).state == "done"
     assert first.model.fitted["Edema"].reason == "edge Site -> Edema added"
@@ -167,9 +163,7 @@ def test_given_two_users_then_the_second_is_told_to_wait_and_the_lock_is_given_b
     assert waited(Retraining(model, plan, data, lock).start()).state == "done"
 
 
-def test_given_a_loss_that_is_not_finite_then_it_fails_in_one_line_and_gives_the_lock_back(
-    model, data
-):
+def test_infinite_loss_fails_in_one_line(model, data):
     wild = {"kind": "discrete", "epochs": 8, "lr": 1e38}
     graph = EDITED.with_variable(EDITED["Edema"].replace(mechanism=wild))
     lock = Lock()
@@ -181,7 +175,7 @@ def test_given_a_loss_that_is_not_finite_then_it_fails_in_one_line_and_gives_the
     assert not lock.locked()
 
 
-def test_given_a_fault_that_nobody_foresaw_then_the_page_hears_of_it(model, data):
+def test_unexpected_error_is_reported(model, data):
     plan = plan_retraining(model, EDITED, data)
     broken = TrainingData(data.cohort, {"Sex": data.columns["Sex"]}, data.train, data.val)
     lock = Lock()
@@ -193,9 +187,7 @@ def test_given_a_fault_that_nobody_foresaw_then_the_page_hears_of_it(model, data
 # Before and after
 
 
-def test_given_a_cause_that_was_left_out_then_its_edge_gains_the_information_it_carries(
-    model, after, data
-):
+def test_held_out_gain_is_the_mutual_information(model, after, data):
     found = held_out(model, after, data)
     assert (found.split, found.records) == ("val", len(data.val))
     assert list(found.table.index) == ["Edema"]
@@ -213,9 +205,7 @@ def test_given_a_cause_that_was_left_out_then_its_edge_gains_the_information_it_
     assert row["after"] - row["before"] == pytest.approx(row["difference"])
 
 
-def test_given_the_records_twice_then_the_error_of_the_difference_does_not_shrink(
-    model, after, cohort
-):
+def test_repeated_records_do_not_shrink_the_error(model, after, cohort):
     table = cohort.table
     twice = pd.concat([table, table], ignore_index=True)
     patients = np.tile([f"p{k}" for k in range(len(table))], 2)
@@ -232,7 +222,7 @@ def test_given_the_records_twice_then_the_error_of_the_difference_does_not_shrin
     assert b["error"] == pytest.approx(a["error"])
 
 
-def test_given_values_that_a_rule_forbids_then_they_are_counted_and_left_out(model, cohort):
+def test_impossible_values_are_counted_and_left_out(model, cohort):
     table = cohort.table
     table.loc[:99, "Finding"] = np.where(table.loc[:99, "Edema"] == "P", "N", "P")
     splits = np.where(np.arange(len(table)) < 200, "test", "train")
@@ -248,7 +238,7 @@ def test_given_values_that_a_rule_forbids_then_they_are_counted_and_left_out(mod
     )
 
 
-def test_given_differences_then_the_chart_places_them_to_scale():
+def test_charts_are_drawn_to_scale():
     table = pd.DataFrame(
         {"difference": [0.2, -0.1], "error": [0.0, 0.0], "n": [9, 9]}, index=["A", "B"]
     )
@@ -265,19 +255,19 @@ def test_given_differences_then_the_chart_places_them_to_scale():
     assert "<b>" not in svg
 
 
-# The desk of a user
+# The session of a user
 
 
 @pytest.fixture
 def world(model, cohort, tmp_path):
-    return bench(model, cohort, tmp_path / "models")
+    return small_workspace(model, cohort, tmp_path / "models")
 
 
-def test_given_edits_then_they_are_undone_and_done_again_and_a_refused_one_changes_nothing(world):
-    desk = GraphDesk(world, "small")
-    desk.add("Site", "Edema")
-    desk.remove("Sex", "Edema")
-    edited = desk.graph
+def test_edits_are_undone_and_redone(world):
+    session = GraphSession(world, "small")
+    session.add("Site", "Edema")
+    session.remove("Sex", "Edema")
+    edited = session.graph
     for parent, child, words in (
         ("View", "Edema", "cycle"),
         ("View", "Site", "kind 'empirical' is for roots"),
@@ -285,84 +275,84 @@ def test_given_edits_then_they_are_undone_and_done_again_and_a_refused_one_chang
         ("Nobody", "Edema", "no variable 'Nobody'"),
     ):
         with pytest.raises(GraphError, match=words):
-            desk.add(parent, child)
-        assert desk.graph is edited
-    desk.undo()
-    assert desk.graph == EDITED
-    assert (desk.can_undo, desk.can_redo) == (True, True)
-    desk.redo()
-    assert desk.graph is edited
-    desk.undo()
-    desk.add("Sex", "View")
-    assert not desk.can_redo
-    assert "# a comment that survives" in desk.graph.to_yaml()
+            session.add(parent, child)
+        assert session.graph is edited
+    session.undo()
+    assert session.graph == EDITED
+    assert (session.can_undo, session.can_redo) == (True, True)
+    session.redo()
+    assert session.graph is edited
+    session.undo()
+    session.add("Sex", "View")
+    assert not session.can_redo
+    assert "# a comment that survives" in session.graph.to_yaml()
 
 
-def test_given_a_drawing_when_it_is_pressed_then_parent_child_and_anew(world):
-    desk = GraphDesk(world, "small")
+def test_clicks_choose_parent_then_child(world):
+    session = GraphSession(world, "small")
     told = []
     for name in ("Sex", "View", "Site", "Site"):
-        desk.point(name)
-        told.append((desk.parent, desk.child))
+        session.choose(name)
+        told.append((session.parent, session.child))
     assert told == [("Sex", None), ("Sex", "View"), ("Site", None), (None, None)]
-    picture = desk.picture()
+    picture = session.planned_graph()
     assert picture.svg.count('role="button"') == 5
     assert picture.marks == frozenset()
 
 
-def test_given_a_retraining_then_the_comparison_shows_the_effect_that_the_edge_brought(world):
-    desk = GraphDesk(world, "small")
-    desk.add("Site", "Edema")
+def test_comparison_shows_the_effect_of_the_edge(world):
+    session = GraphSession(world, "small")
+    session.add("Site", "Edema")
     with pytest.raises(ModelError, match="nothing to compare yet"):
-        desk.compare()
-    assert desk.picture().marks == {"stale"}
-    desk.retrain()
-    waited(desk.job)
-    assert desk.picture().marks == {"changed"}
-    desk.ask(desk.suggested())
-    assert (desk.variable, desk.value) == ("Site", "C")  # the rarest that training saw
-    effect = desk.compare()
+        session.compare()
+    assert session.planned_graph().marks == {"stale"}
+    session.retrain()
+    waited(session.job)
+    assert session.planned_graph().marks == {"changed"}
+    session.choose_intervention(session.suggested())
+    assert (session.variable, session.value) == ("Site", "C")  # the rarest that training saw
+    effect = session.compare()
     table = effect.comparison.table
     assert table.loc["Edema", "changed_before"] == 0
-    negative = (desk.cohort.head(1000).table["Edema"] == "N").mean()
+    negative = (session.cohort.head(1000).table["Edema"] == "N").mean()
     assert 0.4 < table.loc["Edema", "changed_after"] <= negative
     html = effect_html(effect)
     assert "do(Site=C)" in html
     assert f"{table.loc['Edema', 'changed_after']:.1%}" in html
     # Another edit has no result yet; undone, the result is there again.
-    desk.add("Sex", "View")
-    assert desk.result is None
-    desk.undo()
-    assert desk.effect is effect
+    session.add("Sex", "View")
+    assert session.result is None
+    session.undo()
+    assert session.effect is effect
 
 
-def test_given_what_is_no_intervention_then_one_line_says_so(world):
-    desk = GraphDesk(world, "small")
-    desk.ask("Site")
-    desk.value = "Z"
+def test_invalid_intervention_is_refused(world):
+    session = GraphSession(world, "small")
+    session.choose_intervention("Site")
+    session.value = "Z"
     with pytest.raises(InterventionError, match="Site"):
-        desk.intervention()
-    desk.value = "B"
-    assert desk.intervention().describe() == do(Site="B").describe()
+        session.intervention()
+    session.value = "B"
+    assert session.intervention().describe() == do(Site="B").describe()
 
 
-def test_given_a_new_model_when_it_is_used_then_it_is_saved_and_other_users_keep_theirs(world):
-    desk, other = GraphDesk(world, "small"), GraphDesk(world, "small")
+def test_new_model_is_saved_and_used_by_one_user(world):
+    session, other = GraphSession(world, "small"), GraphSession(world, "small")
     with pytest.raises(ModelError, match="no new model yet"):
-        desk.use("mine")
-    with pytest.raises(ModelError, match="nothing is stale"):
-        desk.retrain()
-    desk.add("Site", "Edema")
-    desk.retrain()
+        session.use("mine")
+    with pytest.raises(ModelError, match="no equation is stale"):
+        session.retrain()
+    session.add("Site", "Edema")
+    session.retrain()
     with pytest.raises(ModelError, match="wait until it is done"):
-        desk.open("small")
-    new = waited(desk.job).model
+        session.open("small")
+    new = waited(session.job).model
     for bad in ("../up", "", "small", ".hidden", "a" * 50, "a/b"):
         with pytest.raises(ModelError, match="name "):
-            desk.use(bad)
-    assert desk.free_name() == "small-edited-1"
-    folder = desk.use("mine")
-    assert (desk.name, desk.model, desk.can_undo) == ("mine", new, False)
+            session.use(bad)
+    assert session.free_name() == "small-edited-1"
+    folder = session.use("mine")
+    assert (session.name, session.model, session.can_undo) == ("mine", new, False)
     assert world.models.names == ("small", "mine")
     assert world.models.first == "small"
     assert other.model is not new
@@ -372,20 +362,18 @@ def test_given_a_new_model_when_it_is_used_then_it_is_saved_and_other_users_keep
     sexes = (m.counterfactual(records(50), site="C", seed=3).table for m in (loaded, new))
     pd.testing.assert_frame_equal(*sexes)
     # It can be edited again, from where it stands: the old edge is nothing new.
-    desk.add("Sex", "View")
-    assert desk.picture().plan.retrain == {"View": "edge Sex -> View added"}
+    session.add("Sex", "View")
+    assert session.planned_graph().plan.retrain == {"View": "edge Sex -> View added"}
 
 
-def test_given_other_cohorts_then_the_models_own_comes_first_and_another_can_be_chosen(
-    model, cohort, tmp_path
-):
-    world = bench(model, cohort, tmp_path)
+def test_training_cohort_can_be_chosen(model, cohort, tmp_path):
+    world = small_workspace(model, cohort, tmp_path)
     other = records(seed=3).described("elsewhere")
     world = type(world)(world.models, {"other": other, "world": cohort}, tmp_path)
-    desk = GraphDesk(world, "small")
-    assert desk.cohort_name == "world"
-    desk.learn_from("other")
-    assert "View" in desk.picture().plan.retrain
+    session = GraphSession(world, "small")
+    assert session.cohort_name == "world"
+    session.train_on("other")
+    assert "View" in session.planned_graph().plan.retrain
     with pytest.raises(CohortError, match="no cohort 'nowhere'"):
-        desk.learn_from("nowhere")
-    assert desk.cohort_name == "other"
+        session.train_on("nowhere")
+    assert session.cohort_name == "other"
