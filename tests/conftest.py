@@ -49,6 +49,6 @@ def expert(phantoms: cx.Cohort) -> cx.SCM:
 
 @pytest.fixture(scope="session")
 def rendered_phantoms() -> cx.Cohort:
-    """24 phantoms with radiographs of 32 x 32 pixels, rendered once."""
-    cohort = cx.Cohort.load("phantom", n=24, seed=0, size=32)
+    """16 phantoms with radiographs of 32 x 32 pixels, rendered once."""
+    cohort = cx.Cohort.load("phantom", n=16, seed=0, size=32)
     return cohort.with_images(ArrayImages(cohort.images[:], synthetic=True))

@@ -179,6 +179,7 @@ def chain(model):
     return to_pyro(model.with_graph(graph))
 
 
+@pytest.mark.slow  # SVI needs the same gradients
 def test_nuts_finds_the_posterior(model):
     program = chain(model)
     given = pyro.condition(program, program.coded(a="a1", y=3.0))

@@ -153,8 +153,14 @@ def mediated() -> tuple[cx.SCM, Cohort]:
     graph = Graph(
         [
             binary("A"),
-            Variable("M", "categorical", levels=("x", "y", "z"), parents=("A",)),
-            binary("B", "M"),
+            Variable(
+                "M",
+                "categorical",
+                levels=("x", "y", "z"),
+                parents=("A",),
+                mechanism={"kind": "discrete", "epochs": 6},
+            ),
+            binary("B", "M", epochs=6),
             Variable(
                 "Y",
                 "continuous",
@@ -234,10 +240,10 @@ def test_log_prob_of_each_equation(mediated):
 
 
 def test_flip_rate_is_the_closed_form():
-    graph = Graph([binary("A"), binary("X", "A")])
+    graph = Graph([binary("A"), binary("X", "A", epochs=8)])
     random = np.random.default_rng(0)
-    a = random.random(24_000) < 0.5
-    x = random.random(24_000) < np.where(a, 0.5, 0.2)
+    a = random.random(12_000) < 0.5
+    x = random.random(12_000) < np.where(a, 0.5, 0.2)
     words = np.array(["N", "P"])
     cohort = Cohort(pd.DataFrame({"A": words[a * 1], "X": words[x * 1]}))
     model = cx.SCM(graph).fit(cohort)
@@ -478,15 +484,15 @@ def test_image_changes_only_where_a_parent_changed(films):
 
 
 def test_twins_of_records_without_an_image(films):
-    some = np.arange(24) % 4 == 0
+    some = np.arange(16) % 4 == 0
     pixels = films.cohort.images[:]
     partly = films.cohort.with_images(ArrayImages(pixels, some))
     twins = films.model.counterfactual(partly, sex="M")
     assert (twins.images.available == some).all()
-    assert twins.images[some].shape == (6, 1, 32, 32)
+    assert twins.images[some].shape == (4, 1, 32, 32)
     with pytest.raises(CohortError, match="no image"):
         twins.images[1]
-    nobody = films.cohort.with_images(ArrayImages(pixels, np.zeros(24, bool)))
+    nobody = films.cohort.with_images(ArrayImages(pixels, np.zeros(16, bool)))
     assert films.model.counterfactual(nobody, sex="M").images is None
     none = films.cohort.with_images(None)
     assert films.model.counterfactual(none, sex="M").images is None

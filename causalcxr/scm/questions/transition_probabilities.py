@@ -183,7 +183,7 @@ def independent(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 
     Args:
         p: Probabilities under the factual parents, shape (n, K).
-        q: The law under the counterfactual parents, shape (n, K).
+        q: Probabilities under the counterfactual parents, shape (n, K).
         level: The position of the factual level, shape (n,), int64.
     """
     return q.expand(len(level), -1)
