@@ -12,10 +12,10 @@ from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.scm.fitting import Fitted
 from causalcxr.scm.support import count_support
 
-Law = Callable[..., Tensor]
+EquationFunction = Callable[..., Tensor]
 
 
-class Sum(Equation):
+class AdditiveNoise(Equation):
     """x = mean + u, u ~ N(0, 1)."""
 
     def __init__(self, mean: Tensor) -> None:
@@ -31,7 +31,7 @@ class Sum(Equation):
         return torch.from_numpy(draws.normal()[:, 0])
 
 
-class Chance(Equation):
+class Threshold(Equation):
     """x = 1 where u > 1 - p, u ~ U(0, 1)."""
 
     def __init__(self, p: Tensor) -> None:
@@ -48,23 +48,31 @@ class Chance(Equation):
         return torch.from_numpy(draws.uniform()[:, 0])
 
 
-class Known(Mechanism):
-    """An equation whose mean, or chance of the second level, is a function of the parents."""
+class KnownMechanism(Mechanism):
+    """An equation whose mean, or P(second level), is a known function of the parents."""
 
-    def __init__(self, variable: Variable, parents: list[Variable], law: Law | float) -> None:
+    def __init__(
+        self, variable: Variable, parents: list[Variable], function: EquationFunction | float
+    ) -> None:
         super().__init__(variable, parents)
-        self.law = law
+        self.function = function
 
     def forward(self, parents: dict[str, Tensor]) -> Equation:
-        law = self.law if callable(self.law) else lambda: torch.tensor([self.law]).double()
-        return (Chance if self.variable.is_discrete else Sum)(law(**parents))
+        function = (
+            self.function
+            if callable(self.function)
+            else lambda: torch.tensor([self.function]).double()
+        )
+        return (Threshold if self.variable.is_discrete else AdditiveNoise)(function(**parents))
 
 
-def known(graph: Graph, laws: dict[str, Law | float], n: int) -> tuple[cx.SCM, Cohort]:
+def known_model(
+    graph: Graph, equations: dict[str, EquationFunction | float], n: int
+) -> tuple[cx.SCM, Cohort]:
     """Return the model of known equations, and n records of it."""
     fitted = {}
-    for name, law in laws.items():
-        mechanism = Known(graph[name], [graph[p] for p in graph.parents(name)], law)
+    for name, function in equations.items():
+        mechanism = KnownMechanism(graph[name], [graph[p] for p in graph.parents(name)], function)
         fitted[name] = Fitted(mechanism, graph.equation_hash(name), name, 0, 0)
     model = cx.SCM(graph)._with(fitted=fitted)
     cohort = model.sample(n, seed=7)
@@ -72,32 +80,32 @@ def known(graph: Graph, laws: dict[str, Law | float], n: int) -> tuple[cx.SCM, C
 
 
 def numbers(**parents: tuple[str, ...]) -> Graph:
-    return Graph([Variable(name, "continuous", parents=of) for name, of in parents.items()])
+    return Graph([Variable(name, "continuous", parents=names) for name, names in parents.items()])
 
 
 def binaries(**parents: tuple[str, ...]) -> Graph:
-    return Graph([Variable(name, "binary", parents=of) for name, of in parents.items()])
+    return Graph([Variable(name, "binary", parents=names) for name, names in parents.items()])
 
 
 def linear_world() -> tuple[cx.SCM, Cohort]:
     """Y = 13 A + 7 M + 11 K + u, K = 3 A + M / 2 + u, M = 2 A + u."""
     graph = numbers(A=(), M=("A",), K=("A", "M"), Y=("A", "M", "K"))
-    laws = {
+    equations = {
         "A": 0.0,
         "M": lambda A: 2 * A,
         "K": lambda A, M: 3 * A + M / 2,
         "Y": lambda A, M, K: 13 * A + 7 * M + 11 * K,
     }
-    return known(graph, laws, 50)
+    return known_model(graph, equations, 50)
 
 
 def kite_world() -> tuple[cx.SCM, Cohort]:
     """A -> W, W -> M, and Y of A, W and M."""
     graph = binaries(A=(), W=("A",), M=("W",), Y=("A", "W", "M"))
-    laws = {
+    equations = {
         "A": 0.4,
         "W": lambda A: 0.2 + 0.6 * A,
         "M": lambda W: 0.1 + 0.7 * W,
         "Y": lambda A, W, M: 0.05 + 0.2 * A + 0.1 * W + 0.1 * M + 0.5 * W * M,
     }
-    return known(graph, laws, 20_000)
+    return known_model(graph, equations, 20_000)

@@ -44,7 +44,7 @@ KINDS = {
     "dequantised": discrete("categorical", "dequantised"),
     "independent": discrete("categorical", "independent"),
 }
-BARE = {  # of roots, and of what a rule says
+UNTRAINED = {  # roots, and rules
     "empirical": {"type": "continuous", "mechanism": "empirical"},
     "any of": {"type": "binary", "mechanism": {"kind": "derived", "rule": "any_of"}},
     "above": {
@@ -56,10 +56,10 @@ BARE = {  # of roots, and of what a rule says
 
 @dataclass(frozen=True)
 class World:
-    """A model with random weights, and records that it made, some values missing."""
+    """A model with random weights, and records sampled from it, some values missing."""
 
     model: cx.SCM
-    whole: Cohort
+    complete: Cohort
     cohort: Cohort
     seed: int
 
@@ -83,11 +83,11 @@ def graphs(draw: st.DrawFn, most: int = 12) -> Graph:
         parents = [p for p in parents if p is not None]
         kinds = dict(KINDS)
         if not parents:
-            kinds["empirical"] = BARE["empirical"]
+            kinds["empirical"] = UNTRAINED["empirical"]
         elif all(p.type == "binary" for p in parents):
-            kinds["any of"] = BARE["any of"]
+            kinds["any of"] = UNTRAINED["any of"]
         elif len(parents) == 1 and parents[0].type == "continuous":
-            kinds["above"] = BARE["above"]
+            kinds["above"] = UNTRAINED["above"]
         fields = kinds[draw(st.sampled_from(sorted(kinds)))]
         variables.append(Variable(f"V{k}", parents=[p.name for p in parents], **fields))
     return Graph(variables)
@@ -105,17 +105,17 @@ def worlds(draw: st.DrawFn) -> World:
     for name in graph.order:
         mechanism = build(graph[name], [graph[p] for p in graph.parents(name)])
         mechanism.prepare(columns[name], {p: columns[p] for p in graph.parents(name)})
-        _jolt(mechanism, generator)
-        hashed = f"{graph.equation_hash(name)} {seed}"
-        fitted[name] = Fitted(mechanism, graph.equation_hash(name), hashed, seed, 200)
+        _randomise(mechanism, generator)
+        equation_hash = f"{graph.equation_hash(name)} {seed}"
+        fitted[name] = Fitted(mechanism, graph.equation_hash(name), equation_hash, seed, 200)
     model = cx.SCM(graph)._with(fitted=fitted)
-    whole = model.sample(40, seed=seed)
-    model = model._with(support=count_support(graph, whole.columns(graph)))
-    punched = {
+    complete = model.sample(40, seed=seed)
+    model = model._with(support=count_support(graph, complete.columns(graph)))
+    incomplete = {
         name: np.where(random.random(40) < gaps, np.nan, column)
-        for name, column in whole.columns(graph).items()
+        for name, column in complete.columns(graph).items()
     }
-    return World(model, whole, whole.with_columns(graph, punched), seed)
+    return World(model, complete, complete.with_columns(graph, incomplete), seed)
 
 
 @st.composite
@@ -136,8 +136,8 @@ def settings_of(draw: st.DrawFn, variable: Variable, n: int) -> object:
         values = st.integers(-6, 6).map(lambda half: half / 2)
         if draw(st.integers(0, 3)) == 0:
             return Shift(draw(values))
-    few = st.lists(values, min_size=3, max_size=3).map(lambda three: (three * n)[:n])
-    return draw(st.one_of(values, few))
+    one_each = st.lists(values, min_size=3, max_size=3).map(lambda three: (three * n)[:n])
+    return draw(st.one_of(values, one_each))
 
 
 def _values(variable: Variable, random: np.random.Generator, n: int = 200) -> np.ndarray:
@@ -148,8 +148,8 @@ def _values(variable: Variable, random: np.random.Generator, n: int = 200) -> np
     return np.round(x * 2) / 2 if variable.resolution else x
 
 
-def _jolt(mechanism: Mechanism, generator: torch.Generator) -> None:
-    """Draw weights at random, so that every parent has a say."""
+def _randomise(mechanism: Mechanism, generator: torch.Generator) -> None:
+    """Draw random weights, so that every parent has an effect."""
     mechanism.reset(generator)
     size = 0.1 if mechanism.options.get("transform") == "cnf" else 0.4
     with torch.no_grad():

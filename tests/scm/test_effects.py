@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from known_equations import binaries, kite_world, known, linear_world
+from known_equations import binaries, kite_world, known_model, linear_world
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Shift, Variable, do
@@ -121,13 +121,13 @@ def interacting() -> tuple[cx.SCM, Cohort]:
             Variable("Y", "continuous", parents=["A", "M", "B"]),
         ]
     )
-    laws = {
+    equations = {
         "A": 0.0,
         "M": lambda A: A**2,
         "B": lambda A, M: torch.sigmoid(M - 1 + A / 2),
         "Y": lambda A, M, B: A * M + B * torch.exp(A / 4),
     }
-    return known(graph, laws, 400)
+    return known_model(graph, equations, 400)
 
 
 def test_natural_effects_with_interaction(interacting):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from known_equations import kite_world, known, linear_world
+from known_equations import kite_world, known_model, linear_world
 
 import causalcxr as cx
 from causalcxr import Cohort, Graph, Variable, do
@@ -151,8 +151,8 @@ def films(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
         ]
     )
     cohort = rendered_phantoms
-    laws = {"Sex": 0.5, "Cardiomegaly": lambda Sex: 0.2 + 0.6 * Sex}
-    model = known(graph.without_variable("Image"), laws, 100)[0]
+    equations = {"Sex": 0.5, "Cardiomegaly": lambda Sex: 0.2 + 0.6 * Sex}
+    model = known_model(graph.without_variable("Image"), equations, 100)[0]
     image = cx.SCM(graph).fit(cohort).fitted["Image"]
     return model._with(graph=graph, fitted={**model.fitted, "Image": image}), cohort
 

@@ -56,8 +56,8 @@ def model(cohort):
     return SCM(Graph.parse(YAML)).fit(cohort)
 
 
-def law(model, name, **values):
-    """The law of a variable for one setting of its parents, (1, K)."""
+def distribution(model, name, **values):
+    """The distribution of a variable for one setting of its parents, (1, K)."""
     columns = {n: torch.tensor([float(v)], dtype=torch.float64) for n, v in values.items()}
     return bind(model.fitted[name].mechanism, columns).log_probs.exp().detach()
 
@@ -67,8 +67,8 @@ def move(closed, model, name, fact, before, after):
     k = len(model.graph[name].levels)
     if same:
         return np.eye(k)[int(fact)]
-    laws = (law(model, name, **parents) for parents in (before, after))
-    return closed(*laws, torch.tensor([int(fact)]))[0].numpy()
+    both = (distribution(model, name, **parents) for parents in (before, after))
+    return closed(*both, torch.tensor([int(fact)]))[0].numpy()
 
 
 def test_probabilities_of_a_chain_equal_the_sum_over_paths(model, cohort):

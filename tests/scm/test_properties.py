@@ -42,12 +42,12 @@ def composition(world: World, data: st.DataObject) -> None:
     same(world.model.counterfactual(cohort, seed=world.seed), cohort)
     again = world.model.counterfactual(cohort, seed=world.seed, recompute=True)
     near(world, world.columns(again), world.columns(cohort), 1e-6)
-    action = data.draw(actions(world.graph, len(world.whole)))
-    twins = twins_of(world, world.whole, action)
+    action = data.draw(actions(world.graph, len(world.complete)))
+    twins = twins_of(world, world.complete, action)
     also = data.draw(st.sampled_from(world.graph.tabular))
     if also not in action and not twins.table[also].isna().any():
         own = {also: twins.table[also].tolist()}
-        same(twins_of(world, world.whole, action | own), twins)
+        same(twins_of(world, world.complete, action | own), twins)
 
 
 def effectiveness(world: World, data: st.DataObject) -> None:
@@ -70,17 +70,17 @@ def reversibility(world: World, data: st.DataObject) -> None:
     x, w, y = (data.draw(names) for _ in range(3))
     if len({x, w, y}) < 3:
         return
-    n = len(world.whole)
+    n = len(world.complete)
     first = {x: data.draw(settings_of(world.graph[x], n))}
-    asked = twins_of(world, world.whole, first).table[w]
+    asked = twins_of(world, world.complete, first).table[w]
     value = asked.mode().iloc[0] if len(asked.mode()) else None
     if value is None:
         return
-    y_of_w = twins_of(world, world.whole, first | {w: value}).table[y]
+    y_of_w = twins_of(world, world.complete, first | {w: value}).table[y]
     if y_of_w.isna().any():
         return
-    w_of_y = twins_of(world, world.whole, first | {y: y_of_w.tolist()}).table[w]
-    freely = twins_of(world, world.whole, first).table[y]
+    w_of_y = twins_of(world, world.complete, first | {y: y_of_w.tolist()}).table[w]
+    freely = twins_of(world, world.complete, first).table[y]
     rows = (w_of_y == value).to_numpy()
     pd.testing.assert_series_equal(freely[rows], y_of_w[rows], check_exact=True)
 

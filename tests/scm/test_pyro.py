@@ -1,4 +1,4 @@
-"""The model as a Pyro program: its laws, its inference, its interventions."""
+"""The model as a Pyro program: its distributions, its inference, its interventions."""
 
 import ast
 from pathlib import Path
@@ -121,7 +121,9 @@ def enumerated(model):
 def test_importance_sampling_finds_the_posterior(model):
     program, n = to_pyro(model), 40_000
     given = pyro.condition(program, program.coded(**SEEN))
-    guide = poutine.block(given, hide=list(SEEN))  # each site from its law given its parents
+    guide = poutine.block(
+        given, hide=list(SEEN)
+    )  # each site from its distribution given its parents
     with torch.no_grad():
         log_weights, _, trace = vectorized_importance_weights(
             given, guide, num_samples=n, max_plate_nesting=1
@@ -208,19 +210,19 @@ def test_svi_finds_the_posterior(model):
 
 
 def test_spline_samples_have_a_gradient(model):
-    law = poutine.trace(chain(model)).get_trace(1).nodes["Y"]["fn"]
+    distribution = poutine.trace(chain(model)).get_trace(1).nodes["Y"]["fn"]
     x = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
 
     def sampled(x):
         torch.manual_seed(3)
-        return type(law)(law.mechanism, {"X": x}, torch.Size([1])).rsample()
+        return type(distribution)(distribution.mechanism, {"X": x}, torch.Size([1])).rsample()
 
     (slope,) = torch.autograd.grad(sampled(x).sum(), x)
     with torch.no_grad():
         rise = (sampled(x + 1e-6) - sampled(x - 1e-6)) / 2e-6
     assert slope.item() == pytest.approx(rise.item(), rel=1e-4)
     assert 1.0 < slope.item() < 2.0
-    assert law.has_rsample
+    assert distribution.has_rsample
 
 
 def test_program_conditions_on_partly_observed_columns(model, cohort):

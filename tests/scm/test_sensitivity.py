@@ -22,26 +22,28 @@ variables:
   W: {type: continuous, parents: [A], mechanism: {kind: flow, bins: 4, epochs: 1}}
   E: {type: binary, levels: [n, p], parents: [W]}
 """
-LAWS = {  # of each variable, under each level of its one parent
+DISTRIBUTIONS = {  # of each variable, under each level of its one parent
     "B": {"n": [0.8, 0.2], "p": [0.5, 0.5]},
     "C": {"n": [0.6, 0.3, 0.1], "p": [0.3, 0.3, 0.4]},
     "D": {"n": [0.7, 0.3], "p": [0.1, 0.9]},
 }
 
 
-def exact_shares(words, law, n):
-    return np.repeat(list(words), np.round(np.array(law) * n).astype(int))
+def exact_shares(words, distribution, n):
+    return np.repeat(list(words), np.round(np.array(distribution) * n).astype(int))
 
 
 @pytest.fixture(scope="module")
 def cohort():
-    """2,000 records in which every law holds to the last record."""
+    """2,000 records in which every distribution holds to the last record."""
     rng = np.random.default_rng(0)
     parts = []
     for a in "np":
-        b = exact_shares("np", LAWS["B"][a], 1000)
-        c = rng.permutation(exact_shares("rst", LAWS["C"][a], 1000))
-        d = np.concatenate([exact_shares("np", LAWS["D"][x], (b == x).sum()) for x in "np"])
+        b = exact_shares("np", DISTRIBUTIONS["B"][a], 1000)
+        c = rng.permutation(exact_shares("rst", DISTRIBUTIONS["C"][a], 1000))
+        d = np.concatenate(
+            [exact_shares("np", DISTRIBUTIONS["D"][x], (b == x).sum()) for x in "np"]
+        )
         parts.append(pd.DataFrame({"A": a, "B": b, "C": c, "D": d}))
     table = pd.concat(parts, ignore_index=True)
     table["W"] = rng.normal(size=2000)
@@ -51,19 +53,19 @@ def cohort():
 
 @pytest.fixture(scope="module")
 def model(cohort):
-    """The model whose laws are those of the cohort, to six digits: set, so that no fit blurs."""
+    """A model with the cohort's distributions, set to six digits instead of fitted."""
     fitted = SCM(Graph.parse(YAML)).fit(cohort)
-    for name, laws in LAWS.items():
-        set_laws(fitted.fitted[name].mechanism, laws)
+    for name, distributions in DISTRIBUTIONS.items():
+        set_distributions(fitted.fitted[name].mechanism, distributions)
     return fitted
 
 
-def set_laws(mechanism, laws):
-    """Give a discrete equation of one binary parent its laws: linear weights, nothing hidden."""
+def set_distributions(mechanism, distributions):
+    """Set the distributions of a discrete equation of one binary parent by linear weights."""
     state = {k: torch.zeros_like(v) for k, v in mechanism.state_dict().items()}
     mechanism.load_state_dict(state)
-    base = torch.tensor(laws["n"], dtype=torch.float64).log()
-    other = torch.tensor(laws["p"], dtype=torch.float64).log()
+    base = torch.tensor(distributions["n"], dtype=torch.float64).log()
+    other = torch.tensor(distributions["p"], dtype=torch.float64).log()
     mechanism.log_probs = lambda context: torch.where(context[:, 1:2] == 1, other, base)
 
 
@@ -100,7 +102,7 @@ def test_bounds_equal_the_linear_programme(model, cohort):
     negatives = cohort.select("A == 'n'")
     found = sensitivity(model, negatives, do(a="p"), variables=["C"]).changes.loc["C"]
     margins = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
-    target = [*LAWS["C"]["n"], *LAWS["C"]["p"]]
+    target = [*DISTRIBUTIONS["C"]["n"], *DISTRIBUTIONS["C"]["p"]]
     cost = 1 - np.eye(3).reshape(-1)
     best = [s * linprog(s * cost, A_eq=margins, b_eq=target).fun for s in (1, -1)]
     assert found[["lower", "upper"]].tolist() == pytest.approx(best, abs=1e-9)

@@ -29,14 +29,14 @@ def column(values):
 
 
 def table(coupling, p, q):
-    """All transitions of a law, (K, K): a row a factual level."""
+    """All transitions of a distribution, (K, K): a row a factual level."""
     k = len(p)
-    laws = (column(law).expand(k, -1) for law in (p, q))
-    return COUPLINGS[coupling](*laws, torch.arange(k))
+    both = (column(p_or_q).expand(k, -1) for p_or_q in (p, q))
+    return COUPLINGS[coupling](*both, torch.arange(k))
 
 
 @st.composite
-def laws(draw):
+def distributions(draw):
     k = draw(st.integers(2, 6))
     weights = st.lists(st.floats(1e-3, 1.0), min_size=k, max_size=k)
     return tuple([w / sum(ws) for w in ws] for ws in (draw(weights), draw(weights)))
@@ -62,7 +62,7 @@ def test_transitions_equal_simulated_equations(coupling, level):
     p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 250_000
     variable = Variable("X", "ordinal", levels=tuple("abcd"))
     mechanism = DiscreteMechanism(variable, [], coupling=coupling)
-    before, after = (EQUATIONS[coupling](mechanism, column(law).log()) for law in (p, q))
+    before, after = (EQUATIONS[coupling](mechanism, column(p_or_q).log()) for p_or_q in (p, q))
     draws = Draws(np.arange(n, dtype=np.uint64), seed=level, stream="X")
     x = torch.full((n,), float(level), dtype=torch.float64)
     if coupling == "independent":  # the one coupling that has to see that the parents differ
@@ -75,7 +75,7 @@ def test_transitions_equal_simulated_equations(coupling, level):
 
 def test_transport_equals_simulation():
     p, q, n = [0.45, 0.3, 0.05, 0.2], [0.1, 0.35, 0.3, 0.25], 1_000_000
-    before, after = (heights(column(law).log())[0].numpy() for law in (p, q))
+    before, after = (heights(column(p_or_q).log())[0].numpy() for p_or_q in (p, q))
     u = np.random.default_rng(0).standard_normal((n, 4))
     pairs = (u + before).argmax(1) * 4 + (u + after).argmax(1)
     seen = np.bincount(pairs, minlength=16).reshape(4, 4) / n
@@ -84,7 +84,7 @@ def test_transport_equals_simulation():
 
 
 @settings(max_examples=60, deadline=None)
-@given(laws())
+@given(distributions())
 def test_couplings_have_the_right_margins(pair):
     p, q = pair
     for coupling in COUPLINGS:
@@ -96,9 +96,9 @@ def test_couplings_have_the_right_margins(pair):
 
 
 @settings(max_examples=60, deadline=None)
-@given(laws())
+@given(distributions())
 def test_couplings_keep_the_frechet_hoeffding_bounds(pair):
-    p, q = (torch.tensor(law, dtype=torch.float64) for law in pair)
+    p, q = (torch.tensor(p_or_q, dtype=torch.float64) for p_or_q in pair)
     k = len(p)
     bound = upper_bounds(p[None].expand(k, -1), q[None].expand(k, -1), torch.arange(k))
     lower = (p[:, None] + q[None] - 1).clamp(min=0) / p[:, None]
@@ -115,7 +115,7 @@ def test_couplings_keep_the_frechet_hoeffding_bounds(pair):
 
 
 def test_extreme_mean_is_the_optimum():
-    """The row of a coupling can be any law below the bounds: checked over all joint tables."""
+    """A row of a coupling can be any distribution below the bounds: checked over all tables."""
     value, k = np.array([0.2, 0.9, 0.5]), 1
     margins = [np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))]
     cost = np.zeros(9)
