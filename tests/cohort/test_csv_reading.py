@@ -268,11 +268,11 @@ def test_a_table_without_a_column_of_the_graph_is_named_where_it_is_asked(tmp_pa
         SCM(GRAPH).fit(blank)
 
 
-def test_a_hundred_thousand_columns_take_linear_time(tmp_path):
-    names = [f"c{k}" for k in range(100_000)]
+def test_thirty_thousand_columns_take_linear_time(tmp_path):
+    names = [f"c{k}" for k in range(30_000)]
     (tmp_path / "t.csv").write_text(f"Age,{','.join(names)}\n61{',1' * len(names)}\n")
     start = monotonic()
     cells = read_cells(tmp_path / "t.csv")
     read_columns(tmp_path / "t.csv", ["Age"])
     assert matches(GRAPH, cells) == {"Age": "Age"}
-    assert monotonic() - start < 15  # quadratic, it is minutes; linear, about a second
+    assert monotonic() - start < 10  # quadratic, it is half a minute; linear, a third of a second

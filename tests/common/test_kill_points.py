@@ -49,6 +49,7 @@ VARIES = (  # fields that differ from run to run
 DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 SHORT = ("fit", "counterfactual", "effect", "probabilities", "cohort save")
 SOME = None if os.environ.get("CAUSALCXR_KILLS") == "all" else 25
+TWINS = ("counterfactual", "pairs", "effect")
 SECRET = ("study new",)  # names of images and links are drawn anew
 
 
@@ -206,7 +207,10 @@ def spread(events: int, points: int | None) -> list[int]:
     return sorted({int(k) for k in np.linspace(1, events, points)})
 
 
-@pytest.mark.parametrize("verb", ["fit", "counterfactual", "pairs", "effect", "cohort save"])
+@pytest.mark.parametrize(
+    "verb",
+    ["fit", "cohort save", *(pytest.param(v, marks=pytest.mark.slow) for v in TWINS)],
+)
 def test_given_a_kill_at_two_events_then_the_same_command_gives_the_same_bytes(
     home, tmp_path, verb
 ):

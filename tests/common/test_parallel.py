@@ -47,9 +47,7 @@ def test_given_workers_then_each_task_is_done_once_in_other_processes_that_end()
 def test_given_an_error_or_a_death_in_a_worker_then_it_is_told_and_no_worker_stays():
     with pytest.raises(CohortError, match="task -1 is negative"):
         list(run(scaled, [1, -1, 2], {"factor": 3}, workers=2))
-    with pytest.raises(
-        CausalCXRError, match=r"a worker process died.*give the same command again"
-    ):
+    with pytest.raises(CausalCXRError, match=r"a worker process died.*run the same command again"):
         list(run(scaled, [1, 7, 2], {"factor": 3, "deadly": 7}, workers=2))
 
 

@@ -215,6 +215,7 @@ def test_given_all_result_classes_then_help_describes_the_protocol():
             assert inspect.getdoc(getattr(found, member)), (name, member)
 
 
+@pytest.mark.slow
 def test_given_the_same_audit_at_another_time_then_its_folder_is_complete_already(
     results, tmp_path, capsys
 ):

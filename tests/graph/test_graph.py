@@ -252,7 +252,7 @@ def test_given_all_edges_removed_and_added_again_when_written_then_the_graph_is_
     assert Graph.parse(edited.to_yaml()) == edited == graph
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs())
 def test_given_any_graph_when_ordered_then_parents_come_first(graph):
     place = {name: position for position, name in enumerate(graph.order)}
@@ -260,7 +260,7 @@ def test_given_any_graph_when_ordered_then_parents_come_first(graph):
     assert all(place[parent] < place[child] for parent, child in graph.edges)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.data())
 def test_given_any_graph_when_edited_then_undoing_restores_it_and_yaml_returns_it(graph, data):
     assert Graph.parse(graph.to_yaml()) == graph

@@ -39,7 +39,7 @@ from causalcxr.sources.store.building import build
 from causalcxr.sources.store.writing import write
 
 SIDE = 32
-RADIT = {"kind": "radit", "resolution": SIDE, "steps": 3, "solver_steps": 2, "batch": 4}
+RADIT = {"kind": "radit", "resolution": SIDE, "steps": 2, "solver_steps": 1, "batch": 4}
 GRAPH = Graph(
     [
         Variable("Age", "continuous", unit="year", range=(0, 120), resolution=1),
@@ -55,7 +55,7 @@ MIXED = np.array([True, False, False, True, False, True])
 @pytest.fixture(scope="module")
 def idle() -> SCM:
     """A model that learned so little that its twins equal their radiographs when written."""
-    return SCM(GRAPH).fit(Cohort.load("phantom", n=20, seed=0, size=SIDE))
+    return SCM(GRAPH).fit(Cohort.load("phantom", n=10, seed=0, size=SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def truth_of(cohort: Cohort, kind: str) -> list[bool]:
     return [bool(known[int(str(record).partition("#")[0])]) for record in cohort.records]
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     kind=st.sampled_from(["real", "synthetic", "mixed"]),
     chain=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 99)), max_size=6),
