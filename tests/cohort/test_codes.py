@@ -41,7 +41,7 @@ def test_a_coded_column_is_read_and_its_twins_are_written_alike(cells, dtype):
     assert twin.tolist() == [cells[1], cells[1], cells[0]]
 
 
-def test_a_level_that_no_fact_has_is_written_as_its_code():
+def test_new_level_is_written_as_its_code():
     cohort = Cohort(pd.DataFrame({"Edema": [0, 0], "Grade": [0, 1]}))
     twin = cohort.with_columns(GRAPH, {"Edema": np.ones(2), "Grade": np.array([2.0, 1])}).table
     assert twin["Edema"].tolist() == [1, 1]
@@ -49,7 +49,7 @@ def test_a_level_that_no_fact_has_is_written_as_its_code():
     assert [kind.kind for kind in twin.dtypes] == ["i", "i"]
 
 
-def test_codes_are_read_from_a_file_and_come_back_from_a_folder(tmp_path):
+def test_codes_are_read_from_a_file_and_a_saved_cohort(tmp_path):
     (tmp_path / "t.csv").write_text("record,Edema,Grade\na,0,9\nb,,0\nc,1,NA\n")
     cohort = Cohort.load(tmp_path / "t.csv")
     for read in (cohort, Cohort.load(cohort.save(tmp_path / "saved"))):
@@ -59,7 +59,7 @@ def test_codes_are_read_from_a_file_and_come_back_from_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("cells", [[0, 1], [False, True], [0.0, 1.0]])
-def test_without_codes_the_message_tells_how_to_state_them(cells):
+def test_message_says_how_to_declare_codes(cells):
     cohort = Cohort(pd.DataFrame({"Edema": cells}))
     told = r"not a level of 'Edema' .*; if these are codes, declare .*: codes: \{0: N, 1: P\}$"
     with pytest.raises(CohortError, match=told):
@@ -100,7 +100,7 @@ MINI_VIEW = "fdeb84b9e1d1fa86"
         ("{0.5: P}", "key 0.5 is not text; quote it"),
     ],
 )
-def test_codes_that_make_no_sense_are_refused_with_their_place(codes, message):
+def test_invalid_codes_are_refused_with_their_place(codes, message):
     with pytest.raises(GraphError, match=rf"<text>:1: variable 'E': .*{message}"):
         Graph.parse(f"variables: {{E: {{type: binary, codes: {codes}}}}}")
     with pytest.raises(GraphError, match="levels: none, as it is continuous"):

@@ -48,7 +48,7 @@ def same(a, b):
     return np.array_equal(a, b, equal_nan=True)
 
 
-def test_given_every_spelling_of_missing_when_encoded_then_it_is_nan_and_no_class(table):
+def test_every_word_for_missing_is_nan(table):
     columns = Cohort(table).columns(GRAPH)
     assert list(columns) == ["Age", "Sex", "View", "Pleural Effusion", "Race"]
     assert all(c.dtype == np.float64 for c in columns.values())
@@ -77,43 +77,41 @@ def test_given_every_spelling_of_missing_when_encoded_then_it_is_nan_and_no_clas
         ("age", ["61", "85 or more", "", None], r"'85 or more' is not a number \(1 record\)"),
     ],
 )
-def test_given_a_value_the_graph_forbids_when_encoded_then_one_line_says_all(
-    table, column, values, message
-):
+def test_invalid_value_gives_one_line(table, column, values, message):
     cohort = Cohort(table.assign(**{column: values}), origin="x.csv")
     with pytest.raises(CohortError, match=message) as caught:
         cohort.columns(GRAPH)
     assert "\n" not in str(caught.value)
 
 
-def test_given_two_columns_for_one_variable_then_the_clash_is_named(table):
+def test_two_columns_for_one_variable_are_refused(table):
     with pytest.raises(CohortError, match="columns 'age' and 'Age' are both the variable 'Age'"):
         Cohort(table.assign(Age=1)).columns(GRAPH)
 
 
-def test_given_levels_that_are_digits_when_read_as_floats_then_they_are_found():
+def test_digit_levels_are_read_from_floats():
     graph = Graph.parse('variables: {Grade: {type: ordinal, levels: ["0", "1", "2"]}}')
     cohort = Cohort(pd.DataFrame({"Grade": [2.0, NAN, 0.0]}))
     assert same(cohort.columns(graph)["Grade"], [2, NAN, 0])
 
 
-def test_given_doubled_records_then_the_first_is_named():
+def test_duplicate_records_are_refused():
     with pytest.raises(CohortError, match=r"record 'b' occurs more than once \(1 rows"):
         Cohort(pd.DataFrame({"Age": [1, 2, 3]}, index=["a", "b", "b"]))
 
 
-def test_given_a_patient_in_two_splits_then_the_patient_is_named(table):
+def test_patient_in_two_splits_is_refused(table):
     with pytest.raises(CohortError, match="patient 7 is in two splits, train and test"):
         Cohort(table, patients=[7, 7, 8, 9], splits=["train", "test", "val", "val"])
 
 
 @pytest.mark.parametrize("splits", [["train", "test", "val", "x"], ["train", None, "val", "val"]])
-def test_given_a_split_that_is_none_of_three_then_it_is_refused(table, splits):
+def test_unknown_split_is_refused(table, splits):
     with pytest.raises(CohortError, match=r"is not a split|has no split"):
         Cohort(table, splits=splits)
 
 
-def test_given_columns_put_back_when_nothing_changed_then_every_cell_is_the_very_same(table):
+def test_unchanged_columns_keep_every_cell(table):
     cohort = Cohort(table, images())
     again = cohort.with_columns(GRAPH, cohort.columns(GRAPH))
     pd.testing.assert_frame_equal(again.table, cohort.table)
@@ -121,7 +119,7 @@ def test_given_columns_put_back_when_nothing_changed_then_every_cell_is_the_very
     assert again.images is cohort.images
 
 
-def test_given_changed_columns_then_only_the_changed_cells_differ(table):
+def test_only_changed_cells_differ(table):
     cohort = Cohort(table.assign(age=[61.1, 47.0, 80.0, 5.0]))
     columns = cohort.columns(GRAPH) | {"Sex": np.array([1.0, NAN, 1.0, NAN])}
     columns["Age"] = np.array([61.1, 57.5, 80.0, NAN])
@@ -137,7 +135,7 @@ def test_given_changed_columns_then_only_the_changed_cells_differ(table):
     assert table["Sex"].tolist()[0] == "F"
 
 
-def test_given_columns_alone_when_made_a_cohort_then_they_come_back():
+def test_cohort_from_columns_returns_them():
     columns = {"Age": np.array([61.25, NAN]), "sex": np.array([NAN, 1.0])}
     cohort = Cohort.from_columns(GRAPH, columns, ["p", "q"], source="model")
     assert cohort.table["Sex"].tolist()[1] == "M"
@@ -148,7 +146,7 @@ def test_given_columns_alone_when_made_a_cohort_then_they_come_back():
         Cohort.from_columns(GRAPH, {"Sex": np.array([2.0, 0.0])}, ["p", "q"])
 
 
-def test_given_a_cohort_when_its_table_is_changed_then_it_is_not(table):
+def test_changing_the_table_does_not_change_the_cohort(table):
     cohort = Cohort(table)
     copy = cohort.table
     copy.loc["a", "Sex"] = "M"
@@ -173,7 +171,7 @@ def test_given_a_cohort_when_its_table_is_changed_then_it_is_not(table):
         (lambda cohort: cohort.head(2), ["a", "b"]),
     ],
 )
-def test_given_rows_of_any_kind_when_taken_then_everything_goes_with_them(table, rows, expected):
+def test_selected_rows_keep_images_patients_and_splits(table, rows, expected):
     cohort = Cohort(table, images(), patients=[1, 1, 2, 2], splits=["train"] * 2 + ["val"] * 2)
     chosen = rows(cohort) if callable(rows) else cohort.select(rows)
     assert chosen.index.tolist() == expected
@@ -195,12 +193,12 @@ def test_given_rows_of_any_kind_when_taken_then_everything_goes_with_them(table,
         (lambda c: c.head(-1), "head takes a number of records from 0, not -1"),
     ],
 )
-def test_given_rows_that_are_not_there_when_taken_then_the_error_says_so(table, rows, message):
+def test_absent_rows_are_refused(table, rows, message):
     with pytest.raises(CohortError, match=message):
         rows(Cohort(table))
 
 
-def test_given_patients_when_split_then_order_and_subset_change_nothing():
+def test_splits_do_not_depend_on_order_or_subset():
     patients = pd.Series([f"p{k % 5000}" for k in range(10_000)])
     drawn = draw_splits(patients, seed=3)
     backwards = draw_splits(patients[::-1], seed=3)[::-1]
@@ -212,7 +210,7 @@ def test_given_patients_when_split_then_order_and_subset_change_nothing():
     assert (draw_splits(patients, seed=4) != drawn).mean() > 0.2
 
 
-def test_given_splits_when_asked_for_one_then_its_records_come_back(table):
+def test_split_returns_its_records(table):
     cohort = Cohort(table, splits=["train", "train", "val", "test"])
     assert [len(cohort.split(name)) for name in ("train", "val", "test")] == [2, 1, 1]
     with pytest.raises(CohortError, match=r"did you mean 'train'\?"):
@@ -224,7 +222,7 @@ def test_given_splits_when_asked_for_one_then_its_records_come_back(table):
         cohort.assign_splits((0.5, 0.1, 0.1))
 
 
-def test_given_draws_when_repeated_then_rows_are_record_and_draw(table):
+def test_repeat_indexes_rows_by_record_and_draw(table):
     cohort = Cohort(table, images(), patients=[1, 1, 2, 2])
     many = cohort.repeat(3)
     assert many.index.names == ["record", "draw"]
@@ -237,7 +235,7 @@ def test_given_draws_when_repeated_then_rows_are_record_and_draw(table):
         many.repeat(2)
 
 
-def test_given_a_twin_when_compared_then_the_changes_are_counted(table):
+def test_comparison_counts_changes(table):
     columns = Cohort(table).columns(GRAPH)
     columns["Age"] = columns["Age"] + 10
     columns["Pleural Effusion"] = np.array([1.0, 1.0, 1.0, NAN])
@@ -262,7 +260,7 @@ def test_given_a_twin_when_compared_then_the_changes_are_counted(table):
         cohort.at([1]).compare(cohort)
 
 
-def test_given_a_twin_when_plotted_then_the_page_is_marked_and_captioned(table, tmp_path):
+def test_plot_of_a_twin_is_marked_and_captioned(table, tmp_path):
     cohort = Cohort(table, images(), patients=[1, 1, 2, 2])
     columns = cohort.columns(GRAPH) | {"Sex": np.array([1.0, NAN, 1.0, NAN])}
     computed = ArrayImages(images()[::-1].copy(), synthetic=True)
@@ -281,7 +279,7 @@ def test_given_a_twin_when_plotted_then_the_page_is_marked_and_captioned(table, 
 
 
 @pytest.mark.parametrize("draws", [None, 2])
-def test_given_a_cohort_when_saved_and_loaded_then_it_is_the_same(table, tmp_path, draws):
+def test_saved_cohort_loads_unchanged(table, tmp_path, draws):
     table["Weight"] = [0.1 + 0.2, 1e-300, NAN, 1 / 3]
     table["code"] = ["007", "=1+1", 'a,"b"\nc', "é"]
     table["flag"] = [True, False, True, True]
@@ -304,7 +302,7 @@ def test_given_a_cohort_when_saved_and_loaded_then_it_is_the_same(table, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
 
-def test_given_records_without_images_when_saved_then_they_still_have_none(table, tmp_path):
+def test_records_without_images_are_saved(table, tmp_path):
     from causalcxr.images.images import ArrayImages
 
     held = ArrayImages(images(), np.array([True, False, True, False]))
@@ -318,16 +316,14 @@ def test_given_records_without_images_when_saved_then_they_still_have_none(table
     assert not Cohort.load(tmp_path / "c").has_images
 
 
-def test_given_a_folder_of_something_else_when_saved_to_then_it_is_not_touched(table, tmp_path):
+def test_save_does_not_touch_another_folder(table, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(CohortError, match="holds something else than a cohort"):
         Cohort(table).save(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_given_a_failure_while_saving_then_the_old_cohort_stays_whole(
-    table, tmp_path, monkeypatch
-):
+def test_failed_save_keeps_the_old_cohort(table, tmp_path, monkeypatch):
     Cohort(table).save(tmp_path / "c")
 
     def full(_handle):

@@ -75,21 +75,19 @@ REFUSED: dict[str, Callable] = QUESTIONS | {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_given_a_dataframe_when_asked_then_the_answer_is_that_of_its_cohort(
-    model, table, question
-):
+def test_dataframe_gives_the_results_of_its_cohort(model, table, question):
     ask = QUESTIONS[question]
     pd.testing.assert_frame_equal(ask(model, table), ask(model, Cohort(table)))
 
 
 @pytest.mark.parametrize("question", REFUSED)
-def test_given_neither_cohort_nor_dataframe_when_asked_then_one_line_says_so(model, question):
+def test_other_input_is_refused_in_one_line(model, question):
     message = r"a Cohort or a pandas DataFrame is needed, not a dict; write Cohort\(pd.DataFrame"
     with pytest.raises(CohortError, match=message):
         REFUSED[question](model, {"A": ["N"], "B": ["P"]})
 
 
-def test_given_a_dataframe_when_compared_then_it_is_a_twin_like_any_other(model, table):
+def test_dataframe_can_be_compared_as_a_twin(model, table):
     twins = model.counterfactual(table, ACTION)
     expected = Cohort(table).compare(twins).summary()
     pd.testing.assert_frame_equal(Cohort(table).compare(twins.table).summary(), expected)
@@ -110,7 +108,7 @@ def test_given_a_dataframe_when_compared_then_it_is_a_twin_like_any_other(model,
         ),
     ],
 )
-def test_given_records_that_are_no_cohort_then_the_message_says_how_to_make_one(records, message):
+def test_refusal_says_how_to_make_a_cohort(records, message):
     with pytest.raises(CohortError, match=message):
         as_cohort(records)
 
@@ -127,12 +125,12 @@ def test_given_records_that_are_no_cohort_then_the_message_says_how_to_make_one(
         ({"A": 1}, "a Cohort is made of a pandas DataFrame"),
     ],
 )
-def test_given_no_table_then_no_cohort_is_made_of_it(table, message):
+def test_cohort_needs_a_table(table, message):
     with pytest.raises(CohortError, match=message):
         Cohort(table)
 
 
-def test_given_one_draw_or_none_then_the_values_are_equal_and_the_index_says_which(model, table):
+def test_one_draw_equals_no_draws_but_for_the_index(model, table):
     table = table.copy()
     table.loc[::7, "B"] = None
     plain, one = model.counterfactual(table, ACTION), model.counterfactual(table, ACTION, draws=1)

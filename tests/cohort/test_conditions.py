@@ -62,7 +62,7 @@ def chosen(cohort: Cohort, query: str) -> list:
         ("Z == Z", [0, 1, 3]),
     ],
 )
-def test_given_numbers_of_any_dtype_when_asked_then_missing_is_unknown(kind, query, expected):
+def test_missing_numbers_are_unknown_for_any_dtype(kind, query, expected):
     cohort = Cohort(pd.DataFrame({"Z": NUMBERS[kind], "n": range(4)}))
     assert chosen(cohort, query) == expected
 
@@ -78,18 +78,18 @@ def test_given_numbers_of_any_dtype_when_asked_then_missing_is_unknown(kind, que
         ("'F' == Sex", [0, 3]),
     ],
 )
-def test_given_texts_of_any_dtype_when_asked_then_missing_is_unknown(kind, query, expected):
+def test_missing_texts_are_unknown_for_any_dtype(kind, query, expected):
     assert chosen(Cohort(pd.DataFrame({"Sex": TEXTS[kind]})), query) == expected
 
 
 @pytest.mark.parametrize("kind", ["boolean", "bool[pyarrow]", "object of bool"])
-def test_given_truth_values_when_asked_alone_then_they_are_a_condition(kind):
+def test_column_of_truth_values_is_a_condition(kind):
     cohort = Cohort(pd.DataFrame({"Z": NUMBERS[kind]}))
     assert chosen(cohort, "Z") == chosen(cohort, "Z == True") == [0, 3]
     assert chosen(cohort, "not Z") == chosen(cohort, "Z == False") == [1]
 
 
-def test_given_a_name_in_other_spelling_when_asked_then_it_is_found_as_in_do():
+def test_condition_accepts_other_spellings():
     table = pd.DataFrame({"Pleural Effusion": ["P", "N"], "Age": [61, 47]}, index=["a", "b"])
     cohort = Cohort(table, patients=[7, 8], splits=["train", "val"])
     for query in (
@@ -103,7 +103,7 @@ def test_given_a_name_in_other_spelling_when_asked_then_it_is_found_as_in_do():
     assert chosen(cohort.repeat(2), "draw == 1 and Age < 60") == [("b", 1)]
 
 
-def test_given_several_columns_of_one_spelling_when_asked_then_the_exact_one_or_none_is_meant():
+def test_ambiguous_spelling_needs_the_exact_name():
     cohort = Cohort(pd.DataFrame({"Age": [61, 47], "age": [1, 2]}))
     assert chosen(cohort, "Age > 50") == [0]
     with pytest.raises(CohortError, match=r"'AGE' may be any of the columns `Age`, `age`"):
@@ -111,7 +111,7 @@ def test_given_several_columns_of_one_spelling_when_asked_then_the_exact_one_or_
 
 
 @pytest.mark.parametrize("columns", [["A", "A"], [1, "1"]])
-def test_given_columns_of_one_name_when_asked_then_none_is_chosen(columns):
+def test_duplicate_column_names_are_refused(columns):
     cohort = Cohort(pd.DataFrame([[1, 2], [2, 1]], columns=columns))
     with pytest.raises(CohortError, match=f"2 columns are called '{columns[1]}'; keep one"):
         cohort.select(f"`{columns[1]}` == 1")
@@ -145,7 +145,7 @@ def test_given_columns_of_one_name_when_asked_then_none_is_chosen(columns):
         ("(" * 200 + "Z == 1" + ")" * 200, "more than 100 nested conditions"),
     ],
 )
-def test_given_a_condition_that_does_not_fit_then_one_line_says_what_to_write(query, message):
+def test_invalid_condition_gives_one_line_with_the_remedy(query, message):
     table = pd.DataFrame(
         {
             "Z": [1, 0],
@@ -178,20 +178,20 @@ def test_given_a_condition_that_does_not_fit_then_one_line_says_what_to_write(qu
         "Z == 9**9**9",
     ],
 )
-def test_given_python_in_a_condition_then_nothing_is_run(query, tmp_path):
+def test_condition_never_executes_code(query, tmp_path):
     file = tmp_path / "touched"
     with pytest.raises(CohortError, match="query "):
         Cohort(pd.DataFrame({"Z": [1, 0]})).select(query.format(file=file))
     assert not file.exists()
 
 
-def test_given_numbers_and_texts_in_one_column_then_they_compare_as_they_are_spelled():
+def test_mixed_columns_compare_as_texts():
     cohort = Cohort(pd.DataFrame({"Z": pd.Series([1, "1", 1.0, "unknown", None], dtype=object)}))
     assert chosen(cohort, "Z == 1") == chosen(cohort, "Z == '1'") == [0, 1, 2]
     assert chosen(cohort, "Z == 'unknown'") == [3]
 
 
-def test_given_long_whole_numbers_when_compared_then_no_digit_is_lost():
+def test_long_integers_compare_exactly():
     ids = pd.DataFrame({"id": pd.Series([20000000000000001, 20000000000000002])})
     assert chosen(Cohort(ids), "id == 20000000000000001") == [0]
     nullable = ids.astype("Int64").reindex([0, 1, 2])
@@ -200,7 +200,7 @@ def test_given_long_whole_numbers_when_compared_then_no_digit_is_lost():
 
 @given(st.text(alphabet="Z az=<>!()[]',\"`&|~.10-@\\", max_size=30))
 @settings(max_examples=300, deadline=None)
-def test_given_any_text_then_it_is_a_condition_or_one_line_says_why_not(text):
+def test_any_text_is_a_condition_or_refused_in_one_line(text):
     with contextlib.suppress(CohortError):  # no other error may come
         parse_condition(text)
 
@@ -230,7 +230,7 @@ CONDITIONS = st.recursive(
 
 @given(CONDITIONS)
 @settings(max_examples=100, deadline=None)
-def test_given_no_missing_value_then_a_condition_selects_what_pandas_does(query):
+def test_condition_selects_as_pandas_without_missing_values(query):
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -249,7 +249,7 @@ KINDS = ["boolean", "bool[pyarrow]", object]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_given_a_nullable_mask_in_another_order_then_its_records_are_taken(kind):
+def test_nullable_mask_is_aligned(kind):
     cohort = Cohort(pd.DataFrame({"Age": [1, 2, 3, 4]}, index=[30, 20, 10, 40]))
     mask = pd.Series([True, None, True], index=[10, 20, 30], dtype=kind)
     assert cohort.select(mask).index.tolist() == [30, 10]
@@ -259,7 +259,7 @@ def test_given_a_nullable_mask_in_another_order_then_its_records_are_taken(kind)
     assert cohort.select(list(in_order)).index.tolist() == [30, 40]
 
 
-def test_given_a_mask_in_another_order_then_it_is_aligned_by_its_index():
+def test_mask_is_aligned_by_its_index():
     table = pd.DataFrame({"Age": [61, 47, 70]}, index=["a", "b", "c"])
     cohort = Cohort(table)
     assert cohort.select((table["Age"] > 60)[::-1]).index.tolist() == ["a", "c"]
@@ -267,7 +267,7 @@ def test_given_a_mask_in_another_order_then_it_is_aligned_by_its_index():
     assert len(cohort.select(pd.Series([], dtype=bool))) == 0
 
 
-def test_given_a_mask_by_record_then_it_holds_for_all_draws():
+def test_mask_by_record_applies_to_all_draws():
     cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=["a", "b"])).repeat(2)
     mask = pd.Series([True], index=["b"])
     assert cohort.select(mask).index.tolist() == [("b", 0), ("b", 1)]
@@ -289,13 +289,13 @@ def test_given_a_mask_by_record_then_it_holds_for_all_draws():
         (pd.DataFrame({"a": [True] * 3}), "not DataFrame"),
     ],
 )
-def test_given_what_may_be_positions_or_ids_when_selected_then_it_is_refused(rows, message):
+def test_select_refuses_positions_and_ids(rows, message):
     cohort = Cohort(pd.DataFrame({"Age": [1, 2, 3]}, index=[30, 20, 10]))
     with pytest.raises(CohortError, match=message):
         cohort.select(rows)
 
 
-def test_given_record_ids_that_look_like_positions_then_at_and_loc_tell_them_apart():
+def test_at_takes_positions_and_loc_takes_ids():
     cohort = Cohort(pd.DataFrame({"Age": [1, 2, 3]}, index=[2, 1, 0]))
     assert cohort.at(0).index.tolist() == [2]
     assert cohort.loc[0].index.tolist() == [0]
@@ -321,6 +321,6 @@ def test_given_record_ids_that_look_like_positions_then_at_and_loc_tell_them_apa
         (lambda c: c.repeat(2).loc[10, 7], r"no record \(10, 7\)"),
     ],
 )
-def test_given_the_wrong_way_to_take_records_then_the_right_one_is_named(take, message):
+def test_wrong_selection_names_the_right_method(take, message):
     with pytest.raises(CohortError, match=message):
         take(Cohort(pd.DataFrame({"Age": [1, 2]}, index=[20, 10])))

@@ -75,7 +75,7 @@ def test_two_patients_with_long_numbers_are_two(tmp_path):
 # Words for missing values
 
 
-def test_a_declared_level_wins_over_the_words_for_missing_values(tmp_path):
+def test_declared_level_precedes_words_for_missing(tmp_path):
     lines = ("record,Age,Race,Grade", "a,61,NA,0", "b,NA,,NA", "c,47,White,1", "d,52,nan,")
     right = {
         "Age": [61, np.nan, 47, 52],
@@ -96,7 +96,7 @@ def test_a_declared_level_wins_over_the_words_for_missing_values(tmp_path):
     assert declared.select("Grade == 'NA'").index.tolist() == ["b"]
 
 
-def test_a_twin_of_a_level_that_reads_as_missing_keeps_it(tmp_path):
+def test_twin_keeps_a_level_that_reads_as_missing(tmp_path):
     cohort = load(tmp_path, "record,Race", "a,NA", "b,Asian")
     twin = cohort.with_columns(GRAPH, {"Race": np.array([1.0, 2.0])})
     assert twin.columns(GRAPH)["Race"].tolist() == [1, 2]
@@ -156,7 +156,7 @@ def test_patients_are_numbered_by_name_whatever_the_order_of_rows():
         np.array(["NA", "nan"], dtype=object),
     ],
 )
-def test_ids_come_back_as_they_were_saved(tmp_path, ids):
+def test_ids_are_saved_and_loaded_unchanged(tmp_path, ids):
     cohort = Cohort(pd.DataFrame({"Age": [61, 47]}, index=ids), patients=ids)
     loaded = Cohort.load(cohort.save(tmp_path / "c"))
     assert loaded.index.tolist() == cohort.index.tolist()
@@ -166,7 +166,7 @@ def test_ids_come_back_as_they_were_saved(tmp_path, ids):
 
 @pytest.mark.parametrize("ids", [[1, "1"], [1, "a"], [pd.Timestamp("2020"), pd.Timestamp("2021")]])
 @pytest.mark.parametrize("what", ["record", "patient"])
-def test_ids_that_a_file_cannot_tell_apart_are_refused_at_saving(tmp_path, ids, what):
+def test_ids_that_are_equal_in_a_file_are_not_saved(tmp_path, ids, what):
     mixed = pd.Series(ids, dtype=object)
     index = pd.Index(mixed, dtype=object) if what == "record" else None
     table = pd.DataFrame({"Age": [61, 47]}, index=index)
@@ -198,7 +198,7 @@ DATES = pd.to_datetime(["2020-01-01", None])
     ],
     ids=lambda values: str(values.dtype),
 )
-def test_dates_are_no_numbers(values):
+def test_dates_are_refused_as_numbers(values):
     with pytest.raises(CohortError, match=r"is a date or time, not a number \(. records?\); conv"):
         encode(values.rename("Age"), GRAPH["Age"])
 
@@ -212,12 +212,12 @@ def test_dates_are_no_numbers(values):
     ],
     ids=str,
 )
-def test_durations_are_no_numbers(values):
+def test_durations_are_refused_as_numbers(values):
     with pytest.raises(CohortError, match=r"is a duration, not a number .* column.dt.days / 365"):
         encode(values.rename("Age"), GRAPH["Age"])
 
 
-def test_arrow_dates_and_durations_are_no_numbers():
+def test_arrow_dates_and_durations_are_refused_as_numbers():
     arrow = pytest.importorskip("pyarrow")
     durations = pd.Series(pd.to_timedelta([5, None], unit="D"))
     for values, kind in (
@@ -255,7 +255,7 @@ def test_another_separator_is_named_with_the_remedy(tmp_path, lines, named):
         read_columns(tmp_path / "t.csv", ["record"])
 
 
-def test_a_table_without_a_column_of_the_graph_is_named_where_it_is_asked(tmp_path):
+def test_table_without_a_column_of_the_graph_is_refused(tmp_path):
     cohort = load(tmp_path, "record,Agge,Place", "a,61,x", "b,47,y")
     told = (
         r"no column is a variable of graph 'graph'; the table has Agge, Place; the graph has Age"

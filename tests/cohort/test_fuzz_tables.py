@@ -56,7 +56,7 @@ def sets(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", SETS)
 @given(changes=edits, which=st.integers(0, 100))
 @few(max(6, EXAMPLES // 4))
-def test_given_a_damaged_data_set_then_rows_or_a_named_error(sets, tmp_path, name, changes, which):
+def test_damaged_data_set_gives_rows_or_a_named_error(sets, tmp_path, name, changes, which):
     folder = tmp_path / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(sets / name, folder)
@@ -68,7 +68,7 @@ def test_given_a_damaged_data_set_then_rows_or_a_named_error(sets, tmp_path, nam
 
 @given(changes=edits, which=st.integers(0, 1))
 @few()
-def test_given_a_damaged_csv_or_nih_table_then_a_cohort_or_a_named_error(tmp_path, changes, which):
+def test_damaged_csv_gives_a_cohort_or_a_named_error(tmp_path, changes, which):
     nih = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
         "View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],\n"
@@ -84,7 +84,7 @@ def test_given_a_damaged_csv_or_nih_table_then_a_cohort_or_a_named_error(tmp_pat
 @pytest.mark.parametrize("name", ["cxr7", "nih", "mini"])
 @given(changes=edits)
 @few(max(10, EXAMPLES // 2))
-def test_given_a_damaged_graph_then_a_graph_or_a_named_error(tmp_path, name, changes):
+def test_damaged_graph_gives_a_graph_or_a_named_error(tmp_path, name, changes):
     whole = (Path(__file__).parents[2] / f"graphs/{name}.yaml").read_bytes()
     path = tmp_path / "g.yaml"
     path.write_bytes(damaged(whole, changes))
@@ -93,7 +93,7 @@ def test_given_a_damaged_graph_then_a_graph_or_a_named_error(tmp_path, name, cha
 
 @given(changes=edits)
 @few()
-def test_given_a_damaged_specification_then_it_is_read_or_a_named_error(tmp_path, changes):
+def test_damaged_specification_is_read_or_gives_a_named_error(tmp_path, changes):
     path = tmp_path / "spec.yaml"
     path.write_bytes(damaged(SPEC.encode(), changes))
     survives(lambda: Spec.load(path))
@@ -101,7 +101,7 @@ def test_given_a_damaged_specification_then_it_is_read_or_a_named_error(tmp_path
 
 @given(changes=edits)
 @few()
-def test_given_a_damaged_map_of_labels_then_it_is_read_or_a_named_error(tmp_path, changes):
+def test_damaged_label_map_is_read_or_gives_a_named_error(tmp_path, changes):
     path = tmp_path / "labels.yaml"
     path.write_bytes(damaged(LABELS.encode(), changes))
     survives(lambda: LabelMap.read(path))
@@ -132,7 +132,7 @@ def _has_arrow() -> bool:
 @pytest.mark.parametrize("name", ["cohort", "store"])
 @given(changes=edits, which=st.integers(0, 100))
 @few(max(10, EXAMPLES // 2))
-def test_given_a_damaged_saved_cohort_or_store_then_it_is_read_or_a_named_error(
+def test_damaged_cohort_or_store_is_read_or_gives_a_named_error(
     saved, tmp_path, name, changes, which
 ):
     if not (saved / name).is_dir():
@@ -153,9 +153,7 @@ def test_given_a_damaged_saved_cohort_or_store_then_it_is_read_or_a_named_error(
 
 @given(changes=edits, which=st.integers(0, 2))
 @few(max(10, EXAMPLES // 4))
-def test_given_a_damaged_folder_then_it_is_exported_or_a_named_error(
-    saved, tmp_path, changes, which
-):
+def test_damaged_folder_is_exported_or_gives_a_named_error(saved, tmp_path, changes, which):
     folder, out = tmp_path / "cohort", tmp_path / "out"
     for each in (folder, out, tmp_path / ".out.unfinished"):
         shutil.rmtree(each, ignore_errors=True)

@@ -21,30 +21,30 @@ def phantoms() -> Cohort:
     return Cohort.load("phantom", n=3, seed=0, size=32)
 
 
-def test_given_an_old_cohort_then_table_and_images_are_read(phantoms):
+def test_old_cohort_is_read(phantoms):
     old = Cohort.load(OLD / "cohort")
     assert old.table.equals(phantoms.table)
     assert np.abs(old.images[:] - phantoms.images[:]).max() < 1e-4
 
 
-def test_given_an_old_model_then_it_answers(phantoms):
+def test_old_model_answers(phantoms):
     model = SCM.load(OLD / "model")
     twins = model.counterfactual(phantoms.with_images(None), do(sex="M"))
     assert twins.table["Sex"].tolist() == ["M"] * 3
 
 
-def test_given_old_twins_then_they_are_exported(tmp_path):
+def test_old_twins_are_exported(tmp_path):
     index = export(OLD / "twins", tmp_path / "out", ExportSettings("png"))
     assert len(index) == 2
 
 
-def test_given_old_pairs_then_they_are_read():
+def test_old_pairs_are_read():
     pairs = Pairs.load(OLD / "pairs")
     assert set(pairs.worlds) == {"factual", "twin", "null"}
     assert pairs.twin.images[:].shape == (2, 1, 32, 32)
 
 
-def test_given_an_old_store_then_it_is_read_and_every_file_is_as_written(phantoms):
+def test_old_store_is_read_unchanged(phantoms):
     pytest.importorskip("pyarrow")
     old = Cohort.load(OLD / "store")
     assert old.table.astype(str).equals(phantoms.table.astype(str))
@@ -52,7 +52,7 @@ def test_given_an_old_store_then_it_is_read_and_every_file_is_as_written(phantom
     assert list(check(OLD / "store")) == []
 
 
-def test_given_an_old_study_then_its_answers_are_read():
+def test_old_study_is_read():
     plan = StudyPlan.load(OLD / "study")
     answers = read_answers(OLD / "study", plan, 0)
     assert [(a.step, a.choice, a.confidence) for a in answers] == [(0, 1, 3), (1, 0, 5)]

@@ -71,7 +71,7 @@ KINDS = (as_it_is, constant, one_level, parents_missing, child_missing, one_obse
 
 @pytest.mark.parametrize("n", [2, 12])
 @pytest.mark.parametrize("change", KINDS, ids=lambda change: change.__name__)
-def test_given_few_records_or_a_column_without_content_then_the_fit_returns_the_facts(change, n):
+def test_small_or_constant_cohort_returns_the_facts(change, n):
     cohort = Cohort(change(table(n)))
     model = cx.SCM(GRAPH).fit(cohort)
     null = model.counterfactual(cohort, recompute=True)
@@ -85,7 +85,7 @@ def test_given_few_records_or_a_column_without_content_then_the_fit_returns_the_
     assert not any(np.isinf(column).any() for column in twins.values())
 
 
-def test_given_an_empty_validation_split_then_some_training_rows_validate():
+def test_empty_validation_split_uses_training_rows():
     cohort = Cohort(table(12), splits=["train"] * 12)
     model = cx.SCM(GRAPH).fit(cohort)
     assert model.fitted["Weight"].rows == 6  # half of few records are set aside
@@ -93,7 +93,7 @@ def test_given_an_empty_validation_split_then_some_training_rows_validate():
         cx.SCM(GRAPH).fit(Cohort(table(12), splits=["val"] * 12))
 
 
-def test_given_fewer_records_than_a_batch_then_the_average_of_the_weights_stays_near_them():
+def test_average_of_weights_stays_near_them_in_small_cohorts():
     rows = table(40).assign(Weight=lambda t: 50 + t["Age"] / 2)
     model = cx.SCM(GRAPH).fit(Cohort(rows))
     losses = model.fitted["Weight"].losses["validation"]

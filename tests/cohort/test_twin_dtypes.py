@@ -51,7 +51,7 @@ def model() -> SCM:
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_given_facts_of_any_dtype_when_one_is_set_then_facts_and_twins_are_read_alike(model, kind):
+def test_facts_and_twins_of_any_dtype_are_read_alike(model, kind):
     z = COLUMNS[kind]
     facts = pd.DataFrame({"Z": z, "Y": z[::-1].to_numpy()})
     facts["Y"] = facts["Y"].astype(z.dtype)
@@ -72,7 +72,7 @@ def test_given_facts_of_any_dtype_when_one_is_set_then_facts_and_twins_are_read_
 
 @pytest.mark.parametrize("kind", COLUMNS)
 @pytest.mark.parametrize("encoder", [OneHotEncoder(sparse_output=False), OrdinalEncoder()])
-def test_given_an_encoder_fitted_on_facts_then_it_encodes_twins_alike(model, kind, encoder):
+def test_encoder_of_facts_encodes_twins(model, kind, encoder):
     facts = pd.DataFrame({"Z": COLUMNS[kind], "Y": COLUMNS[kind]})
     twins = model.counterfactual(Cohort(facts), do(z="1")).table
     # Arrow and nullable columns reach scikit-learn as objects, whatever its version.
@@ -96,7 +96,7 @@ def test_given_an_encoder_fitted_on_facts_then_it_encodes_twins_alike(model, kin
         ("category of int", "category"),
     ],
 )
-def test_given_a_twin_that_is_missing_then_the_column_is_of_the_nearest_dtype(kind, expected):
+def test_missing_twin_gets_the_nearest_dtype(kind, expected):
     values = COLUMNS[kind].iloc[:3]
     column = encode(values, LEVELS)
     column[0] = NAN
@@ -107,7 +107,7 @@ def test_given_a_twin_that_is_missing_then_the_column_is_of_the_nearest_dtype(ki
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_given_a_level_that_the_dtype_cannot_spell_then_it_is_text_among_the_facts(kind):
+def test_level_outside_the_dtype_is_text(kind):
     values = COLUMNS[kind].iloc[:40]
     column = encode(values, LEVELS)
     column[0] = 2
@@ -119,7 +119,7 @@ def test_given_a_level_that_the_dtype_cannot_spell_then_it_is_text_among_the_fac
     assert np.array_equal(encode(written, LEVELS), column)
 
 
-def test_given_a_categorical_when_a_level_is_new_then_it_stands_behind_the_others():
+def test_new_category_comes_last():
     values = pd.Series(pd.Categorical(["1", "1"], categories=["2", "1"], ordered=True))
     written = replace(values, np.array([0.0, 1.0]), Variable("Z", "binary", levels=["0", "1"]))
     assert written.tolist() == ["0", "1"]
@@ -127,14 +127,14 @@ def test_given_a_categorical_when_a_level_is_new_then_it_stands_behind_the_other
     assert written.cat.ordered
 
 
-def test_given_truth_values_then_they_are_the_levels_0_and_1_or_true_and_false():
+def test_truth_values_are_levels():
     flags = pd.Series([True, False])
     assert encode(flags, LEVELS).tolist() == [1, 0]
     assert encode(flags, Variable("Z", "binary", levels=["False", "True"])).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("kind", [*TEXTS, "category of text", "dictionary[pyarrow]"])
-def test_given_texts_of_any_dtype_when_compared_then_only_what_happened_is_counted(kind):
+def test_comparison_of_texts_counts_only_changes(kind):
     facts = COLUMNS[kind].iloc[:6].reset_index(drop=True)
     twins = replace(facts, np.where(np.arange(6) == 0, NAN, 1.0), LEVELS)
     compared = Cohort(pd.DataFrame({"Z": facts})).compare(Cohort(pd.DataFrame({"Z": twins})))
@@ -143,7 +143,7 @@ def test_given_texts_of_any_dtype_when_compared_then_only_what_happened_is_count
     assert told == {f"{BITS[0]} -> missing": "1", "0 -> 1": str(zeros)}
 
 
-def test_given_a_level_with_leading_zeros_then_it_is_never_taken_for_a_number():
+def test_level_with_leading_zeros_stays_text():
     site = Variable("Site", "binary", levels=["1", "01"])
     written = replace(pd.Series([1, 1]), np.array([0.0, 1.0]), site)
     assert written.tolist() == [1, "01"]
@@ -151,7 +151,7 @@ def test_given_a_level_with_leading_zeros_then_it_is_never_taken_for_a_number():
 
 @pytest.mark.parametrize("kind", COLUMNS)
 @pytest.mark.parametrize("gaps", [False, True])
-def test_given_a_saved_cohort_then_its_levels_compare_as_before(kind, gaps, tmp_path):
+def test_levels_of_a_saved_cohort_compare_as_before(kind, gaps, tmp_path):
     values = COLUMNS[kind].iloc[:6].copy()
     if gaps:
         values = values.reindex([*range(6), 6])
@@ -163,7 +163,7 @@ def test_given_a_saved_cohort_then_its_levels_compare_as_before(kind, gaps, tmp_
 
 
 @pytest.mark.parametrize("kind", ["Int64", "int64[pyarrow]", "object"])
-def test_given_long_whole_numbers_with_gaps_when_saved_then_no_digit_is_lost(kind, tmp_path):
+def test_long_integers_with_gaps_are_saved_exactly(kind, tmp_path):
     long = pd.Series([2**53 + 1, None, 5], dtype=kind)
     loaded = Cohort.load(Cohort(pd.DataFrame({"Z": long})).save(tmp_path / "cohort"))
     assert loaded.table["Z"].dropna().astype(int).tolist() == [2**53 + 1, 5]
@@ -173,7 +173,7 @@ def test_given_long_whole_numbers_with_gaps_when_saved_then_no_digit_is_lost(kin
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_given_whole_numbers_then_twins_are_whole_where_all_are_and_floats_otherwise(kind):
+def test_whole_twins_stay_integers(kind):
     ages = pd.Series([61, 47, 30], dtype=kind)
     older = replace(ages, np.array([71.0, 47, 40]), NUMBER)
     assert (older.dtype, older.tolist()) == (ages.dtype, [71, 47, 40])
@@ -184,14 +184,14 @@ def test_given_whole_numbers_then_twins_are_whole_where_all_are_and_floats_other
 
 
 @pytest.mark.parametrize("kind", ["int8", "Int8", "int8[pyarrow]"])
-def test_given_a_whole_number_that_is_too_large_then_the_dtype_is_wider(kind):
+def test_too_large_an_integer_widens_the_dtype(kind):
     written = replace(pd.Series([61, 47], dtype=kind), np.array([199.0, 47]), NUMBER)
     assert written.dtype.kind == "i"
     assert written.tolist() == [199, 47]
 
 
 @pytest.mark.parametrize("kind", FLOATS)
-def test_given_floats_then_twins_have_their_dtype_and_unchanged_ones_their_bits(kind):
+def test_float_twins_keep_dtype_and_bits(kind):
     values = pd.Series([0.1, 47.3, 30], dtype=kind)
     column = encode(values, NUMBER)
     column[0] = 1 / 3
@@ -202,7 +202,7 @@ def test_given_floats_then_twins_have_their_dtype_and_unchanged_ones_their_bits(
 
 
 @pytest.mark.parametrize("kind", ["float32", "Float32", "float[pyarrow]"])
-def test_given_a_number_that_rounding_takes_out_of_its_range_then_it_is_not_rounded(kind):
+def test_rounding_never_leaves_the_range(kind):
     tenth = Variable("A", "continuous", range=[0, 0.1])
     values = pd.Series([0.05, 0.06], dtype=kind)
     column = encode(values, tenth)
@@ -210,7 +210,7 @@ def test_given_a_number_that_rounding_takes_out_of_its_range_then_it_is_not_roun
     assert encode(replace(values, column, tenth), tenth).tolist() == column.tolist()
 
 
-def test_given_long_whole_numbers_when_one_changes_then_the_others_keep_every_digit():
+def test_other_long_integers_keep_every_digit():
     long = Variable("A", "continuous")
     values = pd.Series([2**53 + 1, 5])
     column = encode(values, long)
@@ -219,7 +219,7 @@ def test_given_long_whole_numbers_when_one_changes_then_the_others_keep_every_di
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_given_numbers_as_texts_then_twins_are_texts_too(kind):
+def test_numbers_as_texts_give_twins_as_texts(kind):
     values = pd.Series(["61", "47.5"]).astype(kind)
     written = replace(values, np.array([71.0, 47.25]), NUMBER)
     assert (written.dtype, written.tolist()) == (values.dtype, ["71", "47.25"])

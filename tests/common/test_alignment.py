@@ -42,7 +42,7 @@ def model(cohort) -> SCM:
     return SCM(GRAPH).fit(cohort)
 
 
-def test_given_a_series_in_another_order_then_each_record_gets_its_own_value(model, cohort):
+def test_series_is_aligned_by_record(model, cohort):
     twins = model.counterfactual(cohort, age=AGES[SHUFFLED])
     pd.testing.assert_series_equal(twins.table["Age"], AGES, check_names=False)
     levels = pd.Series(np.where(np.arange(N) < 7, "M", "F"), index=INDEX)
@@ -51,17 +51,17 @@ def test_given_a_series_in_another_order_then_each_record_gets_its_own_value(mod
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "float32", "object", "category"])
-def test_given_a_series_of_any_dtype_then_it_is_aligned(model, cohort, dtype):
+def test_series_of_any_dtype_is_aligned(model, cohort, dtype):
     twins = model.counterfactual(cohort, age=AGES.astype(int).astype(dtype)[SHUFFLED])
     assert twins.table["Age"].tolist() == AGES.tolist()
 
 
-def test_given_an_array_then_it_is_in_the_order_of_the_records(model, cohort):
+def test_array_is_in_the_order_of_the_records(model, cohort):
     values = AGES[SHUFFLED].to_numpy()
     assert model.counterfactual(cohort, age=values).table["Age"].tolist() == values.tolist()
 
 
-def test_given_draws_then_a_series_by_record_serves_all_draws_of_a_record(model, cohort):
+def test_series_by_record_applies_to_all_draws(model, cohort):
     twins = model.counterfactual(cohort, age=AGES[SHUFFLED], draws=3).table["Age"]
     assert (twins.unstack("draw").sub(AGES, axis=0) == 0).all(axis=None)
     own = pd.Series(np.arange(3.0 * N), index=twins.index)
@@ -71,7 +71,7 @@ def test_given_draws_then_a_series_by_record_serves_all_draws_of_a_record(model,
     assert again.tolist() == own.tolist()
 
 
-def test_given_missing_ids_then_they_are_counted_and_the_first_is_named(model, cohort):
+def test_missing_ids_are_counted_and_the_first_named(model, cohort):
     with pytest.raises(InterventionError, match=r"no value for record 'r01' \(2 of 40 records\)"):
         model.counterfactual(cohort, age=AGES.drop(["r05", "r01"])[::-1])
     positional = pd.Series(np.arange(N) + 30.0)
@@ -79,7 +79,7 @@ def test_given_missing_ids_then_they_are_counted_and_the_first_is_named(model, c
         model.counterfactual(cohort, age=positional)
 
 
-def test_given_foreign_ids_then_they_are_counted_and_the_first_is_named(model, cohort):
+def test_foreign_ids_are_counted_and_the_first_named(model, cohort):
     more = pd.concat([AGES, pd.Series([50.0, 51.0], index=["x2", "x1"])])
     with pytest.raises(InterventionError, match=r"record 'x2' is not one of the 40 records \(2"):
         model.counterfactual(cohort, age=more)
@@ -87,7 +87,7 @@ def test_given_foreign_ids_then_they_are_counted_and_the_first_is_named(model, c
         model.counterfactual(cohort, age=pd.concat([AGES, AGES[["r07"]]]))
 
 
-def test_given_a_function_then_it_sees_the_records_and_its_series_is_aligned(model, cohort):
+def test_series_of_a_function_is_aligned(model, cohort):
     seen = []
 
     def older(age: pd.Series) -> pd.Series:
@@ -105,12 +105,12 @@ def test_given_a_function_then_it_sees_the_records_and_its_series_is_aligned(mod
     assert many.table["Age"].tolist() == np.repeat(AGES.to_numpy(), 2).tolist()
 
 
-def test_given_a_function_whose_series_has_other_ids_then_it_is_refused(model, cohort):
+def test_function_returning_other_ids_is_refused(model, cohort):
     with pytest.raises(InterventionError, match="intervention on 'Age': Series: no value for"):
         model.counterfactual(cohort, age=lambda age: (age + 1).reset_index(drop=True))
 
 
-def test_given_a_series_then_effects_and_probabilities_align_it_too(model, cohort):
+def test_effects_and_probabilities_align_a_series(model, cohort):
     change = model.effect(cohort, age=AGES[SHUFFLED]).differences["Age", ""]
     assert change.tolist() == (AGES - cohort.table["Age"]).tolist()
     women = pd.Series("F", index=SHUFFLED)
@@ -119,7 +119,7 @@ def test_given_a_series_then_effects_and_probabilities_align_it_too(model, cohor
     assert found["Sex", "M"].tolist() == [1.0] + [0.0] * (N - 1)
 
 
-def test_given_a_series_then_the_manifest_tells_values_and_ids_apart():
+def test_manifest_distinguishes_values_and_ids():
     asked = do(age=AGES).to_json()["do"]["age"]
     assert asked["records"] == N
     renamed = AGES.set_axis([f"q{k}" for k in range(N)])
@@ -127,7 +127,7 @@ def test_given_a_series_then_the_manifest_tells_values_and_ids_apart():
     assert do(age=AGES.copy()).to_json()["do"]["age"] == asked
 
 
-def test_given_phantoms_then_the_true_twins_align_a_series():
+def test_true_twins_align_a_series():
     phantoms = load(n=5, size=32)
     ages = pd.Series([40.0, 50, 60, 70, 80], index=phantoms.index)
     true = truth(phantoms, do(age=ages[::-1]))
@@ -137,7 +137,7 @@ def test_given_phantoms_then_the_true_twins_align_a_series():
 
 
 @pytest.mark.parametrize("what", ["patients", "splits"])
-def test_given_patients_and_splits_then_they_are_aligned_and_foreign_ids_refused(cohort, what):
+def test_patients_and_splits_are_aligned(cohort, what):
     words = ["train", "val"] * (N // 2)
     values = pd.Series(words if what == "splits" else [f"p{k}" for k in range(N)], index=INDEX)
     made = Cohort(cohort.table, **{what: values[SHUFFLED]})
@@ -148,7 +148,7 @@ def test_given_patients_and_splits_then_they_are_aligned_and_foreign_ids_refused
         Cohort(cohort.table.drop("r39"), **{what: values})
 
 
-def test_given_scores_as_a_series_then_the_records_get_their_own(cohort):
+def test_scores_are_aligned_by_record(cohort):
     scores = pd.Series(np.linspace(0, 1, N), index=INDEX)
     told = as_classifier(scores[SHUFFLED]).scores(cohort)
     assert told.tolist() == scores.tolist()
@@ -157,7 +157,7 @@ def test_given_scores_as_a_series_then_the_records_get_their_own(cohort):
         ScoreTable(scores.drop("r02")).scores(cohort)
 
 
-def test_given_features_as_a_table_then_its_rows_are_aligned(cohort):
+def test_features_in_a_table_are_aligned(cohort):
     class Half:
         classes_ = (0, 1)
 
@@ -169,7 +169,7 @@ def test_given_features_as_a_table_then_its_rows_are_aligned(cohort):
     assert told.tolist() == np.linspace(0, 1, N).tolist()
 
 
-def test_given_scores_and_labels_in_other_orders_then_measures_are_those_of_one_order():
+def test_measures_align_scores_and_labels():
     rng = np.random.default_rng(0)
     labels = pd.Series(rng.integers(0, 2, N).astype(float), index=INDEX)
     scores = pd.Series(rng.uniform(size=N), index=INDEX)
@@ -182,7 +182,7 @@ def test_given_scores_and_labels_in_other_orders_then_measures_are_those_of_one_
         measured(scores, labels.drop("r00"), threshold=0.5)
 
 
-def test_given_patients_in_another_order_then_they_are_those_of_the_rows():
+def test_measures_align_patients():
     effects = pd.Series([1.0, 2.0, 3.0], index=["a", "b", "c"])
     patients = pd.Series(["x", "y", "y"], index=["a", "c", "b"])
     assert patient_means(effects, patients).tolist() == [1.0, 2.5]
@@ -196,7 +196,7 @@ def test_given_patients_in_another_order_then_they_are_those_of_the_rows():
     assert groups.table["positives"].to_dict() == {"all": 2, "Sex=F": 1, "Sex=M": 1}
 
 
-def test_given_a_bootstrap_of_series_then_it_is_that_of_arrays():
+def test_bootstrap_of_series_equals_that_of_arrays():
     rng = np.random.default_rng(2)
     labels = pd.Series(np.arange(N) % 2, index=INDEX)
     scores = pd.Series(rng.uniform(size=N), index=INDEX)
@@ -223,7 +223,7 @@ def test_given_a_bootstrap_of_series_then_it_is_that_of_arrays():
     assert found.threshold == plain.threshold
 
 
-def test_given_outputs_by_name_as_series_then_effectiveness_aligns_them():
+def test_effectiveness_aligns_outputs_by_name():
     asked = pd.Series(np.arange(N) * 1.0, index=INDEX)
     table = effectiveness({"Age": asked[SHUFFLED]}, {"Age": asked})
     assert table["value"].tolist() == [0.0]

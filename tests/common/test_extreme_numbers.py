@@ -69,7 +69,7 @@ def check_facts(records, model):
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_given_an_extreme_column_then_the_null_intervention_returns_the_facts(name):
+def test_null_intervention_returns_extreme_facts(name):
     for a, b in ((COLUMNS[name], SPREAD), (SPREAD, COLUMNS[name])):
         records = cohort(a, b)
         check_facts(records, cx.SCM(graph()).fit(records))
@@ -88,7 +88,7 @@ def columns(draw):
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(a=columns(), b=columns(), transform=st.sampled_from(["spline", "spline", "cnf"]))
-def test_given_any_numbers_then_facts_come_back_or_one_line_says_why_not(a, b, transform):
+def test_any_numbers_are_returned_or_refused_in_one_line(a, b, transform):
     with np.errstate(all="ignore"):
         records = cohort(a, b)
     model = one_line(lambda: cx.SCM(graph(transform)).fit(records))
@@ -96,7 +96,7 @@ def test_given_any_numbers_then_facts_come_back_or_one_line_says_why_not(a, b, t
         check_facts(records, model)
 
 
-def test_given_a_number_that_is_too_large_then_record_and_remedy_are_named():
+def test_too_large_a_number_is_refused_with_record_and_remedy():
     records = cohort(np.where(SPREAD.max() == SPREAD, -1e300, SPREAD), SPREAD)
     rule = r"column 'A', record \d+: -1e\+300 is too large: at most 1e\+100"
     with pytest.raises(CausalCXRError, match=rf"{rule} \(1 record\); correct it, or use another"):
@@ -104,7 +104,7 @@ def test_given_a_number_that_is_too_large_then_record_and_remedy_are_named():
 
 
 @pytest.mark.parametrize("width", [1e-300, 5e-324])
-def test_given_values_that_hardly_differ_then_the_fit_asks_for_another_unit(width):
+def test_values_that_hardly_differ_need_another_unit(width):
     records = cohort(width * (np.arange(N) % 7), SPREAD)
     with pytest.raises(MechanismError, match="'A': all training values are within"):
         cx.SCM(graph()).fit(records)
@@ -115,14 +115,14 @@ def test_given_values_that_hardly_differ_then_the_fit_asks_for_another_unit(widt
     [1e308, -1e101, Shift(1e308), lambda a: a * 0 + 1e200, [1e150] * N, cx.Normal(1e120, 1.0)],
     ids=["number", "negative", "shift", "function", "column", "distribution"],
 )
-def test_given_an_intervention_beyond_all_numbers_then_it_is_refused_in_one_line(setting):
+def test_intervention_beyond_all_numbers_is_refused(setting):
     records = cohort(SPREAD, SPREAD[::-1])
     model = cx.SCM(graph()).fit(records)
     with pytest.raises(InterventionError, match=r"is too large: at most 1e\+100"):
         model.counterfactual(records, a=setting, beyond_range=True)
 
 
-def test_given_the_largest_number_to_set_then_twins_are_finite_or_refused():
+def test_twins_of_the_largest_number_are_finite_or_refused():
     records = cohort(SPREAD, SPREAD[::-1])
     for transform in ("spline", "cnf"):
         model = cx.SCM(graph(transform)).fit(records)
@@ -131,7 +131,7 @@ def test_given_the_largest_number_to_set_then_twins_are_finite_or_refused():
         assert twins is None or np.isfinite(twins.table["B"]).all()
 
 
-def test_given_a_value_whose_ninth_digit_overflows_then_rounding_keeps_it():
+def test_rounding_keeps_a_value_near_overflow():
     rounding = Rounding(Variable("A", "continuous"))
     rounding.digits.fill_(300)
     values = torch.tensor([1e99, -3.5e20, 0.25], dtype=torch.float64)
@@ -146,6 +146,6 @@ def test_given_a_value_whose_ninth_digit_overflows_then_rounding_keeps_it():
         ({"resolution": 1e200}, r"resolution 1e\+200: numbers are from"),
     ],
 )
-def test_given_a_declaration_beyond_all_numbers_then_the_graph_refuses_it(fields, message):
+def test_graph_refuses_a_range_beyond_all_numbers(fields, message):
     with pytest.raises(GraphError, match=message):
         Variable("A", "continuous", **fields)

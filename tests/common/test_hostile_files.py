@@ -37,13 +37,13 @@ def steers(text: str) -> list[str]:
     return [c for c in text if (ord(c) < 32 and c not in "\n\t") or c in "\u202e\u2066\x9b\x7f"]
 
 
-def test_text_that_steers_a_terminal_is_written_out():
+def test_control_characters_are_escaped():
     assert visible("a\tb\nc é 漢 \u200d") == "a\tb\nc é 漢 \u200d"
     assert visible("\x1b[2J\u202e\x9b\x7f\r") == r"\x1b[2J\u202e\x9b\x7f\x0d"
     assert visible("file\udc80") == r"file\udc80"  # a name that is no UTF-8
 
 
-def test_cohort_show_writes_out_what_steers_a_terminal(tmp_path, capsys):
+def test_cohort_show_escapes_control_characters(tmp_path, capsys):
     table = pd.DataFrame({f"Note{EVIL}": [f"x{EVIL}", "y"], "Age": [61, 47]}, index=["a", "b"])
     Cohort(table, source=f"[bold]{EVIL}").described(f"[/red]{EVIL}", f"note{EVIL}").save(
         tmp_path / "c"
@@ -55,7 +55,7 @@ def test_cohort_show_writes_out_what_steers_a_terminal(tmp_path, capsys):
     assert "[/red]" in shown.out
 
 
-def test_an_error_message_writes_out_what_steers_a_terminal(tmp_path, capsys):
+def test_error_messages_escape_control_characters(tmp_path, capsys):
     folder = tmp_path / f"x{EVIL[:20]}"
     assert guarded(app, ["cohort", "show", f"{folder}/{EVIL}.csv"]) == 2
     file = tmp_path / "t.csv"
@@ -71,7 +71,7 @@ class Screen(io.StringIO):
         return True
 
 
-def test_on_a_screen_colours_and_progress_pass_and_nothing_else():
+def test_terminal_passes_only_colours_and_progress():
     screen = Screen()
     ours = "\x1b[1mbold\x1b[0m\r\x1b[2K\x1b[1A\x1b[?25l"
     foreign = "\x1b]0;title\x07\x1b[2J\x1b[5i\u202e\x9b1m"
@@ -82,7 +82,7 @@ def test_on_a_screen_colours_and_progress_pass_and_nothing_else():
     assert not steers(redirected.getvalue())
 
 
-def test_streams_come_back_after_a_command():
+def test_streams_are_restored_after_a_command():
     before = sys.stdout, sys.stderr
     with visible_streams():
         assert isinstance(sys.stderr, VisibleStream)
@@ -91,7 +91,7 @@ def test_streams_come_back_after_a_command():
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_the_log_of_a_server_writes_out_what_steers_a_terminal(capsys):
+def test_server_log_escapes_control_characters(capsys):
     loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
     before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
     try:
@@ -140,13 +140,13 @@ def is_number(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_a_formula_comes_back_from_a_csv_as_text(text):
+def test_formula_is_restored_from_a_csv_as_text(text):
     check_restored(text)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=12))
-def test_any_text_comes_back_from_a_csv_and_none_is_a_formula(text):
+def test_any_text_is_restored_from_a_csv_and_is_no_formula(text):
     check_restored(text)
 
 
@@ -155,7 +155,7 @@ def check_restored(text: str) -> None:
     assert not active(csv_text(pd.DataFrame({"x": [text]}), index=False).replace("\0", ""))
 
 
-def test_numbers_are_written_as_they_are():
+def test_numbers_are_written_unchanged():
     table = pd.DataFrame({"x": [-0.5, 2.0], "y": [-1, 1], "z": ["-1", "+2.5e-3"]})
     assert csv_text(table) == ",x,y,z\n0,-0.5,-1,-1\n1,2.0,1,+2.5e-3\n"
     assert [marked(t) for t in ("-1.5", "+3", "-", "-x", "1-2")] == [
@@ -178,7 +178,7 @@ def test_headings_and_indexes_are_texts_too():
     ]  # fmt: skip
 
 
-def test_a_saved_cohort_holds_no_formula_and_comes_back(tmp_path):
+def test_saved_cohort_has_no_formula_and_loads_unchanged(tmp_path):
     table = pd.DataFrame({"=note": FORMULAS, " spaced ": range(len(FORMULAS))}, index=FORMULAS)
     cohort = Cohort(table, patients=[f"@{k}" for k in range(len(FORMULAS))])
     folder = cohort.save(tmp_path / "c")
@@ -192,7 +192,7 @@ def test_a_saved_cohort_holds_no_formula_and_comes_back(tmp_path):
     assert again.table["=note"].tolist() == FORMULAS
 
 
-def test_twins_and_answers_hold_no_formula(tmp_path):
+def test_twins_and_answers_have_no_formula(tmp_path):
     graph = Graph.parse(
         "variables: {Age: {type: continuous, mechanism: empirical},"
         " Site: {type: categorical, levels: ['=1+1', '@b'], mechanism: empirical}}"

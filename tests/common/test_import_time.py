@@ -11,7 +11,7 @@ def run(code: str) -> float:
     return time.perf_counter() - start
 
 
-def test_given_a_fresh_python_when_the_package_is_imported_then_it_takes_under_300_ms():
+def test_import_takes_under_300_ms():
     code = "import time; t = time.perf_counter(); import causalcxr; t = time.perf_counter() - t; "
     code += "assert t < 0.3, t"
     failures = []
@@ -23,14 +23,14 @@ def test_given_a_fresh_python_when_the_package_is_imported_then_it_takes_under_3
     assert len(failures) < 3
 
 
-def test_given_a_fresh_python_when_a_graph_is_loaded_then_torch_is_not():
+def test_loading_a_graph_does_not_import_torch():
     run(
         "import sys, causalcxr; causalcxr.Graph.load('mini'); "
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
 
 
-def test_given_the_package_then_its_names_are_listed_and_unknown_ones_refused():
+def test_package_lists_its_names_and_refuses_others():
     run(
         "import causalcxr as cx; assert set(cx.__all__) <= set(dir(cx)); "
         "assert cx.__version__ and cx.Cohort is cx.Cohort; assert not hasattr(cx, 'Kohort')"

@@ -211,25 +211,19 @@ def spread(events: int, points: int | None) -> list[int]:
     "verb",
     ["fit", "cohort save", *(pytest.param(v, marks=pytest.mark.slow) for v in TWINS)],
 )
-def test_given_a_kill_at_two_events_then_the_same_command_gives_the_same_bytes(
-    home, tmp_path, verb
-):
+def test_rerun_after_two_kills_gives_the_same_bytes(home, tmp_path, verb):
     assert swept(home, tmp_path, verb, 2) > 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
-def test_given_a_kill_at_any_event_then_the_same_command_gives_the_same_bytes(
-    studio, tmp_path, verb
-):
+def test_rerun_after_any_kill_gives_the_same_bytes(studio, tmp_path, verb):
     assert swept(studio, tmp_path, verb, None if verb in SHORT else SOME) > 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["counterfactual", "effect", "cohort save"])
-def test_given_a_kill_while_a_result_is_replaced_then_the_old_or_the_new_one_is_whole(
-    studio, tmp_path, verb
-):
+def test_kill_during_replacement_leaves_a_complete_result(studio, tmp_path, verb):
     words = verbs(studio)[verb]
     other = [studio / "patients" if word == studio / "cohort" else word for word in words]
     assert run(*other, "--out", tmp_path / "old" / "out") == 0

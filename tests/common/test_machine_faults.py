@@ -59,7 +59,7 @@ def words_of(verb: str, home: Path) -> list:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_given_a_full_disk_then_one_line_and_the_next_run_succeeds(
+def test_full_disk_gives_one_line_and_the_next_run_succeeds(
     home, tmp_path, monkeypatch, capsys, verb
 ):
     def full(_: int) -> None:
@@ -77,9 +77,7 @@ def test_given_a_full_disk_then_one_line_and_the_next_run_succeeds(
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_given_another_process_that_writes_there_then_the_second_is_refused(
-    home, tmp_path, capsys, verb
-):
+def test_second_process_writing_the_same_folder_is_refused(home, tmp_path, capsys, verb):
     with exclusive(tmp_path / ".out.lock", CausalCXRError("unused")):
         assert run(*words_of(verb, home), "--out", tmp_path / "out") == 2
     told = capsys.readouterr().err
@@ -88,7 +86,7 @@ def test_given_another_process_that_writes_there_then_the_second_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_given_a_limit_on_the_size_of_files_then_one_line(home, tmp_path):
+def test_file_size_limit_gives_one_line(home, tmp_path):
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
         said = open(os.devnull, "w")  # noqa: SIM115
@@ -100,7 +98,7 @@ def test_given_a_limit_on_the_size_of_files_then_one_line(home, tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
-def test_given_a_read_only_folder_then_one_line(home, tmp_path, capsys):
+def test_read_only_folder_gives_one_line(home, tmp_path, capsys):
     tmp_path.chmod(0o500)
     assert run(*words_of("counterfactual", home), "--out", tmp_path / "out") == 2
     assert "cannot be written (Permission denied)" in capsys.readouterr().err
@@ -115,7 +113,7 @@ def test_given_a_read_only_folder_then_one_line(home, tmp_path, capsys):
         (OSError(errno.ENOSPC, "No space left on device", "a.bin"), "a.bin: No space left"),
     ],
 )
-def test_given_a_fault_of_the_machine_anywhere_then_one_line_and_status_2(error, said, capsys):
+def test_machine_fault_gives_one_line_and_status_2(error, said, capsys):
     command = typer.Typer()
 
     @command.command()
@@ -128,7 +126,7 @@ def test_given_a_fault_of_the_machine_anywhere_then_one_line_and_status_2(error,
     assert told.count("\n") == 1
 
 
-def test_given_another_error_then_it_keeps_its_traceback():
+def test_other_errors_keep_their_traceback():
     command = typer.Typer()
 
     @command.command()
@@ -140,9 +138,7 @@ def test_given_another_error_then_it_keeps_its_traceback():
 
 
 @pytest.mark.parametrize("verb", ["counterfactual", "pairs"])
-def test_given_a_folder_of_another_cohort_or_action_then_it_is_refused_and_named(
-    home, tmp_path, capsys, verb
-):
+def test_folder_of_another_result_is_refused(home, tmp_path, capsys, verb):
     out = ("--out", tmp_path / "out")
     assert run(*words_of(verb, home), *out) == 0
     capsys.readouterr()
@@ -159,7 +155,7 @@ def test_given_a_folder_of_another_cohort_or_action_then_it_is_refused_and_named
 
 
 @pytest.mark.parametrize("verb", ["sample", "counterfactual", "effect", "cohort phantom"])
-def test_given_overwrite_then_a_complete_result_is_made_again(home, tmp_path, capsys, verb):
+def test_overwrite_makes_a_complete_result_again(home, tmp_path, capsys, verb):
     words = [*words_of(verb, home), "--out", tmp_path / "out"]
     assert run(*words) in (0, 1)
     first = (tmp_path / "out").stat().st_ino
@@ -171,7 +167,7 @@ def test_given_overwrite_then_a_complete_result_is_made_again(home, tmp_path, ca
     assert (tmp_path / "out").stat().st_ino != first
 
 
-def test_given_an_image_that_was_changed_then_reading_it_names_the_file(tmp_path):
+def test_changed_image_is_refused_with_its_file(tmp_path):
     folder = Cohort.load("phantom", n=2, size=32).save(tmp_path / "c")
     file = folder / "images" / "1.png"
     file.write_bytes((folder / "images" / "0.png").read_bytes())
@@ -181,7 +177,7 @@ def test_given_an_image_that_was_changed_then_reading_it_names_the_file(tmp_path
         loaded.images[1]
 
 
-def test_given_a_changed_table_of_pairs_then_loading_them_names_it(home, tmp_path):
+def test_changed_table_of_pairs_is_refused_with_its_file(home, tmp_path):
     from causalcxr.audit.pairs import Pairs
 
     assert run(*words_of("pairs", home), "--out", tmp_path / "out") == 0
@@ -191,7 +187,7 @@ def test_given_a_changed_table_of_pairs_then_loading_them_names_it(home, tmp_pat
         Pairs.load(tmp_path / "out")
 
 
-def test_given_weights_of_another_run_or_a_second_process_then_training_is_refused(tmp_path):
+def test_training_refuses_other_weights_and_a_second_process(tmp_path):
     out = tmp_path / "w.safetensors"
     litter = tmp_path / ".w.safetensors.abc.tmp"
     litter.write_bytes(b"half")

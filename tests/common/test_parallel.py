@@ -21,7 +21,7 @@ def scaled(shared: dict, task: int) -> tuple[int, int]:
     return task * shared["factor"], os.getpid()
 
 
-def test_given_tasks_when_done_here_then_in_order_one_at_a_time_and_in_this_process():
+def test_one_worker_runs_tasks_in_order_in_this_process():
     asked = []
 
     def tasks():
@@ -35,7 +35,7 @@ def test_given_tasks_when_done_here_then_in_order_one_at_a_time_and_in_this_proc
     assert [value for value, _ in done] == [3, 6, 9, 12]
 
 
-def test_given_workers_then_each_task_is_done_once_in_other_processes_that_end():
+def test_workers_run_each_task_once_and_end():
     done = list(run(scaled, range(40), {"factor": 3}, workers=2))
     assert sorted(value for value, _ in done) == list(range(0, 120, 3))
     processes = {process for _, process in done}
@@ -44,14 +44,14 @@ def test_given_workers_then_each_task_is_done_once_in_other_processes_that_end()
     assert not any(is_alive(process) for process in processes)
 
 
-def test_given_an_error_or_a_death_in_a_worker_then_it_is_told_and_no_worker_stays():
+def test_error_or_death_of_a_worker_is_reported_and_ends_all():
     with pytest.raises(CohortError, match="task -1 is negative"):
         list(run(scaled, [1, -1, 2], {"factor": 3}, workers=2))
     with pytest.raises(CausalCXRError, match=r"a worker process died.*run the same command again"):
         list(run(scaled, [1, 7, 2], {"factor": 3, "deadly": 7}, workers=2))
 
 
-def test_given_a_killed_process_then_its_workers_end_too(tmp_path):
+def test_workers_end_with_their_parent(tmp_path):
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from causalcxr.common.parallel import run; from test_parallel import named\n"
@@ -86,7 +86,7 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_given_workers_or_a_scheduler_that_cannot_be_then_one_line():
+def test_impossible_workers_or_scheduler_give_one_line():
     with pytest.raises(CausalCXRError, match="workers 0: give at least 1"):
         run(scaled, [1], {}, workers=0)
 
@@ -101,7 +101,7 @@ def cluster():
         yield running.scheduler_address
 
 
-def test_given_a_cluster_of_two_workers_then_the_results_are_those_of_this_process(cluster):
+def test_cluster_gives_the_results_of_one_process(cluster):
     done = list(run(scaled, range(40), {"factor": 3}, cluster=cluster))
     assert sorted(value for value, _ in done) == list(range(0, 120, 3))
     assert os.getpid() not in {process for _, process in done}
@@ -109,7 +109,7 @@ def test_given_a_cluster_of_two_workers_then_the_results_are_those_of_this_proce
         list(run(scaled, [1, -1], {"factor": 3}, cluster=cluster))
 
 
-def test_given_no_scheduler_at_an_address_then_one_line():
+def test_missing_scheduler_gives_one_line():
     pytest.importorskip("distributed")
     with pytest.raises(CausalCXRError, match=r"cluster 'nowhere': no scheduler answers \("):
         list(run(scaled, [1], {}, cluster="nowhere"))

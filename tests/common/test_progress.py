@@ -56,7 +56,7 @@ def ran(pause, terminal=False, **env):
     return out, shown.decode()
 
 
-def test_given_a_log_then_lines_tell_count_share_and_time_left_and_the_answer_is_apart():
+def test_log_lines_show_count_share_and_time_left():
     out, err = ran(0.06, CAUSALCXR_PROGRESS="0.2")
     assert out == "the answer\n"
     lines = err.splitlines()
@@ -69,18 +69,18 @@ def test_given_a_log_then_lines_tell_count_share_and_time_left_and_the_answer_is
     assert "left" in err
 
 
-def test_given_work_under_two_seconds_then_nothing_is_shown():
+def test_short_work_shows_no_progress():
     assert ran(0.0, CAUSALCXR_PROGRESS="") == ("the answer\n", "")
     out, shown = ran(0.0, terminal=True, CAUSALCXR_PROGRESS="", TERM="xterm")
     assert (out, shown) == ("the answer\n", "")
 
 
-def test_given_progress_off_then_nothing_is_shown():
+def test_progress_can_be_turned_off():
     assert ran(0.03, CAUSALCXR_PROGRESS="off") == ("the answer\n", "")
 
 
 @pytest.mark.slow  # bars come after two seconds
-def test_given_a_terminal_then_bars_are_shown_and_taken_away_and_the_output_file_is_whole():
+def test_terminal_shows_and_removes_bars():
     out, shown = ran(0.1, terminal=True, CAUSALCXR_PROGRESS="", TERM="xterm", COLUMNS="100")
     assert out == "the answer\n"
     assert "Fitting" in shown
@@ -90,7 +90,7 @@ def test_given_a_terminal_then_bars_are_shown_and_taken_away_and_the_output_file
 
 
 @pytest.mark.slow  # starts a kernel
-def test_given_a_notebook_without_widgets_then_a_line_is_written_anew_and_cleared():
+def test_notebook_updates_and_clears_one_line():
     import nbformat
     from nbclient import NotebookClient
 
@@ -111,7 +111,7 @@ def test_given_a_notebook_without_widgets_then_a_line_is_written_anew_and_cleare
     assert told[-1] == ""
 
 
-def test_given_another_thread_then_it_is_not_shown(monkeypatch, capsys):
+def test_other_threads_show_no_progress(monkeypatch, capsys):
     monkeypatch.setenv("CAUSALCXR_PROGRESS", "0.01")
 
     def work():
@@ -124,7 +124,7 @@ def test_given_another_thread_then_it_is_not_shown(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_given_counts_then_the_time_left_is_that_of_what_came_since_the_start(monkeypatch):
+def test_time_left_is_estimated_from_new_work(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     count = Count("Twins", 2000, "images", 1200)
@@ -136,7 +136,7 @@ def test_given_counts_then_the_time_left_is_that_of_what_came_since_the_start(mo
     assert unknown.words == "Auditing: 0:40 so far"
 
 
-def test_given_batches_then_records_are_counted_and_the_last_batch_is_not_too_much():
+def test_batches_count_records_not_beyond_the_total():
     counted = []
     for _ in progress(range(0, 100, 40), "Reading", "images"):
         counted.append(1)
@@ -146,7 +146,7 @@ def test_given_batches_then_records_are_counted_and_the_last_batch_is_not_too_mu
     assert count.words == "Reading: 100 of 100 images (100%)"
 
 
-def test_given_where_it_is_shown_then_the_screen_fits(monkeypatch, capsys):
+def test_screen_suits_its_stream(monkeypatch, capsys):
     monkeypatch.delenv("CAUSALCXR_PROGRESS")
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(screen(sys.stderr), Lines)
@@ -160,14 +160,14 @@ def test_given_where_it_is_shown_then_the_screen_fits(monkeypatch, capsys):
     assert screen(None) is None
 
 
-def test_given_earlier_work_then_it_is_said_from_where_it_is_resumed(capsys):
+def test_resumed_work_is_announced(capsys):
     resuming(0, 2000, "images")
     assert capsys.readouterr().err == ""
     resuming(1200, 2000, "images")
     assert capsys.readouterr().err == "resuming: 1,200 of 2,000 images are there\n"
 
 
-def test_given_ctrl_c_then_status_130_and_one_line_says_how_to_resume(capsys):
+def test_ctrl_c_gives_status_130_and_how_to_resume(capsys):
     app = typer.Typer()
 
     @app.command()

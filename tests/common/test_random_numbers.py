@@ -17,7 +17,7 @@ def correlation(a, b):
 
 
 @pytest.mark.parametrize("stream", ["Sex", "Age", "phantom Pleural Effusion", ""])
-def test_given_consecutive_records_then_their_numbers_are_uniform(stream):
+def test_numbers_of_consecutive_records_are_uniform(stream):
     u = Draws(KEYS, seed=3, stream=stream).uniform(4)
     assert u.shape == (N, 4)
     assert u.min() > 0
@@ -28,7 +28,7 @@ def test_given_consecutive_records_then_their_numbers_are_uniform(stream):
         assert stats.chisquare(bins).pvalue > 1e-4
 
 
-def test_given_one_record_then_its_many_numbers_are_uniform_too():
+def test_numbers_of_one_record_are_uniform():
     u = Draws(KEYS[:1], seed=0, stream="detector").uniform(65_536)[0]
     assert stats.kstest(u, "uniform").pvalue > 1e-4
     assert abs(correlation(u[:-1], u[1:])) < 4
@@ -45,7 +45,7 @@ def test_given_one_record_then_its_many_numbers_are_uniform_too():
     ],
     ids=["seed", "stream", "draw", "record", "neighbour"],
 )
-def test_given_another_seed_stream_draw_or_record_then_the_numbers_are_independent(other):
+def test_numbers_of_other_seeds_streams_draws_are_independent(other):
     here, there = Draws(KEYS, seed=0, stream="Sex").uniform(2), other.uniform(2)
     assert not (here == there).any()
     for a in here.T:
@@ -55,12 +55,12 @@ def test_given_another_seed_stream_draw_or_record_then_the_numbers_are_independe
     assert stats.chisquare(cells.ravel()).pvalue > 1e-4
 
 
-def test_given_a_seed_and_stream_that_read_alike_then_they_do_not_collide():
+def test_similar_seeds_and_streams_do_not_collide():
     one, two = Draws(KEYS, seed=1, stream="2"), Draws(KEYS, seed=12, stream="")
     assert not (one.uniform() == two.uniform()).any()
 
 
-def test_given_any_batch_or_order_then_a_record_keeps_its_numbers():
+def test_numbers_do_not_depend_on_batch_or_order():
     draws = Draws(KEYS, seed=5, stream="Race", draw=np.arange(N) % 7)
     whole = draws.normal(3)
     order = np.random.default_rng(0).permutation(N)
@@ -69,26 +69,26 @@ def test_given_any_batch_or_order_then_a_record_keeps_its_numbers():
     assert np.array_equal(draws.normal(8)[:, :3], whole)
 
 
-def test_given_integer_and_text_identifiers_of_the_same_digits_then_the_keys_are_equal():
+def test_integer_and_text_ids_have_equal_keys():
     numbers, texts = pd.Index([7, 11, 40_000]), pd.Index(["7", "11", "40000"])
     assert np.array_equal(record_keys(numbers), record_keys(texts))
     assert len(np.unique(KEYS)) == N
 
 
-def test_given_a_draw_for_all_or_one_a_record_then_the_numbers_are_the_same():
+def test_draw_for_all_or_by_record_gives_the_same_numbers():
     one = Draws(KEYS[:9], stream="x", draw=2).uniform()
     each = Draws(KEYS[:9], stream="x", draw=np.full(9, 2)).uniform()
     assert np.array_equal(one, each)
 
 
-def test_given_normal_and_gumbel_numbers_then_they_have_their_law_and_are_finite():
+def test_normal_and_gumbel_numbers_follow_their_distributions():
     draws = Draws(KEYS, seed=2, stream="law")
     assert stats.kstest(draws.normal()[:, 0], "norm").pvalue > 1e-4
     assert stats.kstest(draws.gumbel()[:, 0], "gumbel_r").pvalue > 1e-4
     assert np.isfinite(draws.gumbel(50)).all()
 
 
-def test_given_the_hash_then_it_is_what_it_was_on_every_machine():
+def test_hash_is_the_same_on_every_machine():
     assert stable_hash("Sex") == 10753987823127319002
     first = Draws(record_keys(pd.Index(["a"])), seed=0, stream="Sex").uniform()[0, 0]
     assert first == 0.7295178432946859

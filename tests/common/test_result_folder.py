@@ -34,7 +34,7 @@ def interrupted(result: ResultFolder, text: str) -> None:
         stops(draft.place)
 
 
-def test_given_a_complete_result_then_it_is_kept_and_a_line_says_how_to_make_it_again(tmp_path):
+def test_complete_result_is_kept(tmp_path):
     lines: list[str] = []
     path = tmp_path / "r"
     assert write(note(path), "one")
@@ -45,7 +45,7 @@ def test_given_a_complete_result_then_it_is_kept_and_a_line_says_how_to_make_it_
     ]
 
 
-def test_given_overwrite_then_a_complete_result_of_the_same_identity_is_made_again(tmp_path):
+def test_overwrite_makes_the_same_result_again(tmp_path):
     path, lines = tmp_path / "r", []
     assert write(note(path), "one")
     assert write(note(path, overwrite=True, lines=lines), "two")
@@ -55,14 +55,14 @@ def test_given_overwrite_then_a_complete_result_of_the_same_identity_is_made_aga
     assert [each.name for each in tmp_path.iterdir()] == ["r"]
 
 
-def test_given_overwrite_and_a_run_that_fails_then_the_earlier_result_is_there(tmp_path):
+def test_failed_overwrite_keeps_the_earlier_result(tmp_path):
     path = tmp_path / "r"
     assert write(note(path), "one")
     interrupted(note(path, overwrite=True), "first")
     assert (path / "note.txt").read_text() == "one"
 
 
-def test_given_unfinished_work_then_overwrite_resumes_its_own_and_discards_another(tmp_path):
+def test_overwrite_resumes_own_work_and_discards_other(tmp_path):
     path = tmp_path / "r"
     assert write(note(path), "one")
     interrupted(note(path, overwrite=True), "first")
@@ -80,7 +80,7 @@ def test_given_unfinished_work_then_overwrite_resumes_its_own_and_discards_anoth
         draft.finish({})
 
 
-def test_given_a_damaged_result_then_it_is_refused_or_made_again(tmp_path):
+def test_damaged_result_is_refused_or_made_again(tmp_path):
     path = tmp_path / "r"
     assert write(note(path), "one")
     (path / "note.txt").write_text("changed")
@@ -90,7 +90,7 @@ def test_given_a_damaged_result_then_it_is_refused_or_made_again(tmp_path):
     assert (path / "note.txt").read_text() == "one"
 
 
-def test_given_a_kill_inside_a_result_within_then_none_of_its_litter_is_in_the_whole(tmp_path):
+def test_litter_of_an_inner_result_is_removed(tmp_path):
     path = tmp_path / "r"
     with note(path).writing() as draft:
         assert write(note(draft.place / "part"), "one")
@@ -100,9 +100,7 @@ def test_given_a_kill_inside_a_result_within_then_none_of_its_litter_is_in_the_w
     assert sorted(each.name for each in path.iterdir()) == ["SHA256SUMS", "manifest.json", "part"]
 
 
-def test_given_a_kill_before_the_old_result_is_removed_then_it_is_replaced_again(
-    tmp_path, monkeypatch
-):
+def test_kill_before_removal_of_the_old_result_is_recovered(tmp_path, monkeypatch):
     path = tmp_path / "r"
     assert write(note(path), "one")
     real = Path.rename

@@ -87,7 +87,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_given_any_result_then_it_has_a_table_and_a_summary(results, name):
+def test_result_has_a_table_and_a_summary(results, name):
     result = results[name]
     assert isinstance(result, Result)
     assert type(result).__name__ == name
@@ -98,7 +98,7 @@ def test_given_any_result_then_it_has_a_table_and_a_summary(results, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_given_any_result_then_it_is_drawn_and_the_picture_written(results, name, tmp_path):
+def test_result_is_drawn_and_written_as_png(results, name, tmp_path):
     page = results[name].plot(path=tmp_path / "picture.png")
     assert type(page) is not Page or page.axes
     assert isinstance(page, Page)
@@ -108,9 +108,7 @@ def test_given_any_result_then_it_is_drawn_and_the_picture_written(results, name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_given_any_result_then_it_is_saved_whole_and_nothing_half_written_is_left(
-    results, name, tmp_path
-):
+def test_result_is_saved_completely(results, name, tmp_path):
     folder = tmp_path / "there"
     assert results[name].save(folder) == folder
     names = {path.name for path in folder.iterdir()}
@@ -120,7 +118,7 @@ def test_given_any_result_then_it_is_saved_whole_and_nothing_half_written_is_lef
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_given_any_result_then_text_and_html_show_the_figures_and_escape_names(results, name):
+def test_text_and_html_show_values_and_escape_names(results, name):
     result = results[name]
     text, html = str(result), result._repr_html_()
     assert text.splitlines()[0] == result.heading
@@ -133,14 +131,14 @@ def test_given_any_result_then_text_and_html_show_the_figures_and_escape_names(r
 
 
 @pytest.mark.parametrize("name", ["Comparison", "Effect", "Probabilities", "Sensitivity"])
-def test_given_an_answer_then_a_table_or_a_picture_alone_can_be_written(results, name, tmp_path):
+def test_table_or_plot_alone_can_be_written(results, name, tmp_path):
     result = results[name]
     table = pd.read_csv(result.save(tmp_path / "t.csv"))
     assert len(table) == len(next(iter(result.tables.values())))
     assert result.save(tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_given_a_folder_of_something_else_then_a_result_is_not_written_there(results, tmp_path):
+def test_result_is_not_written_over_other_files(results, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     with pytest.raises(CohortError, match="mine"):
@@ -148,7 +146,7 @@ def test_given_a_folder_of_something_else_then_a_result_is_not_written_there(res
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
 
 
-def test_given_an_effect_then_print_shows_its_mean_and_its_error(results):
+def test_print_shows_mean_and_error_of_an_effect(results):
     effect = results["Effect"]
     row = effect.table.set_index(["variable", "level"]).loc["Edema", "P"]
     lines = str(effect).splitlines()
@@ -159,14 +157,14 @@ def test_given_an_effect_then_print_shows_its_mean_and_its_error(results):
     assert told[5:7] == [f"{row['change']:.4g}", f"{row['se']:.4g}"]
 
 
-def test_given_probabilities_then_print_shows_the_mean_of_each_level(results):
+def test_print_shows_the_mean_of_each_level(results):
     found = results["Probabilities"]
     assert found["Edema", "P"].equals(found.table["Edema", "P"])
     assert f"{found['Edema', 'P'].mean():.4g}" in str(found)
     assert found.summary().loc[("Edema", "P"), "method"] == "exact"
 
 
-def test_given_too_few_records_then_a_check_says_not_tested_and_never_zero_of_zero(cohort):
+def test_check_of_too_few_records_says_not_tested(cohort):
     model = SCM(Graph.parse(YAML)).fit(cohort)
     found = model.check(cohort.head(12), split="all")
     assert found.heading == "not tested: none of 2 equations, on 12 records (all)"
@@ -176,7 +174,7 @@ def test_given_too_few_records_then_a_check_says_not_tested_and_never_zero_of_ze
     assert found.plot().png()
 
 
-def test_given_some_untested_equations_then_the_check_counts_them(cohort):
+def test_check_counts_untested_equations(cohort):
     holes = cohort.table["Edema"].where(np.arange(400) < 20)
     model = SCM(Graph.parse(YAML)).fit(cohort)
     found = model.check(Cohort(cohort.table.assign(Edema=holes)), split="all")
@@ -187,19 +185,19 @@ def texts_of(page: Page) -> list[str]:
     return [text.get_text() for text in page.findobj(Text)]
 
 
-def test_given_a_cohort_with_images_then_its_picture_marks_what_is_synthetic():
+def test_plot_marks_synthetic_images():
     phantoms = load(n=3, size=32)
     assert texts_of(phantoms.plot(2)).count(MARK) == 3  # the page and both images
     real = Cohort(pd.DataFrame(index=["a", "b"]), np.zeros((2, 1, 8, 8), np.uint8))
     assert MARK not in texts_of(real.plot())
 
 
-def test_given_names_with_dollars_then_pictures_draw_them_as_they_are(tmp_path):
+def test_dollar_signs_in_names_are_drawn(tmp_path):
     odd = Cohort(pd.DataFrame({"$a": [1.0, None], "$b^{": ["x", "y"]}))
     assert odd.plot(path=tmp_path / "p.png").png()
 
 
-def test_given_all_result_classes_then_help_describes_the_protocol():
+def test_every_result_class_documents_the_protocol():
     homes = {
         "Cohort": "cohort", "Comparison": "cohort.comparison",
         "Effect": "scm.questions.effect_result",
@@ -216,9 +214,7 @@ def test_given_all_result_classes_then_help_describes_the_protocol():
 
 
 @pytest.mark.slow
-def test_given_the_same_audit_at_another_time_then_its_folder_is_complete_already(
-    results, tmp_path, capsys
-):
+def test_same_audit_at_another_time_is_complete_already(results, tmp_path, capsys):
     audit = results["Audit"]
     audit.save(tmp_path / "a")
     later = replace(audit, about={**audit.about, "written": "2030-01-01T00:00:00+00:00"})

@@ -58,9 +58,7 @@ QUESTIONS = ("effect", "probabilities", "sensitivity", "support_of")
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_given_a_variable_by_name_then_every_question_takes_it_as_counterfactual_does(
-    model, cohort, question
-):
+def test_every_question_takes_variables_by_name(model, cohort, question):
     ask = getattr(model, question)
     tables = [ask(cohort, do(sex="M")), ask(cohort, {"Sex": "M"}), ask(cohort, sex="M")]
     first, *others = (
@@ -70,7 +68,7 @@ def test_given_a_variable_by_name_then_every_question_takes_it_as_counterfactual
         pd.testing.assert_frame_equal(first, other)
 
 
-def test_given_a_variable_by_name_then_compare_and_pairs_take_it(model, cohort):
+def test_compare_and_pairs_take_variables_by_name(model, cohort):
     same = model.compare(model, cohort, sex="M")
     assert same.twins.counterfactual.table["Sex"].unique().tolist() == ["M"]
     pairs = make_pairs(model, cohort, sex="M")
@@ -78,9 +76,7 @@ def test_given_a_variable_by_name_then_compare_and_pairs_take_it(model, cohort):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_given_a_variable_named_as_an_option_then_a_level_is_refused_with_the_way_out(
-    model, cohort, option
-):
+def test_level_for_an_option_is_refused_with_the_remedy(model, cohort, option):
     name = GRAPH.find(option)
     remedy = rf"to set the variable '{name}', write do\({{'{name}': 'P'}}\)"
     with pytest.raises(InterventionError, match=remedy):
@@ -89,7 +85,7 @@ def test_given_a_variable_named_as_an_option_then_a_level_is_refused_with_the_wa
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_given_a_variable_called_seed_then_no_question_swallows_it(model, cohort, question):
+def test_no_question_ignores_a_variable_called_seed(model, cohort, question):
     with pytest.raises(InterventionError, match=r"write do\({'Seed': 'P'}\)"):
         getattr(model, question)(cohort, do(sex="M"), seed="P")
     with pytest.raises(InterventionError, match=r"write do\({'Hold': 'P'}\)"):
@@ -98,7 +94,7 @@ def test_given_a_variable_called_seed_then_no_question_swallows_it(model, cohort
         model.compare(model, cohort, do(sex="M"), seed="P")
 
 
-def test_given_variables_called_seed_and_hold_then_sample_and_do_do_not_swallow_them(model):
+def test_sample_and_do_do_not_ignore_seed_and_hold(model):
     with pytest.raises(InterventionError, match=r"write do\({'Seed': 'P'}\)"):
         model.sample(3, seed="P")
     with pytest.raises(InterventionError, match=r"write do\({'Hold': 'P'}\)"):
@@ -107,7 +103,7 @@ def test_given_variables_called_seed_and_hold_then_sample_and_do_do_not_swallow_
         do(beyond_range="P")
 
 
-def test_given_an_option_of_a_wrong_type_without_such_a_variable_then_the_rule_is_told():
+def test_option_of_a_wrong_type_is_refused():
     graph = Graph.parse("variables: {Sex: {type: binary, levels: [F, M]}}")
     cohort = Cohort(pd.DataFrame({"Sex": ["F", "M"] * 20}))
     model = SCM(graph).fit(cohort)
@@ -115,7 +111,7 @@ def test_given_an_option_of_a_wrong_type_without_such_a_variable_then_the_rule_i
         model.counterfactual(cohort, sex="M", seed="P")
 
 
-def test_given_hold_as_text_then_it_is_one_name_and_not_its_letters(model, cohort):
+def test_hold_as_text_is_one_name(model, cohort):
     held = model.counterfactual(cohort, sex="M", hold="Effusion")
     assert held.table["Effusion"].equals(cohort.table["Effusion"])
     listed = model.counterfactual(cohort, sex="M", hold=["Effusion"])
@@ -126,14 +122,14 @@ def test_given_hold_as_text_then_it_is_one_name_and_not_its_letters(model, cohor
         model.counterfactual(cohort, sex="M", hold="Effusoin")
 
 
-def test_given_hold_then_the_effect_has_it_on_both_sides(model, cohort):
+def test_effect_holds_a_variable_on_both_sides(model, cohort):
     free = model.effect(cohort, sex="M").table.set_index(["variable", "level"])["changed"]
     held = model.effect(cohort, sex="M", hold="Effusion").table.set_index(["variable", "level"])
     assert free["Effusion", "P"] > 0
     assert held.loc[("Effusion", "P"), "changed"] == 0
 
 
-def test_given_variables_as_text_then_it_is_one_name(model, cohort):
+def test_variables_as_text_is_one_name(model, cohort):
     found = model.probabilities(cohort, sex="M", variables="Effusion")
     assert set(found.table.columns.get_level_values(0)) == {"Effusion"}
     assert list(model.sensitivity(cohort, sex="M", variables="Effusion").changes.index) == [
@@ -142,14 +138,14 @@ def test_given_variables_as_text_then_it_is_one_name(model, cohort):
 
 
 @pytest.mark.parametrize("value", [True, np.True_, [True] * 120])
-def test_given_true_for_a_finding_then_its_levels_are_told(model, cohort, value):
+def test_true_for_a_finding_is_refused_with_its_levels(model, cohort, value):
     with pytest.raises(InterventionError, match=r"level True.*: the levels are N, P"):
         model.counterfactual(cohort, effusion=value)
     with pytest.raises(InterventionError, match=r"value True.*: give a finite number"):
         model.counterfactual(cohort, age=value)
 
 
-def test_given_a_signed_text_in_python_then_it_is_refused_and_shift_named(model, cohort):
+def test_signed_text_is_refused_with_shift(model, cohort):
     with pytest.raises(InterventionError, match=r"write Shift\(10\) to add it"):
         model.counterfactual(cohort, age="+10")
     with pytest.raises(InterventionError, match=r"write Shift\(-5\) to add it"):
@@ -159,14 +155,14 @@ def test_given_a_signed_text_in_python_then_it_is_refused_and_shift_named(model,
 
 
 @pytest.mark.parametrize("value", ["60", " 60 ", "6e1", np.str_("60"), ["60"] * 120])
-def test_given_a_number_as_text_in_python_then_it_is_refused(model, cohort, value):
+def test_number_as_text_is_refused(model, cohort, value):
     with pytest.raises(InterventionError, match="write the number 60, without quotes"):
         model.counterfactual(cohort, age=value)
     with pytest.raises(InterventionError, match="write the number 60, without quotes"):
         model.counterfactual(cohort, age=lambda a: "60")
 
 
-def test_given_the_command_lines_words_then_numbers_and_shifts_are_read(model, cohort):
+def test_command_line_reads_numbers_and_shifts(model, cohort):
     few = cohort.head(5)
     assert set(model.counterfactual(few, parse(["age=60"])).table["Age"]) == {60.0}
     assert parse(["age=60"]).bind(GRAPH).to_json()["do"] == {"Age": 60.0}
@@ -177,14 +173,14 @@ def test_given_the_command_lines_words_then_numbers_and_shifts_are_read(model, c
     assert parse(["grade=+2"]).bind(coded).settings["Grade"] == "+2"
 
 
-def test_given_a_file_then_graph_and_model_say_how_it_is_read():
+def test_path_in_place_of_a_graph_or_model_is_refused():
     with pytest.raises(GraphError, match=r"write Graph.load\('graph.yaml'\)"):
         Graph("graph.yaml")
     with pytest.raises(ModelError, match=r"SCM\(Graph.load\('cxr7'\)\)"):
         SCM("cxr7")
 
 
-def test_given_a_fit_that_was_not_kept_then_the_message_says_that_fit_returns_a_model(cohort):
+def test_unused_fit_is_explained(cohort):
     model = SCM(GRAPH)
     model.fit(cohort)
     asked = (model.counterfactual, model.effect, model.probabilities, model.sensitivity)
@@ -222,7 +218,7 @@ def public_callables() -> dict[str, object]:
     return found
 
 
-def test_given_what_is_public_then_no_signature_hides_its_options():
+def test_public_signatures_show_their_options():
     hidden = []
     for name, each in public_callables().items():
         try:
@@ -237,7 +233,7 @@ def test_given_what_is_public_then_no_signature_hides_its_options():
     assert not hidden
 
 
-def test_given_audit_and_stress_then_they_are_functions_whose_parameters_help_shows():
+def test_audit_and_stress_are_functions_with_help():
     assert cx.audit is audit_function
     assert cx.stress is stress_function
     for function in (cx.audit, cx.stress):
@@ -252,7 +248,7 @@ def test_given_audit_and_stress_then_they_are_functions_whose_parameters_help_sh
     assert inspect.isfunction(causalcxr.audit)
 
 
-def test_given_one_name_as_text_then_no_list_of_names_is_read_by_letter(cohort):
+def test_name_as_text_is_not_split_into_letters(cohort):
     class Never:
         classes_ = (0, 1)
 
@@ -263,7 +259,7 @@ def test_given_one_name_as_text_then_no_list_of_names_is_read_by_letter(cohort):
     assert severity(1, "Effusion").findings == ("Effusion",)
 
 
-def test_given_one_question_then_it_need_not_be_a_list():
+def test_single_question_need_not_be_a_list():
     assert [str(each) for each in actions_of(do(sex="M"))] == ["do(sex=M)"]
     assert [str(each) for each in actions_of({"sex": "M"})] == ["do(sex=M)"]
     assert [str(each) for each in actions_of([{"sex": "M"}, do(age=60)])] == [
@@ -272,6 +268,6 @@ def test_given_one_question_then_it_need_not_be_a_list():
     ]
 
 
-def test_given_a_file_in_place_of_a_graph_then_with_graph_says_how_it_is_read(model):
+def test_with_graph_refuses_a_path(model):
     with pytest.raises(ModelError, match=r"give a Graph, such as Graph.load\('file.yaml'\)"):
         model.with_graph("cxr7.yaml")

@@ -32,7 +32,7 @@ def model(cohort):
     return cx.SCM(GRAPH).fit(cohort, progress=False)
 
 
-def test_given_an_age_beyond_the_range_then_pairs_support_and_comparison_answer(model, cohort):
+def test_questions_answer_for_an_age_beyond_the_range(model, cohort):
     action = cx.do(age=150, beyond_range=True)
     pairs = make_pairs(model, cohort, action)
     assert pairs.twin.table["Age"].eq(150).all()
@@ -41,7 +41,7 @@ def test_given_an_age_beyond_the_range_then_pairs_support_and_comparison_answer(
     assert compare_models(model, model, cohort, action).table["differ"].max() == 0
 
 
-def test_given_such_pairs_when_saved_and_audited_then_they_are_read(model, cohort, tmp_path):
+def test_pairs_beyond_the_range_are_saved_and_audited(model, cohort, tmp_path):
     action = cx.do(age=150, beyond_range=True)
     gates = Gates(support=False)
     make_pairs(model, cohort, action, gates=gates).save(tmp_path / "pairs")
@@ -53,6 +53,6 @@ def test_given_such_pairs_when_saved_and_audited_then_they_are_read(model, cohor
     assert len(audited.records) == 200
 
 
-def test_given_a_value_that_nobody_allowed_then_it_is_refused(model):
+def test_value_beyond_the_range_is_refused_by_default(model):
     with pytest.raises(CohortError, match="outside the range 0 to 105"):
         model.counterfactual(cx.Cohort(pd.DataFrame({"Age": [150.0], "Edema": ["N"]})), age=60)

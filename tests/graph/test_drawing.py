@@ -53,7 +53,7 @@ def crossings(graph: Graph) -> int:
 
 @pytest.mark.parametrize("graph", [*map(Graph.load, BUNDLED), PARTIAL], ids=[*BUNDLED, "partial"])
 @pytest.mark.parametrize("values", [{}, {"Age": "63", "Sex": "a very long value indeed"}])
-def test_given_a_graph_when_laid_out_then_boxes_do_not_overlap(graph, values):
+def test_boxes_do_not_overlap(graph, values):
     boxes = scene(graph, values).boxes
     assert set(boxes) == set(graph.variables)
     for one, two in combinations(boxes.values(), 2):
@@ -62,7 +62,7 @@ def test_given_a_graph_when_laid_out_then_boxes_do_not_overlap(graph, values):
 
 
 @pytest.mark.parametrize("graph", [*map(Graph.load, BUNDLED), PARTIAL], ids=[*BUNDLED, "partial"])
-def test_given_a_graph_when_laid_out_then_no_edge_runs_through_a_box(graph):
+def test_no_edge_crosses_a_box(graph):
     whole = scene(graph)
     for edge, points in whole.paths.items():
         way = curve(points)
@@ -71,7 +71,7 @@ def test_given_a_graph_when_laid_out_then_no_edge_runs_through_a_box(graph):
 
 
 @pytest.mark.parametrize("graph", [*map(Graph.load, BUNDLED), PARTIAL], ids=[*BUNDLED, "partial"])
-def test_given_a_graph_when_laid_out_then_edges_join_their_boxes_and_lead_downwards(graph):
+def test_edges_join_their_boxes_and_lead_downwards(graph):
     whole = scene(graph)
     for (parent, child), points in whole.paths.items():
         assert points[0][1] == pytest.approx(whole.boxes[parent].bottom)
@@ -81,11 +81,11 @@ def test_given_a_graph_when_laid_out_then_edges_join_their_boxes_and_lead_downwa
         assert all(above[1] > below[1] for above, below in pairwise(points))
 
 
-def test_given_cxr7_when_laid_out_then_few_expert_edges_cross():
+def test_few_expert_edges_of_cxr7_cross():
     assert crossings(Graph.load("cxr7")) <= 24
 
 
-def test_given_a_graph_of_two_independent_chains_when_laid_out_then_nothing_crosses():
+def test_independent_chains_do_not_cross():
     edges = [("a", "d"), ("b", "c"), ("c", "e"), ("d", "f")]
     layers = {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2, "f": 2}
     laid = arrange(layers, edges, dict.fromkeys(layers, 1.0))
@@ -94,7 +94,7 @@ def test_given_a_graph_of_two_independent_chains_when_laid_out_then_nothing_cros
     assert len(signs) == 1
 
 
-def test_given_an_image_with_every_parent_when_laid_out_then_one_frame_stands_for_its_edges():
+def test_frame_replaces_the_edges_of_an_image_with_all_parents():
     whole = scene(Graph.load("cxr7"))
     assert whole.panel is not None
     assert not any(child == "Image" for _, child in whole.paths)
@@ -105,21 +105,21 @@ def test_given_an_image_with_every_parent_when_laid_out_then_one_frame_stands_fo
     assert whole.boxes["Image"].top < whole.panel.bottom
 
 
-def test_given_an_image_without_some_parent_when_laid_out_then_its_edges_are_drawn_faint():
+def test_edges_of_an_image_without_all_parents_are_faint():
     whole = scene(PARTIAL)
     assert whole.panel is None
     assert sum(child == "Image" for _, child in whole.faint) == 18
     assert ("Race", "Image") not in whole.paths
 
 
-def test_given_a_graph_when_roles_are_asked_then_they_come_from_its_structure():
+def test_roles_follow_the_structure():
     graph = Graph.load("cxr7")
     roles = {name: role(graph, name) for name in ("Sex", "Edema", "No Finding", "Image")}
     assert list(roles.values()) == ["root", "caused", "derived", "image"]
 
 
 @pytest.mark.parametrize("graph", [Graph.load("cxr7"), Graph.load("mini"), SMALL])
-def test_given_a_drawing_when_rendered_then_all_text_is_inside_its_box_and_the_figure(graph):
+def test_text_is_inside_boxes_and_figure(graph):
     figure = draw(graph, values={"Age": 63.0}, changed=["age"])
     renderer = FigureCanvasAgg(figure).get_renderer()
     (ax,) = figure.axes
@@ -138,7 +138,7 @@ def test_given_a_drawing_when_rendered_then_all_text_is_inside_its_box_and_the_f
                 assert top < box.top
 
 
-def test_given_values_and_changes_when_drawn_then_they_are_written_and_explained():
+def test_values_and_changes_are_drawn():
     figure = draw(
         Graph.load("mini"), values={"sex": "F", "Age": 63.0, "View": np.nan}, changed=["SEX"]
     )
@@ -147,7 +147,7 @@ def test_given_values_and_changes_when_drawn_then_they_are_written_and_explained
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "PNG"])
-def test_given_a_file_when_drawn_twice_then_the_bytes_are_equal(tmp_path, suffix):
+def test_drawing_twice_gives_equal_bytes(tmp_path, suffix):
     graph = Graph.load("mini")
     one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
     graph.draw(one)
@@ -157,7 +157,7 @@ def test_given_a_file_when_drawn_twice_then_the_bytes_are_equal(tmp_path, suffix
     assert one.read_bytes().startswith(starts[suffix.lower()])
 
 
-def test_given_axes_of_any_size_when_drawn_then_the_figure_is_theirs():
+def test_drawing_fits_given_axes():
     figure = Figure(figsize=(9, 3))
     left, right = figure.subplots(1, 2)
     assert draw(SMALL, ax=right) is figure
@@ -168,7 +168,7 @@ def test_given_axes_of_any_size_when_drawn_then_the_figure_is_theirs():
     assert width / height == pytest.approx(size[0] / size[1], rel=1e-6)
 
 
-def test_given_an_unknown_name_or_kind_of_file_when_drawn_then_it_is_refused(tmp_path):
+def test_unknown_name_or_format_is_refused(tmp_path):
     with pytest.raises(GraphError, match="did you mean 'Edema'"):
         draw(SMALL, changed=["Edma"])
     with pytest.raises(GraphError, match=r"a graph is drawn to \.png, \.svg, \.pdf"):

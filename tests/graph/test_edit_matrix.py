@@ -122,9 +122,7 @@ def diff_lines(capsys, before, after) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_given_an_edit_then_exactly_the_expected_equations_are_learned_again_and_why_is_said(
-    model, edit, tmp_path, capsys
-):
+def test_edit_retrains_the_expected_equations_with_reasons(model, edit, tmp_path, capsys):
     graph, expected = EDITS[edit]
     edited = model.with_graph(graph)
     assert set(edited.stale) == set(expected)
@@ -140,7 +138,7 @@ def test_given_an_edit_then_exactly_the_expected_equations_are_learned_again_and
     assert diff_lines(capsys, *saved) == expected
 
 
-def test_given_two_edits_at_once_then_each_equation_tells_its_own(model):
+def test_two_edits_give_each_equation_its_reason(model):
     graph = GRAPH.add_edge("Sex", "View").with_variable(
         GRAPH["View"].replace(parents=("Age", "Sex"), levels=("PA", "AP"))
     )
@@ -168,9 +166,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_given_other_data_in_one_column_then_it_and_its_children_are_learned_again(
-    model, column, tmp_path, capsys
-):
+def test_changed_column_retrains_it_and_its_children(model, column, tmp_path, capsys):
     again = model.fit(Cohort(shuffled(column)))
     expected = dict.fromkeys(COLUMNS[column], f"data of {column} changed")
     assert learned_again(model.fitted, again.fitted) == expected
@@ -178,18 +174,18 @@ def test_given_other_data_in_one_column_then_it_and_its_children_are_learned_aga
     assert diff_lines(capsys, *saved) == expected
 
 
-def test_given_another_seed_then_every_equation_is_learned_again(model):
+def test_another_seed_retrains_every_equation(model):
     again = model.fit(Cohort(table()), seed=3)
     assert learned_again(model.fitted, again.fitted) == dict.fromkeys(GRAPH.tabular, "seed 0 -> 3")
 
 
-def test_given_more_records_then_every_equation_is_learned_again(model):
+def test_more_records_retrain_every_equation(model):
     again = model.fit(Cohort(table().iloc[:-20]))
     why = "the training records changed"
     assert learned_again(model.fitted, again.fitted) == dict.fromkeys(GRAPH.tabular, why)
 
 
-def test_given_records_in_the_test_split_that_change_then_nothing_is_learned_again():
+def test_changed_test_split_retrains_nothing():
     splits = np.array(["train"] * 150 + ["test"] * 50)
     model = SCM(GRAPH).fit(Cohort(table(), splits=splits))
     other = table()
@@ -198,9 +194,7 @@ def test_given_records_in_the_test_split_that_change_then_nothing_is_learned_aga
     assert learned_again(model.fitted, again.fitted) == {}
 
 
-def test_given_a_new_revision_of_the_package_then_every_equation_is_learned_again(
-    model, monkeypatch
-):
+def test_new_revision_retrains_every_equation(model, monkeypatch):
     monkeypatch.setattr(fitting, "REVISION", fitting.REVISION + 1)
     told = learned_again(model.fitted, model.fit(Cohort(table())).fitted)
     assert told == dict.fromkeys(
@@ -208,9 +202,7 @@ def test_given_a_new_revision_of_the_package_then_every_equation_is_learned_agai
     )
 
 
-def test_given_a_default_of_the_package_that_changes_then_who_relies_on_it_is_learned_again(
-    model, monkeypatch
-):
+def test_changed_default_retrains_equations_that_use_it(model, monkeypatch):
     kind = type(model.fitted["Sex"].mechanism)
     monkeypatch.setattr(kind, "defaults", {**kind.defaults, "hidden": 8})
     told = learned_again(model.fitted, model.fit(Cohort(table())).fitted)
@@ -218,7 +210,7 @@ def test_given_a_default_of_the_package_that_changes_then_who_relies_on_it_is_le
     assert told == dict.fromkeys(discrete, "default of mechanism hidden 32 -> 8")
 
 
-def test_given_an_option_that_the_package_learns_then_nothing_is_learned_again(model, monkeypatch):
+def test_new_option_retrains_nothing(model, monkeypatch):
     kind = type(model.fitted["Sex"].mechanism)
     monkeypatch.setattr(kind, "defaults", {**kind.defaults, "wisdom": 1})
     assert learned_again(model.fitted, model.fit(Cohort(table())).fitted) == {}
@@ -227,9 +219,7 @@ def test_given_an_option_that_the_package_learns_then_nothing_is_learned_again(m
 # On disk
 
 
-def test_given_a_saved_model_then_why_it_was_learned_comes_back_and_nothing_is_learned_again(
-    model, tmp_path
-):
+def test_saved_model_keeps_its_reasons_and_is_not_retrained(model, tmp_path):
     loaded = SCM.load(model.save(tmp_path / "model"))
     assert {f.reason for f in loaded.fitted.values()} == {"it is new"}
     assert loaded.fitted["View"].recipe == model.fitted["View"].recipe
@@ -238,9 +228,7 @@ def test_given_a_saved_model_then_why_it_was_learned_comes_back_and_nothing_is_l
     assert learned_again(loaded.fitted, again.fitted) == {"View": "edge Sex -> View added"}
 
 
-def test_given_a_model_saved_before_recipes_then_it_is_read_kept_and_left_as_it_is(
-    model, tmp_path, capsys
-):
+def test_model_saved_without_recipes_is_kept(model, tmp_path, capsys):
     old, new = model.save(tmp_path / "old"), model.save(tmp_path / "new")
     manifest = json.loads((old / "manifest.json").read_text())
     for name, entry in manifest["mechanisms"].items():
@@ -271,9 +259,7 @@ def columns(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("damage", ['{"kind": "causalcxr model"}', "{", '{"kind": 1}'])
-def test_given_a_damaged_model_when_compared_then_one_line_and_status_2(
-    model, damage, tmp_path, capsys
-):
+def test_damaged_model_gives_one_line_and_status_2(model, damage, tmp_path, capsys):
     folder = model.save(tmp_path / "model")
     (folder / "manifest.json").write_text(damage)
     assert guarded(app, ["diff", str(folder), str(folder)]) == 2
@@ -283,7 +269,7 @@ def test_given_a_damaged_model_when_compared_then_one_line_and_status_2(
     assert "manifest.json" in err
 
 
-def test_given_equations_of_an_older_revision_then_reading_them_says_so(model, tmp_path):
+def test_older_revision_of_equations_is_reported(model, tmp_path):
     folder = model.save(tmp_path / "old")
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = manifest["mechanisms"]["View"]

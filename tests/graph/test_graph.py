@@ -79,7 +79,7 @@ def graphs(draw):
     return Graph(draw(st.permutations(variables)), name="drawn")
 
 
-def test_given_cxr7_when_loaded_then_it_has_the_published_29_edges_and_no_others_among_the_16():
+def test_cxr7_has_the_published_29_edges():
     graph = Graph.load("cxr7")
     assert len(graph.tabular) == 19
     assert graph.image == "Image"
@@ -91,7 +91,7 @@ def test_given_cxr7_when_loaded_then_it_has_the_published_29_edges_and_no_others
     assert graph.roots == ("Age", "Race", "Sex", "Dataset")
 
 
-def test_given_the_acquisition_graph_when_compared_then_it_adds_seven_edges_and_removes_none():
+def test_acquisition_graph_adds_seven_edges():
     difference = Graph.load("cxr7").diff(Graph.load("cxr7-acquisition"))
     assert set(difference.added_edges) == {
         ("Age", "View"),
@@ -106,7 +106,7 @@ def test_given_the_acquisition_graph_when_compared_then_it_adds_seven_edges_and_
     assert difference.stale == {"View", "Edema", "Pleural Effusion", "Atelectasis"}
 
 
-def test_given_the_nih_graph_when_loaded_then_no_finding_denies_all_13_findings():
+def test_no_finding_of_nih_excludes_all_13_findings():
     graph = Graph.load("nih")
     assert len(graph.parents("No Finding")) == 13
     assert graph["View"].levels == ("AP", "PA")
@@ -115,14 +115,14 @@ def test_given_the_nih_graph_when_loaded_then_no_finding_denies_all_13_findings(
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_given_a_bundled_graph_when_written_unchanged_then_the_text_is_the_file(name):
+def test_unchanged_bundled_graph_is_written_as_its_file(name):
     graph = Graph.load(name)
     file = Path(__file__).parents[2] / "graphs" / f"{name}.yaml"
     assert graph.to_yaml() == file.read_text(encoding="utf-8")
     assert Graph.parse(Graph(graph.variables).to_yaml()) == graph
 
 
-def test_given_a_graph_when_asked_for_kin_then_names_themselves_are_left_out():
+def test_ancestors_and_descendants_exclude_the_names():
     graph = Graph.load("cxr7")
     assert graph.ancestors("Consolidation") == {"Pneumonia", "Age", "Sex"}
     assert graph.descendants("Lung Opacity") == {"Lung Lesion", "No Finding", "Image"}
@@ -133,21 +133,21 @@ def test_given_a_graph_when_asked_for_kin_then_names_themselves_are_left_out():
 
 
 @pytest.mark.parametrize("spelling", ["Pleural Effusion", "pleural_effusion", "PLEURAL-EFFUSION"])
-def test_given_a_spelling_when_found_then_the_canonical_name_is_returned(spelling):
+def test_find_returns_the_canonical_name(spelling):
     graph = Graph.load("cxr7")
     assert graph.find(spelling) == "Pleural Effusion"
     assert graph[spelling].name == "Pleural Effusion"
     assert spelling in graph
 
 
-def test_given_an_unknown_name_when_found_then_the_nearest_is_told():
+def test_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(
         GraphError, match="no variable 'Edma' in graph 'cxr7'; did you mean 'Edema'"
     ):
         Graph.load("cxr7").find("Edma")
 
 
-def test_given_mechanisms_in_three_forms_when_parsed_then_own_beats_default_beats_built_in():
+def test_own_mechanism_precedes_default_and_built_in():
     graph = Graph.parse("""
 defaults: {binary: {mechanism: discrete, coupling: gumbel, epochs: 5}}
 variables:
@@ -163,7 +163,7 @@ variables:
     assert graph["A"].levels == ("N", "P")
 
 
-def test_given_an_edit_when_made_then_the_old_graph_stays_and_undoing_restores_the_hash():
+def test_edit_returns_a_new_graph_and_undoing_restores_the_hash():
     graph = Graph.load("cxr7")
     edited = graph.add_edge("support devices", "view").remove_edge("Fracture", "Pneumothorax")
     assert ("Support Devices", "View") not in graph.edges
@@ -173,7 +173,7 @@ def test_given_an_edit_when_made_then_the_old_graph_stays_and_undoing_restores_t
     )
 
 
-def test_given_the_edit_of_the_design_when_compared_then_only_two_equations_are_stale():
+def test_edited_edge_makes_two_equations_stale():
     graph = Graph.load("cxr7")
     edited = graph.add_edge("Support Devices", "View").remove_edge("Fracture", "Pneumothorax")
     difference = graph.diff(edited)
@@ -183,7 +183,7 @@ def test_given_the_edit_of_the_design_when_compared_then_only_two_equations_are_
     assert str(graph.diff(graph)) == "the graphs are equal"
 
 
-def test_given_a_parents_levels_change_when_compared_then_its_children_are_stale_too():
+def test_changed_levels_of_a_parent_make_children_stale():
     graph = Graph.load("cxr7")
     changed = graph.with_variable(
         graph["Race"].replace(levels=("Asian", "Black", "Other", "White"))
@@ -192,7 +192,7 @@ def test_given_a_parents_levels_change_when_compared_then_its_children_are_stale
     assert "~ Race: levels [Asian, Black, White] ->" in str(graph.diff(changed))
 
 
-def test_given_more_solver_steps_when_compared_then_the_graph_changes_but_nothing_is_stale():
+def test_more_solver_steps_make_nothing_stale():
     graph = Graph.load("mini")
     options = {**graph["Image"].mechanism.options, "solver_steps": 32}
     changed = graph.with_variable(
@@ -203,7 +203,7 @@ def test_given_more_solver_steps_when_compared_then_the_graph_changes_but_nothin
     assert graph.diff(changed).stale == frozenset()
 
 
-def test_given_order_comments_descriptions_and_names_when_they_differ_then_hashes_are_equal():
+def test_hash_ignores_order_comments_and_names():
     one = Graph.parse(
         "{name: a, variables: {A: {type: binary, description: x}, B: {type: binary}}}"
     )
@@ -214,7 +214,7 @@ def test_given_order_comments_descriptions_and_names_when_they_differ_then_hashe
     assert len(one.hash) == 64
 
 
-def test_given_a_commented_file_when_edited_then_its_comments_stay_where_they_were():
+def test_edit_keeps_comments_in_place():
     graph = Graph.parse(COMMENTED, "small.yaml")
     edited = (
         graph.add_edge("Sex", "Edema")
@@ -233,7 +233,7 @@ def test_given_a_commented_file_when_edited_then_its_comments_stay_where_they_we
     assert Graph.parse(edited.to_yaml()) == edited
 
 
-def test_given_a_commented_file_when_a_variable_is_removed_then_other_comments_stay():
+def test_removal_of_a_variable_keeps_other_comments():
     text = Graph.parse(COMMENTED).without_variable("Sex").to_yaml()
     assert "Sex" not in text
     assert "# roots" in text
@@ -241,7 +241,7 @@ def test_given_a_commented_file_when_a_variable_is_removed_then_other_comments_s
     assert text.startswith("# head\nname: small   # of a graph\n")
 
 
-def test_given_all_edges_removed_and_added_again_when_written_then_the_graph_is_the_same():
+def test_removing_and_adding_all_edges_restores_the_graph():
     graph = edited = Graph.load("cxr7-acquisition")
     edges = [edge for edge in graph.edges if edge[1] != "No Finding"]
     for edge in edges:
@@ -254,7 +254,7 @@ def test_given_all_edges_removed_and_added_again_when_written_then_the_graph_is_
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs())
-def test_given_any_graph_when_ordered_then_parents_come_first(graph):
+def test_order_puts_parents_first(graph):
     place = {name: position for position, name in enumerate(graph.order)}
     assert sorted(graph.order) == sorted(graph.variables)
     assert all(place[parent] < place[child] for parent, child in graph.edges)
@@ -262,7 +262,7 @@ def test_given_any_graph_when_ordered_then_parents_come_first(graph):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.data())
-def test_given_any_graph_when_edited_then_undoing_restores_it_and_yaml_returns_it(graph, data):
+def test_undoing_an_edit_restores_any_graph(graph, data):
     assert Graph.parse(graph.to_yaml()) == graph
     loaded = Graph.parse(graph.to_yaml())
     names = st.sampled_from(graph.order)
@@ -280,14 +280,14 @@ def test_given_any_graph_when_edited_then_undoing_restores_it_and_yaml_returns_i
     assert Graph.parse(again.to_yaml()) == graph
 
 
-def test_given_a_graph_when_copied_or_pickled_then_it_is_equal():
+def test_copied_or_pickled_graph_is_equal():
     graph = Graph.load("cxr7").add_edge("Age", "Atelectasis")
     assert copy.deepcopy(graph) is graph
     assert pickle.loads(pickle.dumps(graph)) == graph
     assert pickle.loads(pickle.dumps(graph["View"])) == graph["View"]
 
 
-def test_given_a_graph_when_assigned_to_then_it_refuses():
+def test_graph_is_immutable():
     graph = Graph.load("mini")
     with pytest.raises(AttributeError):
         graph.name = "other"
@@ -297,13 +297,13 @@ def test_given_a_graph_when_assigned_to_then_it_refuses():
         graph["Age"].unit = "month"
 
 
-def test_given_a_graph_when_saved_then_the_file_is_whole_and_nothing_else_is_left(tmp_path):
+def test_save_writes_only_the_complete_file(tmp_path):
     file = Graph.load("mini").save(tmp_path / "deep" / "mini.yaml")
     assert Graph.load(file) == Graph.load("mini")
     assert [each.name for each in file.parent.iterdir()] == ["mini.yaml"]
 
 
-def test_given_a_write_that_fails_when_saving_then_the_old_file_stays(tmp_path, monkeypatch):
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     file = atomic_write(tmp_path / "note", "old")
 
     def fail(handle: int) -> None:
@@ -318,7 +318,7 @@ def test_given_a_write_that_fails_when_saving_then_the_old_file_stays(tmp_path, 
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_given_a_fresh_interpreter_when_the_graph_is_imported_then_nothing_heavy_is_loaded():
+def test_import_of_graphs_loads_nothing_heavy():
     code = (
         "import sys, causalcxr.graph, causalcxr.graph.interventions;"
         "causalcxr.graph.Graph.load('cxr7');"

@@ -185,7 +185,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_given_a_fault_when_parsed_then_one_line_says_place_rule_and_remedy(fault):
+def test_fault_gives_one_line_with_place_rule_and_remedy(fault):
     text, expected = FAULTS[fault]
     with pytest.raises(GraphError) as raised:
         Graph.parse(text, "g.yaml")
@@ -198,12 +198,12 @@ def test_given_a_fault_when_parsed_then_one_line_says_place_rule_and_remedy(faul
 
 
 @pytest.mark.parametrize("letters", ["N, P", "F, M", "y, n", "AP, PA"])
-def test_given_single_letters_as_levels_when_parsed_then_they_are_accepted(letters):
+def test_single_letters_are_valid_levels(letters):
     graph = Graph.parse(f"variables: {{A: {{type: binary, levels: [{letters}]}}}}")
     assert graph["A"].levels == tuple(letters.split(", "))
 
 
-def test_given_quoted_truth_words_when_parsed_then_they_are_texts_and_stay_quoted():
+def test_quoted_truth_words_are_texts():
     graph = Graph.parse("variables: {A: {type: binary, levels: [\"no\", 'yes']}}")
     assert graph["A"].levels == ("no", "yes")
     assert '["no", "yes"]' in Graph(graph.variables).to_yaml()
@@ -217,21 +217,21 @@ def test_given_quoted_truth_words_when_parsed_then_they_are_texts_and_stay_quote
         (b"#" * 1_000_001, r"larger than 1,000,000 bytes"),
     ],
 )
-def test_given_a_bad_file_when_loaded_then_the_file_is_named(tmp_path, content, expected):
+def test_error_names_the_file(tmp_path, content, expected):
     file = tmp_path / "bad.yaml"
     file.write_bytes(content)
     with pytest.raises(GraphError, match=expected):
         Graph.load(file)
 
 
-def test_given_a_byte_order_mark_and_windows_lines_when_loaded_then_they_are_accepted(tmp_path):
+def test_byte_order_mark_and_windows_lines_are_accepted(tmp_path):
     file = tmp_path / "bom.yaml"
     file.write_bytes(b"\xef\xbb\xbfvariables:\r\n  A: {type: binary}\r\n")
     assert Graph.load(file).name == "bom"
     assert Graph.parse("\ufeffvariables: {A: {type: binary}}").order == ("A",)
 
 
-def test_given_no_file_or_a_folder_when_loaded_then_it_is_said(tmp_path):
+def test_missing_file_or_folder_is_refused(tmp_path):
     with pytest.raises(GraphError, match="there is no such file"):
         Graph.load(tmp_path / "none.yaml")
     with pytest.raises(GraphError, match="this is a folder"):
@@ -240,7 +240,7 @@ def test_given_no_file_or_a_folder_when_loaded_then_it_is_said(tmp_path):
         Graph.load("cxr8")
 
 
-def test_given_edits_that_break_the_graph_when_made_then_they_are_refused():
+def test_invalid_edits_are_refused():
     graph = Graph.load("cxr7")
     with pytest.raises(GraphError, match="cycle"):
         graph.add_edge("Lung Lesion", "Pneumonia")
@@ -260,13 +260,13 @@ def test_given_edits_that_break_the_graph_when_made_then_they_are_refused():
         Graph([Variable("A", "binary"), Variable("A", "binary")])
 
 
-def test_given_a_hidden_cycle_when_refused_then_it_is_printed_in_the_direction_of_the_edges():
+def test_cycle_is_printed_along_its_edges():
     with pytest.raises(GraphError) as raised:
         Graph.load("cxr7").add_edge("Consolidation", "Pneumonia")
     assert re.search(r"'(\w+)' -> '(\w+)' -> '\1'", str(raised.value))
 
 
-def test_given_python_faults_when_made_then_the_same_rules_speak_without_a_file():
+def test_same_rules_apply_without_a_file():
     with pytest.raises(GraphError, match=r"^variable 'A': field 'colour' is not known"):
         Variable("A", "binary", colour="red")
     with pytest.raises(GraphError, match=r"^variable 3: name 3: a name is text"):

@@ -40,31 +40,31 @@ def evaluated(intervention: Intervention, **factual: list) -> list:
     return column.tolist()
 
 
-def test_given_names_in_any_spelling_when_bound_then_they_are_canonical():
+def test_names_in_any_spelling_become_canonical():
     bound = do({"PLEURAL-EFFUSION": "p"}, sex="m", age=60).bind(GRAPH)
     assert bound.names == ("Pleural Effusion", "Sex", "Age")
     assert bound.describe() == "do(Pleural Effusion=P, Sex=M, Age=60)"
     assert bound.bind(GRAPH).describe() == bound.describe()
 
 
-def test_given_a_level_when_evaluated_then_every_record_has_its_position():
+def test_level_sets_its_position():
     assert evaluated(do(view="PA"), View=[0, 2, NAN]) == [1.0, 1.0, 1.0]
     assert evaluated(do(grade=2), Grade=[0, 0]) == [2.0, 2.0]
 
 
-def test_given_a_number_when_evaluated_then_it_is_rounded_to_the_lattice_halves_upwards():
+def test_number_is_rounded_to_the_lattice():
     assert evaluated(do(age=60.5), Age=[1, NAN]) == [61.0, 61.0]
     assert evaluated(do(age=[59.49, 59.5]), Age=[1, 2]) == [59.0, 60.0]
     assert evaluated(do(weight=60.123456789), Weight=[1]) == [60.123456789]
 
 
-def test_given_a_shift_when_evaluated_then_missing_stays_missing():
+def test_shift_of_a_missing_value_is_missing():
     shifted = evaluated(do(age=Shift(10)), Age=[50, NAN, 95])
     np.testing.assert_array_equal(shifted, [60.0, NAN, 105.0])
 
 
 @given(st.lists(st.integers(0, 1050), min_size=1, max_size=20))
-def test_given_values_on_a_lattice_of_tenths_when_set_to_themselves_then_bits_are_equal(tenths):
+def test_values_on_a_lattice_stay_bit_exact(tenths):
     observed = np.array([float(f"{tenth / 10:.1f}") for tenth in tenths])
     same = do(dose=observed).bind(GRAPH).values({"Dose": observed})["Dose"]
     assert same.tobytes() == observed.tobytes()
@@ -72,7 +72,7 @@ def test_given_values_on_a_lattice_of_tenths_when_set_to_themselves_then_bits_ar
     assert same.tobytes() == observed.tobytes()
 
 
-def test_given_a_function_when_evaluated_then_it_sees_raw_units_as_a_series():
+def test_function_gets_a_series_in_raw_units():
     seen = {}
 
     def older(column: pd.Series) -> pd.Series:
@@ -90,11 +90,11 @@ def test_given_a_function_when_evaluated_then_it_sees_raw_units_as_a_series():
     )
 
 
-def test_given_a_function_that_returns_one_value_when_evaluated_then_known_records_have_it():
+def test_function_may_return_one_value():
     np.testing.assert_array_equal(evaluated(do(sex=lambda _: "M"), Sex=[0, NAN]), [1, NAN])
 
 
-def test_given_a_column_when_evaluated_then_each_record_has_its_own_value():
+def test_column_sets_one_value_for_each_record():
     assert evaluated(do(sex=["M", "f", "M"]), Sex=[0, 0, NAN]) == [1.0, 0.0, 1.0]
     bound = do(age=pd.Series([40, 50], index=["b", "a"])).bind(GRAPH)
     given = {"Age": np.array([1.0, 2.0])}
@@ -103,20 +103,20 @@ def test_given_a_column_when_evaluated_then_each_record_has_its_own_value():
         bound.values(given)
 
 
-def test_given_a_column_when_the_caller_changes_it_later_then_the_intervention_does_not():
+def test_column_is_copied():
     ages = np.array([40.0, 50.0])
     intervention = do(age=ages)
     ages[:] = 0
     assert evaluated(intervention, Age=[1, 2]) == [40.0, 50.0]
 
 
-def test_given_levels_that_differ_in_case_only_when_matched_then_the_exact_one_wins():
+def test_exact_level_precedes_another_case():
     graph = Graph([Variable("Grade", "categorical", levels=("a", "A", "b"))])
     assert do(grade="A").bind(graph).values({"Grade": np.zeros(1)})["Grade"] == [1.0]
     assert do(grade="B").bind(graph).values({"Grade": np.zeros(1)})["Grade"] == [2.0]
 
 
-def test_given_nothing_when_bound_then_it_is_the_empty_intervention():
+def test_empty_intervention_sets_nothing():
     assert not do()
     assert do().bind(GRAPH).values({}) == {}
     assert do().describe() == "do()"
@@ -148,7 +148,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_given_what_does_not_fit_when_bound_then_one_line_says_why(case):
+def test_invalid_setting_gives_one_line(case):
     intervention, expected = REFUSED[case]
     with pytest.raises(InterventionError, match=expected) as raised:
         intervention.bind(GRAPH)
@@ -172,7 +172,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("case", LATE)
-def test_given_what_does_not_fit_the_records_when_evaluated_then_count_and_first_are_told(case):
+def test_invalid_records_are_counted_and_the_first_named(case):
     intervention, expected = LATE[case]
     bound = intervention.bind(GRAPH)
     with pytest.raises(InterventionError, match=expected) as raised:
@@ -180,25 +180,25 @@ def test_given_what_does_not_fit_the_records_when_evaluated_then_count_and_first
     assert "\n" not in str(raised.value)
 
 
-def test_given_a_bad_value_after_missing_ones_when_evaluated_then_the_record_is_named():
+def test_invalid_value_after_missing_ones_names_its_record():
     bound = do(age=lambda a: a + 60).bind(GRAPH)
     with pytest.raises(InterventionError, match=r"1 of 2 records, the first at position 3"):
         bound.values(columns(Age=[NAN, 20, NAN, 80]))
 
 
-def test_given_the_override_when_out_of_range_then_it_is_allowed_and_recorded():
+def test_beyond_range_is_allowed_and_recorded():
     intervention = do(age=155, beyond_range=True)
     assert evaluated(intervention, Age=[1]) == [155.0]
     assert intervention.to_json() == {"do": {"age": 155}, "beyond_range": True}
 
 
 @pytest.mark.parametrize("value", [None, NAN, np.inf, -np.inf, np.float64("nan"), {"a": 1}])
-def test_given_no_value_when_made_then_it_is_refused(value):
+def test_missing_value_cannot_be_set(value):
     with pytest.raises(InterventionError, match="intervention 'sex'"):
         do(sex=value)
 
 
-def test_given_two_spellings_of_one_variable_when_made_then_it_is_refused():
+def test_two_spellings_of_one_variable_are_refused():
     with pytest.raises(InterventionError, match="'Sex' is set too; keep one"):
         do({"Sex": "M"}, sex="M")
     with pytest.raises(InterventionError, match="'sex' is set too"):
@@ -207,7 +207,7 @@ def test_given_two_spellings_of_one_variable_when_made_then_it_is_refused():
         do("sex=M")
 
 
-def test_given_words_when_parsed_then_signs_are_shifts():
+def test_signed_words_are_shifts():
     intervention = parse(["sex=M", "age=+10", "Pleural Effusion=P", "weight = -2.5"])
     assert intervention.describe() == "do(sex=M, age+10, Pleural Effusion=P, weight-2.5)"
     assert isinstance(intervention.settings["age"], Shift)
@@ -223,17 +223,17 @@ def test_given_words_when_parsed_then_signs_are_shifts():
 
 
 @pytest.mark.parametrize("word", ["sex", "=M", "sex=", "age==5", "", " = "])
-def test_given_a_malformed_word_when_parsed_then_an_example_is_shown(word):
+def test_malformed_word_is_refused_with_an_example(word):
     with pytest.raises(InterventionError, match=r"write NAME=VALUE, such as sex=M, age=60"):
         parse([word])
 
 
-def test_given_a_variable_twice_when_parsed_then_it_is_refused():
+def test_variable_set_twice_is_refused():
     with pytest.raises(InterventionError, match="'Age' is set twice; keep one"):
         parse(["age=+10", "Age=-5"])
 
 
-def test_given_any_intervention_when_recorded_then_it_is_json():
+def test_intervention_is_recorded_as_json():
     def halve(column: pd.Series) -> pd.Series:
         return column / 2
 
@@ -254,7 +254,7 @@ def test_given_any_intervention_when_recorded_then_it_is_json():
     assert "sex=<2 values>" in str(intervention)
 
 
-def test_given_100000_records_when_evaluated_then_it_is_quick():
+def test_100000_records_are_evaluated_quickly():
     import time
 
     rng = np.random.default_rng(0)

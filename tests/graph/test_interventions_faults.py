@@ -91,7 +91,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_given_a_fault_then_the_api_names_it(model, cohort, fault):
+def test_api_names_the_fault(model, cohort, fault):
     settings, words = FAULTS[fault]
     if not settings:
         return
@@ -102,9 +102,7 @@ def test_given_a_fault_then_the_api_names_it(model, cohort, fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_given_a_fault_then_the_command_line_says_one_line_and_writes_nothing(
-    places, tmp_path, capsys, fault
-):
+def test_command_line_gives_one_line_and_writes_nothing(places, tmp_path, capsys, fault):
     model, cohort = map(str, places)
     settings, words = FAULTS[fault]
     out = tmp_path / "twins"
@@ -126,9 +124,7 @@ HOLDS = {
 
 
 @pytest.mark.parametrize("fault", HOLDS)
-def test_given_what_cannot_be_held_then_it_is_refused_in_one_line(
-    model, cohort, places, tmp_path, capsys, fault
-):
+def test_invalid_hold_is_refused(model, cohort, places, tmp_path, capsys, fault):
     hold, words = HOLDS[fault]
     with pytest.raises(InterventionError) as caught:
         model.counterfactual(cohort, do(sex="M"), hold=hold)
@@ -140,7 +136,7 @@ def test_given_what_cannot_be_held_then_it_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_given_one_variable_set_again_later_then_it_is_refused(model):
+def test_variable_set_again_is_refused(model):
     with pytest.raises(InterventionError, match="'Sex' is set already; keep one"):
         model.do(sex="M").do({"SEX": "F"})
     with pytest.raises(InterventionError, match="'Sex' is both set and held"):
@@ -149,7 +145,7 @@ def test_given_one_variable_set_again_later_then_it_is_refused(model):
         model.do(do(sex="M"), Sex="F")
 
 
-def test_given_what_is_observed_when_set_then_the_twins_are_the_patients(model, cohort):
+def test_setting_observed_values_returns_the_facts(model, cohort):
     table = cohort.table
     table.loc["r0", "Dataset"] = "C"  # a level that training never saw
     patients = Cohort(table)
@@ -162,7 +158,7 @@ def test_given_what_is_observed_when_set_then_the_twins_are_the_patients(model, 
         model.counterfactual(patients.head(2), dataset="C")
 
 
-def test_given_a_function_into_an_empty_pair_of_cells_then_it_is_refused(model, cohort):
+def test_function_of_a_missing_pair_is_refused(model, cohort):
     lateral = do(dataset=lambda d: d, view=lambda v: ["LATERAL"] * len(v))
     with pytest.raises(
         InterventionError, match="0 training records have Dataset=B & View=LATERAL"
@@ -173,9 +169,7 @@ def test_given_a_function_into_an_empty_pair_of_cells_then_it_is_refused(model, 
 
 
 @pytest.mark.parametrize("words", [["age=155"], ["dataset=C"], ["dataset=B", "view=LATERAL"]])
-def test_given_an_override_then_the_twins_are_made_and_the_manifest_records_it(
-    model, cohort, places, tmp_path, words
-):
+def test_manifest_records_beyond_range(model, cohort, places, tmp_path, words):
     twins = model.counterfactual(cohort, parse(words, beyond_range=True))
     assert twins.notes[-1].endswith("beyond range")
     split = (word.split("=") for word in words)
@@ -191,7 +185,7 @@ def test_given_an_override_then_the_twins_are_made_and_the_manifest_records_it(
         assert (table[f"{name.title()} (counterfactual)"].astype(str).str[:3] == value[:3]).all()
 
 
-def test_given_a_graph_edited_after_training_then_the_stale_equations_are_named(model, cohort):
+def test_stale_equations_are_named(model, cohort):
     edited = model.with_graph(GRAPH.add_edge("Sex", "View").add_edge("View", "Pleural Effusion"))
     with pytest.raises(
         ModelError, match="stale after an edit of the graph: View, Pleural Effusion"
@@ -201,6 +195,6 @@ def test_given_a_graph_edited_after_training_then_the_stale_equations_are_named(
         GRAPH.add_edge("Pleural Effusion", "Age")
 
 
-def test_given_a_column_of_the_wrong_length_then_it_is_refused(model, cohort):
+def test_column_of_the_wrong_length_is_refused(model, cohort):
     with pytest.raises(InterventionError, match="2 values for 300 records; give one for each"):
         model.counterfactual(cohort, sex=["M", "F"])

@@ -39,21 +39,21 @@ def drawn(intervention: Intervention, draws: Draws = DRAWS) -> np.ndarray:
 # The laws
 
 
-def test_given_a_normal_law_when_drawn_then_the_values_follow_it():
+def test_draws_follow_the_normal_distribution():
     assert stats.kstest(drawn(do(weight=Normal(70, 12))), "norm", (70, 12)).pvalue > 1e-3
     cut = stats.truncnorm(-1, 0.5, 70, 12)
     assert stats.kstest(drawn(do(weight=Normal(70, 12, 58, 76))), cut.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_given_bounds_in_a_tail_when_drawn_then_the_tail_keeps_its_shape(sign):
+def test_truncated_tail_keeps_its_shape(sign):
     ends = sorted((sign * 5.0, sign * 5.5))
     values = drawn(do(weight=Normal(0, 1, *ends)))
     assert ((values > ends[0]) & (values < ends[1])).all()
     assert stats.kstest(values, stats.truncnorm(*ends).cdf).pvalue > 1e-3
 
 
-def test_given_a_range_when_bound_then_the_law_is_restricted_to_it_and_says_so():
+def test_normal_is_truncated_to_the_range():
     old = do(age=Normal(95, 10)).bind(GRAPH)
     assert old.describe() == "do(Age~normal(95, 10, 0, 105))"
     assert old.bind(GRAPH).describe() == old.describe()
@@ -66,14 +66,14 @@ def test_given_a_range_when_bound_then_the_law_is_restricted_to_it_and_says_so()
     assert drawn(wild).max() > 120
 
 
-def test_given_levels_when_drawn_then_shares_are_the_probabilities_and_zero_never_comes():
+def test_shares_of_levels_are_the_probabilities():
     codes = drawn(do(view=Categorical({"lateral": 0.2, "AP": 0.8, "PA": 0})))
     assert np.bincount(codes.astype(int), minlength=3)[1] == 0
     assert (codes == 2).mean() == pytest.approx(0.2, abs=0.01)
     assert (drawn(do(view=Categorical({"PA": 1}))) == 1).all()
 
 
-def test_given_values_to_resample_when_drawn_then_each_is_as_likely_in_whatever_order():
+def test_resampling_does_not_depend_on_order():
     values = [61, 47, 47, 90]
     ages = drawn(do(age=Resample(values)))
     counts = pd.Series(ages).value_counts(normalize=True)
@@ -86,7 +86,7 @@ def test_given_values_to_resample_when_drawn_then_each_is_as_likely_in_whatever_
 # Draws belong to the record
 
 
-def test_given_a_record_then_its_draw_depends_on_seed_record_draw_and_variable_alone():
+def test_draw_depends_on_seed_record_draw_and_variable():
     law = do(weight=Normal(0, 1))
     values = drawn(law)
     rows = np.random.default_rng(0).permutation(N)[:50]
@@ -101,7 +101,7 @@ def test_given_a_record_then_its_draw_depends_on_seed_record_draw_and_variable_a
     assert np.allclose(drawn(do(weight=Normal(3, 2))), 3 + 2 * values)
 
 
-def test_given_a_distribution_then_it_starts_from_no_fact_and_a_shift_does():
+def test_shifts_and_functions_need_the_fact():
     assert [needs_fact(s) for s in (Normal(0, 1), 3, Shift(1), abs)] == [False, False, True, True]
 
 
@@ -164,21 +164,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_given_a_law_that_does_not_fit_then_one_line_says_why(case):
+def test_invalid_distribution_gives_one_line(case):
     make, words = REFUSED[case]
     with pytest.raises(InterventionError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
-def test_given_words_when_parsed_then_a_tilde_draws():
+def test_tilde_reads_a_distribution():
     action = parse(["age~normal(60, 10)", "sex ~ Categorical(M=.7, F=.3)", "weight=+1"])
     told = "do(Age~normal(60, 10, 0, 105), Sex~categorical(F=0.3, M=0.7), Weight+1)"
     assert action.bind(GRAPH).describe() == told
     assert parse(["age~normal(60,10,18,90)"]).settings["age"] == Normal(60, 10, 18, 90)
 
 
-def test_given_laws_when_recorded_then_they_are_json_and_equal_laws_read_the_same():
+def test_distributions_are_recorded_as_json():
     action = do(age=Normal(60, 10), sex=Categorical({"M": 1}), weight=Resample([3.0, 1.0]))
     record = json.loads(json.dumps(action.bind(GRAPH).to_json()))["do"]
     assert record["Age"] == {"normal": {"mean": 60, "sd": 10, "bounds": [0, 105]}}
@@ -249,7 +249,7 @@ SEVERAL = {
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", SEVERAL)
-def test_given_several_interventions_then_twins_are_the_equations_composed(chain, case, recompute):
+def test_twins_of_several_interventions_compose_the_equations(chain, case, recompute):
     model, cohort = chain
     action, set_to = SEVERAL[case](cohort.table)
     fixed = {name: np.broadcast_to(v, len(cohort)).astype(float) for name, v in set_to.items()}
@@ -262,7 +262,7 @@ def test_given_several_interventions_then_twins_are_the_equations_composed(chain
     assert all((found[name] != facts[name]).mean() > 0.05 for name in free)
 
 
-def test_given_a_held_mediator_then_what_is_after_it_sees_its_fact(chain):
+def test_descendants_of_a_held_mediator_use_its_fact(chain):
     model, cohort = chain
     facts = cohort.columns(model.graph)
     fixed = {"A": facts["A"] + 1, "B": np.ones(len(cohort)), "M": facts["M"]}
@@ -273,7 +273,7 @@ def test_given_a_held_mediator_then_what_is_after_it_sees_its_fact(chain):
     assert (twins.table["M"] == cohort.table["M"]).all()
 
 
-def test_given_drawn_values_then_twins_are_the_equations_composed_with_these_draws(chain):
+def test_twins_of_drawn_values_compose_the_equations(chain):
     model, cohort = chain
     few = cohort.head(300).repeat(2)
     action = do(a=Normal(0, 1, -1, 1), b=Categorical({"N": 0.25, "P": 0.75}), k=Shift(1))
@@ -290,7 +290,7 @@ def test_given_drawn_values_then_twins_are_the_equations_composed_with_these_dra
     assert note in result.active.notes[-1]
 
 
-def test_given_values_for_each_record_then_every_draw_of_it_has_its_own(chain):
+def test_values_by_record_apply_to_every_draw(chain):
     model, cohort = chain
     few, levels = cohort.head(4), ["P", "N", "N", "P"]
     result = effect(model, few, do(b=levels), do(b=levels[::-1]), draws=3)
@@ -299,7 +299,7 @@ def test_given_values_for_each_record_then_every_draw_of_it_has_its_own(chain):
     assert result.about["action"]["do"]["B"]["records"] == 4
 
 
-def test_given_drawn_values_then_twins_samples_and_effects_agree_on_them(chain):
+def test_twins_samples_and_effects_use_the_same_draws(chain):
     model, cohort = chain
     action = do(a=Normal(0, 1), b=Categorical({"N": 0.5, "P": 0.5}))
     twins = model.counterfactual(cohort.head(50), action, draws=4, seed=3)
@@ -322,7 +322,7 @@ def test_given_drawn_values_then_twins_samples_and_effects_agree_on_them(chain):
     ]
 
 
-def test_given_phantoms_then_model_and_truth_set_the_same_draws():
+def test_model_and_truth_use_the_same_draws():
     cohort = Cohort.load("phantom", n=60, seed=0, size=32)
     graph = Graph.load("mini").without_variable("Image")
     model = SCM(graph).fit(cohort.with_images(None))
@@ -334,7 +334,7 @@ def test_given_phantoms_then_model_and_truth_set_the_same_draws():
         pd.testing.assert_frame_equal(true, made.table[["Age", "Sex"]], check_dtype=False)
 
 
-def test_given_a_law_that_draws_what_training_never_saw_then_it_is_refused(chain):
+def test_distribution_with_unseen_levels_is_refused(chain):
     model, cohort = chain
     table = cohort.table
     table["M"] = table["M"].replace("z", "y")

@@ -57,7 +57,7 @@ def observed(variable, n=3000):
 # Rules over a number
 
 
-def test_given_a_threshold_then_the_rule_holds_from_it_on():
+def test_rule_is_true_from_the_threshold():
     ages = {"Age": column(0, 64, 65, 66, NAN)}
     assert rule("at_least").encode(ages)[:, 0].nan_to_num(nan=-1).tolist() == [0, 0, 1, 1, -1]
     assert rule("below").encode(ages)[:, 0].nan_to_num(nan=-1).tolist() == [1, 1, 0, 0, -1]
@@ -66,7 +66,7 @@ def test_given_a_threshold_then_the_rule_holds_from_it_on():
     assert rule("at_least", 0).encode(below_zero)[:, 0].tolist() == [0, 0, 1]
 
 
-def test_given_a_rule_over_a_number_then_twins_follow_the_number():
+def test_twins_of_a_numeric_rule_follow_the_number():
     old, ages, older = rule("at_least"), {"Age": column(60, 70, NAN)}, column(70, 80, NAN)
     u = old(ages).abduct(column(0, 1, 1), draws(3))
     assert old(ages).predict(u).tolist() == [0, 1, 1]
@@ -77,7 +77,7 @@ def test_given_a_rule_over_a_number_then_twins_follow_the_number():
 
 
 @pytest.mark.parametrize("name", ["at_least", "below"])
-def test_given_a_rule_over_a_number_then_the_contract_holds(name):
+def test_numeric_rule_meets_the_contract(name):
     ages = observed(AGE, 400).nan_to_num(nan=50.0)
     x = rule(name).encode({"Age": ages})[:, 0]
     check_mechanism(rule(name), x, {"Age": ages}, {"Age": (ages + 10).clamp(max=105)})
@@ -93,7 +93,7 @@ def test_given_a_rule_over_a_number_then_the_contract_holds(name):
         ({"rule": "atleast", "threshold": 65}, r"did you mean 'at_least'"),
     ],
 )
-def test_given_a_threshold_out_of_place_then_the_graph_says_what_to_write(options, message):
+def test_misplaced_threshold_is_refused_with_the_remedy(options, message):
     with pytest.raises(GraphError, match=message):
         Variable("Old", "binary", parents=["Age"], mechanism={"kind": "derived", **options})
 
@@ -112,7 +112,7 @@ def test_given_a_threshold_out_of_place_then_the_graph_says_what_to_write(option
         ({"rule": "any_of"}, [], "needs parents to be derived from"),
     ],
 )
-def test_given_parents_that_a_rule_cannot_read_then_it_says_which(options, parents, message):
+def test_parents_that_do_not_suit_a_rule_are_refused(options, parents, message):
     with pytest.raises(GraphError, match=message):
         check_parent_types(MechanismSpec("derived", options), parents)
     made = Variable("Old", "binary", parents=["Z"], mechanism={"kind": "derived", **options})
@@ -124,7 +124,7 @@ def test_given_parents_that_a_rule_cannot_read_then_it_says_which(options, paren
 
 
 @pytest.mark.parametrize("kind", ROOTS)
-def test_given_an_empirical_root_then_every_rule_holds(kind):
+def test_empirical_root_meets_the_contract(kind):
     root, x = build(ROOTS[kind], []), observed(ROOTS[kind])
     root.fit(x, {}, seed=0)
     check_mechanism(root, x, {}, {}, calibrated=True)
@@ -133,7 +133,7 @@ def test_given_an_empirical_root_then_every_rule_holds(kind):
     )
 
 
-def test_given_ties_then_ranks_fill_the_step_of_their_value():
+def test_ranks_of_ties_fill_their_step():
     root = build(ROOTS["binary"], [])
     root.fit(column(*[0] * 30, *[1] * 70), {}, seed=0)
     u = root({}).abduct(torch.ones(5000).double(), draws(5000))
@@ -142,7 +142,7 @@ def test_given_ties_then_ranks_fill_the_step_of_their_value():
     assert root({}).log_prob(column(0, 1)).exp().tolist() == pytest.approx([0.3, 0.7])
 
 
-def test_given_samples_then_they_are_values_that_were_observed_at_their_frequencies():
+def test_samples_are_observed_values_at_their_frequencies():
     root, x = build(ROOTS["numbers"], []), column(1.25, 1.25, 7, 1e6)
     root.fit(x, {}, seed=0)
     sampled = root({}).predict(root({}).sample_noise(draws(20_000)))
@@ -153,7 +153,7 @@ def test_given_samples_then_they_are_values_that_were_observed_at_their_frequenc
     )
 
 
-def test_given_a_value_that_training_never_had_then_it_returns_and_has_no_mass():
+def test_unseen_value_is_returned_with_zero_mass():
     root = build(ROOTS["numbers"], [])
     root.fit(column(10, 20, 30.5), {}, seed=0)
     x = column(-3.7, 10, 63.2, 20.1, 1e-3)
@@ -165,7 +165,7 @@ def test_given_a_value_that_training_never_had_then_it_returns_and_has_no_mass()
     assert root({}).log_prob(x).isinf().tolist() == [True, False, True, True, True]
 
 
-def test_given_values_it_cannot_be_or_parents_then_an_empirical_root_refuses():
+def test_empirical_root_refuses_parents_and_invalid_values():
     root = EmpiricalMechanism(ROOTS["whole numbers"], [])
     with pytest.raises(MechanismError, match=r"multiples of 1 in \[0, 105\]"):
         root.fit(column(1, 2.5), {}, seed=0)
@@ -195,7 +195,7 @@ variables:
 """
 
 
-def test_given_every_new_kind_then_a_model_fits_saves_and_gives_the_facts_back(tmp_path):
+def test_every_kind_fits_saves_and_returns_the_facts(tmp_path):
     rng = np.random.default_rng(0)
     ages = rng.integers(20, 90, 600)
     table = pd.DataFrame(
@@ -224,7 +224,7 @@ def test_given_every_new_kind_then_a_model_fits_saves_and_gives_the_facts_back(t
     assert model.sample(50).table["Age"].isin(ages).all()
 
 
-def test_given_specifications_from_before_then_their_hashes_are_what_they_were():
+def test_hashes_of_old_specifications_stay():
     graph = Graph.parse("""
 variables:
   Age: {type: continuous, range: [0, 105], resolution: 1}

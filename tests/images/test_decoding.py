@@ -61,7 +61,7 @@ def png_of(width, height, body=b"", depth=8, kind=0):
 # Depths and kinds
 
 
-def test_given_8_and_16_bits_then_no_grey_level_is_lost(tmp_path):
+def test_8_and_16_bits_keep_every_grey_level(tmp_path):
     eight = decode(saved(tmp_path / "8.png", GREY))
     assert (eight.pixels == GREY.astype(int) * 257).all()
     assert (eight.bits, eight.about["format"], eight.about["notes"]) == (8, "PNG", [])
@@ -72,7 +72,7 @@ def test_given_8_and_16_bits_then_no_grey_level_is_lost(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_given_fewer_bits_than_8_then_black_is_0_and_white_the_most(tmp_path, bits):
+def test_fewer_than_8_bits_fill_the_range(tmp_path, bits):
     row = bytes([0b00011011 if bits == 2 else 0b00001111])
     (tmp_path / "a.png").write_bytes(png_of(8 // bits, 1, zlib.compress(b"\0" + row), bits))
     decoded = decode(tmp_path / "a.png")
@@ -82,7 +82,7 @@ def test_given_fewer_bits_than_8_then_black_is_0_and_white_the_most(tmp_path, bi
 
 
 @pytest.mark.parametrize("kind", ["RGB", "RGBA", "P", "LA"])
-def test_given_rgb_palette_or_alpha_then_luminance_is_read_and_told(tmp_path, kind):
+def test_colour_and_alpha_become_luminance(tmp_path, kind):
     image = Image.merge("RGB", [Image.fromarray(band) for band in (GREY, GREY, GREY)])
     (image.quantize(256) if kind == "P" else image.convert(kind)).save(tmp_path / "a.png")
     decoded = decode(tmp_path / "a.png")
@@ -90,7 +90,7 @@ def test_given_rgb_palette_or_alpha_then_luminance_is_read_and_told(tmp_path, ki
     assert bool(decoded.about["notes"]) == (kind != "LA")
 
 
-def test_given_a_jpeg_then_its_luminance_is_read_and_its_orientation_kept(tmp_path):
+def test_jpeg_becomes_luminance_in_its_orientation(tmp_path):
     grey = decode(saved(tmp_path / "a.jpg", SMOOTH, "JPEG", quality=95))
     assert np.abs(grey.pixels / 257 - SMOOTH).max() <= 4
     assert (grey.about["format"], grey.bits, grey.about["notes"]) == ("JPEG", 8, [])
@@ -103,7 +103,7 @@ def test_given_a_jpeg_then_its_luminance_is_read_and_its_orientation_kept(tmp_pa
     assert turned.about["notes"] == ["rotated by its EXIF orientation"]
 
 
-def test_given_a_jpeg_of_more_bits_or_without_loss_then_pylibjpeg_reads_it(tmp_path):
+def test_pylibjpeg_reads_deep_and_lossless_jpeg(tmp_path):
     pytest.importorskip("libjpeg")
     made = dataset()
     made.compress("1.2.840.10008.1.2.4.80")  # JPEG-LS, which Pillow does not read
@@ -118,7 +118,7 @@ def test_given_a_jpeg_of_more_bits_or_without_loss_then_pylibjpeg_reads_it(tmp_p
 # By content, not by name
 
 
-def test_given_a_png_named_dcm_and_the_reverse_then_the_content_decides(tmp_path):
+def test_content_determines_the_format(tmp_path):
     assert decode(saved(tmp_path / "png.dcm", GREY)).about["format"] == "PNG"
     assert decode(saved(tmp_path / "jpeg.png", SMOOTH, "JPEG")).about["format"] == "JPEG"
     assert decode(written(tmp_path / "dicom.png")).about["format"] == "DICOM"
@@ -136,21 +136,21 @@ def test_given_a_png_named_dcm_and_the_reverse_then_the_content_decides(tmp_path
         (b"\x08\x00", "of an unknown format"),
     ],
 )
-def test_given_something_else_then_it_is_named(tmp_path, content, word):
+def test_other_formats_are_named(tmp_path, content, word):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match=word) as caught:
         decode(tmp_path / "a.png")
     assert caught.value.reason == "unknown"
 
 
-def test_given_a_tiff_in_the_preamble_of_a_dicom_file_then_it_is_dicom():
+def test_dicom_with_a_tiff_preamble_is_dicom():
     assert sniffed(b"II*\0" + bytes(124) + b"DICM") == "DICOM"
 
 
 # What is no file, and paths that lead away
 
 
-def test_given_no_file_an_empty_one_a_folder_or_a_pipe_then_the_reason_is_told(tmp_path):
+def test_missing_empty_or_unreadable_file_has_its_reason(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "loop.png").symlink_to("loop.png")
@@ -162,7 +162,7 @@ def test_given_no_file_an_empty_one_a_folder_or_a_pipe_then_the_reason_is_told(t
     assert refused("nul\0l.png") == "unreadable"
 
 
-def test_given_dots_and_symlinks_that_leave_the_root_then_they_are_refused(tmp_path):
+def test_paths_out_of_the_root_are_refused(tmp_path):
     root = tmp_path / "root"
     (root / "films").mkdir(parents=True)
     saved(tmp_path / "secret.png", GREY)
@@ -185,13 +185,13 @@ def test_given_dots_and_symlinks_that_leave_the_root_then_they_are_refused(tmp_p
     ("width", "height", "reason"),
     [(65535, 65535, "large"), (2**31 - 1, 1, "damaged"), (0, 5, "damaged"), (9000, 9000, "large")],
 )
-def test_given_an_absurd_header_then_it_is_refused_before_memory(tmp_path, width, height, reason):
+def test_absurd_header_is_refused_before_allocation(tmp_path, width, height, reason):
     (tmp_path / "a.png").write_bytes(png_of(width, height))
     found = refused(tmp_path / "a.png")
     assert found == ("large" if width * height > 64 * 2**20 else reason)
 
 
-def test_given_a_png_bomb_then_only_what_the_header_claims_is_inflated(tmp_path):
+def test_png_bomb_is_inflated_only_to_its_header(tmp_path):
     # 128 MiB of zeros in 128 KiB, behind a header of 4 x 4, as pixels and as a text.
     packer = zlib.compressobj(9)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(128)) + packer.flush()
@@ -203,14 +203,14 @@ def test_given_a_png_bomb_then_only_what_the_header_claims_is_inflated(tmp_path)
         assert isinstance(result, Decoded) or result.reason in ("damaged", "truncated")
 
 
-def test_given_an_animation_then_its_frames_are_refused(tmp_path):
+def test_animation_is_refused(tmp_path):
     frames = [Image.fromarray(GREY), Image.fromarray(GREY.T.copy())]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     assert refused(tmp_path / "a.png") == "frames"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_given_damage_or_a_cut_then_a_reason(tmp_path, kind):
+def test_damaged_or_cut_file_has_a_reason(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     whole = saved(tmp_path / "whole", noise, kind).read_bytes()
     (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
@@ -222,7 +222,7 @@ def test_given_damage_or_a_cut_then_a_reason(tmp_path, kind):
         assert refused(tmp_path / "c") == "damaged"
 
 
-def test_given_a_jpeg_that_claims_too_much_then_it_is_refused_before_memory(tmp_path):
+def test_too_large_a_jpeg_is_refused_before_allocation(tmp_path):
     whole = bytearray(saved(tmp_path / "a.jpg", SMOOTH, "JPEG").read_bytes())
     place = whole.index(b"\xff\xc0")
     whole[place + 5 : place + 9] = b"\xff\xff\xff\xff"
@@ -235,7 +235,7 @@ def test_given_a_jpeg_that_claims_too_much_then_it_is_refused_before_memory(tmp_
 # Workers
 
 
-def test_given_good_and_bad_files_when_many_are_decoded_then_each_has_its_place(tmp_path):
+def test_many_files_are_decoded_in_order(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     paths = [saved(tmp_path / f"{k}.png", GREY + np.uint8(k)) for k in range(9)]
     paths[4:4] = [tmp_path / "bad.png", tmp_path / "absent.png"]
@@ -251,7 +251,7 @@ def test_given_good_and_bad_files_when_many_are_decoded_then_each_has_its_place(
     assert (small.pixels == fitted(decode(paths[0]).pixels, (4, 6))).all()
 
 
-def test_given_too_little_memory_or_time_then_one_file_fails_and_the_next_does_not(tmp_path):
+def test_limits_of_memory_and_time_affect_one_file(tmp_path):
     big = saved(tmp_path / "big.png", np.zeros((6000, 6000), np.uint8))
     small = saved(tmp_path / "small.png", GREY)
     results = list(decode_many([small, big, small], 1, Limits(memory=48 * 2**20)))
@@ -272,7 +272,7 @@ def workers():
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="no ps here")
-def test_given_a_worker_that_dies_then_the_next_file_gets_another_and_none_stays(tmp_path):
+def test_dead_worker_is_replaced(tmp_path):
     path = saved(tmp_path / "a.png", GREY)
     results = decode_many([path] * 50, 1)
     next(results)
@@ -286,7 +286,7 @@ def test_given_a_worker_that_dies_then_the_next_file_gets_another_and_none_stays
     assert workers() == []
 
 
-def test_given_a_worker_then_it_can_write_no_file_and_imports_nothing_of_the_data(tmp_path):
+def test_worker_cannot_write_or_import_data(tmp_path):
     (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the data')")
     path = saved(tmp_path / "a.png", GREY)
     code = (
@@ -306,7 +306,7 @@ def test_given_a_worker_then_it_can_write_no_file_and_imports_nothing_of_the_dat
     assert (tmp_path / "x").stat().st_size == 0
 
 
-def test_given_no_worker_then_it_is_refused():
+def test_zero_workers_are_refused():
     with pytest.raises(CohortError, match="workers=0"):
         decode_many([], 0)
     assert list(decode_many([], 1)) == []
@@ -315,7 +315,7 @@ def test_given_no_worker_then_it_is_refused():
 # Sizes
 
 
-def test_given_another_shape_when_fitted_then_proportions_stay_and_the_rest_is_black():
+def test_fitted_keeps_proportions_on_black():
     tall = np.full((80, 40), 65535, np.uint16)
     out = fitted(tall, (20, 20))
     assert (out[:, 5:15] == 65535).all()
@@ -326,7 +326,7 @@ def test_given_another_shape_when_fitted_then_proportions_stay_and_the_rest_is_b
     assert fitted(np.full((1, 4000), 65535, np.uint16), (8, 8)).max() == 65535
 
 
-def test_given_stripes_when_fitted_then_they_are_averaged_not_aliased():
+def test_fitted_averages_stripes():
     stripes = np.tile(np.array([0, 65535], np.uint16), (64, 32))
     out = fitted(stripes, (16, 16))
     assert np.abs(out[:, 1:-1] / 65535 - 0.5).max() < 1e-3
@@ -335,14 +335,14 @@ def test_given_stripes_when_fitted_then_they_are_averaged_not_aliased():
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((2, 2)), np.zeros((2, 2, 1), np.uint16)])
-def test_given_no_uint16_plane_when_fitted_then_it_is_refused(pixels):
+def test_fitted_refuses_other_arrays(pixels):
     with pytest.raises(CohortError, match="give"):
         fitted(pixels, (4, 4))
     with pytest.raises(CohortError, match="size 0x4"):
         fitted(np.zeros((2, 2), np.uint16), (0, 4))
 
 
-def test_given_jpegs_and_pngs_of_other_names_when_a_cohort_reads_them_then_all_are_read(tmp_path):
+def test_cohort_reads_images_of_any_name(tmp_path):
     paths = [saved(tmp_path / "a", SMOOTH), saved(tmp_path / "b.png", SMOOTH, "JPEG", quality=95)]
     images = FileImages(paths)
     assert images.size == (64, 64)

@@ -36,13 +36,13 @@ from causalcxr.images.file_images import FileImages
 # Frames, sizes, damage
 
 
-def test_given_several_frames_then_they_are_refused(tmp_path):
+def test_several_frames_are_refused(tmp_path):
     twice = np.concatenate([RAMP, RAMP])
     told = {"NumberOfFrames": 2, "Rows": 64, "PixelData": twice.tobytes()}
     assert refused(written(tmp_path / "a.dcm", **told))[0] == "frames"
 
 
-def test_given_surplus_frames_that_are_not_announced_then_they_are_refused(tmp_path):
+def test_unannounced_frames_are_refused(tmp_path):
     twice = np.concatenate([RAMP, RAMP])
     reason, text = refused(written(tmp_path / "a.dcm", pixels=twice, Rows=64))
     assert (reason, "2 frames of pixels; the header announces one" in text) == ("frames", True)
@@ -54,11 +54,11 @@ def test_given_surplus_frames_that_are_not_announced_then_they_are_refused(tmp_p
 
 
 @pytest.mark.parametrize("frames", ["0", "-3", "1000000"])
-def test_given_an_absurd_number_of_frames_then_it_is_refused(tmp_path, frames):
+def test_absurd_number_of_frames_is_refused(tmp_path, frames):
     assert refused(written(tmp_path / "a.dcm", NumberOfFrames=frames))[0] == "frames"
 
 
-def test_given_a_65535_x_65535_header_then_it_is_refused_before_memory(tmp_path):
+def test_huge_header_is_refused_before_allocation(tmp_path):
     path = written(tmp_path / "a.dcm", Rows=65535, Columns=65535)
     reason, text = refused(path)
     assert (reason, "claims 65535x65535 pixels" in text) == ("large", True)
@@ -66,7 +66,7 @@ def test_given_a_65535_x_65535_header_then_it_is_refused_before_memory(tmp_path)
     assert refused(written(tmp_path / "c.dcm", Rows=0))[0] == "damaged"
 
 
-def test_given_a_compressed_stream_of_another_size_than_the_header_then_it_is_refused(tmp_path):
+def test_stream_of_another_size_is_refused(tmp_path):
     made = dataset()
     made.compress(JPEG2000Lossless)
     made.Rows = 32
@@ -74,7 +74,7 @@ def test_given_a_compressed_stream_of_another_size_than_the_header_then_it_is_re
     assert (reason, "pixels are 64x64x1, the file says 32x64x1" in text) == ("damaged", True)
 
 
-def test_given_a_file_cut_anywhere_then_a_reason_and_never_a_picture(tmp_path):
+def test_cut_file_has_a_reason(tmp_path):
     whole = written(tmp_path / "a.dcm", **WINDOW).read_bytes()
     path = tmp_path / "cut.dcm"
     for length in (*range(1, 700, 37), len(whole) // 2, len(whole) - 2):
@@ -88,7 +88,7 @@ def test_given_a_file_cut_anywhere_then_a_reason_and_never_a_picture(tmp_path):
         )
 
 
-def test_given_a_cut_compressed_file_then_it_is_refused(tmp_path):
+def test_cut_compressed_file_is_refused(tmp_path):
     for name, syntax in (("r", RLELossless), ("j", JPEG2000Lossless), ("l", JPEGLSLossless)):
         path = compressed(tmp_path / f"{name}.dcm", syntax)
         path.write_bytes(path.read_bytes()[:-20])
@@ -107,19 +107,19 @@ def test_given_a_cut_compressed_file_then_it_is_refused(tmp_path):
         {"PixelRepresentation": 7},
     ],
 )
-def test_given_a_layout_that_contradicts_itself_then_it_is_refused(tmp_path, about):
+def test_contradictory_layout_is_refused(tmp_path, about):
     path = written(tmp_path / "a.dcm", **about)
     assert refused(path)[0] in ("damaged", "unsupported", "truncated")
 
 
-def test_given_a_movie_then_it_is_refused(tmp_path):
+def test_movie_is_refused(tmp_path):
     made = dataset()
     made.PixelData = encapsulate([b"\xff\xd8\xff\xc0\0\x0b\x08\0\x40\0\x40\x01\x01\x11\0"])
     made.file_meta.TransferSyntaxUID = MPEG2MPML
     assert refused(written(tmp_path / "a.dcm", made))[0] in ("unsupported", "damaged")
 
 
-def test_given_deep_sequences_then_one_line_and_no_endless_descent(tmp_path):
+def test_deep_sequences_give_one_line(tmp_path):
     made = dataset(**WINDOW)
     whole = written(tmp_path / "a.dcm", made).read_bytes()
     # (0008,1140) in (0008,1140) in ..., 5,000 deep, of undefined length, before everything else.
@@ -137,7 +137,7 @@ def test_given_deep_sequences_then_one_line_and_no_endless_descent(tmp_path):
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
 @pytest.mark.parametrize("signed", [False, True])
-def test_given_a_lossless_transcoded_copy_then_it_gives_the_same_pixels(tmp_path, syntax, signed):
+def test_lossless_copy_has_the_same_pixels(tmp_path, syntax, signed):
     pixels = RAMP.astype(np.int16) - 2048 if signed else RAMP
     about = {"PixelRepresentation": int(signed), "WindowCenter": 0 if signed else 2048}
     made = dataset(pixels, WindowWidth=4096, **about)
@@ -149,7 +149,7 @@ def test_given_a_lossless_transcoded_copy_then_it_gives_the_same_pixels(tmp_path
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 )
-def test_given_implicit_big_endian_or_deflated_then_it_gives_the_same_pixels(tmp_path, syntax):
+def test_every_uncompressed_syntax_has_the_same_pixels(tmp_path, syntax):
     big = syntax == ExplicitVRBigEndian
     made = dataset(RAMP.astype(">u2") if big else RAMP, **WINDOW)
     made.VOILUTSequence = [lut(np.arange(4096) * 16)]
@@ -160,7 +160,7 @@ def test_given_implicit_big_endian_or_deflated_then_it_gives_the_same_pixels(tmp
     assert (found == np.arange(4096) * 16).all()
 
 
-def test_given_a_deflated_bomb_then_it_is_refused_before_it_is_inflated(tmp_path):
+def test_deflated_bomb_is_refused(tmp_path):
     made = dataset(np.zeros((4000, 4000), np.uint16))
     made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = written(tmp_path / "a.dcm", made)
@@ -169,7 +169,7 @@ def test_given_a_deflated_bomb_then_it_is_refused_before_it_is_inflated(tmp_path
     assert (reason, "inflates to more than" in text) == ("large", True)
 
 
-def test_given_a_file_without_preamble_then_it_is_read_and_told_never_silently(tmp_path):
+def test_file_without_preamble_is_read_with_a_note(tmp_path):
     whole = written(tmp_path / "a.dcm", **WINDOW).read_bytes()
     path = tmp_path / "bare"
     path.write_bytes(whole[whole.index(b"\x08\0\x16\0UI") :])
@@ -179,14 +179,14 @@ def test_given_a_file_without_preamble_then_it_is_read_and_told_never_silently(t
     assert "no transfer syntax" in decoded.about["notes"][1]
 
 
-def test_given_compressed_pixels_and_no_transfer_syntax_then_nothing_is_guessed(tmp_path):
+def test_compressed_pixels_need_a_transfer_syntax(tmp_path):
     whole = compressed(tmp_path / "a.dcm", RLELossless).read_bytes()
     path = tmp_path / "bare"
     path.write_bytes(whole[whole.index(b"\x08\0\x16\0UI") :])
     assert refused(path)[0] in ("unsupported", "damaged")
 
 
-def test_given_names_in_a_damaged_header_then_no_message_tells_them(tmp_path):
+def test_messages_contain_no_names(tmp_path):
     whole = bytearray(written(tmp_path / "a.dcm").read_bytes())
     place = whole.index(b"Doe^John")
     for k in range(place - 8, place + 30):
@@ -199,7 +199,7 @@ def test_given_names_in_a_damaged_header_then_no_message_tells_them(tmp_path):
         assert "SECRET" not in told
 
 
-def test_given_names_and_dates_that_are_not_valid_then_no_log_tells_them(tmp_path, caplog):
+def test_logs_contain_no_names_or_dates(tmp_path, caplog):
     whole = written(tmp_path / "a.dcm", PatientBirthDate="19010101", **WINDOW).read_bytes()
     path = tmp_path / "b.dcm"
     path.write_bytes(whole.replace(b"19010101", b"Doe/1901").replace(b"Doe^John", b"Doe=^=^="))
@@ -208,18 +208,18 @@ def test_given_names_and_dates_that_are_not_valid_then_no_log_tells_them(tmp_pat
     assert "Doe" not in caplog.text
 
 
-def test_given_pixels_that_are_not_square_then_it_is_told(tmp_path):
+def test_non_square_pixels_are_noted(tmp_path):
     odd = decode(written(tmp_path / "a.dcm", PixelAspectRatio=["2", "1"], **WINDOW))
     assert odd.about["notes"] == ["pixels are not square, and shown as they are stored"]
     even = decode(written(tmp_path / "b.dcm", PixelAspectRatio=["1", "1"], **WINDOW))
     assert even.about["notes"] == []
 
 
-def test_given_pixel_spacing_of_zero_then_the_picture_is_read(tmp_path):
+def test_pixel_spacing_of_zero_is_ignored(tmp_path):
     assert (shades(written(tmp_path / "a.dcm", PixelSpacing=[0, 0], **WINDOW)) == EXACT).all()
 
 
-def test_given_dicom_files_when_a_cohort_reads_them_then_as_any_image(tmp_path):
+def test_cohort_reads_dicom_files(tmp_path):
     paths = [written(tmp_path / "a", **WINDOW), None, written(tmp_path / "b", **WINDOW)]
     images = FileImages(paths)
     assert images.size == (64, 64)
@@ -229,7 +229,7 @@ def test_given_dicom_files_when_a_cohort_reads_them_then_as_any_image(tmp_path):
     assert (FileImages([eight])[0][0, 0] == decode(eight).pixels / np.float32(65535)).all()
 
 
-def test_given_lossless_jpeg_by_another_encoder_then_it_gives_the_same_pixels(tmp_path):
+def test_lossless_jpeg_of_another_encoder_has_the_same_pixels(tmp_path):
     if shutil.which("dcmcjpeg") is None:
         pytest.skip("dcmtk is not here")
     plain = written(tmp_path / "a.dcm", **WINDOW)

@@ -10,7 +10,7 @@ from causalcxr.images.decoding import decode
 # The chain
 
 
-def test_given_a_window_over_all_values_then_every_level_of_12_bits_is_kept(tmp_path):
+def test_full_window_keeps_every_12_bit_level(tmp_path):
     decoded = decode(written(tmp_path / "a.dcm", **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert decoded.bits == 12
@@ -29,14 +29,14 @@ def test_given_a_window_over_all_values_then_every_level_of_12_bits_is_kept(tmp_
         ("SIGMOID", {2048: 0.5, 2073: 1 / (1 + np.exp(-1)), 0: 0, 4095: 1}),
     ],
 )
-def test_given_a_voi_lut_function_then_its_formula_gives_the_grey(tmp_path, name, values):
+def test_voi_lut_function_follows_its_formula(tmp_path, name, values):
     about = {"WindowCenter": 2048, "WindowWidth": 100, "VOILUTFunction": name}
     found = shades(written(tmp_path / "a.dcm", **about))
     for stored, shade in values.items():
         assert found[stored] == pytest.approx(65535 * shade, abs=0.5)
 
 
-def test_given_rescale_then_the_window_is_of_rescaled_values(tmp_path):
+def test_window_applies_to_rescaled_values(tmp_path):
     about = {"RescaleSlope": "2", "RescaleIntercept": "-1000", "WindowCenter": 3095.5}
     found = shades(written(tmp_path / "a.dcm", WindowWidth=8191, **about))
     assert found[0] == 0
@@ -44,7 +44,7 @@ def test_given_rescale_then_the_window_is_of_rescaled_values(tmp_path):
     assert found[2048] == pytest.approx(65535 * 4096 / 8190, abs=1)
 
 
-def test_given_a_modality_lut_then_it_wins_over_rescale_and_comes_before_the_window(tmp_path):
+def test_modality_lut_precedes_rescale_and_window(tmp_path):
     made = dataset(RescaleSlope="1", RescaleIntercept="9999", WindowCenter=1024, WindowWidth=2048)
     made.ModalityLUTSequence = [lut(np.arange(4096) // 2)]
     found = shades(written(tmp_path / "a.dcm", made))
@@ -52,7 +52,7 @@ def test_given_a_modality_lut_then_it_wins_over_rescale_and_comes_before_the_win
     assert found[2048] == pytest.approx(65535 * 1024 / 2047, abs=1)
 
 
-def test_given_a_voi_lut_and_a_window_then_the_lut_is_used_and_clamps_outside(tmp_path):
+def test_voi_lut_precedes_the_window(tmp_path):
     made = dataset(**WINDOW)
     made.VOILUTSequence = [lut(np.array([0, 100, 255]), first=2000, bits=8)]
     decoded = decode(written(tmp_path / "a.dcm", made))
@@ -61,20 +61,20 @@ def test_given_a_voi_lut_and_a_window_then_the_lut_is_used_and_clamps_outside(tm
     assert (found[[0, 2000, 2001, 2002, 4095]] == [0, 0, 25700, 65535, 65535]).all()
 
 
-def test_given_monochrome1_then_it_is_inverted_once_and_after_the_window(tmp_path):
+def test_monochrome1_is_inverted_once(tmp_path):
     plain = decode(written(tmp_path / "a.dcm", WindowCenter=1000, WindowWidth=500)).pixels
     about = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
     made = written(tmp_path / "b.dcm", WindowCenter=1000, WindowWidth=500, **about)
     assert (decode(made).pixels == 65535 - plain).all()
 
 
-def test_given_inverse_with_monochrome2_then_it_is_not_inverted_and_told(tmp_path):
+def test_inverse_with_monochrome2_is_ignored_with_a_note(tmp_path):
     decoded = decode(written(tmp_path / "a.dcm", PresentationLUTShape="INVERSE", **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert "contradicts MONOCHROME2" in decoded.about["notes"][0]
 
 
-def test_given_no_window_then_8_bits_are_grey_values_and_deeper_ones_are_stretched(tmp_path):
+def test_without_a_window_deep_values_are_stretched(tmp_path):
     eight = np.arange(10, 240, dtype=np.uint8).reshape(10, 23)
     decoded = decode(written(tmp_path / "8.dcm", pixels=eight))
     assert (decoded.pixels == eight.astype(int) * 257).all()
@@ -83,7 +83,7 @@ def test_given_no_window_then_8_bits_are_grey_values_and_deeper_ones_are_stretch
     assert deep.about["window"] == "range 512 1023"
 
 
-def test_given_padding_then_it_does_not_widen_the_range(tmp_path):
+def test_padding_does_not_widen_the_range(tmp_path):
     pixels = RAMP[8:16].copy()
     pixels[0, 0] = 4000
     decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, PixelPaddingValue=4000))
@@ -101,9 +101,7 @@ def test_given_padding_then_it_does_not_widen_the_range(tmp_path):
         ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "slope of 0"),
     ],
 )
-def test_given_a_window_or_slope_that_means_nothing_then_the_range_is_shown_and_told(
-    tmp_path, about, note
-):
+def test_useless_window_or_slope_is_ignored_with_a_note(tmp_path, about, note):
     decoded = decode(written(tmp_path / "a.dcm", **about))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert decoded.about["window"].startswith("range")
@@ -111,7 +109,7 @@ def test_given_a_window_or_slope_that_means_nothing_then_the_range_is_shown_and_
 
 
 @pytest.mark.parametrize("text", [b"2048,0", b"abcdef", b"NaN   "])
-def test_given_a_window_that_is_no_number_then_it_is_ignored_and_told(tmp_path, text):
+def test_invalid_window_is_ignored_with_a_note(tmp_path, text):
     path = written(tmp_path / "a.dcm", **WINDOW)
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"2048.0", text))
@@ -120,12 +118,12 @@ def test_given_a_window_that_is_no_number_then_it_is_ignored_and_told(tmp_path, 
     assert any("WindowCenter" in note for note in decoded.about["notes"])
 
 
-def test_given_several_windows_then_the_first_is_used(tmp_path):
+def test_first_of_several_windows_is_used(tmp_path):
     about = {"WindowCenter": [2048, 10], "WindowWidth": [4096, 5]}
     assert (shades(written(tmp_path / "a.dcm", **about)) == EXACT).all()
 
 
-def test_given_a_short_lut_then_it_is_damaged_and_a_wrong_depth_is_derived(tmp_path):
+def test_short_lut_is_damage_and_wrong_depth_is_derived(tmp_path):
     made = dataset()
     made.VOILUTSequence = [lut(np.arange(100))]
     made.VOILUTSequence[0].LUTDescriptor = [4096, 0, 16]
@@ -157,9 +155,7 @@ STEPS = {
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("vr", ["US", "SS"])
 @pytest.mark.parametrize("name", STEPS)
-def test_given_a_voi_lut_after_any_modality_step_then_it_is_the_equivalent_window(
-    tmp_path, name, vr, syntax
-):
+def test_voi_lut_equals_the_equivalent_window(tmp_path, name, vr, syntax):
     signed, step, first = STEPS[name]
     pixels = RAMP.astype(np.int16) - 2048 if signed else RAMP
     count = 1500  # a ramp of so many values is a window of that width
@@ -181,7 +177,7 @@ def test_given_a_voi_lut_after_any_modality_step_then_it_is_the_equivalent_windo
 
 
 @pytest.mark.parametrize("window", [True, False])
-def test_given_a_voi_lut_that_shows_one_grey_level_then_it_is_ignored_and_told(tmp_path, window):
+def test_voi_lut_of_one_grey_is_ignored_with_a_note(tmp_path, window):
     made = dataset(**(WINDOW if window else {}))
     made.VOILUTSequence = [lut(np.linspace(0, 65535, 1000).astype(int), first=30000)]
     decoded = decode(written(tmp_path / "a.dcm", made))
@@ -191,7 +187,7 @@ def test_given_a_voi_lut_that_shows_one_grey_level_then_it_is_ignored_and_told(t
     assert decoded.about["notes"] == [note]
 
 
-def test_given_a_window_beside_all_values_but_padding_then_it_is_ignored_too(tmp_path):
+def test_window_outside_all_values_is_ignored(tmp_path):
     pixels = RAMP[8:16].copy()
     pixels[0, 0] = 4000
     about = {"PixelPaddingValue": 4000, "WindowCenter": 3000, "WindowWidth": 100}
@@ -200,7 +196,7 @@ def test_given_a_window_beside_all_values_but_padding_then_it_is_ignored_too(tmp
     assert "a window outside all values is ignored" in decoded.about["notes"]
 
 
-def test_given_a_slope_that_binary_fractions_miss_then_no_entry_of_a_table_is_skipped(tmp_path):
+def test_inexact_slope_skips_no_table_entry(tmp_path):
     made = dataset(RescaleSlope="0.29", RescaleIntercept="0")
     made.VOILUTSequence = [lut(np.arange(1188), bits=11)]
     found = shades(written(tmp_path / "a.dcm", made))
@@ -209,9 +205,7 @@ def test_given_a_slope_that_binary_fractions_miss_then_no_entry_of_a_table_is_sk
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize(("signed", "vr"), [(1, "US"), (1, "SS"), (0, "US"), (0, "SS")])
-def test_given_padding_of_the_wrong_sign_then_it_is_left_out_of_the_range(
-    tmp_path, signed, vr, syntax
-):
+def test_padding_of_the_wrong_sign_is_ignored(tmp_path, signed, vr, syntax):
     pixels = RAMP.astype(np.int16)[8:16] if signed else RAMP[8:16] + 39000
     padding = -2048 if signed else 60000
     pixels[0, 0] = padding
@@ -226,7 +220,7 @@ def test_given_padding_of_the_wrong_sign_then_it_is_left_out_of_the_range(
 
 
 @pytest.mark.parametrize(("value", "limit"), [(3000, 4095), (4095, 3000)])
-def test_given_a_padding_range_limit_then_all_values_up_to_it_are_left_out(tmp_path, value, limit):
+def test_padding_range_is_ignored(tmp_path, value, limit):
     pixels = RAMP[8:16].copy()
     pixels[0, :5] = [3000, 3500, 4000, 4095, 3001]
     about = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
@@ -235,7 +229,7 @@ def test_given_a_padding_range_limit_then_all_values_up_to_it_are_left_out(tmp_p
     assert "padding left out of the range" in decoded.about["notes"]
 
 
-def test_given_padding_that_would_be_all_values_or_none_then_nothing_is_left_out(tmp_path):
+def test_impossible_padding_excludes_nothing(tmp_path):
     for value, limit in ((0, 4095), (50000, 60000)):
         about = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
         decoded = decode(written(tmp_path / "a.dcm", **about))
@@ -246,7 +240,7 @@ def test_given_padding_that_would_be_all_values_or_none_then_nothing_is_left_out
 # Photometric and bit depth
 
 
-def test_given_signed_values_then_they_are_signed_before_the_chain(tmp_path):
+def test_signed_values_are_read_as_signed(tmp_path):
     signed = RAMP.astype(np.int16) - 2048
     about = {"PixelRepresentation": 1, "WindowCenter": 0, "WindowWidth": 4096}
     decoded = decode(written(tmp_path / "a.dcm", pixels=signed, **about))
@@ -256,26 +250,26 @@ def test_given_signed_values_then_they_are_signed_before_the_chain(tmp_path):
     assert (shades(written(tmp_path / "b.dcm", pixels=stripped, **about)) == EXACT).all()
 
 
-def test_given_overlays_above_high_bit_then_they_are_left_out_and_told(tmp_path):
+def test_overlays_above_high_bit_are_ignored_with_a_note(tmp_path):
     pixels = RAMP | np.uint16(0xF000)
     decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert decoded.about["notes"] == ["bits above HighBit are ignored"]
 
 
-def test_given_a_high_bit_of_15_for_12_bits_then_values_are_shifted_down(tmp_path):
+def test_high_bit_of_15_shifts_12_bit_values(tmp_path):
     decoded = decode(written(tmp_path / "a.dcm", pixels=RAMP << 4, HighBit=15, **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert decoded.about["notes"] == ["values are in bits 4 to 15"]
 
 
-def test_given_a_missing_high_bit_then_it_is_derived_with_a_warning(tmp_path):
+def test_missing_high_bit_is_derived_with_a_note(tmp_path):
     decoded = decode(written(tmp_path / "a.dcm", HighBit=None, **WINDOW))
     assert (decoded.pixels.ravel() == EXACT).all()
     assert decoded.about["notes"] == ["HighBit is missing and taken as 11"]
 
 
-def test_given_32_bits_then_wide_values_are_kept_too(tmp_path):
+def test_32_bit_values_are_kept(tmp_path):
     pixels = (RAMP.astype(np.uint32) * 1000).reshape(64, 64)
     about = {"BitsStored": 32, "WindowCenter": 2047500.5, "WindowWidth": 4095001}
     decoded = decode(written(tmp_path / "a.dcm", pixels=pixels, **about))
@@ -284,7 +278,7 @@ def test_given_32_bits_then_wide_values_are_kept_too(tmp_path):
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "PALETTE COLOR"])
-def test_given_colour_then_its_luminance_is_read_and_told(tmp_path, photometric):
+def test_colour_becomes_luminance_with_a_note(tmp_path, photometric):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     made = dataset(grey, PhotometricInterpretation=photometric)
     if photometric == "PALETTE COLOR":
@@ -310,11 +304,11 @@ def test_given_colour_then_its_luminance_is_read_and_told(tmp_path, photometric)
         {"SamplesPerPixel": 3, "PixelData": bytes(64 * 64 * 6)},
     ],
 )
-def test_given_no_or_a_wrong_photometric_interpretation_then_nothing_is_guessed(tmp_path, about):
+def test_photometric_interpretation_is_not_guessed(tmp_path, about):
     assert refused(written(tmp_path / "a.dcm", **about))[0] == "photometric"
 
 
-def test_given_a_constant_image_then_it_is_allowed(tmp_path):
+def test_constant_dicom_image_is_allowed(tmp_path):
     path = written(tmp_path / "a.dcm", pixels=np.full((8, 8), 700, np.uint16))
     assert (decode(path).pixels == 0).all()
     assert (

@@ -46,7 +46,7 @@ def written(tmp_path):
     return pydicom.dcmread(write_dicom(tmp_path / "a.dcm", every_level(), ABOUT))
 
 
-def test_given_an_image_then_its_modules_are_complete_and_valid(written):
+def test_modules_are_complete_and_valid(written):
     assert [name for name in TYPE_1 if written.get(name) in (None, "")] == []
     assert [name for name in TYPE_2 if name not in written] == []
     assert written.SOPClassUID == ComputedRadiographyImageStorage
@@ -61,7 +61,7 @@ def test_given_an_image_then_its_modules_are_complete_and_valid(written):
         assert element.VR != "UN"
 
 
-def test_given_an_image_then_it_says_that_it_is_synthetic_and_what_made_it(written):
+def test_file_declares_the_image_synthetic_and_its_derivation(written):
     assert written.SyntheticData == "YES"
     assert list(written.ImageType) == ["DERIVED", "SECONDARY"]
     assert (written.ConversionType, written.BurnedInAnnotation) == ("SYN", "NO")
@@ -76,7 +76,7 @@ def test_given_an_image_then_it_says_that_it_is_synthetic_and_what_made_it(writt
     assert maker.SoftwareVersions == written.SoftwareVersions != ""
 
 
-def test_given_variables_then_those_with_a_place_are_there_and_findings_are_not(written):
+def test_only_variables_with_attributes_are_written(written):
     assert (written.PatientSex, written.PatientAge) == ("F", "061Y")
     assert (written.ViewPosition, written.BodyPartExamined) == ("LL", "CHEST")
     text = str(written)
@@ -95,13 +95,13 @@ def test_given_variables_then_those_with_a_place_are_there_and_findings_are_not(
         ({"Age": 105.9}, ("", "105Y", "")),
     ],
 )
-def test_given_missing_or_odd_values_then_the_attribute_is_empty(tmp_path, values, said):
+def test_missing_or_invalid_values_give_empty_attributes(tmp_path, values, said):
     path = write_dicom(tmp_path / "a.dcm", np.zeros((4, 4)), DicomAbout("7", values=values))
     found = pydicom.dcmread(path)
     assert (found.PatientSex, found.PatientAge, found.ViewPosition) == said
 
 
-def test_given_any_level_of_12_bits_when_written_then_it_comes_back_exactly(tmp_path):
+def test_every_12_bit_level_is_restored(tmp_path):
     image = every_level()
     path = write_dicom(tmp_path / "a.dcm", image, ABOUT)
     assert (read_dicom(path).ravel() == np.arange(4096)).all()
@@ -113,14 +113,14 @@ def test_given_any_level_of_12_bits_when_written_then_it_comes_back_exactly(tmp_
     assert DicomImages([path], (16, 64))[0].shape == (1, 1, 16, 64)
 
 
-def test_given_any_level_when_anybody_reads_the_file_then_it_is_shown_in_its_place(tmp_path):
+def test_other_readers_show_every_level(tmp_path):
     decoded = decode(write_dicom(tmp_path / "a.dcm", every_level(), ABOUT))
     assert (np.rint(decoded.pixels.ravel() * (4095 / 65535)) == np.arange(4096)).all()
     assert (decoded.bits, decoded.about["notes"]) == (12, [])
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not here")
-def test_given_an_image_then_an_independent_validator_finds_no_error(tmp_path):
+def test_independent_validator_finds_no_error(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", every_level(), ABOUT)
     told = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr
     assert "CRImage" in told
@@ -129,7 +129,7 @@ def test_given_an_image_then_an_independent_validator_finds_no_error(tmp_path):
     assert all("(0x0008,0x001c)" in line for line in errors)
 
 
-def test_given_the_same_or_another_record_seed_or_number_then_the_file_says_so(tmp_path):
+def test_uids_depend_on_record_seed_and_number(tmp_path):
     def content(record="7", **settings):
         about = DicomAbout(record, {"source": "phantom", "n": 10, "seed": 3} | settings)
         return write_dicom(tmp_path / "a.dcm", np.eye(4), about).read_bytes()
@@ -142,7 +142,7 @@ def test_given_the_same_or_another_record_seed_or_number_then_the_file_says_so(t
     assert len({uid for uid, _ in ids}) == len({patient for _, patient in ids}) == 3
 
 
-def test_given_a_maker_of_any_name_then_the_file_is_valid(tmp_path):
+def test_any_maker_gives_a_valid_file(tmp_path):
     about = DicomAbout("é\\^", {"do": {"Sex": "M"}, "é": "\\"}, maker="nih, x^y\\z" * 20)
     found = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", np.eye(4), about))
     assert str(found.PatientName).startswith("SYNTHETIC^NIH X Y Z")
@@ -159,13 +159,13 @@ def test_given_a_maker_of_any_name_then_the_file_is_valid(tmp_path):
         (np.full((2, 2), np.nan), "values from nan to nan"),
     ],
 )
-def test_given_what_is_no_image_then_it_is_refused_and_nothing_written(tmp_path, image, message):
+def test_invalid_image_is_not_written(tmp_path, image, message):
     with pytest.raises(CohortError, match=message):
         write_dicom(tmp_path / "a.dcm", image, ABOUT)
     assert not list(tmp_path.iterdir())
 
 
-def test_given_a_file_of_somebody_else_then_it_is_refused(tmp_path, written):
+def test_foreign_dicom_file_is_refused(tmp_path, written):
     with pytest.raises(CohortError, match="No such file"):
         read_dicom(tmp_path / "none.dcm")
     (tmp_path / "text.dcm").write_text("not DICOM")
@@ -181,7 +181,7 @@ def test_given_a_file_of_somebody_else_then_it_is_refused(tmp_path, written):
 
 @given(cut=st.integers(0, 1500), at=st.integers(0, 1500), byte=st.integers(0, 255))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_given_any_damage_when_read_then_one_line_names_the_file(tmp_path, cut, at, byte):
+def test_damage_gives_one_line_with_the_file(tmp_path, cut, at, byte):
     path = write_dicom(tmp_path / "a.dcm", np.eye(4), ABOUT)
     whole = path.read_bytes()
     changed = bytearray(whole)

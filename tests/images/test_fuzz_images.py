@@ -97,7 +97,7 @@ def attempt(path):
 @pytest.mark.parametrize("name", [*RASTER, *PLAIN])
 @given(changes=edits)
 @few()
-def test_given_a_damaged_image_then_grey_values_or_a_reason(tmp_path, name, changes):
+def test_damaged_image_gives_values_or_a_reason(tmp_path, name, changes):
     path = tmp_path / "a"
     path.write_bytes(damaged((RASTER | PLAIN)[name], changes))
     check(attempt(path))
@@ -107,7 +107,7 @@ def test_given_a_damaged_image_then_grey_values_or_a_reason(tmp_path, name, chan
     [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", bytes(128) + b"DICM", b"\x08\0\x08\0CS\x04\0"]
 ))  # fmt: skip
 @few()
-def test_given_any_bytes_then_grey_values_or_a_reason(tmp_path, content, begin):
+def test_any_bytes_give_values_or_a_reason(tmp_path, content, begin):
     path = tmp_path / "a"
     path.write_bytes(begin + content)
     check(attempt(path))
@@ -129,7 +129,7 @@ _WORDS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "Nu
     words=st.dictionaries(st.sampled_from(_WORDS), _TEXTS, max_size=3),
 )
 @few()
-def test_given_odd_values_of_attributes_then_grey_values_or_a_reason(tmp_path, whole, words):
+def test_odd_attributes_give_values_or_a_reason(tmp_path, whole, words):
     made = rich()
     content = dicom(made)
     for name, value in whole.items():
@@ -165,7 +165,7 @@ def replaced(content, tag, value):
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_given_damaged_compressed_pixels_then_the_worker_takes_the_harm(tmp_path, name):
+def test_damaged_compressed_pixels_affect_only_the_worker(tmp_path, name):
     """C decoders read these: in a worker, so that a crash is a reason like any other."""
     seed = np.random.SeedSequence().entropy if EXAMPLES > 100 else 0
     rng = np.random.default_rng(seed)

@@ -27,7 +27,7 @@ def header(width, height):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_given_every_grey_level_when_read_from_an_array_or_a_png_then_it_is_exact(tmp_path, dtype):
+def test_every_grey_level_is_exact(tmp_path, dtype):
     top = np.iinfo(dtype).max
     levels = np.arange(top + 1, dtype=dtype).reshape(-1, 256 if top > 255 else 16)
     exact = (levels.astype(np.float64) / top).astype(np.float32)
@@ -37,7 +37,7 @@ def test_given_every_grey_level_when_read_from_an_array_or_a_png_then_it_is_exac
     assert (from_file.in_memory()[0][0, 0] == exact).all()
 
 
-def test_given_8_and_16_bit_files_when_held_in_memory_then_no_value_changes(tmp_path):
+def test_in_memory_changes_no_value(tmp_path):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     deep = (np.arange(256, dtype=np.uint16) * 251).reshape(16, 16)
     images = FileImages([png(tmp_path / "a.png", grey), None, png(tmp_path / "b.png", deep)])
@@ -57,7 +57,7 @@ def test_given_8_and_16_bit_files_when_held_in_memory_then_no_value_changes(tmp_
         ([], []),
     ],
 )
-def test_given_rows_of_any_kind_when_read_then_k_1_h_w_float32_comes_back(rows, expected):
+def test_any_selection_returns_k_1_h_w_float32(rows, expected):
     array = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 3, 5), dtype=np.uint8)
     read = ArrayImages(array)[rows]
     assert read.shape == (len(expected), 1, 3, 5)
@@ -65,19 +65,19 @@ def test_given_rows_of_any_kind_when_read_then_k_1_h_w_float32_comes_back(rows, 
     assert np.rint(read[:, 0, 0, 0] * 255).tolist() == expected
 
 
-def test_given_a_selection_of_a_selection_when_read_then_rows_are_the_right_ones():
+def test_nested_selection_has_the_right_rows():
     images = ArrayImages(np.arange(10, dtype=np.uint8)[:, None, None])
     chosen = images.select([9, 5, 5, 1]).select(slice(1, None))
     assert np.rint(chosen[:][:, 0, 0, 0] * 255).tolist() == [5, 5, 1]
 
 
-def test_given_a_record_without_an_image_when_read_then_its_position_is_named(tmp_path):
+def test_record_without_image_is_named(tmp_path):
     images = FileImages([None, png(tmp_path / "a.png", np.zeros((4, 4), np.uint8))])
     with pytest.raises(CohortError, match="position 0 has no image"):
         images[:]
 
 
-def test_given_rgb_and_rgba_when_read_then_luminance_comes_back(tmp_path):
+def test_rgb_and_rgba_become_luminance(tmp_path):
     colour = np.zeros((2, 2, 3), dtype=np.uint8)
     colour[..., 0] = 200
     path = png(tmp_path / "rgb.png", colour)
@@ -86,7 +86,7 @@ def test_given_rgb_and_rgba_when_read_then_luminance_comes_back(tmp_path):
     assert np.allclose(read * 255, round(0.299 * 200), atol=0.5)
 
 
-def test_given_stripes_when_reduced_then_they_are_averaged_not_aliased(tmp_path):
+def test_resizing_averages_stripes(tmp_path):
     stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
     images = FileImages([png(tmp_path / "s.png", stripes)], size=(16, 16))
     assert images.size == (16, 16)
@@ -95,25 +95,25 @@ def test_given_stripes_when_reduced_then_they_are_averaged_not_aliased(tmp_path)
     assert (images.in_memory()[0] == images[0]).all()
 
 
-def test_given_a_constant_image_when_read_then_it_is_allowed(tmp_path):
+def test_constant_image_is_allowed(tmp_path):
     images = FileImages([png(tmp_path / "c.png", np.full((8, 8), 7, np.uint8))], size=(4, 4))
     assert np.allclose(images[0], 7 / 255, atol=1e-5)
 
 
-def test_given_files_of_two_sizes_and_none_asked_when_read_then_the_remedy_is_told(tmp_path):
+def test_files_of_two_sizes_need_a_size(tmp_path):
     paths = [png(tmp_path / f"{k}.png", np.zeros((k, k), np.uint8)) for k in (4, 8)]
     with pytest.raises(CohortError, match=r"8\.png: the image is 8x8, others are 4x4; give the"):
         FileImages(paths)[:]
 
 
 @pytest.mark.parametrize(("width", "height"), [(65535, 65535), (2**31 - 1, 1), (0, 5)])
-def test_given_a_header_of_an_absurd_size_when_read_then_it_is_refused(tmp_path, width, height):
+def test_absurd_size_is_refused(tmp_path, width, height):
     (tmp_path / "bomb.png").write_bytes(header(width, height) + b"\0" * 64)
     with pytest.raises(CohortError, match=r"bomb\.png"):
         FileImages([tmp_path / "bomb.png"], size=(64, 64))[0]
 
 
-def test_given_damage_when_read_then_the_path_is_named(tmp_path):
+def test_damage_names_the_path(tmp_path):
     rng = np.random.default_rng(0)
     whole = png(tmp_path / "x.png", rng.integers(0, 255, (64, 64), dtype=np.uint8)).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:2000])
@@ -135,17 +135,17 @@ def test_given_damage_when_read_then_the_path_is_named(tmp_path):
         (np.zeros((1, 3, 2, 2)), r"shape \(1, 3, 2, 2\)"),
     ],
 )
-def test_given_an_array_that_is_no_radiograph_then_it_is_refused(array, message):
+def test_invalid_array_is_refused(array, message):
     with pytest.raises(CohortError, match=message):
         ArrayImages(array)
 
 
-def test_given_images_for_other_records_then_they_are_refused():
+def test_wrong_number_of_images_is_refused():
     with pytest.raises(CohortError, match="3 images for 2 records"):
         as_images(np.zeros((3, 4, 4), np.uint8), 2)
 
 
-def test_given_an_array_when_the_images_are_read_then_it_cannot_be_written_through_them():
+def test_images_do_not_expose_the_array():
     images = ArrayImages(np.zeros((1, 2, 2), dtype=np.uint8))
     images[0][:] = 1
     assert images[0].max() == 0
@@ -153,7 +153,7 @@ def test_given_an_array_when_the_images_are_read_then_it_cannot_be_written_throu
         images.available[0] = False
 
 
-def test_given_a_series_as_a_mask_of_images_then_it_is_refused_as_they_have_no_ids():
+def test_series_as_a_mask_of_images_is_refused():
     images = ArrayImages(np.zeros((2, 4, 4), dtype=np.uint8))
     with pytest.raises(CohortError, match=r"write cohort.select\(mask\).images"):
         images.select(pd.Series([True, False], index=["b", "a"]))

@@ -172,9 +172,7 @@ def truth_of(cohort: Cohort, kind: str) -> list[bool]:
     kind=st.sampled_from(["real", "synthetic", "mixed"]),
     chain=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 99)), max_size=6),
 )
-def test_given_any_chain_then_real_images_stay_real_and_synthetic_ones_are_marked(
-    model, kind, chain
-):
+def test_any_chain_of_steps_keeps_the_mark(model, kind, chain):
     with tempfile.TemporaryDirectory() as name:
         cohort = some(kind)
         for k, (step, seed) in enumerate(chain):
@@ -199,7 +197,7 @@ def test_given_any_chain_then_real_images_stay_real_and_synthetic_ones_are_marke
 # Words decide nothing
 
 
-def test_given_phantoms_under_any_name_then_their_pngs_are_marked(tmp_path):
+def test_pngs_of_phantoms_are_marked(tmp_path):
     renamed = PHANTOMS.described("my study").save(tmp_path / "renamed")
     rebuilt = Cohort(PHANTOMS.table, PHANTOMS.images).save(tmp_path / "rebuilt")
     for folder in (renamed, rebuilt):
@@ -207,9 +205,7 @@ def test_given_phantoms_under_any_name_then_their_pngs_are_marked(tmp_path):
         assert json.loads((folder / "manifest.json").read_text())["synthetic"] is True
 
 
-def test_given_real_patients_of_a_phantom_limb_clinic_then_their_images_stay_real(
-    patients, tmp_path
-):
+def test_source_name_does_not_make_images_synthetic(patients, tmp_path):
     folder = patients.save(tmp_path / "clinic")
     assert not any(is_marked(file) for file in (folder / "images").iterdir())
     assert not Cohort.load(folder).images.synthetic.any()
@@ -218,7 +214,7 @@ def test_given_real_patients_of_a_phantom_limb_clinic_then_their_images_stay_rea
     assert not (tmp_path / "dicom").exists()
 
 
-def test_given_an_array_in_place_of_synthetic_images_then_it_must_say_what_it_is(patients):
+def test_array_replacing_synthetic_images_is_refused(patients):
     pixels = PHANTOMS.images[:]
     with pytest.raises(CohortError, match=r"6 of the images to replace are synthetic"):
         PHANTOMS.with_images(pixels)
@@ -229,12 +225,12 @@ def test_given_an_array_in_place_of_synthetic_images_then_it_must_say_what_it_is
 
 
 @pytest.mark.parametrize("synthetic", [[True], [True] * 7, "yes", [1, 0, 0, 1, 0, 1]])
-def test_given_an_answer_that_is_not_one_each_then_it_is_refused(synthetic):
+def test_synthetic_needs_one_value_for_each(synthetic):
     with pytest.raises(CohortError, match="give True or False, or one of them for each of the 6"):
         ArrayImages(PHANTOMS.images[:], synthetic=synthetic)
 
 
-def test_given_records_without_an_image_then_they_are_not_synthetic(tmp_path):
+def test_record_without_image_is_not_synthetic(tmp_path):
     there = np.array([True, False, True, False, True, False])
     cohort = Cohort(PHANTOMS.table, ArrayImages(PHANTOMS.images[:], there, synthetic=True))
     assert cohort.images.synthetic.tolist() == there.tolist()
@@ -243,7 +239,7 @@ def test_given_records_without_an_image_then_they_are_not_synthetic(tmp_path):
     assert Cohort.load(write(loaded, tmp_path / "s")).images.synthetic.tolist() == there.tolist()
 
 
-def test_given_an_answer_then_nobody_can_change_it():
+def test_synthetic_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         some("mixed").images.synthetic[0] = False
 
@@ -265,7 +261,7 @@ def png(path: Path, *, text: str = "Comment", zipped: bool = False, at_end: bool
 
 
 @pytest.mark.parametrize("how", [{}, {"zipped": True}, {"text": "Title"}, {"at_end": True}])
-def test_given_a_marked_png_then_every_reader_knows_and_nobody_overrules_it(tmp_path, how):
+def test_mark_of_a_png_is_never_overruled(tmp_path, how):
     marked, plain = png(tmp_path / "a.png", **how), tmp_path / "b.png"
     Image.fromarray(np.eye(SIDE, dtype=np.uint8)).save(plain)
     images = FileImages([marked, None, plain], synthetic=False)
@@ -278,7 +274,7 @@ def test_given_a_marked_png_then_every_reader_knows_and_nobody_overrules_it(tmp_
     assert FileImages([plain], synthetic=True).synthetic.tolist() == [True]
 
 
-def test_given_our_own_pngs_beside_a_table_then_they_are_still_synthetic(tmp_path):
+def test_marked_pngs_of_a_table_are_synthetic(tmp_path):
     PHANTOMS.save(tmp_path / "saved")
     files = tmp_path / "saved/images"
     table = PHANTOMS.table.reset_index().assign(record=[f"{k}" for k in range(6)])
@@ -289,14 +285,14 @@ def test_given_our_own_pngs_beside_a_table_then_they_are_still_synthetic(tmp_pat
     assert all(is_marked(file) for file in (again / "images").iterdir())
 
 
-def test_given_files_whose_mark_was_lost_then_the_manifest_still_knows(tmp_path):
+def test_manifest_records_images_without_mark(tmp_path):
     folder = some("mixed").save(tmp_path / "mixed")
     for file in (folder / "images").iterdir():
         Image.fromarray(np.asarray(Image.open(file))).save(file)
     assert Cohort.load(folder).images.synthetic.tolist() == MIXED.tolist()
 
 
-def test_given_a_manifest_of_version_010_then_marks_and_source_tell(tmp_path):
+def test_marks_and_source_determine_old_manifests(tmp_path):
     folder = some("mixed").described("nih").save(tmp_path / "old")
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["synthetic"]
@@ -308,7 +304,7 @@ def test_given_a_manifest_of_version_010_then_marks_and_source_tell(tmp_path):
         export(folder, tmp_path / "out")
 
 
-def test_given_files_of_both_kinds_when_a_store_is_built_then_it_knows_each(tmp_path):
+def test_store_records_which_images_are_synthetic(tmp_path):
     folder = some("mixed").save(tmp_path / "mixed")
     (folder / "manifest.json").unlink()  # what is left is a table beside images
     spec = f"output: store\nsize: {SIDE}\nsources:\n  - {{path: cohort.csv, options: {{images: "
@@ -322,7 +318,7 @@ def test_given_files_of_both_kinds_when_a_store_is_built_then_it_knows_each(tmp_
 # Twins: what nothing changed is the patient's own
 
 
-def test_given_twins_then_an_image_that_nothing_changed_is_the_patients_own(model, patients):
+def test_unchanged_twin_image_is_the_patients_own(model, patients):
     women = (patients.table["Sex"] == "F").to_numpy()
     assert 0 < women.sum() < 6
     twins = model.counterfactual(patients, sex="M")
@@ -334,22 +330,18 @@ def test_given_twins_then_an_image_that_nothing_changed_is_the_patients_own(mode
     assert model.sample(2).images.synthetic.all()
 
 
-def test_given_null_twins_that_were_computed_then_pixels_tell_that_they_are_the_patients(
-    model, patients
-):
+def test_recomputed_null_twins_are_the_patients_own(model, patients):
     null = model.predict(model.abduct(patients), recompute=True)
     assert not null.images.synthetic.any()
 
 
-def test_given_a_model_that_changes_nothing_that_can_be_written_then_twins_stay_real(
-    idle, patients
-):
+def test_twins_equal_when_written_stay_real(idle, patients):
     twins = idle.counterfactual(patients, sex="M")
     assert (twins.images[:] != patients.images[:]).any()
     assert not twins.images.synthetic.any()
 
 
-def test_given_pairs_in_a_folder_then_each_world_says_what_is_synthetic(model, patients, tmp_path):
+def test_saved_pairs_record_which_images_are_synthetic(model, patients, tmp_path):
     few = patients.head(3)
     women = (few.table["Sex"] == "F").tolist()
     assert set(women) == {True, False}
@@ -363,7 +355,7 @@ def test_given_pairs_in_a_folder_then_each_world_says_what_is_synthetic(model, p
         assert marks == np.array(told[name])[there].tolist()
 
 
-def test_given_a_page_of_pairs_then_marks_are_where_images_are_synthetic(model, patients):
+def test_page_of_pairs_marks_synthetic_images(model, patients):
     def marks(page):
         return [t.get_text() for axes in page.axes for t in axes.texts].count(MARK)
 
@@ -401,9 +393,7 @@ def pairs_without_digests(folder: Path) -> np.ndarray:
     return pd.read_csv(folder / "twins.csv")[["factual image", "twin image"]].to_numpy()
 
 
-def test_given_twins_that_equal_their_radiograph_then_they_are_counted_and_not_exported(
-    folder, patients, tmp_path, capsys
-):
+def test_twins_equal_to_radiographs_are_not_exported(folder, patients, tmp_path, capsys):
     women = int((patients.table["Sex"] == "F").sum())
     told = f"{6 - women} of 6 twins equal their own radiograph, they are not exported as synthetic"
     assert guarded(app, ["export", str(folder), "--out", str(tmp_path / "out")]) == 0
@@ -417,9 +407,7 @@ def test_given_twins_that_equal_their_radiograph_then_they_are_counted_and_not_e
         assert json.loads(sidecar.read_text())["largest_change"] > 1 / 255
 
 
-def test_given_a_radiograph_that_pretends_to_be_a_twin_then_its_pixels_give_it_away(
-    folder, patients, tmp_path
-):
+def test_radiograph_given_as_a_twin_is_not_exported(folder, patients, tmp_path):
     for factual, twin in pairs_without_digests(folder):
         about = PngInfo()
         about.add_text("Comment", MARK)
@@ -430,9 +418,7 @@ def test_given_a_radiograph_that_pretends_to_be_a_twin_then_its_pixels_give_it_a
 
 
 @pytest.mark.parametrize(("level", "exported"), [(257, 0), (258, 6)])
-def test_given_twins_within_one_grey_level_of_8_bits_then_they_are_not_exported(
-    folder, tmp_path, level, exported
-):
+def test_twins_within_one_grey_level_are_not_exported(folder, tmp_path, level, exported):
     for factual, twin in pairs_without_digests(folder):
         about = PngInfo()
         about.add_text("Comment", MARK)
@@ -446,7 +432,7 @@ def test_given_twins_within_one_grey_level_of_8_bits_then_they_are_not_exported(
             export(folder, tmp_path / "out")
 
 
-def test_given_twins_of_phantoms_that_nothing_changed_then_they_are_exported(model, tmp_path):
+def test_unchanged_twins_of_phantoms_are_exported(model, tmp_path):
     men = PHANTOMS.select("Sex == 'M'").head(2)
     write_twins(TwinJob(model, men, do(sex="M")), tmp_path / "twins")
     assert len(export(tmp_path / "twins", tmp_path / "out")) == 2
@@ -454,17 +440,13 @@ def test_given_twins_of_phantoms_that_nothing_changed_then_they_are_exported(mod
         assert pydicom.dcmread(file).BurnedInAnnotation == "NO"
 
 
-def test_given_real_patients_of_a_phantom_limb_clinic_then_nobody_says_no_writing_is_in_them(
-    folder, tmp_path
-):
+def test_burned_in_annotation_is_left_out_for_real_sources(folder, tmp_path):
     export(folder, tmp_path / "out")
     for file in (tmp_path / "out/images").glob("*.dcm"):
         assert "BurnedInAnnotation" not in pydicom.dcmread(file)
 
 
-def test_given_twins_saved_as_dicom_then_nobody_says_no_writing_is_in_them(
-    model, patients, tmp_path
-):
+def test_burned_in_annotation_is_left_out_for_twins(model, patients, tmp_path):
     twins = model.counterfactual(patients.select("Sex == 'F'"), sex="M")
     twins.save(tmp_path / "twins", images="dicom")
     PHANTOMS.save(tmp_path / "phantoms", images="dicom")
@@ -473,7 +455,7 @@ def test_given_twins_saved_as_dicom_then_nobody_says_no_writing_is_in_them(
             assert ("BurnedInAnnotation" in pydicom.dcmread(file)) == said
 
 
-def test_given_a_saved_cohort_of_both_kinds_then_only_its_synthetic_images_are_exported(tmp_path):
+def test_only_synthetic_images_are_exported(tmp_path):
     mixed = some("mixed").save(tmp_path / "mixed")
     assert len(export(mixed, tmp_path / "out")) == 3
     told = json.loads((tmp_path / "out/manifest.json").read_text())["not_exported"]
@@ -492,9 +474,7 @@ def asked(
     return visit, visit.ask(Question({"Sex": "M"})), pair
 
 
-def test_given_a_twin_that_is_the_patients_radiograph_then_the_explorer_exports_no_dicom(
-    model, patients
-):
+def test_explorer_does_not_export_the_patients_radiograph(model, patients):
     sex = patients.table["Sex"].tolist()
     visit, answer, pair = asked(model, patients, sex.index("M"))
     with pytest.raises(CohortError, match="equals the patient's own radiograph and is not"):
@@ -510,13 +490,13 @@ def test_given_a_twin_that_is_the_patients_radiograph_then_the_explorer_exports_
         assert "factual.dcm" in zips.namelist()
 
 
-def test_given_images_of_both_kinds_then_each_thumbnail_says_what_it_is():
+def test_thumbnails_of_synthetic_images_are_marked():
     ward = PatientList(some("mixed"), GRAPH)
     told = [Image.open(io.BytesIO(ward.thumbnail(row))).text.get("Comment") for row in range(6)]
     assert [text == MARK for text in told] == MIXED.tolist()
 
 
-def test_given_a_marked_file_that_is_dropped_in_then_it_is_synthetic(tmp_path):
+def test_dropped_marked_file_is_synthetic(tmp_path):
     drops = Uploads()
     for marked in (True, False):
         file = png(tmp_path / "a.png") if marked else tmp_path / "b.png"
