@@ -1,7 +1,7 @@
-"""Benchmarks: each module's `main(quick)` measures one claim and returns the rows of a table.
+"""Benchmarks: `main(quick)` of each module measures one claim and returns the rows of a table.
 
-A row is a dictionary: what was measured, and the figures. Run them by
-`python -m benchmarks [--quick] [NAMES]`; the command stands beside each table.
+A row is a dictionary: what was measured, and the results. Run them with
+`python -m benchmarks [--quick] [NAMES]`; each table is printed with its command.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Row = dict[str, object]
 
 
 class Stopwatch:
-    """Hold the seconds that a block took."""
+    """The seconds that a block took."""
 
     seconds = 0.0
 
@@ -29,6 +29,6 @@ def stopwatch() -> Iterator[Stopwatch]:
         >>> watch.seconds < 1
         True
     """
-    watch, begun = Stopwatch(), perf_counter()
+    watch, start = Stopwatch(), perf_counter()
     yield watch
-    watch.seconds = perf_counter() - begun
+    watch.seconds = perf_counter() - start

@@ -1,7 +1,7 @@
-"""A small convolutional network that reads answers off films, by which benchmarks judge them.
+"""A small convolutional network that predicts labels from images, to evaluate other images.
 
-Every film is standardised by itself (mean nought, deviation one), so that the network cannot lean
-on the exposure, and reads films of another source as well as it can.
+Each image is standardised by itself (mean 0, standard deviation 1), so the network cannot use the
+exposure, and transfers better to images of another source.
 """
 
 from collections.abc import Iterator
@@ -10,19 +10,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    huber_loss,
-    pad,
-)
+from torch.nn import functional as F
 
 from causalcxr.common.progress import progress
 
-__all__ = ["Answers", "Reader", "train_reader"]
+__all__ = ["Labels", "Reader", "train_reader"]
 
-# Name -> one answer a film, (n,): booleans are yes or no, integers are levels, floats are numbers.
-Answers = dict[str, np.ndarray]
+# Name -> one label per image, (n,): booleans are binary, integers are levels, floats are numbers.
+Labels = dict[str, np.ndarray]
 
 _BATCH = 64
 _WIDTHS = (24, 48, 96, 160)
@@ -33,7 +28,7 @@ def _conv(a: int, b: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a short cut."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -45,9 +40,10 @@ class _Block(nn.Module):
 
 
 class _Network(nn.Module):
-    """Four stages that halve the film; a mean and a maximum over what is left of it.
+    """Four stages, each halving the image, then a mean and a maximum over the remaining pixels.
 
-    The mean reads what is everywhere (sex, edema), the maximum what is at one place (a fracture).
+    The mean detects what is spread over the image (sex, edema), the maximum what is in one place
+    (a fracture).
     """
 
     def __init__(self, outputs: int) -> None:
@@ -68,25 +64,25 @@ class _Network(nn.Module):
 
 
 def _has_half() -> bool:
-    """Return whether the processor multiplies in bf16."""
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    """Return whether the processor has bf16 instructions."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 class Reader:
-    """A network, and what each of its outputs answers.
+    """A network, and the label that each of its outputs predicts.
 
     Args:
-        answers: Of the training films; they tell the questions, their levels and their scales.
-        seed: Of the first weights.
+        labels: Of the training images; they determine the outputs, their levels and scales.
+        seed: Of the initial weights.
     """
 
-    def __init__(self, answers: Answers, seed: int = 0) -> None:
+    def __init__(self, labels: Labels, seed: int = 0) -> None:
         self.columns: dict[str, slice] = {}
-        self.kinds = {name: values.dtype.kind for name, values in answers.items()}
+        self.kinds = {name: values.dtype.kind for name, values in labels.items()}
         self.scales: dict[str, tuple[float, float]] = {}
         width = 0
-        for name, values in answers.items():
+        for name, values in labels.items():
             k = int(values.max()) + 1 if self.kinds[name] == "i" else 1
             self.columns[name], width = slice(width, width + k), width + k
             if self.kinds[name] == "f":
@@ -95,83 +91,83 @@ class Reader:
             torch.manual_seed(seed)
             self.network = _Network(width).to(memory_format=torch.channels_last)
 
-    def loss(self, films: Tensor, answers: dict[str, Tensor]) -> Tensor:
-        """Return the sum of the questions' losses, each a mean over the films."""
-        # Half precision halves the time where the processor has it (elsewhere it takes ten times
-        # as long), and the films' eight bits keep their meaning.
+    def loss(self, images: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        """Return the sum of the losses of all labels, each a mean over the images."""
+        # bf16 halves the time on processors that have it and takes ten times as long on others.
+        # It is precise enough for images of 8 bits.
         with torch.autocast("cpu", torch.bfloat16, enabled=_has_half()):
-            out = self.network(films)
+            out = self.network(images)
         out = out.float()
         total = out.new_zeros(())
-        for name, true in answers.items():
+        for name, target in labels.items():
             part = out[:, self.columns[name]]
             if self.kinds[name] == "b":
-                total = total + binary_cross_entropy_with_logits(part[:, 0], true.float())
+                total = total + F.binary_cross_entropy_with_logits(part[:, 0], target.float())
             elif self.kinds[name] == "i":
-                total = total + cross_entropy(part, true)
+                total = total + F.cross_entropy(part, target)
             else:
                 mean, deviation = self.scales[name]
-                total = total + huber_loss(part[:, 0], (true.float() - mean) / deviation)
+                total = total + F.huber_loss(part[:, 0], (target.float() - mean) / deviation)
         return total
 
     @torch.no_grad()
-    def read(self, films: np.ndarray) -> Answers:
-        """Read films.
+    def result(self, images: np.ndarray) -> Labels:
+        """Predict the labels of images.
 
         Args:
-            films: Shape (n, H, W) or (n, 1, H, W), uint8 or floats.
+            images: Shape (n, H, W) or (n, 1, H, W), uint8 or floats.
 
         Returns:
-            Name -> log odds of yes, (n,); log odds of each level, (n, k); or the number, (n,).
+            Name -> log odds, (n,); log odds of each level, (n, k); or the number, (n,).
         """
         self.network.eval()
-        parts = torch.tensor(films).flatten(0, -3).split(500)
+        parts = torch.tensor(images).flatten(0, -3).split(500)
         out = torch.cat([self.network(_standardised(part)) for part in parts])
-        read = {}
+        result = {}
         for name, columns in self.columns.items():
             part = out[:, columns]
             if name in self.scales:
                 mean, deviation = self.scales[name]
                 part = part * deviation + mean
-            read[name] = (part if self.kinds[name] == "i" else part[:, 0]).numpy()
-        return read
+            result[name] = (part if self.kinds[name] == "i" else part[:, 0]).numpy()
+        return result
 
 
-def _standardised(films: Tensor) -> Tensor:
-    """Return films (b, H, W) as (b, 1, H, W), each with mean 0 and standard deviation 1."""
-    x = films.float()
+def _standardised(images: Tensor) -> Tensor:
+    """Return images (b, H, W) as (b, 1, H, W), each with mean 0 and standard deviation 1."""
+    x = images.float()
     mean, deviation = x.mean((1, 2), keepdim=True), x.std((1, 2), keepdim=True)
     x = ((x - mean) / deviation.clamp(min=1e-3))[:, None]
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _shifted(films: Tensor, generator: torch.Generator) -> Tensor:
-    """Return films (b, 1, H, W) moved by up to a sixteenth of their side, all alike."""
-    size = films.shape[-1]
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images (b, 1, H, W), all shifted by the same amount, up to 1/16 of their side."""
+    size = images.shape[-1]
     reach = size // 16
     x, y = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()
-    return pad(films, (reach,) * 4, mode="replicate")[..., y : y + size, x : x + size]
+    return F.pad(images, (reach,) * 4, mode="replicate")[..., y : y + size, x : x + size]
 
 
 def _batches(n: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Return the rows of each step: every film once an epoch, in another order each time."""
+    """Return the rows of each step: every image once per epoch, in a new order each time."""
     for _ in range(epochs):
         order = torch.randperm(n, generator=generator)
         yield from (part for part in order.split(_BATCH) if len(part) == min(_BATCH, n))
 
 
-def train_reader(films: np.ndarray, answers: Answers, epochs: int, seed: int = 0) -> Reader:
+def train_reader(images: np.ndarray, labels: Labels, epochs: int, seed: int = 0) -> Reader:
     """Train a reader.
 
     Args:
-        films: Shape (n, H, W) or (n, 1, H, W), uint8 or floats.
-        answers: What each film shows, see `Answers`.
-        epochs: How often every film is seen.
+        images: Shape (n, H, W) or (n, 1, H, W), uint8 or floats.
+        labels: Of each image, see `Labels`.
+        epochs: Passes over the images.
         seed: Of the weights, the order and the shifts.
     """
-    x = torch.tensor(films).flatten(0, -3)
-    y = {name: torch.tensor(values) for name, values in answers.items()}
-    reader, generator = Reader(answers, seed), torch.Generator().manual_seed(seed)
+    x = torch.tensor(images).flatten(0, -3)
+    y = {name: torch.tensor(values) for name, values in labels.items()}
+    reader, generator = Reader(labels, seed), torch.Generator().manual_seed(seed)
     batches = list(_batches(len(x), epochs, generator))
     adam = torch.optim.AdamW(reader.network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 3e-3, len(batches))

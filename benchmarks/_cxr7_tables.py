@@ -1,8 +1,8 @@
-"""A made-up CXR7: seven data sets as they are published, whose rows together have known marginals.
+"""A simulated CXR7: seven data sets in their published formats, with known joint marginals.
 
-The numbers of rows, levels and findings are those that the paper publishes for CXR7-1M
-(arXiv:2606.19460); everything else is drawn. `write` makes the files and returns the truth that
-harmonising them must give back.
+The numbers of rows, levels and findings are those published for CXR7-1M (arXiv:2606.19460);
+everything else is random. `write` makes the files and returns the true table, which harmonising
+the files must reproduce.
 """
 
 import json
@@ -52,16 +52,16 @@ _NOT_IN = {
     "ChestX-ray14": ("Enlarged Cardiomediastinum", "Fracture", "Support Devices"),
     "VinDr-CXR": ("Support Devices",),
 }
-_UNSAID, _NO, _YES, _UNSURE = "", "N", "P", "U"
+_BLANK, _NO, _YES, _UNCERTAIN = "", "N", "P", "U"
 
 
 def write(folder: Path, scale: float = 1.0, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """Write the seven data sets and return what harmonising each of them must give.
+    """Write the seven data sets and return the table that harmonising each must give.
 
     Args:
-        folder: Where; each data set gets a folder of its own, named as its source.
+        folder: Parent of the seven folders, which are named after their sources.
         scale: The share of the rows; 1 for all of them.
-        seed: Of everything drawn.
+        seed: Of all random numbers.
 
     Returns:
         By source: Dataset, View, Sex, Age, Race and the 14 findings, in the order of the files.
@@ -73,21 +73,21 @@ def write(folder: Path, scale: float = 1.0, seed: int = 0) -> dict[str, pd.DataF
         "chexpert_plus": ("CheXpert-Plus", _plus), "padchest": ("PadChest", _padchest),
         "nih": ("ChestX-ray14", _nih), "brax": ("BRAX", _brax), "vindr": ("VinDr-CXR", _vindr),
     }  # fmt: skip
-    told = {}
+    result = {}
     for name, (dataset, writer) in writers.items():
         rows = truth[truth["Dataset"] == dataset].reset_index(drop=True)
         (folder / name).mkdir(parents=True, exist_ok=True)
         writer(folder / name, rows, rng)
-        told[name] = rows.drop(columns=["patient", "study"])
-    return told
+        result[name] = rows.drop(columns=["patient", "study"])
+    return result
 
 
 def _truth(rng: np.random.Generator, scale: float) -> pd.DataFrame:
-    """Return every row as it must come out, with the published marginals."""
+    """Return every row as harmonising must give it, with the published marginals."""
     sizes = {name: round(size * scale) for name, size in SIZES.items()}
     dataset = np.repeat(np.array(list(sizes), dtype=object), list(sizes.values()))
     n = len(dataset)
-    # Studies have one or two films, patients one or two studies.
+    # Studies have one or two images, patients one or two studies.
     study = np.repeat(np.arange(n), rng.integers(1, 3, n))[:n]
     study[np.searchsorted(dataset != dataset[0], True) :] += 1
     patient = study // 2
@@ -97,23 +97,23 @@ def _truth(rng: np.random.Generator, scale: float) -> pd.DataFrame:
     def total(count: int) -> int:
         return round(count * scale)
 
-    def exactly(wanted: dict[str, int], free: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        """Fill the free rows so that every level has its number, those drawn before included."""
+    def exactly(counts: dict[str, int], free: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Fill the free rows so that every level has its count, including the drawn values."""
         values = drawn.copy()
         places = rng.permutation(np.flatnonzero(free))
-        for level, count in wanted.items():
+        for level, count in counts.items():
             left = count - int((values == level).sum())
             assert 0 <= left <= len(places), (level, left, len(places))
             values[places[:left]], places = level, places[left:]
         return values
 
-    def for_patients(shares: dict[str, float], which: np.ndarray) -> np.ndarray:
+    def for_patients(shares: dict[str, float], rows: np.ndarray) -> np.ndarray:
         """Draw one value for all rows of a patient."""
-        codes, patients = pd.factorize(patient[which])
+        codes, patients = pd.factorize(patient[rows])
         edges = np.cumsum(list(shares.values()))
         drawn = np.searchsorted(edges, rng.random(len(patients)), side="right")
-        values = np.full(n, _UNSAID, dtype=object)
-        values[which] = np.array([*shares, _UNSAID], dtype=object)[drawn[codes]]
+        values = np.full(n, _BLANK, dtype=object)
+        values[rows] = np.array([*shares, _BLANK], dtype=object)[drawn[codes]]
         return values
 
     mimic, plus = dataset == "MIMIC-CXR", dataset == "CheXpert-Plus"
@@ -121,7 +121,7 @@ def _truth(rng: np.random.Generator, scale: float) -> pd.DataFrame:
     truth["Race"] = exactly({k: total(v) for k, v in PUBLISHED["Race"].items()}, plus, race)
     sex = for_patients({"M": 0.52, "F": 0.475}, by_patient)
     truth["Sex"] = exactly({k: total(v) for k, v in PUBLISHED["Sex"].items()}, ~by_patient, sex)
-    view = np.where(dataset == "VinDr-CXR", "PA", _UNSAID).astype(object)
+    view = np.where(dataset == "VinDr-CXR", "PA", _BLANK).astype(object)
     nih = np.flatnonzero(dataset == "ChestX-ray14")
     view[nih] = np.where(rng.random(len(nih)) < 0.4, "AP", "PA")
     free = ~np.isin(dataset, ("VinDr-CXR", "ChestX-ray14"))
@@ -133,42 +133,42 @@ def _truth(rng: np.random.Generator, scale: float) -> pd.DataFrame:
 def _findings(
     dataset: np.ndarray, study: np.ndarray, scale: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Return the findings: those of MIMIC by study, and the others' so that numbers are exact."""
+    """Return the findings: random per study in MIMIC, the others such that counts are exact."""
     n, mimic, lists = len(dataset), dataset == "MIMIC-CXR", np.isin(dataset, _LISTS)
     codes, studies = pd.factorize(study[mimic])
-    found: dict[str, np.ndarray] = {}
-    healthy = np.zeros(n, dtype=bool)
+    findings: dict[str, np.ndarray] = {}
+    no_finding = np.zeros(n, dtype=bool)
     for name in ("No Finding", *(each for each in FINDINGS if each != "No Finding")):
         yes, no = (round(count * scale) for count in FINDINGS_PUBLISHED[name])
-        values = np.full(n, _UNSAID, dtype=object)
+        values = np.full(n, _BLANK, dtype=object)
         draw = rng.random(len(studies))[codes]
         shares = np.array([yes, no]) / n * 0.9
-        said = np.where(draw < shares[0], _YES, np.where(draw < shares.sum(), _NO, _UNSAID))
-        said[(draw > 0.98) & (said == _UNSAID)] = _UNSURE
-        values[mimic] = np.where(healthy[mimic] & (said == _YES), _UNSAID, said)
-        cannot = np.isin(dataset, [k for k, names in _NOT_IN.items() if name in names])
+        labels = np.where(draw < shares[0], _YES, np.where(draw < shares.sum(), _NO, _BLANK))
+        labels[(draw > 0.98) & (labels == _BLANK)] = _UNCERTAIN
+        values[mimic] = np.where(no_finding[mimic] & (labels == _YES), _BLANK, labels)
+        unlabelled = np.isin(dataset, [k for k, names in _NOT_IN.items() if name in names])
         for level, count, free in (
-            (_YES, yes, ~mimic & ~cannot & ~healthy), (_NO, no, ~mimic & ~lists),
+            (_YES, yes, ~mimic & ~unlabelled & ~no_finding), (_NO, no, ~mimic & ~lists),
         ):  # fmt: skip
-            places = rng.permutation(np.flatnonzero(free & (values == _UNSAID)))
+            places = rng.permutation(np.flatnonzero(free & (values == _BLANK)))
             left = count - int((values == level).sum())
             assert 0 <= left <= len(places), (name, level, left, len(places))
             values[places[:left]] = level
-        unsure = ~mimic & ~lists & (values == _UNSAID) & (rng.random(n) < 0.02)
-        values[unsure] = _UNSURE
+        uncertain = ~mimic & ~lists & (values == _BLANK) & (rng.random(n) < 0.02)
+        values[uncertain] = _UNCERTAIN
         if name == "No Finding":
-            healthy = values == _YES
-        found[name] = values
-    return {name: found[name] for name in FINDINGS}
+            no_finding = values == _YES
+        findings[name] = values
+    return {name: findings[name] for name in FINDINGS}
 
 
 def _dicom_age(years: float) -> str:
-    """Return an age as DICOM writes it; that of a newborn in days, as 000Y is a removed age."""
+    """Return an age as DICOM writes it; of a newborn in days, because 000Y is a removed age."""
     return f"{years:03.0f}Y" if years else "009D"
 
 
 def _ages(dataset: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return ages as each data set can tell them."""
+    """Return ages in the precision of each data set."""
     n = len(dataset)
     ages = np.floor(18 + 73 * rng.beta(4.4, 2.7, n))
     young = rng.random(n) < np.where(np.isin(dataset, ("PadChest", "ReXGradient")), 0.07, 0.01)
@@ -185,7 +185,7 @@ def _ages(dataset: np.ndarray, patient: np.ndarray, rng: np.random.Generator) ->
 
 def _coded(rows: pd.DataFrame, end: str = "") -> dict[str, np.ndarray]:
     """Return the 14 columns as CheXpert codes them."""
-    codes = {_YES: f"1{end}", _NO: f"0{end}", _UNSURE: f"-1{end}", _UNSAID: ""}
+    codes = {_YES: f"1{end}", _NO: f"0{end}", _UNCERTAIN: f"-1{end}", _BLANK: ""}
     return {name: rows[name].map(codes).to_numpy(object) for name in FINDINGS}
 
 
@@ -202,9 +202,9 @@ def _mimic(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
     n, patient = len(rows), rows["patient"].to_numpy() + 10_000_000
     study = rows["study"].to_numpy() + 50_000_000
     dicom = _texts("d", np.arange(n))
-    # Half of the anchors lie before the study: age = anchor age + years since.
+    # The anchor is up to six years before the study: age = anchor age + years since.
     since = rows["patient"].to_numpy() % 7
-    view = rows["View"].replace({_UNSAID: "LAO", "LATERAL": "LL"}).to_numpy(object)
+    view = rows["View"].replace({_BLANK: "LAO", "LATERAL": "LL"}).to_numpy(object)
     _save(folder / "mimic-cxr-2.0.0-metadata.csv", {
         "dicom_id": dicom, "subject_id": patient, "study_id": study,
         "PerformedProcedureStepDescription": "CHEST (PA AND LAT)", "ViewPosition": view,
@@ -213,9 +213,9 @@ def _mimic(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
         "ViewCodeSequence_CodeMeaning": "", "PatientOrientationCodeSequence_CodeMeaning": "Erect",
     })  # fmt: skip
     splits = np.array(["train", "validate", "test"], dtype=object)
-    which = np.searchsorted([0.88, 0.91], _hashed(patient))
+    split = np.searchsorted([0.88, 0.91], _hashed(patient))
     _save(folder / "mimic-cxr-2.0.0-split.csv", {
-        "dicom_id": dicom, "study_id": study, "subject_id": patient, "split": splits[which],
+        "dicom_id": dicom, "study_id": study, "subject_id": patient, "split": splits[split],
     })  # fmt: skip
     first = ~pd.Series(study).duplicated().to_numpy()
     coded = {name: column[first] for name, column in _coded(rows, ".0").items()}
@@ -223,18 +223,18 @@ def _mimic(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
     _save(folder / "mimic-cxr-2.0.0-chexpert.csv", {
         "subject_id": patient[first], "study_id": study[first],
     } | {name: coded[name] for name in order})  # fmt: skip
-    one = ~rows["patient"].duplicated().to_numpy()
+    first = ~rows["patient"].duplicated().to_numpy()
     _save(folder / "hosp/patients.csv", {
-        "subject_id": patient[one], "gender": rows["Sex"].to_numpy()[one],
-        "anchor_age": (rows["Age"].to_numpy()[one] - since[one]).astype(int), "anchor_year": 2150,
+        "subject_id": patient[first], "gender": rows["Sex"].to_numpy()[first],
+        "anchor_age": (rows["Age"].to_numpy() - since)[first].astype(int), "anchor_year": 2150,
         "anchor_year_group": "2014 - 2016", "dod": "",
     })  # fmt: skip
     words = {"White": "WHITE - RUSSIAN", "Black": "BLACK/CAPE VERDEAN", "Asian": "ASIAN - KOREAN",
-             _UNSAID: "HISPANIC OR LATINO"}  # fmt: skip
-    race = rows["Race"].map(words).to_numpy(object)[one]
-    # A second admission that says nothing, and does not count.
+             _BLANK: "HISPANIC OR LATINO"}  # fmt: skip
+    race = rows["Race"].map(words).to_numpy(object)[first]
+    # A second admission of unknown race, which must not count.
     _save(folder / "hosp/admissions.csv", {
-        "subject_id": np.repeat(patient[one], 2), "hadm_id": np.arange(2 * one.sum()),
+        "subject_id": np.repeat(patient[first], 2), "hadm_id": np.arange(2 * first.sum()),
         "admittime": "2150-05-06 22:23:00",
         "race": np.stack([race, np.full(len(race), "UNKNOWN", object)], axis=1).ravel(),
     })  # fmt: skip
@@ -259,12 +259,12 @@ def _plus(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
                                       "Black": "Black or African American"}),
         "ethnicity": "Non-Hispanic", "split": "train",
     })  # fmt: skip
-    numbers = {_YES: 1.0, _NO: 0.0, _UNSURE: -1.0, _UNSAID: None}
-    said = {
+    numbers = {_YES: 1.0, _NO: 0.0, _UNCERTAIN: -1.0, _BLANK: None}
+    labels = {
         name: rows[name].map(numbers).astype(object).where(lambda x: x.notna(), None)
         for name in FINDINGS
     }
-    labels = pd.DataFrame({"path_to_image": path} | said)
+    labels = pd.DataFrame({"path_to_image": path} | labels)
     file = folder / "chexbert_labels/impression_fixed.json"
     file.parent.mkdir()
     labels.to_json(file, orient="records", lines=True)
@@ -287,12 +287,12 @@ def _padchest(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> Non
 
 
 def _listed(rows: pd.DataFrame, words: dict[str, str], separator: str, nothing: str) -> np.ndarray:
-    """Return the words of the findings that are there, joined; or a word where there are none."""
+    """Return the words of the positive findings, joined; `nothing` where there are none."""
     joined = np.full(len(rows), "", dtype=object)
     for name in FINDINGS:
         if name in words:
-            there = (rows[name] == _YES).to_numpy()
-            joined[there] = joined[there] + separator + words[name]
+            positive = (rows[name] == _YES).to_numpy()
+            joined[positive] = joined[positive] + separator + words[name]
     return np.array([text[len(separator) :] or nothing for text in joined], dtype=object)
 
 
@@ -312,12 +312,12 @@ def _nih(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
 
 
 def _brax(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
-    at = _texts("id_", rows["patient"].to_numpy()) + _texts(
+    paths = _texts("id_", rows["patient"].to_numpy()) + _texts(
         "/Study_1/image-", np.arange(len(rows))
     )
     ages = rows["Age"].astype(int).astype(str).replace("85", "85 or more")
     _save(folder / "master_spreadsheet_update.csv", {
-        "DicomPath": "Anonymized_DICOMs/" + at + ".dcm", "PngPath": "images/" + at + ".png",
+        "DicomPath": "Anonymized_DICOMs/" + paths + ".dcm", "PngPath": "images/" + paths + ".png",
         "PatientID": rows["patient"], "PatientSex": rows["Sex"].replace("", "O"),
         "PatientAge": ages, "AccessionNumber": rows["study"], "StudyDate": 20080506,
         **_coded(rows), "ViewPosition": rows["View"].replace("LATERAL", "L"),
@@ -327,17 +327,17 @@ def _brax(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
 def _vindr(folder: Path, rows: pd.DataFrame, rng: np.random.Generator) -> None:
     n, train = len(rows), len(rows) * 5 // 6
     names = [*LABELS[:-1], "Other diseases", "No finding"]
-    wanted = {_VINDR.get(name, name): name for name in FINDINGS}
+    targets = {_VINDR.get(name, name): name for name in FINDINGS}
     cells = np.stack(
         [
-            (rows[wanted[k]] == _YES).to_numpy() if k in wanted else np.zeros(n, bool)
+            (rows[targets[k]] == _YES).to_numpy() if k in targets else np.zeros(n, bool)
             for k in names
         ],
         axis=1,
     ).astype(np.int8)
     ids = _texts("v", np.arange(n))
     votes = np.repeat(cells[:train], 3, axis=0)
-    votes[2::3] = 0  # two of three readers say so
+    votes[2::3] = 0  # two of three readers agree
     _save(folder / "image_labels_train.csv", {
         "image_id": np.repeat(ids[:train], 3), "rad_id": np.tile(["R8", "R9", "R10"], train),
     } | {name: votes[:, k] for k, name in enumerate(names)})  # fmt: skip

@@ -1,4 +1,4 @@
-"""A diffusion transformer as the papers write it, to measure ours against.
+"""A diffusion transformer as published, for comparison with RadiT.
 
 Each block has its own adaLN-zero layer, layer norms, and a plain MLP of four times the width.
 
@@ -46,7 +46,7 @@ class _Block(nn.Module):
 
 
 class PlainDiT(nn.Module):
-    """The velocity by a plain transformer of the tokens, width, depth and heads of a config."""
+    """A plain transformer for the velocity, in the shape of a config."""
 
     def __init__(self, config: RadiTConfig, variables: Sequence[Variable]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class PlainDiT(nn.Module):
 
 
 class DiffusersDiT(nn.Module):
-    """diffusers' own transformer of the same shape; its one label stands for the variables."""
+    """The transformer of diffusers in the same shape; one label replaces the variables."""
 
     def __init__(self, config: RadiTConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How long do the tabular twins of 100,000 patients take, and how much memory?
+"""Time and memory of the tabular twins of 100,000 patients.
 
     python -m benchmarks counterfactual_table
 
@@ -17,13 +17,13 @@ TARGET = 2.0
 
 
 def peak() -> float:
-    """Return the largest resident size of this process so far, in MiB."""
+    """Return the peak resident memory of this process so far, in MiB."""
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the seconds of each step, and of a whole `counterfactual`."""
+    """Return the seconds of each step, and of `counterfactual` as a whole."""
     n = 10_000 if quick else 100_000
     patients = Cohort.load("phantom", n=n, seed=1).with_images(None)
     graph = Graph.load("cxr7").without_variable("Image")
@@ -35,14 +35,16 @@ def main(quick: bool = False) -> list[Row]:
         noise = model.abduct(patients)
     with stopwatch() as predict:
         model.do(sex="M").predict(noise)
-    with stopwatch() as whole:
+    with stopwatch() as counterfactual:
         twins = model.counterfactual(patients, do(sex="M"))
-    with stopwatch() as anew:
+    with stopwatch() as recomputed:
         model.counterfactual(patients, do(sex="M"), recompute=True)
     changed = int(patients.compare(twins).changed.to_numpy().any(axis=1).sum())
     steps = {"read the columns": columns, "abduct (with reading)": abduct, "act, predict": predict}
     table: list[Row] = [{"step": step, "seconds": w.seconds} for step, w in steps.items()]
-    table.append({"step": f"counterfactual (target {TARGET:g})", "seconds": whole.seconds})
-    table.append({"step": "counterfactual, recompute=True", "seconds": anew.seconds})
+    table.append(
+        {"step": f"counterfactual (target {TARGET:g})", "seconds": counterfactual.seconds}
+    )
+    table.append({"step": "counterfactual, recompute=True", "seconds": recomputed.seconds})
     table[-2] |= {"patients": n, "changed": changed, "peak MiB": peak(), "before MiB": before}
     return table

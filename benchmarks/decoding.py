@@ -1,14 +1,14 @@
-"""What does it cost to make grey values of image files, and are they those that DCMTK gives?
+"""The cost of decoding image files to grey values, and whether DCMTK gives the same values.
 
     python -m benchmarks decoding
 
-Cost is processor time a file, which a busy machine measures as well as an idle one, beside plain
-pydicom + Pillow: what a script does that reads a file, applies the modality and VOI LUTs, inverts
-MONOCHROME1 and resizes to 512 x 512, without a check of anything. Ours is in this process, and in
-worker processes with limits, those of both sides counted and the workers' start as well. The real
-files are those of CAUSALCXR_DATA (see docs/dicom.md), each read many times over, so from the
-system's cache; the last column is the largest difference from dcmj2pnm's picture in grey levels
-of 8 bits, where Debian's dcmtk is installed.
+The cost is processor time per file, which other work on the machine hardly affects. It is compared
+with plain pydicom + Pillow: a script that reads a file, applies the modality and VOI LUTs, inverts
+MONOCHROME1 and resizes to 512 x 512, without any check. Ours is measured in this process, and in
+worker processes with limits; there the time of both sides and the start of the workers count. The
+real files are those of CAUSALCXR_DATA (see docs/dicom.md). Each is read many times, so it comes
+from the system's cache. The last column is the largest difference from the image of dcmj2pnm in
+grey levels of 8 bits, if Debian's dcmtk is installed.
 """
 
 import os
@@ -33,8 +33,8 @@ from causalcxr.images.decoding import Decoded, decode, decode_many, fitted
 __all__ = ["main"]
 
 _SIZE = (512, 512)
-_SECONDS = 0.6  # of processor time, about, for each figure
-# File -> what dcmj2pnm is to show: the window or LUT that the header names.
+_SECONDS = 0.6  # of processor time for each measurement, approximately
+# File -> the options of dcmj2pnm: the window or LUT that the header names.
 _REAL = {
     "CR-MONO1-10-chest": ("+Wi", "1"), "WG04_RG1_J2KI": ("+Wi", "1"),
     "WG04_RG1_JLSN": ("+Wi", "1"), "WG04_RG3_J2KR": ("+Wi", "1"),
@@ -44,12 +44,12 @@ _REAL = {
 
 
 def main(quick: bool) -> list[Row]:
-    """Return one row a file: what reading it costs, and how near it is to DCMTK."""
+    """Return one row per file: the cost of reading it, and the difference from DCMTK."""
     warnings.simplefilter("ignore")
     seconds = _SECONDS / 5 if quick else _SECONDS
     data = Path(os.environ.get("CAUSALCXR_DATA", "../shared/data"))
     with tempfile.TemporaryDirectory() as folder:
-        files = _made(Path(folder))
+        files = _write_files(Path(folder))
         real = [data / f"dicom/{name}.dcm" for name in _REAL]
         files |= {path.stem: [path] for path in real if path.exists()}
         small = sorted((data / "nih/images_128").glob("*.png"))[:200]
@@ -57,26 +57,26 @@ def main(quick: bool) -> list[Row]:
         return [_row(name, paths, seconds, Path(folder)) for name, paths in files.items()]
 
 
-def _made(folder: Path) -> dict[str, list[Path]]:
-    """Write a picture of 2,048 x 2,048 with noise, as a PNG and as a JPEG."""
+def _write_files(folder: Path) -> dict[str, list[Path]]:
+    """Write an image of 2,048 x 2,048 with noise, as a PNG and as a JPEG."""
     random = np.random.default_rng(0)
     ramp = np.add.outer(np.arange(2048.0), np.arange(2048.0)) * 15
     pixels = np.clip(ramp + random.normal(0, 60, ramp.shape), 0, 65535).astype(np.uint16)
     Image.fromarray(pixels).save(folder / "a.png")
     Image.fromarray((pixels // 257).astype(np.uint8)).save(folder / "a.jpg", quality=92)
     names = {"PNG, 16 bits, 2,048 x 2,048": "a.png", "JPEG, 8 bits, 2,048 x 2,048": "a.jpg"}
-    return {told: [folder / name] for told, name in names.items()}
+    return {label: [folder / name] for label, name in names.items()}
 
 
 def _row(name: str, paths: list[Path], seconds: float, folder: Path) -> Row:
-    plain = _cost(lambda: [_plainly(path) for path in paths], len(paths), seconds)
-    ours = _cost(lambda: [_ours(path) for path in paths], len(paths), seconds)
-    asked = paths * max(1, int(5 * seconds / ours / len(paths)))
+    plain = _cost(lambda: [_read_plainly(path) for path in paths], len(paths), seconds)
+    ours = _cost(lambda: [_read(path) for path in paths], len(paths), seconds)
+    files_to_decode = paths * max(1, int(5 * seconds / ours / len(paths)))
     count = os.cpu_count() or 1
-    begun = _spent()
+    start = _processor_time()
     with stopwatch() as watch:
-        results = list(decode_many(asked, count, size=_SIZE))
-    spent = (_spent() - begun) / len(asked)
+        results = list(decode_many(files_to_decode, count, size=_SIZE))
+    spent = (_processor_time() - start) / len(files_to_decode)
     assert all(isinstance(result, Decoded) for result in results)
     return {
         "file": name,
@@ -85,33 +85,33 @@ def _row(name: str, paths: list[Path], seconds: float, folder: Path) -> Row:
         "decode + fitted, ms": round(1e3 * ours, 1),
         "ratio": round(plain / ours, 2),
         "decode_many, ms": round(1e3 * spent, 1),
-        f"files/s by {count} workers": round(len(asked) / watch.seconds, 1),
+        f"files/s by {count} workers": round(len(files_to_decode) / watch.seconds, 1),
         "from DCMTK": _difference(paths[0], folder),
     }
 
 
 def _cost(read: Callable[[], Any], count: int, seconds: float) -> float:
-    """Return seconds of processor time a file, the first reading not counted."""
+    """Return seconds of processor time per file; the first reading does not count."""
     read()
-    begun, done = time.process_time(), 0
-    while (spent := time.process_time() - begun) < seconds:
+    start, n_files = time.process_time(), 0
+    while (spent := time.process_time() - start) < seconds:
         read()
-        done += count
-    return spent / done
+        n_files += count
+    return spent / n_files
 
 
-def _spent() -> float:
-    """Return the processor time of this process and of the workers that have ended."""
+def _processor_time() -> float:
+    """Return the processor time of this process and of its workers that have ended."""
     parts = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
-def _ours(path: Path) -> np.ndarray:
+def _read(path: Path) -> np.ndarray:
     return fitted(decode(path).pixels, _SIZE)
 
 
-def _plainly(path: Path) -> np.ndarray:
-    """Read a file as scripts do."""
+def _read_plainly(path: Path) -> np.ndarray:
+    """Read a file with pydicom and Pillow alone."""
     if path.suffix != ".dcm":
         image = Image.open(path)
         grey = np.asarray(image, dtype=np.float32) / (65535 if image.mode == "I;16" else 255)
@@ -128,16 +128,16 @@ def _plainly(path: Path) -> np.ndarray:
 
 
 def _difference(path: Path, folder: Path) -> object:
-    """Return the largest difference from DCMTK's picture, or why there is none."""
+    """Return the largest difference from DCMTK's image, or "" without DCMTK."""
     if path.stem not in _REAL or shutil.which("dcmj2pnm") is None:
         return ""
     program, source = "dcml2pnm" if "_JLS" in path.stem else "dcmj2pnm", path
-    if "_J2K" in path.stem:  # which DCMTK does not read: pydicom unpacks it, DCMTK shows it
+    if "_J2K" in path.stem:  # DCMTK cannot decompress it: pydicom does, DCMTK renders it
         header = pydicom.dcmread(path)
         header.decompress()
         source = folder / "plain.dcm"
         header.save_as(source)
     command: Iterable[Any] = [program, "+op", *_REAL[path.stem], source, folder / "a.pgm"]
     subprocess.run(command, check=True, capture_output=True)
-    theirs = np.asarray(Image.open(folder / "a.pgm")).astype(int)
-    return int(np.abs(np.rint(decode(path).pixels / 257).astype(int) - theirs).max())
+    reference = np.asarray(Image.open(folder / "a.pgm")).astype(int)
+    return int(np.abs(np.rint(decode(path).pixels / 257).astype(int) - reference).max())

@@ -1,14 +1,14 @@
-"""How long a user waits in the explorer.
+"""Response times of the explorer.
 
     python -m benchmarks explorer
 
 The demo's graph (cxr7, bundled weights of 64 pixels), fitted to phantoms. Questions set one to
 three variables of one patient each, drawn with a seed. `patient` abducts the noise of a record
 when a patient is chosen. `table` is what the page requests at every change: the twin, its
-probabilities and the line of Python, as JSON. `graph` draws them on a graph that was laid out
-before. `assumptions` follows: couplings and support. `image` is from the question to the twin's
-image, the first of a patient and a later one. The last row requests tables while images of
-another user are rendered.
+probabilities and the line of Python, as JSON. `graph` draws them on a graph with a known layout.
+`assumptions` follows: couplings and support. `image` is the time from the question to the image of
+the twin, for the first image of a patient and for a later one. The last row requests tables while
+images of another user are rendered.
 """
 
 import json
@@ -40,11 +40,11 @@ def workspace(n: int = 2000) -> Workspace:
 
 
 def random_questions(workspace: Workspace, count: int, seed: int = 0) -> list[QuestionRequest]:
-    """Return questions that set one to three variables to levels or numbers of other patients."""
+    """Return questions that set one to three variables to values of other patients."""
     rng = np.random.default_rng(seed)
     cohort, model = workspace.cohorts[_SPEC], workspace.models["cxr7"]
     table, names = cohort.table, model.graph.tabular
-    # A derived variable is set only by its rule's causes, as a person would.
+    # Users set the causes of a derived variable, not the variable itself.
     names = [name for name in names if model.graph[name].mechanism.kind != "derived"]
     results = []
     for row in rng.choice(len(cohort), count, replace=False):
@@ -65,7 +65,7 @@ def _plain(value: object) -> str | float:
 def _times(
     work: Callable[[QuestionRequest], object], questions: list[QuestionRequest]
 ) -> np.ndarray:
-    """Return how long each took, in milliseconds."""
+    """Return the time of each request, in milliseconds."""
     results = []
     for request in questions:
         begun = time.perf_counter()
@@ -77,7 +77,7 @@ def _times(
 def _queued(
     service: ExplorerService, questions: list[QuestionRequest]
 ) -> tuple[list[RenderJob], Event]:
-    """Put an image of each question in the queue."""
+    """Queue an image for each question; the event is set when all are ready."""
     ready, left = Event(), [len(questions)]
 
     def report(event: dict) -> None:

@@ -1,13 +1,13 @@
-"""What do figures of fidelity cost: Frechet and kernel distance, and the four shares of balls?
+"""The cost of Frechet and kernel distance, precision, recall, density and coverage.
 
     python -m benchmarks fidelity            (as many threads as OMP_NUM_THREADS says)
 
-First all six over 50,000 real and 50,000 generated vectors of 768 float32 features in one call,
-in a process of its own, whose peak memory counts the interpreter and the features. Then each
-figure of smaller sets beside a peer on the same vectors: torchmetrics' FID and KID (one subset of
-all), and the four shares by their published recipe, with all distances at once in float64. These
-take turns; figures are medians over the turns. A ratio is the peer's seconds over ours, a
-difference how far the values are apart.
+First all six over 50,000 real and 50,000 generated vectors of 768 float32 features in one call, in
+a separate process; its peak memory includes the interpreter and the features. Then each measure of
+smaller sets is compared with a peer on the same vectors: FID and KID of torchmetrics (one subset
+of all vectors), and precision, recall, density and coverage by their published algorithm, with all
+distances at once in float64. The runs alternate; times are medians over the repetitions. A ratio
+is the peer's time over ours, a difference is the distance between the two values.
 """
 
 import resource
@@ -49,7 +49,7 @@ def features(n: int, shift: float, seed: int) -> np.ndarray:
 
 
 def published(real: np.ndarray, generated: np.ndarray, k: int = 5) -> tuple[float, ...]:
-    """Return precision, recall, density and coverage, from three tables of all distances."""
+    """Return precision, recall, density and coverage from three matrices of all distances."""
 
     def reach(x: np.ndarray) -> np.ndarray:
         return np.partition(pairwise_distances(x), k, axis=1)[:, k]
@@ -85,63 +85,65 @@ def _torchmetrics(real: np.ndarray, generated: np.ndarray, kid: bool) -> float:
             metric = KernelInceptionDistance(feature=_Rows(), subsets=1, subset_size=size)
         else:
             metric = FrechetInceptionDistance(feature=_Rows()).set_dtype(torch.float64)
-        # Float64, so that a difference is not the peer's rounding.
+        # Float64, so that a difference is not due to the peer's rounding.
         metric.update(torch.from_numpy(real).double(), real=True)
         metric.update(torch.from_numpy(generated).double(), real=False)
-        found = metric.compute()
-    return float(found[0] if kid else found)
+        result = metric.compute()
+    return float(result[0] if kid else result)
 
 
-def _whole(n: int) -> Row:
-    """Return what all figures of n and n vectors cost, the process's peak memory included."""
+def _all_measures(n: int) -> Row:
+    """Return the cost of all measures of n and n vectors, with the peak memory of the process."""
     real, generated = features(n, 0.0, 1), features(n, 0.02, 2)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clock, processor = time.perf_counter(), time.process_time()
-    found = fidelity(real, generated)
+    result = fidelity(real, generated)
     row: Row = {"figure": "all six, one call", "vectors": f"{n:,} + {n:,}"}
     row["seconds (clock)"] = time.perf_counter() - clock
     row["seconds (processor)"] = time.process_time() - processor
     row["threads"] = torch.get_num_threads()
     row["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    row["before GiB"] = held / 2**20
+    row["before GiB"] = before / 2**20
     row["target"] = _TARGET
-    shares = f"{found.precision:.4f} {found.recall:.4f} {found.density:.4f} {found.coverage:.4f}"
-    row["value"] = f"{found.frechet:.5g} {found.kernel:.5g} {shares}"
+    shares = (
+        f"{result.precision:.4f} {result.recall:.4f} {result.density:.4f} {result.coverage:.4f}"
+    )
+    row["value"] = f"{result.frechet:.5g} {result.kernel:.5g} {shares}"
     return row
 
 
-def _alone(n: int) -> Row:
+def _in_a_process(n: int) -> Row:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_whole, n).result()
+        return pool.submit(_all_measures, n).result()
 
 
-def _beside(n: int, turns: int) -> list[Row]:
-    """Return a row a figure: ours, the peer's cost over it, and how far the values are apart."""
+def _compare(n: int, turns: int) -> list[Row]:
+    """Return one row per measure: our time, the ratio of the peer's, and the difference."""
     a, b = features(n, 0.0, 1), features(n, 0.02, 2)
 
     def shares() -> np.ndarray:
-        found = prdc(a, b)
-        return np.array([found.precision, found.recall, found.density, found.coverage])
+        result = prdc(a, b)
+        return np.array([result.precision, result.recall, result.density, result.coverage])
 
     pairs: dict[str, tuple[Callable, Callable]] = {
         "Frechet / torchmetrics": (lambda: frechet(a, b), lambda: _torchmetrics(a, b, False)),
         "kernel / torchmetrics": (lambda: kernel(a, b), lambda: _torchmetrics(a, b, True)),
-        "four shares / published recipe": (shares, lambda: np.array(published(a, b))),
+        "precision to coverage / published algorithm": (shares, lambda: np.array(published(a, b))),
     }
     rows: list[Row] = []
-    for name, both in pairs.items():
-        taken, values = [], [of() for of in both]  # the first warms up
+    for name, functions in pairs.items():
+        times, values = [], [compute() for compute in functions]  # this first run warms up
         for _ in range(turns):
-            times = []
-            for of in both:
-                begun = time.process_time()
-                of()
-                times.append(time.process_time() - begun)
-            taken.append(times)
+            seconds = []
+            for compute in functions:
+                start = time.process_time()
+                compute()
+                seconds.append(time.process_time() - start)
+            times.append(seconds)
         row: Row = {"figure": name, "vectors": f"{n:,} + {n:,}"}
-        row["seconds (processor)"] = median(t[0] for t in taken)
-        row["peer (processor)"] = median(t[1] for t in taken)
-        row["ratio"] = median(t[1] / t[0] for t in taken)
+        row["seconds (processor)"] = median(t[0] for t in times)
+        row["peer (processor)"] = median(t[1] for t in times)
+        row["ratio"] = median(t[1] / t[0] for t in times)
         row["difference"] = float(np.abs(values[1] - values[0]).max())
         row["value"] = " ".join(f"{v:.5g}" for v in np.atleast_1d(values[0]))
         rows.append(row)
@@ -149,6 +151,6 @@ def _beside(n: int, turns: int) -> list[Row]:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row for the whole, and one for each figure beside its peer."""
-    whole, small, turns = (3000, 1000, 1) if quick else (50_000, 5000, 3)
-    return [_alone(whole), *_beside(small, turns)]
+    """Return one row for all measures at once, and one for each measure and its peer."""
+    large, small, turns = (3000, 1000, 1) if quick else (50_000, 5000, 3)
+    return [_in_a_process(large), *_compare(small, turns)]

@@ -1,8 +1,8 @@
-"""How long does a fresh Python wait for the package?
+"""The time that the import of the package takes in a fresh Python process.
 
     python -m benchmarks import_time
 
-The median of several processes, less what an empty process takes. Targets: 0.3 s to import the
+The median over several processes, minus the time of an empty process. Targets: 0.3 s to import the
 package and read a graph, 3 s for everything that a model needs.
 """
 
@@ -26,18 +26,18 @@ CODE = {
 
 
 def seconds(code: str, times: int) -> float:
-    """Return the median wall time of a fresh process that runs some code."""
-    found = []
+    """Return the median wall time of a fresh process that runs the code."""
+    wall_times = []
     for _ in range(times):
         with stopwatch() as watch:
             subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-        found.append(watch.seconds)
-    return median(found)
+        wall_times.append(watch.seconds)
+    return median(wall_times)
 
 
 def main(quick: bool = False) -> list[Row]:
     """Return the seconds of each import."""
     times = 2 if quick else 7
-    found = {what: seconds(code, times) for what, code in CODE.items()}
-    empty = found.pop("nothing")
-    return [{"what": what, "seconds": took - empty} for what, took in found.items()]
+    medians = {what: seconds(code, times) for what, code in CODE.items()}
+    empty = medians.pop("nothing")
+    return [{"what": what, "seconds": total - empty} for what, total in medians.items()]

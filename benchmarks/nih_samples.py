@@ -1,19 +1,19 @@
-"""Samples of weights that were fine-tuned on real radiographs: distances, and are they copies?
+"""Samples of weights fine-tuned on real radiographs: their fidelity, and whether they are copies.
 
-    python -m benchmarks nih_samples        (first 9 minutes of training on one core)
+    python -m benchmarks nih_samples        (the first run trains for 9 minutes on one core)
 
-The training is `causalcxr radit train benchmarks/nih64.yaml cohort=path/to/nih`, whose weights are
-kept in `runs/`. Samples under the variables of the held-out NIH patients, beside their own
-radiographs and the training images, as `radit_samples` does it. The features have learned phantoms
-only.
+The training is `causalcxr radit train benchmarks/nih64.yaml cohort=path/to/nih`; its weights are
+saved in `runs/`. Samples given the variables of held-out NIH patients are compared with the
+patients' own radiographs and with the training images, as in `radit_samples`. The features were
+learned from phantoms only.
 """
 
 from pathlib import Path
 
 from benchmarks import Row
-from benchmarks._twins import network
+from benchmarks._image_twins import load_network
 from benchmarks.fit_nih import data_folder
-from benchmarks.radit_samples import judged, sampled
+from benchmarks.radit_samples import compare_samples, draw_samples
 from causalcxr import Cohort, Graph
 from causalcxr.apps.training.radit_config import RunConfig, read_config
 from causalcxr.apps.training.radit_job import train_weights
@@ -21,8 +21,8 @@ from causalcxr.apps.training.radit_job import train_weights
 __all__ = ["main"]
 
 
-def trained(quick: bool) -> Path:
-    """Return weights that were fine-tuned on the real radiographs; those that are there stay."""
+def trained_weights(quick: bool) -> Path:
+    """Return weights fine-tuned on the real radiographs; existing weights are used as they are."""
     out = Path("runs/nih-64-quick.safetensors" if quick else "runs/nih-64.safetensors")
     if not out.is_file():
         changes = [f"cohort={data_folder() / 'nih'}", f"out={out}"]
@@ -32,13 +32,13 @@ def trained(quick: bool) -> Path:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the figures, one row each; a note where the data are absent."""
+    """Return one row per measure, or a note if the data are missing."""
     if not (data_folder() / "nih").is_dir():
         return [{"figure": "skipped: no NIH data", "value": ""}]
     graph = Graph.load("nih")
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
-    learned, held = cohort.split("train"), cohort.split("val")
-    held = held.head(24) if quick else held
-    made = sampled(network(trained(quick), graph=graph), held, graph)
-    half = learned.images[:]
-    return judged(made, held.images[:], half[::2], half, "nih", real=True)
+    training, held_out = cohort.split("train"), cohort.split("val")
+    held_out = held_out.head(24) if quick else held_out
+    samples = draw_samples(load_network(trained_weights(quick), graph=graph), held_out, graph)
+    images = training.images[:]
+    return compare_samples(samples, held_out.images[:], images[::2], images, "nih", real=True)

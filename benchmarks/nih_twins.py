@@ -1,10 +1,11 @@
-"""Twins of held-out NIH patients: does nothing done give the image back, and is sex read as set?
+"""Twins of held-out NIH patients: the null intervention, and the effect of do(sex).
 
-    python -m benchmarks nih_twins        (first 18 minutes of a fit on one core)
+    python -m benchmarks nih_twins        (the first run fits a model for 18 minutes on one core)
 
-The fit is `causalcxr fit nih path/to/nih --out runs/nih`, and is kept there. A small classifier of
-sex is trained on the real training images, tried on the held-out ones, and then reads their twins.
-It says whether the picture moved the right way, not whether it is true.
+The fit is `causalcxr fit nih path/to/nih --out runs/nih`, and is saved there. A small classifier
+of sex is trained on the real training images and tested on the held-out ones; then it classifies
+their twins. It shows whether the image changed in the right direction, not whether the twin is
+correct.
 """
 
 from pathlib import Path
@@ -26,8 +27,8 @@ def _male(cohort: Cohort) -> np.ndarray:
     return (cohort.table["Sex"] == "M").to_numpy()
 
 
-def fitted(cohort: Cohort, quick: bool) -> SCM:
-    """Return the model of the real patients; equations that are there and not stale are kept."""
+def fitted_model(cohort: Cohort, quick: bool) -> SCM:
+    """Return the model of the real patients; saved equations that are up to date are used."""
     if not quick:
         folder, out = str(data_folder() / "nih"), Path("runs/nih")
         return fit(FitOptions(graph="nih", cohort=folder, out=out))
@@ -39,31 +40,31 @@ def fitted(cohort: Cohort, quick: bool) -> SCM:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the figures, one row each; a note where the data are absent."""
+    """Return one row per measure, or a note if the data are missing."""
     if not (data_folder() / "nih").is_dir():
         return [{"figure": "skipped: no NIH data", "value": ""}]
     cohort = Cohort.load(data_folder() / "nih", size=64).with_images_only()
     train, held = cohort.split("train"), cohort.split("val")
     train, held = (train.head(300), held.head(12)) if quick else (train, held)
-    model = fitted(train, quick)
+    model = fitted_model(train, quick)
     epochs = 2 if quick else 40
     reader = train_reader(train.images[:], {"male": _male(train)}, epochs)
-    read = reader.read(held.images[:])["male"]
+    result = reader.read(held.images[:])["male"]
     rows: list[Row] = [
         {"figure": "training images", "value": len(train)},
         {"figure": "held-out images", "value": len(held)},
-        {"figure": "AUROC of sex on them", "value": float(roc_auc_score(_male(held), read))},
+        {"figure": "AUROC of sex on them", "value": float(roc_auc_score(_male(held), result))},
     ]
     for before, after in (("F", "M"), ("M", "F")):
-        some = held.select(f"Sex == '{before}'")
-        twins = model.counterfactual(some, do(sex=after))
-        male = [float((reader.read(c.images[:])["male"] > 0).mean()) for c in (some, twins)]
+        records = held.select(f"Sex == '{before}'")
+        twins = model.counterfactual(records, do(sex=after))
+        male = [float((reader.read(c.images[:])["male"] > 0).mean()) for c in (records, twins)]
         rows.append({"figure": f"{before}: share read as male, factual", "value": male[0]})
         rows.append(
             {"figure": f"{before}: share read as male, twin do(sex={after})", "value": male[1]}
         )
-    few = held.head(64)
-    null = model.counterfactual(few, do(), recompute=True)
-    difference = np.abs(null.images[:] - few.images[:])
+    head = held.head(64)
+    null = model.counterfactual(head, do(), recompute=True)
+    difference = np.abs(null.images[:] - head.images[:])
     rows.append({"figure": "null twins, max |difference|", "value": float(difference.max())})
     return rows

@@ -1,9 +1,9 @@
-"""Does a radiograph come back when nothing is done to the patient, and how fast?
+"""Whether the null intervention returns the radiograph, and how fast.
 
     python -m benchmarks null_image
 
-The bundled weights of cxr7 on phantoms, every image abducted and predicted anew
-(`recompute=True`) by the reversible solver. Expected: not one bit differs.
+The bundled weights of cxr7 on phantoms; every image is abducted and predicted again
+(`recompute=True`) by the reversible solver. Expected: all images are bit-exact.
 """
 
 import numpy as np
@@ -15,18 +15,18 @@ __all__ = ["main"]
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the largest difference of a null image, and images a second."""
+    """Return the largest difference of an image from its twin, and images per second."""
     n = 4 if quick else 64
     phantoms = Cohort.load("phantom", n=2000, seed=5)
     model = SCM(Graph.load("cxr7")).fit(phantoms, progress=False)
-    few = phantoms.head(n)
-    factual = few.images[:]
+    records = phantoms.head(n)
+    factual = records.images[:]
     table: list[Row] = []
     for what, action in {"nothing": do(), "do(sex=M)": do(sex="M")}.items():
-        twins = model.counterfactual(few, action, recompute=True)
+        twins = model.counterfactual(records, action, recompute=True)
         with stopwatch() as watch:
-            made = twins.images[:]
-        difference = np.abs(made - factual)
+            images = twins.images[:]
+        difference = np.abs(images - factual)
         table.append(
             {
                 "intervention": what,

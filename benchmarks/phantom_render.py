@@ -1,11 +1,11 @@
-"""How quickly are phantoms filmed, in how much memory, and how exact is single precision?
+"""Speed, memory and precision of rendering phantoms.
 
     python -m benchmarks phantom_render
 
-Films are asked for as users do, `Cohort.load("phantom", ...).images[rows]`, none of them kept from
-before; the first few, which warm the processor, are not counted. Memory is the peak of a process
-of its own that draws a table of n phantoms and films 3,000 of them, for two n: the table grows
-with n, filming does not.
+Images are rendered as users do it, by `Cohort.load("phantom", ...).images[rows]`, with an empty
+cache; the first few warm up the processor and do not count. Memory is the peak of a separate
+process that draws a table of n phantoms and renders 3,000 of them, for two values of n: the table
+grows with n, the memory for rendering does not.
 """
 
 import subprocess
@@ -26,21 +26,21 @@ from causalcxr.sources.phantom.solids import Beam, Solids
 
 __all__ = ["main"]
 
-# Side in pixels -> films to time, and the films a second that are wanted.
+# Side in pixels -> number of images, and the target in images per second.
 _SPEED = {64: (640, ">= 150"), 128: (320, ">= 40"), 256: (96, ""), 512: (24, "")}
 _WARM = 8
 _BATCH = 64
 
-# The cohort keeps films in a cache of at most 512 MiB, which may come on top of what is measured.
-# Linux's ru_maxrss is that of the parent, too, where the parent was larger; VmHWM is not.
+# The cohort caches at most 512 MiB of images, which can come on top of what is measured.
+# In Linux ru_maxrss includes the peak of the parent process, VmHWM does not.
 _MEMORY = """
 import resource, sys
 from pathlib import Path
 from causalcxr import Cohort
-n, filmed = int(sys.argv[1]), int(sys.argv[2])
-films = Cohort.load("phantom", n=n, seed=3, size=64).images
-for start in range(0, filmed, 100):
-    films[start : start + 100]
+n, n_rendered = int(sys.argv[1]), int(sys.argv[2])
+images = Cohort.load("phantom", n=n, seed=3, size=64).images
+for start in range(0, n_rendered, 100):
+    images[start : start + 100]
 status = Path("/proc/self/status")
 if status.exists():
     print(int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10)
@@ -50,61 +50,61 @@ else:
 """
 
 
-def _row(figure: str, value: float, target: str = "", beside: str = "") -> Row:
-    return {"figure": figure, "value": value, "target": target, "beside": beside}
+def _row(figure: str, value: float, target: str = "", note: str = "") -> Row:
+    return {"figure": figure, "value": value, "target": target, "note": note}
 
 
 def _speeds(quick: bool) -> list[Row]:
     rows = []
     for size, (count, target) in _SPEED.items():
         count = count // 4 if quick else count
-        films = Cohort.load("phantom", n=count + _WARM, seed=1, size=size).images
-        films[:_WARM]
-        starts = range(_WARM, len(films), _BATCH)
+        images = Cohort.load("phantom", n=count + _WARM, seed=1, size=size).images
+        images[:_WARM]
+        starts = range(_WARM, len(images), _BATCH)
         with stopwatch() as watch:
-            for start in progress(starts, f"Filming at {size} pixels"):
-                films[start : start + _BATCH]
-        beside = f"{count} films, threads: {torch.get_num_threads()}"
-        rows.append(_row(f"films/s, {size} pixels", count / watch.seconds, target, beside))
+            for start in progress(starts, f"Rendering at {size} pixels"):
+                images[start : start + _BATCH]
+        note = f"{count} images, threads: {torch.get_num_threads()}"
+        rows.append(_row(f"images/s, {size} pixels", count / watch.seconds, target, note))
     return rows
 
 
-def _peak(n: int, filmed: int) -> float:
-    """Return the peak memory in MiB of a process that draws n phantoms and films some of them."""
-    command = [sys.executable, "-c", _MEMORY, str(n), str(filmed)]
+def _peak(n: int, n_rendered: int) -> float:
+    """Return the peak memory in MiB of a process that draws n phantoms and renders some."""
+    command = [sys.executable, "-c", _MEMORY, str(n), str(n_rendered)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def _memory(quick: bool) -> list[Row]:
-    filmed = 300 if quick else 3000
-    few, many = (_peak(n, filmed) for n in (10_000, 100_000))
-    beside = f"{filmed:,} of them filmed at 64 pixels; a full cache of films adds 512 at most"
+    n_rendered = 300 if quick else 3000
+    small, large = (_peak(n, n_rendered) for n in (10_000, 100_000))
+    note = f"{n_rendered:,} of them rendered at 64 pixels; a full cache of images adds 512 at most"
     return [
-        _row("peak MiB, 10,000 phantoms", few, "", beside),
-        _row("peak MiB, 100,000 phantoms", many, "< 2,048", beside),
-        _row("bytes that one more phantom takes", (many - few) * 2**20 / 90_000),
+        _row("peak MiB, 10,000 phantoms", small, "", note),
+        _row("peak MiB, 100,000 phantoms", large, "< 2,048", note),
+        _row("bytes per additional phantom", (large - small) * 2**20 / 90_000),
     ]
 
 
 def _exactness(quick: bool) -> list[Row]:
-    """Compare the films of both precisions, before they are cut to 8 bits."""
+    """Compare the images of both precisions, before they are rounded to 8 bits."""
     rows, n = [], 8 if quick else 64
     for size in (64, 128, 256):
         phantoms = Cohort.load("phantom", n=n, seed=2, size=size).images
-        worst = 0.0
+        largest = 0.0
         for start in progress(range(0, n, 8), f"Both precisions, {size} pixels"):
-            some = np.arange(start, min(start + 8, n))
-            columns = {name: torch.from_numpy(c[some]) for name, c in phantoms.columns.items()}
-            given = Patient(columns, phantoms.draws.rows(some))
-            single, double = (render(given, size, t) for t in (torch.float32, torch.float64))
-            worst = max(worst, float((single - double).abs().max()))
+            rows = np.arange(start, min(start + 8, n))
+            columns = {name: torch.from_numpy(c[rows]) for name, c in phantoms.columns.items()}
+            patients = Patient(columns, phantoms.draws.rows(rows))
+            single, double = (render(patients, size, t) for t in (torch.float32, torch.float64))
+            largest = max(largest, float((single - double).abs().max()))
         figure = f"max |float32 - float64|, {size} pixels"
-        rows.append(_row(figure, worst, "<= 1e-4", f"{n} films, of grey levels 0 to 1"))
+        rows.append(_row(figure, largest, "<= 1e-4", f"{n} images, grey levels 0 to 1"))
     return rows
 
 
 def _every_chord(group: Solids, beam: Beam, size: int) -> Tensor:
-    """Return the line integral the plain way: every solid at every pixel, (B, size, size)."""
+    """Return the line integral of every solid at every pixel, without tiles, (B, size, size)."""
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * (2 / size) - 1
     q, p = torch.meshgrid(-centres, centres, indexing="ij")
     scale = torch.stack([beam.width, beam.width, torch.ones_like(beam.width)], -1)
@@ -128,22 +128,27 @@ def _every_chord(group: Solids, beam: Beam, size: int) -> Tensor:
 
 
 def _against_plain(quick: bool) -> list[Row]:
-    """Set the solids' line integrals beside those of every solid at every pixel."""
+    """Compare the line integrals with those of every solid at every pixel."""
     size, n = (64, 2) if quick else (128, 8)
     columns = Cohort.load("phantom", n=n, seed=4, size=size).images
-    given = Patient({k: torch.from_numpy(c) for k, c in columns.columns.items()}, columns.draws)
-    solids, beam = build_body(given).solids, camera(given)
+    patients = Patient({k: torch.from_numpy(c) for k, c in columns.columns.items()}, columns.draws)
+    solids, beam = build_body(patients).solids, camera(patients)
     with stopwatch() as plain:
-        slow = sum(_every_chord(group, beam, size) for group in solids)
+        reference = sum(_every_chord(group, beam, size) for group in solids)
     with stopwatch() as tiled:
-        quick_ = line_integral(solids, beam, size, dtype=torch.float64)
-    beside = f"{n} bodies at {size} pixels, both in float64, lungs apart"
+        tiled_integral = line_integral(solids, beam, size, dtype=torch.float64)
+    note = f"{n} bodies at {size} pixels, both in float64, without the lungs"
     return [
-        _row("times as quick as every chord", plain.seconds / tiled.seconds, "", beside),
-        _row("max difference to every chord", float((slow - quick_).abs().max()), "<= 1e-5", ""),
+        _row("speed-up over every chord", plain.seconds / tiled.seconds, "", note),
+        _row(
+            "max difference from every chord",
+            float((reference - tiled_integral).abs().max()),
+            "<= 1e-5",
+            "",
+        ),
     ]
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return films a second, a ratio to the plain way, peak memory, error of single precision."""
+    """Return images per second, the speed-up, peak memory, and the error of single precision."""
     return [*_speeds(quick), *_against_plain(quick), *_memory(quick), *_exactness(quick)]

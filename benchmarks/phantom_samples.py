@@ -1,8 +1,8 @@
-"""Does RadiT show what it is told to? A classifier trained on true phantoms reads its samples.
+"""Whether samples of RadiT show their variables: a classifier trained on phantoms reads them.
 
     python -m benchmarks phantom_samples
 
-Noise and twins have benchmarks of their own: `radit_noise`, `radit_truth`.
+`radit_noise` and `radit_truth` evaluate noise and twins.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import Row, stopwatch
-from benchmarks._classifier import Answers, Reader, train_reader
+from benchmarks._classifier import Labels, Reader, train_reader
 from causalcxr import SCM, Cohort, Graph
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.mechanisms import Equation
@@ -29,38 +29,43 @@ _TARGETS = {
 }
 
 
-def _answers(cohort: Cohort) -> Answers:
+def _labels(cohort: Cohort) -> Labels:
     table = cohort.table
     pairs = {target: target.split("=") for target in _TARGETS}
     return {target: (table[name] == level).to_numpy() for target, (name, level) in pairs.items()}
 
 
 def _aurocs(reader: Reader, cohort: Cohort) -> dict[str, float]:
-    read, true = reader.read(cohort.images[:]), _answers(cohort)
+    result, labels = reader.read(cohort.images[:]), _labels(cohort)
     return {
-        name: roc_auc_score(true[name], read[name]) if 0 < true[name].mean() < 1 else np.nan
+        name: roc_auc_score(labels[name], result[name]) if 0 < labels[name].mean() < 1 else np.nan
         for name in _TARGETS
     }
 
 
-def _row(figure: str, value: float, target: str = "", beside: str = "") -> Row:
-    return {"figure": figure, "value": value, "target": target, "beside": beside}
+def _row(figure: str, value: float, target: str = "", note: str = "") -> Row:
+    return {"figure": figure, "value": value, "target": target, "note": note}
 
 
 def _agreement(model: SCM, train: Cohort, test: Cohort) -> list[Row]:
-    """Film the variables of held-out phantoms anew, and let the classifier read the films."""
-    reader = train_reader(train.images[:], _answers(train), epochs=4)
+    """Sample images given the variables of held-out phantoms, and let the classifier read them."""
+    reader = train_reader(train.images[:], _labels(train), epochs=4)
     equation = _equation(model, test)
     with stopwatch() as watch:
         u = equation.sample_noise(Draws(record_keys(test.records), 7, "samples"))
-        films = equation.predict(u).clamp(0, 1).float().numpy()
-        sampled = test.with_images(test.images.with_pixels(films))
-    true, made = _aurocs(reader, test), _aurocs(reader, sampled)
+        pixels = equation.predict(u).clamp(0, 1).float().numpy()
+        sampled = test.with_images(test.images.with_pixels(pixels))
+    true_aurocs, sample_aurocs = _aurocs(reader, test), _aurocs(reader, sampled)
     rows = [
-        _row(f"AUROC of {name} on samples", made[name], f">= {target}", f"true {true[name]:.3f}")
+        _row(
+            f"AUROC of {name} on samples",
+            sample_aurocs[name],
+            f">= {target}",
+            f"phantoms {true_aurocs[name]:.3f}",
+        )
         for name, target in _TARGETS.items()
     ]
-    return [*rows, _row("samples a second", len(test) / watch.seconds)]
+    return [*rows, _row("samples per second", len(test) / watch.seconds)]
 
 
 def _equation(model: SCM, cohort: Cohort) -> Equation:
@@ -69,7 +74,7 @@ def _equation(model: SCM, cohort: Cohort) -> Equation:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the figures, one row each."""
+    """Return one row per measure."""
     n_train, n_test = (1000, 32) if quick else (16000, 2000)
     train = Cohort.load("phantom", n=n_train, seed=101)
     test = Cohort.load("phantom", n=n_test, seed=102)

@@ -1,13 +1,13 @@
-"""Two pictures for the documentation: phantoms beside patients, and every finding by itself.
+"""Two pictures for the documentation: phantoms next to patients, and each finding alone.
 
     python -m benchmarks phantom_sheet
 
-`docs/phantom.png`: radiographs of ChestX-ray14 and, for each, the phantom of that data set with
-the same sex, view and presence of findings that is nearest in age. Of each sex and view, those
-at three quantiles of age are taken, so nobody chooses.
-`docs/phantom-findings.png`: the first grown man of the population who is filmed PA, without any
-finding, with each finding alone, and the pixels which that finding changes.
-The folder is another one if the environment variable CAUSALCXR_SHEETS names it.
+`docs/phantom.png`: radiographs of ChestX-ray14, each with the phantom of that data set that has
+the same sex, view and presence of findings and is nearest in age. Of each sex and view, the
+patients at three quantiles of age are shown, so the choice is not made by hand.
+`docs/phantom-findings.png`: the first man aged 30 to 60 with a PA radiograph, without any finding
+and with each finding alone, and the pixels that the finding changes.
+The environment variable CAUSALCXR_SHEETS can name another folder.
 """
 
 import os
@@ -38,28 +38,34 @@ _INK, _GREY, _RED = "#1a1a1a", "#6a6a6a", "#b3261e"
 
 
 class _Sheet:
-    """Panels at places in inches from the upper left."""
+    """A page with panels at positions in inches from the upper left."""
 
     def __init__(self, width: float, height: float, title: str) -> None:
         self.width, self.height = width, height
         self.page = Page(figsize=(width, height), dpi=150, facecolor="white")
         FigureCanvasAgg(self.page)
         self.write(_MARGIN, 0.25, title, weight="bold", size=9)
-        place = width - _MARGIN
-        self.write(place, 0.25, MARK, color=_RED, weight="bold", size=7, ha="right")
+        position = width - _MARGIN
+        self.write(position, 0.25, MARK, color=_RED, weight="bold", size=7, ha="right")
 
     def write(self, x: float, y: float, text: str, **style: object) -> None:
         style = {"size": 6.5, "color": _INK, "va": "baseline", **style}
         self.page.text(x / self.width, 1 - y / self.height, text, **style)
 
     def show(
-        self, x: float, y: float, film: np.ndarray, *, marked: bool, mask: np.ndarray | None = None
+        self,
+        x: float,
+        y: float,
+        image: np.ndarray,
+        *,
+        marked: bool,
+        mask: np.ndarray | None = None,
     ) -> None:
-        """Draw a film (H, W), marked as synthetic or not, and the outline of a mask in red."""
+        """Draw an image (H, W), with the synthetic mark if `marked`, and a mask's outline."""
         box = (x / self.width, 1 - (y + _PANEL) / self.height)
         axes = self.page.add_axes((*box, _PANEL / self.width, _PANEL / self.height))
         axes.set_axis_off()
-        axes.imshow(film, cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
         if mask is not None and mask.any():
             axes.contour(mask.astype(float), [0.5], colors="#ff5a4d", linewidths=0.7)
         if marked:
@@ -69,24 +75,24 @@ class _Sheet:
 
 
 def _spread(nih: Cohort) -> list[str]:
-    """Return patients of both views and sexes at the quantiles of age, by rank."""
-    table, found = nih.table, []
+    """Return patients of both views and sexes at the quantiles of age."""
+    table, result = nih.table, []
     for quantile, view, sex in product(_AGES, ("PA", "AP"), ("F", "M")):
-        some = table[(table["View"] == view) & (table["Sex"] == sex)].dropna(subset="Age")
-        ranked = some.sort_values("Age", kind="stable").index
-        found.append(ranked[int(quantile * (len(ranked) - 1))])
-    return found
+        group = table[(table["View"] == view) & (table["Sex"] == sex)].dropna(subset="Age")
+        ranked = group.sort_values("Age", kind="stable").index
+        result.append(ranked[int(quantile * (len(ranked) - 1))])
+    return result
 
 
 def _partners(real: pd.DataFrame, phantoms: pd.DataFrame) -> list[int]:
-    """Return for each patient the phantom most alike, none of them twice."""
-    found: list[int] = []
+    """Return for each patient the most similar phantom; no phantom is used twice."""
+    result: list[int] = []
     for _, patient in real.iterrows():
-        free = phantoms.drop(found)
+        free = phantoms.drop(result)
         for name in ("Dataset", "Sex", "View", "No Finding"):
             free = free[free[name] == patient[name]]
-        found.append((free["Age"] - patient["Age"]).abs().idxmin())
-    return found
+        result.append((free["Age"] - patient["Age"]).abs().idxmin())
+    return result
 
 
 def _beside_patients() -> Page:
@@ -94,69 +100,67 @@ def _beside_patients() -> Page:
     nih = Cohort.load(data_folder() / "nih", size=_SIDE).with_images_only()
     real = nih.at(_spread(nih))
     pool = Cohort.load("phantom", n=30_000, seed=4, size=_SIDE)
-    made = pool.at(np.array(_partners(real.table, pool.table)))
+    phantoms = pool.at(np.array(_partners(real.table, pool.table)))
     columns = 4
     pitch, row = 2 * _PANEL + _GAP + 0.2, _PANEL + 0.3
     width = 2 * _MARGIN + columns * pitch - 0.2
-    title = (
-        "Phantoms beside patients of the same sex, view and presence of findings, nearest in age"
-    )
+    title = "Phantoms and patients of the same sex, view and presence of findings, nearest in age"
     height = _HEAD + len(_AGES) * row + 0.25
     sheet = _Sheet(width, height, title)
     credit = "Radiographs: NIH Clinical Center, ChestX-ray14. Phantoms: synthetic."
     sheet.write(_MARGIN, height - 0.1, credit, color=_GREY)
-    tables, films = (made.table, real.table), (made.images[:], real.images[:])
+    tables, images = (phantoms.table, real.table), (phantoms.images[:], real.images[:])
     for k in range(len(real)):
         x, y = _MARGIN + k % columns * pitch, _HEAD + k // columns * row
         for j, name in enumerate(("phantom", "NIH")):
-            place = x + j * (_PANEL + _GAP)
+            position = x + j * (_PANEL + _GAP)
             if k < columns:
                 style = {"color": _GREY, "ha": "center", "size": 7, "weight": "bold"}
-                sheet.write(place + _PANEL / 2, _HEAD - 0.12, name, **style)
-            told = tables[j].iloc[k]
-            text = f"{told['View']}, {told['Sex']}, {told['Age']:.0f} years"
+                sheet.write(position + _PANEL / 2, _HEAD - 0.12, name, **style)
+            record = tables[j].iloc[k]
+            text = f"{record['View']}, {record['Sex']}, {record['Age']:.0f} years"
             sheet.write(
-                place, y + 0.13, text + ("" if told["No Finding"] == "P" else ", findings")
+                position, y + 0.13, text + ("" if record["No Finding"] == "P" else ", findings")
             )
-            sheet.show(place, y + 0.18, films[j][k, 0], marked=name == "phantom")
+            sheet.show(position, y + 0.18, images[j][k, 0], marked=name == "phantom")
     return sheet.page
 
 
-def _alone(cohort: Cohort, findings: Sequence[str]) -> Cohort:
-    """Return the true twins that have these findings and no other."""
+def _with_findings(cohort: Cohort, findings: Sequence[str]) -> Cohort:
+    """Return the true twins that have these findings and no others."""
     return truth(cohort, do({name: "P" if name in findings else "N" for name in FINDINGS}))
 
 
 def _every_finding() -> Page:
-    """Draw a healthy man and, block by block, what each finding makes of him."""
+    """Draw a healthy man, and in each block his true twin with one finding."""
     pool = Cohort.load("phantom", n=500, seed=0, size=2 * _SIDE)
     man = pool.select("Sex == 'M' and View == 'PA' and 30 <= Age <= 60").head(1)
-    shown = {name: [name] for name in FINDINGS} | {"all of them": list(FINDINGS)}
+    shown = {name: [name] for name in FINDINGS} | {"all findings": list(FINDINGS)}
     columns, rows = 7, ("without", "with", "where")
     pitch, block = _PANEL + 0.08, len(rows) * (_PANEL + _GAP) + 0.35
     left = _MARGIN + 0.25
     blocks = -(-len(shown) // columns)
     width, height = left + columns * pitch + _MARGIN, 0.4 + blocks * block + 0.05
     sheet = _Sheet(width, height, "One phantom, each finding alone, and the pixels it changes")
-    without = _alone(man, []).images[0][0, 0]
+    without = _with_findings(man, []).images[0][0, 0]
     for k, (name, findings) in enumerate(shown.items()):
         x, y = left + k % columns * pitch, 0.4 + k // columns * block
-        twin = _alone(man, findings)
+        twin = _with_findings(man, findings)
         where = [twin.images.masks(finding)[0, 0] for finding in findings]
         sheet.write(x, y + 0.18, name, weight="bold", size=6)
-        film = twin.images[0][0, 0]
-        panels = ((without, None), (film, None), (film, np.any(where, axis=0)))
+        image = twin.images[0][0, 0]
+        panels = ((without, None), (image, None), (image, np.any(where, axis=0)))
         for j, (picture, mask) in enumerate(panels):
-            place = y + 0.25 + j * (_PANEL + _GAP)
-            sheet.show(x, place, picture, marked=True, mask=mask)
+            position = y + 0.25 + j * (_PANEL + _GAP)
+            sheet.show(x, position, picture, marked=True, mask=mask)
             if k % columns == 0:
                 style = {"rotation": 90, "color": _GREY, "va": "center", "ha": "right", "size": 7}
-                sheet.write(x - 0.08, place + _PANEL / 2, rows[j], **style)
+                sheet.write(x - 0.08, position + _PANEL / 2, rows[j], **style)
     return sheet.page
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Write both pictures; a note where the real data are absent. Quick or not is the same."""
+    """Write both pictures, or a note if the real data are missing; `quick` has no effect."""
     folder = Path(os.environ.get("CAUSALCXR_SHEETS", Path(__file__).parents[1] / "docs"))
     path = atomic_write(folder / "phantom-findings.png", _every_finding().png())
     rows: list[Row] = [{"picture": str(path)}]

@@ -1,12 +1,13 @@
-"""What the paper does not publish, chosen by small measured runs.
+"""Choices that the paper does not publish, compared in small runs.
 
     python -m benchmarks radit_ablation
 
-A small network (32 pixels, 64 tokens of width 96, three blocks) learns 6,000 enriched phantoms in
-300 steps of 32, one choice changed at a time, one seed. Told: the velocity loss on held-out
-phantoms at fixed times and noise, and |twin - true| / |factual - true| for three interventions.
-The pairing is tried with four parents only: with all nineteen hardly two phantoms of a batch are
-alike. Runs that are done are kept in `runs/ablation/` and not run again.
+A small network (32 pixels, 64 tokens of width 96, three blocks) learns from 6,000 enriched
+phantoms in 300 steps of 32; one choice is changed at a time; one seed. The table has the velocity
+loss on held-out phantoms at fixed times and noise, and |twin - true| / |factual - true| for three
+interventions. The pairing is tried with four parents only: with all nineteen, hardly any two
+phantoms of a batch have the same parents. Results are saved in `runs/ablation/`, and finished runs
+are not repeated.
 """
 
 import json
@@ -19,7 +20,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import Row, stopwatch
-from benchmarks._twins import ACTIONS, GRAPH, bound, chance, films, wrong
+from benchmarks._image_twins import (
+    ACTIONS,
+    GRAPH,
+    bind_parents,
+    radiographs,
+    record_draws,
+    relative_error,
+)
 from causalcxr import Cohort
 from causalcxr.common.files import atomic_write
 from causalcxr.mechanisms.image_equation import Solving
@@ -31,14 +39,14 @@ from causalcxr.sources.phantom import truth
 
 __all__ = ["main"]
 
-_KEPT = Path("runs/ablation")
-_ASKED = ("do(sex=M)", "do(view=PA), of AP", "do(pleural_effusion=N)")
+_SAVED = Path("runs/ablation")
+_QUESTIONS = ("do(sex=M)", "do(view=PA), of AP", "do(pleural_effusion=N)")
 _FOUR = ("Sex", "View", "Cardiomegaly", "Pleural Effusion")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One variant: what is different in the network and in its training."""
+    """One variant: changes to the network and to its training."""
 
     network: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -47,7 +55,7 @@ class Choice:
 
 CHOICES = {
     "adaLN shared, Fourier, Muon": Choice(),
-    "adaLN a block": Choice({"modulation": "blocks"}),
+    "adaLN per block": Choice({"modulation": "blocks"}),
     "tokens in the context": Choice({"entry": "tokens"}),
     "adaLN and tokens": Choice({"entry": "both"}),
     "tokens, effects sparse by .1": Choice({"entry": "tokens"}, {"sparse": 0.1}),
@@ -74,39 +82,43 @@ def _columns(net: RadiT, cohort: Cohort) -> dict[str, Tensor]:
     return {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
 
 
-def _run(choice: Choice, learned: Cohort, x: Tensor, steps: int, n: int) -> dict[str, float]:
-    """Train one variant, and judge it on phantoms that it has not seen."""
+def _run(choice: Choice, training: Cohort, x: Tensor, steps: int, n: int) -> dict[str, float]:
+    """Train one variant, and evaluate it on held-out phantoms."""
     net = _net(choice)
     config = TrainConfig(steps=steps, average=0.99, warmup=30, **choice.training)
     with stopwatch() as watch:
-        train(net, lambda rows: x[rows], _columns(net, learned), config, seed=0)
-    held = Cohort.load("phantom", n=16 * max(4, n), seed=104, size=32)
-    few = held.head(512)
-    columns = {name: c.float() for name, c in _columns(net, few).items()}
+        train(net, lambda rows: x[rows], _columns(net, training), config, seed=0)
+    held_out = Cohort.load("phantom", n=16 * max(4, n), seed=104, size=32)
+    sample = held_out.head(512)
+    columns = {name: c.float() for name, c in _columns(net, sample).items()}
     with torch.no_grad():
         loss = velocity_loss(
-            net, 2 * films(few) - 1, columns, torch.Generator().manual_seed(0), hide=0
+            net, 2 * radiographs(sample) - 1, columns, torch.Generator().manual_seed(0), hide=0
         )
     out = {"held-out loss": float(loss)}
-    for name in _ASKED:
+    for name in _QUESTIONS:
         where, action = ACTIONS[name]
-        asked = held.select(where).head(n)
-        true = truth(asked, action)
-        u = bound(net, asked, Solving(12)).abduct(films(asked), chance(asked))
-        twins = bound(net, true, Solving(12)).predict(u)
-        out[name] = wrong(twins, films(true).double(), films(asked).double())
-    return {**out, "seconds a step": watch.seconds / steps}
+        records = held_out.select(where).head(n)
+        true_twins = truth(records, action)
+        u = bind_parents(net, records, Solving(12)).abduct(
+            radiographs(records), record_draws(records)
+        )
+        twins = bind_parents(net, true_twins, Solving(12)).predict(u)
+        out[name] = relative_error(
+            twins, radiographs(true_twins).double(), radiographs(records).double()
+        )
+    return {**out, "seconds per step": watch.seconds / steps}
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row a choice."""
+    """Return one row per choice."""
     records, steps, n = (256, 3, 2) if quick else (6000, 300, 32)
-    learned, table = Cohort.load("phantom", n=records, seed=103, size=32, enriched=1), []
+    training, table = Cohort.load("phantom", n=records, seed=103, size=32, enriched=1), []
     x = None
     for name, choice in CHOICES.items():
-        kept = _KEPT / f"{name.replace(' ', '_').replace(',', '')}-{steps}.json"
-        if not kept.exists():
-            x = 2 * films(learned) - 1 if x is None else x
-            atomic_write(kept, json.dumps(_run(choice, learned, x, steps, n)))
-        table.append({"choice": name, **json.loads(kept.read_text())})
+        path = _SAVED / f"{name.replace(' ', '_').replace(',', '')}-{steps}.json"
+        if not path.exists():
+            x = 2 * radiographs(training) - 1 if x is None else x
+            atomic_write(path, json.dumps(_run(choice, training, x, steps, n)))
+        table.append({"choice": name, **json.loads(path.read_text())})
     return table

@@ -1,11 +1,12 @@
-"""Does an intervention move what it should not? With and without guidance.
+"""Attribute amplification: whether an intervention changes other variables; with guidance or not.
 
     python -m benchmarks radit_amplification
 
 Linear readers on the bundled features learn sex, view, cardiomegaly and effusion from phantoms,
-and read twins. Told per intervention: the change of the log odds of what is set, and the mean
-absolute change of those of the others, for the true twins, for RadiT plain, guided by the graph,
-and guided in all variables (classifier-free), with weight 2.
+and are applied to twins. For each intervention the table has the change of the log odds of the
+variable that is set, and the mean absolute change of those that should not change: for the true
+twins, and for RadiT plain, guided by the graph, and guided in all variables (classifier-free),
+with weight 2.
 """
 
 import numpy as np
@@ -14,8 +15,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import Row
-from benchmarks._distances import vectors
-from benchmarks._twins import ACTIONS, GRAPH, bound, chance, films, network, reached
+from benchmarks._distances import feature_vectors
+from benchmarks._image_twins import (
+    ACTIONS,
+    GRAPH,
+    affected,
+    bind_parents,
+    load_network,
+    radiographs,
+    record_draws,
+)
 from causalcxr import Cohort
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.radit.features import load_features
@@ -27,52 +36,60 @@ _READ = {"Sex": "M", "View": "PA", "Cardiomegaly": "P", "Pleural Effusion": "P"}
 _WEIGHT = 2.0
 
 
-def _readers(cohort: Cohort, found: np.ndarray) -> dict[str, Pipeline]:
+def _readers(cohort: Cohort, features: np.ndarray) -> dict[str, Pipeline]:
     return {
         name: make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(
-            found, cohort.table[name] == level
+            features, cohort.table[name] == level
         )
         for name, level in _READ.items()
     }
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row an intervention and a way to make twins."""
-    n, learned = (2, 300) if quick else (48, 4000)
-    features, net = load_features(), network()
-    known = Cohort.load("phantom", n=learned, seed=105, enriched=1)
-    readers = _readers(known, vectors(features, known.images[:]))
+    """Return one row per intervention and method."""
+    n, n_training = (2, 300) if quick else (48, 4000)
+    features, net = load_features(), load_network()
+    training = Cohort.load("phantom", n=n_training, seed=105, enriched=1)
+    readers = _readers(training, feature_vectors(features, training.images[:]))
     cohort, table = Cohort.load("phantom", n=2000, seed=102), []
     for name, (where, action) in ACTIONS.items():
-        if not (asked := reached(action) & set(_READ)):
+        if not (read_variables := affected(action) & set(_READ)):
             continue
-        few = cohort.select(where).head(n)
-        true, names = truth(few, action), reached(action)
-        ways = {
+        records = cohort.select(where).head(n)
+        true_twins, affected_names = truth(records, action), affected(action)
+        methods = {
             "true twins": None,
             "plain": Solving(),
-            "guided by the graph": Solving(guidance=_WEIGHT, guided=frozenset(names)),
-            "guided in all": Solving(guidance=_WEIGHT, guided=frozenset(net.conditioner.names)),
+            "guided by the graph": Solving(guidance=_WEIGHT, guided=frozenset(affected_names)),
+            "guided in all variables": Solving(
+                guidance=_WEIGHT, guided=frozenset(net.conditioner.names)
+            ),
         }
-        before = vectors(features, few.images[:])
-        for way, how in ways.items():
-            if how is None:
-                made = true.images[:]
+        before = feature_vectors(features, records.images[:])
+        for method, options in methods.items():
+            if options is None:
+                images = true_twins.images[:]
             else:
-                u = bound(net, few, how).abduct(films(few), chance(few))
-                made = bound(net, true, how).predict(u).clamp(0, 1).float().numpy()
-            after = vectors(features, made)
-            moved = {
+                u = bind_parents(net, records, options).abduct(
+                    radiographs(records), record_draws(records)
+                )
+                images = (
+                    bind_parents(net, true_twins, options).predict(u).clamp(0, 1).float().numpy()
+                )
+            after = feature_vectors(features, images)
+            changes = {
                 key: reader.decision_function(after) - reader.decision_function(before)
                 for key, reader in readers.items()
             }
-            set_here = next((key for key in action.bind(GRAPH).names if key in asked), None)
-            others = [np.abs(moved[key]).mean() for key in moved if key not in names]
+            set_here = next(
+                (key for key in action.bind(GRAPH).names if key in read_variables), None
+            )
+            others = [np.abs(changes[key]).mean() for key in changes if key not in affected_names]
             table.append(
                 {
                     "intervention": name,
-                    "twins": way,
-                    "what is set": float(moved[set_here].mean()) if set_here else "",
+                    "twins": method,
+                    "variable that is set": float(changes[set_here].mean()) if set_here else "",
                     "others": float(np.mean(others)) if others else "",
                 }
             )

@@ -1,20 +1,21 @@
-"""Inversion or transport: which coupling gives twins that are nearer to the phantom's true ones?
+"""Inversion or transport: which coupling gives twins nearer to the true twins of the phantom?
 
-    python -m benchmarks radit_coupling          (one core, about 25 minutes; answers are kept)
+    python -m benchmarks radit_coupling          (about 25 minutes on one core)
 
-The bundled weights under both couplings, seven interventions on held-out phantoms whose seed was
-not used to choose anything, the variables of the twins being the true ones. Told per coupling: the
-error over a copy's with its interval, the share of twins in which a reader finds what was set, the
-change of what should not change, identity, distance to the true twins, composition, reversibility.
-Answers are kept in `runs/coupling`; draws `runs/radit_coupling.png`.
+The bundled weights under both couplings, with seven interventions on held-out phantoms of a seed
+that was not used to choose anything; the twins have the variables of the true twins. For each
+coupling the table has the error relative to a copy's with its interval, the share of twins in
+which a reader finds the value that was set, the change of what should not change, identity, the
+distance to the true twins, composition and reversibility. Results are saved in `runs/coupling`;
+draws `runs/radit_coupling.png`.
 """
 
 from pathlib import Path
 
 from benchmarks import Row
-from benchmarks._twins import ACTIONS, network
-from benchmarks.peers.families import few_at_once
-from benchmarks.peers.judging import Judge, pictured
+from benchmarks._image_twins import ACTIONS, load_network
+from benchmarks.peers.evaluation import Evaluation, draw_sheet
+from benchmarks.peers.families import small_batches
 from benchmarks.peers.models import Model
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.mechanisms.image_transport import image_equation
@@ -22,8 +23,8 @@ from causalcxr.radit.weights import resolve
 
 __all__ = ["main"]
 
-_RECORDS = 24  # an intervention
-_WAYS = {
+_RECORDS = 24  # for each intervention
+_COUPLINGS = {
     "inversion": Solving(),
     "transport": Solving(coupling="transport"),
     "transport, no threshold": Solving(coupling="transport", threshold=0.0),
@@ -32,22 +33,24 @@ _WAYS = {
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row a coupling, the copy first and the true twins last."""
+    """Return one row per coupling, after that of a copy and before that of the true twins."""
     folder = Path("runs/coupling-quick" if quick else "runs/coupling")
     if quick:
-        judge = Judge.of(2, taught=300, names=list(ACTIONS)[:1], cycles=(1, 2), seed=311)
+        evaluation = Evaluation.on_phantoms(
+            2, n_training=300, names=list(ACTIONS)[:1], cycles=(1, 2), seed=311
+        )
     else:
-        judge = Judge.of(_RECORDS, taught=4000, seed=311)
-    net, weights = network(), resolve("phantom", 64)
+        evaluation = Evaluation.on_phantoms(_RECORDS, n_training=4000, seed=311)
+    net, weights = load_network(), resolve("phantom", 64)
 
-    def model(how: Solving) -> Model:
-        return lambda parents: image_equation(net, parents, few_at_once(how, parents))
+    def model(options: Solving) -> Model:
+        return lambda parents: image_equation(net, parents, small_batches(options, parents))
 
-    table: list[Row] = [judge.summary("copy", judge.bounds(true=False))]
-    for name, how in _WAYS.items():
-        found = judge.kept(name, lambda how=how: model(how), weights, folder)
-        table.append(judge.summary(name, found))
-    table.append(judge.summary("true twins", judge.bounds(true=True)))
-    shown = {name: model(how) for name, how in _WAYS.items() if "," not in name}
-    pictured(judge, shown, Path("runs/radit_coupling.png"), shown=2)
+    table: list[Row] = [evaluation.summary("copy", evaluation.bounds(true=False))]
+    for name, options in _COUPLINGS.items():
+        results = evaluation.kept(name, lambda options=options: model(options), weights, folder)
+        table.append(evaluation.summary(name, results))
+    table.append(evaluation.summary("true twins", evaluation.bounds(true=True)))
+    shown = {name: model(options) for name, options in _COUPLINGS.items() if "," not in name}
+    draw_sheet(evaluation, shown, Path("runs/radit_coupling.png"), shown=2)
     return table

@@ -1,9 +1,10 @@
-"""Train the bundled features: a small network reads 19 variables off enriched phantoms.
+"""Train the bundled features: a small network predicts 19 variables of enriched phantoms.
 
     python -m benchmarks radit_features
 
-Films are shifted, and their contrast and brightness changed, while it learns. Writes
-`runs/features-phantom.safetensors` and a card beside it; prints how well held-out films are read.
+Training images are shifted, and their contrast and brightness are changed. Writes
+`runs/features-phantom.safetensors` and its card; prints how well the variables of held-out images
+are predicted.
 """
 
 import json
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from benchmarks import Row, stopwatch
-from benchmarks._films import filmed
-from benchmarks._twins import GRAPH
+from benchmarks._image_twins import GRAPH
+from benchmarks._phantom_images import phantom_images
 from causalcxr import Cohort
 from causalcxr.common.digests import file_digest
 from causalcxr.common.files import atomic_write
@@ -30,8 +31,8 @@ _OUT = Path("runs/features-phantom.safetensors")
 _BATCH = 64
 
 
-def _answers(cohort: Cohort) -> tuple[list[str], Tensor]:
-    """Return one column a level or number, (n, k): yes or no, and age from -1 to 1."""
+def _targets(cohort: Cohort) -> tuple[list[str], Tensor]:
+    """Return one column per level or number, (n, k): 0 or 1, and age from -1 to 1."""
     names, out = [], []
     for name, column in cohort.columns(GRAPH).items():
         variable = GRAPH[name]
@@ -47,19 +48,19 @@ def _answers(cohort: Cohort) -> tuple[list[str], Tensor]:
     return names, torch.from_numpy(np.stack(out, 1)).float()
 
 
-def _changed(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift films (b, 1, H, W), all alike, and change contrast and brightness, each its own."""
+def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift all images (b, 1, H, W) equally, and change contrast and brightness of each."""
     dy, dx = torch.randint(-4, 5, (2,), generator=generator).tolist()
     power = (0.3 * torch.randn(len(x), 1, 1, 1, generator=generator)).exp()
     return x.roll((dy, dx), (2, 3)).clamp(1e-3, 1) ** power
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return how well each variable is read."""
+    """Return how well each variable is predicted."""
     n, epochs = (256, 1) if quick else (12_000, 5)
-    cohort, films = filmed(n=n, seed=105, size=64, enriched=1)
-    held, unseen = filmed(n=max(64, n // 12), seed=106, size=64, enriched=1)
-    names, y = _answers(cohort)
+    cohort, pixels = phantom_images(n=n, seed=105, size=64, enriched=1)
+    held_out, held_out_pixels = phantom_images(n=max(64, n // 12), seed=106, size=64, enriched=1)
+    names, y = _targets(cohort)
     numbers = torch.tensor([name == "Age" for name in names])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -74,10 +75,10 @@ def main(quick: bool = False) -> list[Row]:
         for rows in torch.randperm(n, generator=generator).split(_BATCH)
     ]
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 4e-3, len(batches))
-    x = torch.from_numpy(films)
+    x = torch.from_numpy(pixels)
     with stopwatch() as watch:
         for rows in progress(batches, "Training the features"):
-            out = head(features(_changed(x[rows][:, None].float() / 255, generator)))
+            out = head(features(_augmented(x[rows][:, None].float() / 255, generator)))
             loss = binary_cross_entropy_with_logits(out[:, ~numbers], y[rows][:, ~numbers])
             loss = loss + 0.2 * mse_loss(out[:, numbers], y[rows][:, numbers])
             adam.zero_grad()
@@ -86,15 +87,24 @@ def main(quick: bool = False) -> list[Row]:
             schedule.step()
     features.eval()
     with torch.no_grad():
-        seen = torch.from_numpy(unseen)[:, None].float() / 255
-        read = torch.cat([head(features(part)) for part in seen.split(250)]).numpy()
-    true = _answers(held)[1].numpy()
+        held_out_images = torch.from_numpy(held_out_pixels)[:, None].float() / 255
+        predictions = torch.cat(
+            [head(features(part)) for part in held_out_images.split(250)]
+        ).numpy()
+    targets = _targets(held_out)[1].numpy()
     rows: list[Row] = []
     for k, name in enumerate(names):
         if name == "Age":
-            rows.append({"read": name, "figure": float(np.corrcoef(read[:, k], true[:, k])[0, 1])})
-        elif 0 < true[:, k].mean() < 1:
-            rows.append({"read": name, "figure": float(roc_auc_score(true[:, k], read[:, k]))})
+            rows.append(
+                {
+                    "read": name,
+                    "figure": float(np.corrcoef(predictions[:, k], targets[:, k])[0, 1]),
+                }
+            )
+        elif 0 < targets[:, k].mean() < 1:
+            rows.append(
+                {"read": name, "figure": float(roc_auc_score(targets[:, k], predictions[:, k]))}
+            )
     save_features(_OUT, features)
     card = {
         "weights": "features-phantom.safetensors",

@@ -1,11 +1,11 @@
-"""How near are samples to held-out phantoms, and are they copies of what was learned?
+"""The fidelity of samples, and whether they are copies of training images.
 
     python -m benchmarks radit_samples
 
-Samples of the bundled weights under the variables of held-out phantoms: Frechet and kernel
-distances on the bundled features, beside the floor of phantoms against other phantoms; and the
-distance to the nearest training film, beside that of held-out films. Pictures in `runs/`:
-`radit_samples.png`, and `radit_nearest.png` with the samples that are nearest to a training film.
+Samples of the bundled weights given the variables of held-out phantoms: Frechet and kernel
+distances on the bundled features, compared with those between two sets of phantoms; and the
+distance to the nearest training image, compared with that of held-out images. Pictures in `runs/`:
+`radit_samples.png`, and `radit_nearest.png` with the samples nearest to a training image.
 """
 
 from pathlib import Path
@@ -13,86 +13,100 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import Row, stopwatch
-from benchmarks._distances import nearest, vectors
-from benchmarks._twins import GRAPH, bound, chance, network
+from benchmarks._distances import feature_vectors, nearest
+from benchmarks._image_twins import GRAPH, bind_parents, load_network, record_draws
 from causalcxr import Cohort, Graph
 from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import load_features
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["judged", "main", "sampled"]
+__all__ = ["compare_samples", "draw_samples", "main"]
 
 
-def sampled(net: RadiT, cohort: Cohort, graph: Graph = GRAPH) -> np.ndarray:
-    """Return a sample under the variables of each record, (n, 1, H, W), 0 to 1, float32."""
-    equation = bound(net, cohort, graph=graph)
-    noise = equation.sample_noise(chance(cohort, seed=3))
+def draw_samples(net: RadiT, cohort: Cohort, graph: Graph = GRAPH) -> np.ndarray:
+    """Return a sample given the variables of each record, (n, 1, H, W), 0 to 1, float32."""
+    equation = bind_parents(net, cohort, graph=graph)
+    noise = equation.sample_noise(record_draws(cohort, seed=3))
     return equation.predict(noise).clamp(0, 1).float().numpy()
 
 
-def judged(
-    made: np.ndarray,
-    true: np.ndarray,
-    again: np.ndarray,
-    known: np.ndarray,
+def compare_samples(
+    samples: np.ndarray,
+    held_out: np.ndarray,
+    reference: np.ndarray,
+    training: np.ndarray,
     name: str,
     real: bool = False,
 ) -> list[Row]:
-    """Compare samples with images of another set, and with those that were learned.
+    """Compare samples with held-out images and with training images.
 
     Args:
-        made: Samples, (n, 1, H, W), 0 to 1.
-        true: Held-out images.
-        again: Other images like them: how far they are from `true` is the floor.
-        known: Images that were learned.
+        samples: Samples, (n, 1, H, W), 0 to 1.
+        held_out: Held-out images.
+        reference: Other images from the same source; their distance from `held_out` is the floor.
+        training: Training images.
         name: Of the pictures in `runs/`.
-        real: Whether what was learned are real radiographs, which are not marked as synthetic.
+        real: Whether the training images are real radiographs, which get no synthetic mark.
     """
     features = load_features()
-    a, b, c, k = (vectors(features, films) for films in (true, again, made, known))
-    near, which = nearest(c, k)
-    far = nearest(a, k)[0]
+    held_out_features, reference_features, sample_features, training_features = (
+        feature_vectors(features, images) for images in (held_out, reference, samples, training)
+    )
+    distances, nearest_rows = nearest(sample_features, training_features)
+    held_out_distances = nearest(held_out_features, training_features)[0]
     pixels = [
-        nearest(films.reshape(len(films), -1).astype(float), known.reshape(len(known), -1))
-        for films in (made, true)
+        nearest(images.reshape(len(images), -1).astype(float), training.reshape(len(training), -1))
+        for images in (samples, held_out)
     ]
-    order = np.argsort(near)[:12]
-    pairs = np.stack([x for row in order for x in (made[row], known[which[row]])])
-    shown = made[:24]
+    order = np.argsort(distances)[:12]
+    pairs = np.stack([x for row in order for x in (samples[row], training[nearest_rows[row]])])
+    shown = samples[:24]
     contact_sheet(shown, [""] * len(shown), columns=6, path=Path(f"runs/{name}_samples.png"))
-    words = ["sample", "training film"] * len(order)
+    captions = ["sample", "training image"] * len(order)
     marks = [True, not real] * len(order)
     path = Path(f"runs/{name}_nearest.png")
-    contact_sheet(pairs, words, columns=6, path=path, synthetic=marks)
-    what = f"median distance to the nearest of {len(known)} training films"
+    contact_sheet(pairs, captions, columns=6, path=path, synthetic=marks)
+    label = f"median distance to the nearest of {len(training)} training images"
     return [
-        {"figure": "Frechet distance", "value": frechet(a, c), "real": frechet(a, b)},
-        {"figure": "kernel distance", "value": kernel(a, c), "real": kernel(a, b)},
         {
-            "figure": f"{what}, features",
-            "value": float(np.median(near)),
-            "real": float(np.median(far)),
+            "figure": "Frechet distance",
+            "value": frechet(held_out_features, sample_features),
+            "real": frechet(held_out_features, reference_features),
         },
         {
-            "figure": f"{what}, pixels",
+            "figure": "kernel distance",
+            "value": kernel(held_out_features, sample_features),
+            "real": kernel(held_out_features, reference_features),
+        },
+        {
+            "figure": f"{label}, features",
+            "value": float(np.median(distances)),
+            "real": float(np.median(held_out_distances)),
+        },
+        {
+            "figure": f"{label}, pixels",
             "value": float(np.median(pixels[0][0])),
             "real": float(np.median(pixels[1][0])),
         },
         {
-            "figure": "share nearer than the nearest 1 % of held-out films, features",
-            "value": float((near < np.quantile(far, 0.01)).mean()),
+            "figure": "share nearer than the nearest 1 % of held-out images, features",
+            "value": float((distances < np.quantile(held_out_distances, 0.01)).mean()),
             "real": 0.01,
         },
     ]
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return the figures, one row each."""
+    """Return one row per measure."""
     n, m = (24, 128) if quick else (500, 6000)
-    held, other = (Cohort.load("phantom", n=n, seed=seed, enriched=1) for seed in (202, 203))
-    learned = Cohort.load("phantom", n=60_000, seed=1, enriched=1).head(m)
+    held_out, reference = (
+        Cohort.load("phantom", n=n, seed=seed, enriched=1) for seed in (202, 203)
+    )
+    training = Cohort.load("phantom", n=60_000, seed=1, enriched=1).head(m)
     with stopwatch() as watch:
-        made = sampled(network(), held)
-    rows = judged(made, held.images[:], other.images[:], learned.images[:], "radit")
-    return [*rows, {"figure": "samples a second", "value": n / watch.seconds}]
+        samples = draw_samples(load_network(), held_out)
+    rows = compare_samples(
+        samples, held_out.images[:], reference.images[:], training.images[:], "radit"
+    )
+    return [*rows, {"figure": "samples per second", "value": n / watch.seconds}]

@@ -1,11 +1,11 @@
-"""How quickly are seven data sets harmonised, in how much memory, and is every row right?
+"""Time and memory of harmonising seven data sets, and whether every cell is correct.
 
     python -m benchmarks sources
 
-The tables are made up, in the published formats, with the marginals of CXR7-1M (1,205,494 rows;
-`--quick`: a twentieth). Making them is not timed. They are then read by a process of its own,
-whose time and peak memory are told; every cell of every row is compared with the truth. The real
-table of ChestX-ray14 is read where it is at hand.
+The tables are simulated in the published formats, with the marginals of CXR7-1M (1,205,494 rows;
+`--quick`: one twentieth). Writing them is not timed. A separate process reads them, and its time
+and peak memory are reported; every cell of every row is compared with the truth. The real table of
+ChestX-ray14 is read if it is available.
 """
 
 import json
@@ -49,8 +49,8 @@ peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
 codes = {n: c.cat.codes if hasattr(c, "cat") else c for n, c in whole.table[columns].items()}
 levels = {n: list(c.cat.categories) for n, c in whole.table[columns].items() if hasattr(c, "cat")}
 np.savez(out, **{name: column.to_numpy() for name, column in codes.items()})
-told = {"seconds": seconds, "busy": busy, "gib": peak, "rows": len(whole), "levels": levels}
-print(json.dumps(told))
+report = {"seconds": seconds, "busy": busy, "gib": peak, "rows": len(whole), "levels": levels}
+print(json.dumps(report))
 """
 _COLUMNS = ("Dataset", "View", "Sex", "Age", "Race", *FINDINGS)
 _NAMES = ("mimic", "rexgradient", "chexpert_plus", "padchest", "nih", "brax", "vindr")
@@ -61,39 +61,39 @@ def _row(figure: str, value: object, target: str = "") -> Row:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return times, memory and the number of cells that are wrong."""
+    """Return times, memory and the number of incorrect cells."""
     scale = _QUICK if quick else 1.0
-    with tempfile.TemporaryDirectory() as place:
-        folder, out = Path(place), Path(place) / "whole.npz"
+    with tempfile.TemporaryDirectory() as path:
+        folder, out = Path(path), Path(path) / "whole.npz"
         truth = write(folder, scale)
         command = [
             sys.executable,
             "-c",
             _READ,
-            place,
+            path,
             str(out),
             ",".join(_NAMES),
             ",".join(_COLUMNS),
         ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-500:])
-        told = json.loads(done.stdout)
-        found = _table(out, told["levels"])
-    rows = [_row(f"{name}, s", seconds) for name, seconds in told["seconds"].items()]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            raise RuntimeError(process.stderr[-500:])
+        report = json.loads(process.stdout)
+        table = _table(out, report["levels"])
+    rows = [_row(f"{name}, s", seconds) for name, seconds in report["seconds"].items()]
     rows += [
-        _row("all seven, s", sum(told["seconds"].values()), "<= 90"),
-        _row("of which one processor was busy, s (imports included)", told["busy"]),
-        _row("peak memory, GiB", told["gib"], "<= 4"),
-        _row("rows", told["rows"], "1,205,494" if not quick else ""),
-        _row("cells that differ from the truth", _wrong(found, truth), "0"),
-        _row("marginals that differ from those published", _marginals(found, scale), "0"),
+        _row("all seven, s", sum(report["seconds"].values()), "<= 90"),
+        _row("processor time, s (imports included)", report["busy"]),
+        _row("peak memory, GiB", report["gib"], "<= 4"),
+        _row("rows", report["rows"], "1,205,494" if not quick else ""),
+        _row("cells that differ from the truth", _n_wrong(table, truth), "0"),
+        _row("marginals that differ from those published", _marginals(table, scale), "0"),
     ]
     return rows + _real()
 
 
 def _table(file: Path, levels: dict[str, list[str]]) -> pd.DataFrame:
-    """Return the table that the other process wrote."""
+    """Return the table that the reading process wrote."""
     with np.load(file, allow_pickle=False) as columns:
         return pd.DataFrame(
             {
@@ -105,26 +105,26 @@ def _table(file: Path, levels: dict[str, list[str]]) -> pd.DataFrame:
         )
 
 
-def _wrong(found: pd.DataFrame, truth: dict[str, pd.DataFrame]) -> int:
-    """Return how many cells are not what they were made of."""
-    whole = pd.concat([truth[name] for name in _NAMES], ignore_index=True)
-    wrong = 0
-    for name in whole:
-        mine = found[name].astype(object).where(found[name].notna(), "")
-        wrong += int((mine.to_numpy() != whole[name].to_numpy()).sum())
-    return wrong
+def _n_wrong(table: pd.DataFrame, truth: dict[str, pd.DataFrame]) -> int:
+    """Return how many cells differ from the truth."""
+    all_rows = pd.concat([truth[name] for name in _NAMES], ignore_index=True)
+    n_wrong = 0
+    for name in all_rows:
+        values = table[name].astype(object).where(table[name].notna(), "")
+        n_wrong += int((values.to_numpy() != all_rows[name].to_numpy()).sum())
+    return n_wrong
 
 
-def _marginals(found: pd.DataFrame, scale: float) -> int:
-    """Return how many of the published numbers are not met to the row."""
-    wanted = {
+def _marginals(table: pd.DataFrame, scale: float) -> int:
+    """Return how many published counts are not met exactly."""
+    targets = {
         (name, level): n for name, levels in PUBLISHED.items() for level, n in levels.items()
     }
     for name, counts in FINDINGS_PUBLISHED.items():
-        wanted |= {(name, level): n for level, n in zip("PN", counts, strict=True)}
+        targets |= {(name, level): n for level, n in zip("PN", counts, strict=True)}
     return sum(
-        int((found[name] == level).sum()) != round(n * scale)
-        for (name, level), n in wanted.items()
+        int((table[name] == level).sum()) != round(n * scale)
+        for (name, level), n in targets.items()
     )
 
 

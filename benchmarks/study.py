@@ -1,12 +1,12 @@
-"""Does the analysis of a reader study give back what its readers were made of?
+"""Whether the analysis of a reader study recovers the properties of simulated readers.
 
     python -m benchmarks study
 
-Three simulated readers have the accuracies and the intra-rater kappas that the paper's table gives
-for three experts in two presentations, and share nothing. Each study is 100 pairs, answered twice
-by each. Figures are means over studies; of kappas between readers, which are none in truth, the
-paper tells the span of single ones, and so the table has the span in which 95 % of ours lie.
-Coverage is how often the exact interval has the true accuracy in it; the bootstrap is left out.
+Three simulated, independent readers have the accuracies and the intra-rater kappas that the paper
+reports for three experts in two presentations. Each study has 100 pairs, and each reader answers
+them twice. Results are means over studies. The true inter-rater kappas are 0; the paper reports
+the range of single ones, so the table has the interval that contains 95 % of ours. Coverage is the
+share of exact intervals that contain the true accuracy; no bootstrap is drawn.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ _BETWEEN = (-0.08, 0.15)
 
 
 def drawn(trials: int = 100, seed: int = 0) -> StudyPlan:
-    """Return the plan of a study of pairs without images, which simulated readers do not need."""
+    """Return the plan of a study of pairs; simulated readers do not need the images."""
     pairs = [
         Trial((f"{k}a", f"{k}b"), (k % 2 == 0, k % 2 == 1), (f"{k}", f"{k}"), {})
         for k in range(trials)
@@ -40,34 +40,34 @@ def drawn(trials: int = 100, seed: int = 0) -> StudyPlan:
     return StudyPlan("2afc", "", seed, (), (64, 64), False, tuple(pairs), tuple(readers), {}, {})
 
 
-def _kappa(wide: pd.DataFrame, first: tuple[str, int], second: tuple[str, int]) -> float:
-    return cohen_kappa(wide[first].to_numpy(), wide[second].to_numpy(), draws=1).kappa
+def _kappa(answers: pd.DataFrame, first: tuple[str, int], second: tuple[str, int]) -> float:
+    return cohen_kappa(answers[first].to_numpy(), answers[second].to_numpy(), draws=1).kappa
 
 
 def _study(plan: StudyPlan, seed: int) -> dict[tuple[str, str], float]:
-    """Return accuracies, kappas and whether intervals cover, of one simulated study."""
+    """Return the accuracies, kappas and coverage of one simulated study."""
     readers = [Simulated(accuracy, kappa) for accuracy, kappa in PAPER.values()]
     rows = responses(plan, simulate(plan, readers, seed=seed))
-    right = rows.groupby(["reader", "presentation"])["correct"].sum()
+    n_correct = rows.groupby(["reader", "presentation"])["correct"].sum()
     n = len(plan.trials)
-    wide = rows.pivot(index="trial", columns=["reader", "presentation"], values="label")
+    answers = rows.pivot(index="trial", columns=["reader", "presentation"], values="label")
     figures = {}
     for name, (accuracy, _) in PAPER.items():
         for p in (1, 2):
-            bounds = clopper_pearson(int(right[name, p]), n)
-            figures[name, f"accuracy {p}"] = right[name, p] / n
+            bounds = clopper_pearson(int(n_correct[name, p]), n)
+            figures[name, f"accuracy {p}"] = n_correct[name, p] / n
             figures[name, f"covered {p}"] = float(bounds.low <= accuracy[p - 1] <= bounds.high)
-        figures[name, "kappa"] = _kappa(wide, (name, 1), (name, 2))
+        figures[name, "kappa"] = _kappa(answers, (name, 1), (name, 2))
     names = list(PAPER)
     for k, name in enumerate(names):
         for other in names[k + 1 :]:
             for p in (1, 2):
-                figures["between", f"{name} {other} {p}"] = _kappa(wide, (name, p), (other, p))
+                figures["between", f"{name} {other} {p}"] = _kappa(answers, (name, p), (other, p))
     return figures
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row an expert, and one of the kappas between them."""
+    """Return one row per expert, and one for the kappas between them."""
     studies = 10 if quick else 400
     plan = drawn()
     results = pd.DataFrame([_study(plan, seed) for seed in range(studies)])
@@ -87,11 +87,11 @@ def main(quick: bool = False) -> list[Row]:
     low, high = np.quantile(between, [0.025, 0.975])
     table.append(
         {
-            "reader": "between",
+            "reader": "between readers",
             "kappa, paper": f"{_BETWEEN[0]} to {_BETWEEN[1]}",
             "kappa, mean": float(between.mean()),
             "95 % of ours": f"{low:.2f} to {high:.2f}",
-            "target": "the paper's span within ours",
+            "target": "ours contains the paper's range",
         }
     )
     return table

@@ -1,1 +1,1 @@
-"""Statistics of the audit of classifiers: do they hold, and how long do they take?"""
+"""Accuracy and speed of the statistics of the audit."""

@@ -1,12 +1,12 @@
-"""How long does the bootstrap over patients take, beside a plain loop of scikit-learn?
+"""The speed of the bootstrap over patients, compared with a plain loop of scikit-learn.
 
     python -m benchmarks.audit.bootstrap [--quick] [--patients 100000] [--threads 1 2]
 
-One record a patient, ten overlapping groups, all measures, among them AUROC, average precision and
-calibration; the threshold is Youden's of each draw. Each row of ours runs in a process of its own,
-so that its peak of memory is its own. The loop draws rows, and asks scikit-learn for AUROC,
-average precision, confusion matrix, Brier score and reliability of each group: fewer measures than
-ours, in a few draws; its seconds are multiplied. A ratio is its seconds over ours.
+One record per patient, ten overlapping groups, all measures, including AUROC, average precision
+and calibration; Youden's threshold is chosen in each draw. Each row of ours runs in a separate
+process, so that its peak memory is its own. The loop resamples rows and computes AUROC, average
+precision, confusion matrix, Brier score and reliability of each group by scikit-learn: fewer
+measures than ours, in a few draws; its time is extrapolated. A ratio is its time over ours.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.__main__ import show
 from benchmarks.counterfactual_table import peak
 from causalcxr.audit.bootstrap import bootstrap
 
-__all__ = ["CASES", "apart", "cohort", "command", "main"]
+__all__ = ["CASES", "cohort", "command", "in_a_process", "main"]
 
 CASES = {
     "10 groups, a third of all on average": False,
@@ -41,7 +41,7 @@ THRESHOLD = 0.2
 
 
 def cohort(patients: int, full: bool) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return scores, labels, and as groups all, sexes, views and intersections, or all ten times.
+    """Return scores, labels and ten groups: all, sexes, views, intersections; or all ten times.
 
     Example:
         >>> scores, labels, groups = cohort(1000, full=False)
@@ -62,64 +62,68 @@ def cohort(patients: int, full: bool) -> tuple[np.ndarray, np.ndarray, dict[str,
 
 
 def ours(case: str, patients: int, draws: int, threads: int, rule: str = "youden") -> Row:
-    """Measure this package; run it in a process of its own."""
+    """Measure this package; run this in a separate process."""
     scores, labels, groups = cohort(patients, CASES[case])
-    before, begun = peak(), time.process_time()
+    before, start = peak(), time.process_time()
     with stopwatch() as watch:
-        found = bootstrap(
+        result = bootstrap(
             scores, labels, groups, threshold=rule, draws=draws, threads=threads, blocks=0
         )
-    spent = time.process_time() - begun
-    figures = {"draws": draws, "threads": threads, "measures": len(found.measures)}
+    spent = time.process_time() - start
+    figures = {"draws": draws, "threads": threads, "measures": len(result.measures)}
     row: Row = {"case": case, "of": "causalcxr", "threshold": rule, "patients": patients}
     figures |= {"seconds": watch.seconds, "processor s": spent}
     return row | figures | {"peak MiB": peak(), "before MiB": before}
 
 
-def apart(case: str, patients: int, draws: int, threads: int, rule: str = "youden") -> Row:
+def in_a_process(case: str, patients: int, draws: int, threads: int, rule: str = "youden") -> Row:
     """Return what `ours` measures in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(ours, (case, patients, draws, threads, rule))
 
 
-def plain(case: str, patients: int, draws: int, asked: int) -> Row:
-    """Measure the loop for some draws; its seconds are scaled to all of them."""
+def plain(case: str, patients: int, draws: int, n_measured: int) -> Row:
+    """Measure the loop for a few draws; its time is extrapolated to all of them."""
     scores, labels, groups = cohort(patients, CASES[case])
     rng = np.random.default_rng(0)
     with stopwatch() as watch:
-        for _ in range(asked):
+        for _ in range(n_measured):
             rows = rng.integers(0, patients, patients)
             p, y = scores[rows], labels[rows]
             fpr, tpr, at = roc_curve(y, p)
-            called = p >= at[np.argmax(tpr - fpr)]
+            predicted = p >= at[np.argmax(tpr - fpr)]
             for mask in groups.values():
-                mine = mask[rows]
-                measured(p[mine], y[mine], called[mine])
-    seconds = watch.seconds * draws / asked
-    row: Row = {"case": case, "of": f"scikit-learn, from {asked} draws", "threshold": "youden"}
+                in_group = mask[rows]
+                by_scikit_learn(p[in_group], y[in_group], predicted[in_group])
+    seconds = watch.seconds * draws / n_measured
+    row: Row = {
+        "case": case,
+        "of": f"scikit-learn, from {n_measured} draws",
+        "threshold": "youden",
+    }
     return row | {"patients": patients, "draws": draws, "threads": 1, "seconds": seconds}
 
 
-def measured(p: np.ndarray, y: np.ndarray, called: np.ndarray) -> tuple:
-    """Return measures of one group, by scikit-learn."""
-    rates = confusion_matrix(y, called, labels=[0, 1])
+def by_scikit_learn(p: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> tuple:
+    """Return the measures of one group, by scikit-learn."""
+    rates = confusion_matrix(y, predicted, labels=[0, 1])
     reliability = calibration_curve(y, p, n_bins=10)
     ranks = roc_auc_score(y, p), average_precision_score(y, p)
     return rates, reliability, ranks, brier_score_loss(y, p)
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row a case and model."""
+    """Return one row per case and implementation."""
     return compared(*((10_000, 200) if quick else (100_000, 2000)))
 
 
 def compared(patients: int, draws: int, threads: Sequence[int] = (1,)) -> list[Row]:
-    """Return a row a case and number of threads, and one for the plain loop."""
+    """Return one row per case and number of threads, and one for the plain loop."""
     rows: list[Row] = []
     for case in CASES:
         loop = plain(case, patients, draws, 3)
         for each in threads:
-            row = apart(case, patients, draws, each)
+            row = in_a_process(case, patients, draws, each)
             rows.append(row | {"ratio": float(loop["seconds"]) / float(row["seconds"])})
         rows.append(loop)
     return rows

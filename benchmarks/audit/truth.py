@@ -1,16 +1,15 @@
-"""Does the audit find the bias that was planted, and none where there is none?
+"""Whether the audit detects planted bias, and none where there is none.
 
-    python -m benchmarks audit.truth            (two cores, about 12 minutes; films are kept)
+    python -m benchmarks audit.truth            (two cores, about 12 minutes; features are saved)
 
-Three classifiers of pleural effusion read phantoms' films by linear readers of bundled features:
-one that reads the effusion alone, one to which sex was added, one to which support devices were
-added; a fourth, drawn anew for each audit, reads nothing that a patient is. The phantom tells the
-true twins, so the true effect on every patient is known: of a pool of patients, the mean is the
-truth. 200 audits see 300 patients each, drawn with replacement. Told: how often the 95 %
-interval holds the truth (and its Clopper-Pearson bounds), how often a classifier is rejected, and
-how often the null floor covers zero excess. Then the same with a learned model's twins (equations
-fitted to 20,000 phantoms, bundled RadiT): the bias, the audit's effect less the true one on the
-same patients.
+Three classifiers of pleural effusion are linear readers of the bundled features of phantom images:
+one uses the effusion alone, one also sex, one also support devices. The score of a fourth, drawn
+again for each audit, depends on no variable of the patient. The phantom gives true twins, so the
+true effect on each patient is known, and its mean over a pool of patients is the truth. 200 audits
+resample 300 patients each. The table has the coverage of the 95 % interval (with Clopper-Pearson
+bounds), how often a classifier is rejected, and how often the null floor covers zero excess. Then
+the same with the twins of a learned model (equations fitted to 20,000 phantoms, bundled RadiT):
+the bias is the audit's effect minus the true effect on the same patients.
 """
 
 import hashlib
@@ -33,20 +32,20 @@ from causalcxr.sources.phantom import truth
 __all__ = ["main"]
 
 GRAPH = Graph.load("cxr7")
-_KEPT = Path("runs/audit")
-_READ = ("Pleural Effusion", "Sex", "Support Devices")
+_SAVED = Path("runs/audit")
+_ATTRIBUTES = ("Pleural Effusion", "Sex", "Support Devices")
 _QUESTIONS = {
     "do(sex=M)": ("Sex == 'F'", do(sex="M")),
     "do(support_devices=P)": ("`Support Devices` == 'N'", do(support_devices="P")),
 }
-_FAIR = "chance alone"
+_FAIR = "no variable"
 Score = Callable[[np.ndarray], np.ndarray]
-_SEEN = 300  # patients an audit
+_PATIENTS = 300  # patients in each audit
 
 
 def _features(cohort: Cohort, name: str) -> np.ndarray:
-    """Return the features of a cohort's films, kept in a folder."""
-    path = _KEPT / f"{name}-{len(cohort)}.npy"
+    """Return the features of a cohort's images, saved in a folder."""
+    path = _SAVED / f"{name}-{len(cohort)}.npy"
     if not path.exists():
         from io import BytesIO
 
@@ -67,16 +66,16 @@ def _classifiers(reader: AttributeReader) -> dict[str, Score]:
 
     return {
         "effusion alone": fair,
-        "and sex": lambda x: expit(odds(x, "Pleural Effusion") + 0.5 * odds(x, "Sex")),
-        "and devices": lambda x: expit(
+        "effusion and sex": lambda x: expit(odds(x, "Pleural Effusion") + 0.5 * odds(x, "Sex")),
+        "effusion and devices": lambda x: expit(
             odds(x, "Pleural Effusion") + 3 * odds(x, "Support Devices")
         ),
-        _FAIR: _chance(0),
+        _FAIR: random_score(0),
     }
 
 
-def _chance(key: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return scores that depend on every pixel and on nothing that a patient is."""
+def random_score(key: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return scores that depend on every feature, but on no variable of the patient."""
 
     def score(x: np.ndarray) -> np.ndarray:
         salt = key.to_bytes(8, "big")
@@ -86,10 +85,10 @@ def _chance(key: int) -> Callable[[np.ndarray], np.ndarray]:
     return score
 
 
-def _audited(
+def run_audit(
     before: np.ndarray, after: np.ndarray, null: np.ndarray, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Return the effects that an audit of these patients tells, by kind."""
+    """Return the effects that an audit of these patients reports, by kind."""
     scores = pd.DataFrame({"factual": before, "twin": after, "null": null})
     n = len(scores)
     frame = EffectFrame(scores, np.arange(n), np.zeros(n, int), {"all": np.ones(n, bool)})
@@ -97,47 +96,51 @@ def _audited(
 
 
 def _coverage(
-    question: str, name: str, x: tuple[np.ndarray, np.ndarray], score: Score, *asked: int
+    question: str, name: str, x: tuple[np.ndarray, np.ndarray], score: Score, *sizes: int
 ) -> Row:
-    """Return how often audits of some patients hold the truth about all of them."""
-    audits, draws = asked
+    """Return how often the intervals of audits of a sample contain the effect in the pool."""
+    audits, draws = sizes
     before, after = (score(each) for each in x)
     true, rng = float((after - before).mean()), np.random.default_rng(0)
-    if name == _FAIR:  # over all such classifiers
+    if name == _FAIR:  # the expectation over all such classifiers
         true = 0.0
-    held = rejected = covered = 0
+    n_covered = n_rejected = n_null_covered = 0
     for k in range(audits):
-        rows = rng.choice(len(before), min(_SEEN, len(before)))
-        seen = (
-            [_chance(k)(each[rows]) for each in x]
+        rows = rng.choice(len(before), min(_PATIENTS, len(before)))
+        scores = (
+            [random_score(k)(each[rows]) for each in x]
             if name == _FAIR
             else [before[rows], after[rows]]
         )
-        found = _audited(*seen, seen[0], draws, k)
-        held += found.loc["total", "low"] <= true <= found.loc["total", "high"]
-        rejected += found.loc["total", "p"] < 0.05
-        covered += found.loc["null", "low"] <= 0 <= found.loc["null", "high"]
-    bounds = clopper_pearson([held, rejected], [audits, audits])
-    spans = [f"{low:.3f} to {high:.3f}" for low, high in zip(bounds.low, bounds.high, strict=True)]
+        effects = run_audit(*scores, scores[0], draws, k)
+        n_covered += effects.loc["total", "low"] <= true <= effects.loc["total", "high"]
+        n_rejected += effects.loc["total", "p"] < 0.05
+        n_null_covered += effects.loc["null", "low"] <= 0 <= effects.loc["null", "high"]
+    bounds = clopper_pearson([n_covered, n_rejected], [audits, audits])
+    intervals = [
+        f"{low:.3f} to {high:.3f}" for low, high in zip(bounds.low, bounds.high, strict=True)
+    ]
     return {
         "question": question,
-        "classifier reads": name,
+        "classifier uses": name,
         "twins": "true",
         "true effect": true,
-        "interval holds it": held / audits,
-        "(exact interval)": spans[0],
-        "rejected at .05": rejected / audits,
-        "(of it)": spans[1],
-        "null covers 0": covered / audits,
+        "coverage": n_covered / audits,
+        "its exact interval": intervals[0],
+        "rejected at .05": n_rejected / audits,
+        "exact interval of it": intervals[1],
+        "null covers 0": n_null_covered / audits,
     }
 
 
 def _learned(
     question: str, cohort: Cohort, action: Intervention, scorers: dict, seed: int = 0
 ) -> list[Row]:
-    """Return the bias of a learned model's audit on some patients."""
-    trained = Cohort.load("phantom", n=20_000, seed=11)
-    model = SCM(GRAPH).fit(trained.with_images(None) if len(cohort) < 16 else trained)
+    """Return the bias of an audit with a learned model's twins."""
+    training_cohort = Cohort.load("phantom", n=20_000, seed=11)
+    model = SCM(GRAPH).fit(
+        training_cohort.with_images(None) if len(cohort) < 16 else training_cohort
+    )
     twin = model.counterfactual(cohort, action, seed=seed)
     x = {"before": image_features(cohort), "after": image_features(twin)}
     x["true"] = image_features(truth(cohort, action))
@@ -146,35 +149,35 @@ def _learned(
     for name, score in scorers.items():
         if name == _FAIR:
             continue
-        found = _audited(score(x["before"]), score(x["after"]), score(null), 2000, seed)
+        effects = run_audit(score(x["before"]), score(x["after"]), score(null), 2000, seed)
         true = float((score(x["true"]) - score(x["before"])).mean())
-        total = found.loc["total"]
+        total = effects.loc["total"]
         rows.append(
             {
                 "question": question,
-                "classifier reads": name,
+                "classifier uses": name,
                 "twins": "learned",
                 "true effect": true,
                 "audit": total["mean"],
                 "low": total["low"],
                 "high": total["high"],
                 "bias": total["mean"] - true,
-                "null floor": found.loc["null absolute", "mean"],
+                "null floor": effects.loc["null absolute", "mean"],
             }
         )
     return rows
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row a question and classifier with true twins, then with learned ones."""
-    taught, pool, audits, draws, few = (
+    """Return one row per question and classifier, with true twins, then with learned ones."""
+    n_training, pool, audits, draws, n_learned = (
         (200, 60, 10, 200, 0) if quick else (2000, 6000, 200, 1000, 120)
     )
-    teacher = Cohort.load("phantom", n=taught, seed=12)
-    x = _features(teacher, "teacher")
-    reader = AttributeReader.fit(teacher, GRAPH, _READ, features=lambda _: x)
+    training_cohort = Cohort.load("phantom", n=n_training, seed=12)
+    x = _features(training_cohort, "teacher")
+    reader = AttributeReader.fit(training_cohort, GRAPH, _ATTRIBUTES, features=lambda _: x)
     scorers = _classifiers(reader)
-    table, learned = [], []
+    table, learned_rows = [], []
     for question, (where, action) in _QUESTIONS.items():
         cohort = Cohort.load("phantom", n=pool, seed=13).select(where)
         key = question.replace("(", "-").replace(")", "").replace("=", "-")
@@ -182,6 +185,6 @@ def main(quick: bool = False) -> list[Row]:
         after = _features(truth(cohort, action), f"{key}-twin")
         for name, score in scorers.items():
             table.append(_coverage(question, name, (before, after), score, audits, draws))
-        if few:
-            learned += _learned(question, cohort.head(few), action, scorers)
-    return table + learned
+        if n_learned:
+            learned_rows += _learned(question, cohort.head(n_learned), action, scorers)
+    return table + learned_rows

@@ -1,4 +1,4 @@
-"""The ten digits as curves through control points, in a box of -1 to 1, y downwards."""
+"""The ten digits as curves through control points, in the square from -1 to 1, y downwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import numpy as np
 
 __all__ = ["MOST", "Shape", "shapes"]
 
-#: Control points of a digit, at most.
+#: The largest number of control points of a digit.
 MOST = 9
-_SEGMENTS = 40  # of a digit, shared out by the length of its strokes
+_SEGMENTS = 40  # per digit, allocated by the lengths of its strokes
 
 _POINTS: Sequence[Sequence[tuple[float, float]]] = (
     [
@@ -77,8 +77,8 @@ _POINTS: Sequence[Sequence[tuple[float, float]]] = (
         (0.2, 1),
     ],
 )
-# The strokes of each digit: positions of control points that a smooth curve goes through. One
-# that ends where it began is closed; where two strokes share an end there is a corner.
+# The strokes of each digit: indices of the control points of a smooth curve. A stroke that ends
+# at its start is closed; two strokes that share an end make a corner.
 _STROKES: Sequence[Sequence[Sequence[int]]] = (
     [[0, 1, 2, 3, 4, 5, 6, 7, 0]],
     [[0, 1], [1, 2, 3]],
@@ -95,12 +95,12 @@ _STROKES: Sequence[Sequence[Sequence[int]]] = (
 
 @dataclass(frozen=True)
 class Shape:
-    """The ten digits: control points, and what makes segments of them.
+    """The ten digits: control points, and the weights that turn them into segments.
 
     Args:
         points: (10, MOST, 2), x to the right and y downwards.
-        starts: Weights of control points in the segments' starts, (10, segments, MOST).
-        ends: Likewise of their ends.
+        starts: Weights of the control points in the starts of segments, (10, segments, MOST).
+        ends: The same for the ends.
     """
 
     points: np.ndarray
@@ -112,16 +112,16 @@ def shapes() -> Shape:
     """Return the ten digits.
 
     Example:
-        >>> found = shapes()
-        >>> found.points.shape, bool(np.allclose(found.starts.sum(-1), 1))
+        >>> digits = shapes()
+        >>> digits.points.shape, bool(np.allclose(digits.starts.sum(-1), 1))
         ((10, 9, 2), True)
     """
     points = np.zeros((10, MOST, 2))
     starts, ends = (np.zeros((10, _SEGMENTS, MOST)) for _ in range(2))
-    for digit, (given, strokes) in enumerate(zip(_POINTS, _STROKES, strict=True)):
-        points[digit, : len(given)] = given
+    for digit, (control_points, strokes) in enumerate(zip(_POINTS, _STROKES, strict=True)):
+        points[digit, : len(control_points)] = control_points
         first = 0
-        for stroke, count in zip(strokes, _shared(points[digit], strokes), strict=True):
+        for stroke, count in zip(strokes, _share(points[digit], strokes), strict=True):
             curve = _weights(stroke, count + 1)
             rows = slice(first, first + count)
             starts[digit, rows], ends[digit, rows] = curve[:-1], curve[1:]
@@ -129,8 +129,8 @@ def shapes() -> Shape:
     return Shape(points, starts, ends)
 
 
-def _shared(points: np.ndarray, strokes: Sequence[Sequence[int]]) -> list[int]:
-    """Share the segments out among strokes, by length; the longest takes what is left."""
+def _share(points: np.ndarray, strokes: Sequence[Sequence[int]]) -> list[int]:
+    """Allocate the segments to strokes by length; the longest gets the remainder."""
     steps = [np.linalg.norm(np.diff(points[list(s)], axis=0), axis=1).sum() for s in strokes]
     counts = [max(1, int(_SEGMENTS * step / sum(steps))) for step in steps]
     counts[int(np.argmax(steps))] += _SEGMENTS - sum(counts)
@@ -138,7 +138,7 @@ def _shared(points: np.ndarray, strokes: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _weights(stroke: Sequence[int], samples: int) -> np.ndarray:
-    """Return a Catmull-Rom curve through control points as weights of them, (samples, MOST)."""
+    """Return a Catmull-Rom curve as weights of the control points, (samples, MOST)."""
     closed, n = stroke[0] == stroke[-1], len(stroke) - 1
     t = np.linspace(0, n, samples)
     k = np.minimum(t.astype(int), n - 1)

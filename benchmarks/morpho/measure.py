@@ -1,15 +1,15 @@
-"""What an image of a digit shows: grey level and thickness of its strokes, and which digit it is.
+"""Measure an image of a digit: grey level and thickness of its strokes, and which digit it is.
 
 The grey level is that of the plateau: the upper decile of the pixels above half of the range. The
 thickness is twice the distance to the background along the ridge of that distance, in an image
-enlarged four times and cut at half of the plateau; then a line, fitted on true images, takes the
-rest of the error out. The digit is read by a support vector machine that true images have taught.
+enlarged four times and thresholded at half of the plateau; a line fitted on true images corrects
+the remaining error. The digit is predicted by a support vector machine trained on true images.
 
 References:
     Morpho-MNIST (Castro et al.), arXiv:1809.10780: thickness by the distance transform, there on
     the skeleton.
     Deep Structural Causal Models (Pawlowski et al.), arXiv:2006.06485: grey levels above half of
-    the range, there by their median, which edges lower where strokes are thin.
+    the range, there by their median, which the edges of thin strokes make too low.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from causalcxr.common.errors import CausalCXRError
 __all__ = ["Ruler", "plateau", "ridge"]
 
 _ENLARGED = 4
-_APART = 1e4  # pixels between images: no distance is one to another image
+_APART = 1e4  # pixels between images, so that no distance reaches another image
 _ROWS = 64
 
 
@@ -47,16 +47,16 @@ def plateau(images: np.ndarray) -> np.ndarray:
 
 
 def ridge(images: np.ndarray) -> np.ndarray:
-    """Return the thickness of strokes in pixels, (n,), before it is calibrated; 0 without any."""
-    levels, found = _levels(images), np.empty(len(images))
+    """Return the uncalibrated thickness of strokes in pixels, (n,); 0 for an empty image."""
+    levels, result = _levels(images), np.empty(len(images))
     for first in range(0, len(images), _ROWS):
         rows = slice(first, first + _ROWS)
-        large = _enlarged(images[rows, 0].astype(np.float64))
+        large = _enlarge(images[rows, 0].astype(np.float64))
         inside = large >= levels[rows, None, None] / 2
-        far = ndimage.distance_transform_edt(inside, sampling=(_APART, 1, 1))
-        top = inside & (far >= ndimage.maximum_filter(far, size=(1, 3, 3)))
-        found[rows] = (far * top).sum((1, 2)) / np.maximum(top.sum((1, 2)), 1)
-    return 2 * found / _ENLARGED
+        errors = ndimage.distance_transform_edt(inside, sampling=(_APART, 1, 1))
+        top = inside & (errors >= ndimage.maximum_filter(errors, size=(1, 3, 3)))
+        result[rows] = (errors * top).sum((1, 2)) / np.maximum(top.sum((1, 2)), 1)
+    return 2 * result / _ENLARGED
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,30 +65,33 @@ class Ruler:
 
     Args:
         line: Constant and slope from `ridge` to thickness.
-        reader: Tells the digit.
+        reader: Predicts the digit.
     """
 
     line: tuple[float, float]
     reader: SVC
 
     @classmethod
-    def of(cls, cohort: Cohort) -> "Ruler":
-        """Calibrate on true images, and teach the reader.
+    def calibrate(cls, cohort: Cohort) -> "Ruler":
+        """Calibrate on true images, and train the reader.
 
         Args:
-            cohort: Digits; others than those that are to be measured.
+            cohort: Digits other than those that will be measured.
 
         Raises:
-            CausalCXRError: If some digit is not among them.
+            CausalCXRError: If one of the ten digits is missing.
         """
         images, table = cohort.images[:], cohort.table
         if (kinds := table["Digit"].nunique()) < 10:
-            raise CausalCXRError(f"ruler: {kinds} digits among {len(cohort)}; draw more records")
+            raise CausalCXRError(
+                f"ruler: {len(cohort)} records have only {kinds} of the 10 digits; "
+                "draw more records"
+            )
         slope, constant = np.polyfit(ridge(images), table["Thickness"], 1)
-        reader = SVC(C=10.0).fit(_shown(images), table["Digit"].astype(int))
+        reader = SVC(C=10.0).fit(_normalised(images), table["Digit"].astype(int))
         return cls((float(constant), float(slope)), reader)
 
-    def measured(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return digit, thickness in pixels and intensity in grey levels, each (n,).
 
         Args:
@@ -96,39 +99,41 @@ class Ruler:
         """
         constant, slope = self.line
         return {
-            "Digit": self.reader.predict(_shown(images)),
+            "Digit": self.reader.predict(_normalised(images)),
             "Thickness": constant + slope * ridge(images),
             "Intensity": plateau(images),
         }
 
-    def errors(self, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return how far images are from what was asked for, each (n,).
+    def errors(
+        self, images: np.ndarray, target: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return the errors of images, each (n,).
 
         Args:
             images: (n, 1, 32, 32), 0 to 1.
-            asked: Digit, thickness and intensity, each (n,).
+            target: Digit, thickness and intensity that they should have, each (n,).
 
         Returns:
-            Absolute errors of thickness (pixels) and intensity (grey levels); of the digit 0 where
-            it is right and 1 where it is not.
+            Absolute errors of thickness (pixels) and intensity (grey levels); for the digit 0 if
+            it is correct, else 1.
         """
-        found = self.measured(images)
-        wrong = (found["Digit"] != np.asarray(asked["Digit"])).astype(np.float64)
-        far = {name: np.abs(found[name] - asked[name]) for name in ("Thickness", "Intensity")}
-        return {"Digit": wrong, **far}
+        result = self.measure(images)
+        is_wrong = (result["Digit"] != np.asarray(target["Digit"])).astype(np.float64)
+        errors = {name: np.abs(result[name] - target[name]) for name in ("Thickness", "Intensity")}
+        return {"Digit": is_wrong, **errors}
 
 
-def _shown(images: np.ndarray) -> np.ndarray:
-    """Return images as the reader sees them: all plateaus alike, (n, pixels)."""
+def _normalised(images: np.ndarray) -> np.ndarray:
+    """Return images divided by their plateaus, (n, pixels), as input of the reader."""
     return images.reshape(len(images), -1) / _levels(images)[:, None]
 
 
-def _enlarged(x: np.ndarray) -> np.ndarray:
-    """Return images (n, H, W), black beyond their edges, with pixels a quarter as wide."""
+def _enlarge(x: np.ndarray) -> np.ndarray:
+    """Return images (n, H, W), black beyond their edges, enlarged four times."""
     zoom = (1, _ENLARGED, _ENLARGED)
     return ndimage.zoom(x, zoom, order=1, mode="grid-constant", grid_mode=True)
 
 
 def _levels(images: np.ndarray) -> np.ndarray:
-    """Return the plateau, 0 to 1, and one grey level where an image is empty."""
+    """Return the plateau, 0 to 1, at least one grey level."""
     return np.maximum(plateau(images), 1) / 255

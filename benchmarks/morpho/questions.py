@@ -1,4 +1,4 @@
-"""What is asked of every image model of digits: three interventions, and none."""
+"""The questions to every image model of digits: three interventions, and the null intervention."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ __all__ = ["Question", "questions"]
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An intervention, the digits it is asked of, and their true twins.
+    """An intervention, the digits it is applied to, and their true twins.
 
     Args:
-        name: What is done.
-        names: What the intervention reaches.
-        few: The digits.
+        name: Of the intervention.
+        names: The variables that are set, and their descendants.
+        digits: The records.
         twins: Their true twins.
-        learned: The twins' variables by the learned equations, without images.
+        learned: The twins' variables by the fitted equations, without images.
     """
 
     name: str
     names: frozenset[str]
-    few: Cohort
+    digits: Cohort
     twins: Cohort
     learned: Cohort
 
     @property
     def factual(self) -> np.ndarray:
         """The images of the digits, (n, 1, H, W)."""
-        return self.few.images[:]
+        return self.digits.images[:]
 
     @property
     def true(self) -> np.ndarray:
@@ -43,34 +43,34 @@ class Question:
         return self.twins.images[:]
 
     @property
-    def asked(self) -> dict[str, np.ndarray]:
+    def target(self) -> dict[str, np.ndarray]:
         """The variables of the true twins, (n,) each."""
         return self.twins.columns(GRAPH)
 
     def first(self, n: int) -> "Question":
-        """Return the question asked of some of the digits."""
-        parts = (each.head(n) for each in (self.few, self.twins, self.learned))
+        """Return the question for the first n digits."""
+        parts = (each.head(n) for each in (self.digits, self.twins, self.learned))
         return Question(self.name, self.names, *parts)
 
     def edits(self, model: Model) -> tuple[Edit, Edit, Edit]:
-        """Return what makes twins of images, what undoes it, and the null intervention."""
+        """Return functions for the twins, for the way back, and for the null intervention."""
         before, after = (
-            model(parents(each)).reaching(self.names) for each in (self.few, self.learned)
+            model(parents(each)).reaching(self.names) for each in (self.digits, self.learned)
         )
-        return edits(before, after, Draws(record_keys(self.few.records), 0, "Image"))
+        return edits(before, after, Draws(record_keys(self.digits.records), 0, "Image"))
 
 
 def questions(n: int, table: SCM, seed: int = 102) -> Iterator[Question]:
-    """Return the three interventions, each to values of other digits of the same population.
+    """Return the three interventions, each to the values of other digits of the population.
 
     Args:
-        n: Digits.
-        table: The learned equations of the variables.
-        seed: Of the digits that are asked about; those whose values they get have the next one.
+        n: Number of digits.
+        table: The fitted equations of the variables.
+        seed: Of the digits; the digits whose values they get have the next seed.
     """
-    few, others = load(n, seed=seed), load(n, seed=seed + 1).table
+    digits, other_digits = load(n, seed=seed), load(n, seed=seed + 1).table
     for name in ("Thickness", "Intensity", "Digit"):
-        action = do({name: others[name].to_numpy()})
+        action = do({name: other_digits[name].to_numpy()})
         names = frozenset({name, *GRAPH.descendants(name)})
-        learned = table.counterfactual(few.with_images(None), action)
-        yield Question(f"do({name.lower()})", names, few, truth(few, action), learned)
+        learned = table.counterfactual(digits.with_images(None), action)
+        yield Question(f"do({name.lower()})", names, digits, truth(digits, action), learned)

@@ -1,36 +1,36 @@
-"""Strokes as images: anti-aliased lines of a given thickness and grey level, by distance.
+"""Strokes as images: anti-aliased lines of a given thickness and grey level.
 
-Where a pixel's centre is d from the line, and the line is t thick, its part of the grey level is
-how much of a window of one pixel about d lies within t / 2 of the line:
+A pixel whose centre has the distance d from a line of thickness t gets the share of the grey level
+that equals the part of a window of one pixel around d within t / 2 of the line:
 
     part = max(0, min(d + 1/2, t/2) + min(1/2 - d, t/2))
 
-So the parts across a straight line add up to t, whatever t is.
+So the parts across a straight line add up to t for every t.
 """
 
 import numpy as np
 
 from benchmarks.morpho.digits import MOST, Shape, shapes
 
-__all__ = ["NUMBERS", "SIDE", "digit_lines", "drawn"]
+__all__ = ["NUMBERS", "SIDE", "digit_lines", "draw_lines"]
 
 SIDE = 32  # a canvas of 28 pixels with a margin of 2 on each side
 _HALF = 8.3  # pixels: half the height of a digit, without its thickness
-_LIMIT = 2.5  # deviations: more would leave the canvas
+_LIMIT = 2.5  # standard deviations; beyond it a stroke could leave the canvas
 _MODES = 2  # of the warp, along each axis
 _ROWS = 64  # images at a time
 _SHAPES: Shape = shapes()
 
-#: Standard normal numbers that a style is made of: slant, height, width, turn, two shifts, the
-#: warp, and each control point.
+#: Standard normal numbers of a style: slant, height, width, rotation, two shifts, the warp, and
+#: the offsets of the control points.
 NUMBERS = 6 + 4 * _MODES + 2 * MOST
 
 
 def digit_lines(digit: np.ndarray, style: np.ndarray) -> np.ndarray:
     """Return the segments of digits in a writer's style, in pixels.
 
-    The style does not know the digit: another digit in the same style has the same slant, size,
-    place and warp, and its control points are off by the same numbers in their order.
+    The style does not depend on the digit: another digit in the same style has the same slant,
+    size, position and warp, and the same offsets of its control points.
 
     Args:
         digit: 0 to 9, (n,).
@@ -49,7 +49,7 @@ def digit_lines(digit: np.ndarray, style: np.ndarray) -> np.ndarray:
     shift, warp, points = np.split(z[:, 4:], [2, 2 + 4 * _MODES], axis=1)
     control = _SHAPES.points[digit] + 0.04 * points.reshape(-1, MOST, 2)
     lines = np.stack([_SHAPES.starts[digit] @ control, _SHAPES.ends[digit] @ control], 2)
-    x, y = np.moveaxis(_warped(lines, warp), -1, 0)
+    x, y = np.moveaxis(_warp(lines, warp), -1, 0)
     x = x * (1 + 0.1 * width) - (0.12 + 0.13 * slant) * y
     y = y * (1 + 0.04 * height)
     c, s = np.cos(0.06 * turn), np.sin(0.06 * turn)
@@ -57,15 +57,15 @@ def digit_lines(digit: np.ndarray, style: np.ndarray) -> np.ndarray:
     return middle + _HALF * np.stack([c * x - s * y, s * x + c * y], -1)
 
 
-def _warped(lines: np.ndarray, warp: np.ndarray) -> np.ndarray:
-    """Add a smooth displacement: some waves along each axis, across it and along it."""
+def _warp(lines: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    """Add a smooth displacement: sine waves along each axis, in both directions."""
     weights = 0.05 * warp.reshape(-1, 2, 2, _MODES)
     k = np.arange(1, _MODES + 1)
     waves = np.sin(np.pi / 2 * k * (lines[..., None] + 0.5))  # (n, segments, 2, axis, modes)
     return lines + np.einsum("nspak,nack->nspc", waves, weights)
 
 
-def drawn(
+def draw_lines(
     lines: np.ndarray, thickness: np.ndarray, intensity: np.ndarray, side: int = SIDE
 ) -> np.ndarray:
     """Return images of lines, in grey levels 0 to 255, (n, side, side), float64.
@@ -79,7 +79,7 @@ def drawn(
 
     Example:
         >>> line = np.array([[[[-9.0, 4.0], [17.0, 4.0]]]])
-        >>> drawn(line, np.array([3.0]), np.array([100.0]), 8)[0, :, 4].tolist()
+        >>> draw_lines(line, np.array([3.0]), np.array([100.0]), 8)[0, :, 4].tolist()
         [0.0, 0.0, 50.0, 100.0, 100.0, 50.0, 0.0, 0.0]
     """
     out = np.empty((len(lines), side, side))
@@ -94,7 +94,7 @@ def drawn(
 
 
 def _distance(lines: np.ndarray, side: int) -> np.ndarray:
-    """Return how far each pixel's centre is from the nearest segment, (n, pixels)."""
+    """Return the distance of each pixel's centre from the nearest segment, (n, pixels)."""
     middle = np.arange(side, dtype=np.float32) + np.float32(0.5)
     nearest = np.full((len(lines), side, side), np.inf, np.float32)
     for k in range(lines.shape[1]):

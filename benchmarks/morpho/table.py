@@ -1,10 +1,10 @@
-"""The table of the digits: how good counterfactuals are, by the literature's definitions and ours.
+"""The table of the digits: measures of counterfactuals, published ones and errors to the truth.
 
 References:
     Measuring axiomatic soundness of counterfactual image models (Monteiro et al.),
     arXiv:2303.01274: composition, effectiveness, reversibility.
     High Fidelity Image Counterfactuals with Probabilistic Causal Models (De Sousa Ribeiro et al.),
-    arXiv:2306.15764: these on digits whose intensity follows from their thickness.
+    arXiv:2306.15764: these measures on digits whose intensity depends on their thickness.
 """
 
 import hashlib
@@ -27,98 +27,100 @@ from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import l1, mean_interval, truth_errors
 from causalcxr.metrics.axioms import composition_errors
 
-__all__ = ["FULL", "QUICK", "Judge", "Sizes", "pictured", "tabulated"]
+__all__ = ["FULL", "QUICK", "Evaluation", "Sizes", "draw_sheet", "make_table", "summarise"]
 
 _TRUTH, _COPY = "error", "copy"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done.
+    """The sizes of a run.
 
     Args:
-        minutes: Of the processor, for each image model.
-        taught: Digits that teach them, and the equations of the variables.
+        minutes: Of processor time, for each image model.
+        n_training: Training digits of image models and equations.
         ruler: Digits that calibrate the measurements.
-        asked: Digits an intervention.
-        cycled: Digits that go through cycles.
-        cycles: After how many of them they are looked at.
+        n_questions: Digits for each intervention.
+        n_cycled: Digits for the cycles.
+        cycles: Numbers of cycles after which they are measured.
     """
 
     minutes: float
-    taught: int
+    n_training: int
     ruler: int
-    asked: int
-    cycled: int
+    n_questions: int
+    n_cycled: int
     cycles: tuple[int, ...] = (1, 10)
 
 
 FULL, QUICK = Sizes(9.0, 20_000, 2000, 96, 8), Sizes(0.1, 1000, 300, 6, 2, (1, 2))
 
 
-class Judge:
-    """Ask every image model the same questions.
+class Evaluation:
+    """Measure every image model on the same questions.
 
     Args:
-        asked: The questions.
+        questions: The interventions and their digits.
         ruler: Measures their images.
-        cycled: Digits that go through cycles.
-        cycles: After how many of them they are looked at.
+        n_cycled: Digits for the cycles.
+        cycles: Numbers of cycles after which they are measured.
     """
 
     def __init__(
         self,
-        asked: Iterable[Question],
+        questions: Iterable[Question],
         ruler: Ruler,
         *,
-        cycled: int,
+        n_cycled: int,
         cycles: Sequence[int] = (1, 10),
     ) -> None:
-        self.questions, self.ruler = tuple(asked), ruler
-        self.cycled, self.cycles = cycled, tuple(cycles)
+        self.questions, self.ruler = tuple(questions), ruler
+        self.n_cycled, self.cycles = n_cycled, tuple(cycles)
 
-    def ask(self, model: Model) -> pd.DataFrame:
-        """Return a row a question, measure and digit: `question`, `measure`, `value`."""
+    def measure(self, model: Model) -> pd.DataFrame:
+        """Return one row per question, measure and digit: `question`, `measure`, `value`."""
         parts = []
         for question in self.questions:
-            parts.append(self.judged(question, question.edits(model)[0](question.factual)))
-            few = question.first(self.cycled)
-            forth, back, null = few.edits(model)
-            # Back after forth is a null too; so ten cycles hold the first one.
-            parts += self._cycled(question.name, few, lambda x, f=forth, b=back: b(f(x)))
-        parts += self._cycled("null", few, null)
+            parts.append(self.measure_images(question, question.edits(model)[0](question.factual)))
+            sample = question.first(self.n_cycled)
+            there, back, null = sample.edits(model)
+            # An intervention and its inverse are a null intervention too.
+            parts += self._measure_cycles(
+                question.name, sample, lambda x, f=there, b=back: b(f(x))
+            )
+        parts += self._measure_cycles("null", sample, null)
         return pd.concat(parts, ignore_index=True)
 
-    def _cycled(self, name: str, few: Question, null: Edit) -> list[pd.DataFrame]:
-        """Return how far digits are from themselves after each number of cycles."""
-        errors = composition_errors(few.factual, null, cycles=self.cycles, distance=_grey)
+    def _measure_cycles(self, name: str, sample: Question, null: Edit) -> list[pd.DataFrame]:
+        """Return the distance of digits from themselves after each number of cycles."""
+        errors = composition_errors(sample.factual, null, cycles=self.cycles, distance=_grey)
         return [_long(name, f"L1, {k}", each) for k, each in errors.items()]
 
-    def judged(self, question: Question, images: np.ndarray) -> pd.DataFrame:
-        """Return what is measured of twins, whoever made them."""
-        found = truth_errors(images, question.true, question.factual)
-        measured = self.ruler.errors(images, question.asked)
-        values = {_TRUTH: found["error"], _COPY: found["copy"], **measured}
+    def measure_images(self, question: Question, images: np.ndarray) -> pd.DataFrame:
+        """Return the measurements of twins from any model."""
+        results = truth_errors(images, question.true, question.factual)
+        measured = self.ruler.errors(images, question.target)
+        values = {_TRUTH: results["error"], _COPY: results["copy"], **measured}
         return pd.concat([_long(question.name, name, each) for name, each in values.items()])
 
-    def kept(self, name: str, model: Model, weights: str, folder: Path) -> pd.DataFrame:
-        """Return a model's answers, from a folder where they are there.
+    def cached(self, name: str, model: Model, weights: str, folder: Path) -> pd.DataFrame:
+        """Return the measurements of a model, from a folder if they are there.
 
         Args:
-            name: The model's.
+            name: Of the model.
             model: The model.
             weights: A hash of its weights.
-            folder: Where answers are kept, under a hash of weights, questions and measurements.
+            folder: Of the files, whose names have a hash of weights, questions and measurements.
         """
         place = folder / f"{name.lower().replace(' ', '-')}-{self._key(weights)}.json"
         if not place.exists():
-            atomic_write(place, json.dumps(self.ask(model).to_dict("list")))
+            atomic_write(place, json.dumps(self.measure(model).to_dict("list")))
         return pd.DataFrame(json.loads(place.read_text()))
 
     def _key(self, weights: str) -> str:
-        digest = hashlib.sha256(f"{weights} {self.cycled} {self.cycles}".encode())
+        digest = hashlib.sha256(f"{weights} {self.n_cycled} {self.cycles}".encode())
         for question in self.questions:
-            measured = self.ruler.errors(question.factual, question.asked).values()
+            measured = self.ruler.errors(question.factual, question.target).values()
             learned = question.learned.table.to_csv().encode()
             for part in (question.factual, question.true, *measured):
                 digest.update(part.tobytes())
@@ -126,82 +128,86 @@ class Judge:
         return digest.hexdigest()[:8]
 
 
-def summarised(images: str, found: pd.DataFrame) -> list[Row]:
-    """Return a row a question: means with 95 % intervals over digits.
+def summarise(images: str, results: pd.DataFrame) -> list[Row]:
+    """Return one row per question: means with 95 % intervals over digits.
 
     Args:
-        images: Whose twins these are.
-        found: What `Judge` gave.
+        images: The name of the model.
+        results: Its measurements by `Evaluation`.
     """
     rows: list[Row] = []
-    for name, part in found.groupby("question", sort=False):
+    for name, part in results.groupby("question", sort=False):
         by = {measure: each["value"].to_numpy() for measure, each in part.groupby("measure")}
         row: Row = {"intervention": name, "images": images}
         if _TRUTH in by:
             row |= {
-                "truth": _told(by[_TRUTH], over=by[_COPY]),
-                "thickness, px": _told(by["Thickness"]),
-                "intensity": _told(by["Intensity"]),
-                "digit right": _told(1 - by["Digit"]),
+                "truth": _with_interval(by[_TRUTH], over=by[_COPY]),
+                "thickness, px": _with_interval(by["Thickness"]),
+                "intensity": _with_interval(by["Intensity"]),
+                "correct digits": _with_interval(1 - by["Digit"]),
             }
-        row |= {key: _told(by[key]) for key in sorted(by, key=len) if key.startswith("L1, ")}
+        row |= {
+            key: _with_interval(by[key]) for key in sorted(by, key=len) if key.startswith("L1, ")
+        }
         rows.append(row)
     return rows
 
 
-def tabulated(names: Iterable[str], sizes: Sizes, folder: Path) -> tuple[list[Row], Judge]:
-    """Train what is not trained, ask, and return the rows, and who asked.
+def make_table(names: Iterable[str], sizes: Sizes, folder: Path) -> tuple[list[Row], Evaluation]:
+    """Train the models, measure them, and return the rows and the evaluation.
 
     Args:
         names: Image models, see `benchmarks.peers.families.FAMILIES`.
-        sizes: How much is done.
-        folder: Where weights and answers are kept; what is there is not done again.
+        sizes: Of the run.
+        folder: Weights and results are saved here; existing ones are used.
     """
-    judge = judging(sizes, folder)
-    answers = {"copy": _all(judge, true=False)}
+    evaluation = make_evaluation(sizes, folder)
+    results = {"copy": _references(evaluation, true=False)}
     figures: list[Row] = []
     for name in names:
-        model, weights, how = trained(name, sizes, folder)
-        answers[name] = judge.kept(name, model, weights, folder / "answers")
-        told = f"{how['parameters']:,} parameters, {how['steps']:,} steps"
-        figures.append({"intervention": "training", "images": f"{name}: {told}"})
-    answers["true twins"] = _all(judge, true=True)
-    rows = [row for name, found in answers.items() for row in summarised(name, found)]
-    order = {q.name: k for k, q in enumerate(judge.questions)}
+        model, weights, training = trained_model(name, sizes, folder)
+        results[name] = evaluation.cached(name, model, weights, folder / "results")
+        size = f"{training['parameters']:,} parameters, {training['steps']:,} steps"
+        figures.append({"intervention": "training", "images": f"{name}: {size}"})
+    results["true twins"] = _references(evaluation, true=True)
+    rows = [row for name, result in results.items() for row in summarise(name, result)]
+    order = {q.name: k for k, q in enumerate(evaluation.questions)}
     rows = sorted(rows, key=lambda row: order.get(str(row["intervention"]), len(order)))
-    return [*rows, *_intensities(judge), *figures], judge
+    return [*rows, *_intensities(evaluation), *figures], evaluation
 
 
-def judging(sizes: Sizes, folder: Path) -> Judge:
-    """Return the judge: questions about held-out digits, and a ruler made of others."""
-    asked = questions(sizes.asked, table_model(sizes.taught, folder))
-    ruler = Ruler.of(load(sizes.ruler, seed=302))
-    return Judge(asked, ruler, cycled=sizes.cycled, cycles=sizes.cycles)
+def make_evaluation(sizes: Sizes, folder: Path) -> Evaluation:
+    """Return the evaluation: questions on held-out digits, and a ruler calibrated on others."""
+    interventions = questions(sizes.n_questions, table_model(sizes.n_training, folder))
+    ruler = Ruler.calibrate(load(sizes.ruler, seed=302))
+    return Evaluation(interventions, ruler, n_cycled=sizes.n_cycled, cycles=sizes.cycles)
 
 
-def trained(name: str, sizes: Sizes, folder: Path) -> tuple[Model, str, dict[str, float]]:
+def trained_model(name: str, sizes: Sizes, folder: Path) -> tuple[Model, str, dict[str, float]]:
     """Return an image model of the table; see `image_model`."""
-    return image_model(name, records=sizes.taught, minutes=sizes.minutes, folder=folder)
+    return image_model(name, records=sizes.n_training, minutes=sizes.minutes, folder=folder)
 
 
-def _all(judge: Judge, *, true: bool) -> pd.DataFrame:
-    """Return what copies of the digits are told, or their true twins."""
-    parts = (judge.judged(q, q.true if true else q.factual) for q in judge.questions)
+def _references(evaluation: Evaluation, *, true: bool) -> pd.DataFrame:
+    """Return the measurements of copies of the digits, or of their true twins."""
+    parts = (
+        evaluation.measure_images(q, q.true if true else q.factual) for q in evaluation.questions
+    )
     return pd.concat(list(parts), ignore_index=True)
 
 
-def _intensities(judge: Judge) -> list[Row]:
-    """Return how near the learned counterfactual intensities are to the true ones."""
+def _intensities(evaluation: Evaluation) -> list[Row]:
+    """Return the errors of the fitted equation's counterfactual intensities."""
     rows: list[Row] = []
-    for question in judge.questions:
+    for question in evaluation.questions:
         before, after, true = (
             each.table["Intensity"].to_numpy()
-            for each in (question.few, question.learned, question.twins)
+            for each in (question.digits, question.learned, question.twins)
         )
         if question.name == "do(thickness)":
-            for whose, value in (("copy", before), ("learned equation", after)):
-                row = {"intervention": question.name, "images": f"no image, {whose}"}
-                rows.append({**row, "intensity": _told(np.abs(value - true))})
+            for source, value in (("copy", before), ("learned equation", after)):
+                row = {"intervention": question.name, "images": f"no image, {source}"}
+                rows.append({**row, "intensity": _with_interval(np.abs(value - true))})
     return rows
 
 
@@ -214,22 +220,24 @@ def _long(question: str, measure: str, values: Iterable[float]) -> pd.DataFrame:
     return pd.DataFrame({"question": question, "measure": measure, "value": values})
 
 
-def _told(values: np.ndarray, over: np.ndarray | None = None) -> str:
-    """Return a mean, or a ratio of sums, and its 95 % bootstrap interval, in words."""
-    found = mean_interval(values, over=over)
-    digits = 3 if found.value < 10 else 1
-    return f"{found.value:.{digits}f} ({found.low:.{digits}f}-{found.high:.{digits}f})"
+def _with_interval(values: np.ndarray, over: np.ndarray | None = None) -> str:
+    """Return a mean, or a ratio of sums, and its 95 % bootstrap interval, as text."""
+    interval = mean_interval(values, over=over)
+    digits = 3 if interval.value < 10 else 1
+    return f"{interval.value:.{digits}f} ({interval.low:.{digits}f}-{interval.high:.{digits}f})"
 
 
-def pictured(judge: Judge, models: dict[str, Model], path: Path, shown: int = 4) -> None:
-    """Draw digits, true twins, those of models, and how far these are from the true ones."""
+def draw_sheet(
+    evaluation: Evaluation, models: dict[str, Model], path: Path, n_shown: int = 4
+) -> None:
+    """Draw digits, true twins, the twins of models, and their differences from the true ones."""
     sheet, captions = [], []
-    for question in (each.first(shown) for each in judge.questions):
+    for question in (each.first(n_shown) for each in evaluation.questions):
         panels = {question.name: question.factual, "true twin": question.true}
         for name, model in models.items():
-            made = question.edits(model)[0](question.factual)
-            panels |= {name: made, f"|{name} - true|": np.abs(made - question.true)}
-        for row in range(shown):
+            twins = question.edits(model)[0](question.factual)
+            panels |= {name: twins, f"|{name} - true|": np.abs(twins - question.true)}
+        for row in range(n_shown):
             sheet += [np.asarray(each[row], dtype=np.float32) for each in panels.values()]
             captions += list(panels)
     contact_sheet(np.stack(sheet), captions, columns=2 + 2 * len(models), path=path)

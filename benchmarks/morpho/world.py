@@ -3,11 +3,11 @@
     t = 1/2 + Gamma(10, rate 5)
     i = 64 + 191 sigmoid(2 (t - 5/2) + e / 2),   e ~ N(0, 1)
 
-The digit is one of ten, each equally likely; the image is the digit's strokes in a writer's style,
-t pixels thick, at grey level i. The original takes the strokes of MNIST; ours are drawn.
+Each of the ten digits is equally likely; the image shows the digit's strokes in a writer's style,
+t pixels thick, at grey level i. The original uses the strokes of MNIST; ours are simulated.
 
-What a twin keeps is our definition: the noise of t and of i, and the style. So under do(digit) the
-same writer, with the same pen, writes another digit.
+By our definition a twin keeps the noise of t and of i, and the style. So under do(digit) the same
+writer writes another digit with the same pen.
 
 References:
     Deep Structural Causal Models for Tractable Counterfactual Inference (Pawlowski et al.),
@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import gamma
 
-from benchmarks.morpho.strokes import NUMBERS, SIDE, digit_lines, drawn
+from benchmarks.morpho.strokes import NUMBERS, SIDE, digit_lines, draw_lines
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.common.random_numbers import Draws, record_keys
@@ -30,19 +30,19 @@ from causalcxr.graph import Graph
 from causalcxr.graph.interventions import Intervention
 from causalcxr.images.images import Images, Rows
 
-__all__ = ["GRAPH", "StrokeImages", "intensities", "load", "solved", "truth"]
+__all__ = ["GRAPH", "StrokeImages", "intensities", "load", "solve", "truth"]
 
 GRAPH = Graph.load(Path(__file__).with_name("morpho.yaml"))
-_THICKEST = 8.0  # pixels; one draw in 10^8 is beyond it, and is set to it
+_THICKEST = 8.0  # pixels; one draw in 10^8 exceeds it, and is set to it
 
 
 class StrokeImages(Images):
-    """Draw digits when they are asked for, as grey levels of 8 bits.
+    """Images of digits, drawn on access as grey levels of 8 bits.
 
     Args:
         columns: Digit, thickness and intensity, each (n,).
         draws: The exogenous numbers of the records.
-        fixed: Those of the columns that were set by intervention, (n,) each.
+        fixed: The columns that were set by intervention, (n,) each.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StrokeImages(Images):
         return SIDE, SIDE
 
     def select(self, rows: Rows) -> "StrokeImages":
-        """Return the images of some of the records, still not drawn."""
+        """Return the images of some of the records, without drawing them."""
         rows = self._positions(rows)
         columns, fixed = (
             {name: column[rows] for name, column in each.items()}
@@ -77,7 +77,7 @@ class StrokeImages(Images):
         rows = self._positions(rows)
         digit, t, i = (self.columns[name][rows] for name in ("Digit", "Thickness", "Intensity"))
         style = self.draws.rows(rows).on("style").normal(NUMBERS)
-        return np.rint(drawn(digit_lines(digit, style), t, i)).astype(np.uint8)
+        return np.rint(draw_lines(digit_lines(digit, style), t, i)).astype(np.uint8)
 
     def _pixels(self, row: int) -> np.ndarray:
         return self.grey_levels(np.array([row]))[0]
@@ -93,8 +93,8 @@ def intensities(thickness: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return 64 + 191 * expit(2 * (thickness - 2.5) + noise / 2)
 
 
-def solved(draws: Draws, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return digit, thickness and intensity, each (n,), of noise and of what is set.
+def solve(draws: Draws, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return digit, thickness and intensity, each (n,), from noise and interventions.
 
     Args:
         draws: The exogenous numbers of the records.
@@ -112,11 +112,11 @@ def solved(draws: Draws, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def load(n: int = 2000, seed: int = 0) -> Cohort:
-    """Draw a cohort of digits; the first k of n are the k of a smaller cohort.
+    """Draw a cohort of digits; its first k records are those of a cohort of size k.
 
     Args:
-        n: How many.
-        seed: Of variables and style alike.
+        n: Number of digits.
+        seed: Of variables and style.
 
     Raises:
         CohortError: If n is below 1.
@@ -126,23 +126,23 @@ def load(n: int = 2000, seed: int = 0) -> Cohort:
         (4, 1, 32, 32)
     """
     if n < 1:
-        raise CohortError(f"morpho: n={n}; ask for one digit at least")
+        raise CohortError(f"morpho: n={n}; n must be at least 1")
     index = pd.RangeIndex(n, name="record")
     draws = Draws(record_keys(index), seed)
-    columns = solved(draws, {})
+    columns = solve(draws, {})
     images = StrokeImages(columns, draws)
     return Cohort.from_columns(GRAPH, columns, index, images, source="morpho")
 
 
 def truth(cohort: Cohort, action: Intervention) -> Cohort:
-    """Return the true twins: the same noise through the same equations, some of them set.
+    """Return the true twins: the same noise through the same equations, after an intervention.
 
     Args:
-        cohort: Digits as `load` drew them, some of them, or their true twins.
-        action: What is done, see `causalcxr.do`.
+        cohort: Digits from `load`, a selection of them, or their true twins.
+        action: The intervention, see `causalcxr.do`.
 
     Raises:
-        CohortError: If the cohort's images are not of this world, so that the noise is unknown.
+        CohortError: If the images were not made by `load`, so that their noise is unknown.
 
     Example:
         >>> from causalcxr.graph.interventions import do
@@ -152,9 +152,10 @@ def truth(cohort: Cohort, action: Intervention) -> Cohort:
     images = cohort.images
     if not isinstance(images, StrokeImages):
         raise CohortError(
-            f"truth: the images come from {cohort.source!r}; only morpho's digits know their noise"
+            f"truth: the images come from {cohort.source!r}; use digits from morpho, "
+            "whose noise is known"
         )
     fixed = images.fixed | action.bind(GRAPH).values(images.columns)
-    columns = solved(images.draws, fixed)
+    columns = solve(images.draws, fixed)
     twins = cohort.with_columns(GRAPH, columns)
     return twins.with_images(StrokeImages(columns, images.draws, fixed))

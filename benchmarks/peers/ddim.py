@@ -3,8 +3,8 @@
     x_t = a_t x + s_t e,   a_t = cos(pi t / 2), s_t = sin(pi t / 2)
     x_r = a_r (x_t - s_t e(x_t, t; parents)) / a_t + s_r e(x_t, t; parents)
 
-Up to t = 1 under the factual parents, down again under the others. The step is of first order, so
-the way back is not quite the way there.
+Up to t = 1 given the factual parents, down again given the others. The solver is of first order,
+so the way back differs from the way there.
 
 References:
     Denoising Diffusion Implicit Models (Song et al.), arXiv:2010.02502.
@@ -24,7 +24,7 @@ from causalcxr.radit.flow import hide_some
 
 __all__ = ["DDIMEquation", "noise_loss"]
 
-_LAST = 0.98  # at t = 1 nothing of the image is left to go back from
+_LAST = 0.98  # at t = 1 nothing of the image is left
 _CHUNK = 16
 
 
@@ -36,22 +36,22 @@ def _schedule(t: Tensor) -> tuple[Tensor, Tensor]:
 def noise_loss(
     net: nn.Module, images: Tensor, columns: Columns, generator: torch.Generator
 ) -> Tensor:
-    """Return the mean squared error of the predicted noise at one random time an image."""
+    """Return the mean squared error of the predicted noise at one random time for each image."""
     t = torch.rand(len(images), generator=generator) * _LAST
     noise = torch.randn(images.shape, generator=generator)
     hidden = torch.rand(len(images), 1 + len(columns), generator=generator)
     a, s = (c.view(-1, 1, 1, 1) for c in _schedule(t))
-    seen = hide_some(columns, 0.05, hidden)
-    return (net(a * images + s * noise, t, columns=seen) - noise).square().mean()
+    shown = hide_some(columns, 0.05, hidden)
+    return (net(a * images + s * noise, t, columns=shown) - noise).square().mean()
 
 
 class DDIMEquation(Equation):
-    """Invert and generate by DDIM under bound parents.
+    """Invert and generate by DDIM, given the parents.
 
     Args:
         net: Predicts the noise, from (x_t, t; parents).
         parents: Each (n,).
-        steps: Of a leg.
+        steps: In each direction.
     """
 
     def __init__(self, net: nn.Module, parents: Columns, steps: int = 32) -> None:
@@ -59,12 +59,12 @@ class DDIMEquation(Equation):
         self.times = torch.linspace(0, _LAST, steps + 1).tolist()
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return the noise of images (n, 1, H, W), 0 to 1; nothing is left to chance."""
-        return self._carried(2 * x.float() - 1, self.times)
+        """Return the noise of images (n, 1, H, W), 0 to 1; this is deterministic."""
+        return self._solve(2 * x.float() - 1, self.times)
 
     def predict(self, u: Tensor) -> Tensor:
         """Return images."""
-        return (self._carried(u, self.times[::-1]).double() + 1) / 2
+        return (self._solve(u, self.times[::-1]).double() + 1) / 2
 
     def sample_noise(self, draws: Draws) -> Tensor:
         """Return standard normal noise."""
@@ -72,7 +72,7 @@ class DDIMEquation(Equation):
         return torch.from_numpy(draws.normal(size[0] * size[1])).view(-1, 1, *size).float()
 
     @torch.no_grad()
-    def _carried(self, x: Tensor, times: list[float]) -> Tensor:
+    def _solve(self, x: Tensor, times: list[float]) -> Tensor:
         parts = []
         for rows in torch.arange(len(x)).split(_CHUNK):
             state = x[rows]

@@ -1,4 +1,4 @@
-"""Twins of images, their undoing and the null intervention, from an equation bound twice."""
+"""Twins of images, the way back and the null intervention, from an equation bound twice."""
 
 from collections.abc import Callable
 
@@ -15,19 +15,19 @@ Edit = Callable[[np.ndarray], np.ndarray]
 
 
 def edits(before: Equation, after: Equation, draws: Draws) -> tuple[Edit, Edit, Edit]:
-    """Return what makes twins of images, what undoes it, and the null intervention.
+    """Return functions for the twins of images, for the way back, and for the null intervention.
 
     Args:
-        before: The image's equation under the factual parents.
-        after: Under those of the twins.
+        before: The image's equation given the factual parents.
+        after: The same given the twins' parents.
         draws: The random numbers of the records.
     """
 
     def edit(source: Equation, target: Equation) -> Edit:
-        def made(images: np.ndarray) -> np.ndarray:
+        def apply(images: np.ndarray) -> np.ndarray:
             u = source.abduct(torch.from_numpy(images).double(), draws)
             return target.predict(u).clamp(0, 1).numpy()
 
-        return made
+        return apply
 
     return edit(before, after), edit(after, before), edit(before, before)

@@ -1,4 +1,4 @@
-"""The networks that are compared, each with its loss, its optimisers and its equation."""
+"""The networks of the comparison, each with its loss, optimisers and equation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.peers.ddim import DDIMEquation, noise_loss
-from benchmarks.peers.training import Loss, kept_at, trained
+from benchmarks.peers.training import Loss, train, weights_file
 from benchmarks.peers.unet import UNet
 from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
 from causalcxr.graph.variables import Variable
@@ -22,7 +22,15 @@ from causalcxr.radit.optimisers import optimisers
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 
-__all__ = ["FAMILIES", "Family", "few_at_once", "learned", "snapshot", "solving", "weights_of"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "small_batches",
+    "snapshot",
+    "solving",
+    "trained_network",
+    "weights_of",
+]
 
 #: (network, parents) -> the image's equation.
 Binding = Callable[[nn.Module, Columns], Equation]
@@ -33,7 +41,7 @@ class Family:
     """A kind of image model.
 
     Args:
-        make: (shape of the images, parents) -> a network that has learned nothing.
+        make: (shape of the images, parents) -> an untrained network.
         loss: Of a batch.
         optimisers: Network -> its optimisers.
         bind: Network and parents -> the equation.
@@ -46,13 +54,13 @@ class Family:
 
 
 def solving(parents: Columns, guidance: float = 1.0, threshold: float = 0.0) -> Solving:
-    """Return how RadiT is asked by inversion."""
-    return few_at_once(Solving(guidance=guidance, threshold=threshold), parents)
+    """Return the options of RadiT by inversion."""
+    return small_batches(Solving(guidance=guidance, threshold=threshold), parents)
 
 
-def few_at_once(how: Solving, parents: Columns) -> Solving:
-    """Return the same, but few records are not filled up to a large batch."""
-    return replace(how, chunk=Chunk(min(len(next(iter(parents.values()))), 12)))
+def small_batches(options: Solving, parents: Columns) -> Solving:
+    """Return the same options, such that a few records are not padded to a large batch."""
+    return replace(options, chunk=Chunk(min(len(next(iter(parents.values()))), 12)))
 
 
 def _radit(net: nn.Module, parents: Columns) -> Equation:
@@ -69,21 +77,21 @@ def _adamw(net: nn.Module) -> list[Optimizer]:
 
 
 def _widths(config: RadiTConfig) -> tuple[int, ...]:
-    """Return the U-Net's channels: about the parameters of RadiT's tiny size."""
+    """Return the channels of a U-Net with about as many parameters as RadiT of size tiny."""
     return (16, 24, 64, 144) if config.size[0] > 32 else (32, 48, 64, 128)
 
 
 def _autoencoder(beta: float) -> Family:
-    """Return the autoencoder under a weight of the divergence; channels last are quicker here."""
+    """Return the autoencoder with a weight of the divergence; channels last is faster here."""
 
-    def made(config: RadiTConfig, variables: Sequence[Variable]) -> nn.Module:
+    def make(config: RadiTConfig, variables: Sequence[Variable]) -> nn.Module:
         net = HVAE(config, variables, (16, 32, 64, 144, 192))
         return net.to(memory_format=torch.channels_last)
 
-    return Family(made, partial(elbo_loss, beta=beta), _adamw, HVAEEquation)
+    return Family(make, partial(elbo_loss, beta=beta), _adamw, HVAEEquation)
 
 
-#: By name; the autoencoder's published betas are 1 (digits), 5 (brains) and 9 (chests).
+#: By name; the published betas of the autoencoder are 1 (digits), 5 (brains) and 9 (chests).
 FAMILIES: Mapping[str, Family] = {
     "RadiT": Family(
         RadiT,
@@ -113,33 +121,33 @@ def _stem(name: str, folder: Path) -> Path:
     return folder / name.lower().replace(",", "").replace(" ", "-")
 
 
-def learned(
+def trained_network(
     name: str,
     config: RadiTConfig,
     variables: Sequence[Variable],
-    taught: Callable[[], tuple[Tensor, Columns]],
+    training_data: Callable[[], tuple[Tensor, Columns]],
     *,
     minutes: float,
     folder: Path,
 ) -> tuple[nn.Module, dict[str, float]]:
-    """Return a trained network of a family, and how its training went.
+    """Return a trained network of a family, and figures of its training.
 
     Args:
         name: The family.
         config: Shape of the images.
         variables: The parents.
-        taught: Makes the grey levels (n, H, W) and the parents' values; called only where there
-            is something to train.
-        minutes: Of the processor.
-        folder: Where weights are kept; those that are there are read.
+        training_data: Returns the grey levels (n, H, W) and the parents' values; called only if
+            the network has to be trained.
+        minutes: Of processor time.
+        folder: The weights are saved here; existing ones are loaded.
     """
     family = FAMILIES[name]
     net = _fresh(family, config, variables)
-    figures = trained(
+    figures = train(
         net,
         family.loss,
         family.optimisers(net),
-        taught,
+        training_data,
         minutes=minutes,
         stem=_stem(name, folder),
     )
@@ -149,13 +157,13 @@ def learned(
 
 def weights_of(name: str, share: float, folder: Path) -> Path:
     """Return the file of a network's weights after a share of its training."""
-    return kept_at(_stem(name, folder), share)
+    return weights_file(_stem(name, folder), share)
 
 
 def snapshot(
     name: str, config: RadiTConfig, variables: Sequence[Variable], share: float, folder: Path
 ) -> nn.Module:
-    """Return a network as it was after a share of its training."""
+    """Return a network after a share of its training."""
     net = _fresh(FAMILIES[name], config, variables)
     net.load_state_dict(load_file(weights_of(name, share, folder)))
     return net.eval().requires_grad_(False)

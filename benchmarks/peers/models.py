@@ -1,4 +1,4 @@
-"""The models of the table: which network, asked in which way."""
+"""The models of the table: a network, and how its equation is bound."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,17 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks._twins import GRAPH
-from benchmarks.peers.families import FAMILIES, learned, snapshot, solving
+from benchmarks._image_twins import GRAPH
+from benchmarks.peers.families import FAMILIES, snapshot, solving, trained_network
 from causalcxr import Cohort
 from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.mechanisms.image_equation import ImageEquation
 from causalcxr.radit.transformer import RadiTConfig
 
-__all__ = ["MINUTES", "WAYS", "Anew", "Model", "Way", "model", "parents_of", "trained_by"]
+__all__ = [
+    "MINUTES",
+    "VARIANTS",
+    "Model",
+    "Variant",
+    "WithoutAbduction",
+    "model",
+    "parents_of",
+    "train_network",
+]
 
-#: Of one processor, for each network.
+#: Of processor time, for each network.
 MINUTES = 24.0
 _CONFIG = RadiTConfig.from_name("tiny", 64)
 _VARIABLES = tuple(GRAPH[name] for name in GRAPH[GRAPH.image].parents)
@@ -28,14 +37,14 @@ Model = Callable[[Columns], Equation]
 Binding = Callable[[nn.Module, Columns], Equation]
 
 
-class Anew(Equation):
-    """Generate without abduction: noise that knows nothing of the image."""
+class WithoutAbduction(Equation):
+    """Generate without abduction: the noise does not depend on the image."""
 
     def __init__(self, equation: Equation) -> None:
         self.equation = equation
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return noise of the prior."""
+        """Return noise from the prior."""
         return self.equation.sample_noise(draws.on("anew"))
 
     def predict(self, u: Tensor) -> Tensor:
@@ -44,52 +53,54 @@ class Anew(Equation):
 
 
 @dataclass(frozen=True)
-class Way:
-    """A network and how it is asked; the family's own way if nothing is given."""
+class Variant:
+    """A network and how its equation is bound; the family's default if `bind` is None."""
 
     family: str
     bind: Binding | None = None
 
 
-WAYS: Mapping[str, Way] = {
-    "RadiT": Way("RadiT"),
-    "RadiT, threshold .03": Way(
+VARIANTS: Mapping[str, Variant] = {
+    "RadiT": Variant("RadiT"),
+    "RadiT, threshold .03": Variant(
         "RadiT",
         lambda net, parents: ImageEquation(net, parents, solving(parents, threshold=0.03)),
     ),
-    "RadiT, guided 1.5": Way(
+    "RadiT, guided 1.5": Variant(
         "RadiT", lambda net, parents: ImageEquation(net, parents, solving(parents, 1.5))
     ),
-    "RadiT, anew": Way("RadiT", lambda net, parents: Anew(FAMILIES["RadiT"].bind(net, parents))),
-    "HVAE, beta 9": Way("HVAE, beta 9"),
-    "HVAE": Way("HVAE"),
-    "DDIM U-Net": Way("DDIM U-Net"),
+    "RadiT, without abduction": Variant(
+        "RadiT", lambda net, parents: WithoutAbduction(FAMILIES["RadiT"].bind(net, parents))
+    ),
+    "HVAE, beta 9": Variant("HVAE, beta 9"),
+    "HVAE": Variant("HVAE"),
+    "DDIM U-Net": Variant("DDIM U-Net"),
 }
 
 
-def trained_by(
-    name: str, films: Callable[[], tuple[Cohort, np.ndarray]], minutes: float, folder: Path
+def train_network(
+    name: str, images: Callable[[], tuple[Cohort, np.ndarray]], minutes: float, folder: Path
 ) -> dict[str, float]:
-    """Train a model's network where that is not done, and return how it went."""
+    """Train a model's network unless that is done, and return figures of its training."""
 
-    def taught() -> tuple[Tensor, Columns]:
-        cohort, grey = films()
-        return torch.from_numpy(grey), parents_of(cohort)
+    def training_data() -> tuple[Tensor, Columns]:
+        cohort, pixels = images()
+        return torch.from_numpy(pixels), parents_of(cohort)
 
-    return learned(WAYS[name].family, _CONFIG, _VARIABLES, taught, minutes=minutes, folder=folder)[
-        1
-    ]
+    return trained_network(
+        VARIANTS[name].family, _CONFIG, _VARIABLES, training_data, minutes=minutes, folder=folder
+    )[1]
 
 
 def parents_of(cohort: Cohort) -> Columns:
-    """Return the image's parents of some records, each (n,)."""
+    """Return the image's parents of a cohort, each (n,)."""
     columns = cohort.columns(GRAPH)
     return {v.name: torch.from_numpy(columns[v.name]) for v in _VARIABLES}
 
 
 def model(name: str, folder: Path, share: float = 1.0) -> Model:
-    """Return a model whose network has had a share of its training."""
-    way = WAYS[name]
-    net = snapshot(way.family, _CONFIG, _VARIABLES, share, folder)
-    bind = way.bind or FAMILIES[way.family].bind
+    """Return a model after a share of its network's training."""
+    variant = VARIANTS[name]
+    net = snapshot(variant.family, _CONFIG, _VARIABLES, share, folder)
+    bind = variant.bind or FAMILIES[variant.family].bind
     return lambda parents: bind(net, {v.name: parents[v.name] for v in _VARIABLES})

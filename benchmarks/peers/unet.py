@@ -1,4 +1,4 @@
-"""diffusers' U-Net, under the embedding of variables that RadiT has."""
+"""The U-Net of diffusers, with RadiT's embedding of the variables."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class UNet(nn.Module):
     """Map a noisy image, a time and the variables to an image.
 
     Args:
-        config: The size of the images; its other fields do not count.
+        config: The size of the images; its other fields are not used.
         variables: The parents.
         widths: Channels of the stages.
     """
@@ -56,7 +56,7 @@ class UNet(nn.Module):
         *,
         columns: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return what the U-Net makes of x (B, 1, H, W) at times t (B,) in [0, 1]."""
+        """Return the output for x (B, 1, H, W) at times t (B,) in [0, 1]."""
         if condition is None:
             condition = self.embed_condition(columns or {}, len(x))
         return self.unet(x, 1000 * t, class_labels=condition.sum(1)).sample

@@ -1,12 +1,12 @@
 """A hierarchical conditional VAE whose counterfactuals keep latents and residual.
 
-Latents z of five resolutions have a prior that knows no parents (they are exogenous); the image's
-mean and scale know both:
+Latents z of five resolutions have a prior that does not depend on the parents (they are
+exogenous); the image's mean and scale depend on both:
 
     z ~ q(z | x, parents),   e = (x - mean(z, parents)) / scale(z, parents)
     x' = mean(z, parents') + scale(z, parents') e
 
-The recipe of arXiv:2306.15764, without its second stage (fine-tuning against predictors of the
+The method of arXiv:2306.15764 without its second stage (fine-tuning against predictors of the
 parents), in a size for two cores.
 
 References:
@@ -54,40 +54,46 @@ class _Block(nn.Module):
 
 
 class _Level(nn.Module):
-    """Latents of one resolution: prior and posterior, and what they do to both streams."""
+    """Latents of one resolution: prior, posterior, and the update of both streams.
+
+    One stream (g) does not depend on the parents, the other (h) does.
+    """
 
     def __init__(self, width: int, latents: int, condition: int) -> None:
         super().__init__()
         self.latents = latents
         self.prior = _Block(width, 2 * latents)
         self.posterior = _Block(3 * width, 2 * latents, width // 2)
-        self.exogenous = nn.Conv2d(latents, width, 1)  # into the stream that knows no parents
+        self.exogenous = nn.Conv2d(latents, width, 1)  # into the stream without parents
         self.image = nn.Conv2d(latents, width, 1)
         self.parents = nn.Linear(condition, width)
-        self.free, self.known = _Block(width), _Block(width)
+        self.free, self.conditioned = _Block(width), _Block(width)
 
-    def law(self, g: Tensor) -> tuple[Tensor, Tensor]:
+    def prior_distribution(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prior's mean and log scale."""
         mean, log = self.prior(g).chunk(2, 1)
         return mean, log.clamp(-6, 3)
 
-    def found(self, g: Tensor, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior_distribution(
+        self, g: Tensor, h: Tensor, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log scale."""
-        mean, log = self.posterior(torch.cat([g, h, seen], 1)).chunk(2, 1)
+        mean, log = self.posterior(torch.cat([g, h, features], 1)).chunk(2, 1)
         return mean, log.clamp(-6, 3)
 
     def forward(self, g: Tensor, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.free(g + self.exogenous(z)), self.known(h + self.image(z))
+        return self.free(g + self.exogenous(z)), self.conditioned(h + self.image(z))
 
 
 class HVAE(nn.Module):
-    """Encode an image and its parents, and decode latents under the same or others.
+    """Encode an image, and decode latents given the same or other parents.
 
     Args:
-        config: The size of the images, a multiple of 16; its other fields do not count.
+        config: The size of the images, a multiple of 16; its other fields are not used.
         variables: The parents.
         widths: Channels at the image's resolution, at half of it, and so on.
-        latents: Channels of the latents, at every resolution but the image's.
+        latents: Channels of the latents, at every resolution except the image's.
+        condition: Width of the embedded parents.
     """
 
     def __init__(
@@ -104,7 +110,7 @@ class HVAE(nn.Module):
         self.stem = nn.Conv2d(1, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_Block(w) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
-        depths = [widths[-1], *widths[:0:-1]]  # the whole image first, then finer and finer
+        depths = [widths[-1], *widths[:0:-1]]  # from the coarsest resolution to the finest
         self.levels = nn.ModuleList(_Level(w, latents, condition) for w in depths)
         self.up = nn.ModuleList(
             nn.ModuleList([nn.Conv2d(a, b, 1), nn.Conv2d(a, b, 1)]) for a, b in pairwise(depths)
@@ -127,29 +133,29 @@ class HVAE(nn.Module):
         return [(self.levels[0].latents, *size) for size in sizes]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return what is seen in images (B, 1, H, W) at each resolution, the coarsest first."""
-        h, found = self.stem(x.contiguous(memory_format=torch.channels_last)), []
+        """Return features of images (B, 1, H, W) at each resolution, the coarsest first."""
+        h, features = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for k, encode in enumerate(self.encoders):
             h = encode(h)
-            found.append(h)
+            features.append(h)
             if k < len(self.down):
                 h = self.down[k](avg_pool2d(h, 2))
-        return [h.mean((2, 3), keepdim=True), *found[:0:-1]]
+        return [h.mean((2, 3), keepdim=True), *features[:0:-1]]
 
     def condition(self, columns: Columns, rows: int) -> Tensor:
         """Return the embedded parents, (B, condition)."""
         return self.conditioner(columns, rows).sum(1)
 
     def decode(
-        self, noise: list[Tensor], c: Tensor, seen: list[Tensor] | None = None, z: bool = False
+        self, noise: list[Tensor], c: Tensor, features: list[Tensor] | None = None, z: bool = False
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """Go from the coarsest latents to the image.
 
         Args:
-            noise: For each resolution, standard normal numbers; or latents, where z is true.
+            noise: For each resolution, standard normal numbers; latents if `z` is true.
             c: The embedded parents.
-            seen: What is seen in the images: latents are then those of the posterior.
-            z: Whether noise holds latents.
+            features: Of images; the latents are then drawn from the posterior.
+            z: Whether `noise` contains latents.
 
         Returns:
             The image's mean and log scale, the latents, and the divergence, (B,), nats.
@@ -163,13 +169,17 @@ class HVAE(nn.Module):
                     for up, x in zip(self.up[k - 1], (g, h), strict=True)
                 )
             g, h = g + place, h + place + level.parents(c)[:, :, None, None]
-            mean, log = level.law(g)
-            if seen is not None:
-                at, spread = level.found(g, h, seen[k])
-                gap = (at - mean) / log.exp()
-                each = log - spread + ((2 * (spread - log)).exp() + gap.square() - 1) / 2
+            mean, log = level.prior_distribution(g)
+            if features is not None:
+                posterior_mean, posterior_log = level.posterior_distribution(g, h, features[k])
+                gap = (posterior_mean - mean) / log.exp()
+                each = (
+                    log
+                    - posterior_log
+                    + ((2 * (posterior_log - log)).exp() + gap.square() - 1) / 2
+                )
                 divergence = divergence + each.flatten(1).sum(1)
-                mean, log = at, spread
+                mean, log = posterior_mean, posterior_log
             latent = noise[k] if z else mean + log.exp() * noise[k]
             latents.append(latent)
             g, h = level(g, h, latent)
@@ -179,7 +189,7 @@ class HVAE(nn.Module):
 
 
 def _draw(shapes: list[tuple[int, int, int]], numbers: Tensor) -> list[Tensor]:
-    """Cut standard normal numbers (n, k) into the shapes of latents."""
+    """Reshape standard normal numbers (n, k) to the shapes of the latents."""
     sizes = [c * h * w for c, h, w in shapes]
     parts = numbers.split(sizes, 1)
     return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -188,9 +198,9 @@ def _draw(shapes: list[tuple[int, int, int]], numbers: Tensor) -> list[Tensor]:
 def elbo_loss(
     net: HVAE, images: Tensor, columns: Columns, generator: torch.Generator, beta: float = 1.0
 ) -> Tensor:
-    """Return the negative evidence bound, nats a pixel.
+    """Return the negative evidence lower bound, nats per pixel.
 
-    Grey levels are cells of a Gaussian, black and white the whole of its ends.
+    Grey levels are intervals of a Gaussian; black and white include its tails.
 
     Args:
         net: The autoencoder.
@@ -214,7 +224,7 @@ def elbo_loss(
 
 
 class HVAEEquation(Equation):
-    """Abduct latents and residual, and decode them under other parents.
+    """Abduct latents and residual, and decode them given other parents.
 
     Args:
         net: The autoencoder.
@@ -226,32 +236,32 @@ class HVAEEquation(Equation):
 
     @torch.no_grad()
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return latents, a draw of the posterior, and the residual, one row a record."""
+        """Return a posterior sample of the latents, and the residual; one row per record."""
         count, out = sum(c * h * w for c, h, w in self.net.shapes), []
         numbers = torch.from_numpy(draws.normal(count)).float()
         for rows, c in self._parts(len(x)):
             image = 2 * x[rows].float() - 1
             noise = _draw(self.net.shapes, numbers[rows])
             _, _, latents, _ = self.net.decode(noise, c, self.net.features(image))
-            mean, log = self._law(latents, c)
-            rest = (image.double() - mean.double()) / log.double().exp()
-            out.append(torch.cat([z.flatten(1).double() for z in (*latents, rest)], 1))
+            mean, log = self._image_distribution(latents, c)
+            residual = (image.double() - mean.double()) / log.double().exp()
+            out.append(torch.cat([z.flatten(1).double() for z in (*latents, residual)], 1))
         return torch.cat(out)
 
     @torch.no_grad()
     def predict(self, u: Tensor) -> Tensor:
-        """Return images, (n, 1, H, W), about 0 to 1."""
+        """Return images, (n, 1, H, W), approximately 0 to 1."""
         count, out = sum(c * h * w for c, h, w in self.net.shapes), []
         for rows, c in self._parts(len(u)):
             latents = _draw(self.net.shapes, u[rows, :count].float())
-            mean, log = self._law(latents, c)
-            rest = u[rows, count:].view(-1, *mean.shape[1:])
-            out.append((mean.double() + log.double().exp() * rest + 1) / 2)
+            mean, log = self._image_distribution(latents, c)
+            residual = u[rows, count:].view(-1, *mean.shape[1:])
+            out.append((mean.double() + log.double().exp() * residual + 1) / 2)
         return torch.cat(out)
 
     @torch.no_grad()
     def sample_noise(self, draws: Draws) -> Tensor:
-        """Return latents of the prior and a standard normal residual."""
+        """Return latents from the prior and a standard normal residual."""
         size = self.net.config.size
         count, out = sum(c * h * w for c, h, w in self.net.shapes), []
         numbers = torch.from_numpy(draws.normal(count + size[0] * size[1]))
@@ -262,18 +272,19 @@ class HVAEEquation(Equation):
             out.append(torch.cat(parts, 1))
         return torch.cat(out)
 
-    def _law(self, latents: list[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the image's mean and log scale; black and white are the ends of the mean.
+    def _image_distribution(self, latents: list[Tensor], c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image's mean, clamped to black and white, and its log scale.
 
-        Beyond them the likelihood is flat: a mean may lie far out, and the residual with it.
+        Beyond black and white the likelihood is flat, so an unclamped mean and its residual could
+        be arbitrarily large.
         """
         mean, log, _, _ = self.net.decode(latents, c, z=True)
         return mean.clamp(-1, 1), log
 
     def _parts(self, n: int) -> list[tuple[Tensor, Tensor]]:
-        """Return rows and their embedded parents, some at a time."""
-        found = []
+        """Return the rows of each chunk and their embedded parents."""
+        features = []
         for rows in torch.arange(n).split(_CHUNK):
             columns = {name: c[rows].float() for name, c in self.parents.items()}
-            found.append((rows, self.net.condition(columns, len(rows))))
-        return found
+            features.append((rows, self.net.condition(columns, len(rows))))
+        return features

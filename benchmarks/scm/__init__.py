@@ -1,1 +1,1 @@
-"""Accuracy and speed of tabular counterfactuals, where the truth is known; see README.md."""
+"""Accuracy and speed of tabular counterfactuals where the truth is known; see README.md."""

@@ -1,13 +1,13 @@
-"""Held-out log-likelihood of the learned equations against gradient boosting, one by one.
+"""Held-out log-likelihood of each learned equation, compared with gradient boosting.
 
     python -m benchmarks.scm.likelihood [--quick] [--seed 0]
 
-Both read the same training records of ChestX-ray14 and stop early on the same validation records;
-the figures are nats a record on test records, means over those where the variable is observed. The
-rival is scikit-learn's HistGradientBoostingClassifier, one for each variable with parents, at its
-defaults but for early stopping; it splits on missing parents natively. A variable without parents
-is its training frequencies with half a count added to each value, whether a level or a year of
-age. No mass is below 1e-6 on either side. Variables that are a rule of others are left out.
+Both have the same training records of ChestX-ray14 and stop early on the same validation records;
+results are nats per record on test records, means over those where the variable is observed. The
+peer is HistGradientBoostingClassifier of scikit-learn, one for each variable with parents, with
+default settings except for early stopping; it handles missing parents itself. A variable without
+parents is predicted by its training frequencies with half a count added to each value (a level, or
+a year of age). All probabilities are at least 1e-6. Derived variables are left out.
 """
 
 import argparse
@@ -24,39 +24,39 @@ from benchmarks.fit_nih import ROWS, data_folder
 from causalcxr import SCM, Cohort, Graph
 from causalcxr.graph import Variable
 
-__all__ = ["boosted", "command", "counted", "main", "measured"]
+__all__ = ["boosted_log_masses", "command", "log_frequencies", "main", "measure"]
 
 _FLOOR = 1e-6
-_ROUNDS = 500  # of boosting at most; early stopping ends it sooner
+_ROUNDS = 500  # at most; early stopping usually ends boosting sooner
 Columns = dict[str, np.ndarray]
 
 
-def counted(x: np.ndarray, test: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return log-masses of test values from training frequencies, (n,), NaN where missing.
+def log_frequencies(x: np.ndarray, test: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return log-probabilities of test values from training frequencies, (n,), NaN if missing.
 
     Args:
         x: Training values, (m,).
         test: Test values, (n,).
-        values: All values that there can be, in increasing order.
+        values: All possible values, in increasing order.
 
     Example:
         >>> levels = np.arange(2)
-        >>> np.exp(counted(np.array([0.0, 1.0, 1.0]), np.array([1.0]), levels)).tolist()
+        >>> np.exp(log_frequencies(np.array([0.0, 1.0, 1.0]), np.array([1.0]), levels)).tolist()
         [0.625]
     """
-    seen = np.searchsorted(values, x[~np.isnan(x)])
-    count = np.bincount(seen, minlength=len(values)) + 0.5
-    place = np.searchsorted(values, np.where(np.isnan(test), values[0], test))
-    return np.where(np.isnan(test), np.nan, np.log(count / count.sum())[place])
+    positions = np.searchsorted(values, x[~np.isnan(x)])
+    count = np.bincount(positions, minlength=len(values)) + 0.5
+    position = np.searchsorted(values, np.where(np.isnan(test), values[0], test))
+    return np.where(np.isnan(test), np.nan, np.log(count / count.sum())[position])
 
 
-def boosted(
+def boosted_log_masses(
     variable: Variable, parents: Sequence[Variable], parts: dict[str, Columns]
 ) -> np.ndarray:
-    """Return log-masses of the test rows from a boosted classifier, (n,), NaN where missing.
+    """Return log-probabilities of the test rows from a boosted classifier, (n,), NaN if missing.
 
     Args:
-        variable: A variable with levels.
+        variable: A discrete variable.
         parents: Its parents, at least one.
         parts: The columns of the "train", "val" and "test" rows.
     """
@@ -75,13 +75,13 @@ def boosted(
     model.fit(inputs["train"], codes["train"], X_val=inputs["val"], y_val=codes["val"])
     mass = np.zeros((len(inputs["test"]), len(variable.levels)))
     mass[:, model.classes_] = model.predict_proba(inputs["test"])
-    found = parts["test"][variable.name]
-    taken = np.take_along_axis(mass, np.nan_to_num(found).astype(int)[:, None], 1)[:, 0]
-    return np.where(np.isnan(found), np.nan, np.log(np.maximum(taken, _FLOOR)))
+    observed = parts["test"][variable.name]
+    observed_mass = np.take_along_axis(mass, np.nan_to_num(observed).astype(int)[:, None], 1)[:, 0]
+    return np.where(np.isnan(observed), np.nan, np.log(np.maximum(observed_mass, _FLOOR)))
 
 
-def measured(graph: Graph, cohort: Cohort, *, seed: int = 0) -> list[Row]:
-    """Return a row for each variable that is learned, and their sum.
+def measure(graph: Graph, cohort: Cohort, *, seed: int = 0) -> list[Row]:
+    """Return one row per learned variable, and their sum.
 
     Args:
         graph: Discrete variables, and continuous ones on a lattice that have no parents.
@@ -93,31 +93,31 @@ def measured(graph: Graph, cohort: Cohort, *, seed: int = 0) -> list[Row]:
         model = SCM(graph).fit(cohort, seed=seed, progress=False)
     ours = model.log_prob(cohort.split("test"))
     rows: list[Row] = []
-    with stopwatch() as rival:
+    with stopwatch() as boosting:
         for name in ours:
             variable = graph[name]
             if variable.mechanism.kind == "derived":
                 continue
             parents = [graph[parent] for parent in variable.parents]
             if parents:
-                theirs = boosted(variable, parents, parts)
+                peer = boosted_log_masses(variable, parents, parts)
             else:
                 columns = [parts[part][name] for part in ("train", "test")]
-                theirs = counted(*columns, _values(variable))
-            gap = ours[name].to_numpy() - theirs
-            gap = gap[~np.isnan(gap)]
+                peer = log_frequencies(*columns, _values(variable))
+            difference = ours[name].to_numpy() - peer
+            difference = difference[~np.isnan(difference)]
             rows.append(
                 {
                     "variable": name,
-                    "rows": len(gap),
+                    "rows": len(difference),
                     "causalcxr": float(ours[name].mean()),
-                    "boosting": float(np.nanmean(theirs)),
-                    "gain": float(gap.mean()),
-                    "std. error": float(gap.std() / np.sqrt(len(gap))),
+                    "boosting": float(np.nanmean(peer)),
+                    "gain": float(difference.mean()),
+                    "std. error": float(difference.std() / np.sqrt(len(difference))),
                 }
             )
     total = {key: sum(row[key] for row in rows) for key in ("causalcxr", "boosting", "gain")}
-    seconds = {"causalcxr s": fit.seconds, "boosting s": rival.seconds}
+    seconds = {"causalcxr s": fit.seconds, "boosting s": boosting.seconds}
     return [*rows, {"variable": "all", **total, **seconds}]
 
 
@@ -129,13 +129,15 @@ def _values(variable: Variable) -> np.ndarray:
 
 
 def main(quick: bool = False, seed: int = 0) -> list[Row]:
-    """Return a row a variable; one that says what is absent where the records are."""
+    """Return one row per variable, or a note if the data are missing."""
     if not (data_folder() / "nih").is_dir():
-        return [{"variable": "skipped: no records of ChestX-ray14; name them in CAUSALCXR_DATA"}]
+        return [
+            {"variable": "skipped: no records of ChestX-ray14; set CAUSALCXR_DATA to their folder"}
+        ]
     cohort = Cohort.load(data_folder() / "nih").with_images(None)
     cohort = cohort.head(5_000 if quick else ROWS)
     cohort = cohort if cohort.splits is not None else cohort.assign_splits()
-    return measured(Graph.load("nih").without_variable("Image"), cohort, seed=seed)
+    return measure(Graph.load("nih").without_variable("Image"), cohort, seed=seed)
 
 
 def command(arguments: list[str] | None = None) -> int:
@@ -144,7 +146,7 @@ def command(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="5,000 records")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    show(Console(width=140), "held-out nats a record", main(args.quick, args.seed))
+    show(Console(width=140), "held-out nats per record", main(args.quick, args.seed))
     return 0
 
 

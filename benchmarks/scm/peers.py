@@ -1,4 +1,4 @@
-"""Ask the peers: each runs in a process of its own environment, and data go there as .npz."""
+"""Run the peers: each in a process of their own environment; data are exchanged as .npz."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.scm.task import Task
 
-__all__ = ["CONTINUOUS_ONLY", "PEERS", "VARIABLE", "ask", "interpreter"]
+__all__ = ["CONTINUOUS_ONLY", "PEERS", "VARIABLE", "interpreter", "run_peer"]
 
 VARIABLE = "CAUSALCXR_PEERS"  # the path of the peers' Python
 PEERS = ("causalflows-nsf", "causalflows-maf", "tramdag", "dowhy-anm")
@@ -18,18 +18,18 @@ _HOUR = 3600
 
 
 def interpreter() -> Path | None:
-    """Return the peers' interpreter, or None where the environment names none."""
-    named = os.environ.get(VARIABLE, "")
-    if named and not Path(named).is_file():
-        raise SystemExit(f"{VARIABLE} is {named!r}: no such file; give the path of a python")
-    return Path(named) if named else None
+    """Return the Python of the peers, or None if the environment variable is not set."""
+    path = os.environ.get(VARIABLE, "")
+    if path and not Path(path).is_file():
+        raise SystemExit(f"{VARIABLE} is {path!r}: no such file; set it to the path of a Python")
+    return Path(path) if path else None
 
 
-def ask(model: str, task: Task, python: Path, *, epochs: int) -> dict[str, np.ndarray]:
+def run_peer(model: str, task: Task, python: Path, *, epochs: int) -> dict[str, np.ndarray]:
     """Return a peer's `twins`, (actions, draws, n, d), and its seconds to `fit` and to `twin`.
 
     Raises:
-        RuntimeError: If its process fails; the message is the last line that it wrote.
+        RuntimeError: If its process fails; the message is the last line that it printed.
     """
     names = list(task.suite.nodes)
     nodes = task.suite.nodes.values()
@@ -46,15 +46,15 @@ def ask(model: str, task: Task, python: Path, *, epochs: int) -> dict[str, np.nd
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "task.npz"), Path(folder, "answer.npz")
         np.savez(source, **content)
-        done = subprocess.run(
+        process = subprocess.run(
             [python, worker, model, source, target],
             capture_output=True,
             text=True,
             timeout=_HOUR,
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
+        if process.returncode:
+            lines = process.stderr.strip().splitlines() or ["no message"]
             raise RuntimeError(f"{model}: {lines[-1]}")
         with np.load(target) as file:
             return {name: file[name] for name in file.files}

@@ -1,13 +1,12 @@
-"""How long do counterfactuals of many patients take, here and in a causal normalising flow?
+"""The time of counterfactuals of many patients, compared with a causal normalising flow.
 
     python -m benchmarks.scm.speed [--quick] [--patients 100000] [--threads 2] [--million]
 
 A model of 19 continuous variables with three parents each (fewer at the start), fitted on a few
-rows: how long an answer takes does not depend on how good the fit is. One variable is set, and
-everything downstream of it is computed anew; the first answer, of few patients, is not counted.
-Both models answer on one thread of the same machine in the same run, ours also on `--threads`; the
-peer's Python is named by CAUSALCXR_PEERS. The peer is asked for fewer patients and its seconds are
-multiplied where a row says `extrapolated`.
+rows, because the time does not depend on the quality of the fit. One variable is set, and all its
+descendants are recomputed; a first run with few patients does not count. Both models run on one
+thread of the same machine, ours also on `--threads`; CAUSALCXR_PEERS names the Python of the peer.
+If a row says `extrapolated`, the peer had fewer patients and its time is scaled.
 """
 
 import argparse
@@ -61,8 +60,8 @@ def fitted(suite: Suite) -> SCM:
     return SCM(suite.graph()).fit(Cohort(pd.DataFrame(values)), progress=False)
 
 
-def ours(patients: int, threads: int = 1) -> Row:
-    """Measure this package; run it in a process of its own, so that the peak is its own."""
+def measure_ours(patients: int, threads: int = 1) -> Row:
+    """Measure this package; run this in a separate process, so that the peak is its own."""
     suite = wide()
     model = fitted(suite)
     cohort = Cohort(pd.DataFrame(suite.values(suite.noise(patients, seed=1))))
@@ -71,39 +70,39 @@ def ours(patients: int, threads: int = 1) -> Row:
     model.counterfactual(cohort.head(1000), x0=0.5)
     with stopwatch() as watch:
         twins = model.counterfactual(cohort, x0=0.5)
-    moved = int((twins.table["x18"] != cohort.table["x18"]).sum())
+    n_changed = int((twins.table["x18"] != cohort.table["x18"]).sum())
     figures = {"seconds": watch.seconds, "peak MiB": peak(), "before MiB": before}
-    who = {"model": "causalcxr", "threads": threads, "patients": patients}
-    return {**who, **figures, "changed": moved}
+    model_row = {"model": "causalcxr", "threads": threads, "patients": patients}
+    return {**model_row, **figures, "changed": n_changed}
 
 
-def apart(patients: int, threads: int = 1) -> Row:
-    """Return what `ours` measures in a fresh process."""
+def in_a_process(patients: int, threads: int = 1) -> Row:
+    """Return what `measure_ours` measures in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(ours, (patients, threads))
+        return pool.apply(measure_ours, (patients, threads))
 
 
-def theirs(patients: int, asked: int) -> Row:
-    """Measure the peer on some patients; its seconds are scaled to all of them."""
-    whole = Task.of(wide(), (FIT_ROWS, 200, asked), seed=0, draws=1)
-    task = Task(whole.suite, whole.parts, whole.noise, (("x0", 0.5),), 1, 0)
-    found = peers.ask("causalflows-nsf", task, peers.interpreter(), epochs=2)
-    seconds = float(found["twin"]) * patients / asked
-    who = {"model": "causalflows-nsf", "threads": 1, "patients": patients}
-    row: Row = {**who, "seconds": seconds}
-    return row | ({"extrapolated": f"from {asked:,}"} if asked < patients else {})
+def measure_peer(patients: int, n_peer: int) -> Row:
+    """Measure the peer on some patients; its time is scaled to all of them."""
+    large_task = Task.draw(wide(), (FIT_ROWS, 200, n_peer), seed=0, draws=1)
+    task = Task(large_task.suite, large_task.parts, large_task.noise, (("x0", 0.5),), 1, 0)
+    results = peers.run_peer("causalflows-nsf", task, peers.interpreter(), epochs=2)
+    seconds = float(results["twin"]) * patients / n_peer
+    model_row = {"model": "causalflows-nsf", "threads": 1, "patients": patients}
+    row: Row = {**model_row, "seconds": seconds}
+    return row | ({"extrapolated": f"from {n_peer:,}"} if n_peer < patients else {})
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row a model; the peer answers 5,000 patients at most."""
-    return measured(10_000 if quick else 100_000, asked=1_000 if quick else 5_000)
+    """Return one row per model; the peer has at most 5,000 patients."""
+    return compare(10_000 if quick else 100_000, n_peer=1_000 if quick else 5_000)
 
 
-def measured(patients: int, *, asked: int, threads: int = 1) -> list[Row]:
-    """Return a row for each number of threads, and one for the peer where it is installed."""
-    rows = [apart(patients, each) for each in sorted({1, threads})]
+def compare(patients: int, *, n_peer: int, threads: int = 1) -> list[Row]:
+    """Return one row per number of threads, and one for the peer if it is installed."""
+    rows = [in_a_process(patients, each) for each in sorted({1, threads})]
     if peers.interpreter() is not None:
-        rows.append(theirs(patients, min(asked, patients)))
+        rows.append(measure_peer(patients, min(n_peer, patients)))
         for row in rows[:-1]:
             row["ratio"] = float(rows[-1]["seconds"]) / float(row["seconds"])
     return rows
@@ -114,14 +113,16 @@ def command(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scm.speed")
     parser.add_argument("--quick", action="store_true", help="10,000 patients")
     parser.add_argument("--patients", type=int)
-    parser.add_argument("--asked", type=int, help="how many the peer answers (default all)")
-    parser.add_argument("--threads", type=int, default=1, help="measure ours on so many, too")
+    parser.add_argument("--asked", type=int, help="patients of the peer (default all)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="also measure ours on this many threads"
+    )
     parser.add_argument("--million", action="store_true", help="also 1,000,000 patients")
     args = parser.parse_args(arguments)
     patients = args.patients or (10_000 if args.quick else 100_000)
-    rows = measured(patients, asked=args.asked or patients, threads=args.threads)
+    rows = compare(patients, n_peer=args.asked or patients, threads=args.threads)
     if args.million:
-        rows.append(apart(1_000_000, args.threads))
+        rows.append(in_a_process(1_000_000, args.threads))
     show(Console(width=140), f"{VARIABLES} variables, do(x0=0.5)", rows)
     return 0
 

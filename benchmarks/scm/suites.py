@@ -1,8 +1,8 @@
-"""Structural causal models whose equations are known, and so is every true counterfactual.
+"""Structural causal models with known equations, and therefore known counterfactuals.
 
-Three families: the suite of the causal normalising flows (noise is added, but for one equation),
-a suite whose noise is not additive, and five random models of mixed types. In each, x is
-increasing (or decreasing) in its own noise, so the counterfactual is identified.
+Three families: the suite of causal normalising flows (additive noise, except in one equation), a
+suite whose noise is not additive, and five random models of mixed types. In each, x is increasing
+(or decreasing) in its own noise, so the counterfactual is identified.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from causalcxr.graph import Variable
 __all__ = ["SUITES", "Node", "Suite", "mixed"]
 
 Values = Mapping[str, np.ndarray]
-_EVERY = (-np.inf, np.inf)
+_REAL_LINE = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Node:
         value: Of a continuous variable: values of the parents and noise u ~ N(0, 1) -> x, (n,).
         logits: Of a discrete one: values of the parents and n -> unnormalised log p, (n, K).
         levels: The texts of the levels; two are coupled by their order, more by Gumbel noise.
-        support: The open interval outside which no value can lie.
+        support: The open interval that contains all possible values.
     """
 
     parents: tuple[str, ...] = ()
     value: Callable[[Values, np.ndarray], np.ndarray] | None = None
     logits: Callable[[Values, int], np.ndarray] | None = None
     levels: tuple[str, ...] = ()
-    support: tuple[float, float] = _EVERY
+    support: tuple[float, float] = _REAL_LINE
 
     def noise(self, draws: Draws) -> np.ndarray:
         """Return noise from the prior: (n,) of N(0, 1) or U(0, 1), or (n, K) of Gumbel(0)."""
@@ -55,11 +55,11 @@ class Node:
         return (logp + u).argmax(1).astype(float)
 
     def posterior(self, values: Values, u: np.ndarray, draws: Draws) -> np.ndarray:
-        """Return noise that explains x: that of a number is known, that of a level is drawn.
+        """Return noise given x: the true noise of a number, a posterior sample for a level.
 
         Args:
             values: The factual values of all variables, (n,) each.
-            u: The true noise; of a level, only the level that it gives is looked at.
+            u: The true noise; for a level, only the level that it gives is used.
             draws: The random numbers of the n records.
         """
         if not self.levels:
@@ -77,7 +77,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Suite:
-    """A whole model: nodes in causal order.
+    """A model: nodes in causal order.
 
     Args:
         name: Of the model.
@@ -97,23 +97,23 @@ class Suite:
 
     @property
     def continuous(self) -> list[str]:
-        """The names of the numbers."""
+        """The names of the continuous variables."""
         return [name for name, node in self.nodes.items() if not node.levels]
 
     @property
     def discrete(self) -> list[str]:
-        """The names of the variables with levels."""
+        """The names of the discrete variables."""
         return [name for name, node in self.nodes.items() if node.levels]
 
     def noise(self, n: int, seed: int) -> dict[str, np.ndarray]:
-        """Return the noise of n records, the same for a seed whatever n."""
+        """Return the noise of n records; the first ones do not depend on n."""
         keys = record_keys(pd.RangeIndex(n))
         return {name: node.noise(Draws(keys, seed, name)) for name, node in self.nodes.items()}
 
     def values(
         self, noise: Values, action: Mapping[str, float] | None = None
     ) -> dict[str, np.ndarray]:
-        """Return every variable, (n,) each; what the action names is set by hand."""
+        """Return every variable, (n,) each; those of the action are set by intervention."""
         values: dict[str, np.ndarray] = {}
         for name, node in self.nodes.items():
             u = noise[name]
@@ -124,7 +124,7 @@ class Suite:
     def posterior(
         self, values: Values, noise: Values, *, draw: int, seed: int
     ) -> dict[str, np.ndarray]:
-        """Return one draw of the noise given the facts: what the best possible model knows."""
+        """Return one exact posterior sample of the noise given the facts."""
         keys = record_keys(pd.RangeIndex(len(next(iter(values.values())))))
         return {
             name: node.posterior(values, noise[name], Draws(keys, seed, f"oracle {name}", draw))
@@ -132,28 +132,28 @@ class Suite:
         }
 
     def descendants(self, name: str) -> list[str]:
-        """Return what is downstream of a variable, causes first."""
-        found = {name}
+        """Return the descendants of a variable, causes first."""
+        names = {name}
         for other, node in self.nodes.items():
-            if found.intersection(node.parents):
-                found.add(other)
-        return [other for other in self.nodes if other in found and other != name]
+            if names.intersection(node.parents):
+                names.add(other)
+        return [other for other in self.nodes if other in names and other != name]
 
     def actions(self, values: Values) -> Iterator[tuple[str, float]]:
-        """Yield what is set by hand: each quartile, or each level, of each variable with effects.
+        """Yield the interventions: each quartile, or each level, of each variable with effects.
 
         Args:
-            values: The training values, of which the quartiles are taken.
+            values: The training values, which determine the quartiles.
         """
         for name, node in self.nodes.items():
             if not self.descendants(name):
                 continue
             levels = range(len(node.levels))
-            spots = levels if node.levels else np.percentile(values[name], (25, 50, 75))
-            yield from ((name, float(spot)) for spot in spots)
+            values_to_set = levels if node.levels else np.percentile(values[name], (25, 50, 75))
+            yield from ((name, float(value_to_set)) for value_to_set in values_to_set)
 
     def graph(self) -> Graph:
-        """Return the graph as a user would declare it: types, levels and parents, no range."""
+        """Return the graph as users would declare it: types, levels and parents, no range."""
         types = {0: "continuous", 2: "binary"}
         return Graph(
             [
@@ -169,7 +169,7 @@ class Suite:
         )
 
     def impossible(self, values: Values) -> int:
-        """Return how many values lie outside what the true equations can give."""
+        """Return how many values the true equations cannot give."""
         count = 0
         for name, node in self.nodes.items():
             low, high = (-0.5, len(node.levels) - 0.5) if node.levels else node.support
@@ -195,10 +195,10 @@ def _softsign(x: np.ndarray) -> np.ndarray:
 
 
 def _suite(name: str, **equations: Callable | tuple) -> Suite:
-    """Read equations f(parent, ..., u): the names of the arguments are the graph."""
+    """Return a suite of equations f(parent, ..., u), whose arguments name the parents."""
     nodes = {}
     for variable, entry in equations.items():
-        function, support = entry if isinstance(entry, tuple) else (entry, _EVERY)
+        function, support = entry if isinstance(entry, tuple) else (entry, _REAL_LINE)
         count = function.__code__.co_argcount
         parents = function.__code__.co_varnames[: count - 1]
 
@@ -252,7 +252,7 @@ ADDITIVE = [
         x1=_noise,
         x2=lambda x1, u: x1**2 + u / 2,
         x3=lambda x1, x2, u: x2**2 - 2 * _sigmoid(x1) + u / 2,
-        # The denominator has a zero that records come near to, so x4 has no variance.
+        # The denominator comes close to zero, so x4 has no finite variance.
         x4=lambda x2, x3, u: x3 / (np.abs(x2 + 2) + x3 + 0.5) + u / 10,
     ),
 ]
@@ -289,9 +289,9 @@ NON_ADDITIVE = [
 def mixed(seed: int) -> Suite:
     """Return a random model of 5 to 8 binary, nominal and skewed continuous variables.
 
-    Up to three parents each, all of earlier variables; what a parent contributes is squashed into
-    [-1, 1] or is a number a level, and pairs of parents interact. A number is log-normal, with
-    location and scale that depend on its parents.
+    Each has up to three parents among the earlier variables. The contribution of a parent is
+    squashed into [-1, 1], or one number per level, and pairs of parents interact. A continuous
+    variable is log-normal, with location and scale that depend on its parents.
 
     Args:
         seed: Of the graph and of the coefficients.
@@ -302,27 +302,34 @@ def mixed(seed: int) -> Suite:
     nodes: dict[str, Node] = {}
     for i, kind in enumerate(rng.permutation(kinds)):
         parents = tuple(sorted(rng.permutation([*nodes])[: int(rng.integers(1, 4))].tolist()))
-        nodes[f"x{i}"] = _drawn(kind, parents, nodes, rng)
+        nodes[f"x{i}"] = _random_node(kind, parents, nodes, rng)
     return Suite(f"mixed-{seed}", nodes)
 
 
-def _drawn(kind: str, parents: tuple[str, ...], nodes: Values, rng: np.random.Generator) -> Node:
+def _random_node(
+    kind: str, parents: tuple[str, ...], nodes: Values, rng: np.random.Generator
+) -> Node:
     """Draw the coefficients of one equation."""
     if kind == "continuous":
-        place, spread = _bends(parents, nodes, rng, 1), _bends(parents, nodes, rng, 1)
+        location, log_scale = (
+            _random_function(parents, nodes, rng, 1),
+            _random_function(parents, nodes, rng, 1),
+        )
 
         def value(values: Values, u: np.ndarray) -> np.ndarray:
-            scale = 0.5 * np.exp(0.4 * spread(values, len(u))[:, 0])
-            return np.exp(0.7 * place(values, len(u))[:, 0] + scale * u)
+            scale = 0.5 * np.exp(0.4 * log_scale(values, len(u))[:, 0])
+            return np.exp(0.7 * location(values, len(u))[:, 0] + scale * u)
 
         return Node(parents, value, support=(0.0, np.inf))
     levels = ("N", "P") if kind == "binary" else tuple("abc")
-    bends = _bends(parents, nodes, rng, len(levels))
+    logit_function = _random_function(parents, nodes, rng, len(levels))
     base = rng.normal(0, 0.5, len(levels))
-    return Node(parents, logits=lambda values, n: base + 1.5 * bends(values, n), levels=levels)
+    return Node(
+        parents, logits=lambda values, n: base + 1.5 * logit_function(values, n), levels=levels
+    )
 
 
-def _bends(
+def _random_function(
     parents: tuple[str, ...], nodes: Mapping[str, Node], rng: np.random.Generator, width: int
 ) -> Callable[[Values, int], np.ndarray]:
     """Draw a smooth function of the parents, (n, width), with products of pairs."""
@@ -331,7 +338,7 @@ def _bends(
     single = rng.normal(0, 1, (len(parents), width))
     pairs = np.triu(rng.normal(0, 1, (width, len(parents), len(parents))), 1)
 
-    def bend(values: Values, n: int) -> np.ndarray:
+    def function(values: Values, n: int) -> np.ndarray:
         if not parents:
             return np.zeros((n, width))
         columns = [
@@ -343,7 +350,7 @@ def _bends(
         f = np.stack(columns, 1)
         return f @ single + np.einsum("ni,kij,nj->nk", f, pairs, f)
 
-    return bend
+    return function
 
 
 SUITES = {

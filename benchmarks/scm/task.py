@@ -1,4 +1,4 @@
-"""One question put to every model: data, interventions, and how far its twins are off."""
+"""One task for every model: data, interventions, and the errors of the model's twins."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import pandas as pd
 
 from benchmarks.scm.suites import Suite
 
-__all__ = ["Cell", "Task", "pooled"]
+__all__ = ["Cell", "Task", "pool"]
 
 _NORMAL_IQR = 1.349  # the interquartile range of N(0, 1)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How far the twins of one variable under one intervention are off.
+    """The errors of the twins in one variable under one intervention.
 
     Args:
-        cause: What is set by hand.
-        value: To which number or position of a level.
-        outcome: A descendant of it.
+        cause: The variable that is set.
+        value: Its value: a number, or the position of a level.
+        outcome: A descendant of the cause.
         rmse: Of a number: the root mean squared error in its own units; else NaN.
         scaled: The same over the standard deviation of the outcome in the training rows.
-        median: The median absolute error over a standard deviation taken from the quartiles: what
-            a law without variance cannot blow up.
-        brier: Of a level: the mean squared distance of the probabilities to the true level.
+        median: The median absolute error over a standard deviation estimated from the quartiles,
+            for distributions without finite variance.
+        brier: Of a level: the mean squared distance of the probabilities from the true level.
         variation: Of a level: the total variation between the mean probabilities and the
             frequencies of the true twins.
     """
@@ -42,14 +42,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Task:
-    """Records of a known model, divided, and what is asked.
+    """Records of a known model in three splits, and interventions.
 
     Args:
         suite: The model.
-        parts: The values of the rows that "train", "val" and "test", (n,) each.
+        parts: The values of the rows of "train", "val" and "test", (n,) each.
         noise: The true noise of the test rows.
-        actions: What is set by hand, one at a time.
-        draws: How many posterior draws a model may take; one where all variables are numbers.
+        actions: Variable and value of each intervention.
+        draws: The number of posterior samples; 1 if all variables are continuous.
         seed: Of the records and of the models.
     """
 
@@ -61,12 +61,12 @@ class Task:
     seed: int
 
     @classmethod
-    def of(cls, suite: Suite, rows: tuple[int, int, int], *, seed: int, draws: int) -> "Task":
-        """Draw records; the first of `rows` train, the next tell when to stop, the last test.
+    def draw(cls, suite: Suite, rows: tuple[int, int, int], *, seed: int, draws: int) -> "Task":
+        """Draw records; `rows` are the sizes of the training, validation and test splits.
 
         Example:
             >>> from benchmarks.scm.suites import SUITES
-            >>> task = Task.of(SUITES["chain-nlin"], (50, 10, 5), seed=0, draws=20)
+            >>> task = Task.draw(SUITES["chain-nlin"], (50, 10, 5), seed=0, draws=20)
             >>> len(task.parts["test"]["x3"]), task.draws, len(task.actions)
             (5, 1, 6)
         """
@@ -98,18 +98,18 @@ class Task:
     def oracle(self) -> Iterable[np.ndarray]:
         """Yield the twins of the true model for each action, (draws, n, d).
 
-        The true equations are known to it, and the noise of numbers; of levels it draws the noise
-        from the exact posterior. Nothing that reads the same records can do better on average.
+        It has the true equations and the true noise of numbers, and draws the noise of levels from
+        the exact posterior. No model of the same records can do better on average.
         """
-        seen = [
+        training = [
             self.suite.posterior(self.facts, self.noise, draw=draw, seed=self.seed + 1)
             for draw in range(self.draws)
         ]
         for action in self.actions:
-            yield np.stack([self._twins(noise, action) for noise in seen])
+            yield np.stack([self._twins(noise, action) for noise in training])
 
     def copies(self) -> Iterable[np.ndarray]:
-        """Yield the factual values for each action, (1, n, d): the answer that nothing changes."""
+        """Yield the factual values for each action, (1, n, d), with only the cause changed."""
         names = list(self.suite.nodes)
         for name, value in self.actions:
             copy = self.matrix("test")[None].copy()
@@ -127,23 +127,25 @@ class Task:
             truth = self._twins(self.noise, action)
             for name in self.suite.descendants(action[0]):
                 i = list(self.suite.nodes).index(name)
-                off = self._levels_off if self.suite.nodes[name].levels else self._numbers_off
-                cells.append(Cell(*action, name, **off(name, twins[..., i], truth[:, i])))
+                errors = (
+                    self._level_errors if self.suite.nodes[name].levels else self._number_errors
+                )
+                cells.append(Cell(*action, name, **errors(name, twins[..., i], truth[:, i])))
         return cells
 
     def _twins(self, noise: Mapping[str, np.ndarray], action: tuple[str, float]) -> np.ndarray:
         values = self.suite.values(noise, dict([action]))
         return np.stack([values[name] for name in self.suite.nodes], 1)
 
-    def _numbers_off(self, name: str, twins: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        seen = self.parts["train"][name]
+    def _number_errors(self, name: str, twins: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        training = self.parts["train"][name]
         error = twins.mean(0) - truth
-        low, high = np.percentile(seen, (25, 75))
+        low, high = np.percentile(training, (25, 75))
         rmse = float(np.sqrt(np.mean(error**2)))
         middle = float(np.median(np.abs(error)) / ((high - low) / _NORMAL_IQR))
-        return {"rmse": rmse, "scaled": rmse / float(seen.std()), "median": middle}
+        return {"rmse": rmse, "scaled": rmse / float(training.std()), "median": middle}
 
-    def _levels_off(self, name: str, twins: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    def _level_errors(self, name: str, twins: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         levels = np.arange(len(self.suite.nodes[name].levels))
         p = (twins[..., None] == levels).mean(0)
         hit = truth[:, None] == levels
@@ -154,18 +156,18 @@ class Task:
         }
 
 
-def pooled(cells: list[Cell]) -> dict[str, float]:
-    """Return one figure a measure: root mean squares of errors, means of the rest, NaN left out.
+def pool(cells: list[Cell]) -> dict[str, float]:
+    """Return each measure over all cells: root mean square of errors, mean of the rest, no NaN.
 
     Example:
-        >>> pooled([Cell("a", 0.0, "b", rmse=1.0), Cell("a", 1.0, "b", rmse=7.0)])["rmse"]
+        >>> pool([Cell("a", 0.0, "b", rmse=1.0), Cell("a", 1.0, "b", rmse=7.0)])["rmse"]
         5.0
     """
 
     def mean(name: str, power: int) -> float:
-        found = np.array([getattr(cell, name) for cell in cells])
-        found = found[~np.isnan(found)]
-        return float(np.mean(found**power) ** (1 / power)) if len(found) else np.nan
+        values = np.array([getattr(cell, name) for cell in cells])
+        values = values[~np.isnan(values)]
+        return float(np.mean(values**power) ** (1 / power)) if len(values) else np.nan
 
     powers = {"rmse": 2, "scaled": 2, "median": 1, "brier": 1, "variation": 1}
     return {name: mean(name, power) for name, power in powers.items()}

@@ -2,10 +2,10 @@
 
     PEERS_PYTHON worker.py MODEL task.npz answer.npz
 
-Nothing of this project is imported: the peers live in an environment of their own. The task holds
+Nothing of this project is imported, because the peers have a separate environment. The task has
 `train`, `val`, `test` (n, d), causes first, `levels` (d,), zero for numbers, `adjacency` (d, d),
-`actions` (k, 2) of position and value, and `seed`, `epochs`, `draws`. The answer holds `twins`
-(k, draws, n, d), `fit` and `twin` seconds.
+`actions` (k, 2) of position and value, and `seed`, `epochs`, `draws`. The answer has `twins`
+(k, draws, n, d), and the seconds `fit` and `twin`.
 """
 
 import copy
@@ -19,7 +19,7 @@ Answer = Callable[[], list[np.ndarray]]
 
 
 def causalflows(task: dict, kind: str) -> Answer:
-    """Fit a causal normalising flow on standardised columns; the best epoch on `val` is kept."""
+    """Fit a causal normalising flow on standardised columns; keep the best epoch on `val`."""
     import torch
     from causalflows.flows import CausalMAF, CausalNSF
 
@@ -52,24 +52,26 @@ def causalflows(task: dict, kind: str) -> Answer:
     facts = (torch.as_tensor(task["test"], dtype=torch.float32) - mean) / std
 
     def answer() -> list[np.ndarray]:
-        found = []
+        twins_by_action = []
         with torch.no_grad():
-            law = flow()
+            distribution = flow()
             for index, value in task["actions"]:
                 i = int(index)
-                spot = ((torch.tensor(value, dtype=torch.float32) - mean[i]) / std[i]).expand(
-                    len(facts), 1
+                value_to_set = (
+                    (torch.tensor(value, dtype=torch.float32) - mean[i]) / std[i]
+                ).expand(len(facts), 1)
+                # The library stacks values on a new last axis, so the column is squeezed.
+                twins = distribution.compute_counterfactual(
+                    facts.clone(), i, value_to_set.squeeze(1)
                 )
-                # The library stacks values on a new last axis, so a column has to be squeezed.
-                twins = law.compute_counterfactual(facts.clone(), i, spot.squeeze(1))
-                found.append((twins * std + mean).numpy()[None])
-        return found
+                twins_by_action.append((twins * std + mean).numpy()[None])
+        return twins_by_action
 
     return answer
 
 
 def tramdag(task: dict, kind: str) -> Answer:
-    """Fit a TRAM-DAG: all edges are complex intercepts, a nominal variable counts as ordinal."""
+    """Fit a TRAM-DAG: all edges are complex intercepts; nominal variables count as ordinal."""
     import pandas as pd
     import torch
     from tramdag import CausalFlowDAG, ContinuousNode, OrdinalNode
@@ -84,8 +86,8 @@ def tramdag(task: dict, kind: str) -> Answer:
         node = OrdinalNode(levels=int(levels), parents=parents) if levels else None
         spec[name] = node or ContinuousNode(parents=parents, transform=kind)
     flow = CausalFlowDAG(spec)
-    rest = {"verbose": 0, "seed": int(task["seed"]), "restore_best": True}
-    flow.fit(frames["train"], frames["val"], epochs=task["epochs"], schedule="plateau", **rest)
+    options = {"verbose": 0, "seed": int(task["seed"]), "restore_best": True}
+    flow.fit(frames["train"], frames["val"], epochs=task["epochs"], schedule="plateau", **options)
 
     def answer() -> list[np.ndarray]:
         noise = [flow.abduct(frames["test"], seed=draw) for draw in range(task["draws"])]
@@ -100,7 +102,7 @@ def tramdag(task: dict, kind: str) -> Answer:
 
 
 def dowhy(task: dict, kind: str) -> Answer:
-    """Fit additive noise models, the regressions chosen by the library itself."""
+    """Fit additive noise models; the library chooses the regressions."""
     import networkx as nx
     import pandas as pd
     from dowhy import gcm
@@ -118,12 +120,12 @@ def dowhy(task: dict, kind: str) -> Answer:
     gcm.fit(model, train)
 
     def answer() -> list[np.ndarray]:
-        found = []
+        twins_by_action = []
         for i, value in task["actions"]:
             action = {names[int(i)]: lambda _, value=value: value}
             twins = gcm.counterfactual_samples(model, action, observed_data=test)
-            found.append(twins[names].to_numpy()[None])
-        return found
+            twins_by_action.append(twins[names].to_numpy()[None])
+        return twins_by_action
 
     return answer
 
@@ -137,17 +139,17 @@ MODELS = {
 
 
 def main(model: str, source: str, target: str) -> None:
-    """Answer one task."""
+    """Run one task."""
     with np.load(source) as file:
         task = {name: file[name] for name in file.files}
     task |= {name: int(task[name]) for name in ("seed", "epochs", "draws")}
     fit, kind = MODELS[model]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     answer = fit(task, kind)
     fitted = time.perf_counter()
     twins = np.stack(answer())
-    done = time.perf_counter()
-    np.savez(target, twins=twins, fit=fitted - begun, twin=done - fitted)
+    end = time.perf_counter()
+    np.savez(target, twins=twins, fit=fitted - start, twin=end - fitted)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from audit_worlds import as_men, people
 
-from benchmarks.audit.truth import _audited, _chance
+from benchmarks.audit.truth import random_score, run_audit
 
 AUDITS = 120
 
@@ -29,7 +29,7 @@ def test_planted_bias_is_detected_and_covered(pool, weight):
     true, rng, held, told = (after - before).mean(), np.random.default_rng(1), 0, 0
     for k in range(AUDITS):
         rows = rng.choice(len(before), 60)
-        found = _audited(before[rows], after[rows], before[rows], 200, k)
+        found = run_audit(before[rows], after[rows], before[rows], 200, k)
         held += found.loc["total", "low"] <= true <= found.loc["total", "high"]
         told += found.loc["total", "p"] < 0.05
         assert found.loc["null", "low"] <= 0 <= found.loc["null", "high"]
@@ -43,8 +43,8 @@ def test_random_classifier_is_rejected_at_the_level(pool):
     rng, p = np.random.default_rng(2), []
     for k in range(AUDITS):
         rows = rng.permutation(200)[:60]
-        before, after = (_chance(k)(x[rows]) for x in images)
-        p.append(_audited(before, after, before, 50, k).loc["total", "p"])
+        before, after = (random_score(k)(x[rows]) for x in images)
+        p.append(run_audit(before, after, before, 50, k).loc["total", "p"])
     assert (
         np.mean(np.array(p) < 0.05) <= 0.125
     )  # the exact bound of .05 in 120, at one in a thousand
@@ -53,7 +53,7 @@ def test_random_classifier_is_rejected_at_the_level(pool):
 
 def test_fair_classifier_has_zero_effect(pool):
     before, after = (scores_of(c, 0.0) for c in pool)
-    found = _audited(before[:80], after[:80], before[:80], 100, 0)
+    found = run_audit(before[:80], after[:80], before[:80], 100, 0)
     assert isinstance(found, pd.DataFrame)
     assert (found.loc[["total", "excess"], ["low", "mean", "high"]] == 0).all().all()
     assert found.loc["total", "p"] == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from benchmarks._distances import nearest, vectors
+from benchmarks._distances import feature_vectors, nearest
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
@@ -16,14 +16,14 @@ from causalcxr.radit.features import Features, load_features, save_features
 def test_given_phantoms_then_the_bundled_features_tell_views_apart_and_noise_from_films():
     cohort = Cohort.load("phantom", n=120, seed=5)
     x, view = cohort.images[:], cohort.table["View"].to_numpy()
-    found = vectors(load_features(), x)
+    found = feature_vectors(load_features(), x)
     lateral = view == "LATERAL"
     middle = found[lateral].mean(0), found[~lateral].mean(0)
     nearer = ((found - middle[0]) ** 2).sum(1) < ((found - middle[1]) ** 2).sum(1)
     assert (nearer == lateral).mean() > 0.95
     noisy = np.clip(x + np.random.default_rng(0).normal(0, 0.1, x.shape), 0, 1)
     half = abs(kernel(found[:60], found[60:]))
-    assert kernel(found, vectors(load_features(), noisy)) > 5 * half
+    assert kernel(found, feature_vectors(load_features(), noisy)) > 5 * half
 
 
 def test_given_exposure_then_it_does_not_count():

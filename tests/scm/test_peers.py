@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks._twins import GRAPH
+from benchmarks._image_twins import GRAPH
 from benchmarks.peers.ddim import DDIMEquation
-from benchmarks.peers.judging import Judge
-from benchmarks.peers.models import Anew
-from benchmarks.peers.training import SHARES, trained
+from benchmarks.peers.evaluation import Evaluation
+from benchmarks.peers.models import WithoutAbduction
+from benchmarks.peers.training import SHARES, train
 from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.radit.transformer import RadiTConfig
@@ -105,7 +105,7 @@ def test_ddim_round_trip_error_halves_with_twice_the_steps():
 
 
 def test_without_abduction_the_image_does_not_matter():
-    equation = Anew(DDIMEquation(Nudge(), WOMEN, 4))
+    equation = WithoutAbduction(DDIMEquation(Nudge(), WOMEN, 4))
     noise = [equation.abduct(torch.full((3, 1, 32, 32), v), draws()) for v in (0.0, 1.0)]
     assert torch.equal(*noise)
     assert abs(float(noise[0].std()) - 1) < 0.05
@@ -118,7 +118,7 @@ def test_trained_weights_are_saved_and_loaded(tmp_path):
     def run():
         net = autoencoder(train=True)
         chosen = [torch.optim.AdamW(net.parameters(), lr=1e-3)]
-        told = trained(
+        told = train(
             net, elbo_loss, chosen, lambda: (films, columns), minutes=0.005, stem=tmp_path / "vae"
         )
         return net, told
@@ -138,8 +138,10 @@ def test_trained_weights_are_saved_and_loaded(tmp_path):
 
 @pytest.mark.slow
 def test_copies_and_true_twins_are_the_extremes():
-    judge = Judge.of(4, taught=300, names=["do(sex=M)", "do(pleural_effusion=N)"])
-    copy, true = (judge.summary("bound", judge.bounds(true=t)) for t in (False, True))
+    evaluation = Evaluation.on_phantoms(
+        4, n_training=300, names=["do(sex=M)", "do(pleural_effusion=N)"]
+    )
+    copy, true = (evaluation.summary("bound", evaluation.reference(true=t)) for t in (False, True))
     assert copy["truth"] == pytest.approx(1)
     assert copy["outside"] == 0
     assert copy["change"] == 0

@@ -1,4 +1,4 @@
-"""The world of drawn digits: its pixels, its equations, its true twins, and what is measured."""
+"""The model of simulated digits: its pixels, equations, true twins and measurements."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from benchmarks import morpho_mnist
 from benchmarks.morpho.measure import Ruler, plateau, ridge
 from benchmarks.morpho.models import parents
 from benchmarks.morpho.questions import Question
-from benchmarks.morpho.strokes import NUMBERS, digit_lines, drawn
-from benchmarks.morpho.table import QUICK, Judge, summarised, tabulated
+from benchmarks.morpho.strokes import NUMBERS, digit_lines, draw_lines
+from benchmarks.morpho.table import QUICK, Evaluation, summarise, make_table
 from benchmarks.morpho.world import GRAPH, intensities, load, truth
 from causalcxr import Cohort, do
 from causalcxr.common.errors import CausalCXRError, CohortError
@@ -32,14 +32,14 @@ def line(start: tuple[float, float], end: tuple[float, float], n: int = 1) -> np
 @pytest.mark.parametrize("offset", [16.0, 16.3, 16.5])
 def test_line_across_the_canvas_has_its_thickness(offset):
     t = np.array([0.5, 1.0, 2.3, 3.0, 5.7])
-    images = drawn(line((-9, offset), (40, offset), 5), t, np.full(5, 80.0))
+    images = draw_lines(line((-9, offset), (40, offset), 5), t, np.full(5, 80.0))
     assert images.sum(1) == pytest.approx(np.repeat(80 * t[:, None], 32, 1), rel=1e-5)
     assert images[2:].max((1, 2)) == pytest.approx(80.0)
 
 
 def test_stroke_area_is_a_rectangle_and_two_half_discs():
     t, length = np.array([2.0, 3.0, 5.0]), np.hypot(12, 7)
-    images = drawn(line((9, 11), (21, 18), 3), t, np.ones(3))
+    images = draw_lines(line((9, 11), (21, 18), 3), t, np.ones(3))
     assert images.sum((1, 2)) == pytest.approx(t * length + np.pi * t**2 / 4, rel=0.02)
 
 
@@ -60,7 +60,7 @@ def test_extreme_styles_stay_on_the_canvas():
     generator = np.random.default_rng(0)
     style = generator.choice([-9.0, 0.0, 9.0], (400, NUMBERS))
     lines = digit_lines(np.arange(400) % 10, style)
-    images = drawn(lines, np.full(400, 2.5), np.full(400, 255.0))
+    images = draw_lines(lines, np.full(400, 2.5), np.full(400, 255.0))
     edge = np.concatenate([images[:, [0, -1]], images[:, :, [0, -1]].swapaxes(1, 2)], 1)
     assert (edge.max((1, 2)) > 0).mean() < 0.1
     assert lines.min() > -2
@@ -91,7 +91,7 @@ def test_digits_do_not_depend_on_the_cohort():
 
 
 def test_empty_cohort_is_refused():
-    with pytest.raises(CohortError, match="n=0; ask for one"):
+    with pytest.raises(CohortError, match="n=0; n must be at least 1"):
         load(n=0)
 
 
@@ -143,7 +143,7 @@ def test_successive_interventions_both_hold(digits):
 
 def test_other_images_have_no_truth(digits):
     copied = digits.with_images(digits.images.with_pixels(digits.images[:]))
-    with pytest.raises(CohortError, match="only morpho's digits know their noise"):
+    with pytest.raises(CohortError, match="use digits from morpho"):
         truth(copied, do(digit="1"))
 
 
@@ -152,7 +152,7 @@ def test_other_images_have_no_truth(digits):
 
 @pytest.fixture(scope="module")
 def ruler() -> Ruler:
-    return Ruler.of(load(n=300, seed=302))
+    return Ruler.calibrate(load(n=300, seed=302))
 
 
 def test_ruler_errors_are_small_on_held_out_digits(ruler):
@@ -165,20 +165,20 @@ def test_ruler_errors_are_small_on_held_out_digits(ruler):
 
 def test_bar_is_measured_as_drawn():
     t = np.array([2.0, 3.0, 4.0])
-    images = drawn(line((8, 16), (24, 16), 3), t, np.array([90.0, 120.0, 200.0]))[:, None] / 255
+    images = draw_lines(line((8, 16), (24, 16), 3), t, np.array([90.0, 120.0, 200.0]))[:, None] / 255
     assert plateau(images) == pytest.approx([90.0, 120.0, 200.0])
     assert ridge(images) == pytest.approx(t, abs=0.35)
 
 
 def test_blank_image_has_no_stroke(ruler):
-    found = ruler.measured(np.zeros((1, 1, 32, 32)))
+    found = ruler.measure(np.zeros((1, 1, 32, 32)))
     assert found["Intensity"][0] == 0
     assert found["Thickness"][0] == pytest.approx(ruler.line[0])
 
 
 def test_ruler_requires_enough_digits():
     with pytest.raises(CausalCXRError, match="draw more records"):
-        Ruler.of(load(n=5))
+        Ruler.calibrate(load(n=5))
 
 
 # The table
@@ -197,24 +197,24 @@ class Fading(Equation):
         return self.kept * u
 
 
-def asked(digits: Cohort, name: str, action: Intervention) -> Question:
+def make_question(digits: Cohort, name: str, action: Intervention) -> Question:
     twins = truth(digits, action)
     return Question(name, frozenset({name}), digits, twins, twins.with_images(None))
 
 
 @pytest.fixture(scope="module")
-def judge(ruler, digits) -> Judge:
-    few = digits.head(12)
+def evaluation(ruler, digits) -> Evaluation:
+    some_digits = digits.head(12)
     questions = [
-        asked(few, "do(thickness)", do(thickness=3.5)),
-        asked(few, "do(digit)", do(digit="8")),
+        make_question(some_digits, "do(thickness)", do(thickness=3.5)),
+        make_question(some_digits, "do(digit)", do(digit="8")),
     ]
-    return Judge(questions, ruler, cycled=5)
+    return Evaluation(questions, ruler, n_cycled=5)
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.8])
-def test_cycles_measure_the_loss_of_an_equation(judge, digits, kept):
-    found = judge.ask(lambda columns: Fading(kept))
+def test_cycles_measure_the_loss_of_an_equation(evaluation, digits, kept):
+    found = evaluation.measure(lambda columns: Fading(kept))
     means = found.groupby(["question", "measure"])["value"].mean()
     grey = 255 * digits.head(5).images[:].mean()
     for question, ways in {"null": 1, "do(thickness)": 2, "do(digit)": 2}.items():
@@ -228,26 +228,26 @@ def test_cycles_measure_the_loss_of_an_equation(judge, digits, kept):
     assert (abs(beside_copy - 1) < 1e-6) == (kept == 1)
 
 
-def test_true_twins_have_no_error(judge):
-    for question in judge.questions:
-        row = summarised("true twins", judge.judged(question, question.true))[0]
+def test_true_twins_have_no_error(evaluation):
+    for question in evaluation.questions:
+        row = summarise("true twins", evaluation.measure_images(question, question.true))[0]
         assert row["truth"] == "0.000 (0.000-0.000)"
         assert float(str(row["thickness, px"]).split()[0]) < 0.12
-    assert row["digit right"] == "1.000 (1.000-1.000)"
+    assert row["correct digits"] == "1.000 (1.000-1.000)"
 
 
-def test_questions_set_the_parents_of_twins(judge):
+def test_questions_set_the_parents_of_twins(evaluation):
     seen: list[Columns] = []
 
     def model(columns: Columns) -> Equation:
         seen.append(columns)
         return Fading(1.0)
 
-    question = judge.questions[0]
+    question = evaluation.questions[0]
     question.edits(model)
-    assert seen[0]["Thickness"].equal(parents(question.few)["Thickness"])
+    assert seen[0]["Thickness"].equal(parents(question.digits)["Thickness"])
     assert (seen[1]["Thickness"] == 3.5).all()
-    assert seen[1]["Intensity"].equal(torch.from_numpy(question.asked["Intensity"]))
+    assert seen[1]["Intensity"].equal(torch.from_numpy(question.target["Intensity"]))
 
 
 @pytest.mark.slow
@@ -268,5 +268,5 @@ def test_quick_table_resumes_and_lies_between_copy_and_truth(tmp_path: Path, mon
     )
     assert learned < copy / 4
     assert Path("runs/morpho_mnist-quick.png").exists()
-    again, _ = tabulated(["RadiT"], QUICK, Path("runs/morpho-quick"))
+    again, _ = make_table(["RadiT"], QUICK, Path("runs/morpho-quick"))
     assert again == rows

@@ -1,4 +1,4 @@
-"""What benchmarks of image counterfactuals share: interventions, equations, errors."""
+"""Interventions, equations and errors shared by the benchmarks of image counterfactuals."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +15,19 @@ from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.weights import adopt_weights, resolve
 
-__all__ = ["ACTIONS", "GRAPH", "bound", "chance", "films", "network", "reached", "wrong"]
+__all__ = [
+    "ACTIONS",
+    "GRAPH",
+    "affected",
+    "bind_parents",
+    "load_network",
+    "radiographs",
+    "record_draws",
+    "relative_error",
+]
 
 GRAPH = Graph.load("cxr7")
-# Name -> which records, what is done to them.
+# Name -> (condition that selects records, intervention).
 ACTIONS: Mapping[str, tuple[str, Intervention]] = {
     "do(sex=M)": ("Sex == 'F'", do(sex="M")),
     "do(view=PA), of AP": ("View == 'AP'", do(view="PA")),
@@ -30,44 +39,46 @@ ACTIONS: Mapping[str, tuple[str, Intervention]] = {
 }
 
 
-def network(weights: str | Path = "phantom", resolution: int = 64, graph: Graph = GRAPH) -> RadiT:
-    """Return a trained network of the tiny size for the parents of a graph's image."""
+def load_network(
+    weights: str | Path = "phantom", resolution: int = 64, graph: Graph = GRAPH
+) -> RadiT:
+    """Return a trained network of size tiny for the parents of a graph's image."""
     variables = [graph[name] for name in graph[graph.image].parents]
     config = RadiTConfig.from_name("tiny", resolution)
     net = adopt_weights(resolve(str(weights), resolution), config, variables)
     return net.eval().requires_grad_(False)
 
 
-def bound(
+def bind_parents(
     net: RadiT, cohort: Cohort, solving: Solving | None = None, graph: Graph = GRAPH
 ) -> ImageEquation:
-    """Return the image's equation under the variables of some records.
+    """Return the image's equation given the variables of some records.
 
-    Few records are not filled up to a large batch.
+    A few records are not padded to a large batch.
     """
-    how, columns = solving or Solving(), cohort.columns(graph)
-    how = replace(how, chunk=Chunk(min(len(cohort), how.chunk.size)))
+    options, columns = solving or Solving(), cohort.columns(graph)
+    options = replace(options, chunk=Chunk(min(len(cohort), options.chunk.size)))
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
-    return image_equation(net, parents, how)
+    return image_equation(net, parents, options)
 
 
-def chance(cohort: Cohort, seed: int = 0) -> Draws:
-    """Return the random numbers of some records."""
+def record_draws(cohort: Cohort, seed: int = 0) -> Draws:
+    """Return the random numbers of some records for their images."""
     return Draws(record_keys(cohort.records), seed, "Image")
 
 
-def films(cohort: Cohort) -> Tensor:
+def radiographs(cohort: Cohort) -> Tensor:
     """Return radiographs, (n, 1, H, W), 0 to 1."""
     return torch.from_numpy(cohort.images[:])
 
 
-def reached(action: Intervention) -> set[str]:
-    """Return what an intervention reaches: its variables and their descendants."""
+def affected(action: Intervention) -> set[str]:
+    """Return the variables that an intervention sets, and their descendants."""
     names = set(action.bind(GRAPH).names)
     return names | {each for name in names for each in GRAPH.descendants(name)}
 
 
-def wrong(twins: Tensor, true: Tensor, factual: Tensor) -> float:
-    """Return |twin - true| / |factual - true|: one is no better than a copy."""
+def relative_error(twins: Tensor, true: Tensor, factual: Tensor) -> float:
+    """Return |twin - true| / |factual - true|; 1 is no better than a copy."""
     error, copy = (twins.clamp(0, 1) - true).abs().mean(), (factual - true).abs().mean()
     return float(error / copy)
