@@ -1,12 +1,12 @@
-"""Rad-VAE on a graphics card: train it, tell what it loses, and how many images a second it takes.
+"""Rad-VAE on a graphics card: training, reconstruction error and images per second.
 
     OUT=out python benchmarks/gpu/radvae.py          the large shape, 256-pixel phantoms
-    OUT=out python benchmarks/gpu/radvae.py --tiny   seconds on one core, to see that it runs
+    OUT=out python benchmarks/gpu/radvae.py --tiny   seconds, to check that it works
 
-Writes `rad-vae.safetensors`, its card (.json) and sheet (.png), and `radvae.json`: images a second
-of encoding and decoding, and what is lost of held-out images. The network is convolutional
-alone, so what learned from 256 pixels works on 512; how well is told by `at_512`. Interrupted, the
-same command goes on where it stopped.
+Writes `rad-vae.safetensors`, its card (.json) and sheet (.png), and `radvae.json`: images per
+second of encoding and decoding, and the reconstruction error on held-out images. The network is
+fully convolutional, so weights trained at 256 pixels also work at 512; `at_512` has the error
+there. The same command resumes an interrupted run.
 """
 
 import argparse
@@ -30,40 +30,40 @@ from causalcxr.radit.vae_quality import quality
 from causalcxr.radit.vae_weights import load_codec
 
 
-def asked(out: Path, tiny: bool) -> VAEConfig:
-    """Return what is trained."""
+def training_config(out: Path, tiny: bool) -> VAEConfig:
+    """Return the configuration of the training."""
     cohort = "phantom:n=14,seed=1,size=32" if tiny else "phantom:n=6000,seed=1,size=256"
     model = {"kind": "rad-vae", "shape": "tiny" if tiny else "large"}
     schedule = {"steps": 3, "batch": 12, "log": 1} if tiny else {"steps": 12_000, "batch": 32}
-    more = {} if tiny else {"lr": 3e-4, "adversary": 0.5, "adversary_from": 4000}
+    large_only = {} if tiny else {"lr": 3e-4, "adversary": 0.5, "adversary_from": 4000}
     return VAEConfig(
         out=str(out / "rad-vae.safetensors"),
         cohort=cohort,
         model=model,
-        training=schedule | more,
+        training=schedule | large_only,
         minutes=1 if tiny else 5,
     )
 
 
 def rate(work: Callable[[Tensor], Tensor], batch: Tensor, repeats: int) -> float:
-    """Return how many images a second some work takes, the best of a few times."""
+    """Return the images per second of some work, the best of a few calls."""
     best = 0.0
     for repeat in range(repeats + 1):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work(batch)
         if batch.is_cuda:
             torch.cuda.synchronize()
-        if repeat:  # the first time does not count
-            best = max(best, len(batch) / (time.perf_counter() - begun))
+        if repeat:  # the first call warms up
+            best = max(best, len(batch) / (time.perf_counter() - start))
     return round(best, 1)
 
 
 @torch.no_grad()
-def measured(codec: Autoencoder, side: int, device: str, tiny: bool) -> dict[str, Any]:
-    """Return speed and losses at some resolution, in full precision."""
-    films = Cohort.load("phantom", n=4 if tiny else 64, seed=2, size=side).images
-    batch = torch.from_numpy(films[: 4 if tiny else 32]).to(device) * 2 - 1
-    held_out = (torch.from_numpy(films[[k]]).to(device) * 2 - 1 for k in range(len(films)))
+def measure(codec: Autoencoder, side: int, device: str, tiny: bool) -> dict[str, Any]:
+    """Return speed and reconstruction error at some resolution, in full precision."""
+    images = Cohort.load("phantom", n=4 if tiny else 64, seed=2, size=side).images
+    batch = torch.from_numpy(images[: 4 if tiny else 32]).to(device) * 2 - 1
+    held_out = (torch.from_numpy(images[[k]]).to(device) * 2 - 1 for k in range(len(images)))
     return {
         "encoded_per_second": rate(codec.encode, batch, 1 if tiny else 3),
         "decoded_per_second": rate(codec.decode, codec.encode(batch), 1 if tiny else 3),
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small network, a few steps")
     tiny, out = parser.parse_args().tiny, Path(os.environ.get("OUT", "out"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = asked(out, tiny)
+    config = training_config(out, tiny)
     weights = train_autoencoder(config, "benchmarks/gpu/radvae.py")
     card = json.loads(weights.with_suffix(".json").read_text())
     log = (weights.with_suffix(".training") / "train.jsonl").read_text().splitlines()
@@ -85,7 +85,7 @@ def main() -> None:
     images = (last["step"] - before["step"]) * config.training.batch
     codec = load_codec(weights).to(device)
     small, large = (32, 64) if tiny else (256, 512)
-    told = {
+    report = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "torch": torch.__version__,
         "parameters": card["parameters"],
@@ -93,10 +93,10 @@ def main() -> None:
         "minutes_of_this_run": card["minutes_of_this_run"],
         "trained_per_second": round(images / (last["seconds"] - before["seconds"]), 1),
         "last_logged": last,
-        f"at_{small}": measured(codec, small, device, tiny),
-        f"at_{large}": measured(codec, large, device, tiny),
+        f"at_{small}": measure(codec, small, device, tiny),
+        f"at_{large}": measure(codec, large, device, tiny),
     }
-    print(atomic_write(out / "radvae.json", json.dumps(told, indent=1) + "\n"))
+    print(atomic_write(out / "radvae.json", json.dumps(report, indent=1) + "\n"))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Images per second of RadiT: a training step, a sample, a counterfactual; on any device.
 
     OUT=out python benchmarks/gpu/throughput.py            on a graphics card, all sizes
-    OUT=out python benchmarks/gpu/throughput.py --tiny     seconds on one core, to see that it runs
+    OUT=out python benchmarks/gpu/throughput.py --tiny     seconds, to check that it works
 
-Writes `throughput.json`: one row a size, with the device and the versions; bf16 on a card, float32
-otherwise. The images are noise: how long a step takes does not depend on what it sees. The largest
-change under the null intervention is told, too: it should be nought in any precision.
+Writes `throughput.json`: one row per size, with the device and the versions; bf16 on a card,
+float32 otherwise. The images are noise, because the time of a step does not depend on them. The
+largest change under the null intervention is also reported; it should be 0 in any precision.
 """
 
 import argparse
@@ -40,26 +40,26 @@ BATCHES = {"cpu": (32, 16), "cuda": (256, 256)}  # of training, of the solver
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
-    """Return the least time of a few calls, after one that does not count."""
+    """Return the shortest time of a few calls, after one that does not count."""
     best = float("inf")
     for repeat in range(repeats + 1):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begun) if repeat else best
+        best = min(best, time.perf_counter() - start) if repeat else best
     return best
 
 
 def columns_of(variables: list[Variable], n: int) -> dict[str, torch.Tensor]:
-    """Return plausible parents of n images."""
+    """Return random parents of n images."""
     generator = torch.Generator().manual_seed(0)
-    most = {v.name: len(v.levels) if v.is_discrete else 90 for v in variables}
-    return {k: torch.randint(m, (n,), generator=generator).double() for k, m in most.items()}
+    n_values = {v.name: len(v.levels) if v.is_discrete else 90 for v in variables}
+    return {k: torch.randint(m, (n,), generator=generator).double() for k, m in n_values.items()}
 
 
 class _Latents(torch.nn.Module):
-    """Stands for an autoencoder that takes no time: so many copies of an image, and their mean."""
+    """In place of an autoencoder: copies of an image as channels, and their mean."""
 
     factor = 1
 
@@ -77,7 +77,7 @@ class _Latents(torch.nn.Module):
 def measure(
     case: tuple[str, int, int], device: str, *, steps: int, solver: int, repeats: int
 ) -> dict:
-    """Time one size of network at one resolution."""
+    """Measure one network size at one resolution."""
     size, side, channels = case
     graph = Graph.load("cxr7")
     variables = [graph[p] for p in graph[graph.image].parents]
@@ -95,16 +95,16 @@ def measure(
         repeats,
     )
     columns = columns_of(variables, group)
-    way = Solving(solver, chunk=Chunk(group, half=device == "cuda"))
+    solving = Solving(solver, chunk=Chunk(group, half=device == "cuda"))
     codec = _Latents(channels)
-    one = ImageEquation(net, columns, way, codec)
-    two = ImageEquation(net, {k: v.flip(0) for k, v in columns.items()}, way, codec)
+    factual = ImageEquation(net, columns, solving, codec)
+    twin_equation = ImageEquation(net, {k: v.flip(0) for k, v in columns.items()}, solving, codec)
     draws = Draws(record_keys(pd.RangeIndex(group)), 0, "Image")
-    u = one.sample_noise(draws)
-    film = one.predict(u).clamp(0, 1)
-    sample = seconds(lambda: one.predict(u), device, repeats)
-    twin = seconds(lambda: two.predict(one.abduct(film, draws)), device, repeats)
-    null = (one.predict(one.abduct(film, draws)) - film).abs().max()
+    u = factual.sample_noise(draws)
+    images = factual.predict(u).clamp(0, 1)
+    sample = seconds(lambda: factual.predict(u), device, repeats)
+    twin = seconds(lambda: twin_equation.predict(factual.abduct(images, draws)), device, repeats)
+    null = (factual.predict(factual.abduct(images, draws)) - images).abs().max()
     return {
         "size": size,
         "side": side,
@@ -129,13 +129,13 @@ def main() -> None:
     cases, work = (CASES[:1], (2, 2, 1)) if tiny else (CASES, (50, 16, 3))
     steps, solver, repeats = work
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    about = {"device": name, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    machine = {"device": name, "torch": torch.__version__, "threads": torch.get_num_threads()}
     rows = []
     for case in cases:
         rows.append(measure(case, device, steps=steps, solver=solver, repeats=repeats))
         print(json.dumps(rows[-1]))
     out = Path(os.environ.get("OUT", "out")) / "throughput.json"
-    print(atomic_write(out, json.dumps({**about, "rows": rows}, indent=1) + "\n"))
+    print(atomic_write(out, json.dumps({**machine, "rows": rows}, indent=1) + "\n"))
 
 
 if __name__ == "__main__":

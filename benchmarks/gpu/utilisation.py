@@ -1,13 +1,13 @@
-"""Which share of the card's own rate do training and sampling reach? S, B, L, XL at 1,024 tokens.
+"""The utilisation of a graphics card by training and sampling: S, B, L, XL at 1,024 tokens.
 
-    OUT=out python benchmarks/gpu/utilisation.py            on a graphics card, some 8 minutes
-    OUT=out python benchmarks/gpu/utilisation.py --tiny     seconds on one core, to see it run
+    OUT=out python benchmarks/gpu/utilisation.py            on a graphics card, about 8 minutes
+    OUT=out python benchmarks/gpu/utilisation.py --tiny     seconds, to check that it works
 
-Latents of 512-pixel images (64 x 64 x 16, tokens of 2 x 2), bf16. The dense rate is measured in
-the same run, first: the best of some large products. A training step is the engine's own
-(`TrainRun`): forward, backward, clipping, fused AdamW, moving average. Model FLOPs are counted
-from the shapes, three forwards a step; what is recomputed does not count. The table is written
-after every case; a case that stands there is not measured again.
+Latents of 512-pixel images (64 x 64 x 16, tokens of 2 x 2), bf16. The dense rate of the card is
+measured first, in the same run: the best of a few large matrix products. A training step is that
+of the package (`TrainRun`): forward, backward, clipping, fused AdamW, moving average. Model FLOPs
+are counted from the shapes, three forward passes per step; recomputation does not count. The table
+is written after each case, and a case in the table is not measured again.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SAMPLING = 0.60
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a size, images at a time, and how."""
+    """One case: a size, the number of images at a time, and options."""
 
     size: str
     micro: int
@@ -47,13 +47,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Say it in words."""
+        """The case in words."""
         words = ["sampling" if self.sampling else "training", self.size, f"{self.micro} at a time"]
         words += ["compiled"] * self.compile + ["recomputed"] * self.recompute
         return ", ".join(words)
 
 
-# What matters most comes first.
+# In order of priority.
 CASES = [
     Case("B", 32),
     Case("XL", 16, recompute=True),
@@ -74,38 +74,38 @@ CASES = [
 
 
 def forward_flops(config: RadiTConfig) -> float:
-    """Return the multiplications and additions of the products in one forward, an image."""
+    """Return the FLOPs of the matrix products in one forward pass, per image."""
     tokens, d, h = config.grid[0] * config.grid[1], config.width, config.hidden
-    n = tokens + len(PARENTS) * (config.entry != "adaln")  # variables are in the context, too
+    n = tokens + len(PARENTS) * (config.entry != "adaln")  # variables are tokens, too
     block = 2 * n * (4 * d * d + 3 * d * h) + 4 * n * n * d
     block += 12 * d * d if config.modulation == "blocks" else 0
     ends = 4 * tokens * d * config.channels * config.patch**2
     return config.depth * block + ends
 
 
-def best(work: Callable[[], object], device: str, repeats: int) -> float:
-    """Return the median seconds of a call, after two that do not count."""
-    taken = []
+def median_seconds(work: Callable[[], object], device: str, repeats: int) -> float:
+    """Return the median time of a call in seconds, after two that do not count."""
+    times = []
     for repeat in range(repeats + 2):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        taken += [time.perf_counter() - begun] if repeat > 1 else []
-    return sorted(taken)[len(taken) // 2]
+        times += [time.perf_counter() - start] if repeat > 1 else []
+    return sorted(times)[len(times) // 2]
 
 
 def dense_rate(device: str, side: int) -> float:
-    """Return the best rate of large products, FLOP a second: bf16 on a card, else float32."""
+    """Return the best rate of large products, FLOP per second: bf16 on a card, else float32."""
     dtype, rates = (torch.bfloat16 if device == "cuda" else torch.float32), []
     for k in (side, 2 * side):
         a, b = (torch.randn(k, k, device=device, dtype=dtype) for _ in range(2))
-        rates.append(2 * k**3 / best(lambda a=a, b=b: a @ b, device, 8))
+        rates.append(2 * k**3 / median_seconds(lambda a=a, b=b: a @ b, device, 8))
     return max(rates)
 
 
 def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[str, Any]:
-    """Time one case; the images are noise, which takes as long as any."""
+    """Measure one case; the images are noise, which does not change the time."""
     n = case.micro
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -122,7 +122,7 @@ def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[
             with torch.no_grad(), torch.autocast(device, torch.bfloat16, device == "cuda"):
                 f(x, 0.5)
     else:
-        plan = TrainConfig(
+        training = TrainConfig(
             optimiser="adamw",
             batch=n,
             precision="bf16" if device == "cuda" else "fp32",
@@ -130,17 +130,17 @@ def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[
             recompute=case.recompute,
             noise="device" if device == "cuda" else "cpu",
         )
-        run = TrainRun(net, columns, plan, 0, Processes.current())
+        train_run = TrainRun(net, columns, training, 0, Processes.current())
 
         def work() -> None:
-            run.advance(x, columns)
+            train_run.advance(x, columns)
 
-    seconds = best(work, device, repeats)
+    seconds = median_seconds(work, device, repeats)
     flops = forward_flops(config) * n * (1 if case.sampling else 3)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
     return {
         "case": case.name,
-        "at_a_time": n if case.sampling else run.micro or n,  # fewer, where memory ran out
+        "at_a_time": n if case.sampling else train_run.micro or n,  # fewer, where memory ran out
         "parameters": sum(p.numel() for p in net.parameters()),
         "forward_gflop": round(forward_flops(config) / 1e9, 2),
         "images_per_second": round(n / seconds, 2),
@@ -151,10 +151,10 @@ def measure(case: Case, config: RadiTConfig, device: str, repeats: int) -> dict[
 
 
 def rows(cases: list[Case], done: dict[str, Any], args: argparse.Namespace) -> Iterator[dict]:
-    """Measure what is not done yet, until the time is over."""
-    device, begun = args.device, time.monotonic()
+    """Measure the cases that are not in the table, until the time is over."""
+    device, start = args.device, time.monotonic()
     for case in cases:
-        if case.name in done or time.monotonic() - begun > 60 * args.minutes:
+        if case.name in done or time.monotonic() - start > 60 * args.minutes:
             continue
         config = RadiTConfig.from_name(case.size, 16 if args.tiny else 64, channels=16)
         try:
@@ -167,22 +167,22 @@ def rows(cases: list[Case], done: dict[str, Any], args: argparse.Namespace) -> I
 
 
 def main() -> None:
-    """Measure, and write the table after every case."""
+    """Measure, and write the table after each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="one small network, one step")
-    parser.add_argument("--minutes", type=float, default=8.0, help="begin no case after so long")
+    parser.add_argument("--minutes", type=float, default=8.0, help="start no case after this time")
     args = parser.parse_args()
     args.device = "cuda" if torch.cuda.is_available() else "cpu"
     out = Path(os.environ.get("OUT", "out")) / "utilisation.json"
-    before = json.loads(out.read_text())["rows"] if out.exists() else []
-    done = {row["case"]: row for row in before}
+    rows_before = json.loads(out.read_text())["rows"] if out.exists() else []
+    done = {row["case"]: row for row in rows_before}
     cases = [Case("tiny", 2), Case("tiny", 2, sampling=True)] if args.tiny else CASES
     rate = dense_rate(args.device, 256 if args.tiny else 8192)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "processor, float32"
-    about = {"device": name, "torch": torch.__version__, "dense_flop_per_second": rate}
+    machine = {"device": name, "torch": torch.__version__, "dense_flop_per_second": rate}
     for row in rows(cases, done, args):
         if "flop_per_second" in row:
-            row |= {"utilisation": round(row["flop_per_second"] / rate, 3), **about}
+            row |= {"utilisation": round(row["flop_per_second"] / rate, 3), **machine}
         done[row["case"]] = row
         print(json.dumps(row), flush=True)
         atomic_write(out, json.dumps({"rows": list(done.values())}, indent=1) + "\n")
