@@ -68,9 +68,9 @@ def _times(
     """Return the time of each request, in milliseconds."""
     results = []
     for request in questions:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work(request)
-        results.append(1000 * (time.perf_counter() - begun))
+        results.append(1000 * (time.perf_counter() - start))
     return np.array(results)
 
 
@@ -78,12 +78,12 @@ def _queued(
     service: ExplorerService, questions: list[QuestionRequest]
 ) -> tuple[list[RenderJob], Event]:
     """Queue an image for each question; the event is set when all are ready."""
-    ready, left = Event(), [len(questions)]
+    ready, remaining = Event(), [len(questions)]
 
     def report(event: dict) -> None:
         if "done" in event or "error" in event:
-            left[0] -= 1
-            if not left[0]:
+            remaining[0] -= 1
+            if not remaining[0]:
                 ready.set()
 
     jobs = [
@@ -105,16 +105,16 @@ def _row(what: str, times: np.ndarray, target: str = "") -> Row:
 
 
 def main(quick: bool = False) -> list[Row]:
-    """Return a row for each kind of waiting."""
+    """Return one row per kind of request."""
     count = 20 if quick else 100
     shared = workspace(500 if quick else 2000)
     service = ExplorerService(shared)
-    warm, *questions = random_questions(shared, count + 1)
-    few = questions[: 3 if quick else 10]
-    json.dumps(service.table(warm))
-    service.graph(warm)
-    service.assumptions(warm)
-    _render(service, warm)
+    warm_up, *questions = random_questions(shared, count + 1)
+    image_questions = questions[: 3 if quick else 10]
+    json.dumps(service.table(warm_up))
+    service.graph(warm_up)
+    service.assumptions(warm_up)
+    _render(service, warm_up)
     rows = [
         _row("patient", _times(service.patient, questions)),
         _row(
@@ -124,19 +124,25 @@ def main(quick: bool = False) -> list[Row]:
         ),
         _row("graph", _times(service.graph, questions)),
         _row("assumptions", _times(service.assumptions, questions)),
-        _row("image, first of a patient", _times(lambda request: _render(service, request), few)),
-        _row("image, a later one", _times(lambda request: _render(service, request), few)),
+        _row(
+            "image, first of a patient",
+            _times(lambda request: _render(service, request), image_questions),
+        ),
+        _row(
+            "image, a later one",
+            _times(lambda request: _render(service, request), image_questions),
+        ),
     ]
-    others = random_questions(shared, 4 * len(few), seed=1)
+    other_questions = random_questions(shared, 4 * len(image_questions), seed=1)
     questions = random_questions(shared, count, seed=2)
     for request in questions:
         service.patient(request)
-    jobs, ready = _queued(service, others)
+    jobs, ready = _queued(service, other_questions)
     busy = _times(lambda request: json.dumps(service.table(request)), questions)
-    still = not ready.is_set()
+    unfinished = not ready.is_set()
     for job in jobs:
         job.stop()
-    state = "while images are rendered" if still else "while images were rendered, in part"
+    state = "while images are rendered" if unfinished else "while images were rendered, in part"
     rows.append(_row(f"table, {state}", busy, "median < 100"))
     service.close()
     return rows

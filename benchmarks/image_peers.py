@@ -36,15 +36,17 @@ def main(quick: bool = False) -> list[Row]:
         )
     else:
         evaluation = Evaluation.on_phantoms(_RECORDS, n_training=4000)
-    table: list[Row] = [evaluation.summary("copy", evaluation.bounds(true=False))]
+    table: list[Row] = [evaluation.summary("copy", evaluation.reference(true=False))]
     for name in VARIANTS:
         figures = train_network(
             name, partial(_training_images, 256 if quick else 12_000), minutes, folder
         )
         weights = weights_of(VARIANTS[name].family, 1.0, folder)
-        results = evaluation.kept(name, partial(model, name, folder), weights, folder / "results")
+        results = evaluation.cached(
+            name, partial(model, name, folder), weights, folder / "results"
+        )
         table.append({**evaluation.summary(name, results), **figures})
-    table.append(evaluation.summary("true twins", evaluation.bounds(true=True)))
+    table.append(evaluation.summary("true twins", evaluation.reference(true=True)))
     draw_sheet(
         evaluation,
         {name: model(name, folder) for name in VARIANTS},

@@ -90,7 +90,7 @@ def main(quick: bool = False) -> list[Row]:
     models = _models(folder)
     for name in list(models)[::4] if quick else models:
         try:
-            results = evaluation.kept(f"{name}, proxies", *models[name], folder / "results")
+            results = evaluation.cached(f"{name}, proxies", *models[name], folder / "results")
         except MechanismError:  # the solver of a flow after little training may not converge
             continue
         rows[name] = evaluation.summary(name, results)

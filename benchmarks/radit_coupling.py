@@ -46,11 +46,11 @@ def main(quick: bool = False) -> list[Row]:
     def model(options: Solving) -> Model:
         return lambda parents: image_equation(net, parents, small_batches(options, parents))
 
-    table: list[Row] = [evaluation.summary("copy", evaluation.bounds(true=False))]
+    table: list[Row] = [evaluation.summary("copy", evaluation.reference(true=False))]
     for name, options in _COUPLINGS.items():
-        results = evaluation.kept(name, lambda options=options: model(options), weights, folder)
+        results = evaluation.cached(name, lambda options=options: model(options), weights, folder)
         table.append(evaluation.summary(name, results))
-    table.append(evaluation.summary("true twins", evaluation.bounds(true=True)))
+    table.append(evaluation.summary("true twins", evaluation.reference(true=True)))
     shown = {name: model(options) for name, options in _COUPLINGS.items() if "," not in name}
     draw_sheet(evaluation, shown, Path("runs/radit_coupling.png"), shown=2)
     return table

@@ -20,7 +20,7 @@ from causalcxr.apps.study.simulate import Simulated, simulate
 from causalcxr.audit.intervals import clopper_pearson
 from causalcxr.metrics.agreement import cohen_kappa
 
-__all__ = ["PAPER", "drawn", "main"]
+__all__ = ["PAPER", "main", "make_plan"]
 
 PAPER = {
     "expert 1": ((0.49, 0.54), 0.42),
@@ -30,7 +30,7 @@ PAPER = {
 _BETWEEN = (-0.08, 0.15)
 
 
-def drawn(trials: int = 100, seed: int = 0) -> StudyPlan:
+def make_plan(trials: int = 100, seed: int = 0) -> StudyPlan:
     """Return the plan of a study of pairs; simulated readers do not need the images."""
     pairs = [
         Trial((f"{k}a", f"{k}b"), (k % 2 == 0, k % 2 == 1), (f"{k}", f"{k}"), {})
@@ -69,7 +69,7 @@ def _study(plan: StudyPlan, seed: int) -> dict[tuple[str, str], float]:
 def main(quick: bool = False) -> list[Row]:
     """Return one row per expert, and one for the kappas between them."""
     studies = 10 if quick else 400
-    plan = drawn()
+    plan = make_plan()
     results = pd.DataFrame([_study(plan, seed) for seed in range(studies)])
     means = results.mean()
     table: list[Row] = []

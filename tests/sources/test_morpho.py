@@ -14,7 +14,7 @@ from benchmarks.morpho.measure import Ruler, plateau, ridge
 from benchmarks.morpho.models import parents
 from benchmarks.morpho.questions import Question
 from benchmarks.morpho.strokes import NUMBERS, digit_lines, draw_lines
-from benchmarks.morpho.table import QUICK, Evaluation, summarise, make_table
+from benchmarks.morpho.table import QUICK, Evaluation, make_table, summarise
 from benchmarks.morpho.world import GRAPH, intensities, load, truth
 from causalcxr import Cohort, do
 from causalcxr.common.errors import CausalCXRError, CohortError
@@ -165,7 +165,9 @@ def test_ruler_errors_are_small_on_held_out_digits(ruler):
 
 def test_bar_is_measured_as_drawn():
     t = np.array([2.0, 3.0, 4.0])
-    images = draw_lines(line((8, 16), (24, 16), 3), t, np.array([90.0, 120.0, 200.0]))[:, None] / 255
+    images = (
+        draw_lines(line((8, 16), (24, 16), 3), t, np.array([90.0, 120.0, 200.0]))[:, None] / 255
+    )
     assert plateau(images) == pytest.approx([90.0, 120.0, 200.0])
     assert ridge(images) == pytest.approx(t, abs=0.35)
 
