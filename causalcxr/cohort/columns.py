@@ -229,7 +229,7 @@ def _unknown_level(
         return CohortError(
             f"{text}; if these are codes, declare them in the graph: codes: {{{codes}}}"
         )
-    hint = nearest(str(value)[:80], variable.levels)
+    hint = nearest(value, variable.levels)
     return CohortError(f"{text} if unknown{hint}")
 
 

@@ -50,7 +50,7 @@ def load(spec: str | Path, **options: Any) -> "Cohort":
     except (OSError, ValueError):  # too long a name, or a null character
         exists = False
     if not exists:
-        hint = nearest(str(spec)[:80], names) or f"; give {_possible(names)}"
+        hint = nearest(spec, names) or f"; give {_possible(names)}"
         raise CohortError(f"no source or path {str(spec)[:200]!r}{hint}")
     for name in sources.READERS:
         if source_module(name).recognises(path):

@@ -17,7 +17,6 @@ __all__ = [
     "brief",
     "install",
     "nearest",
-    "nearest_to",
 ]
 
 
@@ -67,15 +66,15 @@ def install(*extras: str) -> str:
     return f'in the folder of causalcxr, run: pip install -e ".[{",".join(extras)}]"'
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the nearest choice, or an empty string.
+def nearest(word: Any, choices: Iterable[str]) -> str:
+    """Return a hint with the nearest choice to a word, or an empty string.
 
     Example:
         >>> nearest("agee", ["Age", "Sex"])
         "; did you mean 'Age'?"
     """
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
-    matches = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(str(word)[:80].lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
 
 
@@ -97,8 +96,3 @@ def _without_numpy(value: Any) -> Any:
     """Return a numpy scalar as Python's own, but for dates, whose item may be nanoseconds."""
     is_scalar = type(value).__module__ == "numpy" and hasattr(value, "dtype") and not value.ndim
     return value.item() if is_scalar and value.dtype.kind not in "mM" else value
-
-
-def nearest_to(word: Any, choices: Iterable[str]) -> str:
-    """Return a hint as `nearest` does, for a word of any type and length."""
-    return nearest(str(word)[:80], choices)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from causalcxr.common.errors import CausalCXRError
+from causalcxr.common.errors import CausalCXRError, CohortError
 
 __all__ = [
     "atomic_file",
     "atomic_write",
-    "holds_others",
+    "cannot_write",
     "read_text",
     "remove_litter",
     "sync_all",
@@ -136,16 +136,6 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def holds_others(folder: Path, marker: str) -> bool:
-    """Return whether a folder exists, is not empty, and lacks the file that marks it as ours.
-
-    Example:
-        >>> holds_others(Path("no such folder"), "audit.json")
-        False
-    """
-    return folder.exists() and any(folder.iterdir()) and not (folder / marker).is_file()
-
-
 def remove_litter(folder: Path) -> None:
     """Remove the temporary files that a kill left anywhere in a folder."""
     for left in folder.rglob(".*.tmp"):
@@ -179,3 +169,30 @@ def sync_one(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cannot_write(
+    path: Path,
+    fault: OSError,
+    error: type[CausalCXRError] = CohortError,
+    *,
+    inside: Path | None = None,
+) -> CausalCXRError:
+    """Return our error for a fault of the disk: which place cannot be written, and why.
+
+    Args:
+        path: The file or folder to be written.
+        fault: The error of the system; a file outside of `path` and `inside` is named.
+        error: The class of the error.
+        inside: The folder in which it is written first.
+    """
+    reason = fault.strerror or fault
+    if fault.filename and isinstance(fault.filename, str | Path):
+        file = Path(fault.filename).absolute()
+        homes = [path.absolute(), *([] if inside is None else [inside])]
+        if not any(file.is_relative_to(home) or home.is_relative_to(file) for home in homes):
+            if file.name.startswith(f".{path.name}."):  # the lock
+                file = path
+            else:
+                return error(f"{fault.filename}: {reason}")
+    return error(f"{path}: cannot be written ({reason})")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pandas as pd
 
 from causalcxr.common.errors import CausalCXRError, CohortError
-from causalcxr.common.files import atomic_write
+from causalcxr.common.files import atomic_write, cannot_write
 from causalcxr.common.result_digests import content_identity
-from causalcxr.common.result_folder import ResultFolder, cannot_write
+from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import headed_csv
 
 if TYPE_CHECKING:

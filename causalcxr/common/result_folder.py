@@ -26,7 +26,7 @@ from typing import Any
 
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CausalCXRError, CohortError
-from causalcxr.common.files import atomic_write, remove_litter, sync_all, sync_one
+from causalcxr.common.files import atomic_write, cannot_write, remove_litter, sync_all, sync_one
 from causalcxr.common.locks import exclusive
 from causalcxr.common.result_digests import (
     MANIFEST,
@@ -37,7 +37,7 @@ from causalcxr.common.result_digests import (
     read_json,
 )
 
-__all__ = ["Draft", "ResultFolder", "cannot_write"]
+__all__ = ["Draft", "ResultFolder"]
 
 _COMPLETE = "complete already, nothing to do; --overwrite (overwrite=True) makes it again"
 
@@ -318,33 +318,6 @@ def _remove_unfinished(place: Path) -> None:
         shutil.rmtree(left)
     for left in list(place.rglob(".*.lock")):
         left.unlink()
-
-
-def cannot_write(
-    path: Path,
-    fault: OSError,
-    error: type[CausalCXRError] = CohortError,
-    *,
-    inside: Path | None = None,
-) -> CausalCXRError:
-    """Return our error for a fault of the disk: which place cannot be written, and why.
-
-    Args:
-        path: The file or folder to be written.
-        fault: The error of the system; a file outside of `path` and `inside` is named.
-        error: The class of the error.
-        inside: The folder in which it is written first.
-    """
-    reason = fault.strerror or fault
-    if fault.filename and isinstance(fault.filename, str | Path):
-        file = Path(fault.filename).absolute()
-        homes = [path.absolute(), *([] if inside is None else [inside])]
-        if not any(file.is_relative_to(home) or home.is_relative_to(file) for home in homes):
-            if file.name.startswith(f".{path.name}."):  # the lock
-                file = path
-            else:
-                return error(f"{fault.filename}: {reason}")
-    return error(f"{path}: cannot be written ({reason})")
 
 
 def _difference(key: str, held: Any, wanted: Any) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalcxr.common.errors import GraphError, InterventionError, brief, nearest_to
+from causalcxr.common.errors import GraphError, InterventionError, brief, nearest
 from causalcxr.graph.distributions import is_number
 from causalcxr.graph.interventions import Intervention, do
 
@@ -93,7 +93,7 @@ to set the variable 'Seed', write do({'Seed': 'P'})
             continue  # the question checks its own words
         stray = _stray(graph, value) if variable is not None and option in _NAMING else None
         if stray is not None:
-            rule = f"{rule}, and {stray!r} is not one{nearest_to(stray, graph.tabular)}"
+            rule = f"{rule}, and {stray!r} is not one{nearest(stray, graph.tabular)}"
         if not fits(value) or stray is not None:
             setting = f"do({{{variable!r}: {brief(value)}}})"
             hint = f"; to set the variable {variable!r}, write {setting}" if variable else ""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from causalcxr.common.errors import GraphError, brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest
 
 __all__ = ["bundled_graph", "bundled_graphs"]
 
@@ -27,6 +27,6 @@ def bundled_graph(name: str) -> Path:
     """
     graphs = bundled_graphs()
     if name not in graphs:
-        hint = nearest_to(name, graphs) or f" (bundled: {', '.join(sorted(graphs))})"
+        hint = nearest(name, graphs) or f" (bundled: {', '.join(sorted(graphs))})"
         raise GraphError(f"no bundled graph {brief(name)}{hint}; or give a path ending in .yaml")
     return graphs[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalcxr.common.digests import json_digest
-from causalcxr.common.errors import GraphError, brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest
 from causalcxr.common.files import atomic_write, read_text
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.graph import yaml_edits as graph_edits
@@ -165,7 +165,7 @@ class Graph:
             return name
         match = self._spellings.get(same_name(name)) if isinstance(name, str) else None
         if match is None:
-            hint = nearest_to(name, self.variables)
+            hint = nearest(name, self.variables)
             hint = hint or f" (variables: {', '.join(self.variables)})"
             raise GraphError(f"no variable {brief(name)} in graph {self.name!r}{hint}")
         return match

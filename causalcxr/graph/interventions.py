@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalcxr.common.errors import GraphError, InterventionError, brief, nearest_to
+from causalcxr.common.errors import GraphError, InterventionError, brief, nearest
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.graph.distributions import Categorical, Normal, Resample, read_distribution
 from causalcxr.graph.intervention_values import (
@@ -262,7 +262,7 @@ def _variable(graph: "Graph", written: str) -> Variable:
     try:
         variable = graph[written]
     except GraphError:
-        hint = nearest_to(written, graph.tabular) or f" (variables: {', '.join(graph.tabular)})"
+        hint = nearest(written, graph.tabular) or f" (variables: {', '.join(graph.tabular)})"
         text = f"intervention {brief(written)}: no such variable{hint}"
         raise InterventionError(text) from None
     if variable.is_image:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from causalcxr.common.errors import GraphError, brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.graph.mechanism_options import BUILT_IN, KINDS, ODE_OPTIONS, OPTIONS, REAL
 
@@ -28,7 +28,7 @@ def add_kind(kind: str, types: Iterable[str], options: Mapping[str, Any] | None 
         raise GraphError(f"mechanism {brief(kind)} is built in; choose another name")
     types = tuple(types)
     if unknown := [type for type in types if type not in KINDS]:
-        raise GraphError(f"type {brief(unknown[0])} is not known{nearest_to(unknown[0], KINDS)}")
+        raise GraphError(f"type {brief(unknown[0])} is not known{nearest(unknown[0], KINDS)}")
     OPTIONS[kind] = dict(options or {})
     for type, kinds in KINDS.items():
         others = tuple(each for each in kinds if each != kind)
@@ -70,7 +70,7 @@ class MechanismSpec:
         if not isinstance(kind, str) or kind not in OPTIONS:
             raise GraphFault(
                 ("kind",),
-                f"mechanism {brief(kind)} is not known{nearest_to(kind, OPTIONS)} "
+                f"mechanism {brief(kind)} is not known{nearest(kind, OPTIONS)} "
                 f"(kinds: {', '.join(OPTIONS)})",
             )
         self._kind = kind
@@ -167,7 +167,7 @@ def _check_ode(spec: MechanismSpec) -> None:
 def _option(kind: str, key: Any, value: Any) -> Any:
     rules = OPTIONS[kind]
     if key not in rules:
-        hint = nearest_to(key, rules) or f" (options: {', '.join(rules)})"
+        hint = nearest(key, rules) or f" (options: {', '.join(rules)})"
         raise GraphFault((key,), f"{kind} has no option {brief(key)}{hint}")
     rule = rules[key]
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -184,6 +184,6 @@ def _option(kind: str, key: Any, value: Any) -> Any:
     else:
         valid, want = number and math.isfinite(value) and value > 0, "a positive number"
     if not valid:
-        hint = nearest_to(value, rule) if isinstance(rule, tuple) else ""
+        hint = nearest(value, rule) if isinstance(rule, tuple) else ""
         raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
     return float(value) if rule in (float, REAL) else value

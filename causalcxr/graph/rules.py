@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.errors import brief, nearest
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable, same_name
 
@@ -30,7 +30,7 @@ def check_parents(variables: Mapping[str, Variable]) -> None:
         for parent in child.parents:
             place = ("variables", child.name, "parents", parent)
             if parent not in variables:
-                hint = nearest_to(parent, [name for name in variables if name != child.name])
+                hint = nearest(parent, [name for name in variables if name != child.name])
                 remedy = hint or "; declare it or remove it from parents"
                 raise GraphFault(place, f"parent {brief(parent)} is not declared{remedy}")
             if variables[parent].is_image:

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from causalcxr.common.errors import InterventionError, brief, nearest_to
+from causalcxr.common.errors import InterventionError, brief, nearest
 from causalcxr.graph.distributions import is_number
 from causalcxr.graph.variables import LARGEST, Variable
 
@@ -121,7 +121,7 @@ def _read_number(value: Any) -> float | None:
 
 def _refuse_value(variable: Variable, value: Any, where: str) -> NoReturn:
     what, value = "level" if variable.is_discrete else "value", as_python(value)
-    hint = nearest_to(value, variable.levels)
+    hint = nearest(value, variable.levels)
     missing = value is None or value != value or str(value) in ("<NA>", "NaT")
     if missing:
         hint = "; a function such as `lambda x: x` leaves missing values missing"

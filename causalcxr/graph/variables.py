@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
-from causalcxr.common.errors import brief, nearest_to
+from causalcxr.common.errors import brief, nearest
 from causalcxr.common.frozen_dict import FrozenDict
 from causalcxr.graph.mechanism_options import KINDS
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
@@ -175,7 +175,7 @@ def _code(key: Any) -> Any:
 
 def _mechanism(type: Any, value: Any) -> MechanismSpec | None:
     if not isinstance(type, str) or type not in KINDS:
-        hint = nearest_to(type, TYPES)
+        hint = nearest(type, TYPES)
         text = f"type {brief(type)} is not known{hint} ({_FIELD_RULES['type']})"
         raise GraphFault(("type",), text)
     try:
@@ -190,7 +190,7 @@ def _fault(name: Any, error: ValidationError) -> GraphFault:
     field, *inside = first["loc"]
     place = ("variables", name, field, *inside)
     if first["type"] == "extra_forbidden":
-        hint = nearest_to(field, _FIELD_RULES) or f" (fields: {', '.join(list(_FIELD_RULES)[1:])})"
+        hint = nearest(field, _FIELD_RULES) or f" (fields: {', '.join(list(_FIELD_RULES)[1:])})"
         return GraphFault(place, f"field {brief(field)} is not known{hint}")
     return GraphFault(place, f"{field} {brief(first['input'])}: {_FIELD_RULES[field]}")
 
@@ -257,7 +257,7 @@ def _check_codes(variable: Variable) -> None:
         place = ("codes", code)
         if level not in variable.levels:
             levels = ", ".join(variable.levels) or f"none, as it is {variable.type}"
-            hint = nearest_to(level, variable.levels) or f" (levels: {levels})"
+            hint = nearest(level, variable.levels) or f" (levels: {levels})"
             raise GraphFault(place, f"code {brief(code)}: {brief(level)} is not a level{hint}")
         if code in variable.levels and code != level:
             raise GraphFault(place, f"code {brief(code)} is a level itself; remove the code")

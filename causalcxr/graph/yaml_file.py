@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from causalcxr.common.errors import GraphError, brief, nearest_to
+from causalcxr.common.errors import GraphError, brief, nearest
 from causalcxr.graph.mechanism_options import KINDS
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.variables import Variable
@@ -205,7 +205,7 @@ def _check_top(content: Any) -> None:
         raise GraphFault((), "a graph is a map with name, schema and variables")
     for key in content:
         if key not in _FIELDS:
-            hint = nearest_to(key, _FIELDS) or f" (fields: {', '.join(_FIELDS)})"
+            hint = nearest(key, _FIELDS) or f" (fields: {', '.join(_FIELDS)})"
             raise GraphFault((key,), f"field {brief(key)} is not known{hint}")
     schema = content.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, float):
@@ -229,7 +229,7 @@ def _defaults(content: Any) -> dict[str, MechanismSpec]:
     specs = {}
     for type, value in content.items():
         if type not in KINDS:
-            hint = nearest_to(type, KINDS)
+            hint = nearest(type, KINDS)
             text = f"defaults: type {brief(type)} is not known{hint} (types: {', '.join(KINDS)})"
             raise GraphFault(("defaults", type), text)
         try:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import CausalCXRError, ModelError
-from causalcxr.common.files import atomic_write, remove_litter
+from causalcxr.common.files import atomic_write, cannot_write, remove_litter
 from causalcxr.common.locks import exclusive
-from causalcxr.common.result_folder import cannot_write
 from causalcxr.common.tensors import load_tensors, pack_tensors
 from causalcxr.common.versions import versions
 from causalcxr.graph.graph import Graph

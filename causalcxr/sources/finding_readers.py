@@ -87,7 +87,7 @@ def _note_unknown(
     first = next((word for word in unknown if word), "")
     where = rows.map_texts(column, np.array([bool(word) for word in unknown]), False)
     if closed:
-        hint = label_map.nearest_to(first)
+        hint = label_map.nearest(first)
         rows.refuse(
             column, where, f"holds {first[:60]!r}, not a label of {label_map.source}{hint}"
         )

@@ -129,7 +129,7 @@ class LabelMap:
         """
         return any(_ASIDE in (self.meaning(word) or ()) for word in words)
 
-    def nearest_to(self, word: str) -> str:
+    def nearest(self, word: str) -> str:
         """Return a hint that names the nearest word of the map, or an empty string."""
         return nearest(word[:60], self.words.values())
 

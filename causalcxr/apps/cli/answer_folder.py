@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from causalcxr.common.errors import CohortError
-from causalcxr.common.files import atomic_write
+from causalcxr.common.files import atomic_write, cannot_write
 from causalcxr.common.locks import exclusive
 from causalcxr.common.result_digests import content_identity
-from causalcxr.common.result_folder import ResultFolder, cannot_write
+from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import headed_csv
 from causalcxr.common.versions import versions
 

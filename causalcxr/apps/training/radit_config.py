@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.tag import Tag
 
-from causalcxr.common.errors import GraphError, ModelError, brief, nearest_to
+from causalcxr.common.errors import GraphError, ModelError, brief, nearest
 from causalcxr.common.files import read_text
 from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.graph.yaml_file import compose, locating_faults, plain
@@ -167,7 +167,7 @@ def _fault(
         return GraphFault(place, f"{last!r} is missing; add {last}: ...")
     if first["type"] in extra:
         choices = list(_fields(model, place[:-1]))
-        hint = nearest_to(place[-1], choices) or f" (fields: {', '.join(choices)})"
+        hint = nearest(place[-1], choices) or f" (fields: {', '.join(choices)})"
         return GraphFault(place, f"field {name!r} is not known{origin}{hint}")
     own = (first.get("ctx") or {}).get("error")
     if isinstance(own, ValueError):  # an error of this package: it has the value and the rule

@@ -7,8 +7,8 @@ from glob import escape
 from pathlib import Path
 
 from causalcxr.common.errors import ModelError
+from causalcxr.common.files import cannot_write
 from causalcxr.common.locks import exclusive
-from causalcxr.common.result_folder import cannot_write
 
 __all__ = ["training_place"]
 

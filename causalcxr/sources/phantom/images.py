@@ -152,7 +152,7 @@ class PhantomImages(Images):
         """
         name = {same_name(name): name for name in FINDINGS}.get(same_name(str(finding)))
         if name is None:
-            hint = nearest(str(finding)[:80], FINDINGS) or f"; allowed: {', '.join(FINDINGS)}"
+            hint = nearest(finding, FINDINGS) or f"; allowed: {', '.join(FINDINGS)}"
             raise CohortError(f"masks: no finding {str(finding)[:80]!r}{hint}")
         rows = self._positions(rows)
         out = np.empty((len(rows), 1, *self.size), dtype=bool)

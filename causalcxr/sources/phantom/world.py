@@ -90,7 +90,7 @@ class World:
 
 def _one_of(what: str, value: object, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        hint = nearest(str(value)[:80], choices) or f"; allowed: {', '.join(choices)}"
+        hint = nearest(value, choices) or f"; allowed: {', '.join(choices)}"
         raise CohortError(f"world: {what} cannot be {str(value)[:80]!r}{hint}")
     return value
 

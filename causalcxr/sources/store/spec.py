@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from causalcxr.common.errors import CohortError, GraphError, brief, nearest_to
+from causalcxr.common.errors import CohortError, GraphError, brief, nearest
 from causalcxr.common.files import read_text
 from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.graph.yaml_file import compose, locating_faults, plain
@@ -173,6 +173,6 @@ def _fault(error: ValidationError) -> GraphFault:
         rule = _RULES.get(str(place[-1]), "")
         return GraphFault(place[:-1], f"no {place[-1]}: give {rule}")
     if first["type"] == "extra_forbidden":
-        hint = nearest_to(str(place[-1]), _RULES) or f" (fields: {', '.join(_RULES)})"
+        hint = nearest(str(place[-1]), _RULES) or f" (fields: {', '.join(_RULES)})"
         return GraphFault(place, f"field {brief(place[-1])} is not known{hint}")
     return GraphFault(place, f"{field} {brief(first['input'])}: {_RULES[field]}")
