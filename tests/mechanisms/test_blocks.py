@@ -80,9 +80,7 @@ def all_same(one, other, rows=slice(None)):
 
 
 @pytest.mark.parametrize("block", [48, 96, 480])
-def test_given_other_blocks_and_threads_then_every_bit_is_the_same(
-    model, patients, monkeypatch, block
-):
+def test_blocks_and_threads_do_not_change_a_bit(model, patients, monkeypatch, block):
     whole = answers(model, patients)
     monkeypatch.setattr(threads, "_BLOCK", block)
     one = answers(model, patients)
@@ -97,7 +95,7 @@ def test_given_other_blocks_and_threads_then_every_bit_is_the_same(
 
 
 @pytest.mark.parametrize("size", [1, 7, 49, 613])
-def test_given_some_patients_in_any_order_then_every_bit_is_the_same(model, patients, size):
+def test_selection_and_order_of_patients_do_not_change_a_bit(model, patients, size):
     rows = np.random.default_rng(size).permutation(len(patients))[:size]
     assert all_same(answers(model, patients), answers(model, patients.at(rows)), rows)
 
@@ -112,15 +110,13 @@ def test_given_some_patients_in_any_order_then_every_bit_is_the_same(model, pati
         (do(), (), True),
     ],
 )
-def test_given_noise_found_as_it_is_asked_for_then_the_twins_are_those_of_all_noise(
-    model, patients, action, hold, recompute
-):
+def test_twins_equal_those_from_all_abducted_noise(model, patients, action, hold, recompute):
     twins = model.counterfactual(patients, action, hold=hold, recompute=recompute)
     other = model.do(action, hold=hold).predict(model.abduct(patients), recompute=recompute)
     pd.testing.assert_frame_equal(twins.table, other.table, check_exact=True)
 
 
-def test_given_a_value_that_is_no_multiple_then_it_is_refused_where_its_noise_is_asked_for(model):
+def test_value_off_the_lattice_is_refused_once_its_noise_is_needed(model):
     patients = records(60, seed=2)
     off = patients.with_columns(model.graph, {"Age": np.full(60, 30.5)})
     with pytest.raises(ValueError, match="multiples of 1"):
@@ -130,7 +126,7 @@ def test_given_a_value_that_is_no_multiple_then_it_is_refused_where_its_noise_is
     assert len(model.counterfactual(off, sex="M")) == 60
 
 
-def test_given_rows_when_worked_on_in_blocks_then_they_come_back_in_order(monkeypatch):
+def test_blocks_return_rows_in_order(monkeypatch):
     monkeypatch.setattr(threads, "_BLOCK", 48)
     x = torch.arange(200)
     sizes = []
@@ -144,7 +140,7 @@ def test_given_rows_when_worked_on_in_blocks_then_they_come_back_in_order(monkey
     assert over_rows(0, lambda rows: {"x": x[rows]})["x"].shape == (0,)
 
 
-def test_given_blocks_that_fail_then_the_first_ones_error_is_raised(monkeypatch):
+def test_first_failing_block_raises_its_error(monkeypatch):
     monkeypatch.setattr(threads, "_BLOCK", 48)
 
     def work(rows):
@@ -168,7 +164,7 @@ def plain_map(theta):
 
 @pytest.mark.parametrize("bins", [2, 16])
 @pytest.mark.parametrize("shared", [True, False])
-def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bins, shared):
+def test_plain_spline_equals_differentiable_spline(bins, shared):
     generator = torch.Generator().manual_seed(bins)
     theta = torch.randn(4000, 3 * bins + 1, generator=generator, dtype=torch.float64)
     theta = theta[:1] if shared else theta
@@ -184,7 +180,7 @@ def test_given_any_parameters_then_the_plain_spline_is_the_differentiable_one(bi
     assert (plain.inverse(plain(z[0])) - z[0]).abs().max().item() < 1e-11
 
 
-def test_given_a_point_outside_the_box_then_the_plain_spline_is_the_line_itself():
+def test_plain_spline_is_the_identity_outside_the_box():
     theta = torch.zeros(1, 49, dtype=torch.float64)
     z = torch.tensor([-1e6, -5.0, 0.0, 5.0, 7.25, 1e6], dtype=torch.float64)
     plain = plain_map(theta)
@@ -194,7 +190,7 @@ def test_given_a_point_outside_the_box_then_the_plain_spline_is_the_line_itself(
 
 
 @pytest.mark.parametrize("moved", ["all", "shift", "flag", "nothing"])
-def test_given_a_conditioner_then_what_rows_cannot_move_is_computed_once(moved):
+def test_parameters_shared_by_all_rows_are_computed_once(moved):
     generator = torch.Generator().manual_seed(0)
     kernel = SplineKernel(3, bins=4, hidden=8)
     context = torch.randn(480, 3, generator=generator, dtype=torch.float64)
@@ -217,7 +213,7 @@ def test_given_a_conditioner_then_what_rows_cannot_move_is_computed_once(moved):
         assert (plain.inverse(z) - other.inverse(z)).abs().max().item() < 1e-10
 
 
-def test_given_a_row_that_moves_the_shape_then_the_bits_of_the_others_are_the_same():
+def test_row_with_its_own_shape_leaves_others_bit_exact():
     generator = torch.Generator().manual_seed(0)
     kernel = SplineKernel(2, bins=3, hidden=8)
     context = torch.randn(480, 2, generator=generator, dtype=torch.float64)
@@ -251,7 +247,7 @@ def parents(n):
     return {"Age": torch.from_numpy(age), "Race": torch.from_numpy(race)}
 
 
-def test_given_parents_of_few_values_then_their_equation_is_computed_once_for_each():
+def test_equation_is_computed_once_per_distinct_parents():
     columns, seen = parents(8000), []
 
     def compute(few):
@@ -263,14 +259,14 @@ def test_given_parents_of_few_values_then_their_equation_is_computed_once_for_ea
 
 
 @pytest.mark.parametrize(("age", "race"), [(40.25, 1.0), (130.0, 1.0), (40.0, 1.5), (40.0, 9.0)])
-def test_given_a_value_off_the_lattice_then_no_row_is_taken_for_another(age, race):
+def test_value_off_the_lattice_is_not_mistaken_for_another(age, race):
     columns = parents(8000)
     columns["Age"][11], columns["Race"][11] = age, race
     found = per_distinct_row(PARENTS, columns, lambda few: few["Age"] * 10 + few["Race"])
     assert found[11].item() == age * 10 + race
 
 
-def test_given_a_level_that_is_none_then_the_equation_still_refuses_it():
+def test_equation_refuses_an_unknown_level():
     edema = build(Variable("Edema", "binary", parents=["Age", "Race"]), PARENTS)
     columns = parents(8000)
     assert edema(columns).log_probs.shape == (8000, 2)
@@ -281,7 +277,7 @@ def test_given_a_level_that_is_none_then_the_equation_still_refuses_it():
         edema({"Age": columns["Age"]})
 
 
-def test_given_the_columns_that_are_replaced_then_the_cohort_is_the_same_as_without_them(patients):
+def test_replaced_columns_give_the_same_cohort(patients):
     graph = Graph.parse(GRAPH)
     old = patients.columns(graph)
     new = {name: column.copy() for name, column in old.items()}
@@ -295,7 +291,7 @@ def test_given_the_columns_that_are_replaced_then_the_cohort_is_the_same_as_with
 
 
 @pytest.mark.parametrize("shape", ["even", "crowded", "one"])
-def test_given_many_numbers_then_as_many_knots_are_counted_as_a_search_finds(shape):
+def test_count_up_to_equals_searchsorted(shape):
     even = torch.linspace(-3, 3, 64, dtype=torch.float64)
     knots = {"even": even, "crowded": torch.exp(2 * even), "one": even[:2]}[shape]
     generator = torch.Generator().manual_seed(0)

@@ -50,7 +50,7 @@ def random_map(solver, steps, seed=0):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 3, 16])
-def test_given_any_steps_then_a_solver_without_training_is_the_identity(solver, steps):
+def test_untrained_solver_is_the_identity(solver, steps):
     kernel = CNFKernel(0, hidden=4, solver=solver, ode_steps=steps)
     z = torch.linspace(-50, 50, 101, dtype=torch.float64)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_given_any_steps_then_a_solver_without_training_is_the_identity(solver, 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 5, 24])
-def test_given_any_solver_and_steps_then_its_map_inverts_to_ten_digits(solver, steps):
+def test_every_solver_inverts_to_ten_digits(solver, steps):
     z = torch.linspace(-30, 30, 200, dtype=torch.float64)
     with torch.no_grad():
         bound = random_map(solver, steps)
@@ -68,7 +68,7 @@ def test_given_any_solver_and_steps_then_its_map_inverts_to_ten_digits(solver, s
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 24])
-def test_given_the_reversible_solver_then_the_way_back_is_algebra_bit_for_bit(steps):
+def test_reversible_solver_returns_bit_for_bit(steps):
     bound = random_map("reversible", steps)
     z = torch.linspace(-30, 30, 200, dtype=torch.float64)
     pair = bound.carry(z)
@@ -76,7 +76,7 @@ def test_given_the_reversible_solver_then_the_way_back_is_algebra_bit_for_bit(st
     assert (pair[:, 0] - bound(z)).abs().max() < 1e-6
 
 
-def test_given_twice_the_steps_then_the_halves_of_a_pair_differ_a_quarter():
+def test_gap_of_a_pair_falls_with_the_square_of_the_steps():
     z = torch.linspace(-3, 3, 200, dtype=torch.float64)
     gaps = []
     for steps in (16, 32, 64):
@@ -87,7 +87,7 @@ def test_given_twice_the_steps_then_the_halves_of_a_pair_differ_a_quarter():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_given_few_steps_then_the_slope_is_that_of_the_map_and_not_of_the_ode(solver):
+def test_slope_is_that_of_the_discretised_map(solver):
     bound = random_map(solver, 2)
     z = torch.linspace(-4, 4, 200, dtype=torch.float64).requires_grad_()
     u, ladj = bound.call_and_ladj(z)
@@ -97,7 +97,7 @@ def test_given_few_steps_then_the_slope_is_that_of_the_map_and_not_of_the_ode(so
 
 
 @pytest.mark.parametrize("solver", ["euler", "reversible"])
-def test_given_two_steps_then_the_density_integrates_to_one(solver):
+def test_density_integrates_to_one_with_two_steps(solver):
     a, u = sample(1500)
     mechanism = child(solver=solver, ode_steps=2, epochs=3)
     mechanism.fit(bent(a, u), {"A": a}, seed=0)
@@ -122,7 +122,7 @@ def learned():
 
 
 @pytest.mark.parametrize(("name", "lost"), [("default", 0.06), ("matching", 0.12)])
-def test_given_a_law_that_bends_then_the_likelihood_is_near_the_truth(learned, name, lost):
+def test_likelihood_is_near_the_truth(learned, name, lost):
     b, w = sample(5000, seed=1)
     spread = 0.3 + 0.4 * b.abs()
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_given_a_law_that_bends_then_the_likelihood_is_near_the_truth(learned, n
     assert truth - lost < found < truth + 0.02
 
 
-def test_given_a_law_that_bends_then_twins_are_near_the_truth(learned):
+def test_twins_are_near_the_truth(learned):
     b, w = sample(2000, seed=1)
     b, w = (t[b.abs() < 1.5] for t in (b, w))
     mechanism, x = learned["default"], bent(b, w)
@@ -152,7 +152,7 @@ def test_given_a_law_that_bends_then_twins_are_near_the_truth(learned):
     ],
     ids=["default", "pair", "lattice", "pair on a lattice", "matching on a lattice"],
 )
-def test_given_each_way_to_solve_then_every_rule_of_the_contract_holds(options):
+def test_every_solver_fulfils_the_contract(options):
     a, u = sample(1500)
     a[::19] = torch.nan
     x = bent(a.nan_to_num(), u)
@@ -164,7 +164,7 @@ def test_given_each_way_to_solve_then_every_rule_of_the_contract_holds(options):
     check_mechanism(mechanism, x, {"A": a}, {"A": a + 0.5}, calibrated=True)
 
 
-def test_given_an_option_that_does_not_fit_then_the_message_names_the_remedy():
+def test_invalid_option_names_the_remedy():
     with pytest.raises(GraphError, match="solver is an option of transform: cnf; add that"):
         Graph.parse("variables: {X: {type: continuous, mechanism: {kind: flow, solver: rk4}}}")
     with pytest.raises(GraphError, match="did you mean 'rk4'"):

@@ -51,7 +51,7 @@ def weights():
     return mechanism, weight, parents
 
 
-def test_given_the_page_when_its_code_is_run_then_it_works_and_finds_the_known_twin(registry):
+def test_code_of_the_documentation_runs_and_finds_the_known_twin(registry):
     page = dict(HOME)
     for block in BLOCKS[1:]:
         exec(block, page)
@@ -61,7 +61,7 @@ def test_given_the_page_when_its_code_is_run_then_it_works_and_finds_the_known_t
     assert moved.between(3.0, 6.0).sum() == moved.count()  # a line, but for normal scores
 
 
-def test_given_a_kind_of_ones_own_then_its_model_saves_and_loads(registry, tmp_path):
+def test_registered_kind_saves_and_loads(registry, tmp_path):
     register("linear", Linear, types=["continuous"], options={"epochs": int})
     yaml = "variables: {A: {type: continuous}, X: {type: continuous, parents: [A], "
     graph = Graph.parse(yaml + "mechanism: {kind: linear, epochs: 3}}}")
@@ -78,14 +78,14 @@ def test_given_a_kind_of_ones_own_then_its_model_saves_and_loads(registry, tmp_p
         Variable("B", "binary", mechanism="linear")
 
 
-def test_given_a_name_that_is_taken_or_a_type_nobody_knows_then_it_is_refused(registry):
+def test_register_refuses_a_built_in_name_and_an_unknown_type(registry):
     with pytest.raises(GraphError, match="'flow' is built in; choose another name"):
         register("flow", Linear, types=["continuous"])
     with pytest.raises(GraphError, match="type 'continous' is not known; did you mean"):
         register("linear", Linear, types=["continous"])
 
 
-def test_given_a_value_beyond_its_range_then_an_equation_of_ones_own_refuses_it_too():
+def test_own_equation_refuses_a_value_outside_the_range():
     mechanism = Linear(Variable("X", "continuous", range=(0.0, 5.0)), [])
     with pytest.raises(MechanismError, match=r"finite numbers in \[0, 5\]; 1 of 2 rows"):
         mechanism.checked(torch.tensor([1.0, 7.0]))
@@ -234,12 +234,12 @@ def check(mechanism, x, parents, **options):
     check_mechanism(mechanism, x, parents, {**parents, "Age": parents["Age"] + 4}, **options)
 
 
-def test_given_the_linear_equation_of_the_page_then_every_rule_holds(weights):
+def test_linear_equation_fulfils_every_rule(weights):
     check(*weights, calibrated=True)
 
 
 @pytest.mark.parametrize("kind", EQUATIONS, ids=lambda kind: kind.__name__)
-def test_given_an_equation_that_breaks_a_rule_then_the_rule_is_named(weights, kind):
+def test_broken_equation_names_the_rule(weights, kind):
     mechanism, x, parents = weights
     broken = linear_with(kind)(mechanism.variable, mechanism.parents)
     broken.load_state_dict(mechanism.state_dict())
@@ -258,7 +258,7 @@ def test_given_an_equation_that_breaks_a_rule_then_the_rule_is_named(weights, ki
     ],
     ids=lambda kind: getattr(kind, "__name__", ""),
 )
-def test_given_a_mechanism_that_breaks_a_rule_then_the_rule_is_named(weights, kind, rule):
+def test_broken_mechanism_names_the_rule(weights, kind, rule):
     mechanism, x, parents = weights
     broken = kind(mechanism.variable, mechanism.parents)
     broken.load_state_dict(mechanism.state_dict(), strict=False)
@@ -269,7 +269,7 @@ def test_given_a_mechanism_that_breaks_a_rule_then_the_rule_is_named(weights, ki
         check(broken, x, {"Age": parents["Age"].nan_to_num(), "Other": other})
 
 
-def test_given_a_wrong_fit_then_only_the_calibrated_rules_mind(weights):
+def test_poor_fit_fails_only_the_calibrated_rules(weights):
     mechanism, x, parents = weights
     wrong = Linear(mechanism.variable, mechanism.parents)
     wrong.load_state_dict(mechanism.state_dict())
@@ -325,7 +325,7 @@ def findings():
         (MoreThanOne, 0.0, "the masses of the levels sum to one"),
     ],
 )
-def test_given_levels_whose_noise_is_no_draw_then_the_rule_is_named(findings, kind, shift, rule):
+def test_noise_that_is_no_posterior_sample_names_the_rule(findings, kind, shift, rule):
     class Broken(DiscreteMechanism):
         def forward(self, parents):
             return kind(self, self.log_probs(self.encode(parents)), parents)

@@ -56,7 +56,7 @@ def sigma(p, n=N):
     return 4 * math.sqrt(p * (1 - p) / n) + 1e-9
 
 
-def test_given_two_levels_then_heights_are_the_closed_form():
+def test_heights_of_two_levels_are_the_closed_form():
     p = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.001, 0.999]], dtype=torch.float64)
     b = heights(p.log())
     expected = math.sqrt(2) * torch.special.ndtri(p[:, 1])
@@ -65,7 +65,7 @@ def test_given_two_levels_then_heights_are_the_closed_form():
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(-13.0, 0.0), min_size=2, max_size=8))
-def test_given_any_law_then_the_masses_of_the_cells_are_its_probabilities(logits):
+def test_masses_of_the_cells_are_the_probabilities(logits):
     k = len(logits)
     p = torch.softmax(torch.tensor([logits], dtype=torch.float64), 1) * (1 - k * 1e-6) + 1e-6
     b = heights(p.log())
@@ -79,7 +79,7 @@ def test_given_any_law_then_the_masses_of_the_cells_are_its_probabilities(logits
         assert masses(b)[0, level].item() == pytest.approx(mass, rel=1e-7)
 
 
-def test_given_many_rows_then_each_law_is_solved_as_if_alone():
+def test_each_distribution_is_solved_independently():
     generator = torch.Generator().manual_seed(0)
     logp = torch.randn(300, 4, generator=generator, dtype=torch.float64).log_softmax(1)
     logp = logp[torch.arange(600) % 300]
@@ -87,7 +87,7 @@ def test_given_many_rows_then_each_law_is_solved_as_if_alone():
     assert (heights(logp)[::60] - alone).abs().max() < 1e-9
 
 
-def test_given_equal_probabilities_then_the_winner_is_the_maximum_of_normals():
+def test_winner_of_equal_levels_is_the_maximum_of_normals():
     b = heights(law([0.25] * 4))
     v = (torch.arange(999, dtype=torch.float64) + 1) / 1000
     s = draw_winner(b.expand(999, -1), torch.zeros(999, dtype=torch.long), v)
@@ -95,7 +95,7 @@ def test_given_equal_probabilities_then_the_winner_is_the_maximum_of_normals():
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.5), (0.5, 0.2), (0.01, 0.02), (0.9, 0.95)])
-def test_given_a_binary_then_transport_flips_by_the_closed_form(p, q):
+def test_transport_flips_a_binary_by_the_closed_form(p, q):
     before, after = transport([1 - p, p]), transport([1 - q, q])
     up = after.predict(before.abduct(constant(0), draws())).mean().item()
     down = 1 - after.predict(before.abduct(constant(1), draws())).mean().item()
@@ -103,7 +103,7 @@ def test_given_a_binary_then_transport_flips_by_the_closed_form(p, q):
     assert down == pytest.approx(max(0, p - q) / p, abs=sigma(max(0, p - q) / p))
 
 
-def test_given_three_levels_then_transport_has_its_own_joint():
+def test_transport_has_its_own_joint_of_three_levels():
     joint = table(transport(P), transport(Q))
     assert joint[0, 2].item() == pytest.approx(0.2241, abs=sigma(0.2241))
     assert joint.sum(1).tolist() == pytest.approx(P, abs=sigma(0.5))
@@ -112,7 +112,7 @@ def test_given_three_levels_then_transport_has_its_own_joint():
 
 
 @pytest.mark.parametrize("p", [[0.5, 0.5], P, [0.998998, 1e-3, 1e-6, 1e-6]])
-def test_given_any_level_then_its_transport_noise_predicts_it_always(p):
+def test_transport_noise_predicts_its_level(p):
     bound, shaken = transport(p), transport(p)
     shaken.log_probs = shaken.log_probs + torch.linspace(-1, 1, len(p)).double() * 1e-14
     for level in range(len(p)):
@@ -122,7 +122,7 @@ def test_given_any_level_then_its_transport_noise_predicts_it_always(p):
         assert torch.equal(shaken.predict(u), constant(level))
 
 
-def test_given_transport_noise_then_it_is_standard_normal_and_uncorrelated():
+def test_transport_noise_is_standard_normal_and_uncorrelated():
     bound = transport(P)
     x = bound.predict(bound.sample_noise(draws(seed=1)))
     u = bound.abduct(x, draws(seed=2))
@@ -134,7 +134,7 @@ def test_given_transport_noise_then_it_is_standard_normal_and_uncorrelated():
     assert squares.mean().abs() < 4.5 * 2 / N**0.5
 
 
-def test_given_rejection_then_it_agrees_with_the_posterior_of_transport():
+def test_transport_posterior_agrees_with_rejection():
     bound = transport(P)
     prior = bound.sample_noise(draws(60_000, seed=3))
     kept = prior[bound.predict(prior) == 2]
@@ -143,7 +143,7 @@ def test_given_rejection_then_it_agrees_with_the_posterior_of_transport():
         assert stats.ks_2samp(one.numpy(), two.numpy()).pvalue > 1e-4
 
 
-def test_given_other_parents_then_independence_forgets_the_facts_and_not_before():
+def test_independent_twin_ignores_the_facts_under_other_parents():
     facts, other = ({"A": torch.full((N,), a).double()} for a in (0.0, 1.0))
     before = equation(IndependentEquation, P, facts)
     joint = table(before, equation(IndependentEquation, Q, other))
@@ -160,7 +160,7 @@ def test_given_other_parents_then_independence_forgets_the_facts_and_not_before(
     assert (again == x).double().mean().item() == pytest.approx(0.46, abs=sigma(0.46))
 
 
-def test_given_independence_then_noise_is_uniform_on_the_square():
+def test_independent_noise_is_uniform_on_the_square():
     parents = {"A": torch.arange(N).double() % 3}
     bound = equation(IndependentEquation, P, parents)
     x = bound.predict(bound.sample_noise(draws(seed=1)))
@@ -185,7 +185,7 @@ variables:
     return mechanism, grade, {"Sex": sex}
 
 
-def test_given_a_flow_over_levels_then_its_cells_have_the_mass_of_the_levels(flow_over_levels):
+def test_flow_over_levels_has_the_mass_of_the_levels(flow_over_levels):
     mechanism, grade, parents = flow_over_levels
     part = {"Sex": torch.tensor([0.0, 1.0]).double()}
     for level in range(4):
@@ -197,7 +197,7 @@ def test_given_a_flow_over_levels_then_its_cells_have_the_mass_of_the_levels(flo
         mechanism(part).log_prob(torch.tensor([1.0, 4.0]).double())
 
 
-def test_given_a_lift_that_is_not_the_models_own_then_the_contract_names_the_rule(
+def test_uniform_lift_fails_the_contract(
     flow_over_levels,
 ):
     """A uniform lift inside the cell returns every level, and is still no draw of the noise."""
@@ -222,12 +222,12 @@ def test_given_a_lift_that_is_not_the_models_own_then_the_contract_names_the_rul
         check_mechanism(naive, grade, parents, men)
 
 
-def test_given_levels_without_an_order_then_a_flow_is_refused():
+def test_flow_refuses_levels_without_an_order():
     with pytest.raises(MechanismError, match="use kind 'discrete'"):
         FlowMechanism(Variable("V", "categorical", levels=("a", "b", "c")), [])
 
 
-def test_given_a_level_never_seen_then_a_flow_over_levels_still_returns_it():
+def test_flow_over_levels_returns_an_unseen_level():
     variable = Variable("X", "ordinal", levels=("a", "b", "c", "d"), mechanism="flow")
     mechanism = build(variable, [])
     mechanism.fit(torch.arange(1000, dtype=torch.float64) % 2, {}, seed=0)

@@ -44,7 +44,7 @@ def sigma(p, n=N):
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.5), (0.5, 0.2), (0.01, 0.02), (0.9, 0.95)])
-def test_given_a_binary_then_flips_are_the_closed_form_and_not_the_trap(p, q):
+def test_flips_of_a_binary_are_the_closed_form(p, q):
     before, after = equation([1 - p, p]), equation([1 - q, q])
     up = after.predict(before.abduct(constant(0), draws())).mean().item()
     down = 1 - after.predict(before.abduct(constant(1), draws())).mean().item()
@@ -55,7 +55,7 @@ def test_given_a_binary_then_flips_are_the_closed_form_and_not_the_trap(p, q):
 @pytest.mark.parametrize(
     "p", [[0.5, 0.5], P, [0.997, 1e-3, 1e-3, 1e-3], [0.99999, 5e-6, 5e-6], [1 / 6] * 6]
 )
-def test_given_any_level_then_its_noise_predicts_it_always(p):
+def test_noise_predicts_its_level(p):
     bound, shaken = equation(p), equation(p)
     shaken.log_probs = shaken.log_probs + torch.linspace(-1, 1, len(p)).double() * 1e-14
     for level in range(len(p)):
@@ -66,13 +66,13 @@ def test_given_any_level_then_its_noise_predicts_it_always(p):
 
 
 @pytest.mark.parametrize("p", [P, [0.98, 0.01, 0.01], [0.25] * 4])
-def test_given_noise_of_the_prior_then_levels_have_their_probabilities(p):
+def test_prior_noise_gives_the_probabilities(p):
     x = equation(p).predict(equation(p).sample_noise(draws()))
     for level, mass in enumerate(p):
         assert (x == level).double().mean().item() == pytest.approx(mass, abs=sigma(mass))
 
 
-def test_given_the_flow_then_its_lifts_have_the_law_that_abduction_draws_from():
+def test_lifts_follow_the_distribution_that_abduction_uses():
     u = torch.from_numpy(draws(seed=5).normal(3))
     y = flow.to_lift(u, law(P))
     for level in range(3):
@@ -83,7 +83,7 @@ def test_given_the_flow_then_its_lifts_have_the_law_that_abduction_draws_from():
         assert (signs.sum(1) == 1).double().mean() > 0.995
 
 
-def test_given_dequantised_noise_then_it_is_standard_normal_and_independent():
+def test_noise_is_standard_normal_and_independent():
     bound = equation(P)
     x = bound.predict(bound.sample_noise(draws(seed=1)))
     u = bound.abduct(x, draws(seed=2))
@@ -93,7 +93,7 @@ def test_given_dequantised_noise_then_it_is_standard_normal_and_independent():
     assert (torch.corrcoef(u.T) - torch.eye(3)).abs().max() < 4.5 / N**0.5
 
 
-def test_given_rejection_then_it_agrees_with_the_posterior():
+def test_posterior_agrees_with_rejection():
     bound = equation(P)
     prior = bound.sample_noise(draws(40_000, seed=3))
     kept = prior[bound.predict(prior) == 2]
@@ -102,7 +102,7 @@ def test_given_rejection_then_it_agrees_with_the_posterior():
         assert stats.ks_2samp(one.numpy(), two.numpy()).pvalue > 1e-4
 
 
-def test_given_three_levels_then_the_joint_is_the_one_of_its_cells_in_noise_space():
+def test_joint_of_three_levels_is_that_of_the_cells():
     """The twin's law by a sum over noise on a fine lattice of the cube, by other numbers."""
     before, after = equation(P), equation(Q)
     facts = constant(0)
@@ -118,7 +118,7 @@ def test_given_three_levels_then_the_joint_is_the_one_of_its_cells_in_noise_spac
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.lists(st.floats(-5.0, 0.0), min_size=2, max_size=5), st.data())
-def test_given_any_two_laws_then_a_level_that_rises_most_is_never_left(logits, data):
+def test_level_that_rises_most_is_never_left(logits, data):
     k = len(logits)
     p = torch.softmax(torch.tensor(logits, dtype=torch.float64), 0)
     j = data.draw(st.integers(0, k - 1))
@@ -130,7 +130,7 @@ def test_given_any_two_laws_then_a_level_that_rises_most_is_never_left(logits, d
     assert (twin == j).double().mean() > 0.995
 
 
-def test_given_more_draws_than_needed_then_a_record_is_still_alone():
+def test_repeated_draws_depend_on_their_record_alone():
     p = law([0.99998, 1e-5, 1e-5]).expand(600, -1)
     level = torch.arange(600) % 3
     whole = flow.draw_noise(level, p, draws(600))
@@ -138,7 +138,7 @@ def test_given_more_draws_than_needed_then_a_record_is_still_alone():
     assert torch.equal(whole[200:300], part)
 
 
-def test_given_a_law_that_is_not_finite_then_no_noise_is_returned():
+def test_distribution_that_is_not_finite_is_refused():
     with pytest.raises(MechanismError, match="does not return the level in 4 of 4 rows"):
         flow.draw_noise(torch.zeros(4).long(), law([0.5, float("nan")]), draws(4))
 
@@ -162,13 +162,13 @@ def views():
     return mechanism, torch.tensor(x), columns
 
 
-def test_given_a_fitted_dequantised_flow_then_every_rule_of_the_contract_holds(views):
+def test_fitted_equation_fulfils_the_contract(views):
     mechanism, x, parents = views
     shifted = {**parents, "A": parents["A"] + 1}
     check_mechanism(mechanism, x, parents, shifted, calibrated=True)
 
 
-def test_given_a_dequantised_variable_then_sensitivity_draws_it_and_still_bounds_it():
+def test_sensitivity_samples_and_bounds_the_coupling():
     yaml = """
 variables:
   S: {type: binary, levels: [F, M]}
@@ -190,7 +190,7 @@ variables:
     assert row["model"] == pytest.approx(moved, abs=0.01)
 
 
-def test_given_a_coupling_nobody_knows_then_the_dequantised_one_is_among_the_remedies():
+def test_misspelt_coupling_names_the_nearest():
     text = "variables: {V: {type: binary, mechanism: {kind: discrete, coupling: dequantized}}}"
     with pytest.raises(GraphError, match="did you mean 'dequantised'"):
         Graph.parse(text)

@@ -38,7 +38,7 @@ def joint(kind, p, q, seed=0):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.5), (0.5, 0.2), (0.01, 0.02), (0.9, 0.95)])
-def test_given_a_binary_then_flips_follow_the_closed_form(kind, p, q):
+def test_flips_of_a_binary_follow_the_closed_form(kind, p, q):
     before, after = equation(kind, [1 - p, p]), equation(kind, [1 - q, q])
     up = after.predict(before.abduct(constant(0), draws())).mean().item()
     down = 1 - after.predict(before.abduct(constant(1), draws())).mean().item()
@@ -47,7 +47,7 @@ def test_given_a_binary_then_flips_follow_the_closed_form(kind, p, q):
     assert down == pytest.approx(max(0, p - q) / p, abs=tolerance)
 
 
-def test_given_the_naive_inverse_then_it_composes_and_yet_no_negative_flips():
+def test_naive_inverse_returns_the_level_but_never_flips():
     """The trap: one noise for a whole level passes the null intervention and answers nothing."""
     before, after = equation("monotone", [0.8, 0.2]), equation("monotone", [0.5, 0.5])
     x = before.predict(before.sample_noise(draws()))
@@ -62,7 +62,7 @@ def test_given_the_naive_inverse_then_it_composes_and_yet_no_negative_flips():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("p", [[0.5, 0.5], [0.6, 0.3, 0.1], [0.998998, 1e-3, 1e-6, 1e-6]])
-def test_given_any_level_then_its_noise_predicts_it_always(kind, p):
+def test_noise_predicts_its_level(kind, p):
     x = constant(0)
     for level in range(len(p)):
         bound = equation(kind, p)
@@ -72,7 +72,7 @@ def test_given_any_level_then_its_noise_predicts_it_always(kind, p):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_given_last_digit_differences_then_levels_do_not_move(kind):
+def test_last_digits_do_not_move_a_level(kind):
     p = torch.tensor([0.999, 0.000999, 1e-6], dtype=torch.float64)
     bound, shaken = equation(kind, p.tolist()), equation(kind, p.tolist())
     shaken.log_probs = (p * (1 + torch.tensor([1, -1, 1]) * 1e-14)).log()[None]
@@ -81,7 +81,7 @@ def test_given_last_digit_differences_then_levels_do_not_move(kind):
         assert torch.equal(shaken.predict(u), constant(level))
 
 
-def test_given_gumbel_noise_then_its_margins_are_standard():
+def test_gumbel_noise_has_standard_margins():
     bound = equation("gumbel", [0.6, 0.3, 0.1])
     x = bound.predict(bound.sample_noise(draws(seed=1)))
     u = bound.abduct(x, draws(seed=2))
@@ -93,7 +93,7 @@ def test_given_gumbel_noise_then_its_margins_are_standard():
     assert (correlation - torch.eye(3)).abs().max() < 4.5 / N**0.5
 
 
-def test_given_monotone_noise_then_it_is_uniform_on_its_cell():
+def test_monotone_noise_is_uniform_on_its_cell():
     bound = equation("monotone", [0.6, 0.3, 0.1])
     u = bound.abduct(constant(1), draws()).sort().values
     assert 0.6 < u[0] < u[-1] < 0.9
@@ -104,7 +104,7 @@ def test_given_monotone_noise_then_it_is_uniform_on_its_cell():
 @pytest.mark.parametrize(
     ("kind", "expected"), [("monotone", 0.0), ("gumbel", 0.230)], ids=["comonotone", "gumbel"]
 )
-def test_given_three_levels_then_the_coupling_decides_the_joint(kind, expected):
+def test_joint_of_three_levels_depends_on_the_coupling(kind, expected):
     p, q = [0.6, 0.3, 0.1], [0.3, 0.3, 0.4]
     table = joint(kind, p, q)
     assert table[0, 2].item() == pytest.approx(expected, abs=0.006)
@@ -112,7 +112,7 @@ def test_given_three_levels_then_the_coupling_decides_the_joint(kind, expected):
     assert table.sum(0).tolist() == pytest.approx(q, abs=0.007)
 
 
-def test_given_two_levels_then_gumbel_is_the_monotone_law():
+def test_gumbel_of_two_levels_is_monotone():
     p, q = [0.7, 0.3], [0.45, 0.55]
     monotone, gumbel = joint("monotone", p, q), joint("gumbel", p, q)
     assert (monotone - gumbel).abs().max().item() < 0.008
@@ -120,7 +120,7 @@ def test_given_two_levels_then_gumbel_is_the_monotone_law():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_given_a_level_never_seen_then_it_is_improbable_and_not_impossible(kind):
+def test_unseen_level_is_improbable_but_possible(kind):
     variable = Variable("X", "ordinal", levels=("a", "b", "c"))
     mechanism = DiscreteMechanism(variable, [], coupling=kind)
     x = torch.arange(1000, dtype=torch.float64) % 2

@@ -50,7 +50,7 @@ def skewed(a, u):
     return torch.exp(0.5 * a + 0.8 * u)
 
 
-def test_given_a_linear_gaussian_then_the_counterfactual_is_the_closed_form():
+def test_linear_gaussian_counterfactual_is_the_closed_form():
     mechanism, a, u = fitted(linear)
     inner = (a + 1).abs() < 2.5
     assert rmse(mechanism, linear, a[inner], u[inner]) < 0.03
@@ -62,7 +62,7 @@ def test_given_a_linear_gaussian_then_the_counterfactual_is_the_closed_form():
     )
 
 
-def test_given_a_skewed_variable_then_the_tail_is_followed():
+def test_tail_of_a_skewed_variable_is_fitted():
     mechanism, a, u = fitted(skewed)
     inner = (a + 1).abs() < 2.5
     common = inner & (u.abs() < 2)
@@ -73,7 +73,7 @@ def test_given_a_skewed_variable_then_the_tail_is_followed():
     assert (noise - u)[tail].square().mean().sqrt().item() < 0.15
 
 
-def test_given_values_far_outside_the_training_range_then_they_return():
+def test_values_far_outside_the_training_range_return():
     mechanism, _, _ = fitted(skewed, n=3000)
     x = torch.tensor([-1e4, -50.0, 1e-3, 700.0, 1e5], dtype=torch.float64)
     bound = mechanism({"A": torch.zeros(5, dtype=torch.float64)})
@@ -84,7 +84,7 @@ def test_given_values_far_outside_the_training_range_then_they_return():
 
 
 @pytest.mark.parametrize("transform", ["spline", "cnf"])
-def test_given_a_lattice_then_values_return_bit_for_bit_at_any_place(transform):
+def test_lattice_values_return_bit_for_bit(transform):
     spec = {"kind": "flow", "transform": transform, "epochs": 3}
     fields = {"resolution": 0.1, "range": (0.0, 20.0), "mechanism": spec}
     mechanism, *_ = fitted(lambda a, u: (8 + a + u).mul(10).round().div(10).clamp(0, 20), **fields)
@@ -95,7 +95,7 @@ def test_given_a_lattice_then_values_return_bit_for_bit_at_any_place(transform):
     assert not torch.equal(u, bound.abduct(x, draws(201, seed=1)))
 
 
-def test_given_a_lattice_then_its_masses_sum_to_one_over_the_range():
+def test_lattice_masses_sum_to_one():
     fields = {"resolution": 1.0, "range": (0.0, 12.0), "mechanism": {"kind": "flow", "epochs": 3}}
     mechanism, *_ = fitted(lambda a, u: (6 + a + 2 * u).round().clamp(0, 12), **fields)
     x = torch.arange(13, dtype=torch.float64)
@@ -103,7 +103,7 @@ def test_given_a_lattice_then_its_masses_sum_to_one_over_the_range():
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
-def test_given_a_density_then_it_integrates_to_one():
+def test_density_integrates_to_one():
     mechanism, *_ = fitted(skewed, n=3000)
     x = torch.linspace(-30, 150, 400_001, dtype=torch.float64)
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_given_a_density_then_it_integrates_to_one():
     assert torch.trapezoid(p, x).item() == pytest.approx(1.0, abs=2e-3)
 
 
-def test_given_cells_in_either_tail_then_the_draw_is_the_truncated_normal():
+def test_truncated_normal_in_both_tails():
     v = torch.linspace(0.001, 0.999, 500, dtype=torch.float64)
     for low, high in ((-9.0, -8.5), (8.5, 9.0), (-0.1, 0.2), (-np.inf, -6.0), (30.0, 30.1)):
         ends = [torch.full_like(v, end) for end in (low, high)]
@@ -131,7 +131,7 @@ def test_given_cells_in_either_tail_then_the_draw_is_the_truncated_normal():
         )
 
 
-def test_given_any_parameters_then_the_spline_inverts_to_the_last_digits():
+def test_spline_inverts_to_the_last_digits():
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(4000, 49, generator=generator, dtype=torch.float64)
     z = 4 * torch.randn(4000, generator=generator, dtype=torch.float64)
@@ -142,7 +142,7 @@ def test_given_any_parameters_then_the_spline_inverts_to_the_last_digits():
     assert (bound.inverse(u) - z).abs().max().item() < 1e-11
 
 
-def test_given_any_parameters_then_the_ode_inverts_to_the_last_digits():
+def test_ode_inverts_to_the_last_digits():
     kernel = CNFKernel(2, hidden=16)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_given_any_parameters_then_the_ode_inverts_to_the_last_digits():
     assert torch.allclose(slope.log(), ladj, atol=1e-5)
 
 
-def test_given_an_ode_that_cannot_be_inverted_then_no_value_is_returned():
+def test_ode_without_inverse_returns_no_value():
     kernel = CNFKernel(0, hidden=4)
     with torch.no_grad():
         kernel.out.bias.fill_(torch.nan)
@@ -166,7 +166,7 @@ def test_given_an_ode_that_cannot_be_inverted_then_no_value_is_returned():
             kernel.bind(torch.zeros(1, 0).double()).inverse(torch.zeros(3).double())
 
 
-def test_given_an_ode_then_it_is_the_counterfactual_of_the_spline():
+def test_ode_counterfactual_is_that_of_the_spline():
     spec = {"kind": "flow", "transform": "cnf", "hidden": 24}
     mechanism, a, u = fitted(linear, n=8000, mechanism=spec)
     inner = ((a + 1).abs() < 2.0).nonzero()[:300, 0]
@@ -181,7 +181,7 @@ def test_given_an_ode_then_it_is_the_counterfactual_of_the_spline():
     [[3.5] * 50, [0.0] * 50, [0.0, 1.0] * 50, [1.0], [1e6, 1e6 + 1e-7] * 20],
     ids=["constant", "zero", "two values", "one row", "nearly constant"],
 )
-def test_given_a_degenerate_column_then_the_quantile_map_stays_invertible(column):
+def test_quantile_map_of_a_degenerate_column_is_invertible(column):
     x = torch.tensor(column, dtype=torch.float64)
     quantile = QuantileNormal()
     quantile.fit(x)
@@ -194,7 +194,7 @@ def test_given_a_degenerate_column_then_the_quantile_map_stays_invertible(column
     assert torch.allclose(root({}).predict(root({}).abduct(x, draws(len(x)))), x, rtol=1e-9)
 
 
-def test_given_a_heavy_tail_then_the_quantile_map_is_normal_and_exact_both_ways():
+def test_quantile_map_of_a_heavy_tail_is_normal_and_exact():
     x = torch.tensor(np.random.default_rng(0).standard_t(2, 20_000))
     quantile = QuantileNormal()
     quantile.fit(x)
@@ -208,7 +208,7 @@ def test_given_a_heavy_tail_then_the_quantile_map_is_normal_and_exact_both_ways(
 
 
 @pytest.mark.parametrize("form", ["line", "log"])
-def test_given_a_plain_form_then_the_map_is_the_closed_form_both_ways(form):
+def test_plain_forms_are_the_closed_form(form):
     x = torch.tensor(np.random.default_rng(0).lognormal(1.0, 0.5, 5000))
     y = x.log() if form == "log" else x
     quantile = QuantileNormal()
@@ -220,7 +220,7 @@ def test_given_a_plain_form_then_the_map_is_the_closed_form_both_ways(form):
     assert torch.allclose(quantile.log_derivative(x), slope.expand_as(x), atol=1e-12)
 
 
-def test_given_a_logarithm_then_twins_stay_positive_and_values_below_zero_return():
+def test_log_form_keeps_twins_positive_and_returns_negative_values():
     x = torch.tensor(np.random.default_rng(0).lognormal(1.0, 0.5, 5000))
     quantile = QuantileNormal()
     quantile.fit(x, form="log")
@@ -234,7 +234,7 @@ def test_given_a_logarithm_then_twins_stay_positive_and_values_below_zero_return
     assert torch.allclose(quantile.log_derivative(odd[:3]), slope, atol=1e-4)
 
 
-def test_given_a_skewed_parent_then_the_network_sees_its_logarithm_standardised():
+def test_skewed_parent_enters_as_its_standardised_logarithm():
     normal = torch.tensor(np.random.default_rng(0).normal(size=5000))
     for x, y in ((normal, normal), ((normal / 2).exp(), normal / 2)):
         assert is_skewed(x) == (y is not x)
@@ -248,7 +248,7 @@ def test_given_a_skewed_parent_then_the_network_sees_its_logarithm_standardised(
 
 
 @pytest.mark.parametrize("additive", [True, False])
-def test_given_noise_that_is_added_then_the_parents_move_the_place_and_nothing_else(additive):
+def test_parents_move_only_the_location_under_additive_noise(additive):
     scale = (lambda a: 1.0) if additive else torch.exp
     spec = {"kind": "flow", "epochs": 6, "bins": 4, "hidden": 8}
     mechanism, *_ = fitted(lambda a, u: 2 * a + scale(a) * u, n=1000, mechanism=spec)

@@ -96,7 +96,7 @@ WAYS |= {
 
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_given_the_null_intervention_then_the_very_image_comes_back(net, depth, way):
+def test_null_intervention_returns_the_image(net, depth, way):
     x, equation = images(depth), ImageEquation(net, parents(), way)
     u = equation.abduct(x, draws())
     back = equation.predict(u)
@@ -107,7 +107,7 @@ def test_given_the_null_intervention_then_the_very_image_comes_back(net, depth, 
 
 
 @pytest.mark.parametrize("remainder", ["carry", "fade"])
-def test_given_latents_that_lose_much_then_the_very_image_comes_back_all_the_same(net, remainder):
+def test_null_intervention_returns_the_image_with_a_lossy_codec(net, remainder):
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(N, 1, 64, 64, generator=generator)
     way = Solving(6, remainder=remainder)
@@ -120,7 +120,7 @@ def test_given_latents_that_lose_much_then_the_very_image_comes_back_all_the_sam
     assert ImageEquation(net, parents(), way, Halves()).sample_noise(draws()).shape == u.shape
 
 
-def test_given_latents_that_change_then_a_remainder_fades_there_and_a_carried_one_does_not(net):
+def test_remainder_fades_where_latents_change(net):
     x = torch.rand(N, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     made = {}
     for remainder in ("carry", "fade"):
@@ -135,14 +135,14 @@ def test_given_latents_that_change_then_a_remainder_fades_there_and_a_carried_on
     assert left["fade"].abs().mean() < 0.99 * left["carry"].abs().mean()
 
 
-def test_given_other_parents_then_the_twin_differs(net):
+def test_other_parents_give_another_twin(net):
     x, other = images(), parents(seed=1)
     one, two = ImageEquation(net, parents(), Solving(8)), ImageEquation(net, other, Solving(8))
     twin = two.predict(one.abduct(x, draws()))
     assert (twin - x).abs().flatten(1).max(1).values.min() > 1e-3
 
 
-def test_given_guidance_then_only_the_guided_variables_have_a_stronger_say(net):
+def test_guidance_strengthens_only_the_guided_variables(net):
     x, columns = images(), parents()
     columns["Edema"] = torch.zeros(N).double()
     other = columns | {"Edema": torch.ones(N).double()}
@@ -159,7 +159,7 @@ def test_given_guidance_then_only_the_guided_variables_have_a_stronger_say(net):
     assert elsewhere.abs().mean() == pytest.approx(plain.abs().mean().item(), rel=0.3)
 
 
-def test_given_a_threshold_then_what_is_weak_changes_nothing_and_what_is_strong_hardly_less(net):
+def test_threshold_drops_weak_changes_and_keeps_strong_ones(net):
     x, columns = images(), parents()
     columns["Edema"] = torch.zeros(N).double()
     other = columns | {"Edema": torch.ones(N).double()}
@@ -178,12 +178,12 @@ def test_given_a_threshold_then_what_is_weak_changes_nothing_and_what_is_strong_
 
 
 @pytest.mark.parametrize("threshold", [-0.01, float("nan"), float("inf")])
-def test_given_a_threshold_that_is_none_then_it_is_refused(threshold):
+def test_invalid_threshold_is_refused(threshold):
     with pytest.raises(MechanismError, match=r"threshold is .*; expected 0 or more"):
         Solving(threshold=threshold)
 
 
-def test_given_odd_sizes_then_every_pixel_belongs_to_one_place():
+def test_every_pixel_of_an_odd_size_belongs_to_one_place():
     change = torch.full((2, 3, 6, 3), 0.2)
     change[:, :, 4:] = 0.6
     kept = soft_threshold(change, 0.3)
@@ -191,20 +191,20 @@ def test_given_odd_sizes_then_every_pixel_belongs_to_one_place():
     assert torch.allclose(kept[:, :, 4:], torch.tensor(0.6 * (1 - 0.25)))
 
 
-def test_given_a_question_then_the_equation_guides_what_it_reaches(net):
+def test_reaching_guides_the_changed_variables(net):
     equation = ImageEquation(net, parents(), Solving(guidance=2.0))
     assert equation.solving.guided == frozenset()
     assert equation.reaching(["Sex", "Image"]).solving.guided == {"Sex", "Image"}
 
 
-def test_given_an_action_then_it_reaches_what_is_set_and_below_but_for_what_is_held():
+def test_action_reaches_the_descendants_except_held_ones():
     acted = SCM(GRAPH).do(pleural_effusion="P", hold=["Atelectasis"])
     assert acted._reached == REACHED
     assert SCM(GRAPH)._reached == set()
 
 
 @pytest.mark.parametrize("batch", [16, 7])
-def test_given_any_batch_or_order_then_an_image_depends_on_its_record_alone(net, batch):
+def test_image_depends_on_its_record_alone(net, batch):
     x, columns, way = images(), parents(), Solving(4, chunk=Chunk(batch))
     whole = ImageEquation(net, columns, way)
     u = whole.abduct(x, draws())
@@ -219,7 +219,7 @@ def test_given_any_batch_or_order_then_an_image_depends_on_its_record_alone(net,
         assert torch.equal(some.sample_noise(keys), prior[rows])
 
 
-def test_given_the_prior_then_its_noise_is_standard_normal_and_explains_no_remainder(net):
+def test_prior_noise_is_standard_normal_without_remainder(net):
     equation = ImageEquation(net, parents(), Solving(4))
     u = equation.sample_noise(draws())
     z = equation.standard(u)
@@ -232,7 +232,7 @@ def test_given_the_prior_then_its_noise_is_standard_normal_and_explains_no_remai
     assert not (equation.standard(other) == z).any()
 
 
-def test_given_a_grain_then_it_is_in_the_noise_and_taken_away_again(net):
+def test_grain_is_part_of_the_noise_and_removed_again(net):
     x, equation = images(), ImageEquation(net, parents(), Solving(4))
     one, two = equation.abduct(x, draws()), equation.abduct(x, draws(seed=1))
     assert not (one[:, :1024] == two[:, :1024]).any()
@@ -243,7 +243,7 @@ def test_given_a_grain_then_it_is_in_the_noise_and_taken_away_again(net):
     assert not bare.abduct(x, draws())[:, 2048:].any()
 
 
-def test_given_a_grain_then_the_path_starts_where_an_image_has_it():
+def test_grain_sets_the_start_of_the_path():
     assert Solving(grain=0.0).start == 1
     t = Solving(grain=0.1).start
     assert (1 - t) / t == pytest.approx(0.1, rel=0.01)
@@ -252,14 +252,14 @@ def test_given_a_grain_then_the_path_starts_where_an_image_has_it():
         Solving(grain=2)
 
 
-def test_given_no_record_then_nothing_is_computed(net):
+def test_no_records_give_no_noise(net):
     none = picked(parents(), slice(0, 0))
     assert ImageEquation(net, none).abduct(images()[:0], draws(0)).shape == (0, 3 * 1024)
 
 
 @pytest.mark.parametrize("fault", [torch.nan, torch.inf, 1e4])
 @pytest.mark.parametrize("method", ["reversible", "midpoint"])
-def test_given_a_network_gone_wild_then_it_is_told_and_no_image_is_made(net, fault, method):
+def test_diverging_network_raises_an_error(net, fault, method):
     broken = RadiT(SHAPE, PARENTS).requires_grad_(False)
     broken.load_state_dict(net.state_dict())
     broken.unembed.bias += fault
@@ -267,7 +267,7 @@ def test_given_a_network_gone_wild_then_it_is_told_and_no_image_is_made(net, fau
         ImageEquation(broken, parents(), Solving(4, method)).abduct(images(), draws())
 
 
-def test_given_two_estimates_that_part_then_the_solve_is_refused(net):
+def test_diverging_halves_of_a_pair_raise_an_error(net):
     stiff = RadiT(SHAPE, PARENTS).requires_grad_(False)
     stiff.load_state_dict(net.state_dict())
     stiff.unembed.weight *= 6  # a velocity that bends more than four steps can follow
@@ -275,7 +275,7 @@ def test_given_two_estimates_that_part_then_the_solve_is_refused(net):
         ImageEquation(stiff, parents(), Solving(4)).abduct(images(), draws())
 
 
-def test_given_memory_that_runs_out_then_the_batch_is_halved_and_the_work_goes_on(net):
+def test_out_of_memory_halves_the_batch_and_continues(net):
     class Small(torch.nn.Module):
         channels, factor, seen = 1, 1, []
 
@@ -295,7 +295,7 @@ def test_given_memory_that_runs_out_then_the_batch_is_halved_and_the_work_goes_o
     assert way.chunk.size == 4
 
 
-def test_given_steps_out_of_range_or_no_solver_then_they_are_refused():
+def test_invalid_steps_and_solver_are_refused():
     with pytest.raises(MechanismError, match="solver_steps is 0"):
         Solving(0)
     with pytest.raises(MechanismError, match="no solver 'rk45'"):
@@ -325,7 +325,7 @@ def twins(one):
     return one(parents(seed=1)).predict(one(parents()).abduct(images(), draws()))
 
 
-def test_given_a_fit_then_its_history_counts_rows_and_the_seed_decides(fitted):
+def test_fit_counts_rows_and_depends_on_the_seed(fitted):
     one, history = fitted
     assert history.rows == N
     assert len(history.train) == 1
@@ -337,14 +337,14 @@ def test_given_a_fit_then_its_history_counts_rows_and_the_seed_decides(fitted):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_given_a_state_dict_then_a_fresh_mechanism_predicts_the_same(fitted):
+def test_loaded_state_predicts_the_same(fitted):
     one, _ = fitted
     new = mechanism(steps=6, batch=8)
     new.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
     assert torch.equal(twins(new), twins(one))
 
 
-def test_given_missing_parents_then_noise_and_images_are_finite(fitted):
+def test_missing_parents_give_finite_noise_and_images(fitted):
     one, _ = fitted
     gone = {name: torch.full((N,), torch.nan).double() for name in parents()}
     u = one(gone).abduct(images(), draws())
@@ -352,12 +352,12 @@ def test_given_missing_parents_then_noise_and_images_are_finite(fitted):
     assert torch.equal(one(gone).predict(u).float(), images())
 
 
-def test_given_the_loss_then_it_is_the_same_number_every_time(fitted):
+def test_loss_is_deterministic(fitted):
     one, _ = fitted
     assert one.loss(images(), parents()) == one.loss(images(), parents())
 
 
-def test_given_weights_then_no_step_is_taken_and_their_hash_is_part_of_what_was_learned(tmp_path):
+def test_given_weights_are_not_trained_and_are_hashed(tmp_path):
     start = RadiT(RadiTConfig.from_name("tiny", 32), PARENTS)
     save_radit(tmp_path / "w.safetensors", start)
     one = mechanism(weights=str(tmp_path / "w.safetensors"))
@@ -372,12 +372,12 @@ def test_given_weights_then_no_step_is_taken_and_their_hash_is_part_of_what_was_
 @pytest.mark.parametrize(
     ("options", "words"), [({"size": "huge"}, "size"), ({"colour": 1}, "colour")]
 )
-def test_given_an_unknown_option_then_it_is_refused_by_name(options, words):
+def test_unknown_option_is_refused(options, words):
     with pytest.raises(MechanismError, match=words):
         ImageMechanism(Variable("Image", "image"), PARENTS, **options)
 
 
-def test_given_the_defaults_then_they_are_those_of_training():
+def test_defaults_are_those_of_training():
     assert mechanism().options["lr"] == TrainConfig().lr
     assert mechanism().options["batch"] == TrainConfig().batch
 
@@ -475,7 +475,7 @@ def test_transport_moves_along_the_difference_of_two_known_velocities():
     torch.testing.assert_close(change, expected, rtol=0, atol=1e-9)
 
 
-def test_a_threshold_of_transport_keeps_strong_places_and_the_image_elsewhere(net):
+def test_threshold_of_transport_keeps_strong_places_only(net):
     x, other = images(), parents(seed=1)
     kept = []
     for threshold in (0.0, 0.5, 1.0):
@@ -499,7 +499,7 @@ def test_typical_strength_is_that_of_the_places_that_change():
     assert not each[1].any()
 
 
-def test_a_change_without_bounds_makes_no_image(net):
+def test_diverging_change_makes_no_image(net):
     broken = RadiT(SHAPE, PARENTS).requires_grad_(False)
     broken.load_state_dict(net.state_dict())
     broken.unembed.weight *= 1e6
@@ -508,7 +508,7 @@ def test_a_change_without_bounds_makes_no_image(net):
         transported(broken, parents(seed=1)).predict(u)
 
 
-def test_an_unknown_coupling_or_number_of_edits_is_refused():
+def test_unknown_coupling_and_number_of_edits_are_refused():
     with pytest.raises(
         MechanismError, match="coupling is 'transprt'; expected inversion or trans"
     ):
@@ -517,7 +517,7 @@ def test_an_unknown_coupling_or_number_of_edits_is_refused():
         Solving(coupling="transport", edits=0)
 
 
-def test_the_coupling_of_a_graph_decides_the_equation_and_makes_nothing_stale():
+def test_coupling_selects_the_equation_without_changing_its_hash():
     one = mechanism(coupling="transport", edits=2)
     assert isinstance(one(parents()), ImageTransportEquation)
     assert (one.solving.guidance, one.solving.threshold) == (1.2, 0.15)

@@ -85,7 +85,7 @@ def intervened(parents):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_given_a_fitted_mechanism_then_every_rule_holds(fitted, kind):
+def test_fitted_mechanism_fulfils_the_contract(fitted, kind):
     mechanism, x, parents = fitted[kind]
     calibrated = kind not in ("cnf",)
     rows = slice(0, 1000 if kind == "cnf" else N)
@@ -94,7 +94,7 @@ def test_given_a_fitted_mechanism_then_every_rule_holds(fitted, kind):
 
 
 @pytest.mark.parametrize("fields", list(KINDS.values()), ids=list(KINDS))
-def test_given_a_root_then_every_rule_holds(fields):
+def test_root_fulfils_the_contract(fields):
     _, drive, noise = population(1000)
     root = build(Variable("X", **fields), [])
     x = values(root.variable, drive, noise)
@@ -102,7 +102,7 @@ def test_given_a_root_then_every_rule_holds(fields):
     check_mechanism(root, x, {}, {})
 
 
-def test_given_a_rule_then_kleene_logic_decides():
+def test_rule_follows_kleene_logic():
     parts = [Variable(name, "binary") for name in ("A", "B")]
     spec = {"kind": "derived", "rule": "none_of"}
     rule = build(Variable("No Finding", "binary", parents=["A", "B"], mechanism=spec), parts)
@@ -121,7 +121,7 @@ def test_given_a_rule_then_kleene_logic_decides():
     assert rule.fit(x, columns, seed=0).validation == []
 
 
-def test_given_a_rule_then_the_contract_holds():
+def test_rule_fulfils_the_contract():
     rng = np.random.default_rng(0)
     parts = [Variable(name, "binary") for name in ("A", "B")]
     spec = {"kind": "derived", "rule": "any_of"}
@@ -132,7 +132,7 @@ def test_given_a_rule_then_the_contract_holds():
     check_mechanism(rule, x, columns, twin)
 
 
-def test_given_a_naive_inverse_then_the_contract_names_the_broken_rule(fitted):
+def test_naive_inverse_fails_the_contract(fitted):
     class Naive(MonotoneEquation):
         def abduct(self, x, draws):  # the middle of the cell: composes, and is wrong
             edges = self.log_probs.exp().cumsum(1)
@@ -162,12 +162,12 @@ def test_given_a_naive_inverse_then_the_contract_names_the_broken_rule(fitted):
         ({"lr": -1.0}, "must be a number above zero"),
     ],
 )
-def test_given_an_option_nobody_knows_then_the_message_names_the_remedy(options, message):
+def test_invalid_option_names_the_remedy(options, message):
     with pytest.raises(MechanismError, match=message):
         DiscreteMechanism(SEX, [], **options)
 
 
-def test_given_a_value_the_variable_cannot_take_then_it_is_refused(fitted):
+def test_value_the_variable_cannot_take_is_refused(fitted):
     draws = Draws(np.arange(2, dtype=np.uint64))
     for kind, value in (
         ("monotone binary", 2.0),
@@ -187,12 +187,12 @@ def test_given_a_value_the_variable_cannot_take_then_it_is_refused(fitted):
         fitted["spline"][0]({})
 
 
-def test_given_a_categorical_variable_then_the_monotone_coupling_is_refused():
+def test_categorical_variable_refuses_the_monotone_coupling():
     with pytest.raises(MechanismError, match="no order"):
         DiscreteMechanism(RACE, [], coupling="monotone")
 
 
-def test_given_missing_parents_then_features_are_zeros_and_a_flag():
+def test_missing_parents_are_zeros_and_a_flag():
     encoder = ParentEncoder(PARENTS)
     row = {p.name: torch.tensor([torch.nan], dtype=torch.float64) for p in PARENTS}
     assert encoder(row).tolist() == [[0, 1, 0, 0, 1, 0, 0, 0, 1]]
@@ -201,7 +201,7 @@ def test_given_missing_parents_then_features_are_zeros_and_a_flag():
     assert encoder(row).tolist() == [[0, 0, 0, 1, 0, 0, 0, 1, 0]]
 
 
-def test_given_parent_dropout_then_one_in_four_is_hidden_whole_unless_it_is_often_missing():
+def test_parent_dropout_hides_one_in_four_unless_often_missing():
     encoder = ParentEncoder((SEX, RACE))
     columns = {"Sex": torch.ones(20000).double(), "Race": torch.ones(20000).double()}
     features = encoder.drop(encoder(columns), torch.Generator().manual_seed(0))
@@ -216,7 +216,7 @@ def test_given_parent_dropout_then_one_in_four_is_hidden_whole_unless_it_is_ofte
     assert features[:, 6].sum().item() == 400
 
 
-def test_given_decimals_then_rounding_returns_the_very_numbers():
+def test_rounding_returns_exact_decimals():
     rng = np.random.default_rng(0)
     tenths = torch.tensor(
         [round(float(v), 1) for v in rng.uniform(-500, 500, 5000)], dtype=torch.float64
@@ -229,7 +229,7 @@ def test_given_decimals_then_rounding_returns_the_very_numbers():
     assert torch.equal(free(1e12 * tenths), 1e12 * tenths)
 
 
-def test_given_nothing_but_missing_values_then_the_fit_says_so():
+def test_fit_without_an_observed_value_is_refused():
     mechanism = build(SEX, [])
     with pytest.raises(MechanismError, match="'Sex' has no observed value"):
         mechanism.fit(torch.full((5,), torch.nan), {}, seed=0)

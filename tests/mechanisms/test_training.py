@@ -34,7 +34,7 @@ def trained():
     return mechanism, mechanism.fit(y, columns, validation=logistic(5000, 1)[:2], seed=0)
 
 
-def test_given_a_logistic_law_then_it_is_recovered(trained):
+def test_logistic_regression_is_recovered(trained):
     mechanism, _ = trained
     y, columns, p = logistic(20_000, seed=2)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_given_a_logistic_law_then_it_is_recovered(trained):
     assert mechanism.loss(y, columns).item() - truth < 0.001
 
 
-def test_given_a_missing_parent_then_it_is_averaged_out(trained):
+def test_missing_parent_is_averaged_out(trained):
     mechanism, _ = trained
     y, columns, _ = logistic(50_000, seed=3)
     hidden = torch.full((2,), torch.nan, dtype=torch.float64)
@@ -57,7 +57,7 @@ def test_given_a_missing_parent_then_it_is_averaged_out(trained):
         assert known.log_probs.exp()[level, 1].item() == pytest.approx(share, abs=0.04)
 
 
-def test_given_a_history_then_the_epoch_that_it_names_is_what_is_kept(trained):
+def test_history_names_the_epoch_that_is_kept(trained):
     mechanism, history = trained
     y, columns, _ = logistic(5000, 1)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_given_a_history_then_the_epoch_that_it_names_is_what_is_kept(trained):
 
 
 @pytest.mark.parametrize("transform", ["discrete", "spline", "cnf"])
-def test_given_the_same_seed_then_the_same_weights_whatever_the_global_state(transform):
+def test_weights_depend_on_the_seed_and_not_on_the_global_state(transform):
     y, columns, _ = logistic(1500)
 
     def weights(seed, disturb):
@@ -90,7 +90,7 @@ def test_given_the_same_seed_then_the_same_weights_whatever_the_global_state(tra
 
 
 @pytest.mark.parametrize("n", [30, 300, 2000])
-def test_given_few_rows_and_pure_noise_then_it_is_no_worse_than_the_marginal(n):
+def test_noise_only_fit_is_no_worse_than_the_marginal(n):
     rng = np.random.default_rng(n)
     parents = [Variable(f"P{i}", "binary") for i in range(8)]
     columns = {p.name: torch.tensor(rng.integers(0, 2, 12_000) * 1.0) for p in parents}
@@ -105,7 +105,7 @@ def test_given_few_rows_and_pure_noise_then_it_is_no_worse_than_the_marginal(n):
     assert fresh - marginal < {30: 0.12, 300: 0.06, 2000: 0.01}[n]
 
 
-def test_given_progress_then_it_hears_of_every_epoch():
+def test_progress_is_called_after_every_epoch():
     y, columns, _ = logistic(500)
     heard = []
     mechanism = binary(epochs=3)
@@ -114,14 +114,14 @@ def test_given_progress_then_it_hears_of_every_epoch():
     assert [loss for *_, loss in heard] == history.validation[1:]
 
 
-def test_given_a_loss_that_is_not_finite_then_the_variable_is_named():
+def test_loss_that_is_not_finite_names_the_variable():
     y, columns, _ = logistic(500)
     mechanism = binary(lr=1e300)
     with pytest.raises(MechanismError, match="'Y': the training loss is nan"):
         mechanism.fit(y, columns, seed=0)
 
 
-def test_given_missing_values_then_their_rows_are_left_out():
+def test_rows_with_missing_values_are_left_out():
     y, columns, _ = logistic(2000)
     kept = torch.arange(2000) % 2 == 0
     gaps = torch.where(kept, y, torch.nan)
@@ -132,7 +132,7 @@ def test_given_missing_values_then_their_rows_are_left_out():
 
 
 @pytest.mark.parametrize("kind", ["discrete", "flow"])
-def test_given_hidden_parents_to_learn_from_then_no_bit_changes_where_none_is_missing(kind):
+def test_hiding_parents_changes_no_bit_where_none_is_missing(kind):
     y, columns, _ = logistic(400)
     variable = Variable("Y", "ordinal", levels=("N", "P"), parents=["A", "B"])
     mechanism = build(variable.replace(mechanism={"kind": kind, "epochs": 1}), [A, B])
@@ -149,7 +149,7 @@ def test_given_hidden_parents_to_learn_from_then_no_bit_changes_where_none_is_mi
     assert not torch.equal(blind, blind_after)
 
 
-def test_given_a_parent_that_is_often_missing_then_its_own_gaps_teach_and_no_hiding():
+def test_often_missing_parent_is_not_hidden():
     y, columns, _ = logistic(400)
     columns["A"][::20] = torch.nan
     mechanism = binary(epochs=1)
@@ -161,7 +161,7 @@ def test_given_a_parent_that_is_often_missing_then_its_own_gaps_teach_and_no_hid
 # Few records, and any number of steps
 
 
-def test_given_any_number_of_steps_then_the_rate_rises_once_and_falls_to_almost_nothing():
+def test_learning_rate_rises_once_and_falls_to_almost_zero():
     for steps in range(1, 401):
         rates = np.array([learning_rate(step, steps, 0.5) for step in range(steps)])
         assert ((rates > 0) & (rates <= 0.5)).all(), steps
@@ -174,7 +174,7 @@ def test_given_any_number_of_steps_then_the_rate_rises_once_and_falls_to_almost_
             assert rates.max() > 0.97 * 0.5, steps
 
 
-def test_given_a_number_of_steps_then_the_rates_are_the_one_cycle_policy_of_torch():
+def test_learning_rate_is_the_one_cycle_policy_of_torch():
     for steps in (*range(1, 10), *range(11, 60), 1200, 4096):
         weight = torch.nn.Parameter(torch.zeros(1))
         adam = torch.optim.AdamW([weight], lr=0.005)
@@ -208,18 +208,18 @@ def fits(n, **options):
 
 # With 64 rows a batch, 30 epochs and a trial of 5, ten steps come about at 75 to 145 records.
 @pytest.mark.parametrize("n", [2, 3, 5, 40, 74, 76, 100, 142, 145, 200])
-def test_given_few_records_then_a_continuous_child_is_fitted(n):
+def test_few_records_are_fitted(n):
     assert fits(n)
 
 
 @pytest.mark.parametrize(("epochs", "n"), [(1, 400), (2, 400), (5, 100), (10, 40), (30, 2)])
-def test_given_ten_steps_in_all_then_a_continuous_child_is_fitted(epochs, n):
+def test_ten_steps_in_all_are_enough_to_fit(epochs, n):
     assert fits(n, epochs=epochs)
 
 
 @pytest.mark.slow  # 400 numbers of records, 30 of epochs: minutes
 @pytest.mark.parametrize("transform", ["spline", "cnf"])
-def test_given_2_to_400_records_and_1_to_30_epochs_then_every_fit_works(transform):
+def test_any_number_of_records_and_epochs_is_fitted(transform):
     failed = [n for n in range(2, 401) if not fits(n, transform=transform)]
     failed += [(n, e) for n in (40, 100, 400) for e in range(1, 31) if not fits(n, epochs=e)]
     assert failed == []

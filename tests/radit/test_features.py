@@ -13,7 +13,7 @@ from causalcxr.metrics import frechet, kernel
 from causalcxr.radit.features import Features, load_features, save_features
 
 
-def test_given_phantoms_then_the_bundled_features_tell_views_apart_and_noise_from_films():
+def test_bundled_features_separate_views_and_noise():
     cohort = Cohort.load("phantom", n=120, seed=5)
     x, view = cohort.images[:], cohort.table["View"].to_numpy()
     found = feature_vectors(load_features(), x)
@@ -26,7 +26,7 @@ def test_given_phantoms_then_the_bundled_features_tell_views_apart_and_noise_fro
     assert kernel(found, feature_vectors(load_features(), noisy)) > 5 * half
 
 
-def test_given_exposure_then_it_does_not_count():
+def test_features_ignore_exposure():
     x = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     features = load_features()
     assert torch.allclose(features(x), features(0.5 * x + 0.2), atol=1e-4)
@@ -40,7 +40,7 @@ def test_given_exposure_then_it_does_not_count():
         ({"content": "0"}, "tensors were changed"),
     ],
 )
-def test_given_another_file_then_it_is_refused(tmp_path, words, said):
+def test_other_files_are_refused(tmp_path, words, said):
     path = tmp_path / "f.safetensors"
     save_features(path, Features())
     tensors, about = load_tensors(path)
@@ -56,7 +56,7 @@ def gaussians(n, shift, seed):
     return rng.normal(size=(n, 4)) @ np.diag([1, 2, 0.5, 1]) + shift
 
 
-def test_given_two_sets_then_frechet_is_that_of_the_square_root_of_the_product():
+def test_frechet_distance_uses_the_square_root_of_the_product():
     a, b = gaussians(300, 0, 0), gaussians(200, 1, 1) @ np.array(np.eye(4) + 0.2)
     left, right = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     plain = ((a.mean(0) - b.mean(0)) ** 2).sum()
@@ -65,7 +65,7 @@ def test_given_two_sets_then_frechet_is_that_of_the_square_root_of_the_product()
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def test_given_two_sets_then_the_kernel_distance_is_the_plain_double_sum():
+def test_kernel_distance_is_the_plain_double_sum():
     a, b = gaussians(20, 0, 0), gaussians(15, 1, 1)
 
     def k(x, y):
@@ -81,7 +81,7 @@ def test_given_two_sets_then_the_kernel_distance_is_the_plain_double_sum():
     assert abs(np.mean(many)) < 4 * np.std(many) / 200**0.5
 
 
-def test_given_points_then_the_nearest_is_found():
+def test_nearest_point_is_found():
     a, b = gaussians(30, 0, 0), gaussians(40, 0, 1)
     distance, which = nearest(a, b)
     plain = np.linalg.norm(a[:, None] - b[None], axis=2)

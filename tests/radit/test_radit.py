@@ -55,7 +55,7 @@ def values(n, variables=PARENTS, seed=0):
 @pytest.mark.parametrize(
     ("size", "millions"), [("tiny", 3), ("S", 33), ("B", 300), ("L", 460), ("XL", 1300)]
 )
-def test_given_a_size_then_it_has_the_parameters_that_its_name_tells(size, millions, channels):
+def test_named_sizes_have_their_number_of_parameters(size, millions, channels):
     with torch.device("meta"):
         net = RadiT(RadiTConfig.from_name(size, 64 if channels == 1 else 32, channels), PARENTS)
     share = sum(p.numel() for p in net.parameters()) / (1e6 * millions)
@@ -64,7 +64,7 @@ def test_given_a_size_then_it_has_the_parameters_that_its_name_tells(size, milli
 
 
 @pytest.mark.parametrize("modulation", ["shared", "blocks"])
-def test_given_a_fresh_network_then_its_velocity_is_zero(modulation):
+def test_untrained_velocity_is_zero(modulation):
     net = RadiT(replace(SMALL, modulation=modulation), [])
     assert not net(torch.randn(3, 1, 16, 16), torch.rand(3), net.embed_condition({}, 3)).any()
 
@@ -79,7 +79,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("change", SHAPES, ids=str)
-def test_given_a_loss_then_every_parameter_gets_a_finite_gradient(change):
+def test_every_parameter_gets_a_finite_gradient(change):
     config = replace(SMALL, **change)
     net, columns = jolted(RadiT(config, PARENTS)), values(64)
     for column in columns.values():
@@ -93,7 +93,7 @@ def test_given_a_loss_then_every_parameter_gets_a_finite_gradient(change):
         assert p.grad.any(), name
 
 
-def test_given_another_time_place_or_condition_then_the_velocity_is_another():
+def test_velocity_depends_on_time_place_and_condition():
     net, columns = network(), values(1)
     x, t = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(2)), torch.ones(1)
     with torch.no_grad():
@@ -116,18 +116,18 @@ def test_given_another_time_place_or_condition_then_the_velocity_is_another():
         ({"entry": "token"}, "entry is 'token'; expected adaln or tokens or both"),
     ],
 )
-def test_given_a_shape_that_does_not_fit_then_it_is_refused(change, words):
+def test_invalid_shape_is_refused(change, words):
     with pytest.raises(ModelError, match=words):
         RadiTConfig(**change)
 
 
-def test_given_an_unknown_size_then_the_nearest_is_named():
+def test_unknown_size_names_the_nearest():
     with pytest.raises(ModelError, match=r"no size 'tinny'; did you mean 'tiny'\?"):
         RadiTConfig.from_name("tinny", 64)
     assert set(SIZES) == {"tiny", "S", "B", "L", "XL"}
 
 
-def test_given_gradients_that_are_recomputed_then_they_are_the_same():
+def test_recomputed_gradients_are_the_same():
     net, columns = network(), values(8)
     x = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     grads = []
@@ -138,7 +138,7 @@ def test_given_gradients_that_are_recomputed_then_they_are_the_same():
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_given_the_network_then_its_tensors_keep_the_names_that_saved_weights_have():
+def test_tensor_names_are_those_of_saved_weights():
     names = "\n".join(sorted(RadiT(RadiTConfig.from_name("tiny", 64), PARENTS).state_dict()))
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == "9fb2281f1ba90e4f"
 
@@ -146,7 +146,7 @@ def test_given_the_network_then_its_tensors_keep_the_names_that_saved_weights_ha
 # Conditioning
 
 
-def test_given_a_missing_value_then_the_learned_null_is_what_enters():
+def test_missing_value_enters_as_the_learned_null():
     net = network().conditioner
     columns = values(1)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def adopted(old, variables):
     return new
 
 
-def test_given_the_same_variables_in_another_order_then_the_embedding_is_the_same():
+def test_order_of_variables_does_not_matter():
     old, columns = network().conditioner, values(20)
     new = adopted(old, PARENTS[::-1])
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_given_the_same_variables_in_another_order_then_the_embedding_is_the_sam
 
 
 @pytest.mark.parametrize("dropped", [["Age"], ["Sex"], ["Age", "Dataset", "Edema", "View"]])
-def test_given_fewer_variables_then_the_rest_are_seen_as_missing(dropped):
+def test_removed_variables_act_as_missing(dropped):
     old, columns = network().conditioner, values(20)
     new = adopted(old, [v for v in PARENTS if v.name not in dropped])
     hidden = columns | {name: torch.full((20,), torch.nan) for name in dropped}
@@ -193,7 +193,7 @@ def test_given_fewer_variables_then_the_rest_are_seen_as_missing(dropped):
     ],
     ids=["discrete", "continuous"],
 )
-def test_given_a_new_variable_then_it_does_nothing_until_it_is_trained(fresh):
+def test_new_variable_has_no_effect_until_trained(fresh):
     old, columns = network().conditioner, values(20)
     new = adopted(old, [fresh, *PARENTS])
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_given_a_new_variable_then_it_does_nothing_until_it_is_trained(fresh):
             ).abs().max() < 1e-6
 
 
-def test_given_a_new_level_then_it_is_the_null_and_the_others_keep_their_meaning():
+def test_new_level_is_the_null_and_others_are_kept():
     old, columns = network().conditioner, values(20)
     views = Variable("View", "categorical", levels=["LATERAL", "OBLIQUE", "PA"])
     new = adopted(old, [views if v.name == "View" else v for v in PARENTS])
@@ -216,7 +216,7 @@ def test_given_a_new_level_then_it_is_the_null_and_the_others_keep_their_meaning
             )
 
 
-def test_given_a_number_with_another_range_or_type_then_only_its_null_is_kept():
+def test_number_with_another_range_or_type_keeps_only_its_null():
     old, columns = network().conditioner, values(20)
     missing = columns | {"Age": torch.full((20,), torch.nan)}
     for age in (
@@ -228,7 +228,7 @@ def test_given_a_number_with_another_range_or_type_then_only_its_null_is_kept():
             assert torch.allclose(embedded(new, missing), embedded(old, missing), atol=1e-6)
 
 
-def test_given_a_conditioner_then_its_description_is_json_that_names_levels_and_ranges():
+def test_description_is_json_with_levels_and_ranges():
     about = json.loads(network().conditioner.describe())
     assert list(about) == [v.name for v in PARENTS]
     assert about["View"] == ["AP", "PA", "LATERAL"]
@@ -238,7 +238,7 @@ def test_given_a_conditioner_then_its_description_is_json_that_names_levels_and_
 # The flow
 
 
-def test_given_the_same_generator_then_the_loss_is_the_same_and_the_global_state_untouched():
+def test_loss_depends_on_the_generator_alone():
     net, columns = network(), values(8)
     x, before = torch.zeros(8, 1, 16, 16), torch.random.get_rng_state()
     with torch.no_grad():
@@ -251,7 +251,7 @@ def test_given_the_same_generator_then_the_loss_is_the_same_and_the_global_state
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_given_a_velocity_of_zero_then_the_loss_is_that_of_image_minus_noise():
+def test_loss_of_a_zero_velocity_is_that_of_image_minus_noise():
     net = RadiT(SMALL, [])
     x = torch.full((4000, 1, 16, 16), 0.5)
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_given_a_velocity_of_zero_then_the_loss_is_that_of_image_minus_noise():
     assert loss.item() == pytest.approx(1 + 0.25, rel=0.01)
 
 
-def test_given_a_rate_then_that_share_of_the_values_is_hidden():
+def test_hide_some_hides_that_share():
     columns = {f"v{k}": torch.ones(20_000) for k in range(6)}
     uniform = torch.rand(20_000, 7, generator=torch.Generator().manual_seed(0))
     hidden = torch.stack(list(hide_some(columns, 0.1, uniform).values()))
@@ -270,13 +270,13 @@ def test_given_a_rate_then_that_share_of_the_values_is_hidden():
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.0, 8.0])
-def test_given_a_shift_then_the_odds_of_noise_are_multiplied_by_it(shift):
+def test_shift_multiplies_the_odds_of_noise(shift):
     normal = torch.linspace(-3, 3, 13).double()
     t, plain = logit_normal(normal, shift), normal.sigmoid()
     assert torch.allclose((1 - t) / t, shift * (1 - plain) / plain)
 
 
-def test_given_rows_of_a_larger_batch_then_their_losses_make_up_the_whole():
+def test_losses_of_parts_make_up_the_batch():
     net, columns = network(), values(12)
     x = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -291,7 +291,7 @@ def test_given_rows_of_a_larger_batch_then_their_losses_make_up_the_whole():
     assert torch.stack(thirds).mean().item() == pytest.approx(whole.item(), rel=1e-6)
 
 
-def test_given_chance_then_its_parts_are_its_rows():
+def test_batch_noise_parts_are_its_rows():
     generator = torch.Generator().manual_seed(0)
     chance = BatchNoise.draw(torch.Size([6, 1, 4, 4]), 3, generator)
     assert chance.uniform.shape == (6, 4)
@@ -302,7 +302,7 @@ def test_given_chance_then_its_parts_are_its_rows():
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 16, 31, 256])
-def test_given_any_number_of_steps_then_times_are_dyadic_and_fall_from_1_to_0(steps):
+def test_times_are_dyadic_and_fall_from_1_to_0(steps):
     grid = torch.tensor(times(steps), dtype=torch.float64)
     assert len(grid) == steps + 1
     assert grid[0] == 1
@@ -312,7 +312,7 @@ def test_given_any_number_of_steps_then_times_are_dyadic_and_fall_from_1_to_0(st
 
 
 @pytest.mark.parametrize("steps", [0, -1, 257])
-def test_given_a_number_of_steps_out_of_range_then_it_is_refused(steps):
+def test_number_of_steps_out_of_range_is_refused(steps):
     with pytest.raises(MechanismError, match=f"solver_steps is {steps}; expected 1 to 256"):
         times(steps)
 
@@ -320,7 +320,7 @@ def test_given_a_number_of_steps_out_of_range_then_it_is_refused(steps):
 @pytest.mark.parametrize("name", ["reversible", "leapfrog"])
 @pytest.mark.parametrize("steps", [4, 5, 16, 31])
 @pytest.mark.parametrize("depth", [8, 16])
-def test_given_a_random_network_then_there_and_back_is_the_image_bit_for_bit(name, steps, depth):
+def test_reversible_solvers_return_the_image_bit_for_bit(name, steps, depth):
     net, columns = network(), values(16)
     generator = torch.Generator().manual_seed(3)
     levels = torch.randint(2**depth, (16, 1, 16, 16), generator=generator).float()
@@ -339,7 +339,7 @@ def test_given_a_random_network_then_there_and_back_is_the_image_bit_for_bit(nam
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_given_a_known_equation_then_the_error_falls_with_the_order_of_the_solver(name):
+def test_error_falls_with_the_order_of_the_solver(name):
     # dy/dt = y cos(3 t): y(0) = y(1) exp(-sin(3) / 3).
     start = solver(name).start(on_lattice(torch.ones(1, 1)))
     exact = torch.exp(-torch.sin(torch.tensor(3.0, dtype=torch.float64)) / 3).item()
@@ -353,6 +353,6 @@ def test_given_a_known_equation_then_the_error_falls_with_the_order_of_the_solve
     assert rates[-1] == pytest.approx(2 if name == "euler" else 4, rel=0.25), rates
 
 
-def test_given_an_unknown_solver_then_the_nearest_is_named():
+def test_unknown_solver_names_the_nearest():
     with pytest.raises(MechanismError, match=r"no solver 'midpiont'; did you mean 'midpoint'\?"):
         solver("midpiont")

@@ -91,7 +91,7 @@ def step_of(folder):
     return int(load_tensors(path)[1]["step"]) if path.exists() else None
 
 
-def test_given_kills_by_the_system_then_the_run_ends_as_one_that_was_left_alone(tmp_path):
+def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
     whole, _ = trained(LONG)
     first = killed(tmp_path, 3)
     second = killed(tmp_path, first + 3)
@@ -111,7 +111,7 @@ def hold(folder, ready, end):
         end.wait(60)
 
 
-def test_given_a_folder_in_which_another_process_trains_then_it_is_refused(tmp_path):
+def test_folder_of_another_process_is_refused(tmp_path):
     context = multiprocessing.get_context("fork")
     ready, end = context.Event(), context.Event()
     other = context.Process(target=hold, args=(tmp_path, ready, end))
@@ -131,7 +131,7 @@ def test_given_a_folder_in_which_another_process_trains_then_it_is_refused(tmp_p
 
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
 @pytest.mark.parametrize("micro", [3, 4, 8, 100])
-def test_given_parts_of_a_batch_then_they_add_up_to_the_whole_one(micro, optimiser):
+def test_micro_batches_add_up_to_the_batch(micro, optimiser):
     config = replace(SHORT, optimiser=optimiser)
     whole, losses = trained(config)
     parts, theirs = trained(replace(config, micro=micro))
@@ -140,7 +140,7 @@ def test_given_parts_of_a_batch_then_they_add_up_to_the_whole_one(micro, optimis
     assert distance(whole, fresh()) > 5e-3
 
 
-def test_given_activations_that_are_computed_again_then_nothing_changes():
+def test_recomputed_activations_change_nothing():
     assert same(trained()[0], trained(replace(SHORT, recompute=True))[0])
 
 
@@ -157,9 +157,7 @@ def out_of_memory(monkeypatch, most):
     return seen
 
 
-def test_given_too_little_memory_then_fewer_images_at_a_time_add_up_to_the_same_batch(
-    monkeypatch, capsys, tmp_path
-):
+def test_out_of_memory_halves_the_images_at_a_time(monkeypatch, capsys, tmp_path):
     whole, _ = trained()
     seen = out_of_memory(monkeypatch, most=2)
     net, _ = trained(folder=tmp_path)
@@ -171,7 +169,7 @@ def test_given_too_little_memory_then_fewer_images_at_a_time_add_up_to_the_same_
     assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["micro"] == "2"
 
 
-def test_given_no_memory_for_one_image_then_the_remedies_are_named(monkeypatch):
+def test_out_of_memory_with_one_image_names_the_remedies(monkeypatch):
     out_of_memory(monkeypatch, most=0)
     with pytest.raises(MechanismError, match=r"out of memory with one image .* lower micro"):
         trained()
@@ -181,7 +179,7 @@ def test_given_no_memory_for_one_image_then_the_remedies_are_named(monkeypatch):
 
 
 @pytest.mark.parametrize(("precision", "far"), [("bf16", 0.02), ("pure-bf16", 0.1)])
-def test_given_bf16_then_the_run_is_near_that_of_fp32_and_the_result_is_fp32(precision, far):
+def test_bf16_run_is_near_fp32_and_returns_fp32(precision, far):
     exact, losses = trained(replace(SHORT, optimiser="adamw"))
     net, theirs = trained(replace(SHORT, optimiser="adamw", precision=precision))
     assert {p.dtype for p in net.state_dict().values()} == {torch.float32}
@@ -191,19 +189,19 @@ def test_given_bf16_then_the_run_is_near_that_of_fp32_and_the_result_is_fp32(pre
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_given_compiled_blocks_then_the_run_is_that_of_plain_ones():
+def test_compiled_blocks_train_the_same():
     plain, _ = trained()
     assert distance(trained(replace(SHORT, compile=True))[0], plain) < 1e-5
 
 
-def test_given_noise_of_the_device_then_it_is_another_run_on_a_card_and_the_same_here():
+def test_noise_of_the_device_is_part_of_the_identity():
     assert same(trained()[0], trained(replace(SHORT, noise="device"))[0])
 
 
 # BatchOrder and reading ahead
 
 
-def test_given_an_order_then_each_epoch_gives_each_record_at_most_once_and_any_step_is_at_hand():
+def test_order_gives_each_record_once_per_epoch():
     order = BatchOrder(10, 4, seed=3)
     epochs = [torch.cat([order.rows(2 * e), order.rows(2 * e + 1)]).tolist() for e in range(40)]
     assert all(len(set(rows)) == 8 for rows in epochs)
@@ -213,11 +211,11 @@ def test_given_an_order_then_each_epoch_gives_each_record_at_most_once_and_any_s
     assert not torch.equal(BatchOrder(10, 4, seed=4).rows(55), order.rows(55))
 
 
-def test_given_a_thread_that_reads_ahead_then_the_run_is_the_same():
+def test_reading_ahead_trains_the_same():
     assert same(trained()[0], trained(replace(SHORT, ahead=3))[0])
 
 
-def test_given_images_that_cannot_be_read_ahead_then_their_error_comes_at_their_step():
+def test_error_of_reading_ahead_is_raised_at_its_step():
     def images(rows):
         if 4 in rows:
             raise OSError("disk")
@@ -229,7 +227,7 @@ def test_given_images_that_cannot_be_read_ahead_then_their_error_comes_at_their_
         next(batches)
 
 
-def test_given_processes_then_each_has_its_rows_and_an_uneven_batch_is_refused():
+def test_processes_divide_a_batch_evenly():
     assert [Processes(k, 4).rows(8) for k in range(4)] == [
         slice(2 * k, 2 * k + 2) for k in range(4)
     ]
@@ -240,7 +238,7 @@ def test_given_processes_then_each_has_its_rows_and_an_uneven_batch_is_refused()
 # Optimisers
 
 
-def test_given_matrices_then_muon_makes_their_steps_orthogonal():
+def test_muon_takes_orthogonal_steps():
     generator = torch.Generator().manual_seed(0)
     for shape in ((3, 40, 16), (2, 16, 40)):
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -252,7 +250,7 @@ def test_given_matrices_then_muon_makes_their_steps_orthogonal():
         assert cosine.min() > 0.95
 
 
-def test_given_the_same_gradients_then_muon_is_that_of_torch_within_its_bf16():
+def test_muon_agrees_with_torch_within_bf16():
     generator = torch.Generator().manual_seed(0)
     ours = torch.randn(48, 16, generator=generator).requires_grad_()
     start = ours.detach().clone()
@@ -267,7 +265,7 @@ def test_given_the_same_gradients_then_muon_is_that_of_torch_within_its_bf16():
     assert (ours - theirs).abs().max() < 0.02 * (ours - start).abs().max()
 
 
-def test_given_a_network_then_every_weight_has_one_optimiser_and_matrices_decay():
+def test_every_weight_has_one_optimiser_and_matrices_decay():
     net = fresh()
     for name in ("muon", "adamw"):
         chosen = optimisers(net, replace(SHORT, optimiser=name))
@@ -282,7 +280,7 @@ def test_given_a_network_then_every_weight_has_one_optimiser_and_matrices_decay(
         assert shares == ({1.0, 10.0} if name == "muon" else {1.0})
 
 
-def test_given_a_run_then_the_rate_rises_stays_and_falls():
+def test_learning_rate_rises_stays_and_falls():
     config = TrainConfig(steps=100, warmup=10, decay=0.5)
     rates = [rate(step, config) for step in range(100)]
     assert rates[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
@@ -293,7 +291,7 @@ def test_given_a_run_then_the_rate_rises_stays_and_falls():
 # What is told
 
 
-def test_given_a_watch_then_it_sees_the_average_and_its_numbers_are_logged(tmp_path):
+def test_watch_sees_the_average_and_is_logged(tmp_path):
     seen = []
 
     def watch(step, net):
@@ -311,7 +309,7 @@ def test_given_a_watch_then_it_sees_the_average_and_its_numbers_are_logged(tmp_p
     assert [(r["step"], r["seen"]) for r in rows if "seen" in r] == [(5, 1.0), (10, 2.0)]
 
 
-def test_given_a_log_with_later_steps_and_a_torn_line_when_the_run_goes_on_then_they_are_gone(
+def test_log_drops_later_steps_and_torn_lines_on_resume(
     tmp_path,
 ):
     trained(replace(SHORT, log=1), folder=tmp_path, budget=-1.0)
@@ -334,13 +332,13 @@ def test_given_a_log_with_later_steps_and_a_torn_line_when_the_run_goes_on_then_
         ("precision", "bf61", "precision is 'bf61'; expected fp32 or bf16 or pure-bf16; did you"),
     ],
 )
-def test_given_a_setting_that_cannot_be_then_value_and_rule_are_told(field, value, words):
+def test_invalid_setting_names_value_and_rule(field, value, words):
     with pytest.raises(MechanismError) as caught:
         replace(SHORT, **{field: value})
     assert words in str(caught.value)
 
 
-def test_given_how_a_run_is_computed_then_it_may_change_when_the_run_goes_on(tmp_path):
+def test_settings_of_the_computation_may_change_on_resume(tmp_path):
     trained(folder=tmp_path, budget=-1.0)
     changed = replace(SHORT, micro=4, log=2, ahead=1, recompute=True, save_every=5.0)
     net, _ = trained(changed, folder=tmp_path)

@@ -72,7 +72,7 @@ def path(tmp_path):
     return tmp_path / "checkpoint.safetensors"
 
 
-def test_given_parts_then_they_come_back_to_the_bit_with_the_state_of_optimisers(path):
+def test_parts_and_optimisers_return_bit_for_bit(path):
     saved, new = parts(0, steps=3), parts(1)
     write_checkpoint(path, saved, {"step": "3", "name": "Zoë"})
     assert not same(saved, new)
@@ -82,7 +82,7 @@ def test_given_parts_then_they_come_back_to_the_bit_with_the_state_of_optimisers
     assert new["adam"].param_groups[0]["lr"] == saved["adam"].param_groups[0]["lr"]
 
 
-def test_given_the_same_parts_then_the_same_bytes_and_safetensors_reads_them(path, tmp_path):
+def test_same_parts_give_the_same_safetensors_bytes(path, tmp_path):
     saved = parts(0, steps=2)
     for file in (path, tmp_path / "b.safetensors"):
         write_checkpoint(file, saved, {"step": "2"})
@@ -92,7 +92,7 @@ def test_given_the_same_parts_then_the_same_bytes_and_safetensors_reads_them(pat
     assert sorted(file.name for file in tmp_path.iterdir()) == ["b.safetensors", path.name]
 
 
-def test_given_optimisers_that_have_not_stepped_then_they_come_back_as_they_were(path):
+def test_optimisers_before_their_first_step_return(path):
     write_checkpoint(path, parts(0), {})
     new = parts(1, steps=2)
     read_checkpoint(path, new)
@@ -100,9 +100,7 @@ def test_given_optimisers_that_have_not_stepped_then_they_come_back_as_they_were
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_given_a_tensor_that_is_not_finite_then_it_is_not_written_and_the_last_one_stays(
-    path, value
-):
+def test_tensor_that_is_not_finite_keeps_the_last_checkpoint(path, value):
     saved = parts(0, steps=1)
     write_checkpoint(path, saved, {"step": "1"})
     before = path.read_bytes()
@@ -114,7 +112,7 @@ def test_given_a_tensor_that_is_not_finite_then_it_is_not_written_and_the_last_o
 
 
 @pytest.mark.parametrize("place", [30, 400, -1, -300])
-def test_given_a_bit_that_was_changed_then_it_is_refused_and_nothing_is_loaded(path, place):
+def test_changed_bit_is_refused_and_nothing_is_loaded(path, place):
     write_checkpoint(path, parts(0, steps=1), {"step": "1"})
     content = bytearray(path.read_bytes())
     content[place] ^= 1
@@ -126,14 +124,14 @@ def test_given_a_bit_that_was_changed_then_it_is_refused_and_nothing_is_loaded(p
 
 
 @pytest.mark.parametrize("cut", [0, 7, 500, -1])
-def test_given_a_file_that_was_cut_off_then_it_is_refused(path, cut):
+def test_truncated_file_is_refused(path, cut):
     write_checkpoint(path, parts(0, steps=1), {})
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ModelError, match="not a safetensors file"):
         read_checkpoint(path, parts(1))
 
 
-def test_given_a_step_that_was_rewritten_with_care_then_it_is_refused(path):
+def test_forged_step_is_refused(path):
     write_checkpoint(path, parts(0), {"step": "1"})
     words = load_tensors(path)[1] | {"step": "9"}
     save_file(load_file(path), path, words)
@@ -141,7 +139,7 @@ def test_given_a_step_that_was_rewritten_with_care_then_it_is_refused(path):
         read_checkpoint(path, parts(1))
 
 
-def test_given_a_pickle_then_it_is_refused_without_being_opened(path):
+def test_pickle_is_refused_unopened(path):
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("a pickle was opened",))
@@ -156,7 +154,7 @@ def test_given_a_pickle_then_it_is_refused_without_being_opened(path):
         read_checkpoint(path.with_name("other"), parts(1))
 
 
-def test_given_another_run_then_it_is_refused(path):
+def test_another_run_is_refused(path):
     write_checkpoint(path, parts(0), {"run": "a"})
     assert read_checkpoint(path, parts(1), run="a") == {"run": "a"}
     with pytest.raises(ModelError, match="is of another run"):
@@ -198,9 +196,7 @@ def turned(given):
         (turned, r"'muon.0.momentum' has the shape \(12, 8\)"),
     ],
 )
-def test_given_parts_that_do_not_fit_then_the_first_is_named_and_nothing_is_loaded(
-    path, change, words
-):
+def test_unfit_parts_are_named_and_nothing_is_loaded(path, change, words):
     write_checkpoint(path, parts(0, steps=1), {})
     new, untouched = parts(1), parts(1)
     change(new)

@@ -87,7 +87,7 @@ def distance(net, state):
     return max((v - state[k]).abs().max().item() for k, v in net.state_dict().items())
 
 
-def test_given_two_processes_then_they_train_what_one_trains(tmp_path):
+def test_two_processes_train_like_one(tmp_path):
     config = replace(SHORT, micro=2)
     found = in_two_processes([("ddp", config, None)], tmp_path)["ddp"]
     net, history = trained(config)
@@ -97,7 +97,7 @@ def test_given_two_processes_then_they_train_what_one_trains(tmp_path):
 
 
 @pytest.mark.slow
-def test_given_two_processes_of_any_kind_then_they_train_what_one_trains(tmp_path):
+def test_two_processes_of_any_kind_train_like_one(tmp_path):
     configs = {
         f"{parallel}-{optimiser}-{micro}": replace(
             SHORT, parallel=parallel, optimiser=optimiser, micro=micro
@@ -116,9 +116,7 @@ def test_given_two_processes_of_any_kind_then_they_train_what_one_trains(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_given_two_processes_that_stop_when_they_go_on_then_they_end_to_the_bit_as_if_not(
-    tmp_path, parallel
-):
+def test_two_processes_resume_bit_for_bit(tmp_path, parallel):
     config = replace(SHORT, parallel=parallel)
     found = in_two_processes([("whole", config, None), ("broken", config, 4)], tmp_path)
     for name, value in found["whole"]["net"].items():
@@ -126,7 +124,7 @@ def test_given_two_processes_that_stop_when_they_go_on_then_they_end_to_the_bit_
 
 
 @pytest.mark.slow
-def test_given_a_checkpoint_of_two_processes_then_one_goes_on_from_it(tmp_path):
+def test_one_process_resumes_from_two(tmp_path):
     config = replace(SHORT, parallel="fsdp")
     found = in_two_processes([("run", config, None)], tmp_path)["run"]
     net, _ = trained(config, tmp_path / "run")  # it is over: the average is taken up as it is
@@ -134,7 +132,7 @@ def test_given_a_checkpoint_of_two_processes_then_one_goes_on_from_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_given_torchrun_then_the_command_writes_the_weights_of_one_process(tmp_path):
+def test_torchrun_command_writes_the_weights_of_one_process(tmp_path):
     text = (
         "cohort: phantom:n=16,seed=1\nresolution: 32\nnetwork: {width: 32, depth: 1, heads: 2}\n"
         "device: cpu\ntraining: {steps: 3, batch: 8, parallel: fsdp}\n"

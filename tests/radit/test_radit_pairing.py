@@ -15,7 +15,7 @@ def batch(n=600, seed=0):
     return torch.randn(n, 1, 2, 2, generator=generator), x, {"Sex": sex, "View": view}
 
 
-def test_given_parents_then_rows_are_grouped_by_all_of_them_and_missing_equals_missing():
+def test_equal_parents_include_missing_ones():
     _, _, columns = batch()
     groups = equal_parents(columns, 600)
     assert len(groups.unique()) == 6
@@ -25,7 +25,7 @@ def test_given_parents_then_rows_are_grouped_by_all_of_them_and_missing_equals_m
     assert not equal_parents({}, 5).any()
 
 
-def test_given_a_pairing_then_noise_lies_nearer_to_the_images_and_none_is_lost():
+def test_pairing_moves_noise_nearer_and_loses_none():
     noise, x, columns = batch()
     paired = within_parents(noise, x, columns)
     assert (paired - x).square().sum() < 0.8 * (noise - x).square().sum()
@@ -34,7 +34,7 @@ def test_given_a_pairing_then_noise_lies_nearer_to_the_images_and_none_is_lost()
     assert torch.equal(noise[order], paired[again])
 
 
-def test_given_a_pairing_then_noise_does_not_tell_the_parents_as_it_would_over_the_batch():
+def test_pairing_keeps_noise_independent_of_the_parents():
     noise, x, columns = batch(1200)
     male = columns["Sex"] == 1
 
@@ -47,7 +47,7 @@ def test_given_a_pairing_then_noise_does_not_tell_the_parents_as_it_would_over_t
     assert told(within_parents(noise, x, {})) > 20 * error
 
 
-def test_given_nobody_alike_then_noise_stays_as_it_was_drawn():
+def test_noise_of_different_parents_is_not_reordered():
     noise, x, _ = batch(20)
     assert torch.equal(within_parents(noise, x, {"Age": torch.arange(20.0)}), noise)
     assert PAIRINGS["none"] is None

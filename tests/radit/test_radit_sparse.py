@@ -39,7 +39,7 @@ def loss(net: nn.Module, columns, others, some=slice(None), x=None, **told) -> T
         )
 
 
-def test_given_an_effect_at_one_place_then_the_penalty_is_its_size_over_the_places():
+def test_penalty_of_one_place_is_its_size_over_the_places():
     columns = {"a": torch.zeros(4000), "b": torch.zeros(4000)}
     others = {"a": torch.ones(4000), "b": torch.ones(4000)}
     net = Places("a", amount=0.8)
@@ -49,7 +49,7 @@ def test_given_an_effect_at_one_place_then_the_penalty_is_its_size_over_the_plac
     assert penalty.item() == pytest.approx(0.5 * 0.8 / 16, rel=0.06, abs=2e-4)
 
 
-def test_given_other_patients_with_the_same_values_then_there_is_nothing_to_punish():
+def test_penalty_of_equal_values_is_zero():
     columns = values(8)
     plain = loss(network(), columns, columns)
     assert loss(network(), columns, columns, sparse=1.0).item() == pytest.approx(
@@ -57,7 +57,7 @@ def test_given_other_patients_with_the_same_values_then_there_is_nothing_to_puni
     )
 
 
-def test_given_rows_of_a_larger_batch_then_their_penalties_make_up_the_whole():
+def test_penalties_of_parts_make_up_the_batch():
     columns, others = values(12), {k: v.roll(1) for k, v in values(12).items()}
     x = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -71,7 +71,7 @@ def test_given_rows_of_a_larger_batch_then_their_penalties_make_up_the_whole():
     assert whole > loss(network(), columns, others, x=x)
 
 
-def test_given_the_penalty_then_training_makes_the_effects_of_chance_small():
+def test_penalty_shrinks_spurious_effects():
     x, columns = torch.zeros(64, 1, 16, 16), values(64)
     config = TrainConfig(steps=150, batch=16, lr=1e-3, warmup=2, average=0.5, hide=0.0)
 
@@ -89,6 +89,6 @@ def test_given_the_penalty_then_training_makes_the_effects_of_chance_small():
     assert effect(20.0) < 0.5 * effect(0.0)
 
 
-def test_given_a_weight_below_zero_then_it_is_refused():
+def test_negative_weight_is_refused():
     with pytest.raises(MechanismError, match=r"sparse is -1\.0; expected 0 or more"):
         TrainConfig(sparse=-1.0)

@@ -59,7 +59,7 @@ def same(a, b):
     return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
 
 
-def test_given_a_few_seconds_then_the_loss_falls_to_less_than_a_fifth(data):
+def test_loss_falls_to_less_than_a_fifth(data):
     films, columns = data
     net = fresh(shape=RadiTConfig(resolution=32, patch=4, width=48, depth=2, heads=3))
 
@@ -80,7 +80,7 @@ def test_given_a_few_seconds_then_the_loss_falls_to_less_than_a_fifth(data):
     assert not net.training
 
 
-def test_given_a_run_that_is_killed_then_resumed_then_it_ends_as_one_that_was_not(data, tmp_path):
+def test_killed_run_resumes_to_the_same_end(data, tmp_path):
     films, columns = data
     whole, broken, again = fresh(), fresh(), fresh()
     train(whole, lambda rows: films[rows], columns, SHORT, seed=3)
@@ -92,9 +92,7 @@ def test_given_a_run_that_is_killed_then_resumed_then_it_ends_as_one_that_was_no
     assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == "20"
 
 
-def test_given_a_budget_that_is_spent_then_a_later_call_goes_on_to_the_same_end(
-    data, tmp_path, monkeypatch
-):
+def test_spent_budget_resumes_to_the_same_end(data, tmp_path, monkeypatch):
     films, columns = data
     whole, part, again = fresh(), fresh(), fresh()
     config = replace(SHORT, save_every=60.0)
@@ -109,7 +107,7 @@ def test_given_a_budget_that_is_spent_then_a_later_call_goes_on_to_the_same_end(
     assert same(whole, again)
 
 
-def test_given_a_run_that_is_over_when_it_is_called_again_then_nothing_is_trained(data, tmp_path):
+def test_finished_run_trains_nothing_again(data, tmp_path):
     films, columns = data
     one, two = fresh(), fresh()
     train(one, lambda rows: films[rows], columns, SHORT, folder=tmp_path)
@@ -118,7 +116,7 @@ def test_given_a_run_that_is_over_when_it_is_called_again_then_nothing_is_traine
 
 
 @pytest.mark.parametrize("change", ["steps", "seed", "weights", "rows"])
-def test_given_a_checkpoint_of_another_run_then_it_is_refused(data, tmp_path, change):
+def test_checkpoint_of_another_run_is_refused(data, tmp_path, change):
     films, columns = data
     with pytest.raises(KeyboardInterrupt):
         train(fresh(), killed(films, 2), columns, SHORT, folder=tmp_path)
@@ -129,7 +127,7 @@ def test_given_a_checkpoint_of_another_run_then_it_is_refused(data, tmp_path, ch
         train(net, killed(films, 0), rows, config, seed=change == "seed", folder=tmp_path)
 
 
-def test_given_training_then_the_global_random_state_is_untouched_and_the_seed_decides(data):
+def test_training_depends_on_the_seed_and_not_on_the_global_state(data):
     films, columns = data
     runs = []
     for seed, disturb in ((0, 1), (0, 2), (1, 1)):
@@ -142,7 +140,7 @@ def test_given_training_then_the_global_random_state_is_untouched_and_the_seed_d
     assert not same(runs[0], runs[2])
 
 
-def test_given_images_that_are_not_numbers_then_the_last_good_checkpoint_stays(data, tmp_path):
+def test_images_that_are_not_finite_keep_the_last_checkpoint(data, tmp_path):
     films, columns = data
     with pytest.raises(KeyboardInterrupt):
         train(fresh(), killed(films, 4), columns, SHORT, folder=tmp_path)
@@ -153,13 +151,13 @@ def test_given_images_that_are_not_numbers_then_the_last_good_checkpoint_stays(d
     train(fresh(), lambda rows: films[rows], columns, SHORT, folder=tmp_path)
 
 
-def test_given_images_that_are_not_numbers_and_no_folder_then_the_loss_is_named(data):
+def test_images_that_are_not_finite_name_the_loss(data):
     films, columns = data
     with pytest.raises(MechanismError, match="the loss is nan at step 20"):
         train(fresh(), lambda rows: films[rows] * torch.nan, columns, SHORT)
 
 
-def test_given_progress_and_a_folder_then_both_hear_of_the_loss(data, tmp_path):
+def test_progress_and_log_receive_the_loss(data, tmp_path):
     films, columns = data
     heard = []
     history = train(
@@ -182,20 +180,20 @@ def test_given_progress_and_a_folder_then_both_hear_of_the_loss(data, tmp_path):
 # Weights
 
 
-def test_given_weights_then_they_come_back_bit_for_bit(tmp_path):
+def test_weights_return_bit_for_bit(tmp_path):
     net = fresh(1)
     save_radit(tmp_path / "w.safetensors", net, source="phantom")
     assert same(adopt_weights(tmp_path / "w.safetensors", SHAPE, PARENTS), net)
 
 
-def test_given_the_same_tensors_and_words_then_the_same_bytes():
+def test_same_tensors_give_the_same_bytes():
     words = {f"word {k}": "é" * k for k in range(12)}
     tensors = {"a": torch.arange(5), "b": torch.ones(3, 2)}
     files = {pack_tensors(tensors, dict(reversed(words.items()))) for _ in range(8)}
     assert files == {pack_tensors(tensors, words)}
 
 
-def test_given_words_and_tensors_of_many_kinds_then_they_come_back(tmp_path):
+def test_texts_and_tensors_of_many_types_return(tmp_path):
     tensors = {
         "half": torch.rand(3).half(),
         "empty": torch.zeros(0, 4),
@@ -210,7 +208,7 @@ def test_given_words_and_tensors_of_many_kinds_then_they_come_back(tmp_path):
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
 
 
-def test_given_a_pickle_then_it_is_refused_without_being_opened(tmp_path):
+def test_pickle_is_refused_unopened(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("a pickle was opened",))
@@ -225,7 +223,7 @@ def test_given_a_pickle_then_it_is_refused_without_being_opened(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 7, 500, -1])
-def test_given_a_file_that_was_cut_off_then_it_is_refused(tmp_path, cut):
+def test_truncated_file_is_refused(tmp_path, cut):
     path = tmp_path / "w.safetensors"
     save_radit(path, fresh())
     path.write_bytes(path.read_bytes()[:cut])
@@ -234,7 +232,7 @@ def test_given_a_file_that_was_cut_off_then_it_is_refused(tmp_path, cut):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_given_a_tensor_that_is_not_finite_then_it_is_named(tmp_path, value):
+def test_tensor_that_is_not_finite_is_named(tmp_path, value):
     net, path = fresh(), tmp_path / "w.safetensors"
     with torch.no_grad():
         net.final.weight[3, 5] = value
@@ -243,7 +241,7 @@ def test_given_a_tensor_that_is_not_finite_then_it_is_named(tmp_path, value):
         adopt_weights(path, SHAPE, PARENTS)
 
 
-def test_given_weights_of_another_shape_then_both_shapes_are_told(tmp_path):
+def test_weights_of_another_shape_name_both_shapes(tmp_path):
     path = tmp_path / "w.safetensors"
     save_radit(path, fresh())
     with pytest.raises(ModelError, match=r"resolution=32.*the graph asks for.*resolution=64"):
@@ -251,7 +249,7 @@ def test_given_weights_of_another_shape_then_both_shapes_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["no header", "header", "missing", "shape", "conditioner"])
-def test_given_a_file_that_contradicts_itself_then_it_is_refused_in_words(tmp_path, fault):
+def test_inconsistent_file_is_refused(tmp_path, fault):
     path, net = tmp_path / "w.safetensors", fresh()
     save_radit(path, net)
     tensors, about = load_tensors(path)
@@ -271,7 +269,7 @@ def test_given_a_file_that_contradicts_itself_then_it_is_refused_in_words(tmp_pa
         adopt_weights(path, SHAPE, PARENTS)
 
 
-def test_given_a_name_that_is_not_bundled_then_the_bundled_ones_are_listed(tmp_path):
+def test_unknown_bundled_name_lists_the_bundled_ones(tmp_path):
     with pytest.raises(
         ModelError, match=r"weights 'fantom' at 64 pixels: no such file.*bundled: "
     ):
@@ -283,7 +281,7 @@ def test_given_a_name_that_is_not_bundled_then_the_bundled_ones_are_listed(tmp_p
 @pytest.mark.parametrize(
     "path", sorted(BUNDLED.glob("phantom-*.safetensors")), ids=lambda p: p.stem
 )
-def test_given_bundled_weights_then_they_fit_the_expert_graph(path):
+def test_bundled_weights_fit_the_expert_graph(path):
     config = RadiTConfig(**json.loads(load_tensors(path)[1]["config"]))
     net = adopt_weights(path, config, PARENTS)
     assert f"-{config.resolution}" in path.stem

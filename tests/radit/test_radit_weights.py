@@ -28,7 +28,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("shard", [2**24, 40_000])
-def test_given_weights_of_any_size_then_they_come_back_with_their_shape(net, tmp_path, shard):
+def test_weights_of_any_size_return_with_their_shape(net, tmp_path, shard):
     path = tmp_path / "w.safetensors"
     save_radit(path, net, shard=shard, source="here")
     files = sorted(tmp_path.iterdir())
@@ -38,7 +38,7 @@ def test_given_weights_of_any_size_then_they_come_back_with_their_shape(net, tmp
     assert load_tensors(path)[1]["source"] == "here"
 
 
-def test_given_a_part_that_is_missing_or_another_then_it_is_named(net, tmp_path):
+def test_missing_or_wrong_part_is_named(net, tmp_path):
     path = tmp_path / "w.safetensors"
     save_radit(path, net, shard=40_000)
     part = tmp_path / "w.part2.safetensors"
@@ -67,7 +67,7 @@ def changed(path, name, value=None, **words):
         (float("nan"), {}, "tensor 'embed.bias' is not finite"),
     ],
 )
-def test_given_what_was_tampered_with_then_it_is_refused(net, tmp_path, value, words, said):
+def test_changed_file_is_refused(net, tmp_path, value, words, said):
     path = tmp_path / "w.safetensors"
     save_radit(path, net)
     changed(path, "embed.bias", value, **words)
@@ -75,13 +75,13 @@ def test_given_what_was_tampered_with_then_it_is_refused(net, tmp_path, value, w
         adopt_weights(path, SHAPE, PARENTS)
 
 
-def test_given_another_shape_then_both_are_named(net, tmp_path):
+def test_another_shape_names_both(net, tmp_path):
     save_radit(tmp_path / "w.safetensors", net)
     with pytest.raises(ModelError, match="the graph asks for"):
         adopt_weights(tmp_path / "w.safetensors", RadiTConfig.from_name("tiny", 64), PARENTS)
 
 
-def test_given_one_variable_more_then_the_network_starts_as_it_was(net, tmp_path):
+def test_new_variable_does_not_change_the_velocity(net, tmp_path):
     save_radit(tmp_path / "w.safetensors", net)
     few = [v for v in PARENTS if v.name != "Edema"]
     small = adopt_weights(tmp_path / "w.safetensors", SHAPE, few)
@@ -104,7 +104,7 @@ def test_given_one_variable_more_then_the_network_starts_as_it_was(net, tmp_path
             assert torch.allclose(got, old(x, t, columns=columns), atol=1e-5)
 
 
-def test_given_the_bundled_weights_then_their_card_tells_of_them():
+def test_card_describes_the_bundled_weights():
     path = resolve("phantom", 64)
     card = json.loads(path.with_suffix(".json").read_text())
     net = adopt_weights(path, RadiTConfig.from_name("tiny", 64), PARENTS)

@@ -50,9 +50,7 @@ def vae():
         (RadVAEConfig(latent=20, widths=(8,), depth=1, patch=4), (8, 8), (2, 2)),
     ],
 )
-def test_given_sides_that_divide_then_latents_and_images_have_their_shapes(
-    config, size, latent_size
-):
+def test_latents_and_images_have_their_shapes(config, size, latent_size):
     model, x = rad_vae(config), smooth(2, size)
     latents = model.encode(x)
     assert latents.shape == (2, config.latent, *latent_size)
@@ -61,7 +59,7 @@ def test_given_sides_that_divide_then_latents_and_images_have_their_shapes(
     assert latents.dtype == torch.float32
 
 
-def test_given_the_named_shapes_then_their_sizes_are_as_documented():
+def test_named_shapes_have_their_documented_sizes():
     counts = {}
     for name in ("tiny", "large"):
         with torch.device("meta"):
@@ -78,7 +76,7 @@ def test_given_the_named_shapes_then_their_sizes_are_as_documented():
         RadVAEConfig(latent=0)
 
 
-def test_given_a_new_network_then_it_keeps_what_a_block_cosine_transform_keeps():
+def test_untrained_network_is_a_block_cosine_transform():
     # All 16 cosines of a block of 4 x 4: nothing is lost, and the first is the block's mean.
     model, x = rad_vae(RadVAEConfig(latent=16, widths=(8, 8), depth=1)), smooth(4)
     assert model.decode(model.encode(x)).sub(x).abs().max() < 1e-5
@@ -90,7 +88,7 @@ def test_given_a_new_network_then_it_keeps_what_a_block_cosine_transform_keeps()
     assert 0.001 < few.decode(few.encode(x)).sub(x).abs().mean() < 0.05
 
 
-def test_given_normalisation_then_every_channel_has_mean_nought_and_deviation_one(vae):
+def test_normalised_channels_have_mean_zero_and_deviation_one(vae):
     latents = vae.encode(smooth(64))
     assert latents.mean((0, 2, 3)).abs().max() < 1e-5
     assert latents.std((0, 2, 3), correction=0).sub(1).abs().max() < 1e-5
@@ -99,14 +97,14 @@ def test_given_normalisation_then_every_channel_has_mean_nought_and_deviation_on
     torch.testing.assert_close(vae.synthesise(raw), vae.decode(latents))
 
 
-def test_given_one_image_among_others_or_twice_then_the_same_latents(vae):
+def test_latents_depend_on_their_image_alone(vae):
     x = smooth(6)
     assert torch.equal(vae.encode(x), vae.encode(x))
     assert torch.equal(vae.decode(vae.encode(x.double()).double()), vae.decode(vae.encode(x)))
     torch.testing.assert_close(vae.encode(x)[3:4], vae.encode(x[3:4]))
 
 
-def test_given_a_change_in_a_corner_then_latents_far_away_keep_every_bit():
+def test_change_in_a_corner_keeps_distant_latents_bit_exact():
     model = rad_vae(SHAPE)
     one, two = (torch.zeros(1, 1, 128, 128) for _ in range(2))
     two[..., :8, :8] = 1
@@ -116,7 +114,7 @@ def test_given_a_change_in_a_corner_then_latents_far_away_keep_every_bit():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 30, 32), (1, 3, 32, 32), (1, 32, 32)])
-def test_given_images_that_do_not_fit_then_shape_and_rule_are_told(vae, shape):
+def test_unfit_images_name_shape_and_rule(vae, shape):
     with pytest.raises(
         MechanismError, match=r"needs \(B, 1, H, W\) with sides that are multiples of 4"
     ):
@@ -125,7 +123,7 @@ def test_given_images_that_do_not_fit_then_shape_and_rule_are_told(vae, shape):
         vae.decode(torch.zeros(1, 5, 8, 8))
 
 
-def test_given_nothing_to_normalise_by_then_it_is_refused():
+def test_normalising_without_images_is_refused():
     model = rad_vae(SHAPE)
     with pytest.raises(MechanismError, match="no images to normalise"):
         model.normalise([])
@@ -138,14 +136,14 @@ def test_given_nothing_to_normalise_by_then_it_is_refused():
 # The losses
 
 
-def test_given_gaussians_then_the_divergence_is_that_of_torch():
+def test_divergence_of_gaussians_is_that_of_torch():
     generator = torch.Generator().manual_seed(0)
     mean, log_variance = torch.randn(2, 5, 3, 2, 4, generator=generator)
     want = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum((1, 2, 3))
     torch.testing.assert_close(divergence(mean, log_variance), want)
 
 
-def test_given_the_losses_then_every_weight_gets_a_gradient_and_the_seed_decides():
+def test_every_weight_gets_a_gradient_and_the_seed_decides():
     x, values = smooth(2), []
     for seed in (0, 0, 1):
         # At the very start the last layers are zero and hide those before them.
@@ -177,7 +175,7 @@ class Gradients(nn.Module):
         return [self.scale * images.diff(dim=3), torch.cat([images, 1 - images], 1)]
 
 
-def test_given_feature_maps_then_a_blurred_picture_is_further_than_the_same_one():
+def test_perceptual_distance_of_a_blurred_image_is_larger():
     x = smooth(2).clamp(-1, 1)
     features = Gradients()
     distance = FeatureDistance(features)
@@ -188,7 +186,7 @@ def test_given_feature_maps_then_a_blurred_picture_is_further_than_the_same_one(
     assert features.scale.grad is None
 
 
-def test_given_two_losses_then_the_adaptive_weight_makes_their_pulls_equal():
+def test_adaptive_weight_equalises_the_gradients():
     image = torch.rand(2, 1, 8, 8, requires_grad=True)
     others, adversarial = image.square().sum(), (image * 3).sum()
     weight = adaptive_weight(others, adversarial, image)
@@ -199,7 +197,7 @@ def test_given_two_losses_then_the_adaptive_weight_makes_their_pulls_equal():
     assert adaptive_weight(image.sum(), flat, image) == 1e4
 
 
-def test_given_the_adversary_when_it_learns_then_it_tells_sharp_from_blurred():
+def test_adversary_learns_to_separate_sharp_from_blurred():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, sharp = PatchAdversary((8, 16)), torch.rand(16, 1, 16, 16) * 2 - 1
@@ -218,7 +216,7 @@ def test_given_the_adversary_when_it_learns_then_it_tells_sharp_from_blurred():
 # Files
 
 
-def test_given_a_codec_then_it_comes_back_bit_for_bit_and_frozen(vae, tmp_path):
+def test_codec_returns_bit_for_bit_and_frozen(vae, tmp_path):
     save_codec(tmp_path / "c.safetensors", vae, source="waves")
     back, x = load_codec(tmp_path / "c.safetensors"), smooth(3)
     assert torch.equal(back.encode(x), vae.encode(x))
@@ -228,7 +226,7 @@ def test_given_a_codec_then_it_comes_back_bit_for_bit_and_frozen(vae, tmp_path):
     assert load_tensors(tmp_path / "c.safetensors")[1]["source"] == "waves"
 
 
-def test_given_loading_then_the_global_random_state_is_untouched(vae, tmp_path):
+def test_loading_keeps_the_global_random_state(vae, tmp_path):
     save_codec(tmp_path / "c.safetensors", vae)
     before = torch.random.get_rng_state()
     load_codec(tmp_path / "c.safetensors")
@@ -271,7 +269,7 @@ def damaged(vae, path, fault):
         ("no map", "do not fit the header"),
     ],
 )
-def test_given_a_file_with_one_fault_then_it_is_refused_by_name(vae, tmp_path, fault, words):
+def test_file_with_one_fault_is_refused(vae, tmp_path, fault, words):
     path = tmp_path / "c.safetensors"
     damaged(vae, path, fault)
     with pytest.raises(ModelError, match=words) as told:
@@ -280,7 +278,7 @@ def test_given_a_file_with_one_fault_then_it_is_refused_by_name(vae, tmp_path, f
     assert "\n" not in str(told.value)
 
 
-def test_given_a_pickle_or_nothing_or_half_a_file_then_it_is_refused(vae, tmp_path):
+def test_pickle_missing_and_truncated_files_are_refused(vae, tmp_path):
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("a pickle was opened",))
@@ -297,7 +295,7 @@ def test_given_a_pickle_or_nothing_or_half_a_file_then_it_is_refused(vae, tmp_pa
         load_codec(path)
 
 
-def test_given_what_is_no_autoencoder_then_it_is_not_saved(tmp_path):
+def test_other_networks_are_not_saved(tmp_path):
     with pytest.raises(ModelError, match="Linear cannot be saved: not an autoencoder"):
         save_codec(tmp_path / "c.safetensors", nn.Linear(1, 1))
     assert not list(tmp_path.iterdir())

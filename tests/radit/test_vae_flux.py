@@ -73,7 +73,7 @@ def same(a, b):
     return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
 
 
-def test_given_a_folder_then_latents_have_128_channels_at_a_sixteenth(flux_folder, films):
+def test_latents_have_128_channels_at_a_sixteenth(flux_folder, films):
     codec = load_flux(flux_folder)
     assert (codec.channels, codec.factor) == (128, 16)
     x = films[:2, :, :, :16]
@@ -84,7 +84,7 @@ def test_given_a_folder_then_latents_have_128_channels_at_a_sixteenth(flux_folde
     assert whole == sum(p.numel() for p in codec.parameters())
 
 
-def test_given_packed_latents_then_they_are_those_of_diffusers_two_by_two(flux_folder, films):
+def test_packed_latents_are_those_of_diffusers(flux_folder, films):
     codec = load_flux(flux_folder)
     plain = codec.vae.encode(films[:1].expand(-1, 3, -1, -1)).latent_dist.mean
     packed = codec.posterior(films[:1])[0]
@@ -95,7 +95,7 @@ def test_given_packed_latents_then_they_are_those_of_diffusers_two_by_two(flux_f
     torch.testing.assert_close(codec.synthesise(packed), grey)
 
 
-def test_given_new_adapters_then_nothing_changes_and_only_they_are_trained(flux_folder, films):
+def test_new_adapters_change_nothing_and_are_trained_alone(flux_folder, films):
     codec, plain = load_flux(flux_folder), load_flux(flux_folder)
     adapters = add_adapters(codec, rank=2)
     names = [name for name, p in codec.named_parameters() if p.requires_grad]
@@ -108,9 +108,7 @@ def test_given_new_adapters_then_nothing_changes_and_only_they_are_trained(flux_
     assert codec.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_given_training_of_adapters_then_the_file_brings_back_what_was_trained(
-    flux_folder, dino_folder, films, tmp_path
-):
+def test_trained_adapters_are_saved_and_loaded(flux_folder, dino_folder, films, tmp_path):
     before = load_flux(flux_folder)
     before.normalise([films])
     error = float((before.decode(before.encode(films)) - films).abs().mean())
@@ -129,9 +127,7 @@ def test_given_training_of_adapters_then_the_file_brings_back_what_was_trained(
 
 
 @pytest.mark.slow
-def test_given_training_of_adapters_that_is_interrupted_then_it_ends_the_same(
-    flux_folder, films, tmp_path
-):
+def test_interrupted_training_of_adapters_ends_the_same(flux_folder, films, tmp_path):
     whole = adapted(flux_folder, films)
     codec = load_flux(flux_folder)
     add_adapters(codec, rank=2)
@@ -151,9 +147,7 @@ def test_given_training_of_adapters_that_is_interrupted_then_it_ends_the_same(
     assert same(whole, adapted(flux_folder, films, folder=tmp_path))
 
 
-def test_given_the_command_then_adapters_are_trained_and_merged(
-    flux_folder, dino_folder, tmp_path
-):
+def test_command_trains_and_merges_adapters(flux_folder, dino_folder, tmp_path):
     out, path = tmp_path / "c.safetensors", tmp_path / "vae.yaml"
     path.write_text(
         f"out: {out}\ncohort: phantom:n=12,seed=1,size=32\ndevice: cpu\n"
@@ -168,7 +162,7 @@ def test_given_the_command_then_adapters_are_trained_and_merged(
     assert not same(codec, load_flux(flux_folder))
 
 
-def test_given_images_that_do_not_divide_by_sixteen_then_they_are_refused(flux_folder):
+def test_images_not_divisible_by_sixteen_are_refused(flux_folder):
     with pytest.raises(ValueError, match="sides that are multiples of 16"):
         load_flux(flux_folder).encode(torch.zeros(1, 1, 24, 32))
 
@@ -216,9 +210,7 @@ def spoiled(folder, tmp_path, fault):
         ("cut", "cannot be loaded"),
     ],
 )
-def test_given_a_spoiled_folder_then_it_is_refused_by_name(
-    flux_folder, dino_folder, tmp_path, kind, fault, words
-):
+def test_damaged_folder_is_refused(flux_folder, dino_folder, tmp_path, kind, fault, words):
     source, read = (
         (flux_folder / "vae", load_flux) if kind == "flux" else (dino_folder, load_raddino)
     )
@@ -229,7 +221,7 @@ def test_given_a_spoiled_folder_then_it_is_refused_by_name(
     assert "\n" not in str(told.value)
 
 
-def test_given_an_autoencoder_for_other_channels_then_it_is_refused(tmp_path):
+def test_autoencoder_with_other_channels_is_refused(tmp_path):
     vae = diffusers.AutoencoderKLFlux2(
         in_channels=1, block_out_channels=(4, 4), layers_per_block=1, norm_num_groups=2,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
@@ -239,7 +231,7 @@ def test_given_an_autoencoder_for_other_channels_then_it_is_refused(tmp_path):
         load_flux(tmp_path)
 
 
-def test_given_rad_dino_then_maps_and_vectors_are_those_of_transformers(dino_folder, films):
+def test_rad_dino_maps_and_vectors_are_those_of_transformers(dino_folder, films):
     features = load_raddino(dino_folder)
     images = (films[:2, :, :28, :28] + 1) / 2
     maps, seen = features.maps(images), ((images - 0.5307) / 0.2583).expand(-1, 3, -1, -1)
@@ -251,7 +243,7 @@ def test_given_rad_dino_then_maps_and_vectors_are_those_of_transformers(dino_fol
     assert features(films[:3]).shape == (3, 16)  # 32 pixels are made 28
 
 
-def test_given_rad_dino_then_gradients_reach_the_image_and_not_its_weights(dino_folder, films):
+def test_rad_dino_gradients_reach_the_image_only(dino_folder, films):
     features = load_raddino(dino_folder)
     distance, y = FeatureDistance(features), films[:2].flip(3).requires_grad_()
     distance(y, films[:2]).backward()
@@ -259,7 +251,7 @@ def test_given_rad_dino_then_gradients_reach_the_image_and_not_its_weights(dino_
     assert not any(p.requires_grad for p in features.parameters())
 
 
-def test_given_no_grey_levels_or_an_odd_size_then_it_is_refused(dino_folder, tmp_path):
+def test_rad_dino_without_grey_levels_or_of_odd_size_is_refused(dino_folder, tmp_path):
     shutil.copytree(dino_folder, tmp_path / "copy")
     (tmp_path / "copy" / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="has no image_mean"):

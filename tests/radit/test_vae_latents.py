@@ -54,7 +54,7 @@ class Mortal(torch.nn.Module):
         return self.codec.encode(images)
 
 
-def test_given_a_cohort_then_its_latents_are_those_of_the_codec(cohort, codec, tmp_path):
+def test_latents_are_those_of_the_codec(cohort, codec, tmp_path):
     latents = cache_latents(codec, cohort, tmp_path, batch=4, shard=8, dtype="float32")
     want = codec.encode(films(cohort))
     assert (len(latents), latents.shape) == (21, (3, 8, 8))
@@ -69,7 +69,7 @@ def test_given_a_cohort_then_its_latents_are_those_of_the_codec(cohort, codec, t
         latents[21]
 
 
-def test_given_half_precision_then_latents_are_rounded_to_it(cohort, codec, tmp_path):
+def test_half_precision_rounds_the_latents(cohort, codec, tmp_path):
     latents = cache_latents(codec, cohort, tmp_path)
     want = codec.encode(films(cohort))
     assert latents[:].dtype == torch.float32
@@ -78,9 +78,7 @@ def test_given_half_precision_then_latents_are_rounded_to_it(cohort, codec, tmp_
     assert (tmp_path / "latents-00000.npy").stat().st_size == 21 * 3 * 64 * 2 + 128
 
 
-def test_given_an_interrupted_command_when_it_is_given_again_then_the_same_bytes(
-    cohort, codec, tmp_path
-):
+def test_interrupted_command_resumes_to_the_same_bytes(cohort, codec, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     cache_latents(codec, cohort, whole, batch=4, shard=8)
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +93,7 @@ def test_given_an_interrupted_command_when_it_is_given_again_then_the_same_bytes
     cache_latents(Mortal(codec, 0), cohort, broken, batch=4, shard=8)  # nothing left to do
 
 
-def test_given_another_codec_cohort_or_form_then_the_folder_is_refused(cohort, codec, tmp_path):
+def test_another_codec_cohort_or_setting_is_refused(cohort, codec, tmp_path):
     cache_latents(codec, cohort, tmp_path)
     before, other = contents(tmp_path), rad_vae(SHAPE, seed=1)
     with pytest.raises(ModelError, match="these are latents of another codec"):
@@ -124,7 +122,7 @@ def test_given_another_codec_cohort_or_form_then_the_folder_is_refused(cohort, c
         ("other shape", "not the shard that the manifest lists"),
     ],
 )
-def test_given_a_damaged_folder_then_it_is_refused_by_name(cohort, codec, tmp_path, fault, words):
+def test_damaged_folder_is_refused(cohort, codec, tmp_path, fault, words):
     cache_latents(codec, cohort, tmp_path)
     manifest, shard = tmp_path / "manifest.json", tmp_path / "latents-00000.npy"
     if fault == "no manifest":
@@ -147,7 +145,7 @@ def test_given_a_damaged_folder_then_it_is_refused_by_name(cohort, codec, tmp_pa
     assert "\n" not in str(told.value)
 
 
-def test_given_a_changed_byte_then_check_names_the_file(cohort, codec, tmp_path):
+def test_check_names_a_changed_file(cohort, codec, tmp_path):
     latents = cache_latents(codec, cohort, tmp_path, shard=10)
     assert latents.check() == []
     path = tmp_path / "latents-00001.npy"
@@ -157,9 +155,7 @@ def test_given_a_changed_byte_then_check_names_the_file(cohort, codec, tmp_path)
     assert Latents(tmp_path).check() == ["latents-00001.npy"]
 
 
-def test_given_what_cannot_be_encoded_then_it_is_refused_and_nothing_is_written(
-    cohort, codec, tmp_path
-):
+def test_images_that_cannot_be_encoded_write_nothing(cohort, codec, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(CohortError, match="not every record has an image"):
         cache_latents(codec, cohort.with_images(None), out)

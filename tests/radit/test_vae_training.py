@@ -58,7 +58,7 @@ def same(a, b):
     return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
 
 
-def test_given_a_few_seconds_then_the_picture_gets_nearer_and_latents_are_normal(films):
+def test_images_get_nearer_and_latents_are_normal(films):
     config = VAETrainConfig(steps=60, batch=8, lr=3e-3, warmup=10, average=0.95, kl=1e-4, log=20)
     model = rad_vae(RadVAEConfig(latent=4, widths=(12, 16), depth=1))
 
@@ -79,7 +79,7 @@ def test_given_a_few_seconds_then_the_picture_gets_nearer_and_latents_are_normal
 
 
 @pytest.mark.slow
-def test_given_a_greater_weight_of_the_divergence_then_latents_bear_more_noise(films):
+def test_larger_divergence_weight_makes_latents_tolerate_more_noise(films):
     noise = []
     for kl in (1e-5, 1e-1):
         config = VAETrainConfig(steps=20, batch=4, lr=3e-3, warmup=5, average=0.8, kl=kl)
@@ -90,9 +90,7 @@ def test_given_a_greater_weight_of_the_divergence_then_latents_bear_more_noise(f
 
 
 @pytest.mark.parametrize("config", [SHORT, OPPOSED], ids=["plain", "with an adversary"])
-def test_given_a_run_that_is_killed_when_it_goes_on_then_it_ends_as_one_that_was_not(
-    films, tmp_path, config
-):
+def test_killed_run_resumes_to_the_same_end(films, tmp_path, config):
     whole = trained(films, config, seed=3)
     with pytest.raises(KeyboardInterrupt):
         train_vae(rad_vae(SHAPE), killed(films, 5), 128, config, seed=3, folder=tmp_path)
@@ -103,14 +101,14 @@ def test_given_a_run_that_is_killed_when_it_goes_on_then_it_ends_as_one_that_was
     assert same(whole, trained(films, config, seed=3, folder=tmp_path))  # nothing left to do
 
 
-def test_given_a_spent_budget_then_a_later_call_goes_on_to_the_same_end(films, tmp_path):
+def test_spent_budget_resumes_to_the_same_end(films, tmp_path):
     config = replace(SHORT, save_every=60.0)
     trained(films, config, folder=tmp_path, budget=0.0)
     assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == "0"
     assert same(trained(films, config, folder=tmp_path), trained(films, config))
 
 
-def test_given_an_adversary_then_it_speaks_from_its_step_on_and_changes_the_weights(films):
+def test_adversary_starts_at_its_step_and_changes_the_weights(films):
     plain = trained(films, SHORT)
     heard = train_vae(rad_vae(SHAPE), films.__getitem__, 128, OPPOSED)
     assert ["hinge" in row for row in heard] == [False, True]
@@ -119,7 +117,7 @@ def test_given_an_adversary_then_it_speaks_from_its_step_on_and_changes_the_weig
     assert same(plain, trained(films, replace(OPPOSED, adversary_from=8)))
 
 
-def test_given_a_perceptual_distance_then_it_is_told_and_lowered(films):
+def test_perceptual_distance_is_logged_and_falls(films):
     distance = FeatureDistance(Edges())
     plain = VAETrainConfig(steps=20, batch=4, lr=3e-3, warmup=5, average=0.8, perceptual=0.0)
     ends = []
@@ -132,7 +130,7 @@ def test_given_a_perceptual_distance_then_it_is_told_and_lowered(films):
 
 
 @pytest.mark.parametrize("change", ["steps", "seed", "weights", "images"])
-def test_given_a_checkpoint_of_another_run_then_it_is_refused(films, tmp_path, change):
+def test_checkpoint_of_another_run_is_refused(films, tmp_path, change):
     trained(films, SHORT, folder=tmp_path, budget=0.0)
     config = replace(SHORT, steps=30) if change == "steps" else SHORT
     model = rad_vae(SHAPE, seed=change == "weights")
@@ -141,7 +139,7 @@ def test_given_a_checkpoint_of_another_run_then_it_is_refused(films, tmp_path, c
         train_vae(model, films.__getitem__, n, config, seed=int(change == "seed"), folder=tmp_path)
 
 
-def test_given_images_that_are_not_numbers_then_the_last_good_checkpoint_stays(films, tmp_path):
+def test_images_that_are_not_finite_keep_the_last_checkpoint(films, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_vae(rad_vae(SHAPE), killed(films, 3), 128, SHORT, folder=tmp_path)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -152,7 +150,7 @@ def test_given_images_that_are_not_numbers_then_the_last_good_checkpoint_stays(f
         trained(films * torch.nan, SHORT)
 
 
-def test_given_training_then_the_global_random_state_is_untouched(films):
+def test_training_keeps_the_global_random_state(films):
     runs = []
     for disturb in (1, 2):
         torch.manual_seed(disturb)
@@ -162,7 +160,7 @@ def test_given_training_then_the_global_random_state_is_untouched(films):
     assert same(*runs)
 
 
-def test_given_a_folder_then_the_log_tells_every_mean(films, tmp_path):
+def test_log_holds_every_mean(films, tmp_path):
     heard = train_vae(
         rad_vae(SHAPE), films.__getitem__, 128, replace(SHORT, steps=10), folder=tmp_path
     )
@@ -171,7 +169,7 @@ def test_given_a_folder_then_the_log_tells_every_mean(films, tmp_path):
     assert [row["absolute"] for row in rows] == [row["absolute"] for row in heard]
 
 
-def test_given_settings_that_cannot_be_then_they_are_named():
+def test_invalid_settings_are_named():
     with pytest.raises(MechanismError, match="steps is 0; expected at least 1"):
         VAETrainConfig(steps=0)
     with pytest.raises(MechanismError, match="kl is -1; expected 0 or more"):
