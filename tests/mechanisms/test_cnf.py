@@ -1,4 +1,4 @@
-"""The continuous flow: solvers that return exactly, exact densities, and laws that are known."""
+"""The continuous flow: exact inverses, exact densities, and fits of known distributions."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def child(parents=(PARENT,), **options):
 
 
 def bent(a, u):
-    """A mean that bends and a spread that grows: no affine equation has this law."""
+    """A curved mean and a growing spread: no affine equation has this distribution."""
     return torch.sin(2 * a) + (0.3 + 0.4 * a.abs()) * u
 
 
@@ -98,8 +98,8 @@ def test_slope_is_that_of_the_discretised_map(solver):
 
 @pytest.mark.parametrize("solver", ["euler", "reversible"])
 def test_density_integrates_to_one_with_two_steps(solver):
-    a, u = sample(1500)
-    mechanism = child(solver=solver, ode_steps=2, epochs=3)
+    a, u = sample(600)
+    mechanism = child(solver=solver, ode_steps=2, epochs=3, hidden=8)
     mechanism.fit(bent(a, u), {"A": a}, seed=0)
     x = torch.linspace(-25, 25, 40_001, dtype=torch.float64)
     with torch.no_grad():
@@ -107,38 +107,34 @@ def test_density_integrates_to_one_with_two_steps(solver):
     assert torch.trapezoid(p, x).item() == pytest.approx(1.0, abs=2e-3)
 
 
-@pytest.fixture(scope="module")
-def learned():
-    a, u = sample(4000)
-    made = {}
-    for name, options in (
-        ("default", {}),
-        ("matching", {"training": "matching", "solver": "rk4", "ode_steps": 8, "epochs": 60}),
-    ):
-        mechanism = child(**options)
-        mechanism.fit(bent(a, u), {"A": a}, seed=0)
-        made[name] = mechanism
-    return made
+MATCHING = {"training": "matching", "solver": "rk4", "ode_steps": 8, "epochs": 60}
 
 
-@pytest.mark.parametrize(("name", "lost"), [("default", 0.06), ("matching", 0.12)])
-def test_likelihood_is_near_the_truth(learned, name, lost):
+@pytest.mark.parametrize(
+    ("n", "options", "lost"),
+    [
+        (800, {"epochs": 12}, 0.25),
+        pytest.param(4000, {}, 0.06, marks=pytest.mark.slow),
+        pytest.param(4000, MATCHING, 0.12, marks=pytest.mark.slow),
+    ],
+    ids=["small", "likelihood", "matching"],
+)
+def test_likelihood_and_twins_are_near_the_truth(n, options, lost):
+    a, u = sample(n)
+    mechanism = child(**options)
+    mechanism.fit(bent(a, u), {"A": a}, seed=0)
     b, w = sample(5000, seed=1)
     spread = 0.3 + 0.4 * b.abs()
     with torch.no_grad():
-        found = learned[name]({"A": b}).log_prob(bent(b, w)).mean().item()
+        logp = mechanism({"A": b}).log_prob(bent(b, w)).mean().item()
     truth = stats.norm.logpdf(w.numpy()).mean() - spread.log().mean().item()
-    assert truth - lost < found < truth + 0.02
-
-
-def test_twins_are_near_the_truth(learned):
-    b, w = sample(2000, seed=1)
-    b, w = (t[b.abs() < 1.5] for t in (b, w))
-    mechanism, x = learned["default"], bent(b, w)
+    assert truth - lost < logp < truth + 0.02
+    b, w = (t[b.abs() < 1.5][:1000] for t in (b, w))
+    x = bent(b, w)
     noise = mechanism({"A": b}).abduct(x, draws(len(b)))
     twin = mechanism({"A": b + 0.5}).predict(noise)
     error = (twin - bent(b + 0.5, w)).square().mean().sqrt() / x.std()
-    assert error.item() < 0.12
+    assert error.item() < (0.3 if n < 4000 else 0.12)
 
 
 @pytest.mark.parametrize(
@@ -152,16 +148,19 @@ def test_twins_are_near_the_truth(learned):
     ],
     ids=["default", "pair", "lattice", "pair on a lattice", "matching on a lattice"],
 )
-def test_every_solver_fulfils_the_contract(options):
-    a, u = sample(1500)
+@pytest.mark.parametrize(
+    "n", [400, pytest.param(1500, marks=pytest.mark.slow)], ids=["small", "calibrated"]
+)
+def test_every_solver_fulfils_the_contract(options, n):
+    a, u = sample(n)
     a[::19] = torch.nan
     x = bent(a.nan_to_num(), u)
     if "resolution" in options:
         x = (4 * x).round() / 4
     x[::17] = torch.nan
-    mechanism = child(**options, epochs=5)
+    mechanism = child(**options, epochs=5, hidden=16 if n == 1500 else 8)
     mechanism.fit(x, {"A": a}, seed=0)
-    check_mechanism(mechanism, x, {"A": a}, {"A": a + 0.5}, calibrated=True)
+    check_mechanism(mechanism, x, {"A": a}, {"A": a + 0.5}, calibrated=n == 1500)
 
 
 def test_invalid_option_names_the_remedy():

@@ -1,4 +1,4 @@
-"""The dequantised flow between levels: the law of its noise and of its twins, and exact return."""
+"""The dequantised flow between levels: distribution of noise and twins, and exact return."""
 
 import numpy as np
 import pandas as pd
@@ -26,13 +26,13 @@ def draws(n=N, seed=0):
     return Draws(np.arange(n, dtype=np.uint64), seed=seed, stream="X")
 
 
-def law(probabilities):
+def log_probs(probabilities):
     return torch.tensor([probabilities], dtype=torch.float64).log()
 
 
 def equation(probabilities):
     variable = Variable("X", "ordinal", levels=tuple("abcdefgh"[: len(probabilities)]))
-    return DequantisedEquation(DiscreteMechanism(variable, []), law(probabilities))
+    return DequantisedEquation(DiscreteMechanism(variable, []), log_probs(probabilities))
 
 
 def constant(level, n=N):
@@ -56,13 +56,13 @@ def test_flips_of_a_binary_are_the_closed_form(p, q):
     "p", [[0.5, 0.5], P, [0.997, 1e-3, 1e-3, 1e-3], [0.99999, 5e-6, 5e-6], [1 / 6] * 6]
 )
 def test_noise_predicts_its_level(p):
-    bound, shaken = equation(p), equation(p)
-    shaken.log_probs = shaken.log_probs + torch.linspace(-1, 1, len(p)).double() * 1e-14
+    bound, perturbed = equation(p), equation(p)
+    perturbed.log_probs = perturbed.log_probs + torch.linspace(-1, 1, len(p)).double() * 1e-14
     for level in range(len(p)):
         u = bound.abduct(constant(level, 1000), draws(1000, seed=level))
         assert torch.isfinite(u).all()
         assert torch.equal(bound.predict(u), constant(level, 1000))
-        assert torch.equal(shaken.predict(u), constant(level, 1000))
+        assert torch.equal(perturbed.predict(u), constant(level, 1000))
 
 
 @pytest.mark.parametrize("p", [P, [0.98, 0.01, 0.01], [0.25] * 4])
@@ -74,7 +74,7 @@ def test_prior_noise_gives_the_probabilities(p):
 
 def test_lifts_follow_the_distribution_that_abduction_uses():
     u = torch.from_numpy(draws(seed=5).normal(3))
-    y = flow.to_lift(u, law(P))
+    y = flow.to_lift(u, log_probs(P))
     for level in range(3):
         cell = y[y.argmax(1) == level]
         for size in cell.abs().T:
@@ -103,7 +103,7 @@ def test_posterior_agrees_with_rejection():
 
 
 def test_joint_of_three_levels_is_that_of_the_cells():
-    """The twin's law by a sum over noise on a fine lattice of the cube, by other numbers."""
+    """The twin's distribution, compared with a sum over quasi-random noise."""
     before, after = equation(P), equation(Q)
     facts = constant(0)
     twin = after.predict(before.abduct(facts, draws()))
@@ -131,16 +131,16 @@ def test_level_that_rises_most_is_never_left(logits, data):
 
 
 def test_repeated_draws_depend_on_their_record_alone():
-    p = law([0.99998, 1e-5, 1e-5]).expand(600, -1)
+    p = log_probs([0.99998, 1e-5, 1e-5]).expand(600, -1)
     level = torch.arange(600) % 3
-    whole = flow.draw_noise(level, p, draws(600))
+    everything = flow.draw_noise(level, p, draws(600))
     part = flow.draw_noise(level[200:300], p[200:300], draws(600).rows(slice(200, 300)))
-    assert torch.equal(whole[200:300], part)
+    assert torch.equal(everything[200:300], part)
 
 
 def test_distribution_that_is_not_finite_is_refused():
     with pytest.raises(MechanismError, match="does not return the level in 4 of 4 rows"):
-        flow.draw_noise(torch.zeros(4).long(), law([0.5, float("nan")]), draws(4))
+        flow.draw_noise(torch.zeros(4).long(), log_probs([0.5, float("nan")]), draws(4))
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +180,8 @@ variables:
     v = np.concatenate([rng.choice(list("abc"), 300, p=p) for p in (P, Q)])
     cohort = Cohort(pd.DataFrame({"S": s, "V": v}))
     model = SCM(Graph.parse(yaml)).fit(cohort)
-    found = model.sensitivity(cohort, {"S": "M"}, draws=50)
-    row = found.changes.loc["V"]
+    result = model.sensitivity(cohort, {"S": "M"}, draws=50)
+    row = result.changes.loc["V"]
     assert row["method"] == "draws"
     assert row["lower"] - 0.005 < row["model"] < row["upper"]
     assert row["model"] == pytest.approx(row["ot"], abs=0.02)

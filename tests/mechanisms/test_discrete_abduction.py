@@ -1,4 +1,4 @@
-"""Discrete abduction against closed forms: flip rates, posteriors, the trap that looks exact."""
+"""Discrete abduction against closed forms: flip rates, posteriors, a naive inverse."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def constant(level, n=N):
 
 
 def joint(kind, p, q, seed=0):
-    """The joint law of (x, twin) that a coupling implies."""
+    """Return the joint distribution of (x, twin) under a coupling."""
     before, after = equation(kind, p), equation(kind, q)
     x = before.predict(before.sample_noise(draws(seed=seed + 1)))
     twin = after.predict(before.abduct(x, draws(seed=seed)))
@@ -48,7 +48,7 @@ def test_flips_of_a_binary_follow_the_closed_form(kind, p, q):
 
 
 def test_naive_inverse_returns_the_level_but_never_flips():
-    """The trap: one noise for a whole level passes the null intervention and answers nothing."""
+    """A single noise per level passes the null intervention, but gives wrong twins."""
     before, after = equation("monotone", [0.8, 0.2]), equation("monotone", [0.5, 0.5])
     x = before.predict(before.sample_noise(draws()))
     naive = torch.where(x == 0, 0.4, 0.9).double()
@@ -74,11 +74,11 @@ def test_noise_predicts_its_level(kind, p):
 @pytest.mark.parametrize("kind", KINDS)
 def test_last_digits_do_not_move_a_level(kind):
     p = torch.tensor([0.999, 0.000999, 1e-6], dtype=torch.float64)
-    bound, shaken = equation(kind, p.tolist()), equation(kind, p.tolist())
-    shaken.log_probs = (p * (1 + torch.tensor([1, -1, 1]) * 1e-14)).log()[None]
+    bound, perturbed = equation(kind, p.tolist()), equation(kind, p.tolist())
+    perturbed.log_probs = (p * (1 + torch.tensor([1, -1, 1]) * 1e-14)).log()[None]
     for level in range(3):
         u = bound.abduct(constant(level), draws(seed=level))
-        assert torch.equal(shaken.predict(u), constant(level))
+        assert torch.equal(perturbed.predict(u), constant(level))
 
 
 def test_gumbel_noise_has_standard_margins():

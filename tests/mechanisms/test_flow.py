@@ -1,4 +1,7 @@
-"""Continuous mechanisms against closed forms: counterfactuals, tails, the lattice, the inverse."""
+"""Continuous mechanisms against closed forms: counterfactuals, tails, the lattice, the inverse.
+
+The slow tests measure the accuracy of long fits; each has a small one in the fast suite.
+"""
 
 import numpy as np
 import pytest
@@ -25,6 +28,10 @@ def child(**fields):
     return build(Variable("X", "continuous", parents=["A"], **fields), [PARENT])
 
 
+FAST = {"kind": "flow", "epochs": 8, "bins": 4, "hidden": 8}
+LATTICE = {"kind": "flow", "epochs": 1, "bins": 4, "hidden": 4}
+
+
 def fitted(f, n=20_000, **fields):
     rng = np.random.default_rng(0)
     a, u = torch.tensor(rng.normal(size=n)), torch.tensor(rng.normal(size=n))
@@ -46,22 +53,39 @@ def linear(a, u):
     return 2 * a + u
 
 
+@pytest.fixture(scope="module")
+def skewed_flow():
+    """Return a flow fitted to 1,500 records of a skewed variable."""
+    return fitted(skewed, n=1500, mechanism=FAST)
+
+
 def skewed(a, u):
     return torch.exp(0.5 * a + 0.8 * u)
 
 
-def test_linear_gaussian_counterfactual_is_the_closed_form():
-    mechanism, a, u = fitted(linear)
+@pytest.mark.parametrize(
+    ("n", "options"),
+    [(1500, FAST), pytest.param(20_000, "flow", marks=pytest.mark.slow)],
+    ids=["small", "large"],
+)
+def test_linear_gaussian_counterfactual_is_the_closed_form(n, options):
+    mechanism, a, u = fitted(linear, n=n, mechanism=options)
     inner = (a + 1).abs() < 2.5
     assert rmse(mechanism, linear, a[inner], u[inner]) < 0.03
     noise = mechanism({"A": a}).abduct(linear(a, u), draws(len(a)))
     assert (noise - u).square().mean().sqrt().item() < 0.08
     logp = mechanism({"A": a}).log_prob(linear(a, u)).mean().item()
-    assert logp == pytest.approx(
-        -0.5 * np.log(2 * np.pi) - 0.5 * u.square().mean().item(), abs=0.02
-    )
+    truth = -0.5 * np.log(2 * np.pi) - 0.5 * u.square().mean().item()
+    assert logp == pytest.approx(truth, abs=0.02)
 
 
+def test_skewed_variable_is_fitted(skewed_flow):
+    mechanism, a, u = skewed_flow
+    common = ((a + 1).abs() < 2) & (u.abs() < 1.5)
+    assert rmse(mechanism, skewed, a[common], u[common]) < 0.08
+
+
+@pytest.mark.slow  # 20,000 records
 def test_tail_of_a_skewed_variable_is_fitted():
     mechanism, a, u = fitted(skewed)
     inner = (a + 1).abs() < 2.5
@@ -73,8 +97,8 @@ def test_tail_of_a_skewed_variable_is_fitted():
     assert (noise - u)[tail].square().mean().sqrt().item() < 0.15
 
 
-def test_values_far_outside_the_training_range_return():
-    mechanism, _, _ = fitted(skewed, n=3000)
+def test_values_far_outside_the_training_range_return(skewed_flow):
+    mechanism, _, _ = skewed_flow
     x = torch.tensor([-1e4, -50.0, 1e-3, 700.0, 1e5], dtype=torch.float64)
     bound = mechanism({"A": torch.zeros(5, dtype=torch.float64)})
     u = bound.abduct(x, draws(5))
@@ -85,8 +109,8 @@ def test_values_far_outside_the_training_range_return():
 
 @pytest.mark.parametrize("transform", ["spline", "cnf"])
 def test_lattice_values_return_bit_for_bit(transform):
-    spec = {"kind": "flow", "transform": transform, "epochs": 3}
-    fields = {"resolution": 0.1, "range": (0.0, 20.0), "mechanism": spec}
+    spec = {"kind": "flow", "transform": transform, "epochs": 2, "hidden": 8}
+    fields = {"n": 1000, "resolution": 0.1, "range": (0.0, 20.0), "mechanism": spec}
     mechanism, *_ = fitted(lambda a, u: (8 + a + u).mul(10).round().div(10).clamp(0, 20), **fields)
     x = torch.arange(201, dtype=torch.float64) / 10
     bound = mechanism({"A": torch.linspace(-4, 4, 201, dtype=torch.float64)})
@@ -96,15 +120,15 @@ def test_lattice_values_return_bit_for_bit(transform):
 
 
 def test_lattice_masses_sum_to_one():
-    fields = {"resolution": 1.0, "range": (0.0, 12.0), "mechanism": {"kind": "flow", "epochs": 3}}
+    fields = {"n": 1000, "resolution": 1.0, "range": (0.0, 12.0), "mechanism": LATTICE}
     mechanism, *_ = fitted(lambda a, u: (6 + a + 2 * u).round().clamp(0, 12), **fields)
     x = torch.arange(13, dtype=torch.float64)
     total = mechanism({"A": torch.full((13,), 0.7).double()}).log_prob(x).exp().sum().item()
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
-def test_density_integrates_to_one():
-    mechanism, *_ = fitted(skewed, n=3000)
+def test_density_integrates_to_one(skewed_flow):
+    mechanism, *_ = skewed_flow
     x = torch.linspace(-30, 150, 400_001, dtype=torch.float64)
     with torch.no_grad():
         p = mechanism({"A": torch.full_like(x, 0.3)}).log_prob(x).exp()
@@ -166,11 +190,16 @@ def test_ode_without_inverse_returns_no_value():
             kernel.bind(torch.zeros(1, 0).double()).inverse(torch.zeros(3).double())
 
 
-def test_ode_counterfactual_is_that_of_the_spline():
-    spec = {"kind": "flow", "transform": "cnf", "hidden": 24}
-    mechanism, a, u = fitted(linear, n=8000, mechanism=spec)
+@pytest.mark.parametrize(
+    ("n", "hidden", "epochs", "tolerance"),
+    [(1000, 8, 8, 0.3), pytest.param(8000, 24, 30, 0.12, marks=pytest.mark.slow)],
+    ids=["small", "large"],
+)
+def test_ode_counterfactual_is_that_of_the_spline(n, hidden, epochs, tolerance):
+    spec = {"kind": "flow", "transform": "cnf", "hidden": hidden, "epochs": epochs}
+    mechanism, a, u = fitted(linear, n=n, mechanism=spec)
     inner = ((a + 1).abs() < 2.0).nonzero()[:300, 0]
-    assert rmse(mechanism, linear, a[inner], u[inner]) < 0.12
+    assert rmse(mechanism, linear, a[inner], u[inner]) < tolerance
     x = linear(a, u)[:300]
     bound = mechanism({"A": a[:300]})
     assert (bound.predict(bound.abduct(x, draws(300))) - x).abs().max().item() < 1e-8

@@ -1,4 +1,4 @@
-"""The radiograph's equation keeps the contract of every equation, to the last bit."""
+"""The radiograph's equation fulfils the contract of every equation, bit for bit."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ def picked(columns, rows):
 
 
 class Halves(torch.nn.Module):
-    """An autoencoder that loses much: means of 2 x 2 pixels, and a bend."""
+    """A lossy autoencoder: means of 2 x 2 pixels, and a curve."""
 
     channels, factor = 1, 2
 
@@ -97,8 +97,8 @@ WAYS |= {
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_null_intervention_returns_the_image(net, depth, way):
-    x, equation = images(depth), ImageEquation(net, parents(), way)
-    u = equation.abduct(x, draws())
+    x, equation = images(depth, n=17), ImageEquation(net, parents(17), way)
+    u = equation.abduct(x, draws(17))
     back = equation.predict(u)
     assert (equation.standard(u) - (2 * x - 1)).abs().max() > 0.3
     assert back.dtype == u.dtype == torch.float64
@@ -143,13 +143,13 @@ def test_other_parents_give_another_twin(net):
 
 
 def test_guidance_strengthens_only_the_guided_variables(net):
-    x, columns = images(), parents()
-    columns["Edema"] = torch.zeros(N).double()
-    other = columns | {"Edema": torch.ones(N).double()}
+    x, columns = images(n=16), parents(16)
+    columns["Edema"] = torch.zeros(16).double()
+    other = columns | {"Edema": torch.ones(16).double()}
 
     def change(guided, weight):
-        way = Solving(6, "midpoint", weight, frozenset(guided))
-        u = ImageEquation(net, columns, way).abduct(x, draws())
+        way = Solving(6, "midpoint", weight, frozenset(guided), chunk=Chunk(16))
+        u = ImageEquation(net, columns, way).abduct(x, draws(16))
         return ImageEquation(net, other, way).predict(u) - x
 
     plain = change([], 3.0)
@@ -160,13 +160,13 @@ def test_guidance_strengthens_only_the_guided_variables(net):
 
 
 def test_threshold_drops_weak_changes_and_keeps_strong_ones(net):
-    x, columns = images(), parents()
-    columns["Edema"] = torch.zeros(N).double()
-    other = columns | {"Edema": torch.ones(N).double()}
+    x, columns = images(n=8), parents(8)
+    columns["Edema"] = torch.zeros(8).double()
+    other = columns | {"Edema": torch.ones(8).double()}
 
     def change(threshold, guided=("Edema",)):
-        way = Solving(6, "midpoint", guided=frozenset(guided), threshold=threshold)
-        u = ImageEquation(net, columns, way).abduct(x, draws())
+        way = Solving(6, "midpoint", guided=frozenset(guided), threshold=threshold, chunk=Chunk(8))
+        u = ImageEquation(net, columns, way).abduct(x, draws(8))
         return ImageEquation(net, other, way).predict(u) - x
 
     plain = change(0.0)
@@ -302,7 +302,9 @@ def test_invalid_steps_and_solver_are_refused():
         Solving(4, "rk45")
 
 
-# The mechanism
+# The mechanism, of the size "tiny": a larger network than above, so fewer images
+
+FEW = 6
 
 
 def mechanism(**options):
@@ -313,25 +315,27 @@ def mechanism(**options):
 
 @pytest.fixture(scope="module")
 def fitted():
-    one = mechanism(steps=6, batch=8)
-    x = images()
+    one = mechanism(steps=3, batch=4)
+    one.chunk.size = FEW
+    x = images(n=FEW)
     before = torch.random.get_rng_state()
-    history = one.fit(x.numpy(), parents(), seed=0)
+    history = one.fit(x.numpy(), parents(FEW), seed=0)
     assert torch.equal(before, torch.random.get_rng_state())
     return one, history
 
 
 def twins(one):
-    return one(parents(seed=1)).predict(one(parents()).abduct(images(), draws()))
+    u = one(parents(FEW)).abduct(images(n=FEW), draws(FEW))
+    return one(parents(FEW, seed=1)).predict(u)
 
 
 def test_fit_counts_rows_and_depends_on_the_seed(fitted):
     one, history = fitted
-    assert history.rows == N
+    assert history.rows == FEW
     assert len(history.train) == 1
-    again, other = mechanism(steps=6, batch=8), mechanism(steps=6, batch=8)
-    again.fit(images().numpy(), parents(), seed=0)
-    other.fit(images().numpy(), parents(), seed=1)
+    again, other = mechanism(steps=3, batch=4), mechanism(steps=3, batch=4)
+    again.fit(images(n=FEW).numpy(), parents(FEW), seed=0)
+    other.fit(images(n=FEW).numpy(), parents(FEW), seed=1)
     weights = [torch.cat([p.flatten() for p in m.parameters()]) for m in (one, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -339,22 +343,24 @@ def test_fit_counts_rows_and_depends_on_the_seed(fitted):
 
 def test_loaded_state_predicts_the_same(fitted):
     one, _ = fitted
-    new = mechanism(steps=6, batch=8)
+    new = mechanism(steps=3, batch=4)
+    new.chunk.size = FEW
     new.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
     assert torch.equal(twins(new), twins(one))
 
 
 def test_missing_parents_give_finite_noise_and_images(fitted):
     one, _ = fitted
-    gone = {name: torch.full((N,), torch.nan).double() for name in parents()}
-    u = one(gone).abduct(images(), draws())
+    missing = {name: torch.full((FEW,), torch.nan).double() for name in parents()}
+    u = one(missing).abduct(images(n=FEW), draws(FEW))
     assert u.isfinite().all()
-    assert torch.equal(one(gone).predict(u).float(), images())
+    assert torch.equal(one(missing).predict(u).float(), images(n=FEW))
 
 
 def test_loss_is_deterministic(fitted):
     one, _ = fitted
-    assert one.loss(images(), parents()) == one.loss(images(), parents())
+    x, columns = images(n=FEW), parents(FEW)
+    assert one.loss(x, columns) == one.loss(x, columns)
 
 
 def test_given_weights_are_not_trained_and_are_hashed(tmp_path):

@@ -1,4 +1,4 @@
-"""The training loop: seeds, early stopping, known laws, and losses that are not finite."""
+"""The training loop: seeds, early stopping, known distributions, losses that are not finite."""
 
 import numpy as np
 import pytest
@@ -38,8 +38,8 @@ def test_logistic_regression_is_recovered(trained):
     mechanism, _ = trained
     y, columns, p = logistic(20_000, seed=2)
     with torch.no_grad():
-        found = mechanism(columns).log_probs.exp()[:, 1]
-    assert (found - p).abs().mean().item() < 0.012
+        fitted_p = mechanism(columns).log_probs.exp()[:, 1]
+    assert (fitted_p - p).abs().mean().item() < 0.012
     truth = -(y * p.log() + (1 - y) * (1 - p).log()).mean().item()
     assert mechanism.loss(y, columns).item() - truth < 0.001
 
@@ -50,11 +50,11 @@ def test_missing_parent_is_averaged_out(trained):
     hidden = torch.full((2,), torch.nan, dtype=torch.float64)
     with torch.no_grad():
         both = mechanism({"A": hidden, "B": hidden}).log_probs.exp()[0, 1].item()
-        known = mechanism({"A": hidden, "B": torch.tensor([0.0, 1.0]).double()})
+        one_missing = mechanism({"A": hidden, "B": torch.tensor([0.0, 1.0]).double()})
     assert both == pytest.approx(y.mean().item(), abs=0.04)
     for level in (0, 1):
         share = y[columns["B"] == level].mean().item()
-        assert known.log_probs.exp()[level, 1].item() == pytest.approx(share, abs=0.04)
+        assert one_missing.log_probs.exp()[level, 1].item() == pytest.approx(share, abs=0.04)
 
 
 def test_history_names_the_epoch_that_is_kept(trained):
@@ -70,14 +70,14 @@ def test_history_names_the_epoch_that_is_kept(trained):
 
 @pytest.mark.parametrize("transform", ["discrete", "spline", "cnf"])
 def test_weights_depend_on_the_seed_and_not_on_the_global_state(transform):
-    y, columns, _ = logistic(1500)
+    y, columns, _ = logistic(200)
 
     def weights(seed, disturb):
         torch.manual_seed(disturb)
         if transform == "discrete":
             mechanism, x = binary(epochs=2), y
         else:
-            spec = {"kind": "flow", "transform": transform, "epochs": 2}
+            spec = {"kind": "flow", "transform": transform, "epochs": 2, "hidden": 8}
             variable = Variable("X", "continuous", parents=["A", "B"], mechanism=spec)
             mechanism, x = build(variable, [A, B]), columns["A"] * 2 + y
         before = torch.random.get_rng_state()
