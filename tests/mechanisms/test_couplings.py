@@ -172,8 +172,8 @@ def test_independent_noise_is_uniform_on_the_square():
 @pytest.fixture(scope="module")
 def flow_over_levels():
     rng = np.random.default_rng(0)
-    sex = torch.tensor(rng.integers(0, 2, 1000) * 1.0)
-    drive = torch.tensor(rng.normal(size=1000)) + 3 * sex
+    sex = torch.tensor(rng.integers(0, 2, 3000) * 1.0)
+    drive = torch.tensor(rng.normal(size=3000)) + 3 * sex
     grade = torch.bucketize(drive, torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64)).double()
     graph = Graph.parse("""
 variables:
@@ -219,7 +219,7 @@ def test_uniform_lift_fails_the_contract(
     check_mechanism(mechanism, grade, parents, men, calibrated=True)
     naive = Naive(mechanism.variable, mechanism.parents, **mechanism.options)
     naive.load_state_dict(mechanism.state_dict())
-    assert torch.equal(naive(parents).predict(naive(parents).abduct(grade, draws(1000))), grade)
+    assert torch.equal(naive(parents).predict(naive(parents).abduct(grade, draws(3000))), grade)
     with pytest.raises(MechanismError, match=r"fails the rule: (counterfactual|the pooled)"):
         check_mechanism(naive, grade, parents, men)
 

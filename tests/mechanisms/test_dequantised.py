@@ -176,8 +176,8 @@ variables:
       mechanism: {kind: discrete, coupling: dequantised}}
 """
     rng = np.random.default_rng(0)
-    s = np.repeat(["F", "M"], 300)
-    v = np.concatenate([rng.choice(list("abc"), 300, p=p) for p in (P, Q)])
+    s = np.repeat(["F", "M"], 150)
+    v = np.concatenate([rng.choice(list("abc"), 150, p=p) for p in (P, Q)])
     cohort = Cohort(pd.DataFrame({"S": s, "V": v}))
     model = SCM(Graph.parse(yaml)).fit(cohort)
     result = model.sensitivity(cohort, {"S": "M"}, draws=50)
