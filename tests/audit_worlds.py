@@ -1,4 +1,4 @@
-"""A small world whose audit is known: two variables, an image that is their picture."""
+"""A small world whose effects are known: its images are a function of its variables."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ TABULAR = GRAPH.without_variable("Image")
 
 
 def people(n: int, seed: int = 0, *, patients: int | None = None) -> Cohort:
-    """Return n records with images: grey .1, + .2 if male, + .3 with edema, and a little noise."""
+    """Return n records with images: grey .1, + .2 if male, + .3 with edema, with little noise."""
     rng = np.random.default_rng(seed)
     sex = rng.random(n) < 0.5
     edema = rng.random(n) < np.where(sex, 0.5, 0.3)
@@ -31,8 +31,8 @@ def people(n: int, seed: int = 0, *, patients: int | None = None) -> Cohort:
         },
         index=[f"r{k}" for k in range(n)],
     )
-    who = np.arange(n) if patients is None else rng.integers(0, patients, n)
-    return Cohort(table, drawn(table, rng.random((n, 1, 1, 1)) * 0.1), patients=who)
+    numbers = np.arange(n) if patients is None else rng.integers(0, patients, n)
+    return Cohort(table, drawn(table, rng.random((n, 1, 1, 1)) * 0.1), patients=numbers)
 
 
 def drawn(table: pd.DataFrame, noise: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def drawn(table: pd.DataFrame, noise: np.ndarray) -> np.ndarray:
 
 
 def as_men(cohort: Cohort, *, also: str | None = None) -> Cohort:
-    """Return the true twins under do(Sex=M), edema as it is; `also` is changed by mistake."""
+    """Return the true twins under do(Sex=M), with the same edema; `also` changes by mistake."""
     table = cohort.table.assign(Sex="M")
     if also:
         table[also] = table[also].map({"AP": "PA", "PA": "AP"})
@@ -59,6 +59,6 @@ def as_men(cohort: Cohort, *, also: str | None = None) -> Cohort:
 
 
 def features(cohort: Cohort) -> np.ndarray:
-    """Return what a reader sees: the grey of the lower part, and of the upper."""
+    """Return the mean grey of the lower and of the upper part of each image, (n, 2)."""
     images = cohort.images[:]
     return np.stack([images[:, 0, 4:].mean((1, 2)), images[:, 0, :2].mean((1, 2))], 1)

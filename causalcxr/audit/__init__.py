@@ -1,6 +1,6 @@
-"""The audit of a classifier: does it treat patients differently for who they are?
+"""The audit of a classifier: do its scores depend on who the patient is?
 
-What stands here is imported from it: `from causalcxr.audit import Pairs`. The attribute `audit`
+The public names are imported from here: `from causalcxr.audit import Pairs`. The attribute `audit`
 of `causalcxr` is the function of that name, not this package; see `causalcxr/__init__.py`.
 """
 
@@ -25,7 +25,7 @@ __all__ = [
     "stress",
 ]
 
-_HOMES = {
+_MODULES = {
     "AttributeReader": "attribute_reader",
     "Audit": "audit_result",
     "Gates": "quality_checks",
@@ -45,9 +45,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home the first time that it is asked for."""
-    if name not in _HOMES:
+    """Import a public name from its module when it is first used."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

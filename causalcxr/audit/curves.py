@@ -19,7 +19,7 @@ Values = np.ndarray | Sequence[float]
 def roc_curve(
     scores: Values, labels: Values, *, weights: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return every point of the ROC curve.
+    """Return all points of the ROC curve.
 
     Args:
         scores: Shape (n,).
@@ -51,7 +51,7 @@ def reliability(
     """Return the bins of a reliability diagram.
 
     Returns:
-        A row a bin: `lower`, `upper` (in the bin), `weight`, `positives` (weight), `records` (the
+        A row a bin: `lower`, `upper` (included), `weight`, `positives` (weight), `records` (the
         effective number), and `score` and `rate`, the means that should agree; NaN if empty.
 
     Example:
@@ -77,29 +77,29 @@ def reliability(
 
 
 def bin_edges(bins: int | Sequence[float] = 10) -> np.ndarray:
-    """Return the edges of bins of probabilities; a bin holds its upper edge, the first both.
+    """Return the edges of bins of probabilities; a bin includes its upper edge, the first both.
 
     Args:
-        bins: How many of equal width, or the edges themselves, rising from 0 to 1.
+        bins: Number of bins of equal width, or the edges, rising from 0 to 1.
 
     Raises:
-        CausalCXRError: If the edges are others.
+        CausalCXRError: If the edges do not rise from 0 to 1.
 
     Example:
         >>> bin_edges(4)
         array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    whole = isinstance(bins, int | np.integer)
-    if whole and bins < 1:
+    is_number = isinstance(bins, int | np.integer)
+    if is_number and bins < 1:
         raise CausalCXRError(f"bins: {bins} is less than 1; give a number such as 10")
-    edges = np.linspace(0, 1, int(bins) + 1) if whole else np.asarray(bins, dtype=float)
+    edges = np.linspace(0, 1, int(bins) + 1) if is_number else np.asarray(bins, dtype=float)
     if len(edges) < 2 or edges[0] != 0 or edges[-1] != 1 or not (np.diff(edges) > 0).all():
         raise CausalCXRError(f"bins: edges {list(edges)} do not rise from 0 to 1; give such edges")
     return edges
 
 
 def quantile_edges(scores: Values, bins: int = 10) -> np.ndarray:
-    """Return edges of bins that hold about equally many of these scores; fewer where they tie.
+    """Return edges of bins with about equally many of these scores; fewer bins if scores tie.
 
     Example:
         >>> quantile_edges([0.01, 0.02, 0.03, 0.9], 2)

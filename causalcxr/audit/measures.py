@@ -32,16 +32,16 @@ Figure = Callable[[WeightedSums], np.ndarray]
 class Measure:
     """Compute one figure from weighted sums, or from scores and labels.
 
-    A record is called positive where score >= threshold. A figure without a denominator, such as
-    the sensitivity of a group without positives, is NaN: undefined, never 0.
+    A record is called positive if score >= threshold. A figure with a denominator of 0, such as
+    the sensitivity of a group without positives, is NaN (undefined), never 0.
 
     Args:
         name: Its key in `MEASURES`.
         words: Its name in a table, in words.
         needs: The parts of the sums that it needs, see `weighted_sums.PARTS`.
-        function: WeightedSums -> array of its shape; of proportions, the ratio of the two below.
-        numerator: Of proportions, sums -> weight.
-        denominator: Of proportions, sums -> weight; None for what is no proportion.
+        function: WeightedSums -> array of its shape; for proportions, the ratio of the two below.
+        numerator: For proportions, sums -> weight.
+        denominator: For proportions, sums -> weight; None for other measures.
         better: 1 if more is better, -1 if less is, 0 if neither.
 
     Example:
@@ -78,8 +78,8 @@ class Measure:
         bins: int | Sequence[float] = 10,
     ) -> float:
         """Return the figure; see `measured` for arguments and errors."""
-        asked = {"threshold": threshold, "weights": weights, "bins": bins}
-        return measured(scores, labels, measures=[self.name], **asked)[self.name]
+        options = {"threshold": threshold, "weights": weights, "bins": bins}
+        return measured(scores, labels, measures=[self.name], **options)[self.name]
 
 
 @rows_by_id("scores", "labels", "weights")
@@ -96,15 +96,15 @@ def measured(
 
     Args:
         scores: Shape (n,).
-        labels: Shape (n,), 0 or 1; rows whose label is NaN (unknown) are left out of all figures.
+        labels: Shape (n,), 0 or 1; rows with an unknown label (NaN) are left out.
         threshold: Records at or above it are called positive.
-        weights: How much each record stands for, shape (n,).
-        bins: Of the calibration errors, see `bin_edges`.
+        weights: Weight of each record, shape (n,).
+        bins: Bins of the calibration errors, see `bin_edges`.
         measures: Names; by default all that the arguments allow.
 
     Raises:
-        CausalCXRError: If a measure is unknown, lacks a threshold, or takes scores outside [0, 1]
-            for probabilities.
+        CausalCXRError: If a measure is unknown, needs a threshold, or needs probabilities and
+            scores lie outside [0, 1].
 
     Example:
         >>> measured([0.9, 0.2, 0.6, 0.1], [1, 1, 0, 0], measures=["auroc", "brier"])
@@ -115,45 +115,45 @@ def measured(
         without = {"threshold"} if threshold is None else set()
         without |= set() if rows.is_probability else {"probability", "bins"}
         measures = [name for name, m in MEASURES.items() if not m.needs & without]
-    asked = find_measures(measures, threshold=threshold is not None, rows=rows)
-    needs = frozenset().union(*(measure.needs for measure in asked))
+    chosen = find_measures(measures, threshold=threshold is not None, rows=rows)
+    needs = frozenset().union(*(measure.needs for measure in chosen))
     counts = np.ones((1, len(np.asarray(labels))), dtype=np.int32)
     sums = rows.sums(counts, threshold, needs)
-    return {measure.name: float(measure.from_sums(sums)[0]) for measure in asked}
+    return {measure.name: float(measure.from_sums(sums)[0]) for measure in chosen}
 
 
 def find_measures(
     names: Iterable[str], *, threshold: bool = True, rows: RankedScores | None = None
 ) -> list["Measure"]:
-    """Return measures by name, refusing what cannot be computed.
+    """Return measures by name; those that cannot be computed are refused.
 
     Args:
         names: Keys of `MEASURES`.
-        threshold: Whether there is one.
-        rows: The rows that will be measured.
+        threshold: Whether there is a threshold.
+        rows: The rows to be measured.
 
     Raises:
         CausalCXRError: See `measured`.
     """
-    found = []
+    measures = []
     for name in [names] if isinstance(names, str) else names:
         if name not in MEASURES:
-            hint = nearest(name, MEASURES) or f"; there are {', '.join(MEASURES)}"
+            hint = nearest(name, MEASURES) or f"; choose from {', '.join(MEASURES)}"
             raise CausalCXRError(f"measures: {name!r} is unknown{hint}")
         measure = MEASURES[name]
         if "threshold" in measure.needs and not threshold:
             raise CausalCXRError(f"measures: {name!r} needs a threshold; give threshold=")
         if rows is not None and measure.needs & {"probability", "bins"}:
             rows.require_probabilities(f"measures: {name!r}")
-        found.append(measure)
-    return found
+        measures.append(measure)
+    return measures
 
 
 def underdiagnosis(finding: str) -> Measure:
-    """Return the rate of underdiagnosis of a finding: how often the ill are called healthy.
+    """Return the rate of underdiagnosis of a finding: how often ill patients are called healthy.
 
     For a finding it is P(called negative | positive), the false negative rate. For "No Finding" it
-    is P(no finding called | not No Finding), the false positive rate.
+    is P(called No Finding | not No Finding), the false positive rate.
 
     References:
         Underdiagnosis bias of artificial intelligence algorithms applied to chest radiographs in
@@ -194,12 +194,12 @@ def _calibration_error(t: WeightedSums) -> np.ndarray:
 
 
 def _calibration_debiased(t: WeightedSums) -> np.ndarray:
-    """Bins of one record are left out: their noise cannot be told from an error."""
+    """Leave out bins of one record: their noise cannot be distinguished from an error."""
     weight, gap, rate = _gaps(t)
-    many = np.nan_to_num(t.bin_size) > 1 + 1e-9  # weights round
-    noise = ratio(rate * (1 - rate), np.where(many, t.bin_size - 1, 0))
-    weight = np.where(many, weight, 0)
-    squared = np.where(many, weight * (gap**2 - noise), 0).sum(-1)
+    enough = np.nan_to_num(t.bin_size) > 1 + 1e-9  # weights are rounded
+    noise = ratio(rate * (1 - rate), np.where(enough, t.bin_size - 1, 0))
+    weight = np.where(enough, weight, 0)
+    squared = np.where(enough, weight * (gap**2 - noise), 0).sum(-1)
     return np.sqrt(np.maximum(ratio(squared, weight.sum(-1)), 0))
 
 
@@ -211,7 +211,7 @@ def _share(
     better: int,
     needs: tuple[str, ...] = ("threshold",),
 ) -> Measure:
-    """Return the measure of a proportion: the records `of` among the records `among`."""
+    """Return a proportion: the records `of` among the records `among`."""
     above, below = _RECORDS[of], _RECORDS[among]
     return Measure(
         name, words, frozenset(needs), lambda t: ratio(above(t), below(t)), above, below, better
@@ -219,7 +219,7 @@ def _share(
 
 
 def _other(name: str, words: str, needs: str, function: Figure, better: int) -> Measure:
-    """Return the measure of what is no proportion."""
+    """Return a measure that is not a proportion."""
     return Measure(name, words, frozenset([needs]), function, better=better)
 
 
@@ -269,7 +269,7 @@ _IN_ORDER = (
     _other(
         "calibration_debiased", "calibration error, debiased", "bins", _calibration_debiased, -1
     ),
-    _other("calibration_in_the_large", "observed less expected", "probability", _in_the_large, 0),
+    _other("calibration_in_the_large", "observed minus expected", "probability", _in_the_large, 0),
 )
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({each.name: each for each in _IN_ORDER})

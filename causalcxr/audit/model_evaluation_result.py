@@ -1,4 +1,4 @@
-"""The result of an evaluation: a table, a drawing of it, and pictures of pairs."""
+"""The result of a model evaluation: a table, a drawing of it, and images of pairs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from causalcxr.images.contact_sheet import contact_sheet
 
 __all__ = ["Evaluation", "evaluation_folder"]
 
-_SHOWN = 6  # patients a question
+_SHOWN = 6  # patients per question
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Evaluation(Shown):
     """Hold how sound a model's counterfactual images are.
 
     Args:
-        table: A row a question and measure, see `evaluation.evaluate`.
-        pictures: For each question, records, twins and the true twins' images, where known.
-        about: What was asked, JSON.
+        table: A row a question and measure, see `model_evaluation.evaluate`.
+        pictures: For each question, records, twins and the images of true twins, if known.
+        about: Settings and origin, JSON.
     """
 
     table: pd.DataFrame
@@ -39,9 +39,9 @@ class Evaluation(Shown):
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
-        asked = ", ".join(self.pictures)
-        return f"evaluation of {self.about['model']} under {asked}: {len(self.table)} measures"
+        """Model and interventions, in one line."""
+        actions = ", ".join(self.pictures)
+        return f"evaluation of {self.about['model']} under {actions}: {len(self.table)} measures"
 
     def summary(self) -> pd.DataFrame:
         """Return one row a question and measure, beside copy and oracle."""
@@ -54,7 +54,7 @@ class Evaluation(Shown):
         return self.table[rows & ((self.table["question"] == question) | (question is None))]
 
     def sheet(self, question: str, path: str | Path | None = None) -> Page:
-        """Draw records, twins, and true twins where they are known."""
+        """Draw records, twins, and true twins if they are known."""
         cohort, twin, true = self.pictures[question]
         some = slice(0, _SHOWN)
         shown = [cohort.images.select(some), twin.images.select(some)]
@@ -67,8 +67,8 @@ class Evaluation(Shown):
             words.append("true twin")
         stacked = np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
         captions = [f"{word}, {name}" for name in cohort.records[some] for word in words]
-        made = np.stack(marks, 1).ravel()
-        return contact_sheet(stacked, captions, len(words) * 2, path, synthetic=made)
+        synthetic = np.stack(marks, 1).ravel()
+        return contact_sheet(stacked, captions, len(words) * 2, path, synthetic=synthetic)
 
     def plot(self, path: str | Path | None = None) -> Page:
         """Draw every measure between its copy and its oracle, a panel an axiom.
@@ -103,7 +103,7 @@ class Evaluation(Shown):
             overwrite: Replace the evaluation that the folder holds, even the same one.
 
         Raises:
-            AuditError: If the folder holds something else.
+            AuditError: If the folder holds another result.
         """
         rows = json.loads(self.table.to_json(orient="records"))
         about = json.dumps({"about": dict(self.about), "rows": rows}, indent=1)
@@ -124,7 +124,7 @@ class Evaluation(Shown):
 def evaluation_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
-    """Return the folder that an evaluation is written to; its tables identify it."""
+    """Return the folder of a saved evaluation, identified by its tables."""
     return content_folder(
         folder, "evaluation", "an evaluation", content, overwrite=overwrite, error=AuditError
     )

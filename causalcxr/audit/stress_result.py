@@ -20,20 +20,20 @@ __all__ = ["Stress", "stress_folder"]
 
 @dataclass(frozen=True, eq=False)
 class Stress(Shown):
-    """Hold how a classifier fares where the population differs.
+    """Hold the measures of a classifier in populations that differ from the data.
 
     Args:
         shifts: A row a shift and measure: `estimate` under the shift with bounds, `base`, the
             figure as observed, `change` with bounds (paired: the same patients are drawn), and
-            `effective`, how many equally weighted records the shifted ones are worth.
+            `effective`, the number of equally weighted records with the same information.
         dose: A row a value of the dose: `mean` score with bounds, `positive`, the share of
             positive decisions, `label_share` among the twins, `unsupported`, the share of twins
-            where training hardly knows anything; None where no dose was asked for.
+            with too few training records in their cells; None without a dose.
         worst: A row a subgroup that looked worst in one half of the patients: its figure there
-            (`searched`, too bad to be true) and in the other half (`estimate`, with bounds).
-        flips: A row a group: which share of decisions any of the interventions flips, and the most
-            plausible one that does.
-        about: What was asked, JSON.
+            (`searched`, biased by the search) and in the other half (`estimate`, with bounds).
+        flips: A row a group and intervention: the share of decisions that it flips, and how often
+            it is the most plausible one that does.
+        about: Settings and origin, JSON.
     """
 
     shifts: pd.DataFrame
@@ -44,19 +44,19 @@ class Stress(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The figures under each shift; without shifts, the first table that is there."""
+        """The figures under each shift; without shifts, the first of the other tables."""
         return next(iter(self.tables.values()), self.shifts).copy()
 
     @property
     def heading(self) -> str:
-        """What was asked, in one line."""
+        """Classifier, label and number of shifts, in one line."""
         about, n = self.about, self.shifts["shift"].nunique()
         return (
             f"{about['classifier']} of {about['label']}: {n} shifts, {about['records']:,} records"
         )
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a shift and measure, or what else was asked."""
+        """Return a row a shift and measure; without shifts, the first of the other tables."""
         if not len(self.shifts):
             return self.table
         columns = ["base", "estimate", "low", "high", "change"]
@@ -64,17 +64,17 @@ class Stress(Shown):
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Every table that is there, by name."""
-        found = {
+        """Every table that is not empty, by name."""
+        tables = {
             "shifts": self.shifts,
             "dose": self.dose,
             "worst": self.worst,
             "flips": self.flips,
         }
-        return {name: table for name, table in found.items() if table is not None and len(table)}
+        return {name: table for name, table in tables.items() if table is not None and len(table)}
 
     def to_json(self) -> str:
-        """Return what was asked and every table."""
+        """Return the settings and every table."""
         tables = {k: json.loads(t.to_json(orient="records")) for k, t in self.tables.items()}
         return json.dumps({"about": dict(self.about), **tables}, indent=1)
 
@@ -86,7 +86,7 @@ class Stress(Shown):
             overwrite: Replace the stress test that the folder holds, even the same one.
 
         Raises:
-            AuditError: If the folder holds something else.
+            AuditError: If the folder holds another result.
         """
         about = self.to_json()
         with stress_folder(folder, [about], overwrite=overwrite).writing() as draft:
@@ -134,7 +134,7 @@ class Stress(Shown):
 def stress_folder(
     folder: str | Path, content: Sequence[str] = (), *, overwrite: bool = False
 ) -> ResultFolder:
-    """Return the folder that a stress test is written to; its tables identify it."""
+    """Return the folder of a saved stress test, identified by its tables."""
     return content_folder(
         folder, "stress", "a stress test", content, overwrite=overwrite, error=AuditError
     )

@@ -1,4 +1,4 @@
-"""Thresholds: one number for all groups, chosen on validation data by a rule and then frozen."""
+"""Thresholds: one number for all groups, chosen by a rule on validation data, then fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from causalcxr.common.errors import CausalCXRError, nearest
 __all__ = ["KINDS", "ThresholdRule"]
 
 KINDS = ("fixed", "youden", "sensitivity", "specificity", "fpr")
-_SLACK = 1e-12  # sums of weights round, and 0.9 of ten is nine
+_SLACK = 1e-12  # sums of weights are rounded, and 0.9 of ten must be nine
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """Choose the threshold t; a record is called positive where its score is at least t.
+    """Choose the threshold t; a record is called positive if its score is at least t.
 
     - fixed: t = value.
     - youden: the highest observed score that maximises TPR(t) - FPR(t).
@@ -25,8 +25,8 @@ class ThresholdRule:
     - specificity: the lowest observed score with 1 - FPR(t) >= value.
     - fpr: the lowest observed score with FPR(t) <= value.
 
-    Where no observed score will do, t is just above the greatest of them, so that nobody is called
-    positive. Validation data without the class that a rule reads give NaN: undefined.
+    If no observed score fits, t is just above the greatest one, so that no record is called
+    positive. Validation data without the class that a rule needs give NaN (undefined).
 
     References:
         Index for rating diagnostic tests (Youden, 1950).
@@ -36,7 +36,7 @@ class ThresholdRule:
         value: The number, or the target rate in [0, 1]; none for youden.
 
     Raises:
-        CausalCXRError: If kind and value do not fit.
+        CausalCXRError: If the kind is unknown or the value does not fit it.
 
     Example:
         >>> ThresholdRule("sensitivity", 0.5).choose([0.1, 0.4, 0.6, 0.8], [0, 1, 0, 1])
@@ -50,22 +50,24 @@ class ThresholdRule:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            hint = nearest(self.kind, KINDS) or f"; there are {', '.join(KINDS)}"
+            hint = nearest(self.kind, KINDS) or f"; rules are {', '.join(KINDS)}"
             raise CausalCXRError(f"threshold: rule {self.kind!r} is unknown{hint}")
         if self.kind == "youden":
             if self.value is not None:
-                raise CausalCXRError(f"threshold: youden has no value, {self.value} given")
+                raise CausalCXRError(
+                    f"threshold: youden has no value, but {self.value} is given; leave it out"
+                )
             return
         if self.value is None or not np.isfinite(self.value):
             raise CausalCXRError(f"threshold: {self.kind} needs a number, as {self.kind}=0.9")
         if self.kind != "fixed" and not 0 <= self.value <= 1:
             raise CausalCXRError(
-                f"threshold: {self.kind}={self.value:g} is no rate; give a number from 0 to 1"
+                f"threshold: {self.kind}={self.value:g} is not a rate; give a number from 0 to 1"
             )
 
     @classmethod
     def read(cls, rule: "ThresholdRule | float | str") -> "ThresholdRule":
-        """Return a rule, given as such, as a number, or as `youden` or `sensitivity=0.9`."""
+        """Return a rule from a rule, a number, or a text such as `youden` or `sensitivity=0.9`."""
         if isinstance(rule, cls):
             return rule
         if not isinstance(rule, str):
@@ -77,7 +79,7 @@ class ThresholdRule:
             if isinstance(error, CausalCXRError):
                 raise
         if value:
-            raise CausalCXRError(f"threshold: {value!r} in {rule!r} is no number; give one")
+            raise CausalCXRError(f"threshold: {value!r} in {rule!r} is not a number; give one")
         return cls(kind)
 
     @property
@@ -102,7 +104,7 @@ class ThresholdRule:
 
         Args:
             scores: Shape (n,).
-            labels: Shape (n,), 0, 1 or NaN, which is left out.
+            labels: Shape (n,), 0, 1 or NaN; rows with NaN are left out.
             weights: Shape (n,).
         """
         rows = RankedScores(scores, labels, weights=weights)
@@ -115,34 +117,36 @@ class ThresholdRule:
 
         Args:
             rows: The validation rows.
-            counts: Times that each of their units is drawn, shape (k, units).
+            counts: Number of times that each of their units is drawn, shape (k, units).
 
         Returns:
-            Shape (k,), as if only the rows that were drawn had been observed.
+            Shape (k,), as if only the drawn rows had been observed.
         """
         if self.kind == "fixed":
             return np.full(len(counts), self.value, dtype=float)
-        # Both rules end at the score of a positive, since only there sensitivity rises.
+        # For these rules t is the score of a positive, as sensitivity changes only there.
         by_hits = self.kind in ("youden", "sensitivity")
         seen, hits, alarms = rows.curve(counts, positives_only=by_hits)
-        ill, well = hits[:, :1], alarms[:, :1]
+        positives, negatives = hits[:, :1], alarms[:, :1]
         if self.kind == "youden":
-            lacking = (ill == 0) | (well == 0)
-            best = _last_greatest(hits * well - alarms * ill)  # of counts: integers, so exact
+            lacking = (positives == 0) | (negatives == 0)
+            # Of counts, so that the comparison of integers is exact.
+            best = _last_greatest(hits * negatives - alarms * positives)
         elif self.kind == "sensitivity":
-            lacking = ill == 0
-            best = _last_greatest(hits >= (self.value - _SLACK) * ill)
+            lacking = positives == 0
+            best = _last_greatest(hits >= (self.value - _SLACK) * positives)
         else:
-            lacking = well == 0
+            lacking = negatives == 0
             target = self.value if self.kind == "fpr" else 1 - self.value
-            # A score that was not drawn is none: lower ones would call the same records.
+            # Scores that were not drawn do not count as observed.
             drawn = -np.diff(hits + alarms, axis=1, append=-1.0) > 0
-            best = ((alarms <= (target + _SLACK) * well) & drawn).argmax(axis=1)
-        found = seen[best]
-        nobody = np.flatnonzero(best == len(seen) - 1)
-        if len(nobody):
-            found[nobody] = np.nextafter(rows.greatest(counts[nobody]), np.inf)
-        return np.where(lacking[:, 0], np.nan, found)
+            best = ((alarms <= (target + _SLACK) * negatives) & drawn).argmax(axis=1)
+        chosen = seen[best]
+        # No score fits: just above the greatest drawn one.
+        none = np.flatnonzero(best == len(seen) - 1)
+        if len(none):
+            chosen[none] = np.nextafter(rows.greatest(counts[none]), np.inf)
+        return np.where(lacking[:, 0], np.nan, chosen)
 
 
 def _last_greatest(values: np.ndarray) -> np.ndarray:

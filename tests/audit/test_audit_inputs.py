@@ -1,4 +1,4 @@
-"""What users bring to an audit: outputs in any container, scores as text, columns for groups."""
+"""Inputs of an audit: outputs in containers, scores as text, columns of groups."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Short versions of `benchmarks/audit/truth.py`: planted bias is found, and none where none is."""
+"""Short versions of `benchmarks/audit/truth.py`: bias is detected if and only if it is planted."""
 
 import numpy as np
 import pandas as pd
@@ -23,19 +23,20 @@ def pool():
     return women, as_men(women)
 
 
-@pytest.mark.parametrize("weight", [0.5, -0.3])
+@pytest.mark.parametrize("weight", [0.5, pytest.param(-0.3, marks=pytest.mark.slow)])
 def test_planted_bias_is_detected_and_covered(pool, weight):
     before, after = (scores_of(c, weight) for c in pool)
     true, rng, held, told = (after - before).mean(), np.random.default_rng(1), 0, 0
-    for k in range(AUDITS):
+    audits = AUDITS // 2
+    for k in range(audits):
         rows = rng.choice(len(before), 60)
         found = run_audit(before[rows], after[rows], before[rows], 200, k)
         held += found.loc["total", "low"] <= true <= found.loc["total", "high"]
         told += found.loc["total", "p"] < 0.05
         assert found.loc["null", "low"] <= 0 <= found.loc["null", "high"]
     assert abs(true) > 0.05
-    assert held / AUDITS >= 0.9
-    assert told == AUDITS
+    assert held / audits >= 0.9
+    assert told == audits
 
 
 def test_random_classifier_is_rejected_at_the_level(pool):

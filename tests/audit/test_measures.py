@@ -323,9 +323,9 @@ def test_threshold_without_a_fitting_score():
     [
         ("yuden", "did you mean 'youden'"),
         ("sensitivity", "needs a number"),
-        ("fpr=1.5", "is no rate"),
+        ("fpr=1.5", "is not a rate"),
         ("youden=0.4", "has no value"),
-        ("fpr=low", "'low' in 'fpr=low' is no number"),
+        ("fpr=low", "'low' in 'fpr=low' is not a number"),
         (np.nan, "needs a number"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Evaluation: figures of a model whose images are known, beside copy and oracle."""
+"""Model evaluation on phantoms, beside copy and oracle."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Families of the audit, against statsmodels."""
+"""Multiple testing, against statsmodels."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BOTH = [(holm, "holm"), (benjamini_hochberg, "fdr_bh")]
 
 
 @pytest.mark.parametrize(("ours", "method"), BOTH)
-@pytest.mark.parametrize("n", [1, 2, 12, 80])
+@pytest.mark.parametrize("n", [1, 12, 80])
 def test_adjusted_p_equals_statsmodels(ours, method, n):
     rng = np.random.default_rng(n)
     p = (rng.random(n) ** 3).round(2 if n < 80 else 6)  # with ties and zeros

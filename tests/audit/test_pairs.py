@@ -1,4 +1,4 @@
-"""Pairs and gates: who is believed, who is refused and why; what lies in the folder."""
+"""Pairs: which are accepted or rejected and why; the saved folder."""
 
 import json
 
@@ -25,6 +25,16 @@ def reader():
     return AttributeReader.fit(people(600, seed=9), GRAPH, features=features)
 
 
+@pytest.fixture(scope="module")
+def records():
+    return people(400, seed=1).with_images(None)
+
+
+@pytest.fixture(scope="module")
+def model(records):
+    return SCM(TABULAR).fit(records)
+
+
 def test_reader_reports_its_quality_on_unseen_patients(reader):
     assert reader.quality["View"] > 0.99
     assert reader.quality["Edema"] > 0.9
@@ -42,7 +52,7 @@ def test_true_twins_are_accepted_if_changed(reader):
     assert (pairs.valid == women).all()
     assert set(pairs.gates["why"]) == {"", "unchanged"}
     assert (pairs.gates["round_trip"] == 0).all()
-    # View is out of reach, and does not move beyond what its reader is unsure of.
+    # View is a non-descendant, and changes no more than its reader is uncertain.
     assert pairs.amplification.set_index("variable").loc["View", "absolute"] < 0.05
     flow = pairs.flow.set_index("step")["pairs"]
     assert flow.to_dict() == {
@@ -130,9 +140,8 @@ def test_effectiveness_of_numbers_is_a_share_of_the_change():
     assert set(none.gates["why"]) == {"effectiveness"}
 
 
-def test_make_pairs_returns_twins_and_direct_twins():
-    cohort = people(400, seed=1).with_images(None)
-    model = SCM(TABULAR).fit(cohort)
+def test_make_pairs_returns_twins_and_direct_twins(model, records):
+    cohort = records
     pairs = make_pairs(model, cohort, MEN, draws=3)
     assert len(pairs) == 1200
     assert pairs.about["draws"] == 3
@@ -157,14 +166,12 @@ def test_support_rejects_empty_cells():
     assert set(pairs.gates["why"]) == {"support"}
 
 
-def test_plausibility_rejects_rare_levels():
-    cohort = people(400, seed=1).with_images(None)
-    model = SCM(TABULAR).fit(cohort)
-    some = cohort.select("Edema == 'N'").head(40)
+def test_plausibility_rejects_rare_levels(model, records):
+    some = records.select("Edema == 'N'").head(40)
     none, everyone = (
         make_pairs(model, some, do(edema="P"), gates=Gates(plausibility=p)) for p in (0.6, 0.1)
     )
-    # Some 40 % of these people have edema, by the model too.
+    # About 40 % of these records have edema, also by the model.
     assert set(none.gates["why"]) == {"plausibility"}
     assert none.gates["plausibility"].between(0.25, 0.55).all()
     assert everyone.valid.all()
@@ -202,9 +209,9 @@ def test_unchanged_records_get_no_images(tmp_path, monkeypatch):
     assert audited.records["twin"].notna().sum() == pairs.valid.sum()
 
 
-def test_killed_job_resumes(tmp_path, monkeypatch):
+def test_killed_job_resumes(tmp_path, monkeypatch, model):
     cohort = people(60, seed=1).with_images(None)
-    made = make_worlds(SCM(TABULAR).fit(cohort), cohort, MEN, draws=2)
+    worlds = make_worlds(model, cohort, MEN, draws=2)
     folder, calls = tmp_path / "p", []
     real = Cohort.load
 
@@ -214,15 +221,15 @@ def test_killed_job_resumes(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Cohort, "load", staticmethod(dies))
     with pytest.raises(KeyboardInterrupt):
-        write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
+        write_pairs(worlds, TABULAR, MEN, folder, identity={"cohort": "a"})
     monkeypatch.setattr(Cohort, "load", staticmethod(real))
     with pytest.raises(AuditError, match="holds no complete pairs"):
         Pairs.load(folder)
     unfinished = tmp_path / ".p.unfinished" / "result"
     before = (unfinished / "twin" / "cohort.csv").stat().st_mtime_ns
     with pytest.raises(AuditError, match=r"unfinished work here \(cohort a, not b\)"):
-        write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "b"})
-    pairs = write_pairs(made, TABULAR, MEN, folder, identity={"cohort": "a"})
+        write_pairs(worlds, TABULAR, MEN, folder, identity={"cohort": "b"})
+    pairs = write_pairs(worlds, TABULAR, MEN, folder, identity={"cohort": "a"})
     assert (folder / "twin" / "cohort.csv").stat().st_mtime_ns == before
     assert Pairs.load(folder).valid.sum() == pairs.valid.sum()
     assert Pairs.load(folder).factual.index.nlevels == 2

@@ -1,4 +1,4 @@
-"""Stress tests: weights that meet what was asked, honest searches, doses, flips."""
+"""Stress tests: weights that meet given shares, unbiased searches, doses, flips."""
 
 import numpy as np
 import pandas as pd
