@@ -76,12 +76,12 @@ class ImageClassifier(Classifier):
             cohort.images[k : k + self.batch] for k in progress(starts, "Scoring", "images")
         )
         if _is_module(self.function):
-            from causalcxr.common.threads import asked_in_order
+            from causalcxr.common.threads import map_in_order
 
             was = self.function.training
             self.function.eval()
             try:
-                parts = list(asked_in_order(self.function, self._scored, batches))
+                parts = list(map_in_order(self.function, self._scored, batches))
             finally:
                 self.function.train(was)
         else:

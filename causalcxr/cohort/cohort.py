@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalcxr.cohort.cohort_columns import CohortColumns
 from causalcxr.cohort.cohort_rows import CohortRows
-from causalcxr.cohort.columns import frame, worded_column
+from causalcxr.cohort.columns import column_summary, frame
 from causalcxr.cohort.ids import as_ids, check_words, missing_ids
 from causalcxr.cohort.input_table import as_table, check_table, record_index
 from causalcxr.cohort.splits import check_splits
@@ -237,7 +237,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
         For numbers `what` is their mean and standard deviation, for levels their shares.
         """
         rows = [
-            (int(column.notna().sum()), int(column.isna().sum()), worded_column(column))
+            (int(column.notna().sum()), int(column.isna().sum()), column_summary(column))
             for _, column in self._table.items()
         ]
         index = pd.Index([str(name) for name in self._table.columns], name="column")

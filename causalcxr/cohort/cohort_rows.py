@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalcxr.cohort.conditions import answering
+from causalcxr.cohort.conditions import matching_rows
 from causalcxr.cohort.rows import by_id, by_mask, by_position
 from causalcxr.cohort.splits import SPLITS, draw_splits
 from causalcxr.common.errors import CohortError, brief, nearest
@@ -57,7 +57,7 @@ class CohortRows:
         if isinstance(rows, str):
             beside = {name: self.index.get_level_values(name) for name in self.index.names}
             beside |= {"patient": self._patients, "split": self._splits}
-            return self._take(answering(rows, self._table, beside))
+            return self._take(matching_rows(rows, self._table, beside))
         return self._take(by_mask(rows, self.index))
 
     def at(self, positions: Any) -> "Cohort":

@@ -19,13 +19,13 @@ from causalcxr.graph.yaml_file import flow
 
 __all__ = [
     "MISSING_WORDS",
+    "column_summary",
     "decode",
     "encode",
     "frame",
     "matches",
     "no_column",
     "replace",
-    "worded_column",
 ]
 
 # The words of spreadsheets and statistics programs for an empty cell.
@@ -35,11 +35,11 @@ _UNKNOWN = (*MISSING_WORDS, "U")  # U means unknown in harmonised tables
 _DATES = (date, timedelta, time, pd.Period, np.datetime64, np.timedelta64)
 
 
-def worded_column(column: pd.Series) -> str:
+def column_summary(column: pd.Series) -> str:
     """Return a description of a column: a mean, or the shares of its levels.
 
     Example:
-        >>> worded_column(pd.Series(["F", "M", "F", None])), worded_column(pd.Series([60.0, 50]))
+        >>> column_summary(pd.Series(["F", "M", "F", None])), column_summary(pd.Series([60.0, 50]))
         ('F 67 %, M 33 %', 'mean 55, sd 7.071')
     """
     filled = column.dropna()

@@ -32,7 +32,7 @@ from causalcxr.cohort.condition_syntax import (
 from causalcxr.common.errors import nearest
 from causalcxr.graph.variables import same_name
 
-__all__ = ["answering"]
+__all__ = ["matching_rows"]
 
 _SIGNS: dict[str, Callable] = {
     "==": operator.eq,
@@ -54,7 +54,7 @@ _KINDS = {  # pandas' kind of a column -> how its values are compared
 _DATES = ("datetime", "datetime64", "date", "time", "timedelta", "timedelta64", "period")
 
 
-def answering(query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> np.ndarray:
+def matching_rows(query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> np.ndarray:
     """Return the positions of the rows for which a condition is true.
 
     Names match whatever the case and with `_` for a space. Numbers compare with numbers, texts
@@ -70,7 +70,7 @@ def answering(query: str, table: pd.DataFrame, beside: Mapping[str, Any]) -> np.
 
     Example:
         >>> ages = pd.DataFrame({"Age": pd.array([61, 47, None], dtype="Int64")})
-        >>> answering("age > 60", ages, {}), answering("not age > 60", ages, {})
+        >>> matching_rows("age > 60", ages, {}), matching_rows("not age > 60", ages, {})
         (array([0]), array([1]))
     """
     tree = parse_condition(query)

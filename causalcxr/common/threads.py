@@ -15,7 +15,7 @@ from torch import Tensor
 
 from causalcxr.common.progress import progress
 
-__all__ = ["BUNDLE", "asked_in_order", "filled", "one_thread", "over_rows"]
+__all__ = ["BUNDLE", "filled", "map_in_order", "one_thread", "over_rows"]
 
 _K = TypeVar("_K", bound=Hashable)
 _In, _Out = TypeVar("_In"), TypeVar("_Out")
@@ -90,7 +90,7 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def asked_in_order(
+def map_in_order(
     module: torch.nn.Module, ask: Callable[[torch.nn.Module, _In], _Out], batches: Iterable[_In]
 ) -> Iterator[_Out]:
     """Yield the outputs of a torch module for batches, in order.
@@ -107,7 +107,7 @@ def asked_in_order(
 
     Example:
         >>> double = torch.nn.Identity()
-        >>> list(asked_in_order(double, lambda module, x: 2 * module(x), [1, 2, 3]))
+        >>> list(map_in_order(double, lambda module, x: 2 * module(x), [1, 2, 3]))
         [2, 4, 6]
     """
     threads = torch.get_num_threads()

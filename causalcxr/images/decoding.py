@@ -19,8 +19,16 @@ from causalcxr.images.decoded import REASONS, Decoded, ImageError, Limits
 from causalcxr.images.png_and_jpeg import decode_jpeg, decode_png, png_header
 
 __all__ = [
-    "REASONS", "Decoded", "ImageError", "Limits", "decode", "decode_many", "fitted", "measured",
-    "says_synthetic", "sniffed",
+    "REASONS",
+    "Decoded",
+    "ImageError",
+    "Limits",
+    "decode",
+    "decode_many",
+    "file_format",
+    "fitted",
+    "measured",
+    "says_synthetic",
 ]  # fmt: skip
 
 # Opening a pipe must not block (POSIX), and bytes must not be converted (Windows).
@@ -59,7 +67,7 @@ def decode(path: str | Path, limits: Limits = Limits()) -> Decoded:  # noqa: B00
     """
     path = Path(path)
     content = _content(path, limits)
-    kind = sniffed(content)
+    kind = file_format(content)
     if kind not in _DECODERS:
         what = f"a {kind} file" if kind else "of an unknown format"
         raise ImageError("unknown", path, f"{what}; PNG, JPEG and DICOM files are read")
@@ -145,7 +153,7 @@ def measured(path: str | Path, limits: Limits = Limits()) -> tuple[int, int]:  #
         ImageError: As `decode` does.
     """
     content = _content(Path(path), limits)
-    if sniffed(content) == "PNG":
+    if file_format(content) == "PNG":
         return png_header(Path(path), content, limits)[:2]
     return decode(path, limits).pixels.shape
 
@@ -160,25 +168,25 @@ def says_synthetic(path: str | Path, limits: Limits = Limits()) -> bool:  # noqa
     """
     path = Path(path)
     with _opened(path, limits) as file:
-        kind = sniffed(file.read(_HEAD))
+        kind = file_format(file.read(_HEAD))
         file.seek(0)
         if kind == "PNG":
             return marking.says_synthetic(file)
     if kind not in ("DICOM", ""):  # detecting a data set without preamble needs the complete file
         return False
     content = _content(path, limits)
-    if sniffed(content) != "DICOM":
+    if file_format(content) != "DICOM":
         return False
     from causalcxr.images.dicom_parse import is_synthetic, parsed
 
     return is_synthetic(parsed(path, content, limits, []))
 
 
-def sniffed(content: bytes) -> str:
+def file_format(content: bytes) -> str:
     """Return the format of a file by its first bytes: PNG, JPEG, DICOM, another, or "".
 
     Example:
-        >>> sniffed(b"GIF89a"), sniffed(bytes(128) + b"DICM"), sniffed(b"??")
+        >>> file_format(b"GIF89a"), file_format(bytes(128) + b"DICM"), file_format(b"??")
         ('GIF', 'DICOM', '')
     """
     # The preamble of a DICOM file may hold anything, such as a TIFF header.

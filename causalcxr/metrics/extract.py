@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from causalcxr.common.errors import CausalCXRError, nearest
-from causalcxr.common.threads import asked_in_order
+from causalcxr.common.threads import map_in_order
 from causalcxr.images.images import Images, as_images
 from causalcxr.metrics.inputs import row_blocks
 from causalcxr.radit.features import load_features
@@ -143,7 +143,7 @@ def _batches(
     blocks = list(row_blocks(len(images), batch))
     pixels = (images[rows] for rows in blocks)
     if isinstance(encoder, nn.Module):
-        answers = asked_in_order(encoder, encode, pixels)
+        answers = map_in_order(encoder, encode, pixels)
     else:
         answers = (encode(encoder, part) for part in pixels)
     for rows, vectors in zip(blocks, answers, strict=True):

@@ -22,8 +22,8 @@ from causalcxr.images.decoding import (
     Limits,
     decode,
     decode_many,
+    file_format,
     fitted,
-    sniffed,
 )  # fmt: skip
 from causalcxr.images.file_images import FileImages
 from causalcxr.images.pixels import resized
@@ -144,7 +144,7 @@ def test_other_formats_are_named(tmp_path, content, word):
 
 
 def test_dicom_with_a_tiff_preamble_is_dicom():
-    assert sniffed(b"II*\0" + bytes(124) + b"DICM") == "DICOM"
+    assert file_format(b"II*\0" + bytes(124) + b"DICM") == "DICOM"
 
 
 # What is no file, and paths that lead away
