@@ -117,7 +117,7 @@ fill it in or drop the row
     if patients is None:
         return np.arange(n), pd.RangeIndex(n)
     if (shape := np.shape(patients)) != (n,):
-        raise error(f"{what}: shape {shape} for {n} rows; give one patient for each row")
+        raise error(f"{what}: shape {shape} beside {n} rows; give one patient for each row")
     ids = as_ids(patients)
     if (missing := missing_ids(ids)).any():
         raise error(

@@ -171,7 +171,7 @@ def test_drawing_fits_given_axes():
 def test_unknown_name_or_format_is_refused(tmp_path):
     with pytest.raises(GraphError, match="did you mean 'Edema'"):
         draw(SMALL, changed=["Edma"])
-    with pytest.raises(GraphError, match=r"a graph is drawn to \.png, \.svg, \.pdf"):
+    with pytest.raises(GraphError, match=r"a graph is drawn as \.png, \.svg, \.pdf"):
         draw(SMALL, tmp_path / "graph.jpg")
     (tmp_path / "file").touch()
     with pytest.raises(GraphError, match="cannot be written"):

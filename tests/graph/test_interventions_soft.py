@@ -108,7 +108,7 @@ def test_shifts_and_functions_need_the_fact():
 # Refusals, words and manifests
 
 REFUSED = {
-    "no spread": (lambda: Normal(60, 0), r"normal\(60, 0\): .* the sd is above zero"),
+    "no spread": (lambda: Normal(60, 0), r"normal\(60, 0\): .* the sd above zero"),
     "no number": (lambda: Normal("60", 1), "give numbers"),
     "bounds": (lambda: Normal(60, 1, 70, 65), "no mass between 70 and 65"),
     "far bounds": (lambda: Normal(0, 1, 9, 10), "no mass between 9 and 10"),

@@ -126,7 +126,7 @@ def saved(cohort, seed, model, folder):
 def saved_as_dicom(cohort, seed, model, folder):
     if cohort.images.synthetic.all():
         return Cohort.load(cohort.save(folder / "dicom", images="dicom"))
-    with pytest.raises(CohortError, match="only synthetic ones are written as DICOM"):
+    with pytest.raises(CohortError, match="only synthetic images are written as DICOM"):
         cohort.save(folder / "dicom", images="dicom")
     return cohort
 

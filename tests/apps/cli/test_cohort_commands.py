@@ -223,7 +223,7 @@ def test_all_12_bits_of_a_png_come_back(tmp_path):
 
 def test_images_of_patients_are_not_written_as_dicom(tmp_path):
     phantoms = Cohort.load("phantom", n=2, size=32)
-    with pytest.raises(CohortError, match="only synthetic ones are written as DICOM"):
+    with pytest.raises(CohortError, match="only synthetic images are written as DICOM"):
         Cohort(phantoms.table, phantoms.images[:]).save(tmp_path / "c", images="dicom")
     real = Cohort(phantoms.table, phantoms.images[:]).save(tmp_path / "c")
     with Image.open(real / "images/0.png") as image:
