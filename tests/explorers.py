@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ COMMAND = (
 )
 
 
+@cache
 def patients(n=24, seed=0):
     """Return phantoms with one more variable, Site, which depends on the effusion."""
     cohort = Cohort.load("phantom", n=n, seed=seed)
@@ -48,6 +50,7 @@ def patients(n=24, seed=0):
     return Cohort(table, cohort.images, source=cohort.source)
 
 
+@cache
 def fitted():
     """Return a model of the small graph."""
     training = patients(300, seed=5).with_images(None)

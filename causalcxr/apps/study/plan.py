@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class StudyPlan:
         real = self.trials[shown.trial].real
         return real[choice ^ shown.swapped] if self.kind == "2afc" else real[0] == (choice == 0)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of the plan; files of answers record it."""
         return json_digest(self._plain(), ascii_only=False)

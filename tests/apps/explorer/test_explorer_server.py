@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorers import HOSTILE, served, written_world
+from explorers import HOSTILE, served
 from PIL import Image
 
 from causalcxr.apps.cli.command import guarded
@@ -25,8 +25,8 @@ from causalcxr.apps.explorer.service import MAX_UPLOADS
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written_world(tmp_path_factory.mktemp("world"))
+def folder(world_folder):
+    return world_folder
 
 
 @pytest.fixture(scope="module")

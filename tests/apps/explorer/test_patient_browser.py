@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import pandas as pd
 import pytest
-from explorers import HOSTILE, Served, patients, written_world
+from explorers import HOSTILE, Served, patients
 from PIL import Image
 
 from causalcxr.cohort import Cohort
@@ -34,13 +34,15 @@ _GREYS = """(canvas) => {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Return a folder with a model, and a server that may be started anew."""
-    folder = written_world(tmp_path_factory.mktemp("world"))
-    made = {"folder": folder, "server": Served(folder, "small", "patients", "hostile.csv")}
-    yield made
-    if made["server"].process.poll() is None:
-        made["server"].stop()
+def world(world_folder):
+    """Return the folder, and a server that may be restarted."""
+    servers = {
+        "folder": world_folder,
+        "server": Served(world_folder, "small", "patients", "hostile.csv"),
+    }
+    yield servers
+    if servers["server"].process.poll() is None:
+        servers["server"].stop()
 
 
 class User(Person):
@@ -180,6 +182,7 @@ def test_downloads_and_doses_work(browser, world):
     user.kept_to_itself()
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_as_text(browser, world):
     user = User(browser, world["server"])
     page = user.page

@@ -2,6 +2,7 @@
 
 import queue
 from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,9 @@ SICK = Question({"Pleural Effusion": "P"})
 
 @pytest.fixture(scope="module")
 def model():
-    made = fitted()
-    made.fitted["Image"].mechanism.chunk.size = 2  # in place of 16 images at a time, for speed
-    return made
+    copied = deepcopy(fitted())
+    copied.fitted["Image"].mechanism.chunk.size = 2  # instead of 16 images at a time, for speed
+    return copied
 
 
 @pytest.fixture(scope="module")

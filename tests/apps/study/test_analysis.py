@@ -12,6 +12,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score, roc_curve
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.study import app
+from causalcxr.apps.study import analysis, report
 from causalcxr.apps.study.analysis import analyse, analyse_responses
 from causalcxr.apps.study.answers import AnswerFile, ReaderAnswer
 from causalcxr.apps.study.claims import claims, limits
@@ -112,7 +113,9 @@ def test_detection_recovers_d_prime_and_criterion():
 # Simulated readers
 
 
-def test_simulated_readers_have_their_accuracy_and_kappa():
+def test_simulated_readers_have_their_accuracy_and_kappa(monkeypatch):
+    for name in ("_DRAWS", "_SHUFFLES"):  # of intervals and tests that are not used here
+        monkeypatch.setattr(analysis, name, 100)
     plan = paper_plan(trials=2000)
     readers = [
         Simulated((0.49, 0.54), 0.42),
@@ -286,7 +289,9 @@ def test_report_of_an_unfinished_study_says_so(tmp_path, capsys):
     assert first["criterion"] > 1
 
 
-def test_own_analysis_is_replaced_and_others_need_overwrite(tmp_path, capsys):
+def test_own_analysis_is_replaced_and_others_need_overwrite(tmp_path, capsys, monkeypatch):
+    names = ("accuracy", "order", "roc", "agreement")
+    monkeypatch.setattr(report, "figures", lambda result: dict.fromkeys(names, b""))
     folder, other = tmp_path / "s", tmp_path / "other"
     plan = small_study(folder, trials=8, readers=["Ada", "Ben"], kind="single")
     file = AnswerFile(folder, plan, 1)

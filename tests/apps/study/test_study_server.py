@@ -30,6 +30,7 @@ def answer(step, choice=0, confidence=3, seen_ms=1500.0):
     return {"step": step, "choice": choice, "confidence": confidence, "seen_ms": seen_ms}
 
 
+@pytest.mark.slow  # two servers; the writer alone is killed in test_answers
 def test_killed_server_loses_no_answer(tmp_path):
     """100 trials, twice, by three simulated readers at once; the server is killed at 250."""
     folder = tmp_path / "s"
