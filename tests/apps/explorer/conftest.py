@@ -1,10 +1,22 @@
-"""Fixtures of the explorer's tests: a model and patients, written once for all servers."""
+"""Fixtures of the explorer's tests: one model, one cohort and one server for all."""
+
+import signal
 
 import pytest
-from explorers import written_world
+from explorers import Served, written_world
+
+ARGUMENTS = ("small", "patients", "hostile.csv")
 
 
 @pytest.fixture(scope="session")
-def world_folder(tmp_path_factory):
-    """A folder with a model, patients and a table of hostile names."""
-    return written_world(tmp_path_factory.mktemp("world"))
+def world(tmp_path_factory):
+    """A folder with a model and cohorts, and a server; a test that stops it must replace it.
+
+    At the end SIGTERM must stop the server cleanly, without output other than missing paths.
+    """
+    folder = written_world(tmp_path_factory.mktemp("world"))
+    world = {"folder": folder, "server": Served(folder, *ARGUMENTS)}
+    yield world
+    code, output = world["server"].stop(signal.SIGTERM)
+    assert code in (0, -signal.SIGTERM)
+    assert [line for line in output.splitlines() if not line.endswith(" not found")] == []

@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorers import HOSTILE, served
+from explorers import HOSTILE
 from PIL import Image
 
 from causalcxr.apps.cli.command import guarded
@@ -25,14 +24,13 @@ from causalcxr.apps.explorer.service import MAX_UPLOADS
 
 
 @pytest.fixture(scope="module")
-def folder(world_folder):
-    return world_folder
+def folder(world):
+    return world["folder"]
 
 
 @pytest.fixture(scope="module")
-def server(folder):
-    with served(folder, "small", "patients", "hostile.csv") as running:
-        yield running
+def server(world):
+    return world["server"]
 
 
 def who(row=0, cohort="patients", **fields):
@@ -273,10 +271,3 @@ def test_invalid_command_line_prints_one_line(folder, monkeypatch, capsys, words
     assert err.startswith("error: ")
     assert why in err
     assert err.count("\n") == 1
-
-
-def test_server_stops_cleanly_on_sigterm(server):
-    code, printed = server.stop(signal.SIGTERM)  # the last test: nobody needs it any more
-    assert code in (0, -signal.SIGTERM)
-    # NiceGUI tells of paths that are not there, and nothing else was told.
-    assert [line for line in printed.splitlines() if not line.endswith(" not found")] == []

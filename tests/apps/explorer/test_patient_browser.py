@@ -33,18 +33,6 @@ _GREYS = """(canvas) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def world(world_folder):
-    """Return the folder, and a server that may be restarted."""
-    servers = {
-        "folder": world_folder,
-        "server": Served(world_folder, "small", "patients", "hostile.csv"),
-    }
-    yield servers
-    if servers["server"].process.poll() is None:
-        servers["server"].stop()
-
-
 class User(Person):
     """A user of the explorer."""
 

@@ -64,7 +64,7 @@ def test_unchanged_parents_return_the_factual_image_bit_exact(model, patient):
 @pytest.mark.parametrize(
     "options",
     [
-        {"solver_steps": 3, "method": "reversible"},
+        pytest.param({"solver_steps": 3, "method": "reversible"}, marks=pytest.mark.slow),
         {"solver_steps": 3, "method": "leapfrog"},
         {"solver_steps": 2, "method": "midpoint"},
         {"solver_steps": 2, "method": "reversible", "guidance": 1.5},

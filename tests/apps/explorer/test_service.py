@@ -217,7 +217,7 @@ def test_unreadable_upload_is_refused(content, why):
 
 def test_large_upload_is_reduced_and_the_oldest_dropped():
     uploads = Uploads()
-    first = uploads.put(png(np.full((1500, 3000), 90, np.uint8)), "a.png")
+    first = uploads.put(png(np.full((550, 1100), 90, np.uint8)), "a.png")
     assert first.pixels.shape == (512, 1024)
     assert (first.pixels == 90 * 257).all()
     kept = [uploads[first.token]]
