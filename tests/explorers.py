@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -116,13 +115,3 @@ class Served:
             return reply.status, dict(reply.getheaders()), reply.read()
         finally:
             connection.close()
-
-
-@contextmanager
-def served(folder, *words):
-    server = Served(folder, *words)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.stop()

@@ -12,11 +12,13 @@ ARGUMENTS = ("small", "patients", "hostile.csv")
 def world(tmp_path_factory):
     """A folder with a model and cohorts, and a server; a test that stops it must replace it.
 
-    At the end SIGTERM must stop the server cleanly, without output other than missing paths.
+    At the end SIGTERM must stop the server cleanly, without output other than NiceGUI's own.
     """
     folder = written_world(tmp_path_factory.mktemp("world"))
     world = {"folder": folder, "server": Served(folder, *ARGUMENTS)}
     yield world
     code, output = world["server"].stop(signal.SIGTERM)
     assert code in (0, -signal.SIGTERM)
-    assert [line for line in output.splitlines() if not line.endswith(" not found")] == []
+    # NiceGUI reports missing paths, and slow updates on a busy machine.
+    lines = [line for line in output.splitlines() if not line.startswith("binding propagation")]
+    assert [line for line in lines if not line.endswith(" not found")] == []

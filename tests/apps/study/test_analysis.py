@@ -18,6 +18,7 @@ from causalcxr.apps.study.answers import AnswerFile, ReaderAnswer
 from causalcxr.apps.study.claims import claims, limits
 from causalcxr.apps.study.detection import detection, roc
 from causalcxr.apps.study.report import page, write_report
+from causalcxr.apps.study.report_plots import figures as draw_figures
 from causalcxr.apps.study.responses import responses
 from causalcxr.apps.study.share_tests import against_chance, detectable, paired_difference
 from causalcxr.apps.study.simulate import Simulated, simulate
@@ -297,6 +298,7 @@ def test_own_analysis_is_replaced_and_others_need_overwrite(tmp_path, capsys, mo
     file = AnswerFile(folder, plan, 1)
     for step in range(4):
         file.record(ReaderAnswer(step, 0, 2, 900.0))
+    assert set(draw_figures(analyse(folder))) == {"accuracy", "order", "roc"}  # one reader so far
     elsewhere = ["analyse", str(folder), "--out", str(other)]
     for words in (["analyse", str(folder)], elsewhere):
         assert guarded(app, words) == 0
