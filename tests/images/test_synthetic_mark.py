@@ -22,7 +22,8 @@ from PIL.PngImagePlugin import PngInfo
 from causalcxr import SCM, Cohort, Graph, Variable, do
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
+from causalcxr.apps.cli.twin_folder import write_twins
+from causalcxr.apps.cli.twin_job import TwinJob
 from causalcxr.apps.explorer import downloads
 from causalcxr.apps.explorer.image_encoding import to_uint16
 from causalcxr.apps.explorer.patients import PatientList

@@ -1,4 +1,4 @@
-"""Answers on the disk: a table, a picture, or a folder with both and a manifest."""
+"""Answers on the disk: a table, a figure, or a folder with both and a manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ _KIND = "causalcxr answer"
 
 @dataclass(frozen=True)
 class WrittenAnswer:
-    """What is written.
+    """An answer to write.
 
     Args:
         question: The verb.
-        tables: By name, the one that a .csv gets first.
-        about: What was asked of what, for the manifest: JSON.
-        page: What can be looked at, if anything.
+        tables: By name; a .csv file gets the first one.
+        about: The settings, for the manifest, as JSON.
+        page: The figure, if there is one.
     """
 
     question: str
@@ -41,46 +41,46 @@ class WrittenAnswer:
 
 
 def check_place(out: Path, *, drawn: bool) -> None:
-    """Refuse a place that an answer cannot go to, before it is worked out.
+    """Refuse a place that an answer cannot be written to, before it is computed.
 
     Args:
         out: A file that ends in .csv or .png, or a folder: new, empty, or of an earlier answer.
-        drawn: Whether the question has a picture.
+        drawn: Whether the answer has a figure.
 
     Raises:
-        CohortError: Naming the place and what would do.
+        CohortError: Naming the place and what is allowed.
 
     Example:
         >>> check_place(Path("effect.png"), drawn=False)
         Traceback (most recent call last):
         ...
-        causalcxr.common.errors.CohortError: effect.png: this question has no picture; ...
+        causalcxr.common.errors.CohortError: effect.png: this answer has no figure; ...
     """
     allowed = "a .csv, a .png or a folder" if drawn else "a .csv or a folder"
     if out.suffix == ".png" and not drawn:
-        raise CohortError(f"{out}: this question has no picture; give {allowed}")
+        raise CohortError(f"{out}: this answer has no figure; give {allowed}")
     if out.suffix in (".csv", ".png"):
         if out.is_dir():
             raise CohortError(f"{out}: this is a folder; give the name of a file")
     elif out.is_file() or out.suffix in (".html", ".json", ".pdf", ".svg"):
-        raise CohortError(f"{out}: no such format; give {allowed}")
+        raise CohortError(f"{out}: the format is not known; give {allowed}")
     else:
         _folder(out).check_foreign()
 
 
 def write_answer(answer: WrittenAnswer, out: Path, *, overwrite: bool = False) -> dict[Path, str]:
-    """Write an answer; of a folder the manifest comes last, and says that all is there.
+    """Write an answer; in a folder the manifest is written last and completes it.
 
     Args:
-        answer: What to write.
+        answer: The answer.
         out: See `check_place`.
         overwrite: Replace the answer that is there, even the same one.
 
     Returns:
-        What was written, with a few words about each.
+        The files, each with a short description.
 
     Raises:
-        CohortError: If the place will not do, or cannot be written.
+        CohortError: If the place is refused, or cannot be written.
     """
     check_place(out, drawn=answer.page is not None)
     if out.suffix == ".csv":
@@ -89,19 +89,19 @@ def write_answer(answer: WrittenAnswer, out: Path, *, overwrite: bool = False) -
             _write_file(out, headed_csv(table).encode(), overwrite): f"{len(table):,} rows: {name}"
         }
     if out.suffix == ".png":
-        return {_write_file(out, answer.page.png(), overwrite): "picture"}
+        return {_write_file(out, answer.page.png(), overwrite): "figure"}
     return _write_folder(answer, out, overwrite)
 
 
 def _write_file(out: Path, content: bytes, overwrite: bool) -> Path:
-    """Write a file, unless it is there; another one is replaced only if asked."""
+    """Write a file, unless it has this content already; replace another only with overwrite."""
     busy = CohortError(f"{out}: another process is writing it at this moment; wait for its end")
     path = out.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(path.parent / f".{path.name}.lock", busy):
-            for left in path.parent.glob(f".{escape(path.name[:60])}.*.tmp"):
-                left.unlink(missing_ok=True)
+            for litter in path.parent.glob(f".{escape(path.name[:60])}.*.tmp"):
+                litter.unlink(missing_ok=True)
             if path.exists() and path.read_bytes() == content:
                 return out
             if path.exists() and not overwrite:
@@ -123,7 +123,7 @@ def _write_folder(answer: WrittenAnswer, folder: Path, overwrite: bool) -> dict[
         name: f"{len(t):,} rows" for name, t in zip(texts, answer.tables.values(), strict=True)
     }
     if answer.page is not None:
-        files[f"{answer.question}.png"] = "picture"
+        files[f"{answer.question}.png"] = "figure"
     content = content_identity([*texts, *texts.values()])
     identity = {"question": answer.question, **answer.about, **content}
     with _folder(folder, identity, overwrite).writing() as draft:
@@ -140,5 +140,5 @@ def _write_folder(answer: WrittenAnswer, folder: Path, overwrite: bool) -> dict[
                 "versions": versions(),
             }
             draft.finish(about)
-    files["manifest.json"] = "what was asked of what"
-    return {folder / name: words for name, words in files.items()}
+    files["manifest.json"] = "question, settings, versions"
+    return {folder / name: text for name, text in files.items()}

@@ -15,11 +15,11 @@ from causalcxr.graph.graph import Graph
 
 __all__ = ["console", "rounded_rows", "show", "without_first_level"]
 
-_WIDE = 1000  # characters of a line in a file or a pipe: tables take what they need
+_WIDE = 1000  # characters of a line in a file or a pipe, so that tables are never folded
 
 
 def console() -> Console:
-    """Return a console that breaks no line of what a file or a pipe gets."""
+    """Return a console that never wraps lines in a file or a pipe."""
     screen = sys.stdout.isatty()
     return Console(width=None if screen else _WIDE, soft_wrap=not screen)
 
@@ -30,7 +30,7 @@ def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing
     Args:
         title: The line above it.
         lines: Its rows, by heading; all have the same.
-        nothing: What to say where there is none.
+        nothing: The line to print where there are no rows.
 
     Example:
         >>> show("two cells", [{"outcome": "Edema", "change": 0.25}])
@@ -43,8 +43,8 @@ def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing
         figures = any(_is_figure(line[heading]) for line in lines)
         table.add_column(heading, justify="right" if figures else "left", overflow="fold")
     for line in lines:
-        # Text, not markup: a level such as [bold] must be shown as it is.
-        table.add_row(*(Text(visible(_worded(value))) for value in line.values()))
+        # Text, not markup: a level such as [bold] must be shown literally.
+        table.add_row(*(Text(visible(_cell(value))) for value in line.values()))
     print(visible(title))
     if not lines:
         print(f"  {nothing}")
@@ -84,7 +84,7 @@ def _is_figure(value: Any) -> bool:
     return isinstance(value, int | float | np.number) or text[:1].isdigit()
 
 
-def _worded(value: Any) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

@@ -1,4 +1,4 @@
-"""Running a command line: one line for an error, and the status that scripts rely on."""
+"""Run a command line: one line for an error, and an exit status for scripts."""
 
 import errno
 import os
@@ -17,24 +17,24 @@ _HINTS = {
     errno.ENOSPC: "; make room, then give the same command again",
     errno.EMFILE: "; raise the limit with `ulimit -n`, then give the same command again",
 }
-# torch has no error of its own for a processor without memory left.
+# torch raises a plain RuntimeError where the memory of the processor is exhausted.
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | None = None) -> int:
     """Run a command line and return its exit status.
 
-    An error of ours becomes one line on standard error, without a traceback, and so do the faults
-    of a machine: a full disk, a folder that is read-only, too many open files, no memory left.
-    Anything else that is raised is a bug of ours and keeps its traceback.
+    A `CausalCXRError` becomes one line on standard error, without a traceback. So do faults of the
+    machine: a full disk, a read-only folder, too many open files, no memory left. Any other
+    exception is a bug and keeps its traceback.
 
     Args:
         app: The commands.
-        args: The words after the program's name; those of the process where left out.
+        args: The arguments; by default those of the process.
         name: The program's name in help and messages.
 
     Returns:
-        0 when all went well, 2 for what the user can put right, 130 when interrupted.
+        0 on success, 2 for an error of the user, 130 when interrupted, or the verb's own status.
 
     Example:
         >>> app = typer.Typer()
@@ -52,48 +52,48 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
 def _run(app: typer.Typer, args: Sequence[str] | None, name: str | None) -> int:
     try:
         words = None if args is None else list(args)
-        done = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
+        status = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
     except CausalCXRError as error:
-        return _refused(str(error))
+        return _print_error(str(error))
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, OSError, RuntimeError) as error:
-        told = _fault_of_the_machine(error)
-        if not told:
+        message = _fault_of_the_machine(error)
+        if not message:
             raise
-        return _refused(told)
+        return _print_error(message)
     except Exception as error:
-        # The parser's own errors, of words that are no command or option. Typer does not export
-        # their class; they are known by what they offer.
+        # Errors of the parser: an unknown command or option. Typer does not export their class,
+        # so they are recognised by their method.
         if not hasattr(error, "format_message"):
             raise
-        asked = getattr(error, "ctx", None)
-        hint = f"; see '{asked.command_path} --help'" if asked else ""
-        told = error.format_message().strip()
-        if "\n" in told or not told:  # a command without words shows its help
-            print(told)
+        context = getattr(error, "ctx", None)
+        hint = f"; see '{context.command_path} --help'" if context else ""
+        message = error.format_message().strip()
+        if "\n" in message or not message:  # a command without arguments shows its help
+            print(message)
             return 2
-        return _refused(told.rstrip(".") + hint)
-    return done if isinstance(done, int) else 0
+        return _print_error(message.rstrip(".") + hint)
+    return status if isinstance(status, int) else 0
 
 
 def _fault_of_the_machine(error: BaseException) -> str:
-    """Return what to tell of a fault of disk or memory, nothing where it is another error."""
+    """Return the message for a fault of disk or memory, empty for any other error."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         hint = _HINTS.get(error.errno, "")
         return f"{place}{error.strerror}{hint}"
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return (
-            "not enough memory; ask for fewer records (--limit), smaller images or batches, or "
-            "fewer workers"
+            "not enough memory; use fewer records (--limit), smaller images or batches, or fewer "
+            "workers"
         )
     return ""
 
 
-def _refused(text: str) -> int:
+def _print_error(text: str) -> int:
     print("error:", visible(" ".join(text.split())), file=sys.stderr)
     return 2

@@ -42,7 +42,8 @@ class CounterfactualOptions(ActionOptions, RecordOptions, WorkerOptions, OutputO
 def counterfactual(options: CounterfactualOptions) -> None:
     """Make the counterfactual twins of a cohort: table, images, pairs to look at."""
     action = options.action("counterfactual")  # refused before torch is imported
-    from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
+    from causalcxr.apps.cli.twin_folder import write_twins
+    from causalcxr.apps.cli.twin_job import TwinJob
     from causalcxr.common.progress import resumable
     from causalcxr.scm.scm import SCM
 

@@ -12,7 +12,7 @@ import typer
 from causalcxr.apps.cli.options import Overwrite, Seed
 
 if TYPE_CHECKING:
-    from causalcxr.apps.cli.twin_folder import TwinJob
+    from causalcxr.apps.cli.twin_job import TwinJob
     from causalcxr.cohort.cohort import Cohort
     from causalcxr.cohort.comparison import Comparison
     from causalcxr.graph.interventions import Intervention
@@ -58,7 +58,7 @@ def demo(options: DemoOptions) -> None:
 
 def _write(place: Path, options: DemoOptions) -> None:
     """Write the demo to a place that will be `options.out`."""
-    from causalcxr.apps.cli.twin_folder import TwinJob
+    from causalcxr.apps.cli.twin_job import TwinJob
     from causalcxr.cohort.cohort import Cohort
     from causalcxr.graph.graph import Graph
     from causalcxr.graph.interventions import do

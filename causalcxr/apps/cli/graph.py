@@ -123,7 +123,7 @@ def _table(graph: Graph) -> Table:
             _parents(graph, variable),
             str(variable.mechanism),
         )
-        # Text, not markup: a level such as [bold] must be shown as it is.
+        # Text, not markup: a level such as [bold] must be shown literally.
         table.add_row(*(Text(cell) for cell in cells))
     return table
 

@@ -251,8 +251,8 @@ def test_an_answer_is_replaced_and_another_folder_refused(asked, tmp_path, capsy
     capsys.readouterr()
     for place, told in (
         (tmp_path / "mine", "holds something else than an answer"),
-        (tmp_path / "x.html", "no such format"),
-        (tmp_path / "x.png", "this question has no picture"),
+        (tmp_path / "x.html", "the format is not known"),
+        (tmp_path / "x.png", "this answer has no figure"),
     ):
         words = ["no-model-is-read", asked[1], *WOMEN, "--out", place]
         assert run("probabilities", *words) == 2

@@ -11,8 +11,9 @@ from changing_images import with_effects
 from PIL import Image
 
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
-from causalcxr.apps.cli import twin_folder
-from causalcxr.apps.cli.twin_folder import TwinJob, TwinResult, write_twins
+from causalcxr.apps.cli import twin_folder, twin_images
+from causalcxr.apps.cli.twin_folder import TwinResult, write_twins
+from causalcxr.apps.cli.twin_job import TwinJob
 from causalcxr.common.errors import CohortError, InterventionError
 from causalcxr.images.images import ArrayImages
 from causalcxr.images.synthetic_mark import MARK
@@ -143,7 +144,7 @@ def test_of_real_patients_only_the_twins_are_marked(model, cohort, tmp_path):
 )
 def test_a_killed_job_is_resumed_with_the_same_result(job, written, tmp_path, monkeypatch, lost):
     result, complete = written
-    folder, real, calls = tmp_path / "twins", twin_folder._write_png, []
+    folder, real, calls = tmp_path / "twins", twin_images._write_png, []
 
     def dies(path, image, *, synthetic):
         calls.append(path)
@@ -151,7 +152,7 @@ def test_a_killed_job_is_resumed_with_the_same_result(job, written, tmp_path, mo
             raise KeyboardInterrupt
         real(path, image, synthetic=synthetic)
 
-    monkeypatch.setattr(twin_folder, "_write_png", dies)
+    monkeypatch.setattr(twin_images, "_write_png", dies)
     with pytest.raises(KeyboardInterrupt):
         write_twins(job, folder)
     assert not folder.exists()
@@ -180,7 +181,7 @@ def killed_before_the_end(job, folder, monkeypatch):
 def test_a_resumed_job_computes_no_image_again(job, tmp_path, monkeypatch):
     folder = tmp_path / "twins"
     killed_before_the_end(job, folder, monkeypatch)
-    monkeypatch.setattr(twin_folder, "_write_png", lambda *a, **k: pytest.fail("written again"))
+    monkeypatch.setattr(twin_images, "_write_png", lambda *a, **k: pytest.fail("written again"))
     write_twins(job, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["twins"]
 
@@ -239,7 +240,7 @@ def test_a_job_is_resumed_after_a_full_disk(job, tmp_path, monkeypatch):
     def full(path, image, *, synthetic):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(twin_folder, "_write_png", full)
+    monkeypatch.setattr(twin_images, "_write_png", full)
     with pytest.raises(CohortError, match=r"cannot be written \(No space left on device\)$"):
         write_twins(job, tmp_path / "twins")
     monkeypatch.undo()
@@ -261,8 +262,8 @@ def test_each_draw_of_records_with_odd_ids_has_its_own_files(model, cohort, tmp_
 
 
 def test_two_processes_write_the_same_files_as_one(job, written, tmp_path, monkeypatch):
-    monkeypatch.setattr(twin_folder, "_KEPT", 0)  # as for a job too large to hold its images
-    monkeypatch.setattr(twin_folder, "_BATCH", N // 2)
+    monkeypatch.setattr(twin_images, "_KEPT", 0)  # as for a job too large to hold its images
+    monkeypatch.setattr(twin_images, "_BATCH", N // 2)
     write_twins(job, tmp_path / "two", workers=2)
     assert same_but_the_date(written[1], tmp_path / "two")
 

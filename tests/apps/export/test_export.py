@@ -20,7 +20,8 @@ from pydicom.uid import ComputedRadiographyImageStorage, SecondaryCaptureImageSt
 from causalcxr import SCM, Cohort, Graph, Shift, Variable, do
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
-from causalcxr.apps.cli.twin_folder import TwinJob, write_twins
+from causalcxr.apps.cli.twin_folder import write_twins
+from causalcxr.apps.cli.twin_job import TwinJob
 from causalcxr.apps.export.exporting import ExportSettings, export
 from causalcxr.apps.export.provenance import Pseudonyms
 from causalcxr.common.errors import CohortError
