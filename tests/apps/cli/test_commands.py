@@ -157,7 +157,7 @@ def test_a_limit_takes_records_with_an_image_first(tmp_path):
         (["--where", "@pd.io.common.os.system('touch there') == 0"], "'@' cannot be read"),
         (["--split", "train"], "the cohort has no splits"),
         (["--limit", -1], "give at least 1, or 0 for all"),
-        (["--draws", 0], "draws are at least 1"),
+        (["--draws", 0], "give at least 1"),
     ],
 )
 def test_an_invalid_selection_gives_one_line_and_no_files(model, tmp_path, capsys, words, told):

@@ -278,7 +278,7 @@ def test_a_question_without_an_action_is_refused(folder, capsys, verb):
         (["--mediator", "edema"], "needs kind='direct' or 'indirect'"),
         (["--hold", "lungs"], "hold 'lungs'"),
         (["--where", "Age > 200"], "no record is left"),
-        (["--draws", 0], "draws are at least 1"),
+        (["--draws", 0], "give at least 1"),
     ],
 )
 def test_an_invalid_effect_gives_one_line_and_no_files(asked, tmp_path, capsys, words, told):
