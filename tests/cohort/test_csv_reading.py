@@ -1,7 +1,7 @@
 """What a .csv and a DataFrame become: identifiers, words for missing values, dates, saving."""
 
 from datetime import date, time, timedelta
-from time import monotonic
+from time import process_time
 
 import numpy as np
 import pandas as pd
@@ -271,8 +271,8 @@ def test_table_without_a_column_of_the_graph_is_refused(tmp_path):
 def test_thirty_thousand_columns_take_linear_time(tmp_path):
     names = [f"c{k}" for k in range(30_000)]
     (tmp_path / "t.csv").write_text(f"Age,{','.join(names)}\n61{',1' * len(names)}\n")
-    start = monotonic()
+    start = process_time()
     cells = read_cells(tmp_path / "t.csv")
     read_columns(tmp_path / "t.csv", ["Age"])
     assert matches(GRAPH, cells) == {"Age": "Age"}
-    assert monotonic() - start < 10  # quadratic, it is half a minute; linear, a third of a second
+    assert process_time() - start < 5  # linear, under a second; quadratic, half a minute

@@ -131,7 +131,7 @@ def test_changed_table_and_lost_image_are_detected(saved):
 
 def test_saving_refuses_reserved_names_and_unknown_formats(tmp_path):
     cohort = Cohort(pd.DataFrame({"patient": [1]}))
-    with pytest.raises(CohortError, match="column 'patient' has a name"):
+    with pytest.raises(CohortError, match="column 'patient' has a reserved name"):
         cohort.save(tmp_path / "c")
     with pytest.raises(CohortError, match="images='jpg' is not known"):
         cohort.save(tmp_path / "c", images="jpg")
