@@ -1,6 +1,6 @@
-"""Small tables in the very format of each published data set, with the traps of the real ones.
+"""Small tables in the format of each published data set, with the pitfalls of the real ones.
 
-Every row is made up; no row of a real data set is here.
+All rows are invented; none is from a real data set.
 """
 
 import gzip
@@ -19,9 +19,9 @@ def lines(*rows: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-def marks(order=FINDINGS, **said: object) -> str:
-    """Return the 14 cells of a row, blank but for what is said: Edema=1, Pleural_Effusion=-1."""
-    by_name = {name.replace("_", " "): value for name, value in said.items()}
+def marks(order=FINDINGS, **labels: object) -> str:
+    """Return the 14 cells of a row, blank except those given: Edema=1, Pleural_Effusion=-1."""
+    by_name = {name.replace("_", " "): value for name, value in labels.items()}
     assert set(by_name) <= set(order), by_name
     return ",".join(str(by_name.get(name, "")) for name in order)
 
@@ -198,6 +198,7 @@ def padchest(folder: Path) -> Path:
         "Localizations,LabelsLocalizationsBySentence,labelCUIS,LocalizationsCUIS"
     )
     by_hand, network = "Manual review of DICOM fields", "Residual neural network"
+    effusion = "['pleural effusion', ' cardiomegaly ', 'loc right']"
 
     def row(k, birth, sex, projection, method, labels, pediatric="No", study=20140915):
         lists = f'"{labels}"' if "," in labels else labels
@@ -211,14 +212,7 @@ def padchest(folder: Path) -> Path:
         folder / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",
         lines(
             header,
-            row(
-                0,
-                "1930.0",
-                "F",
-                "PA",
-                by_hand,
-                "['pleural effusion', ' cardiomegaly ', 'loc right']",
-            ),
+            row(0, "1930.0", "F", "PA", by_hand, effusion),
             row(1, "1930.0", "F", "L", by_hand, "['costophrenic angle blunting', ' loc left']"),
             row(2, "1955.0", "M", "AP_horizontal", by_hand, "['normal']"),
             row(3, "1955.0", "M", "AP", network, "['scoliosis', 'chronic changes']"),
@@ -257,10 +251,8 @@ def vindr(folder: Path) -> Path:
         for image, readers in read.items()
         for k, seen in enumerate(readers)
     ]
-    write(
-        folder / "annotations/image_labels_train.csv",
-        lines("image_id,rad_id," + ",".join([*VINDR, other, "No finding"]), *train),
-    )
+    header = "image_id,rad_id," + ",".join([*VINDR, other, "No finding"])
+    write(folder / "annotations/image_labels_train.csv", lines(header, *train))
     other = "Other disease"
     write(
         folder / "annotations/image_labels_test.csv",

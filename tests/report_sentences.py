@@ -1,7 +1,7 @@
-"""Sentences as reports have them, written by us, with what a reader would label: +, - or ?.
+"""Sentences as in reports, written by us, with the labels of a reader: +, - or ?.
 
-They are no sample of real reports. `UNSEEN` was written after the rules; one error in it was put
-right since, through a sentence of its own in `SEEN`.
+They are not a sample of real reports. `UNSEEN` was written after the rules; one error in it has
+since been corrected, through a sentence of its own in `SEEN`.
 """
 
 SEEN = [

@@ -116,7 +116,7 @@ def write_report(
     parts: Sequence[Harmonised] = (),
     quarantined: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write `report.html` and `report.json`, each whole or not at all.
+    """Write `report.html` and `report.json`, each atomically.
 
     The page loads nothing from elsewhere, and escapes all text of the tables.
 
@@ -247,9 +247,9 @@ def _missing(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[
 def _ages(table: pd.DataFrame, codes: np.ndarray, labels: list[str]) -> dict[str, list[int]]:
     """Return the number of rows of each age, 0 to 105, by data set."""
     years = _years(table)
-    known = ~np.isnan(years)
-    rounded = np.clip(years[known], 0, 105).astype(np.int64)
-    counts = np.bincount(codes[known] * 106 + rounded, minlength=106 * len(labels))
+    has_age = ~np.isnan(years)
+    rounded = np.clip(years[has_age], 0, 105).astype(np.int64)
+    counts = np.bincount(codes[has_age] * 106 + rounded, minlength=106 * len(labels))
     return {
         label: row.tolist()
         for label, row in zip(labels, counts.reshape(-1, 106), strict=True)

@@ -55,11 +55,11 @@ def _prevalence(prevalence: Mapping[str, Mapping[str, Any]]) -> Page:
     positions = np.arange(len(FINDINGS))
     for k, (source, findings) in enumerate(prevalence.items()):
         shares = [findings[name]["share"] for name in FINDINGS]
-        known = np.array([share is not None for share in shares], dtype=bool)
+        has_share = np.array([share is not None for share in shares], dtype=bool)
         values = np.array([share if share is not None else np.nan for share in shares])
         offset = (k - (len(prevalence) - 1) / 2) * 0.1
         style = {"color": _LINES[k % len(_LINES)], "label": source, "markersize": 5}
-        ax.plot(positions[known] + offset, 100 * values[known], "o", **style)
+        ax.plot(positions[has_share] + offset, 100 * values[has_share], "o", **style)
     ax.set_xticks(positions, FINDINGS, rotation=45, ha="right", fontsize=8)
     ax.set_ylabel("P of P and N, %", color=_INK, fontsize=8)
     ax.set_ylim(-3, 103)

@@ -346,8 +346,8 @@ def test_enriched_cohort_has_frequent_findings():
         assert np.array_equal(before[name], after_[name])
     none = ~np.any([after_[name] == 1 for name in PATHOLOGIES], axis=0)
     assert np.array_equal(after_["No Finding"], none.astype(float))
-    few = np.flatnonzero(same)[:5]
-    assert np.array_equal(rich.at(few).images[:], plain.at(few).images[:])
+    some = np.flatnonzero(same)[:5]
+    assert np.array_equal(rich.at(some).images[:], plain.at(some).images[:])
     with pytest.raises(CohortError, match="enriched phantom"):
         truth(rich, do(sex="M"))
 

@@ -22,8 +22,8 @@ from causalcxr.sources.phantom.tables import FINDINGS
 
 AP, PA, LATERAL = 0, 1, 2
 DEVICES, ATELECTASIS, FRACTURE = "Support Devices", "Atelectasis", "Fracture"
-# Where a finding is seen on a PA film, in shares of the lungs' shadow: 0 the apex and 1 the lowest
-# point; 0 the middle and 1 the outermost point.
+# The region of a finding on a PA image, in fractions of the lungs' shadow: 0 the apex and 1 the
+# lowest point; 0 the middle and 1 the outermost point.
 REGIONS = {
     "Cardiomegaly": ((0.15, 1.0), (0.0, 0.95)),
     "Edema": ((0.0, 1.0), (0.0, 1.0)),
@@ -59,7 +59,7 @@ PLACED = {
 
 
 def people(n, seed, **columns):
-    """Return n adults without findings, filmed PA, but for the columns that are given."""
+    """Return n adults without findings, imaged PA, with the given columns."""
     random = np.random.default_rng(seed)
     usual = dict.fromkeys(FINDINGS, 0) | {"Race": 2, "View": PA, "Dataset": 0}
     usual |= {"Age": random.uniform(20, 95, n).round(), "Sex": random.integers(0, 2, n)}
@@ -142,7 +142,7 @@ def seen(finding, size=64, n=16):
     return p, (attenuation - healthy(size, n)[0]).abs() > rendering.VISIBLE, image
 
 
-# Every finding reaches the film, and nothing else does
+# Every finding changes the image, and no other pixel
 
 
 @pytest.mark.parametrize("finding", FINDINGS)

@@ -97,7 +97,7 @@ def test_draws_do_not_depend_on_the_batch(observed):
 
 
 def test_posterior_of_twins_keeps_set_values(observed):
-    # A lateral film has no chance in VinDr-CXR; it was set, so it needs none.
+    # A lateral view is impossible in VinDr-CXR, but here it was set.
     twins = truth(observed, do(view="LATERAL", dataset="VinDr-CXR"))
     again = truth(twins, do(sex="M"), draws=2)
     assert (again.table["View"] == "LATERAL").all()

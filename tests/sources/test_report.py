@@ -27,31 +27,31 @@ def parts(tmp_path_factory):
 
 
 def test_every_dropped_row_has_a_rule(parts):
-    told = facts(combined(parts), parts)
-    assert (told["rows_in"], told["rows_out"]) == (19, 15)
-    for each in told["sources"]:
+    report = facts(combined(parts), parts)
+    assert (report["rows_in"], report["rows_out"]) == (19, 15)
+    for each in report["sources"]:
         dropped = sum(r["rows"] for r in each["rules"] if r["effect"] == "dropped")
         assert each["rows_in"] == each["rows_out"] + dropped
         assert each["policy"]["laterals"] == "drop"
-    names = {rule["name"] for rule in told["sources"][0]["rules"]}
+    names = {rule["name"] for rule in report["sources"][0]["rules"]}
     assert {"race-conflict", "view-guessed", "lateral-dropped", "labels-uncertain"} <= names
 
 
 def test_counts_are_those_of_the_table(parts):
-    whole = combined(parts)
-    told = facts(whole, parts)
+    rows = combined(parts)
+    report = facts(rows, parts)
     for group in ("all", "Dataset", "Sex", "Race", "View", "Age"):
         for name in ("Edema", "Fracture"):
-            cells = [cell[name] for cell in told["prevalence"][group].values()]
+            cells = [cell[name] for cell in report["prevalence"][group].values()]
             for level in "PNU":
-                count = int((whole.table[name] == level).sum())
+                count = int((rows.table[name] == level).sum())
                 assert sum(cell[level] for cell in cells) == count
             assert sum(sum(cell[k] for k in ("P", "N", "U", "missing")) for cell in cells) == 15
-    brax = told["prevalence"]["Dataset"]["BRAX"]["Fracture"]
+    brax = report["prevalence"]["Dataset"]["BRAX"]["Fracture"]
     assert (brax["P"], brax["N"], brax["share"]) == (0, 1, 0.0)
-    assert told["missing"]["PadChest"]["Race"] == 1.0
-    assert told["missing"]["BRAX"]["Age"] == pytest.approx(1 / 3)
-    assert sum(map(sum, told["ages"].values())) == whole.table["Age"].notna().sum()
+    assert report["missing"]["PadChest"]["Race"] == 1.0
+    assert report["missing"]["BRAX"]["Age"] == pytest.approx(1 / 3)
+    assert sum(map(sum, report["ages"].values())) == rows.table["Age"].notna().sum()
 
 
 def test_report_is_self_contained(parts, tmp_path):
@@ -62,8 +62,8 @@ def test_report_is_self_contained(parts, tmp_path):
     assert len(re.findall(r'src="data:image/png;base64,', html)) == 3
     for word in ("race-conflict", "truncated", "dropped"):
         assert word in html
-    told = json.loads((tmp_path / "report/report.json").read_text())
-    assert told == json.loads(json.dumps(facts(combined(parts), parts, {"truncated": 3})))
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report == json.loads(json.dumps(facts(combined(parts), parts, {"truncated": 3})))
     assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.json"]
 
 

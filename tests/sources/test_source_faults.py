@@ -33,9 +33,9 @@ def changed(folder, old, new, count=1):
     return folder
 
 
-def told(folder, **policy):
-    found = sources.harmonise(folder, Policy.parse(policy))
-    return found, {rule.name: rule for rule in found.rules}
+def harmonised(folder, **policy):
+    result = sources.harmonise(folder, Policy.parse(policy))
+    return result, {rule.name: rule for rule in result.rules}
 
 
 def refused(folder, message, **policy):
@@ -44,26 +44,26 @@ def refused(folder, message, **policy):
     assert "\n" not in str(caught.value)
 
 
-def values(found, name):
-    return [None if value != value else value for value in found.table[name].astype(object)]
+def values(result, name):
+    return [None if value != value else value for value in result.table[name].astype(object)]
 
 
 def test_nan_and_inf_are_missing(brax):
     changed(brax, ",M,40,", ",M,inf,")
     changed(brax, ",M,40,", ",M,NaN,")
-    found, rules = told(brax)
-    assert values(found, "Age")[:2] == [None, None]
+    result, rules = harmonised(brax)
+    assert values(result, "Age")[:2] == [None, None]
     assert (rules["age-unread"].rows, rules["age-blank"].rows) == (1, 2)
     changed(brax, marks(Fracture="1.0"), marks(Fracture="inf"))
     refused(brax, r"update\.csv:5: column 'Fracture': 'inf' is not a label; allowed: 1, 0, -1")
 
 
 def test_minus_one_is_uncertain(brax):
-    found, rules = told(brax)
-    assert values(found, "Lung Lesion")[2] == "U"
+    result, rules = harmonised(brax)
+    assert values(result, "Lung Lesion")[2] == "U"
     assert rules["labels-uncertain"].records == ("images/id_bb/Study_3/Series_1/image-3.png",)
     graph = Graph.load("cxr7")
-    assert np.isnan(found.cohort().columns(graph)["Lung Lesion"][2])
+    assert np.isnan(result.cohort().columns(graph)["Lung Lesion"][2])
     changed(brax, marks(Fracture="1.0"), marks(Fracture="2"))
     refused(
         brax, r"update\.csv:5: column 'Fracture': '2' is not a label; allowed: 1, 0, -1 and blank"
@@ -88,8 +88,8 @@ def test_minus_one_is_uncertain(brax):
 )
 def test_ages_follow_their_rules(brax, text, age, name):
     changed(brax, ",M,40,", f',M,"{text}",')
-    found, rules = told(brax)
-    assert values(found, "Age")[0] == age
+    result, rules = harmonised(brax)
+    assert values(result, "Age")[0] == age
     assert name in rules
 
 
@@ -104,16 +104,16 @@ def test_age_0_is_missing_among_adults(tmp_path):
 @pytest.mark.parametrize("sex", ["O", "U", "Unknown", "", "X", "nan", "female?"])
 def test_other_sexes_are_missing(brax, sex):
     changed(brax, "bb,F,", f"bb,{sex},")
-    found, rules = told(brax)
-    assert values(found, "Sex") == ["M", "M", None, None, None]
+    result, rules = harmonised(brax)
+    assert values(result, "Sex") == ["M", "M", None, None, None]
     assert rules["sex-other"].rows == 3
 
 
 def test_conflicting_races_follow_the_policy(tmp_path):
     folder = MAKERS["mimic"](tmp_path / "mimic")
-    found = sources.harmonise(folder)
-    assert values(found, "Race")[2] is None
-    assert "race-conflict" in [rule.name for rule in found.rules]
+    result = sources.harmonise(folder)
+    assert values(result, "Race")[2] is None
+    assert "race-conflict" in [rule.name for rule in result.rules]
     # A tie has no majority.
     write(
         folder / "mimic-iv/hosp/admissions.csv.gz",
@@ -130,10 +130,10 @@ def test_patients_in_two_splits_follow_the_policy(tmp_path):
     write(file, text.replace("10000032,train", "10000032,test", 1))
     with pytest.raises(CohortError, match="patient '10000032' is in two splits, test and train"):
         sources.harmonise(folder)
-    moved, rules = told(folder, split_conflict="strictest")
+    moved, rules = harmonised(folder, split_conflict="strictest")
     assert moved.splits[:2].tolist() == ["test", "test"]
     assert rules["split-conflict"].rows == 2
-    dropped, rules = told(folder, split_conflict="drop")
+    dropped, rules = harmonised(folder, split_conflict="drop")
     assert (len(dropped), dropped.rows_in, rules["split-conflict"].effect) == (4, 6, "dropped")
 
 
@@ -141,12 +141,12 @@ def test_duplicate_rows_are_kept_once_or_refused(brax):
     file = table_of(brax)
     rows = file.read_text().splitlines()
     file.write_text("\n".join([*rows, rows[1], rows[2]]) + "\n")
-    found, rules = told(brax)
-    assert (len(found), found.rows_in) == (5, 7)
+    result, rules = harmonised(brax)
+    assert (len(result), result.rows_in) == (5, 7)
     assert rules["duplicate-rows"].rows == 2
     file.write_text("\n".join([*rows, rows[1].replace(",M,40,", ",F,40,")]) + "\n")
     refused(brax, r"update\.csv:7: column 'PngPath': .* occurs more than once, with different")
-    first, rules = told(brax, duplicates="first")
+    first, rules = harmonised(brax, duplicates="first")
     assert values(first, "Sex")[0] == "M"
     assert rules["duplicate-ids"].rows == 1
 
@@ -197,10 +197,10 @@ def test_damaged_file_is_named_with_its_line(brax, content, message):
 
 
 def test_byte_order_mark_and_windows_line_ends_are_read(brax):
-    before, _ = told(brax)
+    before, _ = harmonised(brax)
     file = table_of(brax)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    after, _ = told(brax)
+    after, _ = harmonised(brax)
     assert after.table.equals(before.table)
     assert (after.patients == before.patients).all()
 
@@ -257,10 +257,10 @@ def test_invalid_json_values_are_missing(
     studies["pA_1"] |= {"PatientAge": [60, 64], "PatientSex": {"F": 1}}
     studies["pE_1"] = studies["pA_1"] | {"ImagePath": [], "ImageViewPosition": []}
     file.write_text(json.dumps(studies))
-    found = sources.harmonise(folder)
-    assert len(found) == 6
-    assert values(found, "Age")[:3] == [None, None, 0]
-    assert values(found, "Sex")[:3] == [None, None, "M"]
+    result = sources.harmonise(folder)
+    assert len(result) == 6
+    assert values(result, "Age")[:3] == [None, None, 0]
+    assert values(result, "Sex")[:3] == [None, None, "M"]
 
 
 @pytest.mark.parametrize("labels", ["***", "**", "..", "nowhere.csv", "/nowhere/at/all.csv", "\0"])
@@ -290,11 +290,11 @@ def test_image_paths_out_of_the_folder_are_not_used(brax, tmp_path):
     (brax / "images/id_aa/Study_2/Series_1/image-2.png").symlink_to(secret)
     changed(brax, "images/id_bb/Study_3/Series_1/image-3.png", "images/../../secret.png")
     changed(brax, "images/id_cc/Study_4/Series_1/image-4.png", str(secret))
-    found, rules = told(brax)
-    assert found.images.available.tolist() == [True, False, False, False, False]
-    assert found.images[0].resolve() == (inside / "image-1.png").resolve()
+    result, rules = harmonised(brax)
+    assert result.images.available.tolist() == [True, False, False, False, False]
+    assert result.images[0].resolve() == (inside / "image-1.png").resolve()
     assert rules["image-path-unsafe"].rows == 2
-    assert found.cohort().images[0].shape == (1, 1, 4, 4)
+    assert result.cohort().images[0].shape == (1, 1, 4, 4)
 
 
 def test_images_are_found_in_other_folders(tmp_path):

@@ -102,12 +102,12 @@ def worded(harmonised):
 def test_published_format_becomes_the_golden_rows(made, name):
     golden = [line.split() for line in GOLDEN[name].strip().splitlines()]
     for policy, column in ((WRITTEN, 4), (Policy(), 5)):
-        found = sources.harmonise(made(name), policy)
-        assert found.source == name
-        assert worded(found) == [(row[:4], row[column], row[6]) for row in golden]
-        assert len(set(found.patients)) == PATIENTS[name]
-        assert found.rows_in == len(golden)
-        assert found.policy == policy.as_dict()
+        result = sources.harmonise(made(name), policy)
+        assert result.source == name
+        assert worded(result) == [(row[:4], row[column], row[6]) for row in golden]
+        assert len(set(result.patients)) == PATIENTS[name]
+        assert result.rows_in == len(golden)
+        assert result.policy == policy.as_dict()
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -136,10 +136,10 @@ IMAGES = {
 def test_images_are_found_where_published(made, name):
     folder = made(name)
     file = write(folder / IMAGES[name], b"not looked into yet")
-    found = sources.harmonise(folder)
-    assert found.images[0] == file
-    assert found.images.available.tolist() == [True] + [False] * (len(found) - 1)
-    assert rule(found, "images").why == f"images: 1 of {len(found)} records have one"
+    result = sources.harmonise(folder)
+    assert result.images[0] == file
+    assert result.images.available.tolist() == [True] + [False] * (len(result) - 1)
+    assert rule(result, "images").why == f"images: 1 of {len(result)} records have one"
 
 
 def test_saved_cohort_records_the_policy(made, tmp_path):
@@ -169,9 +169,9 @@ def test_mimic_labels_can_be_chosen(made):
 
 def test_mimic_race_conflicts_follow_the_policy(made):
     folder = made("mimic")
-    found = sources.harmonise(folder)
-    assert column(found, "Race") == ["White", "White", None, None, None, None]
-    assert rule(found, "race-conflict").rows == 1
+    result = sources.harmonise(folder)
+    assert column(result, "Race") == ["White", "White", None, None, None, None]
+    assert rule(result, "race-conflict").rows == 1
     majority = sources.harmonise(folder, Policy(race_conflict="majority"))
     assert column(majority, "Race")[2] == "Asian"  # two rows against one
     assert rule(majority, "race-conflict").rows == 1
@@ -181,8 +181,8 @@ def test_mimic_without_hospital_tables_lacks_demographics(made):
     folder = made("mimic")
     for name in ("patients", "admissions"):
         (folder / f"mimic-iv/hosp/{name}.csv.gz").unlink()
-    found = sources.harmonise(folder)
-    assert found.table[["Age", "Sex", "Race"]].isna().all().all()
+    result = sources.harmonise(folder)
+    assert result.table[["Age", "Sex", "Race"]].isna().all().all()
 
 
 def test_mimic_reads_race_from_ethnicity(made):
@@ -209,9 +209,9 @@ def test_guessed_views_follow_the_policy(made):
 
 
 def test_labels_of_empty_sections_come_with_a_caution(made):
-    found = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels="findings"))
-    assert column(found, "No Finding") == ["P", "P", "P", None]
-    assert "often empty" in rule(found, "labels-caution").why
+    result = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels="findings"))
+    assert column(result, "No Finding") == ["P", "P", "P", None]
+    assert "often empty" in rule(result, "labels-caution").why
     header = "path_to_image," + ",".join(FINDINGS)
     mine = write(made("chexpert_plus") / "mine.csv", f"{header}\n{PLUS[2]}" + ",0" * 14 + "\n")
     own = sources.harmonise(made("chexpert_plus"), WRITTEN.with_(labels=str(mine)))
@@ -227,11 +227,11 @@ def test_labels_of_empty_sections_come_with_a_caution(made):
     [("majority", "P", "N"), ("any", "P", "P"), ("unanimous", "U", "U")],
 )
 def test_disagreeing_readers_follow_the_policy(made, readers, ill, lung):
-    found = sources.harmonise(made("vindr"), Policy(readers=readers))
-    assert column(found, "Pneumothorax")[2] == ill  # two of three
-    assert column(found, "Lung Opacity")[0] == lung  # one of three, as ILD
-    assert column(found, "Fracture")[0] == "P"  # all of them
-    assert rule(found, "readers-disagree").rows == 2
+    result = sources.harmonise(made("vindr"), Policy(readers=readers))
+    assert column(result, "Pneumothorax")[2] == ill  # two of three
+    assert column(result, "Lung Opacity")[0] == lung  # one of three, as ILD
+    assert column(result, "Fracture")[0] == "P"  # all of them
+    assert rule(result, "readers-disagree").rows == 2
 
 
 def test_age_bins_follow_the_policy(made):
@@ -267,23 +267,23 @@ def test_labels_come_from_reports_or_a_file(made):
     [("raw", "U", None), ("u_zeros", "N", "N"), ("u_ones", "P", "P"), ("u_ignore", None, None)],
 )
 def test_uncertain_and_blank_labels_follow_the_policy(made, choice, uncertain, blank):
-    found = sources.harmonise(made("chexpert"), WRITTEN.with_(uncertain=choice, blank=choice))
-    assert column(found, "Lung Opacity")[1] == uncertain
-    assert column(found, "Edema")[0] == blank
-    assert column(found, "Edema")[5] == "P"
-    assert column(found, "Cardiomegaly")[1] == "N"
-    assert rule(found, "labels-uncertain").rows == 3
+    result = sources.harmonise(made("chexpert"), WRITTEN.with_(uncertain=choice, blank=choice))
+    assert column(result, "Lung Opacity")[1] == uncertain
+    assert column(result, "Edema")[0] == blank
+    assert column(result, "Edema")[5] == "P"
+    assert column(result, "Cardiomegaly")[1] == "N"
+    assert rule(result, "labels-uncertain").rows == 3
 
 
 def test_dropped_laterals_are_counted(made):
-    found = sources.harmonise(made("brax"), Policy(laterals="drop"))
-    assert (found.rows_in, len(found)) == (5, 3)
-    assert rule(found, "lateral-dropped").rows == 2
-    assert len(found.patients) == len(found.images) == 3
+    result = sources.harmonise(made("brax"), Policy(laterals="drop"))
+    assert (result.rows_in, len(result)) == (5, 3)
+    assert rule(result, "lateral-dropped").rows == 2
+    assert len(result.patients) == len(result.images) == 3
 
 
 def test_zero_is_unknown_in_the_cxr7_table(made):
-    found = sources.harmonise(made("cxr7_table"), CXR7)
-    assert column(found, "Edema") == ["P", None, None, None]
-    assert column(found, "Fracture") == [None, None, "N", "N"]
-    assert found.table["Dataset"].tolist() == ["MIMIC-CXR", "PadChest", "BRAX", "BRAX"]
+    result = sources.harmonise(made("cxr7_table"), CXR7)
+    assert column(result, "Edema") == ["P", None, None, None]
+    assert column(result, "Fracture") == [None, None, "N", "N"]
+    assert result.table["Dataset"].tolist() == ["MIMIC-CXR", "PadChest", "BRAX", "BRAX"]

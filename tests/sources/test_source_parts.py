@@ -15,6 +15,7 @@ from report_sentences import SEEN, UNSEEN
 from causalcxr import sources
 from causalcxr.cohort import Cohort
 from causalcxr.cohort.csv_table import read_cells
+from causalcxr.cohort.loading import source_module
 from causalcxr.common.errors import CohortError
 from causalcxr.sources.csv_reader import read_columns
 from causalcxr.sources.datasets.vindr import read_headers
@@ -171,6 +172,10 @@ def test_data_set_is_one_file():
     text = (Path(sources.__file__).parent / "datasets/hannover.py").read_text()
     assert len(text.splitlines()) < 60
     assert "def " not in text
+    for name in sources.DECLARED:
+        module = source_module(name)
+        assert module.SOURCE.name == name
+        assert {"SOURCE", "harmonise", "load", "recognises"} <= set(module.__all__)
 
 
 def test_vindr_reads_sex_and_age_from_dicom(tmp_path):

@@ -16,13 +16,13 @@ def brax(tmp_path):
     return MAKERS["brax"](tmp_path / "brax")
 
 
-def told(folder, **policy):
-    found = sources.harmonise(folder, Policy.parse(policy))
-    return found, {rule.name: rule for rule in found.rules}
+def harmonised(folder, **policy):
+    result = sources.harmonise(folder, Policy.parse(policy))
+    return result, {rule.name: rule for rule in result.rules}
 
 
-def values(found, name):
-    return [None if value != value else value for value in found.table[name].astype(object)]
+def values(result, name):
+    return [None if value != value else value for value in result.table[name].astype(object)]
 
 
 def quoted(text):
@@ -59,16 +59,18 @@ def padchest_of(folder, *labels, method="Manual review of DICOM fields"):
     ],
 )
 def test_padchest_labels_with_escapes_are_not_lost(tmp_path, labels):
-    found, rules = told(padchest_of(tmp_path, labels))
-    assert (values(found, "Pleural Effusion"), values(found, "Cardiomegaly")) == (["P"], ["P"])
+    result, rules = harmonised(padchest_of(tmp_path, labels))
+    assert (values(result, "Pleural Effusion"), values(result, "Cardiomegaly")) == (["P"], ["P"])
     assert "label-unknown" not in rules
 
 
 def test_unknown_label_makes_no_finding_negative(tmp_path):
-    found, rules = told(padchest_of(tmp_path, "['cardiomegaly', 'new word']", "['cardiomegaly']"))
-    assert values(found, "Pleural Effusion") == [None, "N"]
-    assert values(found, "Cardiomegaly") == ["P", "P"]
-    assert values(found, "No Finding") == ["N", "N"]
+    result, rules = harmonised(
+        padchest_of(tmp_path, "['cardiomegaly', 'new word']", "['cardiomegaly']")
+    )
+    assert values(result, "Pleural Effusion") == [None, "N"]
+    assert values(result, "Cardiomegaly") == ["P", "P"]
+    assert values(result, "No Finding") == ["N", "N"]
     assert rules["label-unknown"].rows == 1
     assert "'new word'" in rules["label-unknown"].why
 
@@ -77,15 +79,17 @@ def test_images_set_aside_have_no_findings(tmp_path):
     folder = padchest_of(
         tmp_path, "['normal', 'exclude']", "['exclude', 'pneumonia']", "['normal']"
     )
-    found, rules = told(folder)
-    assert values(found, "No Finding") == [None, None, "P"]
-    assert values(found, "Pneumonia") == [None, None, "N"]
+    result, rules = harmonised(folder)
+    assert values(result, "No Finding") == [None, None, "P"]
+    assert values(result, "Pneumonia") == [None, None, "N"]
     assert rules["image-set-aside"].rows == 2
 
 
 def test_missing_projection_method_is_not_a_guess(tmp_path):
-    found, rules = told(padchest_of(tmp_path, "['normal']", method="nan"), views_guessed="missing")
-    assert values(found, "View") == ["PA"]
+    result, rules = harmonised(
+        padchest_of(tmp_path, "['normal']", method="nan"), views_guessed="missing"
+    )
+    assert values(result, "View") == ["PA"]
     assert "view-guessed" not in rules
 
 
@@ -100,8 +104,8 @@ def test_removed_ages_are_missing_and_newborns_stay(tmp_path):
             vindr / "dicom_headers.csv",
             "\n".join(["image_id,PatientSex,PatientAge", *rows]) + "\n",
         )
-        found, rules = told(vindr)
-        assert values(found, "Age") == right[part]
+        result, rules = harmonised(vindr)
+        assert values(result, "Age") == right[part]
         assert ("age-dummy" in rules) == (part.start == 0)
         assert part.start or rules["age-dummy"].rows == 2
 
@@ -109,8 +113,8 @@ def test_removed_ages_are_missing_and_newborns_stay(tmp_path):
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
     rows = [f"{k}.png,No Finding,0,{k},{age},M,PA" for k, age in enumerate(ages)]
     write(nih / "Data_Entry_2017.csv", lines(header + "View Position", *rows))
-    found, rules = told(nih)
-    assert values(found, "Age") == right
+    result, rules = harmonised(nih)
+    assert values(result, "Age") == right
     assert rules["age-dummy"].rows == 2
 
     study = {"PatientSex": "F", "ImagePath": ["../deid_png/a.png"], "ImageViewPosition": ["PA"]}
@@ -119,8 +123,8 @@ def test_removed_ages_are_missing_and_newborns_stay(tmp_path):
         for k, age in enumerate(ages)
     }
     file = write(tmp_path / "rex/metadata/train_metadata_view_position.json", json.dumps(studies))
-    found, rules = told(file.parent.parent)
-    assert values(found, "Age") == right
+    result, rules = harmonised(file.parent.parent)
+    assert values(result, "Age") == right
     assert rules["age-dummy"].rows == 2
 
 
@@ -131,31 +135,31 @@ def test_missing_view_is_read_from_its_code(tmp_path, blank):
     text = gzip.decompress(file.read_bytes()).decode()
     assert "CHEST (PORTABLE AP),,2544" in text
     write(file, text.replace("CHEST (PORTABLE AP),,2544", f"CHEST (PORTABLE AP),{blank},2544"))
-    found, rules = told(folder)
-    assert values(found, "View")[2] == "AP"
+    result, rules = harmonised(folder)
+    assert values(result, "View")[2] == "AP"
     assert rules["view-guessed"].rows == 1
     # LAO is written: it is no view of the graph, and no gap to be filled from the code.
-    assert values(found, "View")[4] is None
+    assert values(result, "View")[4] is None
 
 
 def test_labels_that_differ_within_a_study_are_counted(tmp_path, brax):
     folder = MAKERS["chexpert_plus"](tmp_path / "plus")
-    assert "labels-differ" not in told(folder)[1]
+    assert "labels-differ" not in harmonised(folder)[1]
     file = folder / "chexbert_labels/impression_fixed.json"
     first, rest = file.read_text().split("\n", 1)
     file.write_text(json.dumps(json.loads(first) | {"Edema": 0.0}) + "\n" + rest)
-    found, rules = told(folder)
+    result, rules = harmonised(folder)
     assert rules["labels-differ"].rows == 2
     assert rules["labels-differ"].effect == "noted"
-    assert values(found, "Edema")[:2] == ["N", "P"]
+    assert values(result, "Edema")[:2] == ["N", "P"]
 
     chexpert = MAKERS["chexpert"](tmp_path / "chexpert")
     text = (chexpert / "train.csv").read_text()
     lateral = text.index("view2_lateral")
     changed_text = text[:lateral] + text[lateral:].replace("0.0", "1.0", 1)
     (chexpert / "train.csv").write_text(changed_text)
-    assert told(chexpert)[1]["labels-differ"].rows == 2
-    assert "labels-differ" not in told(brax)[1]
+    assert harmonised(chexpert)[1]["labels-differ"].rows == 2
+    assert "labels-differ" not in harmonised(brax)[1]
 
 
 def test_missing_vote_is_refused(tmp_path):
@@ -191,5 +195,5 @@ def test_missing_report_is_not_no_finding(tmp_path, blank):
         )
     }
     write(tmp_path / "metadata/train_metadata_view_position.json", json.dumps(studies))
-    found, _ = told(tmp_path, labels="reports")
-    assert values(found, "No Finding") == [None, "P"]
+    result, _ = harmonised(tmp_path, labels="reports")
+    assert values(result, "No Finding") == [None, "P"]

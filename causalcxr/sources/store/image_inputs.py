@@ -26,12 +26,12 @@ class ImageFault:
     Args:
         reason: The reason, one of `REASONS` in `images.decoded`.
         file: Its file, or the name of its record.
-        told: The details.
+        detail: What is wrong with it.
     """
 
     reason: str
     file: str
-    told: str
+    detail: str
 
 
 @dataclass(frozen=True)

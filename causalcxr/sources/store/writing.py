@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,8 @@ def _filled(
     n_read = 0
     for offset, result in enumerate(islice(results, count)):
         if isinstance(result, ImageFault):
-            faults.append({"offset": offset, **asdict(result)})
+            fault = {"reason": result.reason, "file": result.file, "told": result.detail}
+            faults.append({"offset": offset, **fault})
         else:
             pixels[n_read] = result.pixels
             synthetic += [n_read] if result.synthetic else []
