@@ -25,23 +25,23 @@ def test_kappa_equals_scikit_learn(weights, same):
     for seed in range(5):
         first, second = answers(60, same=same, seed=seed)
         plain = cohen_kappa_score(first, second, weights=None if weights == "none" else weights)
-        found = cohen_kappa(first, second, weights=weights, draws=200)
-        assert found.kappa == pytest.approx(plain, abs=1e-12)
+        result = cohen_kappa(first, second, weights=weights, draws=200)
+        assert result.kappa == pytest.approx(plain, abs=1e-12)
         assert cohen_kappa(second, first, weights=weights, draws=2).kappa == pytest.approx(plain)
     if same == 1:
-        assert (found.kappa, found.low, found.high) == (1, 1, 1)
+        assert (result.kappa, result.low, result.high) == (1, 1, 1)
     elif weights == "none":
-        assert found.observed == pytest.approx((first == second).mean())
+        assert result.observed == pytest.approx((first == second).mean())
 
 
 def test_weights_follow_the_order_of_levels():
     levels = ["none", "mild", "severe", "critical"]
     first, second = (np.array(levels)[a] for a in answers(80, k=3))
     plain = cohen_kappa_score(first, second, labels=levels, weights="linear")
-    found = cohen_kappa(first, second, weights="linear", levels=levels)
-    assert found.kappa == pytest.approx(plain, abs=1e-12)
+    result = cohen_kappa(first, second, weights="linear", levels=levels)
+    assert result.kappa == pytest.approx(plain, abs=1e-12)
     by_alphabet = cohen_kappa(first, second, weights="linear").kappa
-    assert abs(found.kappa - by_alphabet) > 0.005
+    assert abs(result.kappa - by_alphabet) > 0.005
 
 
 @pytest.mark.parametrize(("raters", "k"), [(2, 2), (3, 2), (5, 4)])
@@ -52,22 +52,22 @@ def test_fleiss_equals_statsmodels(raters, k):
         [np.where(rng.random(100) < 0.4, truth, rng.integers(0, k, 100)) for _ in range(raters)], 1
     )
     plain = plain_fleiss(aggregate_raters(ratings)[0])
-    found = fleiss_kappa(ratings)
-    assert found.kappa == pytest.approx(plain, abs=1e-12)
-    assert found.low < plain < found.high
+    result = fleiss_kappa(ratings)
+    assert result.kappa == pytest.approx(plain, abs=1e-12)
+    assert result.low < plain < result.high
     words = pd.DataFrame(ratings).map(lambda v: f"answer {v}")
     assert fleiss_kappa(words).kappa == pytest.approx(plain, abs=1e-12)
 
 
 def test_interval_covers_the_true_kappa():
     # P(same) = .5 + .5 / 4 and chance 1 / 4: kappa = .5
-    found = [cohen_kappa(*answers(150, seed=s), draws=300, seed=s) for s in range(150)]
-    assert np.mean([f.kappa for f in found]) == pytest.approx(0.5, abs=0.015)
-    assert 0.89 <= np.mean([f.low <= 0.5 <= f.high for f in found]) <= 0.99
-    spread = np.std([f.kappa for f in found])
-    assert np.mean([f.high - f.low for f in found]) == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    result = [cohen_kappa(*answers(150, seed=s), draws=300, seed=s) for s in range(150)]
+    assert np.mean([f.kappa for f in result]) == pytest.approx(0.5, abs=0.015)
+    assert 0.89 <= np.mean([f.low <= 0.5 <= f.high for f in result]) <= 0.99
+    spread = np.std([f.kappa for f in result])
+    assert np.mean([f.high - f.low for f in result]) == pytest.approx(2 * 1.96 * spread, rel=0.15)
     again = cohen_kappa(*answers(150), draws=300, seed=0)
-    assert (again, again != cohen_kappa(*answers(150), draws=300, seed=1)) == (found[0], True)
+    assert (again, again != cohen_kappa(*answers(150), draws=300, seed=1)) == (result[0], True)
 
 
 def test_interval_resamples_patients():
@@ -87,16 +87,16 @@ def test_interval_resamples_patients():
 def test_missing_answers_do_not_count():
     first, second = (a.astype(float) for a in answers(50))
     first[:5], second[3:10] = np.nan, np.nan
-    found = cohen_kappa(first, second, clusters=np.arange(50) // 2)
+    result = cohen_kappa(first, second, clusters=np.arange(50) // 2)
     whole = ~np.isnan(first + second)
-    assert found.kappa == pytest.approx(cohen_kappa_score(first[whole], second[whole]))
-    assert (found.n, found.clusters) == (40, 20)
+    assert result.kappa == pytest.approx(cohen_kappa_score(first[whole], second[whole]))
+    assert (result.n, result.clusters) == (40, 20)
 
 
 def test_constant_raters_have_no_kappa():
-    found = cohen_kappa(["real"] * 9, ["real"] * 9)
-    assert np.isnan([found.kappa, found.low, found.high]).all()
-    assert (found.observed, found.expected) == (1, 1)
+    result = cohen_kappa(["real"] * 9, ["real"] * 9)
+    assert np.isnan([result.kappa, result.low, result.high]).all()
+    assert (result.observed, result.expected) == (1, 1)
     assert np.isnan(fleiss_kappa(np.ones((5, 3))).kappa)
     one = cohen_kappa(["real"] * 9 + ["made"], ["made"] + ["real"] * 9)
     with warnings.catch_warnings():

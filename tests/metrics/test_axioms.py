@@ -30,16 +30,16 @@ X = RNG.random((6, 1, 8, 8))
 
 
 def test_composition_errors_grow_with_cycles():
-    found = composition_errors(X * 0.5, lambda x: x + 0.01, cycles=(10, 1, 3))
-    assert list(found) == [10, 1, 3]
-    for k, errors in found.items():
+    result = composition_errors(X * 0.5, lambda x: x + 0.01, cycles=(10, 1, 3))
+    assert list(result) == [10, 1, 3]
+    for k, errors in result.items():
         assert errors == pytest.approx(np.full(6, 0.01 * k))
     assert composition_errors(X, lambda x: x)[10].tolist() == [0] * 6
 
 
 def test_composition_uses_the_given_distance():
-    found = composition_errors(X, lambda x: x / 2, cycles=(2,), distance=rmse)[2]
-    assert found == pytest.approx(0.75 * np.sqrt(np.square(X).mean((1, 2, 3))))
+    result = composition_errors(X, lambda x: x / 2, cycles=(2,), distance=rmse)[2]
+    assert result == pytest.approx(0.75 * np.sqrt(np.square(X).mean((1, 2, 3))))
 
 
 def test_reversibility_errors():
@@ -151,12 +151,12 @@ def test_latent_divergence_equals_its_definition():
     twin = factual + 0.5 * twin
     before, levels = RNG.integers(0, 3, size=(2, 700))
     after = (before + 1) % 3
-    found = latent_divergence(factual, twin, others, before=before, after=after, levels=levels)
+    result = latent_divergence(factual, twin, others, before=before, after=after, levels=levels)
     apart, t = cdist(factual, others), np.sqrt(np.square(factual - twin).sum(1))
     for i in (0, 77, 699):
         near = (apart[i][levels == after[i]] <= t[i]).mean()
         far = (apart[i][levels == before[i]] >= t[i]).mean()
-        assert found[i] == pytest.approx(np.log(np.exp(near) + np.exp(far)))
+        assert result[i] == pytest.approx(np.log(np.exp(near) + np.exp(far)))
     none = latent_divergence(factual, factual, others, before=before, after=after, levels=levels)
     assert none == pytest.approx(np.full(700, np.log(1 + np.e)))
     unknown = latent_divergence(
@@ -255,23 +255,25 @@ def test_mean_interval_resamples_patients():
     for seed in range(150):
         values = rng.normal(size=40)[people] + 0.3 * rng.normal(size=400)
         for k, groups in enumerate((people, None)):
-            found = mean_interval(values, groups, draws=300, seed=seed)
-            covered[k] += found.low <= 0 <= found.high
+            result = mean_interval(values, groups, draws=300, seed=seed)
+            covered[k] += result.low <= 0 <= result.high
     assert 0.88 <= covered[0] / 150 <= 0.99
     assert covered[1] / 150 < 0.6
 
 
 def test_mean_interval_is_near_normal():
     values = np.random.default_rng(2).normal(3, 2, size=2000)
-    found = mean_interval(values, draws=4000)
+    result = mean_interval(values, draws=4000)
     half = 1.96 * values.std() / np.sqrt(2000)
-    assert (found.low, found.high) == pytest.approx(
-        (found.value - half, found.value + half), abs=0.01
+    assert (result.low, result.high) == pytest.approx(
+        (result.value - half, result.value + half), abs=0.01
     )
-    assert found == mean_interval(values, draws=4000)
-    assert found != mean_interval(values, draws=4000, seed=1)
+    assert result == mean_interval(values, draws=4000)
+    assert result != mean_interval(values, draws=4000, seed=1)
     narrow = mean_interval(values, draws=4000, level=0.5)
-    assert (narrow.high - narrow.low) / (found.high - found.low) == pytest.approx(0.344, abs=0.03)
+    assert (narrow.high - narrow.low) / (result.high - result.low) == pytest.approx(
+        0.344, abs=0.03
+    )
 
 
 def test_one_patient_has_no_interval():

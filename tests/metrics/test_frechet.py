@@ -83,10 +83,10 @@ def test_moments_of_batches_add_up(sizes):
     x = gaussians(30, 5, shift=1e7)  # a distant mean: sums of squares would lose all digits
     parts = np.split(x, np.cumsum(sizes)[:-1])
     for order in (parts, parts[::-1]):
-        found = Moments.from_batches(part.astype(np.float64) for part in order)
-        assert found.count == 30
-        assert np.allclose(found.mean, x.mean(0), rtol=1e-15)
-        assert np.allclose(found.covariance, np.cov(x, rowvar=False), rtol=1e-6, atol=1e-9)
+        result = Moments.from_batches(part.astype(np.float64) for part in order)
+        assert result.count == 30
+        assert np.allclose(result.mean, x.mean(0), rtol=1e-15)
+        assert np.allclose(result.covariance, np.cov(x, rowvar=False), rtol=1e-6, atol=1e-9)
     added = sum((moments(p) for p in parts[1:]), moments(parts[0]))
     assert frechet_of(added, moments(x)) == pytest.approx(0, abs=1e-6)
 
@@ -107,18 +107,18 @@ def test_kernel_equals_torchmetrics(n):
 
 def test_kernel_subsets_equal_torchmetrics():
     a, b = gaussians(90, 24, seed=1), gaussians(70, 24, 0.2, seed=2)
-    found = kernel_subsets(a, b, size=40, number=7, seed=3)
+    result = kernel_subsets(a, b, size=40, number=7, seed=3)
     rows = zip(subsets(90, 40, 7, (3, 0)), subsets(70, 40, 7, (3, 1)), strict=True)
     pairs = [[torch.from_numpy(x[i]) for x, i in zip((a, b), ij, strict=True)] for ij in rows]
     plain = np.array([float(poly_mmd(x, y)) for x, y in pairs])
-    assert found.values == pytest.approx(plain, abs=1e-10)
-    assert (found.mean, found.std) == (
+    assert result.values == pytest.approx(plain, abs=1e-10)
+    assert (result.mean, result.std) == (
         pytest.approx(plain.mean(), abs=1e-10),
         pytest.approx(plain.std(), abs=1e-10),
     )
-    assert len(np.unique(found.values)) == 7
+    assert len(np.unique(result.values)) == 7
     again = kernel_subsets(a, b, size=40, number=7, seed=3).values
-    assert np.array_equal(found.values, again)
+    assert np.array_equal(result.values, again)
     assert len({tuple(sorted(s)) for s in subsets(90, 40, 7, 0)}) == 7
 
 
@@ -150,12 +150,12 @@ def test_kernel_is_unbiased():
 def test_fidelity_equals_its_parts():
     a = gaussians(2300, 12, seed=1).astype(np.float32)
     b = gaussians(2100, 12, 0.2, seed=2).astype(np.float32)
-    found, balls = fidelity(a, b, k=3), prdc(a, b, k=3)
-    assert found.frechet == frechet(a, b)
-    assert found.kernel == pytest.approx(kernel(a, b), rel=1e-12)
-    assert (found.precision, found.recall) == (balls.precision, balls.recall)
-    assert (found.density, found.coverage) == (balls.density, balls.coverage)
-    assert found.table.loc[0, ["real", "generated", "k"]].tolist() == [2300, 2100, 3]
+    result, balls = fidelity(a, b, k=3), prdc(a, b, k=3)
+    assert result.frechet == frechet(a, b)
+    assert result.kernel == pytest.approx(kernel(a, b), rel=1e-12)
+    assert (result.precision, result.recall) == (balls.precision, balls.recall)
+    assert (result.density, result.coverage) == (balls.density, balls.coverage)
+    assert result.table.loc[0, ["real", "generated", "k"]].tolist() == [2300, 2100, 3]
 
 
 # What cannot be told

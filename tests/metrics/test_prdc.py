@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage and neighbours, to the last digit of plain float64."""
+"""Precision, recall, density, coverage and neighbours, equal to plain float64."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def plain(real, fake, k):
     )
 
 
-def figures(found):
-    return found.precision, found.recall, found.density, found.coverage
+def figures(result):
+    return result.precision, result.recall, result.density, result.coverage
 
 
 def cloud(case, n, seed):
@@ -102,17 +102,17 @@ def test_closed_forms():
 def test_prdc_of_a_collapsed_generator():
     rng = np.random.default_rng(0)
     real = rng.normal(size=(400, 4))
-    found = prdc(real, 0.1 * rng.normal(size=(400, 4)))
-    assert (found.precision, found.density > 1) == (1.0, True)
-    assert (found.recall < 0.05, found.coverage < 0.5) == (True, True)
+    result = prdc(real, 0.1 * rng.normal(size=(400, 4)))
+    assert (result.precision, result.density > 1) == (1.0, True)
+    assert (result.recall < 0.05, result.coverage < 0.5) == (True, True)
 
 
 def test_density_and_coverage_of_equal_distributions():
     rng = np.random.default_rng(0)
-    found = prdc(*rng.normal(size=(2, 1500, 3)), k=5)
-    assert found.density == pytest.approx(1, abs=0.06)
+    result = prdc(*rng.normal(size=(2, 1500, 3)), k=5)
+    assert result.density == pytest.approx(1, abs=0.06)
     # Naeem et al.: 1 - (m - 1)...(m - k) / ((n + m - 1)...(n + m - k)), which is near 1 - 2^-k
-    assert found.coverage == pytest.approx(1 - 2**-5, abs=0.015)
+    assert result.coverage == pytest.approx(1 - 2**-5, abs=0.015)
 
 
 def test_block_distances_are_lower_bounds():
@@ -121,11 +121,11 @@ def test_block_distances_are_lower_bounds():
     y = (x[:200] + 1e-3 * rng.normal(size=(200, 768))).astype(np.float64)
     a, b = centred(x.astype(np.float64), y)
     [(rows, columns, block)] = products(a, b)
-    found = squared_below(a, b, rows, columns, block) * a.scale**2
+    result = squared_below(a, b, rows, columns, block) * a.scale**2
     true = cdist(a.source, b.source, "sqeuclidean")
     room = 2 * (a.slack[:, None] + b.slack) * a.scale**2
-    assert (found <= true).all()
-    assert (true - found <= room).all()
+    assert (result <= true).all()
+    assert (true - result <= room).all()
     assert np.median(room / true) < 1e-3
 
 
@@ -137,10 +137,10 @@ def test_block_distances_are_lower_bounds():
 def test_neighbours_equal_all_distances(block, case, k):
     a, b = cloud(case, 150, 0), cloud(case, 201, 1)
     apart = plain_distances(a, b)
-    found = neighbours(a, b, k=k)
-    assert np.array_equal(found.distances, np.sort(apart, axis=1)[:, :k])
+    result = neighbours(a, b, k=k)
+    assert np.array_equal(result.distances, np.sort(apart, axis=1)[:, :k])
     if case != "tight":
-        assert np.array_equal(found.rows, np.argsort(apart, axis=1, kind="stable")[:, :k])
+        assert np.array_equal(result.rows, np.argsort(apart, axis=1, kind="stable")[:, :k])
     within = plain_distances(b, b)
     np.fill_diagonal(within, np.inf)
     assert np.array_equal(others(b, k=k).distances, np.sort(within, axis=1)[:, :k])
@@ -159,10 +159,10 @@ def test_reduced_matmul_precision_changes_nothing():
     real, fake = cloud("plain", 120, 0), cloud("plain", 130, 1)
     torch.set_float32_matmul_precision("medium")
     try:
-        found = prdc(real, fake)
+        result = prdc(real, fake)
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert figures(found) == plain(real, fake, 5)
+    assert figures(result) == plain(real, fake, 5)
 
 
 def test_prdc_reads_tensors_and_integers():

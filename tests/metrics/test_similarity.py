@@ -25,7 +25,7 @@ def pairs(n=7, size=(23, 31), noise=0.1, seed=0):
 
 
 @pytest.fixture(scope="module")
-def films() -> np.ndarray:
+def image_model() -> np.ndarray:
     return Cohort.load("phantom", n=12, seed=0).images[:]
 
 
@@ -41,13 +41,16 @@ def test_ssim_and_psnr_equal_torchmetrics(size, noise):
     assert np.ptp(ssim(x, y)) > 1e-4
 
 
-def test_ssim_of_radiographs(films):
-    noisy = [np.clip(films + s * pairs(12, films.shape[2:])[0] - s / 2, 0, 1) for s in (0.1, 0.3)]
+def test_ssim_of_radiographs(image_model):
+    noisy = [
+        np.clip(image_model + s * pairs(12, image_model.shape[2:])[0] - s / 2, 0, 1)
+        for s in (0.1, 0.3)
+    ]
     structure = StructuralSimilarityIndexMeasure(data_range=1.0, reduction="none")
-    plain = structure(torch.from_numpy(films).double(), torch.from_numpy(noisy[0]).double())
-    found = ssim(films, noisy[0])
-    assert found == pytest.approx(plain.numpy(), abs=1e-9)
-    assert (found > ssim(films, noisy[1]) + 0.1).all()
+    plain = structure(torch.from_numpy(image_model).double(), torch.from_numpy(noisy[0]).double())
+    result = ssim(image_model, noisy[0])
+    assert result == pytest.approx(plain.numpy(), abs=1e-9)
+    assert (result > ssim(image_model, noisy[1]) + 0.1).all()
 
 
 def test_closed_forms():
@@ -65,14 +68,14 @@ def test_closed_forms():
 def test_similarities_are_symmetric(name):
     of, perfect = SIMILARITIES[name], {"PSNR": np.inf, "SSIM": 1.0}.get(name, 0.0)
     x, y = pairs(size=(32, 32))
-    found = of(x, y)
-    assert of(x[3:4], y[3:4]) == pytest.approx(found[3:4], rel=1e-5)
-    assert of(y, x) == pytest.approx(found, rel=1e-6)
+    result = of(x, y)
+    assert of(x[3:4], y[3:4]) == pytest.approx(result[3:4], rel=1e-5)
+    assert of(y, x) == pytest.approx(result, rel=1e-6)
     assert of(x, x) == pytest.approx(np.full(7, perfect))
-    assert of(x[:, 0], y[:, 0]) == pytest.approx(found)
-    assert of(torch.from_numpy(x), y) == pytest.approx(found)
+    assert of(x[:, 0], y[:, 0]) == pytest.approx(result)
+    assert of(torch.from_numpy(x), y) == pytest.approx(result)
     worse = of(x, pairs(size=(32, 32), noise=0.5)[1])
-    assert ((worse < found) if name in ("PSNR", "SSIM") else (worse > found)).all()
+    assert ((worse < result) if name in ("PSNR", "SSIM") else (worse > result)).all()
 
 
 def test_more_pairs_than_a_batch():
@@ -81,13 +84,13 @@ def test_more_pairs_than_a_batch():
     assert ssim(x, y)[[0, 299]] == pytest.approx(ssim(x[[0, 299]], y[[0, 299]]))
 
 
-def test_feature_distance_equals_the_loss(films):
+def test_feature_distance_equals_the_loss(image_model):
     net = Features().eval()
-    other = np.roll(films, 3, axis=3)
+    other = np.roll(image_model, 3, axis=3)
     loss = FeatureDistance(net)
-    x, y = (2 * torch.from_numpy(z).float() - 1 for z in (films, other))
+    x, y = (2 * torch.from_numpy(z).float() - 1 for z in (image_model, other))
     plain = [float(loss(x[i : i + 1], y[i : i + 1])) for i in range(12)]
-    assert feature_distance(films, other, net) == pytest.approx(plain, rel=1e-4)
+    assert feature_distance(image_model, other, net) == pytest.approx(plain, rel=1e-4)
 
 
 def test_feature_distance_of_vectors():
@@ -103,10 +106,13 @@ def test_feature_distance_of_vectors():
     assert feature_distance(x, y, Ends()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_exposure_counts_less_than_content(films):
-    darker = films * 0.9 + 0.02
-    assert (feature_distance(films, darker) < 0.1 * feature_distance(films, films[::-1])).all()
-    assert (l1(films, darker) > 0.01).all()
+def test_exposure_counts_less_than_content(image_model):
+    darker = image_model * 0.9 + 0.02
+    assert (
+        feature_distance(image_model, darker)
+        < 0.1 * feature_distance(image_model, image_model[::-1])
+    ).all()
+    assert (l1(image_model, darker) > 0.01).all()
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)

@@ -1,4 +1,4 @@
-"""Goodness of fit: a right equation passes, each kind of wrong one is named with what is wrong."""
+"""Checks of equations: right ones pass, wrong ones fail with the reason."""
 
 import numpy as np
 import pandas as pd
@@ -68,7 +68,7 @@ def model() -> SCM:
 
 @pytest.fixture(scope="module")
 def drawn(model) -> pd.DataFrame:
-    """Records of the model itself: of these its equations are right, however they were learned."""
+    """Samples of the model, for which its equations are right whatever they learned."""
     return model.sample(N).table
 
 
@@ -104,16 +104,16 @@ def test_right_model_passes_on_other_samples(model, seed):
 
 def test_likelihood_gain_is_the_true_one(model):
     table = population()
-    found = check(model, held_out(table), alpha=1e-9).likelihood
+    result = check(model, held_out(table), alpha=1e-9).likelihood
     z = (table["Age"] - 60) / 12 + np.where(table["Sex"] == "M", 0.8, -0.8)
     y = (table["Edema"] == "P").to_numpy()
     true = np.where(y, np.log(expit(z)), np.log(expit(-z)))
     marginal = np.where(y, np.log(y.mean()), np.log(1 - y.mean()))
-    row = found.loc["Edema"]
+    row = result.loc["Edema"]
     assert row["gain"] == pytest.approx((true - marginal).mean(), abs=0.006)
     assert row["error"] == pytest.approx((true - marginal).std() / N**0.5, rel=0.05)
-    assert found.loc["Weight", "log_prob"] == pytest.approx(-stats.norm(0, 5).entropy(), abs=0.05)
-    assert abs(found.loc["Sex", "gain"]) < 1e-3
+    assert result.loc["Weight", "log_prob"] == pytest.approx(-stats.norm(0, 5).entropy(), abs=0.05)
+    assert abs(result.loc["Sex", "gain"]) < 1e-3
 
 
 def test_row_order_does_not_matter(model):
@@ -144,7 +144,7 @@ def failures(model: SCM, table: pd.DataFrame, **columns) -> dict[str, str]:
 
 
 def test_only_the_child_of_swapped_parents_fails():
-    """The equation of Edema learned who is old where it should have learned who is heavy."""
+    """The equation of Y learned the effect of A where it should have learned that of B."""
     random, n = np.random.default_rng(1), 6000
     a, b = random.normal(size=(2, n))
     y = np.where(random.random(n) < expit(2 * a), "P", "N")
@@ -159,14 +159,14 @@ def test_only_the_child_of_swapped_parents_fails():
     truth = Cohort(pd.DataFrame({"A": a, "B": b, "Y": y}), splits=splits)
     swapped = Cohort(pd.DataFrame({"A": b, "B": a, "Y": y}), splits=splits)
     assert check(SCM(graph).fit(truth), truth).failed == {}
-    found = check(SCM(graph).fit(swapped), truth)
-    assert set(found.failed) == {"Y"}
-    told = " | ".join(found.failed["Y"])
+    result = check(SCM(graph).fit(swapped), truth)
+    assert set(result.failed) == {"Y"}
+    told = " | ".join(result.failed["Y"])
     assert "its noise depends on A" in told
     assert "its noise depends on B" in told
     assert "its probabilities of P are off by" in told
     assert "its gain over the marginal is -0." in told
-    assert found.likelihood.loc["Y", "gain"] < -0.3
+    assert result.likelihood.loc["Y", "gain"] < -0.3
 
 
 def spread(table: pd.DataFrame, factor) -> pd.Series:
@@ -176,38 +176,38 @@ def spread(table: pd.DataFrame, factor) -> pd.Series:
 
 
 def test_wider_spread_fails_noise_and_coverage(model, drawn):
-    found = failures(model, drawn, Weight=spread(drawn, 1.6))
-    assert set(found) == {"Weight"}
-    assert "its noise is not the prior's" in found["Weight"]
-    assert "50% intervals hold 3" in found["Weight"]
+    result = failures(model, drawn, Weight=spread(drawn, 1.6))
+    assert set(result) == {"Weight"}
+    assert "its noise is not the prior's" in result["Weight"]
+    assert "50% intervals hold 3" in result["Weight"]
 
 
 def test_spread_that_depends_on_a_parent_fails_independence(model, drawn):
     factor = np.where(drawn["Sex"] == "M", 1.3, 0.7)
-    found = failures(model, drawn, Weight=spread(drawn, factor))
-    assert set(found) == {"Weight"}
-    assert "its noise depends on Sex" in found["Weight"]
+    result = failures(model, drawn, Weight=spread(drawn, factor))
+    assert set(result) == {"Weight"}
+    assert "its noise depends on Sex" in result["Weight"]
 
 
 def test_other_proportions_fail_noise_and_calibration(model, drawn):
     random = np.random.default_rng(4)
-    found = failures(model, drawn, View=drawn["View"].mask(random.random(N) < 0.15, "LATERAL"))
-    assert set(found) == {"View"}
-    assert "its noise is not the prior's" in found["View"]
-    assert "its probabilities of LATERAL are off by 0.1" in found["View"]
+    result = failures(model, drawn, View=drawn["View"].mask(random.random(N) < 0.15, "LATERAL"))
+    assert set(result) == {"View"}
+    assert "its noise is not the prior's" in result["View"]
+    assert "its probabilities of LATERAL are off by 0.1" in result["View"]
 
 
 def test_values_that_contradict_a_rule_are_counted(model, drawn):
     table = drawn.copy()
     table.loc[:299, "Healthy"] = np.where(table.loc[:299, "Healthy"] == "P", "N", "P")
-    found = check(model, held_out(table))
-    assert set(found.failed) == {"Healthy"}
-    assert "300 of 6,000 values are impossible under it" in found.failed["Healthy"]
-    assert found.likelihood.loc["Healthy", "log_prob"] == -np.inf
+    result = check(model, held_out(table))
+    assert set(result.failed) == {"Healthy"}
+    assert "300 of 6,000 values are impossible under it" in result.failed["Healthy"]
+    assert result.likelihood.loc["Healthy", "log_prob"] == -np.inf
 
 
 def test_deterministic_abduction_fails_noise(model, drawn, monkeypatch):
-    """One noise a level passes the null intervention and has right masses, and is wrong."""
+    """One noise value per level has right masses, but not the distribution of the prior."""
 
     def naive(self, x, draws):
         """The middle of the cell of the level."""
@@ -217,10 +217,10 @@ def test_deterministic_abduction_fails_noise(model, drawn, monkeypatch):
         return middle.gather(1, at)[:, 0].masked_fill(x.isnan(), torch.nan)
 
     monkeypatch.setattr(MonotoneEquation, "abduct", naive)
-    found = check(model, held_out(drawn)).failed
+    result = check(model, held_out(drawn)).failed
     for name in ("Sex", "Edema"):
-        assert len(found[name]) == 1
-        assert "its noise is not the prior's" in found[name][0]
+        assert len(result[name]) == 1
+        assert "its noise is not the prior's" in result[name][0]
 
 
 # Records
@@ -245,19 +245,19 @@ def test_missing_values_are_left_out(model, drawn):
     table = drawn.copy()
     table.loc[::3, "Sex"] = None
     table["Edema"] = None
-    found = check(model, held_out(table))
-    rows = found.table.set_index(["variable", "test"])
+    result = check(model, held_out(table))
+    rows = result.table.set_index(["variable", "test"])
     assert rows.loc[("Sex", "noise"), "n"] == 4000
     assert rows.loc[("Weight", "noise"), "n"] == N
-    assert "Weight" not in found.failed
-    assert set(found.untested) == {"Edema", "Healthy"}
-    assert found.untested["Edema"] == f"0 of {N:,} records can be tested; 50 are needed"
+    assert "Weight" not in result.failed
+    assert set(result.untested) == {"Edema", "Healthy"}
+    assert result.untested["Edema"] == f"0 of {N:,} records can be tested; 50 are needed"
 
 
 def test_validation_rows_are_checked_by_default(model):
-    found = check(model, Cohort(population()))
-    assert found.where == "val"
-    assert 400 < found.rows < 800
+    result = check(model, Cohort(population()))
+    assert result.where == "val"
+    assert 400 < result.rows < 800
     assert check(model, Cohort(population()), split="all").rows == N
 
 
@@ -285,15 +285,15 @@ def test_plot_shows_every_equation(right, tmp_path):
 
 
 def test_p_values_are_uniform_under_the_null():
-    random, found = np.random.default_rng(0), {"levels": [], "numbers": [], "calibration": []}
+    random, result = np.random.default_rng(0), {"levels": [], "numbers": [], "calibration": []}
     for _ in range(300):
         r, cause = random.random(500), random.integers(0, 3, 500).astype(float)
         cause[::7] = np.nan
         p = random.uniform(0.2, 0.8, 500)
-        found["levels"].append(goodness.independence(r, cause, 3, 500).p)
-        found["numbers"].append(goodness.independence(r, random.normal(size=500), 0, 500).p)
-        found["calibration"].append(goodness.calibration(p, random.random(500) < p, 500).p)
-    for ps in found.values():
+        result["levels"].append(goodness.independence(r, cause, 3, 500).p)
+        result["numbers"].append(goodness.independence(r, random.normal(size=500), 0, 500).p)
+        result["calibration"].append(goodness.calibration(p, random.random(500) < p, 500).p)
+    for ps in result.values():
         assert stats.kstest(ps, "uniform").pvalue > 1e-3
 
 
@@ -301,9 +301,9 @@ def test_calibration_error_is_debiased():
     random = np.random.default_rng(1)
     p = random.uniform(0.1, 0.8, 20_000)
     y = (random.random(20_000) < p + 0.07).astype(float)
-    found = goodness.calibration(p, y, 20_000)
-    assert found.effect == pytest.approx(0.07, abs=0.01)
-    assert found.p < 1e-12
+    result = goodness.calibration(p, y, 20_000)
+    assert result.effect == pytest.approx(0.07, abs=0.01)
+    assert result.p < 1e-12
     few = [
         goodness.calibration(p[k : k + 200], (random.random(200) < p[k : k + 200]) * 1.0, 200)
         for k in range(0, 20_000, 200)
@@ -322,6 +322,6 @@ def test_kolmogorov_smirnov_distance_of_many_records():
     n = 100_000
     grid = ((np.arange(n) + 0.5) / n)[:, None]
     assert goodness.same_distribution(grid, grid, n) == goodness.FitTest(0.0, 1.0)
-    found = goodness.same_distribution(grid + 0.02, grid, n)
-    assert found.effect == pytest.approx(0.02, abs=1e-4)
-    assert found.p < 1e-12
+    result = goodness.same_distribution(grid + 0.02, grid, n)
+    assert result.effect == pytest.approx(0.02, abs=1e-4)
+    assert result.p < 1e-12

@@ -13,7 +13,7 @@ from causalcxr.scm.questions.effects import effect
 
 
 def changes(result) -> dict[str, float]:
-    """Return the one change that every row has, per number."""
+    """Return the change of each continuous variable, the same in every row."""
     table = result.differences.droplevel("level", axis=1)
     assert (np.ptp(table.to_numpy(), axis=0) < 1e-9).all()
     return table.mean().round(9).to_dict()

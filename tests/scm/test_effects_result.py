@@ -1,4 +1,4 @@
-"""What an effect returns: twins, differences, a table with errors, films; and what is refused."""
+"""Results of effects: twins, differences, the table with errors, images; refused input."""
 
 import json
 
@@ -137,11 +137,11 @@ def test_effect_refuses_unusable_input(linear, case):
     assert "\n" not in str(caught.value)
 
 
-# Films
+# Images
 
 
 @pytest.fixture(scope="module")
-def films(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
+def image_model(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
     radit = {"kind": "radit", "resolution": 32, "steps": 2, "solver_steps": 2, "batch": 4}
     graph = Graph(
         [
@@ -157,8 +157,8 @@ def films(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
     return model._with(graph=graph, fitted={**model.fitted, "Image": image}), cohort
 
 
-def test_effects_have_images_on_both_sides(films):
-    model, cohort = films
+def test_effects_have_images_on_both_sides(image_model):
+    model, cohort = image_model
     before = cohort.images[:]
     direct = effect(model, cohort, do(sex="M"), kind="direct")
     held = model.counterfactual(cohort, do(sex="M"), hold=["Cardiomegaly"])
@@ -184,15 +184,15 @@ def test_effects_have_images_on_both_sides(films):
 
 def test_plot_has_a_row_for_each_changed_level(tmp_path):
     model, cohort = kite_world()
-    found = model.effect(cohort, do(A="P"), through=[("A", "W", "Y")])
-    axes = found.plot(tmp_path / "effect.png").axes[0]
+    result = model.effect(cohort, do(A="P"), through=[("A", "W", "Y")])
+    axes = result.plot(tmp_path / "effect.png").axes[0]
     assert (tmp_path / "effect.png").read_bytes()[1:4] == b"PNG"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["W = P", "Y = P"]
     assert "path-specific effect of do(A=P) against the facts, 20,000 rows" in axes.get_title(
         "left"
     )
     assert "a witness recants" in axes.get_xlabel()
-    table = found.table.query("level == 'P'").set_index("variable")
+    table = result.table.query("level == 'P'").set_index("variable")
     dots = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
     marks = {y: x for line in dots for x, y in zip(*line.get_data(), strict=True)}
     assert marks[1] == pytest.approx(100 * table["change"]["W"])

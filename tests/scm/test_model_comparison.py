@@ -1,4 +1,4 @@
-"""Two models under one intervention: what an edit changes, and what it cannot."""
+"""Two models under one intervention: the changes due to an edit, and their limits."""
 
 import numpy as np
 import pandas as pd
@@ -50,25 +50,25 @@ def model(cohort) -> SCM:
 
 @pytest.fixture(scope="module")
 def cut(model, cohort) -> SCM:
-    """Sex no longer causes edema."""
+    """The model without the edge from sex to edema."""
     return model.with_graph(GRAPH.remove_edge("Sex", "Edema")).fit(cohort)
 
 
 def test_model_equals_itself(model, cohort):
-    found = compare_models(model, model, cohort, do(sex="M"))
-    assert found.affected == ()
-    assert found.equations == {}
-    assert (found.table["differ"] == 0).all()
-    assert (found.table["equation"] == "same").all()
-    assert (found.table["changed_before"] == found.table["changed_after"]).all()
-    assert str(found) == "4,000 twins of two models under do(Sex=M)\n  the twins are equal"
+    result = compare_models(model, model, cohort, do(sex="M"))
+    assert result.affected == ()
+    assert result.equations == {}
+    assert (result.table["differ"] == 0).all()
+    assert (result.table["equation"] == "same").all()
+    assert (result.table["changed_before"] == result.table["changed_after"]).all()
+    assert str(result) == "4,000 twins of two models under do(Sex=M)\n  the twins are equal"
 
 
 def test_removed_edge_changes_its_descendants(model, cut, cohort):
-    found = compare_models(model, cut, cohort, do(sex="M"), seed=3)
-    assert found.equations == {"Edema": "edge Sex -> Edema removed"}
-    assert found.affected == ("Edema", "Opacity")
-    table = found.table
+    result = compare_models(model, cut, cohort, do(sex="M"), seed=3)
+    assert result.equations == {"Edema": "edge Sex -> Edema removed"}
+    assert result.affected == ("Edema", "Opacity")
+    table = result.table
     # A negative woman turns positive with (q - p) / (1 - p) under the old model, never now.
     parent = {"Sex": torch.tensor([0.0, 1.0]).double()}
     with torch.no_grad():
@@ -89,8 +89,8 @@ def test_removed_edge_changes_its_descendants(model, cut, cohort):
     assert table.loc["Weight", "size"] == 0
     women = (cohort.table["Sex"] == "F").mean()
     assert table.loc["Weight", "changed_before"] == pytest.approx(women)
-    assert "equation of Edema: edge Sex -> Edema removed" in str(found)
-    assert "Edema: " in str(found).splitlines()[2]
+    assert "equation of Edema: edge Sex -> Edema removed" in str(result)
+    assert "Edema: " in str(result).splitlines()[2]
 
 
 def test_size_of_a_removed_continuous_effect(model, cohort):
@@ -103,29 +103,29 @@ def test_size_of_a_removed_continuous_effect(model, cohort):
 
 def test_other_seed_changes_every_equation(model, cohort):
     other = model.fit(cohort, seed=5)
-    found = compare_models(model, other, cohort, sex="M")
-    assert found.equations == dict.fromkeys(GRAPH.tabular, "seed 0 -> 5")
-    assert (found.table["equation"] == "other").all()
-    assert found.table["differ"].max() < 0.5
+    result = compare_models(model, other, cohort, sex="M")
+    assert result.equations == dict.fromkeys(GRAPH.tabular, "seed 0 -> 5")
+    assert (result.table["equation"] == "other").all()
+    assert result.table["differ"].max() < 0.5
 
 
 def test_variables_of_one_graph_are_listed(model, cohort):
     wide = cohort.table.assign(Race=np.where(np.arange(4000) % 2, "N", "P"))
     graph = GRAPH.without_variable("Fracture").with_variable(Variable("Race", "binary"))
     other = model.with_graph(graph).fit(Cohort(wide))
-    found = compare_models(model, other, Cohort(wide), sex="M")
-    states = found.table["equation"]
+    result = compare_models(model, other, Cohort(wide), sex="M")
+    states = result.table["equation"]
     assert states["Fracture"] == "only in the first"
     assert states["Race"] == "only in the second"
-    assert list(found.table.index) == [*graph.tabular, "Fracture"]
+    assert list(result.table.index) == [*graph.tabular, "Fracture"]
 
 
 def test_comparison_with_draws_hold_and_missing_values(model, cut, cohort):
     table = cohort.table
     table.loc[::2, "Edema"] = None
     missing = Cohort(table)
-    found = compare_models(model, cut, missing, sex="M", draws=3)
-    assert len(found.twins) == 12_000
+    result = compare_models(model, cut, missing, sex="M", draws=3)
+    assert len(result.twins) == 12_000
     half = compare_models(model, cut, missing, sex="M").table.loc["Edema", "differ"]
     whole = compare_models(model, cut, cohort, sex="M").table.loc["Edema", "differ"]
     assert half == pytest.approx(whole / 2, abs=0.02)
@@ -133,12 +133,12 @@ def test_comparison_with_draws_hold_and_missing_values(model, cut, cohort):
 
 
 def test_result_is_immutable(model, cut, cohort):
-    found = compare_models(model, cut, cohort, sex="M")
-    table = found.table
+    result = compare_models(model, cut, cohort, sex="M")
+    table = result.table
     table["differ"] = 0.0
-    assert found.affected == ("Edema", "Opacity")
+    assert result.affected == ("Edema", "Opacity")
     with pytest.raises(AttributeError):
-        found.action = "nothing"
+        result.action = "nothing"
 
 
 def test_comparison_refuses_unusable_models(model, cohort):

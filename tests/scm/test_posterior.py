@@ -1,4 +1,4 @@
-"""Abduction from what is observed alone: against enumeration, conditioning and quadrature."""
+"""Abduction with missing values, against enumeration, conditioning and quadrature."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ variables:
 
 
 def levels_of(rng, p):
-    """Draw a level a row from probabilities of shape (n, K)."""
+    """Sample one level per row from probabilities of shape (n, K)."""
     return (rng.random((len(p), 1)) > p.cumsum(1)).sum(1)
 
 
@@ -45,7 +45,7 @@ def discrete():
 
 
 def enumerated(model, **observed):
-    """The exact posterior of A, B, C, E by adding up the model's own log-masses."""
+    """The exact posterior of A, B, C, E from the model's log-masses."""
     index = pd.MultiIndex.from_product(LEVELS.values(), names=LEVELS)
     table = index.to_frame(index=False)
     rule = np.where((table["A"] == "a1") | (table["C"] == "c1"), "r1", "r0")
@@ -63,8 +63,8 @@ def record(**observed):
 
 def variation(draws, exact):
     """The total variation between the frequencies of draws and exact masses."""
-    found = draws.groupby(list(LEVELS)).size().reindex(exact.index, fill_value=0)
-    return 0.5 * (found / found.sum() - exact).abs().sum()
+    result = draws.groupby(list(LEVELS)).size().reindex(exact.index, fill_value=0)
+    return 0.5 * (result / result.sum() - exact).abs().sum()
 
 
 EVIDENCE = [{"E": "e1"}, {"E": "e1", "C": "c0"}, {"R": "r1", "E": "e0"}, {"R": "r0"}, {"B": "b1"}]
@@ -238,7 +238,7 @@ def test_samples_do_not_depend_on_other_records(expert, phantoms):
 
 
 def test_missing_age_has_the_enumerated_posterior(expert, phantoms):
-    """Age is continuous on a lattice: 106 values, which the test can add up."""
+    """Age has 106 possible values, over which the test can sum."""
     row = phantoms.at([5])
     assert row.table["Age"].isna().all()
     ages = np.arange(106.0)
@@ -253,9 +253,9 @@ def test_missing_age_has_the_enumerated_posterior(expert, phantoms):
     exact = np.exp(log_mass - log_mass.max()).sum(0)
     exact /= exact.sum()
     made = complete_observed(expert, row, draws=20_000, particles=4096)
-    found = np.bincount(made.cohort.table["Age"].astype(int), minlength=106) / 20_000
-    assert 0.5 * np.abs(found.cumsum() - exact.cumsum()).max() < 0.02
-    assert 0.5 * np.abs(found - exact).sum() < 0.05
+    result = np.bincount(made.cohort.table["Age"].astype(int), minlength=106) / 20_000
+    assert 0.5 * np.abs(result.cumsum() - exact.cumsum()).max() < 0.02
+    assert 0.5 * np.abs(result - exact).sum() < 0.05
 
 
 def test_posterior_leaves_no_twin_missing(expert, phantoms):

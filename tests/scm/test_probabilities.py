@@ -72,8 +72,8 @@ def move(closed, model, name, fact, before, after):
 
 
 def test_probabilities_of_a_chain_equal_the_sum_over_paths(model, cohort):
-    found = probabilities(model, cohort.head(60), do(a="p"))
-    assert found.method["D"] == found.method["Any"] == "exact"
+    result = probabilities(model, cohort.head(60), do(a="p"))
+    assert result.method["D"] == result.method["Any"] == "exact"
     facts = cohort.head(60).columns(model.graph)
     rows = [r for r in range(60) if facts["A"][r] == 0 and not np.isnan(facts["B"][r])]
     rows = [r for r in rows if not np.isnan(facts["D"][r])][:12]
@@ -86,22 +86,22 @@ def test_probabilities_of_a_chain_equal_the_sum_over_paths(model, cohort):
             to_c = move(gumbel, model, "C", c, {"A": a, "B": b}, {"A": 1.0, "B": float(i)})
             after = {"B": float(i), "C": float(j)}
             total += to_b[i] * to_c[j] * move(monotone, model, "D", d, {"B": b, "C": c}, after)
-        assert found["D"].iloc[r].to_numpy() == pytest.approx(total, abs=1e-9)
-        assert found["B"].iloc[r].to_numpy() == pytest.approx(to_b, abs=1e-12)
-        assert found["Any"].iloc[r].tolist() == pytest.approx([0.0, 1.0])
+        assert result["D"].iloc[r].to_numpy() == pytest.approx(total, abs=1e-9)
+        assert result["B"].iloc[r].to_numpy() == pytest.approx(to_b, abs=1e-12)
+        assert result["Any"].iloc[r].tolist() == pytest.approx([0.0, 1.0])
 
 
 def test_probabilities_equal_frequencies_of_draws(model, cohort):
     few, draws = cohort.head(40), 2000
-    found = probabilities(model, few, do(a="p"), draws=300, seed=4)
-    assert found.method == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
+    result = probabilities(model, few, do(a="p"), draws=300, seed=4)
+    assert result.method == dict.fromkeys("BCD", "exact") | {"E": "draws", "Any": "exact"}
     twins = model.counterfactual(few, do(a="p"), draws=draws, seed=1).table
     for name in "BCDE":
         for level in model.graph[name].levels:
             seen = (twins[name] == level).groupby("record", sort=False).mean()
-            known = found[name, level].notna().to_numpy()
-            gap = (seen.to_numpy() - found[name, level].to_numpy())[known]
-            error = found.standard_error[name]
+            known = result[name, level].notna().to_numpy()
+            gap = (seen.to_numpy() - result[name, level].to_numpy())[known]
+            error = result.standard_error[name]
             assert np.abs(gap).max() < 4.5 * (0.25 / draws + error**2) ** 0.5
             assert known.sum() == twins[name].notna().sum() / draws
 
@@ -112,12 +112,12 @@ def test_every_coupling_agrees_with_its_draws(cohort, coupling):
     graph = Graph.parse(YAML.replace("C: {type: categorical,", kind)).without_variable("Any")
     other = SCM(graph).fit(cohort)
     few, draws = cohort.head(25), 1500
-    found = probabilities(other, few, do(a="p"), variables=["C", "D"])
+    result = probabilities(other, few, do(a="p"), variables=["C", "D"])
     twins = other.counterfactual(few, do(a="p"), draws=draws, seed=1).table
     for name in "CD":
         for level in graph[name].levels:
             seen = (twins[name] == level).groupby("record", sort=False).mean().to_numpy()
-            gap = seen - found[name, level].fillna(0.0).to_numpy()
+            gap = seen - result[name, level].fillna(0.0).to_numpy()
             assert np.abs(gap).max() < 4.5 * 0.5 / draws**0.5
 
 
@@ -125,23 +125,23 @@ def test_draws_agree_with_exact_probabilities(model, cohort, monkeypatch):
     few = cohort.head(100)
     known = probabilities(model, few, do(a="p"), variables=["B", "C", "D"])
     monkeypatch.setattr(causalcxr.scm.questions.exact_distributions, "MOST_STATES", 1)
-    found = probabilities(model, few, do(a="p"), variables=["B", "C", "D"], draws=800)
-    assert found.method == {"B": "exact", "C": "draws", "D": "draws"}
-    pd.testing.assert_frame_equal(found["B"], known["B"])
+    result = probabilities(model, few, do(a="p"), variables=["B", "C", "D"], draws=800)
+    assert result.method == {"B": "exact", "C": "draws", "D": "draws"}
+    pd.testing.assert_frame_equal(result["B"], known["B"])
     for name in "CD":
-        error = found.standard_error[name]
-        gap = (found[name] - known[name]).abs().to_numpy()
+        error = result.standard_error[name]
+        gap = (result[name] - known[name]).abs().to_numpy()
         assert 0 < np.nanmax(gap) < 4.5 * error
         # The closed last step makes them steadier than counts of draws.
         assert error < 0.5 / 800**0.5
 
 
 def test_probabilities_with_missing_values(model, cohort):
-    found = probabilities(model, cohort, do(a="p"), draws=4)
+    result = probabilities(model, cohort, do(a="p"), draws=4)
     for name in ("B", "D"):
         absent = cohort.table[name].isna()
-        assert (found[name].isna().all(axis=1) == absent).all()
-        assert found[name][~absent].sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-12)
+        assert (result[name].isna().all(axis=1) == absent).all()
+        assert result[name][~absent].sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_undecided_rule_may_be_missing():
@@ -156,24 +156,24 @@ def test_undecided_rule_may_be_missing():
     table = pd.DataFrame({"S": ["n"] * 120 + ["p"] * 120, "Y": ["n", "p"] * 120, "X": x})
     table["Any"] = np.where((table["X"] == "p") | (table["Y"] == "p"), "p", "n")
     table.loc[0, "Y"] = None
-    found = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), do(s="p")).table.iloc[0]
-    assert 0.2 < found["X", "p"] < 0.5
-    assert found["Any"].tolist() == pytest.approx([0.0, found["X", "p"]])
+    result = probabilities(SCM(graph).fit(Cohort(table)), Cohort(table), do(s="p")).table.iloc[0]
+    assert 0.2 < result["X", "p"] < 0.5
+    assert result["Any"].tolist() == pytest.approx([0.0, result["X", "p"]])
 
 
 def test_setting_observed_values_changes_nothing(model, cohort):
-    found = probabilities(model, cohort, do(a=lambda a: a), variables=["B", "E", "A"])
-    assert set(found.method.values()) == {"exact"}
+    result = probabilities(model, cohort, do(a=lambda a: a), variables=["B", "E", "A"])
+    assert set(result.method.values()) == {"exact"}
     for name in ("B", "E", "A"):
         known = cohort.table[name].notna()
-        assert (found[name][known].max(axis=1) == 1.0).all()
-        assert (found[name][known].idxmax(axis=1) == cohort.table[name][known]).all()
+        assert (result[name][known].max(axis=1) == 1.0).all()
+        assert (result[name][known].idxmax(axis=1) == cohort.table[name][known]).all()
 
 
 def test_held_variable_passes_on_no_change(model, cohort):
-    found = probabilities(model, cohort.head(50), do(a="p"), hold=["B", "C"], draws=20)
-    assert "D" not in found.table.columns.get_level_values("variable")
-    assert found.method == {"E": "draws", "Any": "exact"}
+    result = probabilities(model, cohort.head(50), do(a="p"), hold=["B", "C"], draws=20)
+    assert "D" not in result.table.columns.get_level_values("variable")
+    assert result.method == {"E": "draws", "Any": "exact"}
 
 
 def test_probabilities_do_not_depend_on_other_records(model, cohort):
@@ -184,11 +184,11 @@ def test_probabilities_do_not_depend_on_other_records(model, cohort):
 
 def test_probabilities_on_the_expert_graph(expert, phantoms):
     few = phantoms.head(60)
-    found = probabilities(expert, few, do(sex="M"))
-    assert set(found.method.values()) == {"exact"}
+    result = probabilities(expert, few, do(sex="M"))
+    assert set(result.method.values()) == {"exact"}
     twins = expert.counterfactual(few, do(sex="M"), draws=400).table
     seen = (twins["No Finding"] == "P").groupby("record", sort=False).mean().to_numpy()
-    want = found["No Finding", "P"].fillna(0).to_numpy()
+    want = result["No Finding", "P"].fillna(0).to_numpy()
     assert np.abs(seen - want).max() < 4.5 * 0.5 / 20
 
 
@@ -241,8 +241,8 @@ def test_sensitivity_skips_transport_beyond_its_limit():
 
 def test_gumbel_coupling_of_500_levels_in_chunks():
     model, cohort = regions(500, "gumbel")
-    found = model.probabilities(cohort, a="p")
-    assert np.allclose(found.table.sum(axis=1), 1.0)
+    result = model.probabilities(cohort, a="p")
+    assert np.allclose(result.table.sum(axis=1), 1.0)
     p, q = (torch.rand(300, 500, dtype=torch.float64).softmax(1) for _ in range(2))
     level = torch.arange(300)
     alone = torch.cat([gumbel(*(t[k : k + 1] for t in (p, q, level))) for k in (0, 150, 299)])

@@ -1,4 +1,4 @@
-"""What every structural causal model must do, whatever its graph: the axioms, on random worlds.
+"""The axioms of every structural causal model, on random graphs, weights and records.
 
 The axioms of composition, effectiveness and reversibility are those of Galles and Pearl (1998);
 weights are drawn at random, which asks more of an equation than a fit does.
@@ -29,7 +29,7 @@ def same(one: Cohort, two: Cohort) -> None:
 
 
 def near(world: World, one: dict, two: dict, digits: float) -> None:
-    """Ask that columns agree: bit for bit where a variable allows, else to some digits."""
+    """Assert that columns agree: bit-exact where the variable allows it, else to some digits."""
     for name in world.graph.tabular:
         assert (np.isnan(one[name]) == np.isnan(two[name])).all(), name
         off = np.abs(one[name] - two[name]) / (1 + np.abs(one[name]))
@@ -37,7 +37,7 @@ def near(world: World, one: dict, two: dict, digits: float) -> None:
 
 
 def composition(world: World, data: st.DataObject) -> None:
-    """Doing nothing changes nothing; nor does setting what a twin has anyway."""
+    """The null intervention changes nothing; nor does setting a value that the twin has."""
     cohort = world.cohort
     same(world.model.counterfactual(cohort, seed=world.seed), cohort)
     again = world.model.counterfactual(cohort, seed=world.seed, recompute=True)
@@ -51,7 +51,7 @@ def composition(world: World, data: st.DataObject) -> None:
 
 
 def effectiveness(world: World, data: st.DataObject) -> None:
-    """What is set is what is there, in every record."""
+    """Every twin has the value that is set."""
     action = data.draw(actions(world.graph, len(world.cohort)))
     for recompute in (False, True):
         twins = twins_of(world, world.cohort, action, recompute=recompute).table
@@ -86,7 +86,7 @@ def reversibility(world: World, data: st.DataObject) -> None:
 
 
 def consistency(world: World, data: st.DataObject) -> None:
-    """Setting what was observed changes nothing."""
+    """Setting the observed value changes nothing."""
     names = data.draw(st.lists(st.sampled_from(world.graph.tabular), min_size=1, max_size=3))
     action = {name: lambda column: column for name in names}
     same(twins_of(world, world.cohort, action), world.cohort)
@@ -95,7 +95,7 @@ def consistency(world: World, data: st.DataObject) -> None:
 
 
 def locality(world: World, data: st.DataObject) -> None:
-    """What is not downstream of an intervention does not move."""
+    """Non-descendants of the intervention do not change."""
     action = data.draw(actions(world.graph, len(world.cohort)))
     aside = set(world.graph.tabular) - set(action) - world.graph.descendants(*action)
     for recompute in (False, True):
@@ -197,7 +197,7 @@ variables:
 
 @pytest.fixture(scope="module")
 def chain():
-    """A chain of mixed types, trained on records in which each variable leans on its parents."""
+    """A chain of mixed types, trained on records in which each variable depends on its parents."""
     rng, n = np.random.default_rng(0), 1200
     age = np.clip(np.round(rng.normal(55, 15, n)), 18, 95)
     sex = rng.integers(0, 2, n)
@@ -228,11 +228,11 @@ def chain():
 def test_joint_interventions_compose_the_equations(chain, action, recompute):
     model, cohort = chain
     twins = model.counterfactual(cohort, do(action, beyond_range=True), recompute=recompute)
-    found = twins.columns(model.graph)
-    by_hand = composed_by_hand(model, cohort, {name: found[name] for name in action}, 0)
+    result = twins.columns(model.graph)
+    by_hand = composed_by_hand(model, cohort, {name: result[name] for name in action}, 0)
     moved = 0
     for name, column in by_hand.items():
-        assert np.abs(found[name] - column).max() <= 1e-5, name
-        changed = (found[name] != cohort.columns(model.graph)[name]).any()
+        assert np.abs(result[name] - column).max() <= 1e-5, name
+        changed = (result[name] != cohort.columns(model.graph)[name]).any()
         moved += changed and name not in action
     assert moved >= 2  # mediators and outcomes

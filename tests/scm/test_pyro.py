@@ -129,8 +129,8 @@ def test_importance_sampling_finds_the_posterior(model):
             given, guide, num_samples=n, max_plate_nesting=1
         )
     a, b = (trace.nodes[name]["value"].reshape(n).long() for name in "AB")
-    found = torch.zeros(6).double().index_add(0, a * 3 + b, log_weights.softmax(0))
-    assert 0.5 * np.abs(found.reshape(2, 3).numpy() - enumerated(model)).sum() < 0.02
+    result = torch.zeros(6).double().index_add(0, a * 3 + b, log_weights.softmax(0))
+    assert 0.5 * np.abs(result.reshape(2, 3).numpy() - enumerated(model)).sum() < 0.02
 
 
 def test_importance_weights_are_likelihoods(model):
@@ -148,8 +148,8 @@ def test_importance_weights_are_likelihoods(model):
 def test_abduction_finds_the_same_posterior(model):
     cohort = Cohort(pd.DataFrame([SEEN], index=["p"]))
     drawn = complete_observed(model, cohort, draws=40_000).cohort.table
-    found = drawn.groupby(["A", "B"]).size().to_numpy().reshape(2, 3) / 40_000
-    assert 0.5 * np.abs(found - enumerated(model)).sum() < 0.01
+    result = drawn.groupby(["A", "B"]).size().to_numpy().reshape(2, 3) / 40_000
+    assert 0.5 * np.abs(result - enumerated(model)).sum() < 0.01
 
 
 def grid_posterior(model, a, y):
@@ -174,7 +174,7 @@ def test_continuous_posterior_equals_quadrature(model):
 
 
 def chain(model):
-    """The part of the model that is A -> X -> Y, as a program of its own."""
+    """The part of the model that is A -> X -> Y, as a separate program."""
     graph = model.graph
     for name in ("R", "C", "B", "T"):
         graph = graph.without_variable(name)
@@ -256,12 +256,12 @@ def test_program_refuses_unusable_models(model, cohort):
 
 
 def test_only_one_module_imports_pyro():
-    """It takes seconds to import, so whatever needs it asks for it inside a function."""
-    found = set()
+    """Pyro takes seconds to import, so that other modules import it inside functions."""
+    result = set()
     for file in Path(cx.__file__).parent.rglob("*.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in getattr(node, "names", [])]
             names += [getattr(node, "module", None) or ""]
             if any(name.split(".")[0] == "pyro" or "pyro_program" in name for name in names):
-                found.add(file.name)
-    assert found == {"pyro_program.py"}
+                result.add(file.name)
+    assert result == {"pyro_program.py"}

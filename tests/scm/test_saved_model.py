@@ -1,4 +1,4 @@
-"""A saved model: whole or not at all, the same when read again, refused when anything is off."""
+"""Saved models: complete or absent, the same after loading, refused if damaged."""
 
 import json
 import pickle
@@ -72,7 +72,7 @@ def weights(folder: Path, name: str) -> Path:
 
 
 def edit(folder: Path, **fields) -> None:
-    """Change the manifest, as a person who tampers would."""
+    """Change the manifest by hand."""
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
@@ -213,7 +213,7 @@ def other_shape(folder: Path) -> None:
 
 
 def registered(folder: Path, path: Path) -> None:
-    """Write the new hash into the manifest: the file itself must give it away."""
+    """Write the new hash into the manifest, so that only the file itself shows the change."""
     entries = json.loads((folder / "manifest.json").read_text())["mechanisms"]
     entries["Edema"]["sha256"] = file_digest(path)
     edit(folder, mechanisms=entries)

@@ -1,4 +1,4 @@
-"""The structural causal model: the axioms of counterfactuals, and figures that are known."""
+"""The structural causal model: the axioms of counterfactuals, and known figures."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ def binary(name: str, *parents: str, levels: tuple[str, str] = ("N", "P"), **opt
 
 
 def same(one: Cohort, two: Cohort) -> bool:
-    """Whether two tables are equal bit for bit, missing like missing."""
+    """Whether two tables are bit-exact; missing equals missing."""
     pd.testing.assert_frame_equal(one.table, two.table, check_exact=True)
     return True
 
@@ -446,8 +446,8 @@ def test_noise_of_another_model_is_refused(mediated, reseeded, expert):
 # Images
 
 
-class Films:
-    """A model of tiny images, and phantoms that have one."""
+class ImageModel:
+    """A model of small images, and phantoms with images."""
 
     def __init__(self, cohort: Cohort) -> None:
         radit = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 2, "batch": 4}
@@ -464,70 +464,74 @@ class Films:
 
 
 @pytest.fixture(scope="module")
-def films(rendered_phantoms) -> Films:
-    return Films(rendered_phantoms)
+def image_model(rendered_phantoms) -> ImageModel:
+    return ImageModel(rendered_phantoms)
 
 
-def test_null_intervention_returns_the_image(films):
-    null = films.model.counterfactual(films.cohort, recompute=True)
-    assert np.array_equal(null.images[:], films.cohort.images[:])
+def test_null_intervention_returns_the_image(image_model):
+    null = image_model.model.counterfactual(image_model.cohort, recompute=True)
+    assert np.array_equal(null.images[:], image_model.cohort.images[:])
 
 
-def test_image_changes_only_where_a_parent_changed(films):
-    twins = films.model.counterfactual(films.cohort, sex="M")
-    moved = np.abs(twins.images[:] - films.cohort.images[:]).max((1, 2, 3))
-    women = (films.cohort.table["Sex"] == "F").to_numpy()
+def test_image_changes_only_where_a_parent_changed(image_model):
+    twins = image_model.model.counterfactual(image_model.cohort, sex="M")
+    moved = np.abs(twins.images[:] - image_model.cohort.images[:]).max((1, 2, 3))
+    women = (image_model.cohort.table["Sex"] == "F").to_numpy()
     assert (moved[~women] == 0).all()
     assert (moved[women] > 0).all()
-    alone = films.model.counterfactual(films.cohort.at([3, 11]), sex="M")
+    alone = image_model.model.counterfactual(image_model.cohort.at([3, 11]), sex="M")
     assert np.array_equal(alone.images[:], twins.images[[3, 11]])
 
 
-def test_twins_of_records_without_an_image(films):
+def test_twins_of_records_without_an_image(image_model):
     some = np.arange(16) % 4 == 0
-    pixels = films.cohort.images[:]
-    partly = films.cohort.with_images(ArrayImages(pixels, some))
-    twins = films.model.counterfactual(partly, sex="M")
+    pixels = image_model.cohort.images[:]
+    partly = image_model.cohort.with_images(ArrayImages(pixels, some))
+    twins = image_model.model.counterfactual(partly, sex="M")
     assert (twins.images.available == some).all()
     assert twins.images[some].shape == (4, 1, 32, 32)
     with pytest.raises(CohortError, match="no image"):
         twins.images[1]
-    nobody = films.cohort.with_images(ArrayImages(pixels, np.zeros(16, bool)))
-    assert films.model.counterfactual(nobody, sex="M").images is None
-    none = films.cohort.with_images(None)
-    assert films.model.counterfactual(none, sex="M").images is None
+    nobody = image_model.cohort.with_images(ArrayImages(pixels, np.zeros(16, bool)))
+    assert image_model.model.counterfactual(nobody, sex="M").images is None
+    none = image_model.cohort.with_images(None)
+    assert image_model.model.counterfactual(none, sex="M").images is None
 
 
-def test_other_image_size_is_refused(films):
+def test_other_image_size_is_refused(image_model):
     large = Cohort.load("phantom", n=30, size=64)
     with pytest.raises(ModelError, match="64 x 64 pixels, the model's are 32 x 32; load"):
-        films.model.counterfactual(large, sex="M")
+        image_model.model.counterfactual(large, sex="M")
     with pytest.raises(ModelError, match="64 x 64 pixels, the graph's 'Image' is 32 x 32; load"):
-        cx.SCM(films.graph).fit(large)
+        cx.SCM(image_model.graph).fit(large)
 
 
-def test_sampled_images_do_not_depend_on_the_batch(films):
-    samples = films.model.do(sex="M").sample(5, seed=1)
+def test_sampled_images_do_not_depend_on_the_batch(image_model):
+    samples = image_model.model.do(sex="M").sample(5, seed=1)
     assert samples.images[:].shape == (5, 1, 32, 32)
     assert np.array_equal(samples.images[[4, 2]], samples.at([4, 2]).images[:])
-    assert np.array_equal(films.model.do(sex="M").sample(3, seed=1).images[:], samples.images[:3])
+    assert np.array_equal(
+        image_model.model.do(sex="M").sample(3, seed=1).images[:], samples.images[:3]
+    )
 
 
-def test_solver_steps_change_without_a_fit(films):
+def test_solver_steps_change_without_a_fit(image_model):
     mechanism = {"kind": "radit", "resolution": 32, "steps": 3, "solver_steps": 3, "batch": 4}
-    edited = films.graph.with_variable(films.graph["Image"].replace(mechanism=mechanism))
-    model = films.model.with_graph(edited)
+    edited = image_model.graph.with_variable(
+        image_model.graph["Image"].replace(mechanism=mechanism)
+    )
+    model = image_model.model.with_graph(edited)
     assert model.stale == {}
     assert model.fitted["Image"].mechanism.options["solver_steps"] == 3
-    assert films.model.fitted["Image"].mechanism.options["solver_steps"] == 2
-    again = model.fit(films.cohort)
+    assert image_model.model.fitted["Image"].mechanism.options["solver_steps"] == 2
+    again = model.fit(image_model.cohort)
     assert again.fitted["Image"] is model.fitted["Image"]
-    few = films.cohort.head(2)
+    few = image_model.cohort.head(2)
     null = model.counterfactual(few, recompute=True)
     assert np.array_equal(null.images[:], few.images[:])
 
 
-def test_killed_image_fit_resumes(films, tmp_path, monkeypatch):
+def test_killed_image_fit_resumes(image_model, tmp_path, monkeypatch):
     class Killed(Exception):
         pass
 
@@ -543,13 +547,13 @@ def test_killed_image_fit_resumes(films, tmp_path, monkeypatch):
     eager = partial(train_run.TrainConfig, save_every=-1.0)  # a checkpoint after every step
     monkeypatch.setattr("causalcxr.mechanisms.image.TrainConfig", eager)
     with pytest.raises(Killed):
-        cx.SCM(films.graph).fit(films.cohort, folder=tmp_path)
+        cx.SCM(image_model.graph).fit(image_model.cohort, folder=tmp_path)
     assert [p.name for p in tmp_path.glob("*/checkpoint.safetensors")] == [
         "checkpoint.safetensors"
     ]
-    resumed = cx.SCM(films.graph).fit(films.cohort, folder=tmp_path)
+    resumed = cx.SCM(image_model.graph).fit(image_model.cohort, folder=tmp_path)
     assert len(calls) == 4
-    one, two = (m.fitted["Image"].mechanism.state_dict() for m in (resumed, films.model))
+    one, two = (m.fitted["Image"].mechanism.state_dict() for m in (resumed, image_model.model))
     assert all(torch.allclose(one[k], two[k], atol=1e-6) for k in one)
 
 
@@ -583,7 +587,7 @@ def small_worlds(draw: st.DrawFn) -> tuple[Graph, Cohort, int]:
 
 
 def invented(variables: list[Variable], seed: int, gaps: float, n: int = 240) -> Cohort:
-    """Return records in which each variable leans on its parents."""
+    """Return records in which each variable depends on its parents."""
     random, columns, table = np.random.default_rng(seed), {}, {}
     for v in variables:
         lean = sum((columns[p] for p in v.parents), np.zeros(n)) / (1 + len(v.parents))

@@ -1,4 +1,4 @@
-"""Sensitivity to the coupling: figures that are known, and bounds that no coupling leaves."""
+"""Sensitivity to the coupling: known figures, and bounds that hold for every coupling."""
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ def exact_shares(words, distribution, n):
 
 @pytest.fixture(scope="module")
 def cohort():
-    """2,000 records in which every distribution holds to the last record."""
+    """2,000 records that have every distribution exactly."""
     rng = np.random.default_rng(0)
     parts = []
     for a in "np":
@@ -71,8 +71,8 @@ def set_distributions(mechanism, distributions):
 
 def test_binary_child_has_closed_forms(model, cohort):
     negatives = cohort.select("A == 'n'")
-    found = sensitivity(model, negatives, do(a="p"), variables=["B"]).table.loc["B"]
-    change = found.loc["change"]
+    result = sensitivity(model, negatives, do(a="p"), variables=["B"]).table.loc["B"]
+    change = result.loc["change"]
     # 0.8 of records have n and 0.2 have p; P(0 -> 1) is .375 monotone, .5 independent.
     assert change["model"] == change["monotone"] == pytest.approx(0.8 * 0.375)
     assert change["gumbel"] == change["ot"] == pytest.approx(0.8 * 0.375)
@@ -80,7 +80,7 @@ def test_binary_child_has_closed_forms(model, cohort):
     assert change["lower"] == pytest.approx(0.3)
     assert change["upper"] == pytest.approx(0.5 + 0.2)
     assert change["relative_width"] == pytest.approx(0.4 / 0.3)
-    level = found.loc["p"]
+    level = result.loc["p"]
     assert level["factual"] == pytest.approx(0.2)
     assert level[list(COUPLINGS)].tolist() == pytest.approx([0.5] * 4)
     # A negative's P(p) is in [.375, .625], a positive's in [0, 1].
@@ -89,23 +89,23 @@ def test_binary_child_has_closed_forms(model, cohort):
 
 def test_three_levels_under_each_coupling(model, cohort):
     few = cohort.select("A == 'n' and C == 'r'")
-    found = sensitivity(model, few, do(a="p"), variables=["C"]).table.loc[("C", "t")]
+    result = sensitivity(model, few, do(a="p"), variables=["C"]).table.loc[("C", "t")]
     expected = {"monotone": 0.0, "gumbel": 3 / 13, "ot": 0.2241, "independent": 0.24}
     for coupling, joint in expected.items():
-        assert 0.6 * found[coupling] == pytest.approx(joint, abs=5e-5)
-    assert 0.6 * found["lower"] == pytest.approx(0.0, abs=1e-9)
-    assert 0.6 * found["upper"] == pytest.approx(0.4)
-    assert found["model"] == found["gumbel"]
+        assert 0.6 * result[coupling] == pytest.approx(joint, abs=5e-5)
+    assert 0.6 * result["lower"] == pytest.approx(0.0, abs=1e-9)
+    assert 0.6 * result["upper"] == pytest.approx(0.4)
+    assert result["model"] == result["gumbel"]
 
 
 def test_bounds_equal_the_linear_programme(model, cohort):
     negatives = cohort.select("A == 'n'")
-    found = sensitivity(model, negatives, do(a="p"), variables=["C"]).changes.loc["C"]
+    result = sensitivity(model, negatives, do(a="p"), variables=["C"]).changes.loc["C"]
     margins = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
     target = [*DISTRIBUTIONS["C"]["n"], *DISTRIBUTIONS["C"]["p"]]
     cost = 1 - np.eye(3).reshape(-1)
     best = [s * linprog(s * cost, A_eq=margins, b_eq=target).fun for s in (1, -1)]
-    assert found[["lower", "upper"]].tolist() == pytest.approx(best, abs=1e-9)
+    assert result[["lower", "upper"]].tolist() == pytest.approx(best, abs=1e-9)
 
 
 def test_vary_all_and_one_on_a_chain(model, cohort):
@@ -122,41 +122,41 @@ def test_vary_all_and_one_on_a_chain(model, cohort):
 
 
 def test_every_coupling_lies_within_the_bounds(expert, phantoms):
-    found = sensitivity(expert, phantoms.head(150), do(sex="M"))
-    table = found.table
+    result = sensitivity(expert, phantoms.head(150), do(sex="M"))
+    table = result.table
     for coupling in ("model", *COUPLINGS):
         assert (table[coupling] >= table["lower"] - 1e-9).all()
         assert (table[coupling] <= table["upper"] + 1e-9).all()
     assert (table["method"] == "exact").all()
     assert table.loc[("Edema", "change"), "records"] == 147
-    assert (found.changes["independent"] > found.changes["monotone"]).all()
+    assert (result.changes["independent"] > result.changes["monotone"]).all()
 
 
 def test_continuous_ancestor_has_draws_and_no_bounds(model, cohort):
-    found = sensitivity(model, cohort.head(60), do(a="p"), variables=["B", "E"], draws=20).table
-    assert found.loc[("B", "change"), "method"] == "exact"
-    assert found.loc["E"]["method"].eq("draws").all()
-    assert found.loc["E"][["lower", "upper", "width"]].isna().all(axis=None)
-    assert found.loc["E"][["model", "gumbel"]].notna().all(axis=None)
+    result = sensitivity(model, cohort.head(60), do(a="p"), variables=["B", "E"], draws=20).table
+    assert result.loc[("B", "change"), "method"] == "exact"
+    assert result.loc["E"]["method"].eq("draws").all()
+    assert result.loc["E"][["lower", "upper", "width"]].isna().all(axis=None)
+    assert result.loc["E"][["model", "gumbel"]].notna().all(axis=None)
     assert (
         sensitivity(model, cohort.head(60), do(w=Shift(1))).changes.loc["E", "method"] == "exact"
     )
 
 
 def test_result_plots_and_copies_its_table(model, cohort, tmp_path):
-    found = sensitivity(model, cohort.head(200), do(a="p"), variables=["B", "C"])
-    table = found.table
+    result = sensitivity(model, cohort.head(200), do(a="p"), variables=["B", "C"])
+    table = result.table
     table["model"] = 9.0
-    assert found.table["model"].max() <= 1
+    assert result.table["model"].max() <= 1
     file = tmp_path / "bounds.png"
-    page = found.plot(file)
+    page = result.plot(file)
     assert file.read_bytes()[1:4] == b"PNG"
     (axes,) = page.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["B", "C"]
     bars = {bar.get_y() + bar.get_height() / 2: bar for bar in axes.patches}
-    assert bars[1].get_x() == pytest.approx(found.changes.loc["B", "lower"])
-    assert bars[1].get_width() == pytest.approx(found.changes.loc["B", "width"])
-    assert "do(A=p)" in repr(found)
+    assert bars[1].get_x() == pytest.approx(result.changes.loc["B", "lower"])
+    assert bars[1].get_width() == pytest.approx(result.changes.loc["B", "width"])
+    assert "do(A=p)" in repr(result)
 
 
 def test_sensitivity_refuses_unusable_input(model, cohort):

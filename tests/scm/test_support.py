@@ -45,22 +45,22 @@ def model(cohort):
 
 
 def test_support_of_two_parents_is_the_count(model, cohort):
-    found = support(model, cohort, do(a="p"))
+    result = support(model, cohort, do(a="p"))
     train = cohort.split("train").table
     count = train.groupby(["A", "B"]).size()
     table = cohort.table
     full = table["B"].notna()
     want = [count[a, b] for a, b in zip(table["A"][full], table["B"][full], strict=True)]
     twin = [count["p", b] for b in table["B"][full]]
-    assert found["C", "records"][full].tolist() == want
-    assert found["C", "records_twin"][full].tolist() == twin
-    assert (found["C", "records_twin"][~full] == (train["A"] == "p").sum()).all()
-    assert found["C", "beyond"].isna().all()
-    assert found.exact == {"C": True, "D": False}
+    assert result["C", "records"][full].tolist() == want
+    assert result["C", "records_twin"][full].tolist() == twin
+    assert (result["C", "records_twin"][~full] == (train["A"] == "p").sum()).all()
+    assert result["C", "beyond"].isna().all()
+    assert result.exact == {"C": True, "D": False}
 
 
 def test_support_of_three_parents_is_an_upper_bound(model, cohort):
-    found = support(model, cohort, do(c="p"))["D"]
+    result = support(model, cohort, do(c="p"))["D"]
     train, table = cohort.split("train").table, cohort.table
     count = train.groupby(["A", "B", "C"]).size()
     pairs = {
@@ -69,21 +69,21 @@ def test_support_of_three_parents_is_an_upper_bound(model, cohort):
     for r in range(0, 5):
         a, b = table["A"].iloc[r], table["B"].iloc[r]
         least = min(pairs["A", "B"][a, b], pairs["A", "C"][a, "p"], pairs["B", "C"][b, "p"])
-        assert found["records_twin"].iloc[r] == least >= count.get((a, b, "p"), 0)
+        assert result["records_twin"].iloc[r] == least >= count.get((a, b, "p"), 0)
 
 
 def test_only_records_moved_into_a_rare_cell_are_flagged(model, cohort):
     train, table = cohort.split("train").table, cohort.table
     cell = ((train["A"] == "p") & (train["B"] == "z")).sum()
     assert 0 < cell < 15
-    found = support(model, cohort, do(a="p"), few=15)["C"]
+    result = support(model, cohort, do(a="p"), few=15)["C"]
     moved_there = (table["A"] == "n") & (table["B"] == "z")
-    assert (found["flag"] == moved_there).all()
+    assert (result["flag"] == moved_there).all()
     assert moved_there.sum() > 5
 
 
 def test_extreme_ages_are_flagged(model, cohort):
-    found = support(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
+    result = support(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
     train, table = cohort.split("train").table, cohort.table
     for measure, ages in (("beyond", table["Age"]), ("beyond_twin", table["Age"] + 15)):
         below, above = (
@@ -93,13 +93,13 @@ def test_extreme_ages_are_flagged(model, cohort):
             for side in (np.less, np.greater)
         )
         want = np.minimum(below, above)
-        assert np.abs(found[measure] - want).max() < 12
-        assert np.corrcoef(found[measure], want)[0, 1] > 0.999
+        assert np.abs(result[measure] - want).max() < 12
+        assert np.corrcoef(result[measure], want)[0, 1] > 0.999
     oldest = table["Age"] + 15 > train["Age"].max() + 8
     assert oldest.sum() >= 3
-    assert found["flag"][oldest].all()
-    assert not found["flag"][table["Age"] + 15 < 80].any()
-    assert found["records"].isna().all()
+    assert result["flag"][oldest].all()
+    assert not result["flag"][table["Age"] + 15 < 80].any()
+    assert result["records"].isna().all()
 
 
 def test_saved_model_has_the_same_support(model, cohort, tmp_path):

@@ -29,7 +29,7 @@ def column(values):
 
 
 def table(coupling, p, q):
-    """All transitions of a distribution, (K, K): a row a factual level."""
+    """All transitions of a distribution, (K, K): one row per factual level."""
     k = len(p)
     both = (column(p_or_q).expand(k, -1) for p_or_q in (p, q))
     return COUPLINGS[coupling](*both, torch.arange(k))
@@ -123,8 +123,8 @@ def test_extreme_mean_is_the_optimum():
     bound = upper_bounds(column(P), column(Q), torch.tensor([k]))
     for sign, largest in ((1, False), (-1, True)):
         best = linprog(sign * cost, A_eq=np.vstack(margins), b_eq=[*P, *Q])
-        found = extreme_mean(bound, torch.from_numpy(value), largest=largest).item()
-        assert found == pytest.approx(sign * best.fun, abs=1e-9)
+        result = extreme_mean(bound, torch.from_numpy(value), largest=largest).item()
+        assert result == pytest.approx(sign * best.fun, abs=1e-9)
 
 
 def test_equal_distributions_change_nothing():
