@@ -1,5 +1,5 @@
-# `make demo` on a fresh clone: an environment of its own, then the whole story in one command.
-# Where an index's torch is the CUDA build, a CPU build can be asked for:
+# `make demo` in a fresh clone creates an environment and runs the whole demo.
+# If the package index has the CUDA build of torch, this selects the CPU build:
 #   make PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
 BASE ?= python3
@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 .DEFAULT_GOAL := demo
 .PHONY: demo test test-fast durations test-all coverage fuzz lint bench bench-quick notebooks docs install clean
 
-# The stamp is younger than what it was made from, so that a second `make` has nothing to do.
+# The stamp is newer than the files that it depends on, so a second `make` does not install again.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PYTHON) || $(BASE) -m venv .venv
 	$(PYTHON) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[test,dev,docs,app,store,cluster,codecs,codecs-gpl,latent]"
@@ -20,7 +20,7 @@ install: $(STAMP)
 demo: $(STAMP)
 	.venv/bin/causalcxr demo --out demo --overwrite
 
-# A worker for each processor, one thread each: products are small.
+# One worker per processor with one thread each, because the matrix products are small.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
@@ -37,7 +37,7 @@ test-all: $(STAMP)
 coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow" --cov=causalcxr --cov-branch --cov-report=term
 
-# Damaged files of every kind that is read, other ones each time, until the time is over.
+# Damaged files of every format that is read, different ones in each pass, until the time is over.
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP)
 	end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \

@@ -1,9 +1,9 @@
-"""The table tests on the oldest and the newest pandas, and on each Python that is supported.
+"""The tests of tables on the oldest and the newest pandas, and on each supported Python.
 
-    pipx run nox                            # every Python and pandas that is here
+    pipx run nox                            # every installed Python, every pandas
     pipx run nox -s "tables-3.11(pandas='2.2.3')"
 
-Where an index's torch is the CUDA build, PIP_EXTRA_INDEX_URL can name that of the CPU builds:
+If the index has the CUDA build of torch, PIP_EXTRA_INDEX_URL can name the index of the CPU builds:
 https://download.pytorch.org/whl/cpu
 """
 
@@ -15,7 +15,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ("3.11", "3.12", "3.13")
 PANDAS = ("2.2.3", "3.1.1")
-# What reads, checks, changes, selects, compares or writes tables.
+# Tests of code that reads, checks, changes, selects, compares or writes tables.
 TABLES = (
     "apps/cli/test_twin_folder",
     "audit/test_audit_inputs",
@@ -53,7 +53,7 @@ TABLES = (
 @nox.session(python=PYTHONS)
 @nox.parametrize("pandas", PANDAS)
 def tables(session: nox.Session, pandas: str) -> None:
-    """Run the table tests with one version of pandas, all else as in constraints.txt."""
+    """Run the tests of tables with one version of pandas, all else as in constraints.txt."""
     pinned = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
     others = Path(session.create_tmp()) / "constraints.txt"
     kept = [line for line in pinned if not line.startswith("pandas==")]

@@ -1,4 +1,4 @@
-"""The models and the patient of docs/abduction.md."""
+"""The models and the patient in docs/abduction.md."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -27,7 +27,7 @@ PATIENT = {
 
 
 def enumerated(model: cx.SCM, record: Mapping[str, Any], gaps: list[str]) -> dict[str, float]:
-    """Return P(last level | record) of each gap, every joint state weighed by the model's mass."""
+    """Return P(last level | record) of each missing variable, by a sum over all joint states."""
     states = pd.DataFrame(product(*(model.graph[n].levels for n in gaps)), columns=gaps)
     full = states.assign(**record)
     mass = np.exp(model.log_prob(Cohort(full)).drop(columns="Age").sum(axis=1).to_numpy())
@@ -39,17 +39,17 @@ def enumerated(model: cx.SCM, record: Mapping[str, Any], gaps: list[str]) -> dic
 
 @cache
 def expert() -> tuple[cx.SCM, Cohort]:
-    """Return the expert graph fitted to 20,000 phantoms, and these."""
+    """Return the expert graph fitted to 20,000 phantoms, and the phantoms."""
     patients = Cohort.load("phantom", n=20_000, seed=0).with_images(None)
     return cx.SCM(Graph.load("cxr7").without_variable("Image")).fit(patients), patients
 
 
 def severity() -> tuple[cx.SCM, Cohort]:
-    """Return a flow over three levels, and the 8,000 records of the laws P and Q behind it."""
+    """Return a flow over three levels, and its 8,000 records from the distributions P and Q."""
     rows = [
         (word, level)
-        for word, law in (("not", P), ("is", Q))
-        for level, share in zip(("none", "small", "large"), law, strict=True)
+        for word, distribution in (("not", P), ("is", Q))
+        for level, share in zip(("none", "small", "large"), distribution, strict=True)
         for _ in range(round(4000 * share))
     ]
     cohort = Cohort(pd.DataFrame(rows, columns=["Ventilated", "Effusion"]))

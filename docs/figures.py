@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/abduction.md, and print the figures that its text quotes.
+"""Draw the pictures of docs/abduction.md, and print the numbers that its text quotes.
 
     python docs/figures.py [NAMES]
 
-Deterministic: every number comes from seeds and record ids. A quarter of a minute on one core.
+Deterministic: all random numbers depend on seeds and record ids. Takes 15 s on one core.
 """
 
 import sys
@@ -28,26 +28,26 @@ from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-# They stand beside this file, in no package.
+# These two modules are in this folder, which is not a package.
 from cases import PATIENT, enumerated, expert, severity  # noqa: E402
 from traps import measured  # noqa: E402
 
-# Told apart by people who see no red or no green (Okabe & Ito), and by their marks.
+# Distinguishable with colour blindness (Okabe & Ito), and by their markers.
 BLUE, RED, GREEN, AMBER, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#7A7A7A"
-LEVELS = ("#DCEAF5", "#8FBCE0", "#2F6FA8")  # light to dark, in the order of the levels
+LEVELS = ("#DCEAF5", "#8FBCE0", "#2F6FA8")  # from light to dark, in the order of the levels
 INK, PALE = "#1C2733", "#5B6875"
 SIZE = 8.5
 
 
 def cells() -> tuple[Page, dict[str, Any]]:
-    """Draw the cells of a fitted monotone flow, before and after, and one truncated posterior."""
+    """Draw the cells of a fitted monotone flow under both parents, and one truncated posterior."""
     model, cohort = severity()
-    many = cohort.repeat(20)
-    noise = model.abduct(many).values["Effusion"].numpy()
-    twins = model.counterfactual(many, do(ventilated="is"))
-    fact, twin = (c.columns(model.graph)["Effusion"] for c in (many, twins))
-    mine = (many.table["Ventilated"] == "not").to_numpy() & (fact == 1)
-    shares = np.bincount(twin[mine].astype(int), minlength=3) / mine.sum()
+    repeated = cohort.repeat(20)
+    noise = model.abduct(repeated).values["Effusion"].numpy()
+    twins = model.counterfactual(repeated, do(ventilated="is"))
+    fact, twin = (c.columns(model.graph)["Effusion"] for c in (repeated, twins))
+    is_small = (repeated.table["Ventilated"] == "not").to_numpy() & (fact == 1)
+    shares = np.bincount(twin[is_small].astype(int), minlength=3) / is_small.sum()
     edges = {word: _edges(model, code) for word, code in (("before", 0.0), ("after", 1.0))}
     page = Page(figsize=(7.2, 4.3), layout="constrained")
     above, below = page.subplots(2, 1, sharex=True)
@@ -74,10 +74,10 @@ def cells() -> tuple[Page, dict[str, Any]]:
         axes.set_ylim(-0.17, 1.32)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-    above.hist(noise[mine], np.linspace(low, high, 31), density=True, color="#F2C9A8")
+    above.hist(noise[is_small], np.linspace(low, high, 31), density=True, color="#F2C9A8")
     above.text(high + 0.12, 0.98, "p(u | Effusion = small)", color=RED, size=SIZE)
-    told = f"bars: the noise abducted in {mine.sum():,} draws"
-    above.text(high + 0.12, 0.82, told, color=PALE, size=SIZE)
+    label = f"bars: the noise abducted in {is_small.sum():,} draws"
+    above.text(high + 0.12, 0.82, label, color=PALE, size=SIZE)
     cut = edges["after"][2]
     for (a, b), k, words in (((low, cut), 1, "stay 'small'"), ((cut, high), 2, "become 'large'")):
         part = np.linspace(a, b, 100)
@@ -88,20 +88,20 @@ def cells() -> tuple[Page, dict[str, Any]]:
     below.set_xlabel("exogenous noise u", size=SIZE, color=PALE)
     below.tick_params(labelsize=SIZE - 1, colors=PALE)
     before, after = (np.diff(ndtr(cuts)).round(3).tolist() for cuts in edges.values())
-    told = {"law before": before, "law after": after, "twins of small": shares.round(3).tolist()}
-    return page, told | {"draws": int(mine.sum())}
+    numbers = {"before": before, "after": after, "twins of small": shares.round(3).tolist()}
+    return page, numbers | {"draws": int(is_small.sum())}
 
 
 def trap() -> tuple[Page, dict[str, Any]]:
-    """Draw what each way of abducting a binary gives, beside what is true."""
-    found = measured()
-    titles = ("null intervention returns\nthe fact", "P(twin = 1)", "P(twin = 1 | fact = 0)")
+    """Draw the results of each way to abduct a binary variable, and the true values."""
+    results = measured()
+    titles = ("null intervention\nreturns the fact", "P(twin = 1)", "P(twin = 1 | fact = 0)")
     page = Page(figsize=(7.2, 2.7), layout="constrained")
     panels = page.subplots(1, 3, sharey=True)
-    rows = np.arange(len(found))[::-1]
+    rows = np.arange(len(results))[::-1]
     for k, (axes, title, true) in enumerate(zip(panels, titles, (1.0, 0.5, 0.375), strict=True)):
         axes.axvline(true, color=GREEN, lw=5, alpha=0.35, zorder=0)
-        for row, values in zip(rows, found.values(), strict=True):
+        for row, values in zip(rows, results.values(), strict=True):
             right = abs(values[k] - true) < 0.003
             mark, colour = ("o", BLUE) if right else ("X", RED)
             axes.plot(values[k], row, mark, color=colour, ms=8)
@@ -112,23 +112,25 @@ def trap() -> tuple[Page, dict[str, Any]]:
             )  # fmt: skip
         axes.set_title(title, size=SIZE, color=INK)
         axes.set_xlim(-0.06, 1.06)
-        axes.set_ylim(-0.6, len(found) - 0.4)
-        axes.set_yticks(rows, found, size=SIZE)
+        axes.set_ylim(-0.6, len(results) - 0.4)
+        axes.set_yticks(rows, results, size=SIZE)
         _bare(axes)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", color="#EEEEEE", lw=0.8)
         axes.set_axisbelow(True)
-    panels[1].set_xlabel("green: the truth;  circle: right;  cross: wrong", size=SIZE, color=PALE)
-    return page, {name: np.round(values, 3).tolist() for name, values in found.items()}
+    panels[1].set_xlabel(
+        "green: true value;  circle: correct;  cross: incorrect", size=SIZE, color=PALE
+    )
+    return page, {name: np.round(values, 3).tolist() for name, values in results.items()}
 
 
 def couplings() -> tuple[Page, dict[str, Any]]:
-    """Draw the joint law of fact and twin under each coupling, and the bounds of any."""
+    """Draw the joint distribution of fact and twin under each coupling, and the bounds."""
     p, q = (0.6, 0.3, 0.1), (0.3, 0.3, 0.4)
-    laws = [torch.tensor([law] * 3, dtype=torch.float64) for law in (p, q)]
+    distributions = [torch.tensor([each] * 3, dtype=torch.float64) for each in (p, q)]
     levels = torch.arange(3)
     joints = {
-        name: (transition(*laws, levels) * laws[0][0][:, None]).numpy()
+        name: (transition(*distributions, levels) * distributions[0][0][:, None]).numpy()
         for name, transition in COUPLINGS.items()
     }
     page = Page(figsize=(7.2, 2.2), layout="constrained")
@@ -163,7 +165,7 @@ def couplings() -> tuple[Page, dict[str, Any]]:
 
 
 def effects() -> tuple[Page, dict[str, Any]]:
-    """Draw the effects of 25 more years: total, direct and indirect, and along single paths."""
+    """Draw the effects of do(Age + 25): total, direct and indirect, and along single paths."""
     model, patients = expert()
     patients = patients.select("Age >= 20 and Age < 80")
     older = do(age=Shift(25))
@@ -181,22 +183,22 @@ def effects() -> tuple[Page, dict[str, Any]]:
     left, right = page.subplots(1, 2, width_ratios=(1, 1.15))
     _kinds(left, names, kinds)
     _paths(right, ways, ends, np.vstack([grid, total]))
-    few = ("Pneumothorax", "Pleural Effusion", "Lung Opacity", "No Finding")
-    told = {n: {k: round(float(kinds[k]["change"][n]), 2) for k in kinds} for n in few}
+    findings = ("Pneumothorax", "Pleural Effusion", "Lung Opacity", "No Finding")
+    numbers = {n: {k: round(float(kinds[k]["change"][n]), 2) for k in kinds} for n in findings}
     gap = dict(zip(ends, (grid.sum(0) - total).round(2).tolist(), strict=True))
-    return page, told | {"records": len(patients), "paths' sum minus total": gap}
+    return page, numbers | {"records": len(patients), "paths' sum minus total": gap}
 
 
 def _kinds(axes: Axes, names: list[str], kinds: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the three effects on each finding; one that is zero by the graph is left out."""
+    """Draw the three effects on each finding, except those that the graph makes zero."""
     rows = np.arange(len(names))[::-1]
     looks = {"direct": ("s", BLUE, 0.2), "indirect": ("^", AMBER, -0.2), "total": ("o", INK, 0.0)}
     for kind, (mark, colour, up) in looks.items():
         change = kinds[kind].loc[names]
-        some = (change["change"] != 0).to_numpy()
+        nonzero = (change["change"] != 0).to_numpy()
         axes.errorbar(
-            change["change"][some], (rows + up)[some], xerr=1.96 * change["se"][some], fmt=mark,
-            color=colour, ms=4.5, lw=1.2, label=kind,
+            change["change"][nonzero], (rows + up)[nonzero], xerr=1.96 * change["se"][nonzero],
+            fmt=mark, color=colour, ms=4.5, lw=1.2, label=kind,
         )  # fmt: skip
     axes.axvline(0, color=PALE, lw=0.6)
     axes.set_yticks(rows, names, size=SIZE)
@@ -209,7 +211,7 @@ def _kinds(axes: Axes, names: list[str], kinds: Mapping[str, pd.DataFrame]) -> N
 
 
 def _paths(axes: Axes, ways: list[str], ends: list[str], grid: np.ndarray) -> None:
-    """Draw path-specific effects, one row a first step, the total below."""
+    """Draw path-specific effects: one row per first step, and the total below."""
     axes.imshow(grid, cmap="PuOr_r", vmin=-2.6, vmax=2.6, aspect="auto")
     for i, j in product(*map(range, grid.shape)):
         text = f"{grid[i, j]:+.2f}" if grid[i, j] else "·"
@@ -226,7 +228,7 @@ def _paths(axes: Axes, ways: list[str], ends: list[str], grid: np.ndarray) -> No
 
 
 def posterior() -> tuple[Page, dict[str, Any]]:
-    """Draw the posterior of what was not recorded of one patient, against enumeration."""
+    """Draw the posterior of the missing variables of one patient, against enumeration."""
     model, _ = expert()
     record = PATIENT.copy()
     gaps = [n for n in model.graph.order if n not in record and model.graph[n].is_discrete]
@@ -234,14 +236,14 @@ def posterior() -> tuple[Page, dict[str, Any]]:
     table = pd.DataFrame(
         [record | dict.fromkeys(gaps)], index=pd.Index(["patient"], name="record")
     )
-    drawn = {
+    completions = {
         "drawn, states enumerated": complete_observed(model, Cohort(table), draws=20_000),
         "drawn, 1,024 particles": complete_observed(model, Cohort(table), draws=20_000, states=1),
     }
     last = {n: model.graph[n].levels[-1] for n in gaps}
     shares = {
-        name: {n: float((made.cohort.table[n] == last[n]).mean()) for n in gaps}
-        for name, made in drawn.items()
+        name: {n: float((completion.cohort.table[n] == last[n]).mean()) for n in gaps}
+        for name, completion in completions.items()
     }
     age = {n: record[n] for n in ("Age", "Race", "Dataset", "View")}
     blind = model.do(age).sample(20_000, seed=1).table
@@ -258,23 +260,26 @@ def posterior() -> tuple[Page, dict[str, Any]]:
         color=GREY,
         ms=11,
         mew=2,
-        label="without the findings observed",
+        label="given age, race, data set and view only",
     )
-    axes.plot(exact, rows, "o", mfc="none", color=INK, ms=10, label="exact: every state added up")
-    for (name, found), mark, colour in zip(shares.items(), ".x", (BLUE, RED), strict=True):
-        axes.plot([found[n] for n in gaps], rows, mark, color=colour, ms=6, label=name)
+    axes.plot(exact, rows, "o", mfc="none", color=INK, ms=10, label="exact: sum over all states")
+    for (name, results), mark, colour in zip(shares.items(), ".x", (BLUE, RED), strict=True):
+        axes.plot([results[n] for n in gaps], rows, mark, color=colour, ms=6, label=name)
     axes.set_yticks(rows, [f"{n} = {last[n]}" for n in gaps], size=SIZE)
-    axes.set_xlabel("probability, given what was recorded", size=SIZE, color=PALE)
+    axes.set_xlabel("probability given the observed values", size=SIZE, color=PALE)
     axes.set_xlim(-0.02, 1.02)
-    axes.legend(fontsize=SIZE, frameon=False, loc="lower right")
+    axes.legend(fontsize=SIZE, frameon=False, loc="center right")
     axes.grid(axis="y", color="#EEEEEE", lw=0.8)
     axes.set_axisbelow(True)
     _bare(axes)
     worst = {
-        name: round(max(abs(found[n] - truth[n]) for n in gaps), 4)
-        for name, found in shares.items()
+        name: round(max(abs(results[n] - truth[n]) for n in gaps), 4)
+        for name, results in shares.items()
     }
-    ess = {name: made.report["ess"].round(0).tolist() for name, made in drawn.items()}
+    ess = {
+        name: completion.report["ess"].round(0).tolist()
+        for name, completion in completions.items()
+    }
     return page, {"largest error": worst, "states": 2 ** len(gaps), "ess": ess} | {
         n: [round(before[n], 3), round(truth[n], 3)] for n in gaps
     }
@@ -318,9 +323,9 @@ FIGURES: dict[str, Callable[[], tuple[Page, dict[str, Any]]]] = {
 def main(names: list[str]) -> None:
     """Draw some of the pictures, or all."""
     for name in names or FIGURES:
-        page, told = FIGURES[name]()
+        page, numbers = FIGURES[name]()
         path = atomic_write(HERE / f"abduction-{name}.png", page.png())
-        print(f"{path.name}: {told}")
+        print(f"{path.name}: {numbers}")
 
 
 if __name__ == "__main__":

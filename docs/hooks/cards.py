@@ -1,4 +1,4 @@
-"""Facts of a card, read from the JSON that lies beside the weights."""
+"""Tables of model cards, from the JSON files next to the weights."""
 
 import json
 import re
@@ -11,8 +11,8 @@ _MARK = re.compile(r"^<!-- card (\S+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put a table of the facts where a page names a card."""
-    return _MARK.sub(lambda found: "\n".join(_table(found[1])), markdown)
+    """Replace the marker of a card by a table of its entries."""
+    return _MARK.sub(lambda match: "\n".join(_table(match[1])), markdown)
 
 
 def _table(name: str) -> Iterable[str]:
@@ -21,12 +21,12 @@ def _table(name: str) -> Iterable[str]:
     for key, value in card.items():
         if isinstance(value, list) or key == "started_from":
             continue  # losses, and the cards of earlier weights: in the file itself
-        yield f"| {key.replace('_', ' ')} | {_said(value)} |"
+        yield f"| {key.replace('_', ' ')} | {_as_text(value)} |"
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_as_text(each)}" for key, each in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)

@@ -1,4 +1,4 @@
-"""The reference of the command line, written from the verbs themselves."""
+"""The reference of the command line, generated from its commands."""
 
 from collections.abc import Iterable
 from html import escape
@@ -10,7 +10,7 @@ MARK = "<!-- verbs -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the verbs in the place that the page keeps for them."""
+    """Replace the marker of the page by the reference."""
     return markdown.replace(MARK, "\n".join(_reference())) if MARK in markdown else markdown
 
 
@@ -32,23 +32,25 @@ def command_line() -> Any:
 
 def _reference() -> Iterable[str]:
     for words, command in verbs(command_line()):
-        shown = [each for each in command.params if not each.hidden and each.name != "help"]
+        visible = [each for each in command.params if not each.hidden and each.name != "help"]
         yield f"## {words.removeprefix('causalcxr ')} {{ data-toc-label='{words[10:]}' }}\n"
-        yield f"```text\n{_usage(words, shown)}\n```\n"
+        yield f"```text\n{_usage(words, visible)}\n```\n"
         yield f"{_text(command.help)}\n"
         yield "| | | |\n| --- | --- | --- |"
-        yield from (f"| {_name(each)} | {_text(each.help)} | {_default(each)} |" for each in shown)
+        yield from (
+            f"| {_name(each)} | {_text(each.help)} | {_default(each)} |" for each in visible
+        )
         yield ""
 
 
-def _usage(words: str, shown: list[Any]) -> str:
-    places = [_metavar(each) for each in shown if each.param_type_name == "argument"]
+def _usage(words: str, visible: list[Any]) -> str:
+    places = [_metavar(each) for each in visible if each.param_type_name == "argument"]
     needed = [
         f"{each.opts[0]} {_metavar(each)}"
-        for each in shown
+        for each in visible
         if each.param_type_name == "option" and each.required
     ]
-    free = any(each.param_type_name == "option" and not each.required for each in shown)
+    free = any(each.param_type_name == "option" and not each.required for each in visible)
     return " ".join([words, *places, *needed, *(["[OPTIONS]"] if free else [])])
 
 

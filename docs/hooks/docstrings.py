@@ -1,4 +1,4 @@
-"""Docstrings of this project for griffe: a section `Example:` holds a doctest, not prose."""
+"""Docstrings of this project for griffe: a section `Example:` contains a doctest, not prose."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 
 
 class Doctests(Extension):
-    """Name the sections as griffe knows them, so that they are shown as code."""
+    """Rename the sections to the name that griffe shows as code."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Rename the section in the docstring of a module, class or function."""

@@ -1,8 +1,8 @@
-"""Pages and files of the repository that are not in docs/: shown as they are, never copied.
+"""Pages and files of the repository outside docs/: part of the site, without copies.
 
-README.md is the first page of the site, and results, log and changelog are pages, too. Whatever
-else a page links to (a graph, a notebook, a script) is handed out beside the pages, under its own
-path. So one link serves on a code host, where it leads to the file, and in the site.
+README.md is the first page of the site; results, log and changelog are pages, too. All other files
+that a page links to (a graph, a notebook, a script) become files of the site under their own path.
+So the same link works on a code host and in the site.
 """
 
 import re
@@ -29,11 +29,11 @@ _LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s#]+)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages, and every file that a page links to."""
+    """Add the pages, and all files that pages link to."""
     for page, path in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
     for file in files.documentation_pages():
-        for path in sorted(set(_linked(file))):
+        for path in sorted(set(_linked_paths(file))):
             outside = not path.startswith(("docs/", "../")) and path not in _SITE
             if outside and (ROOT / path).is_file() and path not in files.src_uris:
                 files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
@@ -41,17 +41,18 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links between files of the repository into links between pages of the site."""
+    """Replace links between files of the repository by links between pages of the site."""
     source = page.file.src_uri
     home, here = dirname(_path(source)), dirname(source)
 
-    def turned(found: re.Match[str]) -> str:
-        target = normpath(join(home, found[2]))
+    def site_link(match: re.Match[str]) -> str:
+        target = normpath(join(home, match[2]))
         site = _SITE.get(target, target.removeprefix("docs/"))
-        return found[1] + relpath(site, here or ".")
+        return match[1] + relpath(site, here or ".")
 
     return "\n".join(
-        _LINK.sub(turned, line) if text else line for text, line in _lines(markdown.splitlines())
+        _LINK.sub(site_link, line) if text else line
+        for text, line in _lines(markdown.splitlines())
     )
 
 
@@ -59,8 +60,8 @@ def _path(source: str) -> str:
     return PAGES.get(source, f"docs/{source}")
 
 
-def _linked(file: File) -> Iterable[str]:
-    """Yield the paths, from the root of the repository, that a page links to."""
+def _linked_paths(file: File) -> Iterable[str]:
+    """Yield the paths that a page links to, relative to the root of the repository."""
     path = _path(file.src_uri)
     for text, line in _lines((ROOT / path).read_text(encoding="utf-8").splitlines()):
         if text:
@@ -68,7 +69,7 @@ def _linked(file: File) -> Iterable[str]:
 
 
 def _lines(lines: Iterable[str]) -> Iterable[tuple[bool, str]]:
-    """Yield each line, and whether it is text, not code."""
+    """Yield for each line whether it is text (not code), and the line."""
     fenced = False
     for line in lines:
         fence = bool(_FENCE.match(line))

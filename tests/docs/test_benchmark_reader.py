@@ -6,7 +6,7 @@ import pytest
 from benchmarks._classifier import train_reader
 from benchmarks._phantom_images import phantom_images
 
-pytestmark = pytest.mark.slow  # it trains networks
+pytestmark = pytest.mark.slow  # trains networks
 
 
 def squares(n, seed):

@@ -1,4 +1,4 @@
-"""The documentation: it builds without a warning, no link is dead, nothing comes from outside."""
+"""The documentation builds without warnings, has no dead link, and loads nothing from outside."""
 
 import importlib
 import inspect
@@ -24,34 +24,34 @@ NEEDED = ("mkdocs", "material", "mkdocstrings", "latex2mathml")
 CHROMIUM = Path(os.environ.get("CAUSALCXR_CHROMIUM", "/usr/bin/chromium"))
 SWITCHES = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"]
 SWITCHES += ["disable-background-networking", "disable-component-update", "disable-sync"]
-# What a page shows or runs, unlike what it leads to.
+# Elements whose content is part of the page, unlike links.
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (FIVE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PACKAGES = ("graph", "cohort", "scm", "audit", "metrics", "sources", "mechanisms")
 
 
-# Lines of code that are wider than their box, so that a reader would have to scroll.
+# Lines of code that are wider than their box, so that readers would have to scroll.
 CUT_CODE = """() => [...document.querySelectorAll("article pre > code")]
   .filter((code) => code.scrollWidth > code.clientWidth + 1)
   .map((code) => code.innerText.split("\\n").reduce((a, b) => a.length > b.length ? a : b))"""
 
 
 class Page(HTMLParser):
-    """A built page: the places in it, what it leads to, what it loads, what it says."""
+    """A built page: its anchors, links, loaded files and text."""
 
     def __init__(self, path):
         super().__init__()
-        self.places, self.links, self.loaded, self.words = {""}, [], [], []
+        self.anchors, self.links, self.loaded, self.words = {""}, [], [], []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.places |= {found[key] for key in ("id", "name") if found.get(key)}
-        if tag == "a" and found.get("href"):
-            self.links.append(found["href"])
-        if tag in LOADED and found.get(LOADED[tag]) and found.get("rel") != "canonical":
-            self.loaded.append(found[LOADED[tag]])
+        attributes = dict(attrs)
+        self.anchors |= {attributes[key] for key in ("id", "name") if attributes.get(key)}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+        if tag in LOADED and attributes.get(LOADED[tag]) and attributes.get("rel") != "canonical":
+            self.loaded.append(attributes[LOADED[tag]])
 
     def handle_data(self, data):
         self.words.append(data)
@@ -59,17 +59,17 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The folder of the site, and what its making said."""
+    """The folder of the site, and the completed build."""
     for name in NEEDED:
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed; pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    made = subprocess.run(
+    build = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    return folder, made
+    return folder, build
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def pages(built):
 
 
 def local(path, link):
-    """Return the file and the place in it that a link of a page leads to, None if outside."""
+    """Return the file and the anchor that a link of a page leads to, None if outside."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return None
@@ -111,22 +111,22 @@ def python_of(name):
 
 
 def test_site_builds_without_warnings(built):
-    _, made = built
-    said = made.stdout + made.stderr
-    assert made.returncode == 0, said[-3000:]
-    assert not re.findall(r"^(?:WARNING|ERROR).*", said, re.MULTILINE)
+    _, build = built
+    output = build.stdout + build.stderr
+    assert build.returncode == 0, output[-3000:]
+    assert not re.findall(r"^(?:WARNING|ERROR).*", output, re.MULTILINE)
 
 
 def test_no_link_is_dead(pages):
     checked, dead = 0, []
     for path, page in pages.items():
-        # The page for what is not found may be shown anywhere, so its links begin at the root.
+        # The page for missing pages can be shown anywhere, so its links start at the root.
         for link in [] if path.name == "404.html" else page.links + page.loaded:
-            if found := local(path, link):
-                target, place = found
-                places = pages[target].places if target in pages else {""}
+            if destination := local(path, link):
+                target, place = destination
+                anchors = pages[target].anchors if target in pages else {""}
                 checked += 1
-                if not target.is_file() or place not in places:
+                if not target.is_file() or place not in anchors:
                     dead.append(f"{path.name}: {link}")
     assert dead == []
     assert checked > 2000
@@ -149,10 +149,12 @@ def test_reference_has_every_verb_and_option(pages, built):
     from causalcxr.apps.cli.main import app
 
     text = " ".join("".join(pages[built[0] / "command-line.html"].words).split())
-    found = list(verbs(typer.main.get_command(app)))
-    assert len(found) > 20
-    assert [words for words, _ in found if f"{words} " not in text] == []
-    options = {each.opts[0] for _, command in found for each in command.params if not each.hidden}
+    commands = list(verbs(typer.main.get_command(app)))
+    assert len(commands) > 20
+    assert [words for words, _ in commands if f"{words} " not in text] == []
+    options = {
+        each.opts[0] for _, command in commands for each in command.params if not each.hidden
+    }
     assert [each for each in options if each.startswith("--") and each not in text] == []
 
 
@@ -160,7 +162,7 @@ def test_reference_has_every_verb_and_option(pages, built):
 def test_reference_has_every_public_name(package, pages, built):
     module = importlib.import_module(f"causalcxr.{package}")
     page = pages[built[0] / "api" / f"{package}.html"]
-    shown = {place.rpartition(".")[2] for place in page.places if place.startswith("causalcxr.")}
+    shown = {place.rpartition(".")[2] for place in page.anchors if place.startswith("causalcxr.")}
     public = {
         name
         for name in module.__all__
@@ -184,7 +186,7 @@ def test_every_page_is_reached_from_the_first(pages, built):
         path = ahead.pop()
         if path in pages and path not in reached:
             reached.add(path)
-            ahead += [found[0] for link in pages[path].links if (found := local(path, link))]
+            ahead += [target[0] for link in pages[path].links if (target := local(path, link))]
     files = {
         folder / name.replace("README.md", "index.md").replace(".md", ".html") for name in named
     }
@@ -212,16 +214,16 @@ def test_pages_from_outside_docs_are_complete(pages, built):
 def test_site_works_from_disk_without_network(built, width):
     sync_api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium here")
-    said, asked = [], []
+        pytest.skip("Chromium is not installed")
+    output, requested = [], []
     with sync_api.sync_playwright() as play:
         switches = [f"--{each}" for each in SWITCHES]
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=switches)
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda one: asked.append(one.url))
+        page.on("console", lambda message: output.append(message.text))
+        page.on("pageerror", lambda error: output.append(str(error)))
+        page.on("request", lambda one: requested.append(one.url))
         for path in sorted(built[0].rglob("*.html")):
             name = path.relative_to(built[0]).as_posix()
             page.goto(path.as_uri())
@@ -234,9 +236,11 @@ def test_site_works_from_disk_without_network(built, width):
         page.wait_for_selector(".md-search-result__item", timeout=20_000)
         assert "Ask a model" in page.inner_text(".md-search-result__list")
         browser.close()
-    assert said == []
-    assert [url for url in asked if urlsplit(url).scheme not in ("file", "data", "about")] == []
-    assert len(asked) > 20
+    assert output == []
+    assert [
+        url for url in requested if urlsplit(url).scheme not in ("file", "data", "about")
+    ] == []
+    assert len(requested) > 20
 
 
 def test_readme_has_one_picture_two_commands_five_lines():

@@ -1,4 +1,4 @@
-"""What waits for a graphics card runs at a tiny size on a processor."""
+"""The runs for a graphics card work at a tiny size on a processor."""
 
 import json
 import os
@@ -11,29 +11,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def ran(script, folder):
-    """Run a script of the queue at its tiny size, and return what it wrote."""
+def run_tiny(script, folder):
+    """Run a script of the queue at its tiny size, and return its results."""
     env = {**os.environ, "OUT": str(folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "benchmarks/gpu" / f"{script}.py"), "--tiny"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     return json.loads((folder / f"{script}.json").read_text())
 
 
 @pytest.mark.slow
 def test_utilisation_reports_rates_and_resumes(tmp_path):
-    table = ran("utilisation", tmp_path)
+    table = run_tiny("utilisation", tmp_path)
     assert len(table["rows"]) == 2
     for row in table["rows"]:
         share = row["flop_per_second"] / row["dense_flop_per_second"]
         assert row["utilisation"] == pytest.approx(share, abs=1e-3)
         assert 0 < share < 1.5
-    assert ran("utilisation", tmp_path)["rows"] == table["rows"]
+    assert run_tiny("utilisation", tmp_path)["rows"] == table["rows"]
 
 
 @pytest.mark.slow
 def test_throughput_null_twin_equals_the_image(tmp_path):
-    (row,) = ran("throughput", tmp_path)["rows"]
+    (row,) = run_tiny("throughput", tmp_path)["rows"]
     assert row["null_largest_change"] == 0
     assert row["twins_per_second"] > 0
 

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, show a picture soon, and end in one."""
+"""The notebooks run from top to bottom, show a picture early, and end with one."""
 
 import re
 from pathlib import Path
@@ -23,8 +23,8 @@ NOTEBOOKS = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else [])
     for path in PATHS
 ]
-SOON, LARGEST = 3, 1_000_000  # code cells to the first picture; bytes of a notebook
-PLACE = re.compile(r"/(?:home|root|Users|work|tmp|var|mnt)/")  # of the machine that ran it
+EARLY, LARGEST = 3, 1_000_000  # code cells to the first picture; bytes of a notebook
+PLACE = re.compile(r"/(?:home|root|Users|work|tmp|var|mnt)/")  # paths of a machine
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -36,17 +36,17 @@ def has_picture(cell: nbformat.NotebookNode) -> bool:
 
 
 def words(output: nbformat.NotebookNode) -> str:
-    """Return what an output says, without its pictures."""
+    """Return the text of an output, without its pictures."""
     data = output.get("data", {})
-    said = [str(value) for kind, value in data.items() if not kind.startswith("image/")]
-    return "\n".join([*said, str(output.get("text", ""))])
+    text = [str(value) for kind, value in data.items() if not kind.startswith("image/")]
+    return "\n".join([*text, str(output.get("text", ""))])
 
 
 def check_pictures(notebook: nbformat.NotebookNode) -> None:
-    """Assert that a picture comes soon, after a first cell of a few lines, and one at the end."""
+    """Assert that the first cell is short, and that there is a picture early and at the end."""
     cells = code_cells(notebook)
     assert len([line for line in cells[0].source.splitlines() if line.strip()]) <= 5
-    assert any(has_picture(cell) for cell in cells[:SOON])
+    assert any(has_picture(cell) for cell in cells[:EARLY])
     assert has_picture(cells[-1])
 
 
