@@ -40,16 +40,16 @@ for name in sys.argv[3].split(","):
     parts.append(harmonise(folder / name, policy, name))
     seconds[name] = time.perf_counter() - start
 start = time.perf_counter()
-whole = combined(parts)
+table = combined(parts)
 seconds["combined"] = time.perf_counter() - start
 busy = time.process_time()
 columns = sys.argv[4].split(",")
 status = Path("/proc/self/status").read_text()
 peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
-codes = {n: c.cat.codes if hasattr(c, "cat") else c for n, c in whole.table[columns].items()}
-levels = {n: list(c.cat.categories) for n, c in whole.table[columns].items() if hasattr(c, "cat")}
+codes = {n: c.cat.codes if hasattr(c, "cat") else c for n, c in table.table[columns].items()}
+levels = {n: list(c.cat.categories) for n, c in table.table[columns].items() if hasattr(c, "cat")}
 np.savez(out, **{name: column.to_numpy() for name, column in codes.items()})
-report = {"seconds": seconds, "busy": busy, "gib": peak, "rows": len(whole), "levels": levels}
+report = {"seconds": seconds, "busy": busy, "gib": peak, "rows": len(table), "levels": levels}
 print(json.dumps(report))
 """
 _COLUMNS = ("Dataset", "View", "Sex", "Age", "Race", *FINDINGS)
@@ -64,7 +64,7 @@ def main(quick: bool = False) -> list[Row]:
     """Return times, memory and the number of incorrect cells."""
     scale = _QUICK if quick else 1.0
     with tempfile.TemporaryDirectory() as path:
-        folder, out = Path(path), Path(path) / "whole.npz"
+        folder, out = Path(path), Path(path) / "table.npz"
         truth = write(folder, scale)
         command = [
             sys.executable,

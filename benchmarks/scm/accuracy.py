@@ -72,7 +72,7 @@ def fit_and_predict(task: Task) -> tuple[Iterable[np.ndarray], Row]:
     return twins, {
         **seconds,
         "null differs": n_changed,
-        "anew": float(recomputed_error),
+        "recomputed": float(recomputed_error),
         "impossible": impossible,
     }
 
