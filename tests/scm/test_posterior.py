@@ -326,5 +326,5 @@ def test_rotated_sobol_points_are_uniform():
 
 @pytest.mark.parametrize("bad", [{"states": 0}, {"particles": 1000}, {"particles": 1}])
 def test_posterior_refuses_unusable_sizes(discrete, bad):
-    with pytest.raises(ModelError, match="a power of two such as 1024"):
+    with pytest.raises(ModelError, match="a power of two as particles, such as 1024"):
         complete_observed(discrete, Cohort(record(E="e1")), **bad)
