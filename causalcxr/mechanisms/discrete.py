@@ -121,6 +121,6 @@ class DiscreteMechanism(Mechanism):
         """Return the equation; `log_probs` is its table of probabilities."""
         own = {p.name: parents[p.name] for p in self.parents if p.name in parents}
         log_probs = per_distinct_row(
-            self.parents, own, lambda few: self.log_probs(self.encode(few))
+            self.parents, own, lambda columns: self.log_probs(self.encode(columns))
         )
         return COUPLINGS[self.options["coupling"]](self, log_probs, own)
