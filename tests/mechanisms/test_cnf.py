@@ -164,7 +164,7 @@ def test_every_solver_fulfils_the_contract(options, n):
 
 
 def test_invalid_option_names_the_remedy():
-    with pytest.raises(GraphError, match="solver is an option of transform: cnf; add transform: cnf"):
+    with pytest.raises(GraphError, match="option of transform: cnf; add transform: cnf"):
         Graph.parse("variables: {X: {type: continuous, mechanism: {kind: flow, solver: rk4}}}")
     with pytest.raises(GraphError, match="did you mean 'rk4'"):
         child(solver="rk5")
