@@ -16,11 +16,6 @@ from causalcxr.audit.shifts import severity
 from causalcxr.common.errors import GraphError, InterventionError, ModelError
 from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import parse
-from causalcxr.scm.questions.effects import effect
-from causalcxr.scm.questions.model_comparison import compare_models
-from causalcxr.scm.questions.probabilities import probabilities
-from causalcxr.scm.questions.sensitivity import sensitivity
-from causalcxr.scm.questions.support_report import support
 
 GRAPH = Graph.parse(
     """
@@ -205,10 +200,7 @@ def public_callables() -> dict[str, object]:
     package = __import__("importlib").import_module("causalcxr.audit")
     homes = {f"cx.{name}": getattr(cx, name) for name in cx.__all__ if name != "__version__"}
     homes |= {f"audit.{name}": getattr(package, name) for name in package.__all__}
-    homes |= {
-        each.__name__: each
-        for each in (effect, probabilities, sensitivity, support, compare_models, audit_pairs)
-    }
+    homes |= {"audit_pairs": audit_pairs}
     found = {name: each for name, each in homes.items() if callable(each)}
     for name, each in list(found.items()):
         if inspect.isclass(each):

@@ -12,7 +12,7 @@ from causalcxr.audit.making_pairs import make_pairs
 from causalcxr.audit.pairs import Pairs
 from causalcxr.audit.quality_checks import Gates
 from causalcxr.common.errors import CohortError
-from causalcxr.scm.questions.model_comparison import compare_models
+from causalcxr.scm.questions.model_comparison import compare
 
 GRAPH = cx.Graph.parse(
     "variables: {Age: {type: continuous, range: [0, 105], mechanism: empirical}, Edema: {type: "
@@ -38,7 +38,7 @@ def test_questions_answer_for_an_age_beyond_the_range(model, cohort):
     assert pairs.twin.table["Age"].eq(150).all()
     assert len(pairs) == 200
     assert model.support_of(cohort, action)["Edema"]["flag"].all()
-    assert compare_models(model, model, cohort, action).table["differ"].max() == 0
+    assert compare(model, model, cohort, action).table["differ"].max() == 0
 
 
 def test_pairs_beyond_the_range_are_saved_and_audited(model, cohort, tmp_path):

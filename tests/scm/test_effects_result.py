@@ -130,10 +130,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_effect_refuses_unusable_input(linear, case):
-    asked, words = REFUSED[case]
+    options, words = REFUSED[case]
     model, cohort = linear
+    action = options.get("action", do(a=1))
+    others = {name: value for name, value in options.items() if name != "action"}
     with pytest.raises(InterventionError, match=words) as caught:
-        effect(model, cohort, **{"action": do(a=1), **asked})
+        effect(model, cohort, action, **others)
     assert "\n" not in str(caught.value)
 
 

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from causalcxr import SCM, Cohort, Graph, Variable, do
 from causalcxr.common.errors import InterventionError, ModelError
-from causalcxr.scm.questions.model_comparison import compare_models
+from causalcxr.scm.questions.model_comparison import compare
 
 GRAPH = Graph(
     [
@@ -55,7 +55,7 @@ def cut(model, cohort) -> SCM:
 
 
 def test_model_equals_itself(model, cohort):
-    result = compare_models(model, model, cohort, do(sex="M"))
+    result = compare(model, model, cohort, do(sex="M"))
     assert result.affected == ()
     assert result.equations == {}
     assert (result.table["differ"] == 0).all()
@@ -65,7 +65,7 @@ def test_model_equals_itself(model, cohort):
 
 
 def test_removed_edge_changes_its_descendants(model, cut, cohort):
-    result = compare_models(model, cut, cohort, do(sex="M"), seed=3)
+    result = compare(model, cut, cohort, do(sex="M"), seed=3)
     assert result.equations == {"Edema": "edge Sex -> Edema removed"}
     assert result.affected == ("Edema", "Opacity")
     table = result.table
@@ -95,7 +95,7 @@ def test_removed_edge_changes_its_descendants(model, cut, cohort):
 
 def test_size_of_a_removed_continuous_effect(model, cohort):
     light = model.with_graph(GRAPH.remove_edge("Sex", "Weight")).fit(cohort)
-    row = compare_models(model, light, cohort, sex="M").table.loc["Weight"]
+    row = compare(model, light, cohort, sex="M").table.loc["Weight"]
     women = (cohort.table["Sex"] == "F").mean()
     assert row["mean_shift"] == pytest.approx(-12 * women, abs=0.5)
     assert row["size"] == pytest.approx(12 * women / cohort.table["Weight"].std(), abs=0.06)
@@ -103,7 +103,7 @@ def test_size_of_a_removed_continuous_effect(model, cohort):
 
 def test_other_seed_changes_every_equation(model, cohort):
     other = model.fit(cohort, seed=5)
-    result = compare_models(model, other, cohort, sex="M")
+    result = compare(model, other, cohort, sex="M")
     assert result.equations == dict.fromkeys(GRAPH.tabular, "seed 0 -> 5")
     assert (result.table["equation"] == "other").all()
     assert result.table["differ"].max() < 0.5
@@ -113,7 +113,7 @@ def test_variables_of_one_graph_are_listed(model, cohort):
     wide = cohort.table.assign(Race=np.where(np.arange(4000) % 2, "N", "P"))
     graph = GRAPH.without_variable("Fracture").with_variable(Variable("Race", "binary"))
     other = model.with_graph(graph).fit(Cohort(wide))
-    result = compare_models(model, other, Cohort(wide), sex="M")
+    result = compare(model, other, Cohort(wide), sex="M")
     states = result.table["equation"]
     assert states["Fracture"] == "only in the first"
     assert states["Race"] == "only in the second"
@@ -124,16 +124,16 @@ def test_comparison_with_draws_hold_and_missing_values(model, cut, cohort):
     table = cohort.table
     table.loc[::2, "Edema"] = None
     missing = Cohort(table)
-    result = compare_models(model, cut, missing, sex="M", draws=3)
+    result = compare(model, cut, missing, sex="M", draws=3)
     assert len(result.twins) == 12_000
-    half = compare_models(model, cut, missing, sex="M").table.loc["Edema", "differ"]
-    whole = compare_models(model, cut, cohort, sex="M").table.loc["Edema", "differ"]
+    half = compare(model, cut, missing, sex="M").table.loc["Edema", "differ"]
+    whole = compare(model, cut, cohort, sex="M").table.loc["Edema", "differ"]
     assert half == pytest.approx(whole / 2, abs=0.02)
-    assert compare_models(model, cut, cohort, sex="M", hold=["edema"]).affected == ()
+    assert compare(model, cut, cohort, sex="M", hold=["edema"]).affected == ()
 
 
 def test_result_is_immutable(model, cut, cohort):
-    result = compare_models(model, cut, cohort, sex="M")
+    result = compare(model, cut, cohort, sex="M")
     table = result.table
     table["differ"] = 0.0
     assert result.affected == ("Edema", "Opacity")
@@ -144,8 +144,8 @@ def test_result_is_immutable(model, cut, cohort):
 def test_comparison_refuses_unusable_models(model, cohort):
     other = SCM(Graph([Variable("Hernia", "binary")]))
     with pytest.raises(ModelError, match="have no variable in common"):
-        compare_models(model, other, cohort, sex="M")
+        compare(model, other, cohort, sex="M")
     with pytest.raises(ModelError, match="has not been fitted"):
-        compare_models(model, SCM(GRAPH), cohort, sex="M")
+        compare(model, SCM(GRAPH), cohort, sex="M")
     with pytest.raises(InterventionError, match="no such variable"):
-        compare_models(model, model, cohort, agee=3)
+        compare(model, model, cohort, agee=3)

@@ -6,7 +6,7 @@ import pytest
 
 from causalcxr import SCM, Cohort, Graph, Shift, do
 from causalcxr.common.errors import InterventionError
-from causalcxr.scm.questions.support_report import support
+from causalcxr.scm.questions.support_report import support_of
 
 YAML = """
 name: cells
@@ -45,7 +45,7 @@ def model(cohort):
 
 
 def test_support_of_two_parents_is_the_count(model, cohort):
-    result = support(model, cohort, do(a="p"))
+    result = support_of(model, cohort, do(a="p"))
     train = cohort.split("train").table
     count = train.groupby(["A", "B"]).size()
     table = cohort.table
@@ -60,7 +60,7 @@ def test_support_of_two_parents_is_the_count(model, cohort):
 
 
 def test_support_of_three_parents_is_an_upper_bound(model, cohort):
-    result = support(model, cohort, do(c="p"))["D"]
+    result = support_of(model, cohort, do(c="p"))["D"]
     train, table = cohort.split("train").table, cohort.table
     count = train.groupby(["A", "B", "C"]).size()
     pairs = {
@@ -76,14 +76,14 @@ def test_only_records_moved_into_a_rare_cell_are_flagged(model, cohort):
     train, table = cohort.split("train").table, cohort.table
     cell = ((train["A"] == "p") & (train["B"] == "z")).sum()
     assert 0 < cell < 15
-    result = support(model, cohort, do(a="p"), few=15)["C"]
+    result = support_of(model, cohort, do(a="p"), few=15)["C"]
     moved_there = (table["A"] == "n") & (table["B"] == "z")
     assert (result["flag"] == moved_there).all()
     assert moved_there.sum() > 5
 
 
 def test_extreme_ages_are_flagged(model, cohort):
-    result = support(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
+    result = support_of(model, cohort, do(age=Shift(15)), beyond_range=True)["F"]
     train, table = cohort.split("train").table, cohort.table
     for measure, ages in (("beyond", table["Age"]), ("beyond_twin", table["Age"] + 15)):
         below, above = (
@@ -106,12 +106,12 @@ def test_saved_model_has_the_same_support(model, cohort, tmp_path):
     loaded = SCM.load(model.save(tmp_path / "model"))
     few = cohort.head(40)
     action = do(a="p", age=Shift(5))
-    same = support(model, few, action).table
-    pd.testing.assert_frame_equal(support(loaded, few, action).table, same)
+    same = support_of(model, few, action).table
+    pd.testing.assert_frame_equal(support_of(loaded, few, action).table, same)
 
 
 def test_no_change_has_an_empty_table(model, cohort):
-    assert support(model, cohort, do(a=lambda a: a)).table.shape == (900, 0)
-    assert list(support(model, cohort, do(a="p"), hold=["C", "D"]).table.columns) == []
+    assert support_of(model, cohort, do(a=lambda a: a)).table.shape == (900, 0)
+    assert list(support_of(model, cohort, do(a="p"), hold=["C", "D"]).table.columns) == []
     with pytest.raises(InterventionError, match="'Z'"):
-        support(model, cohort, {"Z": 1})
+        support_of(model, cohort, {"Z": 1})

@@ -12,7 +12,7 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do, parse
-from causalcxr.scm.questions.model_comparison import ModelComparison, compare_models
+from causalcxr.scm.questions.model_comparison import ModelComparison, compare
 from causalcxr.scm.scm import SCM
 from causalcxr.scm.training_data import TrainingData
 
@@ -260,7 +260,7 @@ class GraphSession:
             raise ModelError("nothing to compare yet; retrain first")
         action, key = self.intervention(), self._key
         patients = self.cohort.head(COMPARED)
-        comparison = compare_models(self.model, result.model, patients, action)
+        comparison = compare(self.model, result.model, patients, action)
         names = tuple(action.settings)
         self._effects[key] = EffectComparison(action.describe(), names, comparison)
         return self._effects[key]

@@ -9,6 +9,7 @@ from torch import Tensor
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records
 from causalcxr.common.errors import GraphError, InterventionError, nearest
+from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do
@@ -26,15 +27,19 @@ KINDS = ("total", "direct", "indirect")
 def effect(
     model: "SCM",
     cohort: Records,
-    action: Intervention | Mapping[str, Any],
-    baseline: Intervention | Mapping[str, Any] | None = None,
+    action: Action = None,
+    /,
+    baseline: Action = None,
     *,
     kind: str = "total",
     mediators: str | Iterable[str] | None = None,
     through: Iterable[Path] | None = None,
+    hold: str | Iterable[str] = (),
     draws: int | None = None,
     seed: int = 0,
     recompute: bool = False,
+    beyond_range: bool = False,
+    **values: Any,
 ) -> Effect:
     """Return the effect of an action against a baseline, record by record under shared noise.
 
@@ -62,17 +67,20 @@ def effect(
     Args:
         model: A fitted model; both sides share its own interventions and held variables.
         cohort: Factual records; both sides have images where model and records have them.
-        action: The intervention.
+        action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
         baseline: The intervention to compare with; none by default. Except for total effects it
             may set only variables that the action sets.
         kind: "total", "direct" or "indirect".
         mediators: Variables downstream of the action, for direct and indirect effects.
         through: Edges (tail, head) and paths, for a path-specific effect.
+        hold: Variables, or one, that keep their factual value under action and baseline.
         draws: Posterior samples per record; the index is (record, draw) unless it is None.
         seed: Of the posterior samples, and of interventions that are distributions: action and
             baseline use the same random numbers.
         recompute: Compute every value anew, also where no parent changed; this includes the error
             of solvers.
+        beyond_range: See `SCM.do`.
+        **values: Names and values, as in `causalcxr.do`.
 
     Raises:
         InterventionError: If action, baseline, mediators and paths are inconsistent.
@@ -87,7 +95,10 @@ def effect(
         >>> men.table["change"].tolist()
         [-0.5, 0.5]
     """
-    action = _bound(model.graph, action)
+    check_options(model.graph, kind=kind, mediators=mediators, hold=hold, draws=draws)
+    check_options(model.graph, seed=seed, recompute=recompute, beyond_range=beyond_range)
+    model = model.do(hold=hold, beyond_range=beyond_range)
+    action = _bound(model.graph, action_of(action, values, beyond_range))
     base = _bound(model.graph, baseline) if baseline is not None else do().bind(model.graph)
     plan = _Plan.from_arguments(model.graph, action, base, kind, mediators, through)
     many = draws or 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from causalcxr.common.figure import Page
     from causalcxr.scm.scm import SCM
 
-__all__ = ["ModelComparison", "compare_models"]
+__all__ = ["ModelComparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ModelComparison(Shown):
         return "\n".join(lines if self.affected else [*lines, "  the twins are equal"])
 
 
-def compare_models(
+def compare(
     a: "SCM",
     b: "SCM",
     cohort: Records,
@@ -134,7 +134,7 @@ def compare_models(
         >>> cohort = Cohort(pd.DataFrame({"A": ["N", "P"] * 100, "B": ["N", "P"] * 100}))
         >>> model = SCM(graph).fit(cohort)
         >>> edited = model.with_graph(graph.remove_edge("A", "B")).fit(cohort)
-        >>> compare_models(model, edited, cohort, a="P").equations
+        >>> compare(model, edited, cohort, a="P").equations
         {'B': 'edge A -> B removed'}
     """
     common = [name for name in b.graph.tabular if name in a.graph.variables]

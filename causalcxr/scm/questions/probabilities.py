@@ -1,7 +1,7 @@
 """Counterfactual probabilities: how likely each level of each twin is, record by record."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -11,7 +11,7 @@ from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import InterventionError, ModelError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.common.threads import one_thread
-from causalcxr.graph.arguments import Action, names_of
+from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.scm.prediction import Noise
 from causalcxr.scm.questions.exact_distributions import exact_distributions
 from causalcxr.scm.questions.probabilities_result import Probabilities
@@ -40,6 +40,7 @@ def probabilities(
     draws: int = 200,
     seed: int = 0,
     beyond_range: bool = False,
+    **values: Any,
 ) -> Probabilities:
     """Return P(twin = level | all that is observed of the record) for discrete variables.
 
@@ -50,12 +51,13 @@ def probabilities(
     Args:
         model: A fitted model, with or without interventions of its own.
         cohort: Factual records.
-        action: What is done, as in `SCM.counterfactual`.
+        action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
         variables: Discrete variables, or one; by default those that the action can change.
         hold: Variables, or one, that keep their factual value.
         draws: Posterior samples per record, where they are needed.
         seed: Of the samples. A record's numbers do not depend on the other records.
         beyond_range: See `SCM.do`.
+        **values: Names and values, as in `causalcxr.do`.
 
     Returns:
         Its `table` has the columns (variable, level), one row a record; `method` is "exact" or
@@ -77,6 +79,8 @@ def probabilities(
         >>> twins.table.iloc[1].tolist(), dict(twins.method)
         ([1.0, 0.0], {'Edema': 'exact'})
     """
+    check_options(model.graph, variables=variables, hold=hold, draws=draws, seed=seed)
+    action = action_of(action, values, beyond_range)
     cohort = as_cohort(cohort)
     acted, noise = acted_model(model, cohort, action, hold, beyond_range, seed)
     network = TwinNetwork.from_model(acted, noise)

@@ -17,7 +17,7 @@ from causalcxr.common.progress import progress
 from causalcxr.common.random_numbers import Draws
 from causalcxr.common.result import Shown
 from causalcxr.common.threads import one_thread
-from causalcxr.graph.arguments import Action
+from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.scm.questions.exact_distributions import exact_and_bounds, exact_distributions
 from causalcxr.scm.questions.probabilities import acted_model, target_variables
@@ -117,6 +117,7 @@ def sensitivity(
     draws: int = 200,
     seed: int = 0,
     beyond_range: bool = False,
+    **values: Any,
 ) -> Sensitivity:
     """Return how discrete answers change when the couplings are exchanged.
 
@@ -135,13 +136,14 @@ def sensitivity(
     Args:
         model: A fitted model, with or without interventions of its own.
         cohort: Factual records; those where the variable is missing do not count for it.
-        action: What is done, as in `SCM.counterfactual`.
+        action: The intervention: `do(sex="M")`, or write `sex="M"` here directly.
         variables: Discrete variables, or one; by default those that the action can change.
         vary: "all" or "one".
         hold: Variables, or one, that keep their factual value.
         draws: Posterior samples per record, where a continuous ancestor may change.
         seed: Of the samples.
         beyond_range: See `SCM.do`.
+        **values: Names and values, as in `causalcxr.do`.
 
     Raises:
         CohortError, InterventionError, ModelError: As `probabilities` does.
@@ -156,6 +158,9 @@ def sensitivity(
         >>> result.changes[["model", "independent", "upper"]].round(1).loc["Edema"].tolist()
         [0.0, 0.2, 0.5]
     """
+    check_options(model.graph, variables=variables, vary=vary, hold=hold, draws=draws)
+    check_options(model.graph, seed=seed)
+    action = action_of(action, values, beyond_range)
     if vary not in _VARIED:
         raise InterventionError(f"sensitivity: vary={vary!r}; use one of {list(_VARIED)}")
     cohort = as_cohort(cohort)

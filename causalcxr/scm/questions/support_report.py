@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from scipy.special import ndtr
 
 from causalcxr.cohort.cohort_input import Records, as_cohort
-from causalcxr.graph.arguments import Action
+from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.mechanisms.encoding import ParentEncoder
 from causalcxr.scm.questions.support_result import Support
 from causalcxr.scm.support import equal
@@ -18,10 +18,10 @@ from causalcxr.scm.support import equal
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
 
-__all__ = ["support"]
+__all__ = ["support_of"]
 
 
-def support(
+def support_of(
     model: "SCM",
     cohort: Records,
     action: Action = None,
@@ -31,6 +31,7 @@ def support(
     few: int = 20,
     seed: int = 0,
     beyond_range: bool = False,
+    **values: Any,
 ) -> Support:
     """Return how much training data the equations have at each record's parents and its twin's.
 
@@ -54,6 +55,7 @@ def support(
         few: Parent configurations with fewer training records are flagged.
         seed: Of the twins, which use one posterior sample.
         beyond_range: See `SCM.do`.
+        **values: Names and values, as in `causalcxr.do`.
 
     Returns:
         A result whose `table` has the columns (variable, measure), one row per record; `exact` is
@@ -68,10 +70,12 @@ def support(
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
         >>> table = pd.DataFrame({"Sex": ["F", "F", "M"] * 30, "Edema": ["N", "P"] * 45})
         >>> cohort = Cohort(table).assign_splits((1.0, 0.0, 0.0))
-        >>> result = support(SCM(graph).fit(cohort), cohort, {"sex": "M"})
+        >>> result = support_of(SCM(graph).fit(cohort), cohort, {"sex": "M"})
         >>> result["Edema"].iloc[0][["records", "records_twin", "flag"]].astype(float).tolist()
         [60.0, 30.0, 0.0]
     """
+    check_options(model.graph, hold=hold, few=few, seed=seed)
+    action = action_of(action, values, beyond_range)
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
     cohort = as_cohort(cohort)
     noise = model.abduct(cohort.with_images(None), seed=seed)
