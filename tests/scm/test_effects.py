@@ -133,10 +133,9 @@ def interacting() -> tuple[cx.SCM, Cohort]:
 def test_natural_effects_with_interaction(interacting):
     model, cohort = interacting
     m1, m3 = (effect(model, cohort, do(a=a)).active.table["M"] for a in (1, 3))
-    asked = {"mediators": ["M"], "action": do(a=3), "baseline": do(a=1)}
     still = model.do(b="N")  # without the finding, Y = A M + u
     for kind, expected in (("direct", (3 - 1) * m1), ("indirect", 1 * (m3 - m1))):
-        result = effect(still, cohort, kind=kind, **asked)
+        result = effect(still, cohort, do(a=3), do(a=1), kind=kind, mediators=["M"])
         assert np.abs(result.differences["Y", ""] - expected).max() < 1e-9
     total = effect(still, cohort, do(a=3), do(a=1)).differences["Y", ""]
     parts = (3 - 1) * m1 + (m3 - m1)
