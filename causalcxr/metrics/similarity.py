@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,19 +11,13 @@ from torch.nn.functional import conv2d, normalize, pad
 from causalcxr.common.errors import CausalCXRError
 from causalcxr.metrics.inputs import Array, read_images, row_blocks, same_length
 from causalcxr.radit.features import load_features
+from causalcxr.radit.perceptual import FeatureMaps
 
-__all__ = ["SIMILARITIES", "FeatureMaps", "feature_distance", "l1", "psnr", "rmse", "ssim"]
+__all__ = ["SIMILARITIES", "feature_distance", "l1", "psnr", "rmse", "ssim"]
 
 _BATCH = 128
 _SIGMA, _REACH = 1.5, 5  # a window of 11 x 11
 _C1, _C2 = 0.01**2, 0.03**2  # of a range of 1
-
-
-class FeatureMaps(Protocol):
-    """A network with feature maps, such as the bundled encoder or `RadDino`."""
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Return maps (B, C, h, w) of images (B, 1, H, W) in [0, 1]."""
 
 
 def l1(images: Array, others: Array) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A perceptual distance of two images: the distance of their feature maps.
 
 References:
-    The Unreasonable Effectiveness of Deep FeatureMaps (Zhang et al.), arXiv:1801.03924.
+    The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al.),
+    arXiv:1801.03924.
 """
 
 from typing import Protocol

@@ -205,7 +205,7 @@ _COLUMNS = [
 ]
 
 
-class _Answer(NamedTuple):
+class _CouplingAnswer(NamedTuple):
     """The answers for one variable.
 
     Args:
@@ -226,7 +226,7 @@ def _answers(
     exchanged: Sequence[str],
     numbers: Draws,
     draws: int,
-) -> dict[str, _Answer]:
+) -> dict[str, _CouplingAnswer]:
     """Return the answers for each variable."""
     networks = {"model": network}
     networks |= {c: replace(network, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
@@ -246,7 +246,7 @@ def _answers(
             sampled = sampled_distributions(each, rest, numbers, draws)
             distributions[coupling] = exact[coupling] | {n: p for n, (p, _) in sampled.items()}
     return {
-        name: _Answer(
+        name: _CouplingAnswer(
             {c: p[name] for c, p in distributions.items()},
             bounds.get(name),
             name in exact["model"],
@@ -256,7 +256,7 @@ def _answers(
 
 
 def _rows(
-    network: TwinNetwork, name: str, answer: _Answer
+    network: TwinNetwork, name: str, answer: _CouplingAnswer
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of one variable: any change, then each level."""
     x, levels = network.factual[name], network.graph[name].levels
