@@ -66,4 +66,5 @@ def adaptive_weight(others: Tensor, adversarial: Tensor, image: Tensor) -> Tenso
         torch.autograd.grad(loss, image, retain_graph=True)[0].float().norm()
         for loss in (others, adversarial)
     ]
+    # 1e-12 guards against a zero gradient; no gradient flows through the weight itself.
     return (norms[0] / (norms[1] + 1e-12)).clamp(max=1e4).detach()

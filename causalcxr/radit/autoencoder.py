@@ -99,6 +99,7 @@ class Autoencoder(nn.Module, ABC):
         Raises:
             MechanismError: If a channel is constant or not finite, which no flow can learn.
         """
+        # Accumulate sums in float64 over all batches and places.
         count, total, squares = 0, 0.0, 0.0
         for images in batches:
             mean = self.posterior(images)[0].double()
@@ -109,8 +110,10 @@ class Autoencoder(nn.Module, ABC):
             raise MechanismError(
                 "no images to normalise the latents with; pass images of the training set"
             )
+        # The variance from the sums; rounding may make it slightly negative.
         middle = total / count
         spread = (squares / count - middle.square()).clamp(min=0).sqrt()
+        # A constant channel carries nothing, and dividing by its spread would amplify noise.
         bad = (~(spread.isfinite() & (spread > 1e-6))).nonzero()
         if len(bad):
             k = int(bad[0])

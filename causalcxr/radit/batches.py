@@ -36,7 +36,9 @@ class BatchOrder:
 
     def rows(self, step: int) -> Tensor:
         """Return the rows of a step, (batch,)."""
+        # The last, incomplete batch of an epoch is left out.
         epoch, k = divmod(step, self.n // self.batch)
+        # A new shuffle per epoch, from its own seed: a resumed run gets the same order.
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(self.seed * EPOCHS + epoch)
             self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
@@ -57,6 +59,7 @@ def ahead(
         for each in rows:
             yield each, images(each)
         return
+    # One thread, so that images are read in the order of the steps.
     pool = ThreadPoolExecutor(1, "images")
     waiting: deque[tuple[Tensor, Future]] = deque()
     try:
@@ -67,4 +70,5 @@ def ahead(
             each, future = waiting.popleft()
             yield each, future.result()
     finally:
+        # Runs when the consumer closes the generator: batches not yet read are dropped.
         pool.shutdown(wait=True, cancel_futures=True)

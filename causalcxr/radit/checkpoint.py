@@ -47,6 +47,7 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 _BLANK = "0" * 64  # in the header in place of the file's hash while that is computed
+# Bytes read at a time to hash a file.
 _CHUNK = 2**24
 
 
@@ -81,10 +82,12 @@ def write_checkpoint(
     tensors, words = _flat(parts)
     # Larger items first, so that each tensor is aligned.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    # Gathering needs every process: those that do not write join in and drop the result.
     if not writes:
         for name in order:
             _content(path, name, tensors[name])
         return
+    # The header goes first, with zeros in place of the hash.
     header = _header({name: tensors[name] for name in order}, {**words, **about})
     digest = hashlib.sha256(header)
     with atomic_file(path) as file:
@@ -93,6 +96,7 @@ def write_checkpoint(
             content = _content(path, name, tensors[name])
             digest.update(content)
             file.write(content)
+        # Put the hash where the zeros were; the length of the header stays the same.
         file.seek(header.index(_BLANK.encode()))
         file.write(digest.hexdigest().encode())
 
@@ -122,11 +126,13 @@ def read_checkpoint(
                     f"{path}: the checkpoint is of another run (other settings, seed, starting "
                     "weights, records or images); delete it to start again, or use another folder"
                 )
+            # Check the run first: a checkpoint of another run gets the clearer message.
             if about.get("content") != _digest(path):
                 raise ModelError(
                     f"{path}: changed since it was written, or not a checkpoint of this version; "
                     "delete it to start again"
                 )
+            # Check everything before anything is filled: a misfit leaves all parts as they were.
             names = set(file.keys())
             for name in names:
                 _check_finite(path, name, file.get_tensor(name))
@@ -140,6 +146,7 @@ def read_checkpoint(
         raise ModelError(
             f"{path}: not a safetensors file ({reason}); pickled checkpoints are refused"
         ) from error
+    # Return the caller's own texts only.
     ours = {"content", *(f"optimiser {key}" for key in parts)}
     return {key: value for key, value in about.items() if key not in ours}
 
@@ -188,6 +195,7 @@ def _flat(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, str]]
         if not isinstance(part, Optimizer):
             tensors |= {f"{key}.{name}": value for name, value in _named(part).items()}
             continue
+        # An optimiser: tensors by the number of their parameter, all else as JSON.
         state = part.state_dict()
         rest: dict[str, dict[str, Any]] = {}
         for j, entry in state["state"].items():
@@ -207,6 +215,7 @@ def _named(part: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
     """Return the header of a safetensors file: its length in eight bytes, and JSON."""
     rows: dict[str, Any] = {"__metadata__": {"content": _BLANK, **dict(sorted(words.items()))}}
+    # Offsets are relative to the end of the header.
     end = 0
     for name, value in tensors.items():
         start, end = end, end + value.numel() * value.element_size()
@@ -217,6 +226,7 @@ def _header(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> bytes:
             "data_offsets": [start, end],
         }
     text = json.dumps(rows).encode()
+    # Pad with spaces, so that the tensors start at a multiple of eight bytes.
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
@@ -226,6 +236,7 @@ def _content(path: Path, name: str, value: Tensor) -> bytes:
     full = gathered(value)
     if full.is_floating_point() and not full.isfinite().all():
         raise NotFinite(f"{path}: {name!r} is not finite; the last checkpoint is kept")
+    # View as bytes first: numpy has no bfloat16.
     flat = full.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().tobytes()
 
@@ -234,9 +245,11 @@ def _digest(path: Path) -> str:
     """Return the hash of a file with its own hash blanked out."""
     with path.open("rb") as file:
         start = file.read(8)
+        # At most 1 GiB of header: a damaged length must not fill the memory.
         header = start + file.read(min(int.from_bytes(start, "little"), 2**30))
         mark = b'"content": "'
         at = header.find(mark) + len(mark)
+        # Zeros in place of the hash, as when the file was written.
         digest = hashlib.sha256(header[:at] + _BLANK.encode() + header[at + len(_BLANK) :])
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
@@ -283,11 +296,13 @@ def _fit_optimiser(
     path: Path, key: str, part: Optimizer, file: Any, about: Mapping[str, str]
 ) -> tuple:
     """Check an optimiser's state; its parameters are identified by their numbers."""
+    # The settings: the same parameters in the same groups.
     saved = json.loads(about.get(f"optimiser {key}", "null"))
     current = part.state_dict()["param_groups"]
     if saved is None or [g["params"] for g in saved["groups"]] != [g["params"] for g in current]:
         raise ModelError(_unfit(path, f"{key!r} has other parameters"))
     weights = [weight for group in part.param_groups for weight in group["params"]]
+    # The tensors: each has the shape of its parameter, or is a scalar such as a step count.
     names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118
     for name in names:
         shape, place = file.get_slice(name).get_shape(), int(name.split(".")[1])
@@ -295,6 +310,7 @@ def _fit_optimiser(
             raise ModelError(_unfit(path, f"{name!r} has the shape {tuple(shape)}"))
 
     def fill() -> None:
+        # The state of each parameter: plain values from the header, then tensors.
         state: dict[int, dict[str, Any]] = {int(j): dict(v) for j, v in saved["rest"].items()}
         for name in names:
             j, word = name.removeprefix(f"{key}.").split(".", 1)

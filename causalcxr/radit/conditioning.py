@@ -32,8 +32,10 @@ def _spline(unit: Tensor) -> Tensor:
         >>> bool(torch.allclose(_spline(torch.linspace(0, 1, 9)).sum(-1), torch.ones(9)))
         True
     """
+    # Knots lie one interval beyond the range on both sides, so that the basis sums to 1 inside.
     place = unit[:, None] * (_KNOTS - 3) + 1
     d = (place - torch.arange(_KNOTS).to(unit)).abs()
+    # The two cubic pieces of a B-spline, by the distance to its knot.
     near, far = (4 - 6 * d**2 + 3 * d**3) / 6, (2 - d).clamp(min=0) ** 3 / 6
     return torch.where(d < 1, near, far)
 
@@ -75,6 +77,8 @@ class _Number(nn.Module):
         self.nothing = nn.Parameter(torch.randn(width) * 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Missing values become 0 here, as NaN would spread to the gradients; `where` selects the
+        # null.
         unit = (torch.nan_to_num(x) - self.low) / (self.high - self.low)
         features = _FEATURES[self.features](unit).to(self.weight.dtype)
         return torch.where(x.isnan()[:, None], self.nothing, features @ self.weight)
@@ -140,14 +144,17 @@ class Conditioner(nn.Module):
             A state dict of this conditioner.
         """
         about: dict[str, list] = json.loads(described)
+        # New variables start at zero, so that they change nothing at first.
         result = {name: torch.zeros_like(value) for name, value in self.state_dict().items()}
         result["base"] = state["base"].clone()
         for old, (name, meaning) in enumerate(about.items()):
             prefix = f"embeddings.{old}."
             saved = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if name not in self.names:
+                # A removed variable counts as missing from now on.
                 result["base"] += saved["nothing"] if "nothing" in saved else saved["table"][-1]
                 continue
+            # A variable in both: its embedding decides what it can reuse.
             new = self.names.index(name)
             adopted = self.embeddings[new].adopt(saved, meaning)
             result |= {f"embeddings.{new}.{key}": value for key, value in adopted.items()}

@@ -52,6 +52,7 @@ class Features(nn.Module):
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return maps (B, c, H / 2^k, W / 2^k), k = 1 to 4, of images (B, 1, H, W) in [0, 1]."""
         mean = images.mean((1, 2, 3), keepdim=True)
+        # The floor guards images of one grey level.
         x = (images - mean) / images.std((1, 2, 3), keepdim=True).clamp(min=1e-3)
         out = []
         for stage in self.stages:
@@ -83,6 +84,7 @@ def load_features(name: str | Path = "phantom") -> Features:
         >>> sum(p.numel() for p in load_features().parameters())
         211056
     """
+    # A bundled name takes precedence over a path.
     bundled = BUNDLED / f"features-{name}.safetensors"
     path = bundled if bundled.is_file() else Path(name)
     if not path.is_file():
@@ -93,6 +95,7 @@ def load_features(name: str | Path = "phantom") -> Features:
             f"{path}: {about.get('kind', 'weights')} of version {about.get('version')}, not "
             f"features of version {VERSION}; give another file"
         )
+    # Verify the hash before any tensor is used.
     check_unchanged(path, tensors, about)
     features = Features()
     try:

@@ -133,14 +133,18 @@ def velocity_loss(
         sparse: Weight of the penalty on the effects of single variables; 0 for none.
         others: Parents of other patients, each (B,), which give the other values.
     """
+    # Draw for the whole batch and take this part: the numbers do not depend on the division.
     shape = torch.Size([total or len(images), *images.shape[1:]])
     numbers = BatchNoise.draw(shape, len(columns), generator)
     numbers = (numbers if rows is None else numbers.part(rows)).to(images.device)
+    # Hide variables, then pair noise and images by what the network sees.
     seen = hide_some(columns, hide, numbers.uniform)
     noise = numbers.noise if pairing is None else pairing(numbers.noise, images, seen)
     t = logit_normal(numbers.normal, shift)
+    # The state on the straight path between noise and image.
     s = t.view(-1, 1, 1, 1)
     x, seen, penalised = (1 - s) * noise + s * images, dict(seen), slice(0, 0)
+    # Every fourth image of the batch, counted from its first row and not from this part's.
     if sparse and others:
         penalised = slice(-(0 if rows is None else rows.start) % _EVERY, None, _EVERY)
         other = _one_other(seen, others, numbers.uniform, penalised)
@@ -149,12 +153,15 @@ def velocity_loss(
     # One call of the network, as wrappers for several processes need.
     velocity = net(x, t, columns=seen).float()
     v, under_other = velocity[: len(images)], velocity[len(images) :]
+    # The velocity of a straight path is the difference of its ends.
     loss = (v - (images - noise)).square().mean()
     if not len(under_other):
         return loss
+    # The penalty: the root mean square effect at each place, smoothed at zero for its gradient.
     place = min(PLACE, *v.shape[-2:])
     squares = avg_pool2d((v[penalised] - under_other).square().mean(1, keepdim=True), place)
     effects = (squares + 1e-8).sqrt().flatten(1).mean(1)
+    # Scaled up, as one image in `_EVERY` stands for all.
     return loss + sparse * effects.sum() * _EVERY / len(images)
 
 

@@ -49,6 +49,7 @@ class FluxCodec(Autoencoder):
                 f"FLUX.2 autoencoder: {colours[0]} channels in, {colours[1]} out, packed by "
                 f"{tuple(config.patch_size)}; expected 3, 3 and (2, 2)"
             )
+        # The sides are halved between stages, and once more by packing.
         halvings = len(config.block_out_channels) - 1
         super().__init__(config.latent_channels * _PACK**2, 2**halvings * _PACK)
         self.vae = vae
@@ -86,6 +87,7 @@ def load_flux(folder: str | Path) -> FluxCodec:
 def flux_from_settings(settings: Mapping[str, Any]) -> FluxCodec:
     """Build the network from its settings, with arbitrary weights."""
     build = getattr(import_extra("diffusers"), _CLASS)
+    # Building draws initial weights: the global random state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         return FluxCodec(build.from_config(json.loads(json.dumps(dict(settings)))))
 
@@ -107,7 +109,9 @@ def add_adapters(codec: FluxCodec, rank: int = 16, seed: int = 0) -> LoraModel:
     peft, vae = import_extra("peft"), codec.vae
     kinds = (nn.Conv2d, nn.Linear)
     names = [name for name, layer in vae.named_modules() if isinstance(layer, kinds)]
+    # With alpha equal to the rank, adapters are added to the weights unscaled.
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
+    # Seeded here, with the caller's random state restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapters = peft.LoraModel(vae, config, "default")

@@ -49,8 +49,10 @@ def guided_velocity(
         names: S, the variables to guide; names that the network does not have are ignored.
         threshold: h, in units of the velocity; 0 keeps all effects.
     """
+    # Embed once: the conditions do not change along the path.
     condition = net.embed_condition(columns, rows)
     hidden = {n: torch.full_like(columns[n], torch.nan) for n in names if n in columns}
+    # Without guidance the second call of the network is spared.
     plain = (weight == 1 and not threshold) or not hidden
     without = None if plain else net.embed_condition(columns | hidden, rows)
 
@@ -62,6 +64,7 @@ def guided_velocity(
         base = net(x, t, without)
         if threshold:
             return base + weight * soft_threshold(v - base, threshold)
+        # The formula above for h = 0.
         return v + (weight - 1) * (v - base)
 
     return velocity
@@ -84,8 +87,10 @@ def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
     height, width = change.shape[2:]
     least = torch.as_tensor(threshold, dtype=change.dtype, device=change.device).view(-1, 1, 1, 1)
     power = _power(change)
+    # One factor per place, 0 where the strength is at or below the threshold.
     kept = (1 - least**2 / power.clamp(min=1e-12)).clamp(min=0)
     places = (min(PLACE, height), min(PLACE, width))
+    # Back to pixels; places at the edge may reach beyond the image, so cut.
     return change * interpolate(kept, scale_factor=places)[..., :height, :width]
 
 
@@ -108,5 +113,6 @@ def typical_strength(change: Tensor) -> Tensor:
 
 def _power(change: Tensor) -> Tensor:
     """Return the mean square at each place of 4 x 4 pixels, (B, 1, h, w)."""
+    # An image smaller than a place is one place.
     places = [min(PLACE, side) for side in change.shape[2:]]
     return avg_pool2d(change.square().mean(1, keepdim=True), places, ceil_mode=True)

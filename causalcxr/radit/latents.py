@@ -53,16 +53,19 @@ class Latents:
     ) -> None:
         self.folder = Path(folder)
         self.about = _manifest(self.folder)
+        # An unfinished folder has a manifest, but not all of its shards.
         if not self.about["complete"]:
             n_encoded = sum(shard["rows"] for shard in self.about["shards"])
             raise ModelError(
                 f"{self.folder}: {n_encoded:,} of {self.about['rows']:,} records are encoded; run "
                 "the command again to resume"
             )
+        # Refuse the latents of another autoencoder, or of other records.
         if codec is not None:
             _check_same(self.folder, self.about, "codec", content_hash(codec.state_dict()))
         if cohort is not None:
             _check_same(self.folder, self.about, "records", _records(cohort))
+        # Shards are mapped into memory; `_starts` finds the shard of a row.
         self._shards = [_opened(self.folder, shard, self.about) for shard in self.about["shards"]]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
 
@@ -77,11 +80,13 @@ class Latents:
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Return the latents of some records, (k, C, h, w) float32, in the order of `rows`."""
         rows = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        # Let numpy resolve slices, masks and negative rows.
         try:
             places = np.atleast_1d(np.arange(len(self))[rows])
         except IndexError as error:
             raise CohortError(f"latents of {len(self)} records: {error}") from None
         out = np.empty((len(places), *self.shape), dtype=np.float32)
+        # Read shard by shard, and put each row where it was requested.
         owner = np.searchsorted(self._starts, places, side="right") - 1
         for k in np.unique(owner):
             inside = np.flatnonzero(owner == k)
@@ -113,6 +118,7 @@ class _EncodingJob:
     def plan(self) -> dict[str, Any]:
         """Return the manifest without any shard."""
         height, width = self.cohort.images.size
+        # An empty batch checks the size before any image is read.
         self.codec.check(torch.empty(0, 1, height, width))
         factor = self.codec.factor
         return {
@@ -133,11 +139,13 @@ class _EncodingJob:
         """Return the latents of the shard that starts at a record, (k, C, h, w)."""
         rows = np.arange(start, min(start + self.shard, len(self.cohort)))
         parts = []
+        # Codecs take images in [-1, 1], and stored images are in [0, 1].
         for part in np.array_split(rows, -(-len(rows) // self.batch)):
             images = torch.from_numpy(self.cohort.images[part]).to(self.device) * 2 - 1
             with np.errstate(over="ignore"):  # overflow is reported below
                 parts.append(self.codec.encode(images).cpu().numpy().astype(self.dtype))
         latents = np.concatenate(parts)
+        # Check after the conversion: float16 overflows above 65504.
         bad = np.flatnonzero(~np.isfinite(latents).all((1, 2, 3)))
         if len(bad):
             raise ModelError(
@@ -193,16 +201,20 @@ def cache_latents(
 
 def _encode(job: _EncodingJob) -> None:
     """Encode the missing shards."""
+    # Start after the last listed shard.
     about, cohort, shard = _started_manifest(job), job.cohort, job.shard
     starts = range(sum(s["rows"] for s in about["shards"]), len(cohort), shard)
     for start in progress(starts, "Encoding", "images"):
         name = f"latents-{start // shard:05d}.npy"
+        # Write to memory first, so that the hash is that of the bytes on disk.
         content = BytesIO()
         np.save(content, latents := job.encoded(start), allow_pickle=False)
         atomic_write(job.folder / name, content.getvalue())
         digest = hashlib.sha256(content.getvalue()).hexdigest()
+        # List the shard once it is complete.
         about["shards"].append({"file": name, "rows": len(latents), "sha256": digest})
         _write_manifest(job.folder, about)
+    # Mark the folder as complete last.
     about["complete"] = True
     _write_manifest(job.folder, about)
 
@@ -212,6 +224,7 @@ def _started_manifest(job: _EncodingJob) -> dict[str, Any]:
     plan = job.plan()
     if not (job.folder / _MANIFEST).exists():
         return plan
+    # Resume only under the same settings, and if every listed shard opens with its shape.
     about = _manifest(job.folder)
     for key in ("codec", "records", "rows", "shape", "dtype", "shard"):
         _check_same(job.folder, about, key, plan[key])
@@ -254,6 +267,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _opened(folder: Path, shard: dict[str, Any], about: dict[str, Any]) -> np.ndarray:
     """Return a shard, mapped into memory, if it has the shape in the manifest."""
+    # The bare name: a manifest must not point outside its folder.
     path = folder / Path(shard["file"]).name
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

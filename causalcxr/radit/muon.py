@@ -24,6 +24,7 @@ from causalcxr.radit.parallel import distributed_like, gathered
 __all__ = ["Muon", "orthogonal"]
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the polynomial a x + b x^3 + c x^5 of that page
+# Five iterations are enough for most singular values to reach 0.7 to 1.2.
 _STEPS = 5
 
 
@@ -39,8 +40,10 @@ def orthogonal(x: Tensor) -> Tensor:
         >>> bool((s > 0.6).all() and (s < 1.3).all())
         True
     """
+    # Make tall matrices wide: the products below are then of the smaller side.
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
+    # The Frobenius norm bounds every singular value by 1, as the polynomial needs.
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(_STEPS):
         square = x @ x.mT
@@ -71,6 +74,7 @@ class Muon(Optimizer):
     def step(self, closure: None = None) -> None:
         """Move every matrix that has a gradient."""
         for group in self.param_groups:
+            # Matrices of one shape are orthogonalised together, in batched products.
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
@@ -81,9 +85,11 @@ class Muon(Optimizer):
     def _move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """Move matrices of one shape, gathered first if they are distributed."""
         lookahead = torch.stack([gathered(self._nesterov(p, group["momentum"])) for p in matrices])
+        # The iteration tolerates bf16, which is fast on graphics cards only.
         half = torch.bfloat16 if lookahead.is_cuda else torch.float32
         directions = orthogonal(lookahead.to(half))
         rows, columns = directions.shape[1:]
+        # The entries of a step are then of about lr / sqrt(columns), for tall and wide matrices.
         size = group["lr"] * sqrt(max(1.0, rows / columns))
         for matrix, change in zip(matrices, directions, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])

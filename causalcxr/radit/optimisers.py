@@ -29,6 +29,7 @@ def optimisers(net: RadiT, config: TrainConfig, *, fused: bool = False) -> list[
     """
     # The six modulations of a block are a table, whatever their shape: they do not count.
     matrices = [p for p in net.blocks.parameters() if p.ndim == 2 and min(p.shape) > 6]
+    # Compare by identity: `in` would compare the values of tensors.
     chosen = {id(p) for p in matrices}
     rest = [p for p in net.parameters() if id(p) not in chosen]
     plain = [{"params": rest, "weight_decay": 0.0, "share": 1.0}]

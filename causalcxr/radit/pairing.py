@@ -32,6 +32,7 @@ def equal_parents(columns: dict[str, Tensor], n: int) -> Tensor:
     if not columns:
         return torch.zeros(n, dtype=torch.long)
     x = torch.stack(list(columns.values()), 1).double().cpu()
+    # NaN is unequal to itself: a number that no parent takes stands for missing.
     return (
         torch.unique(x.nan_to_num(nan=-1e300), dim=0, return_inverse=True)[1]
         if len(x)
@@ -47,6 +48,7 @@ def within_parents(noise: Tensor, images: Tensor, columns: dict[str, Tensor]) ->
         images: (B, ...).
         columns: The parents as the network sees them, each (B,).
     """
+    # Start from the order as drawn; groups of one record keep theirs.
     groups, order = equal_parents(columns, len(images)), torch.arange(len(images))
     for group in groups.unique():
         rows = (groups == group).nonzero()[:, 0]

@@ -70,6 +70,7 @@ class Processes:
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of a number over all processes."""
         if self.ranks > 1:
+            # `all_reduce` works in place: keep the caller's tensor.
             value = value.clone()
             distributed.all_reduce(value)
             value /= self.ranks
@@ -92,10 +93,12 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
     Yields:
         The processes, and the device of this one.
     """
+    # Not started by torchrun, or already joined: nothing to set up or to end.
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         yield Processes.current(), device
         return
     cuda = device.startswith("cuda")
+    # One graphics card per process, by its number on this machine.
     if cuda:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
@@ -115,14 +118,17 @@ def parallel_model(
         return net
     if config.parallel == "ddp":
         return DistributedDataParallel(net, [device] if device.type == "cuda" else None)
+    # Imported here, as only `fsdp` needs them.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(device.type, (processes.ranks,))
     half = torch.bfloat16 if config.precision != "fp32" else None
+    # Gradients are reduced over processes in fp32, whatever the precision of the products.
     policy = MixedPrecisionPolicy(
         param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
+    # Block by block, so that weights are gathered one block at a time.
     for block in net.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     return fully_shard(net, mesh=mesh, mp_policy=policy)

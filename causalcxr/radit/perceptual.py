@@ -49,6 +49,7 @@ class FeatureDistance:
             images: (B, 1, H, W) in [-1, 1]; they get gradients.
             others: Images of the same shape; they get no gradients.
         """
+        # Features take grey levels in [0, 1].
         ours = self.features.maps((images + 1) / 2)
         with torch.no_grad():
             theirs = self.features.maps((others + 1) / 2)

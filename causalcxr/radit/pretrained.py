@@ -53,6 +53,7 @@ def local_model(library: str, name: str, folder: Path) -> Any:
     except Exception as error:  # the library, or a damaged file, may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ModelError(f"{folder}: {name} cannot be loaded ({reason})") from error
+    # Missing tensors would keep arbitrary initial values: refuse them.
     lacking = [*report["missing_keys"], *report["mismatched_keys"]]
     if lacking:
         raise ModelError(
@@ -74,6 +75,7 @@ def _check_folder(folder: Path, name: str) -> None:
         )
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
+        # diffusers names its class, transformers lists its architectures.
         class_name = settings.get("_class_name") or (settings.get("architectures") or [name])[0]
     except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise ModelError(f"{config}: not the configuration of a network ({error})") from error

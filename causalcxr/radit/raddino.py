@@ -84,6 +84,7 @@ def load_raddino(folder: str | Path, size: int | None = None) -> RadDino:
     model = local_model("transformers", "Dinov2Model", folder)
     try:
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        # A radiograph has one channel: average the three colours' normalisation.
         means, stds = ([float(v) for v in settings[key]] for key in ("image_mean", "image_std"))
         mean, std = sum(means) / len(means), sum(stds) / len(stds)
     except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError) as error:

@@ -70,6 +70,7 @@ class RadiTConfig:
                 f"RadiT: a resolution of {self.resolution} pixels is not a multiple of the patch "
                 f"of {self.patch}; use a multiple of {max(8, self.patch)}"
             )
+        # Two axes, and two numbers per rotation: each head's width is a multiple of 4.
         if self.width % (4 * self.heads):
             raise ModelError(
                 f"RadiT: width {self.width} is not a multiple of 4 x {self.heads} heads, as "
@@ -120,11 +121,13 @@ class RadiTConfig:
             raise ModelError(
                 f"RadiT: no size {size!r}{nearest(size, SIZES)}; use {', '.join(SIZES)}"
             )
+        # The patch by the longer side, so that the number of tokens stays bounded.
         side = resolution if isinstance(resolution, int) else max(resolution)
         least = 4 if channels == 1 else 2
         patch = max(2, side // 8) if size == "tiny" else max(least, side // 32)
         return cls(
             **{
+                # Changes come last: they override the named size.
                 "resolution": resolution,
                 "patch": patch,
                 "channels": channels,

@@ -54,6 +54,7 @@ def times(steps: int, start: float = 1.0, shift: float = 3.0) -> list[float]:
     if not 1 <= steps <= 256:
         raise MechanismError(f"solver_steps is {steps}; expected 1 to 256")
     s = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    # Rounded to multiples of 1/1024, so that step sizes are exact on the lattice.
     left = 1 - s / (s + shift * (1 - s))
     return (start * left * 1024).round().div(1024).tolist()
 
@@ -94,6 +95,7 @@ def _reversible_heun(f: Velocity, state: Tensor, grid: list[float]) -> Tensor:
 
     The same equations with h < 0, solved for (y0, q0), lead back.
     """
+    # One call of f per step: the last velocity of a step is the first of the next.
     y, q = state.unbind(1)
     v = f(q, grid[0])
     for here, there in pairwise(grid):
@@ -112,6 +114,7 @@ def _leapfrog(f: Velocity, state: Tensor, grid: list[float]) -> Tensor:
 
     Under other parents the velocity differs, and its error is kept.
     """
+    # Half a step, reflect the velocity at the midpoint, half a step.
     y, off = state.unbind(1)
     v = f(y, grid[0]) + off
     for here, there in pairwise(grid):
@@ -188,6 +191,7 @@ def carry(
     """
 
     def velocity(x: Tensor, t: float) -> Tensor:
+        # Rounded velocities keep every sum and product exact in float64.
         return (f(x, t).double() * _VELOCITY).round() / _VELOCITY
 
     return solver(name).solve(velocity, state, grid[::-1] if back else grid)

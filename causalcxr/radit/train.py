@@ -73,7 +73,9 @@ def train(
             or the processes cannot divide a batch evenly.
     """
     processes = Processes.current()
+    # One process locks the folder for all.
     with exclusive_folder(folder) if folder and processes.leads else nullcontext():
+        # Build the run, and resume it if there is a checkpoint.
         run = TrainRun(net.to(device), columns, config, seed, processes)
         checkpoint = folder / CHECKPOINT if folder else None
         if checkpoint and checkpoint.exists():
@@ -81,10 +83,12 @@ def train(
         recorder = _LossRecorder(run, folder, progress)
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
+        # Two orders, as each keeps the shuffle of one epoch, and `ahead` may be in the next.
         order, same_order = (BatchOrder(_length(columns), config.batch, seed) for _ in range(2))
         if processes.leads:
             resuming(run.step, config.steps, "steps")
         rows_per_step = _rows_per_step(order, processes.rows(order.batch), run.step)
+        # Closing ends the reading thread also after an error.
         with closing(ahead(rows_per_step, images, config.ahead)) as batches:
             while run.step < config.steps and not clock.over():
                 rows, batch = next(batches)
@@ -94,14 +98,18 @@ def train(
                     # Each patient gets the variables of another patient of the whole batch.
                     other_rows = same_order.rows(run.step).roll(1)[processes.rows(order.batch)]
                     others = _rows_of(columns, other_rows.to(run.device))
+                # One step on this process's rows.
                 loss = run.advance(batch.to(run.device), own, others)
                 recorder.add(loss, len(rows))
                 if watch and watch_every and run.step % watch_every == 0:
+                    # All processes call `settle`, since it may gather weights; one evaluates and
+                    # logs.
                     averaged = run.settle()
                     if processes.leads:
                         recorder.log.write(run.step, watch(run.step, averaged))
                 if checkpoint and clock.due():
                     run.write(checkpoint)
+        # Save the last step whatever the clock.
         if checkpoint:
             run.write(checkpoint)
         run.settle()
@@ -143,6 +151,7 @@ class _Clock:
         run = self.run
         if run.processes.ranks == 1:
             return flag
+        # A collective call at every step would be slow.
         return run.step % _AGREE == 0 and run.processes.agree(flag, run.device)
 
 
@@ -163,9 +172,11 @@ class _LossRecorder:
         run = self.run
         self.recent.append(loss)
         self.images += images * run.processes.ranks
+        # Losses stay on the device until then: reading one waits for the step.
         if run.step % run.config.log and run.step != run.config.steps:
             return
         mean = float(run.processes.mean(torch.stack(self.recent).mean()))
+        # This is true for NaN too.
         if not mean < float("inf"):
             raise MechanismError(
                 f"RadiT: the loss is {mean} at step {run.step}; lower lr or check the images"
@@ -178,6 +189,7 @@ class _LossRecorder:
         run, now = self.run, time.monotonic()
         row = {
             "loss": loss,
+            # The step was counted already: the rate is that of the step before.
             "rate": rate(run.step - 1, run.config),
             "images_per_second": round(self.images / max(1e-9, now - self.since), 1),
             "seconds": round(now - self.start, 1),

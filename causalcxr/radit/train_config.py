@@ -94,5 +94,6 @@ class TrainConfig:
     @property
     def identity(self) -> "TrainConfig":
         """The fields that determine the result; the others have their defaults."""
+        # Reset what changes at most the rounding, so that it does not enter the hash.
         defaults = {field.name: field.default for field in fields(self)}
         return replace(self, **{name: defaults[name] for name in _HOW})

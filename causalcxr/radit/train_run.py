@@ -60,6 +60,7 @@ class TrainRun:
         )
         self.micro = config.micro
         self.device = next(net.parameters()).device
+        # Train a copy; the network passed in receives the average.
         self.result = net.eval().requires_grad_(False)
         self.net = copy.deepcopy(net).train().requires_grad_(True)
         self.net.recompute = config.recompute
@@ -70,6 +71,7 @@ class TrainRun:
                 block.compile()
         self.model = parallel_model(self.net, config, processes, self.device)
         self.spread = self.model is self.net and processes.ranks > 1
+        # The average shares the memory of the result, unless processes hold parts of it.
         self.average = dict(net.state_dict())
         if self.spread:
             self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -89,8 +91,10 @@ class TrainRun:
             others: Parents of other patients, for the penalty on effects.
         """
         set_rate(self.optimisers, self.step, self.config)
+        # Forward and backward, again with fewer images at a time if memory runs out.
         while (loss := self._descend(images, columns, others)) is None:
             self._halve(len(images))
+        # The gradients are complete: clip them, then move weights and average.
         nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -110,6 +114,7 @@ class TrainRun:
         try:
             for start in range(0, n, at_once):
                 part = slice(start, min(start + at_once, n))
+                # Reducing gradients over processes once per batch is enough.
                 with synchronised_last(self.model, last=part.stop == n):
                     loss = self._loss(images, columns, others, part)
                     loss.backward()
@@ -127,9 +132,12 @@ class TrainRun:
     ) -> Tensor:
         """Return the contribution of some images to the batch's loss."""
         config, n = self.config, len(images)
+        # The position of this process's rows in the batch of all processes.
         first = self.processes.rank * n
         where = self.device if config.noise == "device" else "cpu"
         half = config.precision != "fp32"
+        # The seed depends on the step only: each part draws the whole batch's numbers, takes its
+        # own.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss = velocity_loss(
                 self.model,
@@ -144,11 +152,13 @@ class TrainRun:
                 sparse=config.sparse,
                 others=others and {k: v[part] for k, v in others.items()},
             )
+        # The weight of a part is its share, so that the parts sum to the batch's mean.
         return loss * ((part.stop - part.start) / n)
 
     def _halve(self, n: int) -> None:
         """Halve the number of images at a time from now on, after memory ran out."""
         at_once = min(self.micro or n, n)
+        # Several processes would have to halve together, and one image cannot be halved.
         if self.processes.ranks > 1 or at_once == 1:
             size = "one image" if at_once == 1 else f"{at_once} images per process"
             raise MechanismError(
@@ -156,6 +166,7 @@ class TrainRun:
                 "set recompute or parallel: fsdp, or use a smaller network"
             )
         self.micro = -(-at_once // 2)
+        # Free the partial gradients and the cache before the next try.
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
@@ -172,6 +183,7 @@ class TrainRun:
         """Move the average towards the weights."""
         decay = average_decay(self.step, self.config.average)
         for key, value in self.net.state_dict().items():
+            # Computed in the average's own precision: bf16 would lose its small steps.
             average = local_part(self.average[key])
             average.lerp_(local_part(value).to(average.dtype), 1 - decay)
 
@@ -190,6 +202,7 @@ class TrainRun:
     def write(self, path: Path) -> None:
         """Write a checkpoint; if weights are not finite, raise an error and keep the last."""
         about = {"step": str(self.step), "run": self.identity, "micro": str(self.micro)}
+        # Distributed weights are gathered by all processes, so all must call.
         try:
             if self.processes.leads or self.spread:
                 write_checkpoint(path, self._parts(), about, writes=self.processes.leads)

@@ -61,6 +61,7 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.gate = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
+        # Zero at first: the gates are zero and the block is the identity.
         self.table = nn.Parameter(torch.zeros(6, width))
         self.scale = nn.Parameter(torch.ones(self.heads, 1, 1))
         self.modulate = None
@@ -73,12 +74,16 @@ class Block(nn.Module):
         if self.modulate is not None:
             c = rearrange(self.modulate(c), "b (i d) -> b i d", i=6)
         s1, b1, g1, s2, b2, g2 = (c + self.table).unsqueeze(2).unbind(1)
+        # Attention: normalise, scale and shift, then project to queries, keys and values.
         mixed = self.qkv(torch.addcmul(b1, rms_norm(x, x.shape[-1:]), 1 + s1))
         q, k, v = rearrange(mixed, "b n (i h d) -> i b h n d", i=3, h=self.heads)
+        # Normalised queries and keys keep the scores bounded; each head learns its scale.
         q = _rotate(rms_norm(q, q.shape[-1:]), rotary) * self.scale
         k = _rotate(rms_norm(k, k.shape[-1:]), rotary)
         attended = scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        # Add the attended values through a gate.
         x = torch.addcmul(x, g1, self.out(rearrange(attended, "b h n d -> b n (h d)")))
+        # The gated MLP, modulated in the same way.
         value, gate = self.gate(torch.addcmul(b2, rms_norm(x, x.shape[-1:]), 1 + s2)).chunk(2, -1)
         return torch.addcmul(x, g2, self.down(value * silu(gate)))
 
@@ -154,10 +159,13 @@ class RadiT(nn.Module):
         if condition is None:
             condition = self.embed_condition(columns or {}, len(x))
         c = self._vector(t, condition)
+        # Cut the image into patches, one token each.
         tokens = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=config.patch, q=config.patch)
         tokens = self.embed(tokens) + self.position
+        # Variables come first in the sequence; the base of the condition is no token.
         if self.tokens:
             tokens = torch.cat([condition[:, 1:].to(tokens.dtype), tokens], 1)
+        # Shared modulation is computed once for all blocks.
         modulation = c
         if self.modulation is not None:
             modulation = rearrange(self.modulation(c), "b (i d) -> b i d", i=6)
@@ -166,6 +174,7 @@ class RadiT(nn.Module):
                 tokens = checkpoint(block, tokens, modulation, self.rotary, use_reentrant=False)
             else:
                 tokens = block(tokens, modulation, self.rotary)
+        # Drop the variables' tokens, then project each patch back to pixels.
         tokens = tokens[:, self.tokens :]
         scale, shift = self.final(c)[:, None].chunk(2, -1)
         out = self.unembed(torch.addcmul(shift, rms_norm(tokens, tokens.shape[-1:]), 1 + scale))

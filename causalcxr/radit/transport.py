@@ -59,6 +59,7 @@ def transport_change(
     for edit in range(edits):
         change = torch.zeros_like(x)
         for step, (t, later) in enumerate(pairwise(grid)):
+            # Both velocities see the same noise: under equal variables they cancel exactly.
             y = (1 - t) * noise(edit, step) + t * x
             moved = twin(y + change, t).double() - factual(y, t).double()
             change = change + weight * (later - t) * moved

@@ -94,6 +94,7 @@ class _Norm(nn.Module):
         self.gain = nn.Parameter(torch.ones(width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        # In float32, as squares lose too much in bf16; 1e-6 guards channels that are all zero.
         size = x.float().square().mean(1, keepdim=True).add(1e-6).rsqrt()
         return x * size.to(x.dtype) * self.gain.to(x.dtype)
 
@@ -129,6 +130,7 @@ def _encoder(config: RadVAEConfig) -> nn.Sequential:
     """Return patches -> mean and log variance."""
     first, last = config.widths[0], config.widths[-1]
     layers: list[nn.Module] = [nn.Conv2d(config.patch**2, first, 3, padding=1)]
+    # Residual blocks at each width; the sides are halved between widths.
     for k, width in enumerate(config.widths):
         layers += [_Residual(width) for _ in range(config.depth)]
         if k + 1 < len(config.widths):
@@ -142,6 +144,7 @@ def _decoder(config: RadVAEConfig) -> nn.Sequential:
     """Return latents -> patches."""
     first, last = config.widths[0], config.widths[-1]
     layers: list[nn.Module] = [nn.Conv2d(config.latent, last, 3, padding=1)]
+    # The mirror image of the encoder, with one more residual block at each width.
     for k, width in reversed(list(enumerate(config.widths))):
         layers += [_Residual(width) for _ in range(config.depth + 1)]
         if k:
@@ -158,12 +161,16 @@ def _cosines(side: int, count: int) -> Tensor:
         (amplitudes fall with frequency in natural images), and those of the inverse.
     """
     place = torch.arange(side)
+    # The orthonormal cosine basis of one dimension.
     waves = torch.cos(torch.pi * (place + 0.5) * place[:, None] / side) * (2 / side) ** 0.5
     waves[0] /= 2**0.5
     pairs = [(i, j) for i in range(side) for j in range(side)]
+    # The lowest spatial frequencies; ties are broken by position, so that the order is fixed.
     lowest = sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))[:count]
     there, back = torch.zeros(2, count, 1, side, side)
     for k, (i, j) in enumerate(lowest):
+        # The typical amplitude: half a block's sum at frequency zero, falling as one over
+        # frequency.
         size = side / 2 / (1 + 5 * (i * i + j * j) ** 0.5)
         block = torch.outer(waves[i], waves[j])
         there[k, 0], back[k, 0] = block / size, block * size
@@ -187,6 +194,7 @@ class RadVAE(Autoencoder):
         super().__init__(config.latent, config.factor)
         self.config = config
         self.encoder, self.decoder = _encoder(config), _decoder(config)
+        # A linear path, so that training starts from a usable autoencoder.
         self.find, self.make = map(nn.Parameter, _cosines(config.factor, config.latent))
         # At first the means and the images are those of the linear path.
         for layer in (self.encoder[-1], self.decoder[-1]):
@@ -199,6 +207,7 @@ class RadVAE(Autoencoder):
         mean, log_variance = self.encoder(pixel_unshuffle(images, self.config.patch)).chunk(2, 1)
         with torch.autocast(images.device.type, enabled=False):  # bf16 would round grey levels
             linear = conv2d(images.float(), self.find, stride=self.factor)
+        # A smooth upper bound and a hard lower one.
         most = _LARGEST_LOG_VARIANCE
         return linear + mean, (most - softplus(most - log_variance)).clamp(min=-20)
 

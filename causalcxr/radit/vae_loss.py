@@ -58,8 +58,10 @@ def losses(
         perceptual: A distance of images.
     """
     mean, log_variance = (part.float() for part in model.posterior(images))
+    # Draw a latent from the posterior, so that gradients reach mean and variance.
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     image = model.synthesise(mean + noise * (0.5 * log_variance).exp()).float()
+    # Per pixel, so that the weight of the divergence does not depend on the size.
     nats = divergence(mean, log_variance).mean() / images[0].numel()
     distance = perceptual(image, images) if perceptual else image.new_zeros(())
     return Losses((image - images).abs().mean(), nats, distance, image)

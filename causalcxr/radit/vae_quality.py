@@ -26,10 +26,13 @@ def quality(codec: Autoencoder, batches: Iterable[Tensor]) -> dict[str, float | 
     count, absolute, squared, latents, noise = 0, 0.0, 0.0, [], []
     for images in batches:
         mean, log_variance = (part.float() for part in codec.posterior(images))
+        # Half the error in [-1, 1] is that in [0, 1].
         error = (codec.synthesise(mean).float().clamp(-1, 1) - images) / 2
         count += len(images)
+        # Sum over images: batches may differ in size.
         absolute += float(error.abs().mean((1, 2, 3)).sum())
         squared += float(error.square().mean((1, 2, 3)).sum())
+        # On the CPU, so that the device holds one batch at a time.
         latents.append(((mean - codec.middle) / codec.spread).cpu())
         noise.append(((log_variance / 2).exp() / codec.spread).cpu())
     return {

@@ -83,6 +83,7 @@ class _VAERun:
         self.model, self.config, self.seed, self.step = model, config, seed, 0
         self.identity = identity
         self.device = next(model.parameters()).device
+        # Frozen weights, such as those under adapters, are neither trained nor averaged.
         self.learned = {k: p for k, p in model.named_parameters() if p.requires_grad}
         self.average = {k: p.detach().clone() for k, p in self.learned.items()}
         self.optimiser = torch.optim.AdamW(
@@ -90,6 +91,7 @@ class _VAERun:
         )
         self.adversary: nn.Module | None = None
         if config.adversary:
+            # The adversary's initial weights are seeded, and the global random state is restored.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 self.adversary = PatchAdversary().to(self.device)
@@ -108,6 +110,7 @@ class _VAERun:
     def advance(self, images: Tensor, perceptual: Perceptual | None) -> dict[str, Tensor]:
         """Take one step and return its losses."""
         config = self.config
+        # Seeded by the step: a resumed run draws the same numbers.
         generator = torch.Generator().manual_seed(self.seed * EPOCHS + self.step)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             parts = losses(self.model, images, generator, perceptual)
@@ -115,11 +118,13 @@ class _VAERun:
             total = total + config.perceptual * parts.perceptual
             logged = {"absolute": parts.absolute, "nats": parts.divergence}
             logged |= {"perceptual": parts.perceptual} if perceptual else {}
+            # The adversary joins at a later step, weighted against the other losses.
             if self.adversary is not None and self.step >= config.adversary_from:
                 adversarial = -self.adversary(parts.image).float().mean()
                 weight = config.adversary * adaptive_weight(total, adversarial, parts.image)
                 total = total + weight * adversarial
                 logged |= {"adversarial": adversarial}
+        # First the autoencoder, then the adversary on the same reconstruction.
         self._descend(self.optimiser, total, self.learned.values())
         if "adversarial" in logged:
             logged |= {"hinge": self._train_adversary(images, parts)}
@@ -196,6 +201,7 @@ def train_vae(
     """
     if n < 1:
         raise MechanismError("autoencoder: there are no images to train on")
+    # Neither the time between checkpoints nor the log changes the result: both may differ.
     settings = (model.settings(), n, replace(config, save_every=0.0, log=1), seed)
     identity = run_identity((*settings, perceptual is not None), model.state_dict())
     run = _VAERun(model.to(device).train(), config, seed, identity)
@@ -215,6 +221,7 @@ def _loop(
 ) -> list[dict[str, float]]:
     """Take the remaining steps, write checkpoints, and return the mean losses."""
     config, order, start = run.config, BatchOrder(n, run.config.batch, run.seed), time.monotonic()
+    # Resume if there is a checkpoint.
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         run.step = int(read_checkpoint(checkpoint, run.parts(), run=run.identity)["step"])
@@ -226,11 +233,13 @@ def _loop(
         if time.monotonic() > until:
             break
         recent.append(run.advance(images(order.rows(step)).to(run.device), perceptual))
+        # Log the mean since the last row.
         if len(recent) == config.log or run.step == config.steps:
             history.append(_mean(recent, run.step))
             recent = []
             seconds = round(time.monotonic() - start, 1)
             log.write(run.step, {**history[-1], "seconds": seconds})
+        # Checkpoints follow the clock, not the steps: their cost stays a small share.
         if checkpoint and time.monotonic() - saved > config.save_every:
             run.write(checkpoint)
             saved = time.monotonic()
@@ -245,6 +254,7 @@ def _finish(run: _VAERun, images: Callable[[Tensor], Tensor], n: int) -> None:
     for key, weight in run.learned.items():
         weight.copy_(run.average[key])
     run.model.eval()
+    # Evenly spaced over the training set, as it may be sorted.
     rows = torch.arange(min(n, _NORMALISED)) * n // min(n, _NORMALISED)
     run.model.normalise(images(part).to(run.device) for part in rows.split(run.config.batch))
     run.model.requires_grad_(False)
@@ -262,6 +272,7 @@ def _mean(rows: list[dict[str, Tensor]], step: int) -> dict[str, float]:
             values_of.setdefault(key, []).append(float(value))
     means = {key: sum(values) / len(values) for key, values in values_of.items()}
     for key, value in means.items():
+        # This is true for NaN too.
         if not abs(value) < float("inf"):
             raise MechanismError(
                 f"autoencoder: the loss {key!r} is {value} at step {step}; lower lr or check the "

@@ -47,6 +47,7 @@ def save_codec(path: Path, codec: Autoencoder, **about: str) -> None:
     Raises:
         ModelError: If it is of neither class, or its adapters have not been merged.
     """
+    # Refuse classes that `load_codec` could not rebuild, and adapters not merged.
     kind = next((name for name, (type, _) in _KINDS.items() if isinstance(codec, type)), None)
     tensors = codec.state_dict()
     if kind is None or any("lora_" in name for name in tensors):
@@ -84,10 +85,12 @@ def load_codec(path: str | Path) -> Autoencoder:
             f"{path}: an autoencoder of version {about.get('version')}, this package reads "
             f"{VERSION}; train it again with 'causalcxr radit vae'"
         )
+    # Verify the hash, then build the class and fill it.
     check_unchanged(path, tensors, about)
     try:
         codec = _KINDS[kind][1](json.loads(about["config"]))
         codec.load_state_dict(tensors)
+    # Its message is already complete.
     except ModelError:
         raise
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -61,6 +61,7 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
         False
     """
     digest = hashlib.sha256()
+    # Sorted, so that the order of the tensors does not matter.
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
@@ -89,6 +90,7 @@ def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> 
         **about: Texts for the header.
     """
     tensors = net.state_dict()
+    # The further parts first: the main file lists their hashes.
     first, *others = _shards(tensors, shard)
     parts = {}
     for k, part in enumerate(others, 2):
@@ -140,8 +142,10 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
             f"{path}: weights are for {saved}, the graph asks for {config}; change size or "
             "resolution, or choose other weights"
         )
+    # Building draws initial weights: the global random state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         net = RadiT(config, variables)
+    # Embeddings are matched by name; all else must fit as it is.
     prefix = "conditioner."
     saved_embeddings = {
         k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
@@ -161,11 +165,13 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return all tensors, and the texts of the first file's header, once they are verified."""
     tensors, about = load_tensors(path)
+    # The version first: tensors of another version may have another meaning.
     if about.get("version") != VERSION:
         raise ModelError(
             f"{path}: weights of version {about.get('version', '1 or of something else')}, this "
             f"package reads {VERSION}; train them again with 'causalcxr radit train'"
         )
+    # The bare name: a header must not point outside the folder.
     for name, digest in json.loads(about.get("parts", "{}")).items():
         part = path.with_name(Path(name).name)
         if not part.is_file() or file_digest(part) != digest:
