@@ -29,6 +29,7 @@ __all__ = ["AttributeReader", "image_features"]
 _BATCH = 64
 _FEW = 20  # records that a level needs
 _FOLDS = 5
+# Ridge penalties from weak to strong; cross-validation chooses.
 _PENALTIES = np.logspace(-1, 5, 13)
 
 
@@ -87,6 +88,7 @@ class AttributeReader:
         cohort = as_cohort(cohort)
         x, columns = features(cohort), cohort.columns(graph)
         models, levels, quality = {}, {}, {}
+        # Folds are of patients, so that no patient is both trained on and tested.
         patients = pd.factorize(cohort.patients)[0]
         names = graph.tabular if names is None else [graph.find(n) for n in names_of(names)]
         for name in names:
@@ -99,6 +101,7 @@ class AttributeReader:
             else:
                 levels[name] = tuple(graph[name].levels[k] for k in codes)
                 model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            # Quality by cross-validation; the model that reads is fitted on all rows.
             quality[name] = _quality(model, x[rows], y, patients[rows], codes is not None)
             models[name] = model.fit(x[rows], y)
         if not models:
@@ -140,6 +143,7 @@ def _training_rows(
     common = sorted(counts[counts >= _FEW].index.astype(int))
     if len(common) < 2:
         return None
+    # Rare levels are left out: too few examples to learn them.
     rows = np.isin(column, common)
     return rows, column[rows].astype(int), common
 
@@ -153,10 +157,12 @@ def _quality(
         return float(
             np.corrcoef(cross_val_predict(model, x, y, cv=folds, groups=patients), y)[0, 1]
         )
+    # A model that never saw a level in training cannot give its probability.
     trained = [y[train] for train, _ in folds.split(x, y, patients)]
     if any(len(np.unique(part)) < len(np.unique(y)) for part in trained):
         return float("nan")
     shares = cross_val_predict(model, x, y, cv=folds, groups=patients, method="predict_proba")
     if shares.shape[1] == 2:
         return float(roc_auc_score(y == y.max(), shares[:, 1]))
+    # One against one: unlike one against the rest, it does not depend on how common levels are.
     return float(roc_auc_score(y, shares, multi_class="ovo"))

@@ -165,6 +165,7 @@ class Audit(AuditTables, Shown):
         # The time of writing is not part of the identity: the same audit, run again, resumes.
         undated = {name: value for name, value in self.about.items() if name != "written"}
         identifying = replace(self, about=undated).to_json()
+        # The identity of the folder: what the report and the tables are made of.
         content = [
             identifying,
             shown,
@@ -177,6 +178,7 @@ class Audit(AuditTables, Shown):
                 for name, table in self.tables.items():
                     atomic_write(draft.place / f"{name}.csv", csv_text(table, index=False))
                 self.to_html(draft.place / "report.html", stress=stress, patients=patients)
+                # Tables and report first; the manifest is written last, by `finish`.
                 atomic_write(draft.place / "audit.json", about)
                 draft.finish({})
         return Path(folder)

@@ -73,6 +73,7 @@ class AuditTables:
             f"Under the intervention its score changed by {total['mean']:+.3f} on average "
             f"(95 % interval {total['low']:+.3f} to {total['high']:+.3f})."
         ]
+        # Only with null twins is the error of the generator itself known.
         if ("all", "excess") in rows.index:
             excess = rows.loc[("all", "excess")]
             sentences.append(

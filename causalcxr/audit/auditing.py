@@ -104,6 +104,7 @@ def audit(
     cohort = as_cohort(cohort)
     by_names(model.graph, cohort, by)
     if scorer.reads_images:
+        # Without an image there is neither a score nor a twin to score.
         if not cohort.has_images:
             raise AuditError(f"the cohort has no images, but {scorer.name!r} reads images")
         cohort = cohort.with_images_only()
@@ -193,6 +194,7 @@ def audit_pairs(
     frame = _effect_frame(records, pairs, rows, has_label=bool(name))
     effects = effect_table(frame, draws=bootstrap, seed=seed)
     flips = flip_table(frame, limit)
+    # Provenance, as in the manifest; that of the pairs is merged in last.
     about = {
         "classifier": scorer.name,
         "label": name,

@@ -116,11 +116,13 @@ def bootstrap(
         raise CausalCXRError(
             f"bootstrap: draws={draws}, seed={seed}; give draws >= 1 and seed >= 0"
         )
+    # Draws in chunks: the counts of a chunk stay in cache, and threads share the chunks.
     chunk = chunk or max(1, min(256, _CELLS // max(plan.rows.size, 1)))
     parts = [range(first, min(first + chunk, draws)) for first in range(0, draws, chunk)]
     figures = np.empty((draws, len(plan.ranked), len(plan.measures)))
     thresholds = np.empty(draws)
 
+    # Each chunk writes its own rows, so threads need no lock and the order does not matter.
     def work(part: range) -> int:
         counts, limits = plan.drawn(part, seed)
         thresholds[part.start : part.stop] = limits
@@ -134,6 +136,7 @@ def bootstrap(
             count.add(finished)
             if progress is not None:
                 progress(done)
+    # The estimate: every patient once, through the same code as the draws.
     counts, limit = plan.data()
     return BootstrapDraws(
         groups=tuple(plan.ranked),
@@ -159,6 +162,7 @@ def patient_counts(patients: int, draws: range, seed: int, stream: int = 0) -> n
     """
     counts = np.empty((len(draws), patients), dtype=np.int32)
     bits = np.random.Philox(key=np.array([seed, stream << 48], dtype=np.uint64))
+    # `state` is a copy; only its key is changed, so that draws can be computed in any order.
     fresh, rng = bits.state, np.random.Generator(bits)
     for row, draw in enumerate(draws):
         fresh["state"]["key"][1] = (stream << 48) + draw
@@ -208,11 +212,13 @@ class _BootstrapPlan:
         units, distinct = patient_numbers(patients, len(labels), "bootstrap")
         edges = bin_edges(bins)
         rows = RankedScores(scores, labels, weights=weights, units=units, edges=edges)
+        # Sort each group once; a draw then only changes the weights.
         ranked = {}
         for name, mask in _masks(groups, len(labels)).items():
             base = None if weights is None else np.asarray(weights)[mask]
             parts = {"weights": base, "units": units[mask], "edges": edges}
             ranked[name] = RankedScores(scores[mask], labels[mask], **parts)
+        # A fixed threshold needs no validation patients.
         rule = ThresholdRule.read(threshold)
         if validation is None or rule.kind == "fixed":
             return cls(rows, ranked, len(distinct), rule, None, 0)
@@ -226,6 +232,7 @@ class _BootstrapPlan:
     def choose(self, names: Sequence[str] | None) -> None:
         """Set the measures."""
         if names is None:
+            # Without probabilities, leave out the measures that need them.
             probable = self.rows.is_probability
             names = [
                 name
@@ -253,12 +260,14 @@ class _BootstrapPlan:
 
     def figures(self, counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Return the measures, shape (k, groups, measures)."""
+        # One call a measure for all groups and draws: the loop in Python is over measures only.
         first, *rest = (rows.sums(counts, thresholds, self.needs) for rows in self.ranked.values())
         sums = first.stacked(rest, axis=1)
         return np.stack([measure.from_sums(sums) for measure in self.measures], axis=2)
 
     def jackknife(self, blocks: int, seed: int, chunk: int) -> np.ndarray:
         """Return the measures without each block of patients, audited and validation, in turn."""
+        # Blocks of the audited patients; the threshold follows only if it is chosen on them.
         ones, limit = self.data()
         figures = []
         for counts in _without(self.patients, blocks, seed, chunk):
@@ -266,6 +275,7 @@ class _BootstrapPlan:
             if self.validation is None:
                 thresholds = self.rule.choose_each(self.rows, counts)
             figures.append(self.figures(counts, thresholds))
+        # Blocks of the validation patients: only the threshold changes.
         if self.validation is not None:
             for others in _without(self.validation_patients, blocks, seed, chunk):
                 every = np.repeat(ones, len(others), axis=0)
@@ -275,6 +285,7 @@ class _BootstrapPlan:
 
 def _without(patients: int, blocks: int, seed: int, chunk: int) -> Iterator[np.ndarray]:
     """Yield counts (up to chunk, patients) without each block of randomly ordered patients."""
+    # In random order, as neighbours in a table may be alike.
     order = np.random.default_rng(seed).permutation(patients)
     left_out = np.array_split(order, min(blocks, patients))
     for first in range(0, len(left_out), chunk):
@@ -295,6 +306,7 @@ def _masks(groups: GroupsLike, n: int) -> dict[str, np.ndarray]:
             raise CausalCXRError(
                 "bootstrap: groups must be integers or named masks; give one of these"
             )
+        # Negative codes mean no group.
         groups = {str(code): codes == code for code in np.unique(codes[codes >= 0])}
     masks = {str(name): np.asarray(mask) for name, mask in groups.items()}
     for name, mask in masks.items():

@@ -80,11 +80,13 @@ class BootstrapDraws:
         estimate, draws = (
             a[..., others, :] - a[..., [at], :] for a in (self.estimate, self.draws)
         )
+        # The gap is taken in each draw, so groups that share patients stay correlated.
         jackknife = self.jackknife
         jackknife = None if jackknife is None else jackknife[:, others] - jackknife[:, [at]]
         bounds = self._interval(draws, estimate, jackknife, level, method)
         names = tuple(self.groups[i] for i in others)
         table = self._rows(names, "gap", estimate, draws, bounds)
+        # p: twice the smaller tail; one is added so that it is never 0.
         n_defined = (~np.isnan(draws)).sum(0)
         tail = np.minimum((draws <= 0).sum(0), (draws >= 0).sum(0))
         p = np.minimum(2 * (tail + 1) / (n_defined + 1), 1)

@@ -89,6 +89,7 @@ def checked_scores(scores: Any, n: int, name: str) -> np.ndarray:
 not from 0 to 1; if these are logits, give outputs='logit'
     """
     values = as_numbers(scores, name)
+    # A single output of shape (n, 1) is accepted; several are ambiguous.
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n,):
@@ -101,6 +102,7 @@ not from 0 to 1; if these are logits, give outputs='logit'
         raise ClassifierError(
             f"classifier {name!r}: the score at position {row} is {values[row]}; check its weights"
         )
+    # Logits passed off as probabilities would make every threshold meaningless.
     if n and not (values.min() >= 0 and values.max() <= 1):
         raise ClassifierError(
             f"classifier {name!r}: scores range from {values.min():.3g} to {values.max():.3g}, "

@@ -57,6 +57,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
 text '0,3'; return numbers, such as 0.3
     """
     cells = np.asarray(values)
+    # Numpy would turn the text "0.3" into a number silently.
     if cells.dtype.kind in "OUST":
         texts = [isinstance(each, str | bytes) for each in cells.astype(object).ravel()]
         if any(texts):
@@ -78,8 +79,10 @@ text '0,3'; return numbers, such as 0.3
 
 def _entry(arrays: Mapping[str, Any], outputs: str, name: str) -> np.ndarray:
     """Return the only array of a mapping, or the one that `outputs` selects."""
+    # Prefer the entry that the kind of output names.
     keys = [key for key in arrays if key.lower() in _ENTRIES[outputs]]
     other = next(kind for kind in _ENTRIES if kind != outputs)
+    # A single entry of any other name is unambiguous, unless it names the other kind.
     if not keys and len(arrays) == 1 and next(iter(arrays)).lower() not in _ENTRIES[other]:
         keys = list(arrays)
     if len(keys) != 1:

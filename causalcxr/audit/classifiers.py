@@ -78,6 +78,7 @@ class ImageClassifier(Classifier):
         if _is_module(self.function):
             from causalcxr.common.threads import map_in_order
 
+            # Score in evaluation mode, and give the module back as it was.
             was = self.function.training
             self.function.eval()
             try:
@@ -185,6 +186,7 @@ class FeatureClassifier(Classifier):
                 f"classifier {self.name!r} has no predict_proba; calibrate it "
                 "(sklearn.calibration.CalibratedClassifierCV), or give a function of images"
             )
+        # The classes exist only once an estimator has been fitted.
         if (classes := getattr(estimator, "classes_", None)) is None:
             raise ClassifierError(f"classifier {self.name!r} is not fitted; call fit first")
         classes = list(classes)
@@ -192,6 +194,7 @@ class FeatureClassifier(Classifier):
             raise ClassifierError(
                 f"classifier {self.name!r} has the classes {classes}, not {positive!r}"
             )
+        # By default the last class is the positive one, as for the classes 0 and 1.
         self.column = len(classes) - 1 if positive is None else classes.index(positive)
         self.estimator = estimator
         self.features = features if callable(features) else names_of(features)
@@ -204,6 +207,7 @@ class FeatureClassifier(Classifier):
             x = self.features(cohort)
             if isinstance(x, pd.DataFrame):
                 what = f"classifier {self.name!r}: features"
+                # A table of features may hold other records, or another order.
                 x = aligned(x, cohort.index, what, more=True, error=ClassifierError)
             x = np.asarray(x)
         else:
@@ -273,6 +277,7 @@ _OPTIONS = {
 
 def _kind_of(classifier: Any) -> tuple[str, Callable[[str | None, dict[str, Any]], Classifier]]:
     """Return the kind of a classifier, and a function that builds it from target and options."""
+    # From the most specific kind to the least: models of TorchXRayVision are callable, too.
     if isinstance(classifier, Classifier):
         return "a Classifier", lambda target, options: classifier
     if isinstance(classifier, pd.Series):

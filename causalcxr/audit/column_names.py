@@ -46,6 +46,8 @@ def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str
     names, table = [], cohort.table
     for word in names_of(by):
         try:
+            # Names of the graph first; other columns of the table must be written as they are
+            # there.
             names.append(graph.find(word))
         except CausalCXRError:
             if word not in table:
@@ -56,6 +58,7 @@ def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str
             raise AuditError(
                 f"groups by {names[-1]!r}: the name is reserved for the result; rename the column"
             )
+    # Two spellings of one name are one column.
     return tuple(dict.fromkeys(names))
 
 

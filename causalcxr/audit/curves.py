@@ -61,6 +61,7 @@ def reliability(
     edges = bin_edges(bins)
     rows = RankedScores(scores, labels, weights=weights, edges=edges)
     rows.require_probabilities("reliability")
+    # One weighting, in which each row counts once.
     sums = rows.sums(np.ones((1, len(np.asarray(labels))), dtype=np.int32), needs={"bins"})
     weight = (sums.bin_positives + sums.bin_negatives)[0]
     return pd.DataFrame(

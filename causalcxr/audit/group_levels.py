@@ -33,10 +33,12 @@ def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Cat
     """
     name = str(column.name)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    # Years of age are the only numbers that are binned without being told how.
     if edges is None and numeric and name.casefold() == "age":
         edges = AGE_EDGES
     if edges is not None:
         return _binned(column, name, np.asarray(edges, dtype=float))
+    # Many different numbers are a measurement, not levels.
     if numeric and column.nunique() > _MANY:
         raise CausalCXRError(
             f"groups: column {name!r} has {column.nunique()} different numbers; give "
@@ -45,12 +47,15 @@ def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Cat
     levels = column.dropna().unique()
     _check_levels(name, levels, numeric)
     missing = column.isna().to_numpy()
+    # The order of a categorical is kept; other levels are sorted.
     if isinstance(column.dtype, pd.CategoricalDtype):
         order = [str(level) for level in column.cat.categories]
     else:
         order = [str(level) for level in sorted(levels, key=_sortable)]
+    # Missing values are a level of their own, so that no row is lost silently.
     words = np.where(missing, UNKNOWN, column.astype(object).map(str, na_action="ignore"))
     present = set(words)
+    # Levels without rows are left out; "unknown" comes last.
     order = [level for level in dict.fromkeys(order) if level in present - {UNKNOWN}]
     return pd.Categorical(words, categories=order + [UNKNOWN] * (UNKNOWN in present))
 
@@ -86,6 +91,7 @@ def _binned(column: pd.Series, name: str, edges: np.ndarray) -> pd.Categorical:
             f"{edges[0]:g} to {edges[-1]:g}; widen them or correct it"
         )
     names = [f"{a:g}+" if b == np.inf else f"{a:g}-{b:g}" for a, b in pairwise(edges)]
+    # side="right": a number on an edge belongs to the bin above.
     codes = np.searchsorted(edges, values, side="right") - 1
     missing = np.isnan(values)
     codes = np.where(missing, len(names), codes)

@@ -76,6 +76,7 @@ def measure_groups(
         draws: Bootstrap draws.
         seed: Seed of the draws.
     """
+    # The same seed everywhere: all bootstraps share the draws of patients.
     options = {"patients": patients, "threshold": rule, "validation": validation}
     options |= {"measures": measures, "draws": draws, "seed": seed, "threads": 2}
     result = bootstrap(scores, labels, groups, **options)
@@ -85,6 +86,7 @@ def measure_groups(
         masks = {f"{name}={v}": groups.masks[f"{name}={v}"] for v in levels.categories}
         if len(masks) < 2:
             continue
+        # Gaps: levels against the reference, drawn together.
         reference = f"{name}={_reference(levels)}"
         gaps.append(_gap_table(bootstrap(scores, labels, masks, **options), name, reference))
         # The same gaps, with weights that balance the other columns and the label.
@@ -94,13 +96,16 @@ def measure_groups(
                 balance(table, name, others, labels=labels) if others else "nothing to balance"
             )
         except CausalCXRError as error:
+            # Balancing is impossible: the reason takes the place of the weights.
             balances[name] = str(error)
             continue
         if isinstance(balances[name], Balance):
+            # Records of unknown level have no weight.
             known = {key: rows for key, rows in masks.items() if not key.endswith(f"={UNKNOWN}")}
             weights = balances[name].weights
             weighted = bootstrap(scores, labels, known, weights=weights, **options)
             balanced.append(_gap_table(weighted, name, reference))
+    # Curves of all records and of single columns; combinations would be too many to read.
     curves = {key: groups.masks[key] for key in groups.names if groups.table["columns"][key] < 2}
     return GroupMeasures(
         _with_wilson(result.table(), scores, labels, groups, result.threshold),
@@ -143,6 +148,7 @@ def _with_wilson(
     if np.isnan(threshold):
         return table.assign(count=np.nan, of=np.nan, wilson_low=np.nan, wilson_high=np.nan)
     for group, rows in groups.masks.items():
+        # Counts of records, unweighted: a Wilson interval needs whole successes and trials.
         ranked = RankedScores(scores[rows], labels[rows])
         sums = ranked.sums(np.ones((1, int(rows.sum())), dtype=np.int32), threshold, PARTS)
         for name, measure in MEASURES.items():
@@ -150,6 +156,7 @@ def _with_wilson(
                 parts = (measure.numerator(sums)[0], measure.denominator(sums)[0])
                 counts[group, name] = parts
     keys = list(zip(table["group"], table["measure"], strict=True))
+    # Measures that are not proportions keep NaN.
     undefined = (np.nan, np.nan)
     pairs = np.array([counts.get(key, undefined) for key in keys], dtype=float).reshape(-1, 2)
     table["count"], table["of"] = pairs.T

@@ -95,9 +95,11 @@ def find_groups(
     levels = {name: levels_of(table[name], (edges or {}).get(name)) for name in by}
     masks = {ALL: np.ones(len(table), dtype=bool)}
     rows: list[dict[str, object]] = [{"columns": 0}]
+    # Single columns first, then pairs, and so on.
     sizes = range(1, min(depth or len(by), len(by)) + 1)
     for names in chain.from_iterable(combinations(by, size) for size in sizes):
         for label, cell, mask in _cells(names, levels):
+            # Masks are looked up by name, so two groups of one name would merge.
             if label in masks:
                 raise CausalCXRError(
                     f"groups: two groups are called {label!r}; rename a level or a column of "
@@ -111,6 +113,7 @@ def find_groups(
             masks[label] = mask
             rows.append({"columns": len(names)} | cell)
     groups = pd.DataFrame(rows, index=pd.Index(list(masks), name="group"))
+    # A column that does not define a group is empty in its row.
     groups = groups.reindex(columns=["columns", *by]).fillna(dict.fromkeys(by, ""))
     return Groups(masks, _counted(groups, masks, labels, patients, few), by)
 
@@ -179,6 +182,7 @@ def balance(
     (group,) = _columns(table, group)
     levels = levels_of(table[group], (edges or {}).get(group))
     chosen = [level for level in levels.categories if level != UNKNOWN]
+    # Unknown levels are never balanced, unless `among` lists them.
     chosen = chosen if among is None else list(among)
     for level in chosen:
         if level not in levels.categories:
@@ -206,6 +210,7 @@ def balance(
     each = np.where(shared, share * size[:, None] / np.maximum(counts, 1), 0)
     weights = np.zeros(len(table))
     weights[take] = each[member, cell]
+    # Report what was dropped: the weights speak for the shared cells only.
     keys = keys.assign(share=np.where(shared, share, np.nan), rows=counts.sum(0).astype(int))
     keys["dropped"] = [", ".join(np.array(chosen)[column == 0]) for column in counts.T]
     summary = _weight_table(chosen, member, weights[take])

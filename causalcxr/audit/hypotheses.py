@@ -46,6 +46,7 @@ def hypotheses(
     Raises:
         AuditError: If a declared hypothesis is unknown.
     """
+    # Effects, then flips, then gaps: every hypothesis of the audit once.
     rows = [
         (f"{_KINDS[r.kind]}: {r.group}", r.mean, r.low, r.high, r.p)
         for r in effects.itertuples()
@@ -65,11 +66,13 @@ def hypotheses(
             for r in table[table["measure"].isin(_COMPARED)].itertuples()
         ]
     table = pd.DataFrame(rows, columns=["hypothesis", "estimate", "low", "high", "p"])
+    # Undefined tests do not count: they would make the others stricter.
     table = table[table["p"].notna()].set_index("hypothesis")
     for name in primaries:
         if name not in table.index:
             hint = nearest(name, table.index) or f"; choose from {', '.join(table.index[:6])}, ..."
             raise AuditError(f"declared hypothesis {name!r} is unknown{hint}")
+    # Declared hypotheses: Holm, against any false one. Explored: the expected share of false ones.
     declared = table.index.isin(list(primaries))
     table["family"] = np.where(declared, "declared", "explored")
     for rows, correct in ((declared, holm), (~declared, benjamini_hochberg)):

@@ -51,8 +51,10 @@ class EffectFrame:
         """Return each kind of effect for which there are scores, (n,); NaN where unknown."""
         s = {name: self.scores[name].to_numpy(float) for name in self.scores}
         effects = {"total": s["twin"] - s["factual"]}
+        # Opposite effects cancel in the mean, not in the mean of absolute values.
         effects["absolute"] = np.abs(effects["total"])
         effects["log odds"] = _log_odds(s["twin"]) - _log_odds(s["factual"])
+        # Total = direct + indirect, as both share the direct twin.
         if "direct" in s:
             effects["direct"] = s["direct"] - s["factual"]
             effects["indirect"] = s["twin"] - s["direct"]
@@ -91,6 +93,7 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
         over pairs, and `generator_se`, NaN with one posterior draw.
     """
     effects = frame.effects()
+    # All means in one bootstrap: a column for each group and kind of effect.
     is_known = ~np.isnan(effects["total"])
     groups = [group for group, rows in frame.masks.items() if (is_known & rows).any()]
     keys = [(group, kind) for group in groups for kind in effects]
@@ -103,12 +106,14 @@ def effect_table(frame: EffectFrame, *, draws: int = 2000, seed: int = 0) -> pd.
     undefined = means.estimate * np.nan
     se = np.nanstd(means.draws, axis=0, ddof=1) if len(means.draws) > 1 else undefined
     between = _generator_se(columns, frame)
+    # The posterior draws are a second source of error; it is added in quadrature.
     margin = norm.ppf((1 + _LEVEL) / 2) * np.nan_to_num(between)
     rows = []
     for k, (group, kind) in enumerate(keys):
         effect, mean = columns[:, k], means.estimate[k]
         values = effect[~np.isnan(effect)]
         p = np.nan
+        # Absolute effects are never below 0, so a test against 0 says nothing.
         if kind not in ("absolute", "null absolute") and len(values):
             p = sign_flip(effect, frame.patients, seed=seed).p
         rows.append(
@@ -143,9 +148,11 @@ def flip_table(frame: EffectFrame, threshold: float) -> pd.DataFrame:
     rows = []
     for group, mask in frame.masks.items():
         before, after = decided["factual"][mask], decided["twin"][mask]
+        # Pairs with both decisions.
         n = int((~np.isnan(after - before)).sum())
         if not n:
             continue
+        # The test counts patients, the shares count pairs.
         test = mcnemar(before, after, frame.patients[mask])
         row = {"group": group, "pairs": n, "patients": test.patients}
         for name, count in (("up", test.records_up), ("down", test.records_down)):
@@ -153,6 +160,7 @@ def flip_table(frame: EffectFrame, threshold: float) -> pd.DataFrame:
             share = count / n
             row |= {name: share, f"{name}_low": bounds.low[0], f"{name}_high": bounds.high[0]}
         if "null" in decided:
+            # Flips of null twins are the noise of the generator; what exceeds them is the effect.
             change = decided["null"][mask] - before
             n_null = max(int((~np.isnan(change)).sum()), 1)
             row["up_null"], row["down_null"] = (
@@ -185,6 +193,7 @@ def _bounds(
     deviation = pd.DataFrame(patient_means(columns, patients)).std(ddof=1).to_numpy()
     half = np.where(n > 1, scale * deviation, np.nan)
     low, high = means.estimate - half, means.estimate + half
+    # The wider of the two: with few patients, percentiles are too narrow.
     return np.fmin(percentiles.low, low), np.fmax(percentiles.high, high)
 
 

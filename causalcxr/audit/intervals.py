@@ -195,6 +195,7 @@ def delong(scores: np.ndarray, labels: Values) -> tuple[np.ndarray, np.ndarray]:
         above.append((ranks[positive] - rankdata(each[positive])) / n)
         below.append(1 - (ranks[~positive] - rankdata(each[~positive])) / m)
     areas = np.mean(above, axis=1)
+    # One record has no variance.
     if m < 2 or n < 2:
         return areas, np.full((len(rows), len(rows)), np.nan)
     covariance = np.atleast_2d(np.cov(above)) / m + np.atleast_2d(np.cov(below)) / n
@@ -212,6 +213,7 @@ def auroc_interval(scores: Values, labels: Values, level: float = 0.95) -> Bound
     area, z = areas[0], ndtri(0.5 + _checked(level) / 2)
     bounds = np.full(2, np.nan)
     if 0 < area < 1:
+        # The delta method: d logit(a) / da = 1 / (a (1 - a)).
         half = z * np.sqrt(covariance[0, 0]) / (area * (1 - area))
         bounds = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
     return Bounds(bounds[0], bounds[1], level, np.zeros((), dtype=int))
@@ -280,5 +282,6 @@ def _acceleration(jackknife: np.ndarray) -> np.ndarray:
     defined = ~np.isnan(jackknife)
     n_defined = np.maximum(defined.sum(0), 1)
     mean = np.where(defined, jackknife, 0).sum(0) / n_defined
+    # Undefined jackknife figures pull neither way.
     pull = np.where(defined, mean - jackknife, 0)
     return np.nan_to_num(ratio((pull**3).sum(0), 6 * (pull**2).sum(0) ** 1.5))

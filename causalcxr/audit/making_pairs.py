@@ -114,10 +114,13 @@ def make_worlds(
     """Return the records, their twins, null twins and direct twins; see `make_pairs`."""
     graph, hold, repeated = model.graph, names_of(hold), action.repeat(draws or 1)
     bound = action.bind(graph)
+    # Abduction: the noise of the factual records, shared by all worlds.
     noise = model.abduct(cohort, draws=draws, seed=seed)
     # Direct twins: every descendant but the image keeps its factual value.
     descendants = {n for n in graph.descendants(*bound.names) if not graph[n].is_image}
     kept = (descendants - set(bound.names)) | {graph.find(name) for name in hold}
+    # Twins: the intervention under the same noise. Null twins: no intervention, but every value
+    # computed anew.
     worlds = {
         "factual": noise.cohort,
         "twin": model.do(repeated, hold=hold).predict(noise),
@@ -125,11 +128,13 @@ def make_worlds(
     }
     if descendants:
         worlds["direct"] = model.do(repeated, hold=sorted(kept)).predict(noise)
+    # Images are computed only for records that the intervention changes.
     before, after = (worlds[w].columns(graph, beyond_range=True) for w in WORLDS[:2])
     changed = changed_by(bound.names, before, after)
     worlds |= {
         name: _with_images_of(worlds[name], changed) for name in worlds if name != "factual"
     }
+    # Support is of the record, so each posterior draw repeats its flag.
     flags = model.support_of(
         cohort, action, hold=hold, seed=seed, beyond_range=action.beyond_range
     )
@@ -160,6 +165,7 @@ def _plausibility(
     names = [n for n in action.names if graph[n].is_discrete and n in model.fitted]
     if not names:
         return np.full(len(factual), np.nan)
+    # Only what was set is replaced, so that the parents are the factual ones.
     changed = factual.with_images(None).with_columns(graph, {n: after[n] for n in names})
     return np.exp(model.log_prob(changed)[names].min(axis=1).to_numpy())
 
@@ -196,6 +202,7 @@ def write_pairs(
         if draft.complete:
             return Pairs.load(folder)
         write_worlds(draft.place, worlds.worlds, {**worlds.about, **action.bind(graph).to_json()})
+        # Check what was written, not what is in memory: images are computed only once.
         saved = {name: Cohort.load(draft.place / name) for name in worlds.worlds}
         pairs = replace(worlds, worlds=saved).checked(graph, action, reader, gates)
         write_checks(pairs, draft)

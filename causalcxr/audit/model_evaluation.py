@@ -74,6 +74,7 @@ def evaluate(
     cohort, rows, questions = cohort.with_images_only(), [], []
     options = {"draws": draws, "seed": seed}
     for action in progress(actions_of(actions), "Evaluating", "questions"):
+        # Axioms first; the reader and the true twin only where there are any.
         question = _question(model, cohort, action, seed)
         questions.append(question)
         rows += axiom_rows(model, question, cycles, cycled, options)
@@ -96,6 +97,7 @@ def evaluate(
         "versions": versions(),
     }
     pictures = {q.action.describe(): (q.cohort, q.twin, q.images.get("true")) for q in questions}
+    # Rows of different measures have different columns; missing ones are NaN.
     table = pd.DataFrame(rows).reindex(columns=[*_COLUMNS, "patients"])
     return Evaluation(table, pictures, about)
 
@@ -110,6 +112,7 @@ def _question(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> Qu
     changed = changed_by(bound.names, before, twin.columns(graph, beyond_range=True))
     if not changed.any():
         raise AuditError(f"evaluate: {bound.describe()} changes no record; give another one")
+    # Only now the images, of the changed records.
     records = cohort.select(changed)
     action = action.among(records.index)
     twin = model.counterfactual(records, action, seed=seed)
@@ -120,5 +123,6 @@ def _question(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> Qu
     }
     with suppress(CohortError):  # only phantoms have a true twin
         images["true"] = truth(records, action).images[:]
+    # What may change: the variables that are set and their descendants.
     reached = frozenset(bound.names) | graph.descendants(*bound.names)
     return QuestionImages(bound, records, twin, images, reached)

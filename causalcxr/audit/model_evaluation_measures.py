@@ -35,6 +35,7 @@ __all__ = [
 
 TableRow = dict[str, object]
 _FEW = 12  # records below which distances between distributions are meaningless
+# The window of SSIM: smaller images have no value of it.
 _SSIM_WINDOW = 11  # pixels
 _DISTANCES = ("frechet", "kernel", "precision", "coverage")
 
@@ -91,6 +92,7 @@ def axiom_rows(
     factual = {name: decode(columns[name], graph[name]).tolist() for name in names}
     action = Intervention(question.action.settings, question.action.beyond_range)
 
+    # Images go through the model again and again, with the table as observed.
     def null(images: np.ndarray) -> np.ndarray:
         noise = model.abduct(records.with_images(records.images.with_pixels(images)), seed=seed)
         return model.predict(noise, recompute=True).images[:]
@@ -99,10 +101,12 @@ def axiom_rows(
         start = records.with_images(records.images.with_pixels(images))
         return model.counterfactual(start, action.among(records.index), seed=seed).images[:]
 
+    # Back: the intervention that sets the factual values, on the twins.
     def back(images: np.ndarray) -> np.ndarray:
         start = twin.with_images(twin.images.with_pixels(images))
         return model.counterfactual(start, do(factual), seed=seed).images[:]
 
+    # Copying the record makes no error here, and neither does a true twin: both bounds are 0.
     exact = {"copy": 0.0, "oracle": 0.0, "patients": records.patients.to_numpy()}
     images = records.images[:]
     rows = [
@@ -134,8 +138,10 @@ def reader_rows(
     """Return effectiveness on what was set, and amplification of non-descendants."""
     rows = []
     answers = {world: reader.read(question.records_with(world)) for world in question.images}
+    # Effectiveness for what was set; amplification for what must not change.
     targets = question.twin.columns(model.graph, beyond_range=True)
     for name in reader.models:
+        # Columns of numbers have no level.
         key = name if name in reader.levels else (name, "")
         read = {world: table[key].to_numpy() for world, table in answers.items()}
         if name in question.action.names:
@@ -176,6 +182,7 @@ def realism_rows(question: QuestionImages, options: Mapping[str, int]) -> list[T
     features = {w: image_features(question.records_with(w)) for w in question.images}
     patients, rows = question.patients, []
     if len(patients) > 1:
+        # Identity: is the record of the patient the nearest one to the twin?
         kept = {
             world: identity_kept(features["factual"], features[world], patients).astype(float)
             for world in ("twin", "true")
@@ -184,6 +191,7 @@ def realism_rows(question: QuestionImages, options: Mapping[str, int]) -> list[T
         oracle = kept.get("true", np.nan)
         measure = "nearest is the patient"
         rows.append(_row(question, "identity", measure, kept["twin"], options, oracle=oracle))
+    # Realism: distances between distributions need enough patients.
     if len(patients) < _FEW:
         return rows
     against = "true" if "true" in features else "factual"
@@ -202,6 +210,7 @@ def realism_rows(question: QuestionImages, options: Mapping[str, int]) -> list[T
 def truth_rows(question: QuestionImages, options: Mapping[str, int]) -> list[TableRow]:
     """Return the error to the true twin, and its shares inside and outside of what changes."""
     images = question.images
+    # Inside the mask is what truly changes; outside, the twin should equal the record.
     mask = np.abs(images["true"] - images["factual"]) > 0
     errors = truth_errors(
         images["twin"], images["true"], images["factual"], mask=mask, patients=question.patients
@@ -210,6 +219,7 @@ def truth_rows(question: QuestionImages, options: Mapping[str, int]) -> list[Tab
     for part in truth_table(errors, **options).itertuples():
         row = {"question": question.action.describe(), "axiom": "truth", "oracle": 0.0}
         row |= {"n": part.n, "patients": part.patients}
+        # Over the error of a copy: 1 is as bad as doing nothing, 0 is the true twin.
         if part.region == "whole":
             row |= {"measure": "error over copy's", "copy": 1.0}
             row |= {"value": part.normalised, "low": part.low, "high": part.high}

@@ -57,6 +57,7 @@ class Evaluation(Shown):
         """Draw records, twins, and true twins if they are known."""
         cohort, twin, true = self.pictures[question]
         some = slice(0, _SHOWN)
+        # Select before reading: images may be on disk, or not yet computed.
         shown = [cohort.images.select(some), twin.images.select(some)]
         rows = [images[:].clip(0, 1) for images in shown]
         marks = [images.synthetic for images in shown]
@@ -65,6 +66,7 @@ class Evaluation(Shown):
             rows.append(true[some])
             marks.append(np.ones(len(rows[0]), dtype=bool))
             words.append("true twin")
+        # Record, twin and true twin side by side.
         stacked = np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
         captions = [f"{word}, {name}" for name in cohort.records[some] for word in words]
         synthetic = np.stack(marks, 1).ravel()
@@ -79,6 +81,7 @@ class Evaluation(Shown):
         axioms = list(dict.fromkeys(self.table["axiom"]))
         sizes = [len(self.table[self.table["axiom"] == name]) for name in axioms]
         figure = Page(figsize=(9, 0.9 * len(axioms) + 0.26 * sum(sizes)), layout="constrained")
+        # Heights by the number of measures, so that lines are equally far apart.
         panels = figure.subplots(
             len(axioms), 1, height_ratios=[n + 1.5 for n in sizes], squeeze=False
         )

@@ -68,8 +68,10 @@ def benjamini_hochberg(p: np.ndarray | Sequence[float]) -> Family:
 
 def _holm_steps(p: np.ndarray) -> np.ndarray:
     order = np.argsort(p, kind="stable")
+    # A hypothesis is never adjusted below one with a smaller p.
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
+    # Back in the order given.
     adjusted[order] = np.minimum(steps, 1)
     return adjusted
 
@@ -85,6 +87,7 @@ def _family(
         row = int(outside.argmax())
         raise CausalCXRError(f"p-values: number {row} is {p[row]:g}, not in [0, 1]; correct it")
     adjusted = np.full(p.shape, np.nan)
+    # Undefined p-values keep NaN and do not count in the size of the family.
     if defined.any():
         adjusted[defined] = adjust(p[defined])
     return Family(adjusted, int(defined.sum()), method)

@@ -153,6 +153,7 @@ def sign_flip(
     """
     means = _known_means(effects, patients)
     side = _side(alternative)
+    # Flipped signs: all of them for few patients, else random ones.
     moved = means[means != 0]  # zero effects do not change the mean, whatever their sign
     exact = len(moved) <= _EXACT
     method = "sign flips of patients, " + ("all" if exact else f"{draws:,} draws")
@@ -162,6 +163,7 @@ def sign_flip(
     # The observed assignment must not fall below itself by rounding.
     limit = observed - 1e-10 * np.abs(moved).sum()
     if exact:
+        # Every assignment of signs, as the bits of a number.
         bits = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
         p = float((side((1 - 2 * bits) @ moved) >= limit).mean())
     else:
@@ -170,6 +172,7 @@ def sign_flip(
             rows = min(remaining, max(1, _CELLS // len(moved)))
             count += int((side(_signed_sums(rng, rows, moved)) >= limit).sum())
             remaining -= rows
+        # The observed assignment counts as a draw, so that p is never 0 and the test valid.
         p = (count + 1) / (draws + 1)
     return PairedTest(float(means.mean()), p, len(means), exact, method)
 
@@ -197,6 +200,7 @@ def signed_rank(
     means = _known_means(effects, patients)
     _side(alternative)
     moved = means[means != 0]
+    # The exact distribution of the ranks assumes that there are no ties.
     exact = len(moved) <= 50 and len(np.unique(np.abs(moved))) == len(moved)
     method = "Wilcoxon's signed ranks of patients"
     if len(moved) == 0:
@@ -236,9 +240,11 @@ def mcnemar(before: Values, after: Values, patients: Patients = None) -> FlipTes
             f"flips: {len(before)} decisions before and {len(after)} after; give pairs"
         )
     codes, distinct = patient_numbers(patients, len(before), "flips")
+    # Pairs of which both decisions are known.
     change = after - before
     both_known = ~np.isnan(change)
     change, codes = change[both_known], codes[both_known]
+    # One vote a patient, as the pairs of a patient are not independent.
     balance = np.bincount(codes, change, minlength=len(distinct))
     flipped = np.bincount(codes, np.abs(change), minlength=len(distinct))
     up, down = int((balance > 0).sum()), int((balance < 0).sum())
@@ -283,15 +289,18 @@ def bootstrap_mean(
     total, count = np.split(sums, 2, axis=1)
     drawn, patients = ratio(total, count), known.sum(0)
     estimate = ratio(both[:, : flat.shape[1]].sum(0), patients)
+    # In the shape of the input: a number or (k,).
     shape = means.shape[1:]
     return MeanDraws(estimate.reshape(shape), drawn.reshape(-1, *shape), patients.reshape(shape))
 
 
 def _signed_sums(rng: np.random.Generator, rows: int, values: np.ndarray) -> np.ndarray:
     """Return sums of values under random signs, (rows,); a bit a sign."""
+    # Rounded up to whole bytes.
     wide = -(-len(values) // 8)
     bits = np.frombuffer(rng.bytes(rows * wide), dtype=np.uint8).reshape(rows, wide)
     signs = np.unpackbits(bits, axis=1, count=len(values)).astype(float)
+    # With bits for signs, the signed sum is the sum less twice what is flipped.
     return values.sum() - 2 * (signs @ values)
 
 

@@ -95,6 +95,7 @@ class Pairs:
         """
         given = {"factual": factual, "twin": twin, "null": null, "direct": direct}
         worlds = {name: as_cohort(cohort) for name, cohort in given.items() if cohort is not None}
+        # The same records in the same order in each world.
         factual, twin, null = worlds["factual"], worlds["twin"], worlds.get("null")
         for name, cohort in worlds.items():
             if not cohort.index.equals(factual.index):
@@ -103,6 +104,7 @@ class Pairs:
                 )
         if not len(factual):
             raise AuditError("pairs: there are no records; select others")
+        # What was set, and what may follow from it.
         bound, gates = action.bind(graph), gates or Gates()
         acted = bound.names
         if not acted:
@@ -205,12 +207,14 @@ class Pairs:
             about = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
             if (about.pop("kind"), about.pop("schema")) != (_KIND, SCHEMA):
                 raise AuditError(f"{folder}: holds no pairs of version {SCHEMA}; write them again")
+            # Verify the files before anything is read from them.
             digests = Digests(folder, about, AuditError)
             about = {k: v for k, v in about.items() if k not in ("identity", "files_sha256")}
             for name in digests:
                 if "/" not in name:  # each world is verified when it is loaded
                     digests.check(name)
             worlds = {name: Cohort.load(folder / name) for name in about.pop("worlds")}
+            # Dtypes are set: an empty column would be read as numbers.
             gates = pd.read_csv(
                 folder / "pairs.csv", dtype={"why": str, **dict.fromkeys(CHECKS, float)}
             )

@@ -95,12 +95,14 @@ def check_pairs(
         A row a pair: the five figures (NaN where not checked), `why` it is rejected ("" if it is
         accepted), `valid`; and a row a non-descendant and level: how it changed.
     """
+    # A pair needs a known factual value that the intervention changes.
     before, after = factual.columns(graph), twin.columns(graph, beyond_range=True)
     table = pd.DataFrame(index=twin.index)
     table["changed"] = np.any([~equal(before[n], after[n]) for n in acted], axis=0)
     table["known"] = np.all([~np.isnan(before[n]) for n in acted], axis=0)
     unseen, spread = np.zeros(len(twin), dtype=bool), pd.DataFrame()
     if reader is not None and twin.has_images:
+        # What the reader sees: in what was set, and in non-descendants.
         first = reader.read(factual)
         second = _read_twins(reader, twin, first)
         table["effectiveness"], unseen = _effectiveness(
@@ -109,12 +111,14 @@ def check_pairs(
         drift = _drift(graph, first, second, reached)
         table["amplification"] = drift.max(axis=1) if drift.shape[1] else np.nan
         spread = amplification(graph, first, second, reached, factual.patients)
+    # Round trip: how far the model is from giving an image back.
     if null is not None and null.has_images and factual.has_images:
         table["round_trip"] = _round_trip(factual, null)
     if flags is not None:
         table["support"] = (~flags).astype(float)
     if plausibility is not None:
         table["plausibility"] = plausibility
+    # Checks that could not be made are columns of NaN, which reject nothing.
     table = table.reindex(columns=["changed", "known", *CHECKS]).astype(
         dict.fromkeys(CHECKS, float)
     )
@@ -150,6 +154,7 @@ def amplification(
         if name in reached or (graph[name].is_discrete and level == graph[name].levels[0]):
             continue
         change = (after[name, level] - before[name, level]).groupby(patients.to_numpy()).mean()
+        # Over patients, whose records are not independent.
         se = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else np.nan
         rows.append((name, level, change.mean(), change.abs().mean(), se, len(change)))
     names = ["variable", "level", "mean", "absolute", "se", "patients"]
@@ -182,13 +187,16 @@ def _effectiveness(
         if graph[name].is_discrete:
             for level in second[name]:
                 rows = after[name] == graph[name].levels.index(level)
+                # Probability of the level that was set, as read from the twin.
                 share[rows] = second[name, level].to_numpy()[rows]
         else:
+            # The share of the intended shift that the reader sees.
             intended, least = after[name] - before[name], gates.shift
             seen = (second[name, ""] - first[name, ""]).to_numpy()
             np.divide(seen, intended, out=share, where=intended != 0)
         shares.append(share)
         low |= False if least is None else share < least
+    # fmin ignores NaN: variables that cannot be read do not count.
     return np.fmin.reduce(shares), low
 
 
@@ -200,6 +208,7 @@ def _drift(
     change = (second[columns] - first[columns]).abs()
     for name, level in columns:
         if not graph[name].is_discrete:
+            # In standard deviations, so that numbers and probabilities are comparable.
             change[name, level] /= max(first[name, level].std(), 1e-9)
     return change
 
@@ -225,6 +234,7 @@ def _why(gates: Gates, table: pd.DataFrame, unseen: np.ndarray) -> np.ndarray:
         "support": (table["support"] == 0) & gates.support,
         "plausibility": table["plausibility"] < (gates.plausibility or 0),
     }
+    # All reasons are kept: a pair can fail several checks.
     why = np.full(len(table), "", dtype=object)
     for reason, rows in rejected.items():
         rows = np.broadcast_to(np.asarray(rows), len(table))

@@ -89,6 +89,8 @@ class ReweightingShift(PopulationShift):
             for label in (0, 1):
                 rows = labels == label
                 if rows.any():
+                    # Within each label, so that the prevalence stays; the greatest count cancels
+                    # in the mean.
                     grown = np.exp(self.tilt * (count[rows] - count[rows].max()))
                     weights[rows] = grown / grown.mean()
         # Raking: meet the shares of one column after the other, until nothing changes.
@@ -97,6 +99,7 @@ class ReweightingShift(PopulationShift):
             before = weights
             for codes, target in margins:
                 now = np.bincount(codes, weights, minlength=len(target)) / weights.sum()
+                # A level that no weighted record has is left at 0.
                 factor = np.divide(target, now, out=np.zeros(len(target)), where=now > 0)
                 weights = weights * factor[codes]
             if np.abs(weights - before).max() < _CLOSE:
@@ -124,6 +127,7 @@ class ReweightingShift(PopulationShift):
             raise AuditError(
                 f"shift {self.name!r}: the shares of {name} sum to {given:g}, not to 1"
             )
+        # Levels without a given share divide the rest in their present proportions.
         now = np.bincount(codes, minlength=len(names)) / len(codes)
         others = np.array([level not in shares for level in names])
         target = np.array([shares.get(level, 0.0) for level in names])

@@ -64,6 +64,7 @@ def smallest_flips(
     ranked = np.where(flipped, plausible, -np.inf)
     smallest = np.where(flipped.any(1), ranked.argmax(1), -1)
     masks = {"all": np.ones(len(cohort), dtype=bool)}
+    # Per group, each intervention and then all together.
     if by:
         masks = find_groups(named_columns(model.graph, cohort), list(by)).masks
     rows: list[dict[str, object]] = []
@@ -93,6 +94,7 @@ def _row_of_any(
 ) -> dict[str, object]:
     """Return the figures of all interventions together in one group."""
     n, has_flip = int(changed.any(1).sum()), smallest >= 0
+    # Rows of -1 index the last column; `has_flip` drops them.
     best = plausible[np.arange(len(smallest)), smallest][has_flip]
     return {
         "records": n,
@@ -116,6 +118,7 @@ def _flips(
     graph, bound = model.graph, action.bind(model.graph)
     twin = model.counterfactual(cohort, action, seed=seed)
     before, after = cohort.columns(graph), twin.columns(graph, beyond_range=True)
+    # A record that the intervention does not change cannot flip.
     changed = changed_by(bound.names, before, after)
     flips = changed & ((scorer.scores(twin) >= threshold) != (scores >= threshold))
     # Plausibility: only what was set is replaced; its parents keep their factual values.

@@ -138,6 +138,7 @@ def stress(
     )
     shifts = [shifts] if isinstance(shifts, PopulationShift) else list(shifts)
     interventions = actions_of(interventions)
+    # New twins need a classifier that can score them; a table of scores cannot.
     asks = (
         dose is not None or interventions or any(isinstance(s, InterventionShift) for s in shifts)
     )
@@ -147,6 +148,7 @@ def stress(
             "classifier that can score them, or only shifts by weights and a search"
         )
     groups = by_names(model.graph, cohort, by)
+    # Shifts and dose-response of all records, then the search and the flips.
     table = _shift_table(base, shifts)
     doses = None if dose is None else _dose_table(base, *dose)
     worst = worst_groups(
@@ -206,6 +208,7 @@ def _based(
     name = label_of(model.graph, label)
     if scorer.reads_images:
         cohort = cohort.with_images_only()
+    # Measures need the label of every record.
     cohort = cohort.select(~np.isnan(cohort.columns(model.graph)[name]))
     labels = cohort.columns(model.graph)[name]
     if len(np.unique(labels)) < 2:
@@ -213,6 +216,7 @@ def _based(
             f"label {name!r}: the {len(labels):,} records are of one class; both are needed"
         )
     scores, rule = scorer.scores(cohort), ThresholdRule.read(threshold)
+    # The threshold: chosen once, before any shift.
     other = validated(scorer, model.graph, name, validation)
     chosen_on = (scores, labels) if other is None else (other.scores, other.labels)
     limit = float(rule.choose(*chosen_on))
@@ -252,6 +256,7 @@ def _shifted(base: _Base, shift: PopulationShift) -> tuple[BootstrapDraws, float
     if isinstance(shift, ReweightingShift):
         positive = base.model.graph[base.label].levels[-1]
         weights = shift.weights(base.table, base.labels, positive)
+        # Kish's effective number: what unequal weights leave of the sample.
         effective = float(weights.sum() ** 2 / (weights**2).sum())
         return base.measured(base.scores, base.labels, weights), effective
     if isinstance(shift, InterventionShift):
@@ -277,6 +282,7 @@ def _dose_table(base: _Base, name: str, values: Sequence[float]) -> pd.DataFrame
                 "unsupported": float(support.flagged.mean()),
             }
         )
+    # All doses share the draws of patients, so that the curve is comparable along it.
     means = bootstrap_mean(np.stack(columns, 1), base.patients, draws=base.draws, seed=base.seed)
     bounds = means.interval()
     return pd.DataFrame(rows).assign(mean=means.estimate, low=bounds.low, high=bounds.high)

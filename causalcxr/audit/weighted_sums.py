@@ -13,6 +13,7 @@ from causalcxr.common.errors import CausalCXRError
 __all__ = ["PARTS", "RankedScores", "WeightedSums"]
 
 PARTS = ("threshold", "ranks", "precision", "probability", "bins")
+# Rows from which `_dots` sums one row at a time.
 _LONG = 4096
 
 
@@ -112,6 +113,7 @@ class RankedScores:
             _RowsOfLabel.from_arrays(scores, weights, units, counted & (labels == label), inner)
             for label in (1, 0)
         )
+        # For each positive, the negatives below it, and those below or tied with it.
         above, below = self.positive.scores, self.negative.scores
         self._under = np.searchsorted(below, above, side="left")
         upto = np.searchsorted(below, above, side="right")
@@ -151,6 +153,7 @@ class RankedScores:
         needs = frozenset(needs)
         if counts.dtype.itemsize < 4:
             counts = counts.astype(np.int32)  # sums would overflow a byte
+        # Weights of the sorted rows, and their cumulative sums, from which all parts follow.
         pos, neg = self.positive.weighed(counts), self.negative.weighed(counts)
         up, down = _cumulative(pos), _cumulative(neg)
         sums = {"positives": up[:, -1] * 1.0, "negatives": down[:, -1] * 1.0}
@@ -158,6 +161,7 @@ class RankedScores:
             cut = np.broadcast_to(np.asarray(threshold, dtype=float), len(counts))
             sums["true_positives"] = self.positive.above(up, cut)
             sums["false_positives"] = self.negative.above(down, cut)
+        # Weight of the negatives below each positive.
         if needs & {"ranks", "precision"}:
             pos = pos.astype(float, copy=False)
             under = np.take(down, self._under, axis=1).astype(float, copy=False)
@@ -165,6 +169,7 @@ class RankedScores:
         if "ranks" in needs:
             sums["concordant"] = _dots(pos, under if upto is under else (under + upto) / 2)
         if "precision" in needs:
+            # Precision at each positive: positives at or above its score, over all rows there.
             hit = up[:, -1:] - np.take(up, self._tied, axis=1)
             share = ratio(hit, hit + (down[:, -1:] - under))
             sums["precision"] = _dots(pos, np.where(pos > 0, share, 0.0))
@@ -203,6 +208,7 @@ class RankedScores:
         """The scores of `curve`, all and of positives, and how many of each side lie below."""
         steps = []
         both = self.positive.scores, self.negative.scores
+        # The sides are sorted, so their ends are the lowest and the greatest score.
         ends = [end for side in both if len(side) for end in (side[0], side[-1])]
         low, top = (min(ends), max(ends)) if ends else (np.nan, np.nan)
         for scores in (np.concatenate(both), np.append(both[0], low)):
@@ -226,6 +232,7 @@ class RankedScores:
                 sums[f"bin_{name}"] = np.diff(ends, axis=1).astype(float)
             sums["bin_score"] = sum(side.binned(w, side.scores) for side, w, _, _ in sides)
             total = sums["bin_positives"] + sums["bin_negatives"]
+            # Without base weights, the number of records itself.
             sums["bin_size"] = total
             if self.positive.base is not None:
                 squares = sum(side.binned(w, side.base) for side, w, _, _ in sides)
@@ -259,6 +266,7 @@ class _RowsOfLabel:
         inner: np.ndarray | None,
     ) -> "_RowsOfLabel":
         at = np.flatnonzero(rows)
+        # Stable: equal scores keep the order of the rows, so that sums are always added alike.
         at = at[np.argsort(scores[at], kind="stable")]
         sorted_scores = scores[at]
         inside = () if inner is None else np.searchsorted(sorted_scores, inner, side="right")
@@ -282,6 +290,7 @@ class _RowsOfLabel:
         sums = np.zeros((len(weights), len(self.cuts) - 1))
         filled = np.diff(self.cuts) > 0
         if filled.any():
+            # `reduceat` gives a single value, not 0, for an empty bin.
             starts = self.cuts[:-1][filled]
             sums[:, filled] = np.add.reduceat(weights * values, starts, axis=1)
         return sums

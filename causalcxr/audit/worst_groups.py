@@ -70,12 +70,14 @@ def worst_groups(
     codes, distinct = pd.factorize(patients)
     in_first = np.random.default_rng(seed).permutation(len(distinct)) < len(distinct) // 2
     first = in_first[codes]
+    # The same groups in both halves, so that what is searched can be measured.
     options = {"depth": depth, "few": min_count}
     halves = [
         find_groups(table[rows], columns, labels=labels[rows], patients=patients[rows], **options)
         for rows in (first, ~first)
     ]
     candidates = _candidates(halves, columns, min_count)
+    # Search the first half: estimates only, no intervals.
     options = {"threshold": threshold, "measures": [measure], "seed": seed, "blocks": 0}
     estimates = bootstrap(
         scores[first],
@@ -127,4 +129,5 @@ def _candidates(halves: list[Groups], columns: Sequence[str], min_count: int) ->
 def _worst(estimates: np.ndarray, names: Sequence[str], measure: Measure, most: int) -> pd.Series:
     """Return the worst figures by name, the worst first."""
     ranked = pd.Series(estimates * measure.better, names).sort_values()
+    # `better` is 1 or -1, so that the worst come first; multiplying again restores the sign.
     return ranked.iloc[:most] * measure.better
