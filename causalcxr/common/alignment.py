@@ -42,6 +42,7 @@ def aligned(
     """
     if values.index.equals(index):
         return values
+    # Values by record serve all draws of the record.
     ids, own = index, values.index
     if own.nlevels < index.nlevels:
         ids = index.get_level_values(0)
@@ -53,6 +54,7 @@ def aligned(
             f"{what}: record {brief(twice[0])} has more than one value ({len(twice):,} too "
             "many); keep one"
         )
+    # The place of each record's value, -1 where it has none.
     places = own.get_indexer(ids)
     if (absent := places < 0).any():
         raise error(
@@ -60,6 +62,7 @@ def aligned(
             f"{len(ids):,} records); index it by record, or give .to_numpy() for values in the "
             "order of the records"
         )
+    # Values of other records would be dropped without a word.
     if not more and (foreign := ~own.isin(ids)).any():
         raise error(
             f"{what}: record {brief(own[foreign.argmax()])} is not one of the {len(index):,} "
@@ -86,6 +89,7 @@ def in_order(**columns: Any) -> list[Any]:
         >>> in_order(scores=scores, labels=labels)[1].tolist()
         [1, 0]
     """
+    # The order is that of the first Series, also one inside a mapping.
     parts = [c.values() if isinstance(c, Mapping) else (c,) for c in columns.values()]
     first = next((each for part in parts for each in part if _has_ids(each)), None)
     if first is None:
@@ -110,6 +114,7 @@ def rows_by_id(*names: str) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
+            # Arguments that were left out keep their defaults.
             given = {name: bound.arguments[name] for name in names if name in bound.arguments}
             bound.arguments.update(zip(given, in_order(**given), strict=True))
             return function(*bound.args, **bound.kwargs)

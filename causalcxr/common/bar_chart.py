@@ -40,10 +40,12 @@ def bars(
         ['Age', '$Sex']
     """
     n = min(len(labels), _MAX_ROWS)
+    # Too many rows would not be legible: the first ones are drawn.
     heights = np.asarray(values, dtype=np.float64)[:n]
     places = np.arange(n)[::-1]
     page = Page(figsize=(6.4, 1.3 + 0.27 * max(n, 1)), layout="constrained")
     axes = page.subplots()
+    # An undefined value gets a bar of no length.
     axes.barh(places, np.nan_to_num(heights), 0.62, color=_FACE, edgecolor=_BLUE, linewidth=0.6)
     if low is not None and high is not None:
         axes.hlines(places, np.asarray(low)[:n], np.asarray(high)[:n], color=_BLUE, lw=1.4)

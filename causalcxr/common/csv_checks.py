@@ -43,6 +43,7 @@ def check_header(path: Path, header: Sequence[str]) -> None:
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise CohortError(f"{path}:1: column {twice[0]!r} occurs twice; rename one")
+    # With another separator the header is one name that contains it.
     separators = [
         word for word, sign in _SEPARATORS.items() if len(header) == 1 and sign in header[0]
     ]

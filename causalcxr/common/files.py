@@ -65,18 +65,22 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that it can be renamed. A long name is cut, as systems limit names.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            # The content must be on disk before the name means it.
             file.flush()
             os.fsync(file.fileno())
+        # Temporary files are readable by their owner only.
         temporary.chmod(_mode_of(path))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    # The new name is safe on disk only when its folder is, too.
     sync_folder(path.parent)
 
 
@@ -101,6 +105,7 @@ def read_text(
         raise error(f"{path}: this is a folder; give the file inside it")
     try:
         with path.open("rb") as file:
+            # One byte more than allowed shows that a file is too large.
             content = file.read(limit + 1)
     except FileNotFoundError:
         raise error(f"{path}: there is no such file; check the path") from None
@@ -110,8 +115,10 @@ def read_text(
     if len(content) > limit:
         raise error(f"{path}: larger than {limit:,} bytes, the limit")
     try:
+        # `utf-8-sig` drops a byte order mark.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
+        # Name the line of the first byte that is not UTF-8.
         line = content[: fault.start].count(b"\n") + 1
         raise error(f"{path}:{line}: not UTF-8; save the file with UTF-8 encoding") from None
     return text.replace("\r\n", "\n")
@@ -121,6 +128,7 @@ def _mode_of(path: Path) -> int:
     """Return the permissions of the replaced file, or those that `open` would give."""
     with contextlib.suppress(OSError):
         return path.stat().st_mode & 0o777
+    # The mask can be read only by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
@@ -188,6 +196,7 @@ def cannot_write(
     """
     reason = fault.strerror or fault
     if fault.filename and isinstance(fault.filename, str | Path):
+        # Name the file of the fault if it lies elsewhere than where the result is written.
         file = Path(fault.filename).absolute()
         homes = [path.absolute(), *([] if inside is None else [inside])]
         if not any(file.is_relative_to(home) or home.is_relative_to(file) for home in homes):

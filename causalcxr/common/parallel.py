@@ -65,10 +65,12 @@ def run(
 def _in_processes(work: Callable, tasks: Iterator, shared: Any, workers: int) -> Iterator[Any]:
     # Forked processes would inherit the locks of threads, torch's among them, and open files.
     context = get_context("spawn")
+    # Nothing is sent through this pipe: closing `held` tells every worker to end.
     listening, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _begin, (shared, listening))
     try:
         yield from _windowed(lambda task: pool.submit(_do, work, task), tasks, workers)
+        # All tasks are done: wait for the workers before the pipe is closed.
         pool.shutdown()
     except BrokenProcessPool:
         raise CausalCXRError(
@@ -120,20 +122,26 @@ def _on_cluster(work: Callable, tasks: Iterator, shared: Any, address: str) -> I
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError, TypeError) as error:
+        # Only the first line, as our errors are of one line.
         reason = str(error).split("\n")[0] or type(error).__name__
         raise CausalCXRError(f"cluster {address!r}: no scheduler answers ({reason})") from None
     with client:
+        # Hand out tasks for all threads of the cluster, and a few ahead.
         threads = sum(client.nthreads().values())
         if not threads:
             raise CausalCXRError(f"cluster {address!r}: the scheduler has no workers; start some")
+        # Send the shared argument to each worker once, not with each task.
         there = client.scatter([shared], broadcast=True, hash=False)[0]
+        # `pure=False`: a task that is equal to another runs, too, as it writes files.
         first = [
             client.submit(work, there, task, pure=False)
             for task in islice(tasks, _AHEAD * threads)
         ]
         done = as_completed(first)
         for future in done:
+            # Each task that ends makes room for one more.
             for task in islice(tasks, 1):
                 done.add(client.submit(work, there, task, pure=False))
             yield future.result()
+            # The cluster need not keep a result that has been read.
             future.release()

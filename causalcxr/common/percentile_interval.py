@@ -8,6 +8,7 @@ from causalcxr.common.errors import CausalCXRError
 
 __all__ = ["Bounds", "draw_quantile", "percentile_interval"]
 
+# As a share of the draws; `percentile_interval` says why it is 5 %.
 _MOST_UNDEFINED = 0.05
 
 
@@ -80,6 +81,7 @@ def draw_quantile(draws: np.ndarray, q: np.ndarray | float) -> np.ndarray:
     ordered = np.sort(draws, axis=0)  # NaN at the end
     n_defined = (~np.isnan(draws)).sum(0)
     q = np.broadcast_to(q, n_defined.shape)
+    # Without draws there is nothing to take a quantile of.
     if not len(draws):
         return np.full(n_defined.shape, np.nan)
     # The two draws beside the quantile, and the place between them.
@@ -90,5 +92,6 @@ def draw_quantile(draws: np.ndarray, q: np.ndarray | float) -> np.ndarray:
     # Start from the nearer draw, as numpy does, so that the last digit is the same.
     t = place - lower
     value = np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t))
+    # Enough draws must be defined; a probability of NaN gives NaN.
     enough = (n_defined > 0) & (n_defined >= (1 - _MOST_UNDEFINED) * len(draws))
     return np.where(enough & ~np.isnan(q), value, np.nan)

@@ -121,14 +121,17 @@ def progress(
     if isinstance(items, Sized) and len(items) < 2:  # nothing to display
         yield from items
         return
+    # The items of a range are starts of blocks: each counts for a step.
     if isinstance(items, range):
         each, n_items = each or items.step, items.stop - items.start
     else:
         each, n_items = each or 1, len(items) * (each or 1) if isinstance(items, Sized) else None
+    # What an earlier run has done counts, too.
     total = done + n_items if total is None and n_items is not None else total
     with Progress(what, total, unit, done=done) as count:
         for item in items:
             yield item
+            # The last block may be smaller than the others.
             count.add(each if total is None else min(each, total - count._count.done))
 
 
@@ -181,12 +184,15 @@ class _Board:
             return
         with self._lock:
             if not self._counts:
+                # The first count chooses the display, and those inside it share it.
                 self._screen = screen(sys.stderr, forced=bool(show))
                 if self._screen is None:
                     return
+                # Nothing is displayed before `first` seconds have passed.
                 self._due = time.monotonic() + self._screen.first
             self._counts.append(count)
             self._busy.set()
+            # One thread draws at intervals, so that counting itself costs little.
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="progress", daemon=True)
                 self._watcher.start()

@@ -129,6 +129,7 @@ class Terminal(Screen):
         if self._bars is None:
             self._bars = _bars(self._file)
             self._bars.start()
+        # Rows are added as they are needed; those without a count are hidden.
         while len(self._rows) < len(counts):
             self._rows.append(self._bars.add_task("", total=None, numbers=""))
         for k, row in enumerate(self._rows):
@@ -188,6 +189,7 @@ def screen(file: TextIO | None, *, forced: bool = False) -> Screen | None:
         return Notebook()
     if file.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
         return Terminal(file)
+    # A number is the time between two lines, in seconds.
     try:
         seconds = max(0.01, float(wish)) if wish else None
     except ValueError:

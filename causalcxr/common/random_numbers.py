@@ -15,6 +15,7 @@ from scipy.special import ndtri
 
 __all__ = ["Draws", "record_keys", "stable_hash"]
 
+# The step of SplitMix64: 2**64 divided by the golden ratio, an odd number.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -82,15 +83,19 @@ class Draws:
 
     def states(self) -> np.ndarray:
         """Return 64 bits that stand for (record, seed, stream, draw), shape (n,), uint64."""
+        # The zero byte keeps seed 1 with stream "2x" apart from seed 12 with stream "x".
         stream = stable_hash(f"{self.seed}\0{self.stream}")
         draw = np.asarray(self.draw, dtype=np.int64).astype(np.uint64)
+        # The draw is mixed on its own first, as consecutive draws differ in few bits.
         return _mix(_mix(self.keys ^ stream) ^ _mix(np.atleast_1d(draw)))
 
     def uniform(self, k: int = 1) -> np.ndarray:
         """Return k numbers a record, strictly between 0 and 1, shape (n, k), float64."""
         with np.errstate(over="ignore"):
+            # The counters are spread over all 64 bits, as they are small numbers.
             counter = np.arange(1, k + 1, dtype=np.uint64) * _GOLDEN
             bits = _mix(_mix(self.states()[:, None] ^ counter[None, :]))
+        # 52 bits and a half step: neither 0 nor 1 occurs, so that `ndtri` and `log` stay finite.
         return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
     def normal(self, k: int = 1) -> np.ndarray:

@@ -108,10 +108,12 @@ def write_result(result: Any, path: Path, *, overwrite: bool = False) -> Path:
     """
     if path.suffix in (".csv", ".png"):
         try:
+            # A .csv file holds the first table, a .png file the figure.
             table = next(iter(result.tables.values()))
             return atomic_write(path, headed_csv(table) if path.suffix == ".csv" else _png(result))
         except OSError as fault:
             raise cannot_write(path, fault, CohortError) from None
+    # Any other path is a folder: every table, and the figure if there is one.
     name = type(result).__name__.lower()
     folder = ResultFolder(path, f"causalcxr {name}", f"a result ({name})", None, overwrite)
     with folder.writing() as draft:

@@ -46,12 +46,14 @@ class Digests(Mapping[str, str]):
         expected = manifest.get("files_sha256")
         if expected is None:  # written by version 0.1.0
             return
+        # The manifest has the digest of the list, and the list those of the files.
         try:
             content = (folder / SUMS).read_bytes()
         except OSError as fault:
             raise error(f"{folder / SUMS}: cannot be read ({fault.strerror})") from None
         if hashlib.sha256(content).hexdigest() != expected:
             raise error(f"{folder / SUMS}: changed since it was written; {_REMEDY}")
+        # Two spaces separate the columns, as in the output of sha256sum.
         rows = (line.split("  ", 1) for line in content.decode().splitlines())
         self._digests = {name: digest for digest, name in rows}
 

@@ -66,13 +66,16 @@ class Draft:
             about: Further entries of the manifest.
             digests: Digests already computed, by path in the folder; other files are read.
         """
+        # Remove what a killed run left, so that it is not listed.
         remove_litter(self.place)
         _remove_unfinished(self.place)
         names = listed_files(self.place)
         known = digests or {}
+        # A digest that the caller has computed while writing is not computed again.
         rows = [f"{known.get(name) or file_digest(self.place / name)}  {name}\n" for name in names]
         sums = "".join(rows).encode()
         atomic_write(self.place / SUMS, sums)
+        # Write the manifest last: a folder without one is incomplete.
         manifest = {
             **self._base,
             **about,
@@ -164,18 +167,21 @@ class ResultFolder:
             CausalCXRError: If the folder holds something else or cannot be written, or another
                 process is writing it.
         """
+        # Refuse before anything is created.
         self._check_place(self.path, before_lock=True)
         path = self.path.absolute()
         busy = f"{self.path}: another process is writing it at this moment; wait until it ends"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(path.parent / f".{path.name}.lock", self.error(busy)):
+                # Finish what a killed process began.
                 self._recover()
                 if self._is_complete():
                     self._discard()
                     self.tell(f"{self.path}: {_COMPLETE}")
                     yield Draft(self.path, complete=True)
                     return
+                # Check again: another process may have written before this one had the lock.
                 self._check_place(self.path)
                 self._check_unfinished()
                 yield from self._filled()
@@ -194,9 +200,11 @@ class ResultFolder:
         try:
             yield Draft(place, resumed=resumed, _base=base)
         except BaseException:
+            # Without an identity it cannot be resumed; an empty folder need not be kept.
             if self.identity is None or not any(place.iterdir()):
                 self._discard()
             raise
+        # Sync first: the name `complete` must always mean complete files.
         sync_all(place)
         place.rename(self.hidden / "complete")
         self._recover()
@@ -218,11 +226,13 @@ class ResultFolder:
         """Finish an exchange that a kill may have interrupted: `complete` becomes the result."""
         complete, old, path = self.hidden / "complete", self.hidden / "old", self.path.absolute()
         if complete.is_dir():
+            # A folder with files cannot be replaced in one step: move it aside first.
             if path.exists() and not old.exists():
                 path.rename(old)
             elif path.is_dir():  # created again between the two steps, and empty
                 path.rmdir()
             complete.rename(path)
+            # The new result must be in its place on disk before the old one is removed.
             sync_one(path.parent)
             self._discard()
         elif old.is_dir() and not path.exists():  # left by version 0.1.0
@@ -280,6 +290,7 @@ class ResultFolder:
             )
         if self.overwrite or before_lock:
             return
+        # The same inputs mean the same result, which may stay.
         held = (manifest or {}).get("identity")
         if self.identity is not None and held == self._identity():
             return

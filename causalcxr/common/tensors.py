@@ -38,6 +38,7 @@ def device_of(name: str) -> str:
 
 def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     """Return the content of a safetensors file, the same bytes for the same tensors and words."""
+    # Clones, as safetensors refuses tensors that share memory.
     ready = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     return _ordered(save(ready, dict(about)))
 
@@ -49,6 +50,7 @@ def _ordered(content: bytes) -> bytes:
     spaces to a multiple of eight bytes, and the tensors.
     """
     end = 8 + int.from_bytes(content[:8], "little")
+    # Sort the words; the tensors and their order stay as they are.
     header = json.loads(content[8:end])
     words = header.pop("__metadata__", {})
     text = json.dumps({"__metadata__": dict(sorted(words.items())), **header}).encode()
@@ -75,6 +77,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(
             f"{path}: not a safetensors file ({error}); pickled weights are refused"
         ) from error
+    # Integers have no NaN, so only floats are checked.
     bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise ModelError(f"{path}: tensor {bad[0]!r} is not finite; train or fetch it again")

@@ -65,6 +65,7 @@ def open_lines(path: Path, *, compressed: bool = True) -> TextLines:
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise CohortError(f"{path}: cannot be read: {reason}") from None
+    # The name and the first bytes must agree.
     is_named_gz, is_gzip = path.suffix.lower() == ".gz", magic[:2] == _GZIP
     if compressed and is_named_gz and is_gzip:
         file.close()
@@ -113,11 +114,13 @@ class _CheckedBytes(io.RawIOBase):
         content = bytes(buffer[:count])
         self._n_read += count
         newline = content.rfind(b"\n")
+        # A line may go on over several buffers.
         self._line_length = count - newline - 1 if newline >= 0 else self._line_length + count
         if b"\0" in content:
             raise _Unreadable("a null byte; this is not a text file")
         if self._n_read > _MAX_BYTES or self._line_length > _MAX_LINE:
             raise _Unreadable("larger than any published table")
+        # At the end of the file the buffer is empty; the last bytes before it count.
         if count:
             self.ends_with_newline = content.endswith((b"\n", b"\r"))
         return count
@@ -138,6 +141,7 @@ def _located(path: Path, error: Exception) -> CohortError:
     if isinstance(error, UnicodeDecodeError):
         reason = _not_utf8(error.object[error.start])
     opened = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    # Read bytes, line by line: the decoder counts from the start of its buffer, not of the file.
     with opened(path, "rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(_CHUNK), b""), 1):
             if not is_decoding and b"\0" in line:

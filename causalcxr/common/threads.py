@@ -69,13 +69,17 @@ def over_rows(n: int, work: Callable[[_Rows], Mapping[_K, Tensor]]) -> dict[_K, 
         >>> over_rows(3, lambda rows: {"double": 2 * x[rows]})
         {'double': tensor([0, 2, 4])}
     """
+    # Not more threads than blocks.
     threads = max(1, min(torch.get_num_threads(), ceil(n / _BLOCK)))
+    # The same number of blocks for each thread, so that none is idle at the end.
     blocks = threads * max(1, ceil(n / (threads * _BLOCK)))
+    # Blocks of complete bundles, so that each row is computed in the same way.
     size = BUNDLE * max(1, ceil(n / (blocks * BUNDLE)))
     starts = range(0, max(n, 1), size)
 
     def block(start: int) -> dict[_K, Tensor]:
         stop = min(start + size, n)
+        # The last block is filled up to complete bundles; the extra rows are cut off below.
         rows = slice(start, stop) if stop - start == size else filled(np.arange(start, stop))
         with torch.no_grad():  # of this thread only, like the number of threads
             return {key: value[: stop - start] for key, value in work(rows).items()}
@@ -110,16 +114,20 @@ def map_in_order(
         >>> list(map_in_order(double, lambda module, x: 2 * module(x), [1, 2, 3]))
         [2, 4, 6]
     """
+    # On a GPU the batches are computed one after the other.
     threads = torch.get_num_threads()
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         yield from (ask(module, batch) for batch in batches)
         return
+    # Each thread gets a module of its own that shares the weights: `memo` keeps them from being
+    # copied.
     try:
         shared = [{id(tensor): tensor for tensor in tensors} for _ in range(threads)]
         copies = [copy.deepcopy(module, memo) for memo in shared] if threads > 1 else [module]
     except Exception:  # whatever a user's module may raise
         copies = [module]
+    # A queue of free modules: no two threads use one at the same time.
     free: SimpleQueue[torch.nn.Module] = SimpleQueue()
     for each in copies:
         free.put(each)
@@ -131,6 +139,7 @@ def map_in_order(
         finally:
             free.put(each)
 
+    # One batch waits while each module has one; the oldest is returned first, in order.
     waiting: deque[Future[_Out]] = deque()
     try:
         with ThreadPoolExecutor(len(copies), **_ALONE) as pool:

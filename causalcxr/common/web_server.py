@@ -114,6 +114,7 @@ def listening(port: int) -> socket.socket:
     """
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Bind now, so that a port that cannot be used is an error before the server starts.
     try:
         taken.bind((HOST, port))
         taken.listen(128)  # early requests wait until the server answers
@@ -172,11 +173,13 @@ class SameOrigin:
             await reply(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
+        # Read every copy of both headers: one that occurs twice is refused.
         values: dict[bytes, list[str]] = {b"origin": [], b"host": []}
         for key, value in scope["headers"]:
             if key in values:
                 values[key].append(value.decode("latin-1"))
         origins, hosts = values[b"origin"], values[b"host"]
+        # Not a page of another origin, or not a browser.
         if not origins:
             return True
         if len(origins) > 1 or len(hosts) != 1:
@@ -184,6 +187,7 @@ class SameOrigin:
         origin, host = _place(origins[0]), _place(f"{scope['scheme']}://{hosts[0]}")
         if origin is None or host is None:
             return False
+        # A page of a known host, or of this server itself.
         return origin[0] in self._names or origin == host
 
 

@@ -91,6 +91,7 @@ to set the variable 'Seed', write do({'Seed': 'P'})
         variable = _variable(graph, option)
         if variable is None and option in _WORDS and isinstance(value, str):
             continue  # the question checks its own words
+        # A text that names no variable may be a value for the variable of the option's name.
         stray = _stray(graph, value) if variable is not None and option in _NAMING else None
         if stray is not None:
             rule = f"{rule}, and {stray!r} is not one{nearest(stray, graph.tabular)}"

@@ -89,6 +89,7 @@ def compare(before: "Graph", after: "Graph") -> GraphDiff:
     """Return the changes from one graph to another."""
     both = [name for name in after.variables if name in before.variables]
     new = [name for name in after.variables if name not in before.variables]
+    # Compare equations by their hash: where it differs, the fitted mechanism is out of date.
     moved = [name for name in both if before.equation_hash(name) != after.equation_hash(name)]
     reasons = dict.fromkeys(new, (NEW,))
     for name in moved:

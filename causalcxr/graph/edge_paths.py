@@ -37,6 +37,7 @@ def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> 
         raise InterventionError(f"through={brief(through)}: {_EXAMPLE}")
     edges: set[Edge] = set()
     for path in through:
+        # `...` at the end stands for every edge downstream of the last name.
         onwards = len(path) > 0 and path[-1] is ...
         names = [_find(graph, name) for name in (path[:-1] if onwards else path)]
         if len(names) < 2:
@@ -46,6 +47,7 @@ def read_edges(graph: Graph, through: Iterable[Path], causes: Sequence[str]) -> 
             edges |= _downstream(graph, names[-1], causes)
     if not edges:
         raise InterventionError(f"through: no path is given; {_EXAMPLE}")
+    # An edge transmits a change only if a given path leads to its tail.
     reached = set(causes) | _reached(causes, edges)
     if stray := sorted(edge for edge in edges if edge[0] not in reached):
         tail, head = stray[0]
@@ -85,11 +87,13 @@ def recanting_witnesses(
         {'Y': ('W',)}
     """
     causes = set(causes)
+    # Edges into the causes are cut, as the causes are set.
     live = {edge for edge in graph.edges if edge[1] not in causes}
     active = live & set(active)
     witnesses: dict[str, list[str]] = {}
     for witness in graph.order:
         if witness in _reached(causes, active):
+            # Outcomes that the witness reaches over active edges alone.
             pure = _reached([witness], active)
             # A path with another edge: any edges to its tail, the edge, any edges from its head.
             before = {witness} | _reached([witness], live)

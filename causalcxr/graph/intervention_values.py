@@ -70,6 +70,7 @@ def checked(name: str, value: Any) -> Setting:
     if is_scalar(value) or isinstance(value, Shift | Distribution) or callable(value):
         return value
     try:
+        # dtype object keeps the values as given: numpy would turn mixed ones into texts.
         column = np.array(value, dtype=object)
     except (TypeError, ValueError):
         column = np.array(None)
@@ -93,12 +94,14 @@ def canonical(variable: Variable, value: Setting, beyond_range: bool) -> Setting
     Raises:
         InterventionError: If the value is not a level, not a number, or out of range.
     """
+    # A level may be spelled like a shift, such as +1.
     if isinstance(value, Shift) and variable.is_discrete:
         if str(value) not in variable.levels:
             refuse(variable, f"shift {value} needs a continuous variable; {rule_of(variable)}")
         value = str(value)
     if isinstance(value, Distribution):
         return _fitting(variable, value, beyond_range)
+    # Checked only when the factual values are known.
     if needs_fact(value):
         return value
     if not is_scalar(value):
@@ -137,6 +140,7 @@ def evaluate(
         )
     if callable(value):
         return _called(variable, value, observed, beyond_range, index)
+    # A Series is aligned by ids; an array or a list must be in order.
     if is_series(value):
         if index is None:
             refuse(variable, "the ids of the records are unknown here; give values in order")
@@ -180,6 +184,7 @@ def jsonable(value: Setting) -> Any:
         return {"function": _name_of(value)}
     if is_scalar(value):
         return as_python(value)
+    # A column may be long: its digest stands for it.
     by_id = is_series(value)
     lines = value.items() if by_id else enumerate(value)
     texts = [f"{key}\t{as_python(item)}" if by_id else str(as_python(item)) for key, item in lines]
@@ -192,6 +197,7 @@ def _fitting(variable: Variable, distribution: Distribution, beyond_range: bool)
     if isinstance(distribution, Resample):
         codes_of(variable, distribution.values, beyond_range)
         return distribution
+    # A normal distribution needs numbers, a categorical one levels.
     if isinstance(distribution, Normal) == variable.is_discrete:
         kind = (
             "a continuous variable"
@@ -203,10 +209,12 @@ def _fitting(variable: Variable, distribution: Distribution, beyond_range: bool)
         codes = codes_of(variable, np.array(distribution.levels, dtype=object), beyond_range)
         if len(set(codes)) < len(codes):
             refuse(variable, f"{distribution} names a level twice; keep one")
+        # In the order of the levels, so that the order of writing does not matter.
         mass = sorted(zip(codes, distribution.probabilities.values(), strict=True))
         return Categorical({variable.levels[int(code)]: p for code, p in mass})
     if beyond_range or not variable.range:
         return distribution
+    # The mean and finite ends must lie in the range; the tails are cut at its ends.
     ends = [end for end in (distribution.low, distribution.high) if math.isfinite(end)]
     within_range(
         variable, np.array([distribution.mean, *ends], dtype=np.float64), beyond_range, None
@@ -227,6 +235,7 @@ def _drawn(
         available = "none" if draws is None else f"those of {len(draws)} records"
         text = f"{distribution} needs random numbers of {n} records, not {available}"
         refuse(variable, f"{text}; pass draws=Draws(record_keys(cohort.records))")
+    # A stream of its own, apart from the variable's noise.
     u = draws.on(f"do {variable.name}").uniform()[:, 0]
     if isinstance(distribution, Categorical):
         positions = np.array(
@@ -234,6 +243,7 @@ def _drawn(
         )
         return positions[distribution.positions(u)]
     if isinstance(distribution, Resample):
+        # Sorted, so that the value rises with u.
         codes = np.sort(codes_of(variable, distribution.values, beyond_range))
         return codes[(u * len(codes)).astype(int)]
     return within_range(variable, distribution.quantile(u), beyond_range, np.arange(n))
@@ -253,6 +263,7 @@ def _called(
     """
     import pandas as pd  # slow to import, and graphs do not need it
 
+    # The function gets levels as text, and None or NaN where a value is missing.
     missing = np.isnan(observed)
     column: Any = observed.copy()
     if variable.is_discrete:
@@ -266,6 +277,7 @@ def _called(
             f"intervention on {variable.name!r}: the function failed ({what}); it gets the "
             f"column of {len(observed)} records and must return one value for each"
         ) from fault
+    # A Series is aligned by ids; one value is set for all records.
     if is_series(result):
         records = pd.RangeIndex(len(observed)) if index is None else index
         result = _by_id(variable, result, records)
@@ -275,6 +287,7 @@ def _called(
     if result.shape != observed.shape:
         text = f"the function returned shape {result.shape} for {len(observed)} records"
         refuse(variable, f"{text}; return one value for each")
+    # A missing value stays missing, whatever the function returns.
     codes = np.full(len(observed), np.nan)
     rows = np.flatnonzero(~missing)
     codes[rows] = codes_of(variable, result[rows], beyond_range, rows)

@@ -212,6 +212,7 @@ def do(
         )
     settings: dict[str, Any] = {}
     seen: dict[str, str] = {}
+    # Names that differ only in case, spaces, `_` or `-` are one variable.
     for name, value in [*(mapping or {}).items(), *values.items()]:
         if not isinstance(name, str):
             raise InterventionError(f"intervention {brief(name)}: a name must be text")
@@ -242,6 +243,7 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
     settings: dict[str, Any] = {}
     seen: set[str] = set()
     for word in words:
+        # NAME~DISTRIBUTION, or else NAME=VALUE.
         match = _DRAWN.fullmatch(str(word))
         parts = match.groups() if match else str(word).partition("=")[::2]
         name, value = (part.strip() for part in parts)
@@ -254,6 +256,7 @@ def parse(words: Iterable[str], *, beyond_range: bool = False) -> Intervention:
         if match:
             settings[name] = read_distribution(value)
         else:
+            # A sign makes a number a shift. Other words are read when the variable is known.
             settings[name] = Shift(float(value)) if _SIGNED.fullmatch(value) else Written(value)
     return do(settings, beyond_range=beyond_range)
 

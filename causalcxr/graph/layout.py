@@ -79,13 +79,16 @@ def arrange(
         step: The distance between rows.
     """
     edges, faint = list(edges), set(faint)
+    # An edge over several rows becomes a chain with a waypoint in each row between.
     chains = {edge: _chain(edge, layers, edge in faint) for edge in edges}
+    # Links that edges share add up; the crossings of faint edges cost little.
     links: dict[tuple[Node, Node], float] = {}
     for edge, chain in chains.items():
         for link in pairwise(chain):
             links[link] = _LIGHT if edge in faint else links.get(link, 0.0) + 1.0
     depth = {node: row for chain in chains.values() for row, node in _numbered(chain, layers)}
     depth |= dict(layers)
+    # Choose the order in each row, then the places; the last row is at y = 0.
     rows = _ordered(depth, links)
     x = _placed(rows, links, widths)
     lowest = max(depth.values())
@@ -114,7 +117,9 @@ def _ordered(depth: Mapping[Node, int], links: Mapping[tuple[Node, Node], float]
     for node, row in depth.items():
         rows[row].append(node)
     near = _neighbours(links)
+    # A fixed seed, so that a graph is always drawn in the same way.
     shuffle = random.Random(0).shuffle
+    # The first start keeps the given order; the others are shuffled.
     best, best_cost = rows, _cost(rows, links)
     for restart in range(_RESTARTS if len(depth) < 120 else 1):
         trial = [list(row) for row in rows]
@@ -126,6 +131,7 @@ def _ordered(depth: Mapping[Node, int], links: Mapping[tuple[Node, Node], float]
             cost = _cost(trial, links)
             if cost < best_cost:
                 best, best_cost = [list(row) for row in trial], cost
+    # Counting crossings for each exchange takes too long for large graphs.
     return _swapped(best, links) if len(depth) < 120 else best
 
 
@@ -141,6 +147,7 @@ def _sweep(rows: list[list[Node]], near: Mapping, downwards: bool) -> None:
     order = range(1, len(rows)) if downwards else range(len(rows) - 2, -1, -1)
     for row in order:
         fixed = rows[row - 1] if downwards else rows[row + 1]
+        # Places are shares of a row, so that rows of different lengths compare.
         place = {node: (at + 0.5) / len(fixed) for at, node in enumerate(fixed)}
         own = {node: (at + 0.5) / len(rows[row]) for at, node in enumerate(rows[row])}
 
@@ -158,6 +165,7 @@ def _cost(rows: Sequence[Sequence[Node]], links: Mapping[tuple[Node, Node], floa
     gaps: list[list[tuple[int, int, float]]] = [[] for _ in rows]
     for (upper, lower), weight in links.items():
         gaps[depth[upper]].append((place[upper], place[lower], weight))
+    # Two links cross if their upper and lower ends are in opposite orders.
     return sum(
         first[2] * second[2]
         for gap in gaps
@@ -175,6 +183,7 @@ def _swapped(rows: list[list[Node]], links: Mapping[tuple[Node, Node], float]) -
             for at in range(len(row) - 1):
                 row[at], row[at + 1] = row[at + 1], row[at]
                 trial = _cost(rows, links)
+                # The margin keeps rounding errors from exchanging the same nodes for ever.
                 if trial < cost - 1e-9:
                     cost, better = trial, True
                 else:
@@ -191,6 +200,7 @@ def _placed(
     widths: Mapping[str, float],
 ) -> dict[Node, float]:
     """Move each node below the mean of its neighbours, as near as the boxes allow."""
+    # Start with centred rows, as close together as the boxes allow.
     x: dict[Node, float] = {}
     seps = [[_separation(*pair, widths) for pair in pairwise(row)] for row in rows]
     for row, sep in zip(rows, seps, strict=True):
@@ -201,6 +211,7 @@ def _placed(
         node: [(other, weight * _stiffness(node, other)) for other, weight in neighbours]
         for node, neighbours in _neighbours(links).items()
     }
+    # Sweep down and up in turn.
     for sweep in range(60):
         order = range(len(rows)) if sweep % 2 == 0 else range(len(rows) - 1, -1, -1)
         for row in order:
@@ -208,6 +219,7 @@ def _placed(
             for node in rows[row]:
                 total = sum(weight for _, weight in near.get(node, ()))
                 pull = sum(x[other] * weight for other, weight in near.get(node, ()))
+                # A small weight on the present place holds a node that has no neighbours.
                 wanted.append((pull + 0.05 * x[node]) / (total + 0.05))
                 weights.append(total + 0.05)
             for node, at in zip(rows[row], _spread(wanted, weights, seps[row]), strict=True):
@@ -234,9 +246,11 @@ def _spread(
     After subtracting the separations, places must not decrease: pooling neighbours that do is
     the exact solution (isotonic regression).
     """
+    # Subtract the separations.
     offsets = [0.0]
     for separation in separations:
         offsets.append(offsets[-1] + separation)
+    # Pool places that decrease: each pool has the weighted mean of its members.
     pools: list[tuple[float, float, int]] = []  # mean, weight, number
     for place, weight, offset in zip(wanted, weights, offsets, strict=True):
         pool = (place - offset, weight, 1)
@@ -265,6 +279,7 @@ def _paths(
     for edge, chain in chains.items():
         parent, child = boxes[edge[0]], boxes[edge[1]]
         points = [(starts[chain[0], chain[1]], parent.bottom)]
+        # Vertical beside the boxes of every row that the edge passes.
         for node in chain[1:-1]:
             points += [(x[node], y[node] + height / 2), (x[node], y[node] - height / 2)]
         points.append((ends[chain[-2], chain[-1]], child.top))
@@ -285,8 +300,10 @@ def _ports(
         fans.setdefault(link[mine], []).append(link)
     ports = {}
     for node, fan in fans.items():
+        # The text settles ties, so that the drawing is always the same.
         fan.sort(key=lambda link: (x[link[other]], str(link[other])))
         box = boxes[node]
+        # At most 70 % of the side, however many edges end there.
         space = min(0.15, 0.7 * box.width / max(len(fan) - 1, 1))
         for at, link in enumerate(fan):
             ports[link] = box.x + (at - (len(fan) - 1) / 2) * space

@@ -112,6 +112,7 @@ class MechanismSpec:
                 f"use {' or '.join(KINDS[type])}",
             )
         built_in = dict(BUILT_IN.get(self.kind, {}))
+        # Levels without an order have no monotone coupling.
         if self.kind == "discrete" and type == "categorical":
             built_in["coupling"] = "gumbel"
             if self.options.get("coupling") == "monotone":
@@ -119,6 +120,7 @@ class MechanismSpec:
                     ("coupling",),
                     "coupling 'monotone' needs levels in an order; use gumbel or type: ordinal",
                 )
+        # Options of the graph take precedence over the built-in ones.
         spec = MechanismSpec(self.kind, built_in | dict(self.options))
         _check_threshold(spec)
         _check_ode(spec)
@@ -170,6 +172,7 @@ def _option(kind: str, key: Any, value: Any) -> Any:
         hint = nearest(key, rules) or f" (options: {', '.join(rules)})"
         raise GraphFault((key,), f"{kind} has no option {brief(key)}{hint}")
     rule = rules[key]
+    # True and False are integers in Python, but no numbers here.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(rule, tuple):
         valid, want = value in rule, f"one of {', '.join(rule)}"
@@ -186,4 +189,5 @@ def _option(kind: str, key: Any, value: Any) -> Any:
     if not valid:
         hint = nearest(value, rule) if isinstance(rule, tuple) else ""
         raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
+    # 1 and 1.0 are the same option.
     return float(value) if rule in (float, REAL) else value

@@ -70,6 +70,7 @@ def _check_derived(spec: MechanismSpec, parents: Sequence[Variable]) -> None:
         raise GraphFault(("mechanism",), f"the rule {rule!r} reads one parent, not {len(parents)}")
     if not parents:
         raise GraphFault(("mechanism",), "a derived variable needs parents to be derived from")
+    # A threshold compares a number; other rules combine binary findings.
     expected = "continuous" if is_numeric else "binary"
     for parent in parents:
         if parent.type != expected:

@@ -17,6 +17,7 @@ def topological_order(
     Raises:
         GraphError: If there is a cycle, with its edges.
     """
+    # A heap of places in the declaration: of the ready variables, the first declared is next.
     position = {name: k for k, name in enumerate(variables)}
     waiting = {name: len(variable.parents) for name, variable in variables.items()}
     ready = [position[name] for name, count in waiting.items() if not count]
@@ -29,6 +30,7 @@ def topological_order(
             waiting[child] -= 1
             if not waiting[child]:
                 heapq.heappush(ready, position[child])
+    # What is left waits for itself.
     if len(order) < len(names):
         raise _cycle(variables, set(names) - set(order))
     return tuple(order)

@@ -65,12 +65,14 @@ def within_range(
     variable: Variable, values: np.ndarray, beyond_range: bool, rows: np.ndarray | None
 ) -> np.ndarray:
     """Round numbers to the variable's lattice, and refuse those outside its range; NaN passes."""
+    # Before rounding, in which a huge number could overflow.
     too_large = np.abs(values) > LARGEST
     if too_large.any():
         first = values[np.flatnonzero(too_large)[0]]
         where = "" if rows is None else _where(too_large, rows)
         text = f"value {first:g}{where} is too large: at most {LARGEST:g}"
         refuse(variable, f"{text}; correct it, or use another unit")
+    # Round first: the rounded number must lie in the range.
     values = _on_lattice(values, variable.resolution)
     low, high = (-np.inf, np.inf) if beyond_range or not variable.range else variable.range
     outside = (values < low) | (values > high)

@@ -75,6 +75,7 @@ class Variable(BaseModel):
 
     def __init__(self, name: str, type: str, **fields: Any) -> None:
         try:
+            # Fill in the defaults of the type before the fields are checked.
             fields["mechanism"] = _mechanism(type, fields.get("mechanism"))
             if type == "binary":
                 fields.setdefault("levels", ("N", "P"))
@@ -215,6 +216,7 @@ def _check_continuous(variable: Variable) -> None:
         raise GraphFault(
             ("range",), f"range [{low:g}, {high:g}]: the lowest must be below the highest"
         )
+    # Beyond these sizes squares and cubes of a number overflow.
     numbers = {"range": variable.range or (), "resolution": (variable.resolution or 1.0,)}
     for field, values in numbers.items():
         for value in values:
@@ -259,6 +261,7 @@ def _check_codes(variable: Variable) -> None:
             levels = ", ".join(variable.levels) or f"none, as it is {variable.type}"
             hint = nearest(level, variable.levels) or f" (levels: {levels})"
             raise GraphFault(place, f"code {brief(code)}: {brief(level)} is not a level{hint}")
+        # A cell with this text could mean either level.
         if code in variable.levels and code != level:
             raise GraphFault(place, f"code {brief(code)} is a level itself; remove the code")
         if not code or code != code.strip() or len(code) > 64:

@@ -86,13 +86,16 @@ def _drop_parent(text: str, name: str, parent: str) -> str:
 def _add_parent(text: str, name: str, parent: str) -> str:
     declaration = _pair(_variables(text), name)[1]
     pair = _pair(declaration, "parents")
+    # No parents yet: add the line at the end of the declaration.
     if pair is None:
         key, value = declaration.value[-1]
         span, block = (key.start_mark.index, _end(value, text)), not declaration.flow_style
         return _append(text, span, f"parents: [{flow(parent)}]", block, key.start_mark.column)
+    # An empty list: write the name into it.
     if not pair[1].value:
         start = pair[1].start_mark.index
         return f"{text[:start]}[{flow(parent)}]{text[pair[1].end_mark.index :]}"
+    # Add to the list, in the style in which it is written.
     last, block = pair[1].value[-1], not pair[1].flow_style
     span = (last.start_mark.index, _end(last, text))
     indent = pair[1].start_mark.column + (0 if block else 1)

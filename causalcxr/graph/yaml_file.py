@@ -288,6 +288,7 @@ def entry(
     margin = " " * indent
     key = f"{flow(variable.name)}: "
     line = f"{margin}{key}{flow(fields)}"
+    # On one line if it fits, else a line for each field.
     if len(line) <= WIDTH or not block:
         return line
     rows = [f"{margin}{flow(variable.name)}:"]
