@@ -84,6 +84,7 @@ def build(variable: Variable, parents: Sequence[Variable]) -> Mechanism:
             f"{nearest(kind, REGISTRY)}; use one of {sorted(REGISTRY)}, or register it"
         )
     mechanism = REGISTRY[kind]
+    # A text is imported at first use, so that scalar equations never load the image's network.
     if isinstance(mechanism, str):
         module, _, name = mechanism.partition(":")
         mechanism = getattr(import_module(module), name)

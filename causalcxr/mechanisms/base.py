@@ -102,6 +102,7 @@ class Mechanism(nn.Module):
                     f"{place} is not known{nearest(name, defaults)}; use one of {sorted(defaults)}"
                 )
             _check_option(place, value, defaults[name])
+        # A tuple lists the words allowed; its first is the default.
         usual = {k: v[0] if isinstance(v, tuple) else v for k, v in defaults.items()}
         return {**usual, **options}
 
@@ -234,6 +235,7 @@ class Mechanism(nn.Module):
 
 def _check_option(place: str, value: Any, default: Any) -> None:
     """Raise an error unless the value is a listed word, or a number of the right kind and sign."""
+    # The type of the default is the rule for the value.
     if isinstance(default, tuple):
         is_valid, rule = value in default, f"one of {list(default)}{nearest(value, default)}"
     elif default is None:
@@ -245,5 +247,6 @@ def _check_option(place: str, value: Any, default: Any) -> None:
         is_valid, rule = isinstance(value, int | float) and value > 0, "a number above zero"
     else:
         is_valid, rule = isinstance(value, int) and value >= 0, "a whole number"
+    # Python counts True as an integer: refuse it explicitly.
     if not is_valid or isinstance(value, bool):
         raise MechanismError(f"{place} is {value!r}; it must be {rule}")

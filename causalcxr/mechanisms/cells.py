@@ -34,6 +34,7 @@ def push_cell(bound: MonotoneMap, ends: tuple[Tensor, Tensor]) -> tuple[Tensor, 
         bound: The map of each row.
         ends: Lower and upper ends in normal scores, shape (n,) each.
     """
+    # Infinite ends are replaced before the map, which is for finite numbers, and restored after.
     z = torch.stack(ends)
     infinite = z.isinf()
     u = torch.where(infinite, z, bound(z.masked_fill(infinite, 0.0)))
@@ -55,6 +56,7 @@ def log_mass(low: Tensor, high: Tensor) -> Tensor:
     """
     low, high, _ = _reflect(low, high)
     log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+    # log(e^b - e^a) = b + log(1 - e^(a - b)); the clamp keeps an empty cell finite.
     gap = (log_low - log_high).clamp(max=-1e-15)
     return log_high + torch.log(-torch.expm1(gap))
 
@@ -71,13 +73,16 @@ def truncated_normal(low: Tensor, high: Tensor, v: Tensor) -> Tensor:
     a, b, flipped = _reflect(low, high)
     v = _MARGIN + (1 - 2 * _MARGIN) * torch.where(flipped, 1 - v, v)
     log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+    # The mixture of both ends in log space: Phi itself is 0 in the far tail.
     log_p = torch.logaddexp(torch.log1p(-v) + log_a, torch.log(v) + log_b)
     u = torch.from_numpy(ndtri_exp(log_p.numpy()))
+    # Rounding may reach an edge: move the draw inside.
     inset = (_MARGIN * (b - a)).nan_to_num(posinf=0.0)
     u = torch.minimum(torch.maximum(u, a + inset), b - inset)
     return torch.where(flipped, -u, u)
 
 
 def _reflect(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # By symmetry, a cell mostly above zero is computed as one below.
     flipped = low + high > 0
     return torch.where(flipped, -high, low), torch.where(flipped, -low, high), flipped

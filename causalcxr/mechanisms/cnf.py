@@ -31,6 +31,7 @@ REVERSIBLE = "reversible"
 OPTIONS = {name: option_defaults("flow")[name] for name in ODE_OPTIONS}
 
 _TOLERANCE = 1e-12  # relative, of the noise
+# Steps of Newton's method, or of bisection, before giving up.
 _TRIES = 60
 
 
@@ -70,10 +71,12 @@ class CNFMap:
         Raises:
             MechanismError: If any row does not converge; no approximate value is returned.
         """
+        # Start where the solver's backward solution ends.
         z = self._solve(u, self.features, back=True)
         left, here, aim, features = torch.arange(len(u)), z, u, self.features
         low, high = torch.full_like(u, -torch.inf), torch.full_like(u, torch.inf)
         z = z.clone()
+        # Only unsolved rows are iterated; `left` holds their positions.
         for _ in range(_TRIES):
             value, slope = self._solve_with_slope(here, features)
             error = value - aim
@@ -81,9 +84,12 @@ class CNFMap:
             z[left] = here
             if not unsolved.any():
                 return z
+            # The map increases: the sign of the error narrows the bracket.
             low, high = torch.where(error < 0, here, low), torch.where(error > 0, here, high)
+            # A Newton step, at most about as long as the point is far from zero.
             new = here - (error / slope).clamp(-1 - here.abs(), 1 + here.abs())
             inside = (new > low) & (new < high)
+            # Outside the bracket: bisect it, or step outwards while one end is open.
             apart = torch.where(low.isinf() | high.isinf(), here - error.sign(), (low + high) / 2)
             here = torch.where(inside, new, apart)
             left, here, aim, low, high = (t[unsolved] for t in (left, here, aim, low, high))
@@ -155,6 +161,7 @@ class CNFKernel(nn.Module):
         if not 1 <= ode_steps <= 256:
             raise MechanismError(f"ode_steps is {ode_steps}; expected 1 to 256")
         self.solver = solver
+        # Matching learns from points; the likelihood also from cells.
         self.pointwise = training == "matching"
         self.grid = times(ode_steps, shift=1.0)
         self.conditioner = ParameterNetwork(width, hidden, hidden)
@@ -209,9 +216,11 @@ class CNFKernel(nn.Module):
 
     def velocity_and_slope(self, t: Tensor, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return v and dv/dz, each of the shape of z."""
+        # Values and their derivatives by z, side by side; d(z / far) / dz = far^-3.
         far, near = _far(z), _near(z)
         hidden = features + self.inlet(_place(t, z / far, z / near))
         tangent = self.inlet(_place(t, far.pow(-3), near.pow(-3), tangent=True))
+        # silu and its derivative share the sigmoid.
         gate = hidden.sigmoid()
         tangent = tangent * gate * (1 + hidden * (1 - gate))
         hidden = self.middle(hidden * gate)
@@ -238,9 +247,11 @@ class CNFKernel(nn.Module):
             return -log_density(self.bind(context), ends)
         generator = generator or torch.Generator().manual_seed(0)
         x = ends[0]
+        # Flow matching: a random time and noise for each row, on the circular path.
         t = torch.rand(x.shape, generator=generator, dtype=torch.float64)
         u = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         cos, sin = (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
+        # The target is the path's derivative, both divided by pi / 2.
         v = self.velocity(t, u * cos + x * sin, self.conditioner(context))
         return (2 / math.pi * v - (x * cos - u * sin)).square()
 

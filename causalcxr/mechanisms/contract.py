@@ -51,6 +51,7 @@ def check_mechanism(
         >>> check_mechanism(sex, x, {}, {})
     """
     n, state = len(x), torch.random.get_rng_state()
+    # Copies, to show at the end that no check has changed its inputs.
     copies = [t.clone() for t in (x, *parents.values(), *parents_cf.values())]
     draws = Draws(np.arange(n, dtype=np.uint64), seed=seed, stream=mechanism.variable.name)
     suite = _Suite(mechanism, x, parents, parents_cf, draws)
@@ -64,6 +65,7 @@ def check_mechanism(
         suite.likelihood()
         suite.marginals()
         suite.noise_is_prior(observed=False)
+        # The noise of observed values follows the prior only if the model fits.
         if calibrated:
             suite.noise_is_prior(observed=True)
     suite.gradients()
@@ -120,6 +122,7 @@ class _Suite:
     def missing_parents(self) -> None:
         if not self.parents or not self.mechanism.trainable:
             return  # a rule may give no value without its parents
+        # Hide all parents at once: noise and predictions must stay finite.
         hidden = {name: torch.full_like(c, torch.nan) for name, c in self.parents.items()}
         equation = self.mechanism(hidden)
         u = equation.abduct(self.x, self.draws)
@@ -158,6 +161,7 @@ class _Suite:
             return  # a rule, or a table of values, has mass for the values it has seen only
         variable, n = self.mechanism.variable, len(self.x)
         self.rule(_same(logp.isnan(), self.x.isnan()), "log_prob is missing exactly where x is")
+        # Masses sum to one; a density is compared with samples.
         if variable.is_discrete:
             levels = [torch.full((n,), float(k)).double() for k in range(len(variable.levels))]
             total = sum(self.equation.log_prob(level).exp() for level in levels)
@@ -168,17 +172,21 @@ class _Suite:
     def _density(self) -> None:
         """Compare the integral of one record's density with the share of samples there."""
         n = len(self.x)
+        # All rows get the first record's parents, so that the samples have one density.
         one = {name: column[:1].repeat(n) for name, column in self.parents.items()}
         equation = self.mechanism(one)
         samples = self._samples(equation, "density").sort().values
+        # Between the quartiles of the samples the integral must be one half.
         low, high = samples[n // 4], samples[3 * n // 4]
         x = low + (high - low) * torch.linspace(0, 1, n, dtype=torch.float64)
         share = torch.trapezoid(equation.log_prob(x).exp(), x).item()
         words = f"the density integrates to the share of samples ({share:.3f} for 0.5)"
+        # Beside the sampling error of the share, 0.01 for the numerical integral.
         self.rule(abs(share - 0.5) <= _SIGMA * 0.5 / n**0.5 + 0.01, words)
 
     def marginals(self) -> None:
         """Compare the twins of the model's own samples with samples under the intervention."""
+        # Abduct the model's own samples: the rule then holds whether or not the model fits.
         own = self._own_samples()
         u = self.equation.abduct(own, self.draws.on("abduct"))
         twins = self.equation_cf.predict(u)
@@ -187,6 +195,7 @@ class _Suite:
         if not self.mechanism.variable.is_discrete:
             self.rule(_two_sample(twins, samples) > _ALPHA, words)
             return
+        # Compare the frequencies of each level by their standard error.
         for level in range(len(self.mechanism.variable.levels)):
             one, two = (twins == level).double(), (samples == level).double()
             spread = (one.var() + two.var()).div(len(one)).sqrt().item()
@@ -201,8 +210,10 @@ class _Suite:
         source = "observed values" if observed else "the model's own samples"
         u = self.equation.abduct(x, self.draws.on("abduct"))
         prior = self.equation.sample_noise(self.draws.on("prior"))
+        # Missing values have no noise to compare.
         keep = ~self._rows_missing(u).reshape(len(u), -1).any(1)
         u, prior = (a.reshape(len(a), -1).T for a in (u[keep], prior[keep]))
+        # Each dimension of the noise by itself.
         for a, b in zip(u, prior, strict=True):
             words = f"the pooled noise of {source} follows the prior"
             self.rule(_two_sample(a, b) > _ALPHA, words)

@@ -140,7 +140,9 @@ class GumbelEquation(DiscreteEquation):
         """Return u, shape (n, K)."""
         logp = self.log_probs
         g = torch.from_numpy(draws.gumbel(logp.shape[1] + 1))
+        # The maximum, and every level's value before it is truncated.
         top, free = g[:, :1], g[:, 1:] + logp
+        # A Gumbel truncated at the maximum, in closed form.
         below = -torch.logaddexp(-top, -free)
         won = torch.minimum(below, top - _GAP).scatter(1, level[:, None], top)
         return won - logp
@@ -248,6 +250,7 @@ class IndependentEquation(DiscreteEquation):
     def _posterior(self, level: Tensor, draws: Draws) -> Tensor:
         """Return u, shape (n, 2)."""
         free, w = torch.from_numpy(draws.uniform(2)).unbind(1)
+        # Subtract the rotation that `_levels` adds.
         v = (self._within(level, free) - self._rotation(w)) % 1.0
         return torch.stack((v, w), 1)
 
@@ -263,6 +266,7 @@ class IndependentEquation(DiscreteEquation):
         """Return h(w, parents), uniform on (0, 1), shape (n,); equal bits give equal values."""
         h = w.numpy()
         for column in self.parents.values():
+            # Equal values need equal bits: -0.0 becomes 0.0, and every NaN the same NaN.
             value = np.where(np.isnan(column.numpy()), np.nan, column.numpy() + 0.0)
             # "turn" is part of the stream of random numbers: another word, other twins.
             h = Draws(_bits(h), stream="turn", draw=_bits(value).view(np.int64)).uniform()[:, 0]

@@ -35,6 +35,7 @@ _STEPS = 12
 _REFINED = 6.0  # the last step is a sixth of an equal one: the velocity changes fastest there
 _REACH = 26.0  # of z / sqrt(2): beyond, Phi(-z) is 1e-295
 _LEAD = 1e-6  # the least lead of the level's coordinate, larger than any rounding error
+# Each try draws new numbers for the rows that failed.
 _TRIES = 40
 
 
@@ -57,6 +58,7 @@ def lift(level: Tensor, v: Tensor) -> Tensor:
         >>> lift(torch.tensor([1]), torch.tensor([[0.5, 0.5]])).sign().tolist()
         [[-1.0, 1.0]]
     """
+    # Sizes are half-normal; only the level's own coordinate is positive.
     size = torch.special.ndtri((1 + v) / 2)
     return (-size).scatter(1, level[:, None], size.gather(1, level[:, None]))
 
@@ -115,6 +117,7 @@ def draw_noise(level: Tensor, log_probs: Tensor, draws: Draws) -> Tensor:
     for attempt in range(_TRIES):
         if not len(rest):
             return u
+        # Skip the numbers of the earlier tries.
         v = draws.rows(rest.numpy()).uniform(k * (attempt + 1))[:, k * attempt :]
         log_p = log_probs if len(log_probs) == 1 else log_probs[rest]
         noise = to_noise(lift(level[rest], torch.from_numpy(v)), log_p)
@@ -130,6 +133,7 @@ def draw_noise(level: Tensor, log_probs: Tensor, draws: Draws) -> Tensor:
 
 def _lead(x: Tensor, level: Tensor) -> Tensor:
     """Return by how much the level's coordinate is the largest, shape (n,)."""
+    # The level's own coordinate must not compete with itself.
     own = x.gather(1, level[:, None])
     return (own - x.scatter(1, level[:, None], -torch.inf)).amin(1)
 

@@ -61,8 +61,10 @@ class DerivedMechanism(Mechanism):
             raise MechanismError(f"variable {self.variable.name!r}: no column for {absent}")
         columns = torch.stack([parents[p.name] for p in self.parents], 1).double()
         threshold = self.options["threshold"]
+        # Does each parent satisfy the condition? A missing one does not.
         holds = columns == 1 if threshold is None else columns >= threshold
         positive = holds.any(1).double()
+        # Undecided: no parent holds, and a missing one might.
         positive[(positive == 0) & columns.isnan().any(1)] = torch.nan
         return (positive if self.options["rule"] in _AFFIRMING else 1 - positive)[:, None]
 

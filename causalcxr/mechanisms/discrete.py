@@ -52,6 +52,7 @@ class DiscreteMechanism(Mechanism):
     defaults: ClassVar[Mapping[str, Any]] = option_defaults("discrete")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
+        # Gumbel by default, as monotone needs an order.
         if variable.type == "categorical":
             options = {"coupling": "gumbel", **options}
         super().__init__(variable, parents, **options)
@@ -65,6 +66,7 @@ class DiscreteMechanism(Mechanism):
                 f"variable {variable.name!r} is categorical: its levels have no order, which the "
                 f"coupling 'monotone' needs; use 'gumbel' or 'ot', or declare it ordinal"
             )
+        # Without parents there is nothing to condition on: the frequencies are the model.
         k = len(variable.levels)
         self.encoder = ParentEncoder(self.parents)
         width = self.encoder.width

@@ -52,6 +52,7 @@ def _distinct(
     if not variables or any(v.name not in columns for v in variables):
         return None
     n, sizes = len(columns[variables[0].name]), [_size(v) for v in variables]
+    # Too many combinations for the rows: computing each row is cheaper.
     if math.prod(size + 1 for size in sizes) * _SAVING > n:
         return None
     # Number the combinations: a missing value is one more value of its variable.
@@ -63,11 +64,13 @@ def _distinct(
         position = position.clamp(0, size - 1)
         code = code * (size + 1) + torch.where(position.isnan(), size, position)
     code = code.long()
+    # One row for each combination that occurs.
     last = torch.full((math.prod(size + 1 for size in sizes),), -1)
     last[code] = torch.arange(n)
     occurs = last >= 0
     place = (occurs.cumsum(0) - 1)[code]
     rows = last[occurs]
+    # A value off the lattice or out of range shares a code with another: then give up.
     equal = ((c[rows][place] == c) | c.isnan() for c in (columns[v.name] for v in variables))
     if not all(same.all() for same in equal):
         return None

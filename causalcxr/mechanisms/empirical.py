@@ -108,9 +108,12 @@ class EmpiricalEquation(Equation):
         """Return the noise, shape (n, 2)."""
         x = self.mechanism.checked(x)
         at = self._step(x)
+        # The step of the distribution function at this value.
         high = self.ends[at]
         low = torch.where(at > 0, self.ends[at - 1], 0.0)
         v = torch.from_numpy(draws.uniform()[:, 0])
+        # A value between steps: the rank is near the end of the step below, the rest is the
+        # offset.
         offset = x - self.values[at]
         v = torch.where(offset == 0, _MARGIN + (1 - 2 * _MARGIN) * v, 1 - _MARGIN)
         u = torch.stack((low + (high - low) * v, offset), 1)

@@ -37,6 +37,7 @@ class ParentEncoder(nn.Module):
         for parent in self.parents:
             if parent.is_image:
                 raise MechanismError(f"parent {parent.name!r} is an image, which has no children")
+        # Each parent has one feature, or one per level, and then the flag that it is missing.
         sizes = [len(p.levels) if p.is_discrete else 1 for p in self.parents]
         starts = [sum(sizes[:i]) + i for i in range(len(sizes))]
         self.width = sum(sizes) + len(sizes)
@@ -44,6 +45,7 @@ class ParentEncoder(nn.Module):
         self.discrete = [(i, starts[i]) for i, p in enumerate(self.parents) if p.is_discrete]
         self.scores = nn.ModuleList(QuantileNormal() for _ in self.continuous)
         self.standards = nn.ModuleList(Standard() for _ in self.continuous)
+        # The parent of each feature, and what its features are when it is missing.
         owner = [i for i, size in enumerate(sizes) for _ in range(size + 1)]
         null = torch.zeros(self.width, dtype=torch.float64)
         null[[start + size for start, size in zip(starts, sizes, strict=True)]] = 1.0
@@ -87,12 +89,14 @@ class ParentEncoder(nn.Module):
             return torch.zeros(1, 0, dtype=torch.float64)
         columns = [self._column(parents, parent) for parent in self.parents]
         features = torch.zeros(len(columns[0]), self.width, dtype=torch.float64)
+        # Numbers: standardised, 0 where missing, and the flag.
         for standard, (i, start) in zip(self.standards, self.continuous, strict=True):
             missing = columns[i].isnan()
             if columns[i].isinf().any():
                 raise MechanismError(f"parent {self.parents[i].name!r} is infinite in some rows")
             features[:, start] = standard(columns[i].nan_to_num()).masked_fill(missing, 0.0)
             features[:, start + 1] = missing
+        # Levels: one position per parent is 1; all parents in one call.
         if self.discrete:
             hot = [self._hot(columns[i], self.parents[i], start) for i, start in self.discrete]
             features.scatter_(1, torch.stack(hot, 1), 1.0)
@@ -121,8 +125,10 @@ class ParentEncoder(nn.Module):
     def _hot(self, column: Tensor, parent: Variable, start: int) -> Tensor:
         """Return the position of the feature that is 1: the level's, or the missing flag's."""
         k = len(parent.levels)
+        # Missing values get the position after the last level, which is the flag's.
         code = column.nan_to_num(nan=k)
         place = code.long()
+        # A code equal to k would look like the flag.
         is_bad = (place != code) | (place < 0) | (place > k) | (column == k)
         if is_bad.any():
             first = column[is_bad][0].item()

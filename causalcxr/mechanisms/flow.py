@@ -93,12 +93,15 @@ class FlowMechanism(Mechanism):
         """Start at the ridge regression of x on its parents, and the scale of its residuals."""
         if not self.parents or not self.kernel.located:
             return
+        # Centre both, so that the penalty does not act on the intercept.
         z, conditioner = self.quantile(x), self.kernel.conditioner
         centre, mean = z.mean(), context.mean(0)
         features = context - mean
+        # The normal equations with a ridge: collinear parents stay solvable.
         normal = features.T @ features + _RIDGE * torch.eye(len(mean), dtype=torch.float64)
         slope = torch.linalg.solve(normal, features.T @ (z - centre))
         residual = (z - centre - features @ slope).square().mean().sqrt()
+        # The first two parameters are the location and minus the log of the scale.
         conditioner.straight.weight[0] = slope
         conditioner.bias[0] = centre - mean @ slope
         conditioner.bias[1] = -residual.clamp(min=_LEAST_SCALE).log()
@@ -126,6 +129,7 @@ class FlowMechanism(Mechanism):
     ) -> Tensor:
         """Return the loss of each row: -log p(x) or -log P(cell), or the flow matching error."""
         resolution = self.numbers.resolution
+        # Matching needs points: a lattice value becomes a uniform draw from its cell.
         if self.kernel.pointwise and resolution is not None:
             generator = generator or torch.Generator().manual_seed(0)
             lift = torch.rand(len(x), generator=generator, dtype=torch.float64)
@@ -135,6 +139,7 @@ class FlowMechanism(Mechanism):
         losses = self.kernel.losses(ends, context, generator)
         if self.kernel.pointwise or resolution is not None:
             return losses
+        # Change of variables: the density in raw units.
         return losses - self.quantile.log_derivative(x)
 
     def ends(self, x: Tensor) -> tuple[Tensor, ...]:

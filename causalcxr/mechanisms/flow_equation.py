@@ -40,8 +40,10 @@ class FlowEquation(Equation):
         lattice = self.mechanism.numbers.resolution is not None
         v = torch.from_numpy(draws.uniform()[:, 0]) if lattice else None
         u = torch.empty_like(x)
+        # Chunk by chunk, so that memory does not grow with the records.
         for rows in chunks(len(x)):
             bound, ends = self._bind(rows), self.mechanism.ends(x[rows])
+            # A cell has many noises: draw one of them. A point has one.
             if lattice:
                 u[rows] = truncated_normal(*push_cell(bound, ends), v[rows])
             else:
@@ -70,6 +72,7 @@ class FlowEquation(Equation):
         for rows in chunks(len(x)):
             ends = self.mechanism.ends(x[rows])
             logp = log_density(self._bind(rows), ends)
+            # A density depends on the units, a mass does not.
             if len(ends) == 1:
                 logp = logp + self.mechanism.quantile.log_derivative(x[rows])
             parts.append(logp)

@@ -48,6 +48,7 @@ class ImageMechanism(Mechanism):
     defaults: ClassVar[Mapping[str, Any]] = option_defaults("radit")
 
     def __init__(self, variable: Variable, parents: Sequence[Variable], **options: Any) -> None:
+        # Given weights are used as they are, unless steps are given too.
         if options.get("weights"):
             options = {"steps": 0, **options}
         super().__init__(variable, parents, **options)
@@ -56,6 +57,7 @@ class ImageMechanism(Mechanism):
             self.options["size"], self._latent_size(), channels=self.codec.channels
         )
         self.chunk = Chunk()
+        # Initial weights from a fixed seed; the global random state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = RadiT(self.config, self.parents)
@@ -134,6 +136,7 @@ class ImageMechanism(Mechanism):
             folder: The folder of the checkpoints; an interrupted run there is resumed.
         """
         start, options = self.weights, self.options
+        # Start from the given weights, or anew from this seed.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = (
@@ -141,6 +144,7 @@ class ImageMechanism(Mechanism):
                 if start
                 else RadiT(self.config, self.parents)
             )
+        # Nothing to train: the starting weights are the result.
         if not options["steps"]:
             self.net.eval().requires_grad_(False)
             return History()

@@ -101,9 +101,11 @@ class Solving:
             )
         if not 1 <= self.edits <= 256:
             raise MechanismError(f"edits is {self.edits}; expected 1 to 256")
+        # Options left out take the defaults of the coupling.
         for name, default in COUPLINGS[self.coupling].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
+        # Both raise an error if their argument is not allowed.
         times(self.steps)
         solver(self.solver)
         if not 0 <= self.threshold < math.inf:
@@ -280,7 +282,9 @@ class ImageEquation(Equation):
 
         label = "Noise to images" if back else "Images to noise"
         out = self._chunked(label, solved, state, state.shape[1:], self.parents)
+        # Written so that NaN counts as diverged.
         has_diverged = ~(out.abs() < LARGEST_STATE).flatten(1).all(1)
+        # The two halves estimate one state: a gap shows that the steps are too large.
         if solver(name).twin:
             gap = (out[:, 0] - out[:, 1]).square().flatten(1).mean(1).sqrt()
             has_diverged |= gap > _LARGEST_GAP
@@ -307,6 +311,7 @@ class ImageEquation(Equation):
             while start < len(x):
                 size = self.solving.chunk.size
                 rows = torch.arange(start, min(start + size, len(x)))
+                # Full batches only, padded with copies of a row: equal shapes give equal rounding.
                 filled = torch.cat([rows, rows[:1].expand(size - len(rows))])
                 inputs: list[Any] = [x[filled].to(device)]
                 if columns is not None:
@@ -315,6 +320,7 @@ class ImageEquation(Equation):
                 try:
                     with half:
                         out[rows] = work(*inputs)[: len(rows)].double().cpu()
+                # Retry the same rows with half as many.
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise

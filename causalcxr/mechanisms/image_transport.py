@@ -48,8 +48,10 @@ class ImageTransportEquation(ImageEquation):
             x: Images.
             draws: The random numbers of the records, for the noise of the edits.
         """
+        # The noise holds the image, the factual parents and a 64-bit key of each record.
         codes = [self.parents[name].double().expand(len(x)) for name in self._names]
         keys = draws.states()
+        # float64 is exact up to 2^53 only: a key is stored in two halves.
         halves = [keys >> np.uint64(32), keys & np.uint64(2**32 - 1)]
         key = [torch.from_numpy(half.astype(np.float64)) for half in halves]
         return torch.cat([x.double().flatten(1), torch.stack([*codes, *key], 1)], 1)
@@ -60,6 +62,7 @@ class ImageTransportEquation(ImageEquation):
         Raises:
             MechanismError: If a change diverges.
         """
+        # Noise from the prior has another width: then it is a sample.
         pixels = torch.Size(self.image).numel()
         if u.shape[1] != pixels + len(self._names) + 2:
             return super().predict(u)
@@ -72,6 +75,7 @@ class ImageTransportEquation(ImageEquation):
             raise MechanismError(
                 "image: the change of a twin diverged; train for longer, or lower guidance"
             )
+        # What the codec loses of the factual image is returned to the twin.
         remainder = x - self._decoded(z)
         if self.solving.remainder == "fade":
             remainder = self._faded(remainder, change)
@@ -89,10 +93,12 @@ class ImageTransportEquation(ImageEquation):
     def _change(self, part: Tensor, columns: Columns) -> Tensor:
         """Return the change of the latents of a full batch."""
         settings, device = self.solving, part.device
+        # Unpack the latents, the factual parents and the key.
         z, codes = part.tensor_split([torch.Size(self.latent).numel()], 1)
         *facts, high, low = codes.unbind(1)
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
+        # Neither velocity is guided: the weight acts on their difference.
         change = transport_change(
             guided_velocity(self.net, factual, len(part)),
             guided_velocity(self.net, columns, len(part)),

@@ -35,6 +35,7 @@ def count_up_to(knots: Tensor, x: Tensor) -> Tensor:
     if crowd > _CROWD:
         return torch.searchsorted(knots, x.contiguous(), right=True)
     before = occupied.cumsum(0) - occupied
+    # Knots in earlier cells are below; those in the same cell are compared one by one.
     count = before[_cell(x, low, scale)]
     first, padded = count, functional.pad(knots, (0, crowd), value=torch.nan)
     for k in range(crowd):

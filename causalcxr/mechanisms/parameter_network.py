@@ -46,6 +46,7 @@ class ParameterNetwork(nn.Module):
         self.bias.zero_()
         if self.bent is None:
             return
+        # Zero at the output: training starts at the bias, the same for all records.
         self.straight.weight.zero_()
         self.out.weight.zero_()
         for layer in (self.bent, self.deeper):
@@ -67,6 +68,7 @@ class ParameterNetwork(nn.Module):
         if self.bent is None:
             return list(biases)
         c = c.T.contiguous()  # a product with a transposed view has other last digits
+        # A feature that is 0 in every row cannot change the result.
         is_used = c.any(1)
         hidden = c
         for layer in (self.bent, self.deeper):
@@ -74,6 +76,7 @@ class ParameterNetwork(nn.Module):
         parts = []
         weights = self.straight.weight.split(sizes), self.out.weight.split(sizes)
         for bias, straight, bent in zip(biases, *weights, strict=True):
+            # A part that does not depend on the parents stays one column, and is broadcast.
             if bent.any() or straight[:, is_used].any():
                 parts.append(torch.addmm(bias, straight, c).addmm_(bent, hidden))
             else:

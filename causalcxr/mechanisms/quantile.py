@@ -57,7 +57,9 @@ class QuantileNormal(nn.Module):
         x = x[~torch.isnan(x)].double().sort().values
         if len(x) == 0:
             return
+        # The logarithm needs a floor; other forms have none.
         self.floor.fill_(_SMALLEST * x[0] if form == "log" else 0.0)
+        # A straight line in curved units: every gap has the same slope.
         if form != "quantile":
             line = torch.linspace(-1.0, 1.0, len(self.x), dtype=torch.float64)
             centre, scale = _moments(_curved(x, self.floor))
@@ -76,6 +78,7 @@ class QuantileNormal(nn.Module):
         far = min(_TAIL, len(xs) - 1)
         left = (zs[far] - zs[0]) / (xs[far] - xs[0])
         right = (zs[-1] - zs[-1 - far]) / (xs[-1] - xs[-1 - far])
+        # Unused knots lie along the right tail, where they change nothing.
         more = torch.arange(1, len(self.x) - len(xs) + 1, dtype=torch.float64)
         xs = torch.cat((xs, xs[-1] + more / right))
         zs = torch.cat((zs, zs[-1] + more))
@@ -125,6 +128,7 @@ class Standard(nn.Module):
         if len(x) == 0:
             return
         self.floor.zero_()
+        # Skewed values are standardised on the log scale.
         if is_skewed(x):
             self.floor.fill_(_SMALLEST * x.min())
         centre, scale = _moments(_curved(x, self.floor))
@@ -183,10 +187,12 @@ def _knots(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     beyond = torch.tensor(min(0.25, 5.0 / len(x)), dtype=torch.float64)
     reach = -torch.special.ndtri(beyond).clamp(min=-4.0)
     zs = torch.linspace(-1.0, 1.0, n_knots, dtype=torch.float64) * reach
+    # The quantiles at even normal scores, interpolated between sorted values.
     at = torch.special.ndtr(zs) * (len(x) - 1)
     low = at.floor().long().clamp(max=len(x) - 1)
     high = (low + 1).clamp(max=len(x) - 1)
     xs = torch.lerp(x[low], x[high], at - low)
+    # Knots that nearly coincide become one, at their mean: a slope must stay finite.
     tie = _TIE * max((x[-1] - x[0]).item(), 1e-12 * x.abs().max().item(), 1e-300)
     group = torch.cat((torch.zeros(1, dtype=torch.long), (xs.diff() > tie).cumsum(0)))
     size = torch.bincount(group).double()

@@ -42,6 +42,7 @@ class PairEquation(FlowEquation):
         for rows in chunks(len(x)):
             bound, ends = self._bind(rows), self.mechanism.ends(x[rows])
             z = ends[0]
+            # A posterior draw in the noise, mapped back to a point in the cell.
             if lattice:
                 z = bound.inverse(truncated_normal(*push_cell(bound, ends), v[rows]))
             u[rows] = bound.carry(z)

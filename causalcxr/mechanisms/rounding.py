@@ -49,6 +49,7 @@ class Rounding(torch.nn.Module):
                 f"variable {self.name!r}: all training values are within {spread:g} of each "
                 f"other, less than {1 / LARGEST:g}; use another unit"
             )
+        # Equal values have no spread: use their size, or 1 if they are 0.
         scale = x.std(correction=0).item() or x.abs().max().item() or 1.0
         self.digits.fill_(min(_DIGITS - math.ceil(math.log10(scale)), _MOST))
 

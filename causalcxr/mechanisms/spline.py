@@ -73,14 +73,17 @@ class PlainSplineMap:
         if once:  # a full bundle, for the same last digits as with parameters for each record
             shape = shape.expand(-1, BUNDLE).contiguous()
         self.shift = shift[0]
+        # tanh bounds the scale smoothly.
         self.log_scale = _LOG_SCALE * torch.tanh(shape[0] / _LOG_SCALE)
         self.scale = self.log_scale.exp()
         self.knots = shape.new_empty(2, bins + 1, shape.shape[1])
         self.knots[:, 0] = 0
+        # Widths and heights are positive, and their running sums are the knots.
         sizes = shape[1 : 2 * bins + 1].unflatten(0, (2, bins))
         _bounded_exp(sizes, 2 / math.log(_SLOPE), out=self.knots[:, 1:])
         for before, knot in pairwise(self.knots.unbind(1)):  # `cumsum` takes ten times as long
             knot += before
+        # Zero before the exponential: slope 1 at both ends, so the tails continue straight.
         self.slopes = functional.pad(shape[2 * bins + 1 :], (0, 0, 1, 1))
         if once:
             self.log_scale, self.scale = self.log_scale[:1], self.scale[:1]
@@ -98,6 +101,7 @@ class PlainSplineMap:
     def inverse(self, u: Tensor) -> Tensor:
         """Return z, shape (n,)."""
         share, (x, width), (s, d0, d1), inside = self._bin(u, 1)
+        # The quadratic equation of the bin, in the form that does not cancel.
         bend = share * (d0 + d1 - 2 * s)
         b, c = d0 - bend, s * share
         share = 2 * c / (b + (b.square() + 4 * (s - d0 + bend) * c).sqrt())
@@ -109,8 +113,10 @@ class PlainSplineMap:
         if z.ndim > 1:
             u, slope = zip(*map(self._forward, z), strict=True)
             return torch.stack(u), torch.stack(slope)
+        # The conditional location and scale first, then the spline.
         z = (z - self.shift) * self.scale
         share, (y, height), (s, d0, d1), inside = self._bin(z, 0)
+        # The rational-quadratic formula of the bin, and its derivative below.
         left = 1 - share
         both = share * left
         rest = s + (d0 + d1 - 2 * s) * both
@@ -129,8 +135,10 @@ class PlainSplineMap:
         """
         knots, slopes = (t.expand(*t.shape[:-1], len(at)) for t in (self.knots, self.slopes))
         inside = at.abs() <= _BOUND
+        # Knots are not normalised: scale the value to their sum instead.
         at = (at + _BOUND) * (knots[axis, -1] / (2 * _BOUND))
         k = (knots[axis, 1:-1] < at).sum(0)
+        # The values at both ends of the bin; the secant is its mean slope.
         ends = torch.stack((k, k + 1))
         start, end = knots.gather(1, ends.expand(2, -1, -1)).unbind(1)
         size = end - start

@@ -71,6 +71,7 @@ def fit_mechanism(
     The state before the first step is a candidate like any other: no fit is worse on validation
     than where it starts. A mechanism with a choice of forms tries each for some epochs.
     """
+    # Only rows in which the variable is observed teach its equation.
     x, parents = _observed(mechanism, x, parents)
     if len(x) == 0:
         raise MechanismError(
@@ -81,9 +82,11 @@ def fit_mechanism(
         return History(rows=len(x))
     generator = torch.Generator().manual_seed(seed)
     held = _observed(mechanism, *validation) if validation is not None else None
+    # Without a validation set, set some rows aside.
     if held is None or len(held[0]) == 0:
         (x, parents), held = _split(x, parents, generator)
     rows = _ObservedRows(x, parents, *held)
+    # One thread, so that sums do not depend on the number of cores.
     with one_thread():
         return _fit(mechanism, rows, seed, generator, progress)
 
@@ -127,6 +130,7 @@ def _best_form(mechanism: "Mechanism", rows: _ObservedRows, seed: int) -> str:
     """Return the plainest form that short fits do not show to be worse than another."""
     forms = mechanism.forms(rows.x)
     best, least = forms[0], None
+    # Every form starts from the same seed and is compared on the same rows.
     for form in forms if len(forms) > 1 else ():
         mechanism.take(form)
         losses = _losses_of_short_fit(mechanism, rows, torch.Generator().manual_seed(seed))
@@ -151,6 +155,7 @@ def _losses_of_short_fit(
 def _margin(losses: Tensor, others: Tensor) -> float:
     """Return by how many standard errors losses are larger than others on the same rows."""
     difference = losses - others
+    # The losses are paired: the error is that of the mean difference.
     error = difference.std(correction=0).item() / math.sqrt(len(difference))
     return difference.mean().item() / max(error, 1e-12)
 
@@ -183,6 +188,7 @@ def _train(
 
     Half-way it gives up where its best validation loss is still above a `hopeless` one.
     """
+    # The loss before training counts as epoch 0.
     history = History(validation=[_mean_loss(mechanism, held)], rows=len(data[0]))
     steps = TrainingSteps(mechanism, data, generator, epochs, rates or {})
     best = copy.deepcopy(mechanism.state_dict())
@@ -191,11 +197,13 @@ def _train(
         history.train.append(steps.epoch())
         history.validation.append(_mean_loss(steps.average, held))
         least = history.validation[history.best]
+        # Count the epochs in a row that are clearly above the best.
         worse = worse + 1 if history.validation[-1] > least + _TOLERANCE else 0
         if history.validation[-1] < least:
             history.best, best = epoch, copy.deepcopy(steps.average.state_dict())
         if progress is not None:
             progress(epoch, epochs, history.validation[-1])
+        # Stop early: hopeless half-way, or without progress for too long.
         failed = epoch == epochs // 2 and min(history.validation) > hopeless
         if failed or worse >= mechanism.options["patience"]:
             break
@@ -220,12 +228,14 @@ def _try_simpler(
     counterfactuals comes from there.
     """
     full, least = copy.deepcopy(mechanism.state_dict()), _losses(mechanism, held)
+    # Start again, with some weights fixed or slowed down by `rates`.
     mechanism.reset(generator)
     mechanism.start(*data)
     hopeless = least.mean().item() + _HOPELESS
     epochs = mechanism.options["epochs"]
     try:
         simpler = _train(mechanism, data, held, generator, epochs, rates=rates, hopeless=hopeless)
+        # At most one standard error worse than the full distribution.
         is_kept = _margin(_losses(mechanism, held), least) <= 1
     except MechanismError:  # its loss is not finite
         is_kept = False
@@ -239,6 +249,7 @@ def _try_simpler(
 def _losses(mechanism: "Mechanism", held: Rows) -> Tensor:
     """Return the validation losses, (n,), with the same random numbers every time."""
     generator = torch.Generator().manual_seed(0)
+    # In parts, to bound the memory.
     parts = zip(held[0].split(16384), held[1].split(16384), strict=True)
     return torch.cat([mechanism.losses(x, c, generator) for x, c in parts])
 
@@ -264,6 +275,7 @@ def _split(
 ) -> "tuple[tuple[Tensor, Columns], tuple[Tensor, Columns]]":
     """Set a tenth of the rows aside, or more if there are few; a single row serves as both."""
     order = torch.randperm(len(x), generator=generator)
+    # A criterion for stopping on fewer than 100 rows would be noisy.
     aside = max(len(x) // 10, min(len(x) // 2, 100))
     held, kept = (order[:aside], order[aside:]) if aside else (order, order)
     return tuple((x[rows], {k: v[rows] for k, v in parents.items()}) for rows in (kept, held))

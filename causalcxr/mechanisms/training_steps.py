@@ -56,6 +56,7 @@ class TrainingSteps:
         # Never more rows than there are: the average moves by a batch's share of the rows.
         suitable = max(_SMALLEST, math.ceil(n / _STEPS))
         self.batch = max(1, min(mechanism.options["batch"], suitable, n))
+        # The number of steps is fixed beforehand, as the learning rate depends on it.
         self.step, self.steps = 0, epochs * math.ceil(n / self.batch)
         weights = [p for p in mechanism.parameters() if p.requires_grad]
         self.adam = torch.optim.AdamW(weights, lr=self.highest_lr, weight_decay=decay, fused=True)
@@ -65,12 +66,14 @@ class TrainingSteps:
         total, n = torch.zeros((), dtype=torch.float64), len(self.data[0])
         for rows in torch.randperm(n, generator=self.generator).split(self.batch):
             context = self.data[1][rows]
+            # Hide some parents, so that the flags of missing ones are learned.
             if self.hide:
                 context = self.mechanism.hide(context, self.generator)
             losses = self.mechanism.losses(self.data[0][rows], context, self.generator)
             self.adam.zero_grad()
             losses.mean().backward()
             self._update_weights()
+            # A batch's share of the rows, so that the average spans about an epoch.
             self._update_average(self.batch / n)
             total += losses.detach().sum()
         return finite_loss(self.mechanism, total.item() / n)
@@ -82,6 +85,7 @@ class TrainingSteps:
         self.adam.param_groups[0]["lr"] = learning_rate(self.step, self.steps, self.highest_lr)
         self.adam.step()
         self.step += 1
+        # Go back part of the way: a rate of 0 keeps the old weight.
         for old, (p, rate) in zip(before, self.rates.items(), strict=True):
             p.copy_(torch.lerp(old, p, rate))
 

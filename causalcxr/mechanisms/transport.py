@@ -90,6 +90,7 @@ def draw_winner(b: Tensor, level: Tensor, v: Tensor) -> Tensor:
 
 def _once_each(rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """Compute a function of each row, once for equal rows."""
+    # Records with equal parents have equal rows.
     distinct, place = torch.unique(rows, dim=0, return_inverse=True)
     return torch.cat([compute(part) for part in distinct.split(_rows_of(rows.shape[1]))])[place]
 
@@ -101,6 +102,7 @@ def _rows_of(levels: int) -> int:
 
 def _solve(log_probs: Tensor) -> Tensor:
     """Solve for the heights by Newton's method; each row stops once it has converged."""
+    # Start from the solution for two levels, each against the most probable one.
     top = log_probs.argmax(1, keepdim=True)
     share = torch.sigmoid(log_probs - log_probs.gather(1, top))
     b = math.sqrt(2) * torch.special.ndtri(share)  # exact for two levels
@@ -114,9 +116,11 @@ def _solve(log_probs: Tensor) -> Tensor:
         active, short, mass, slope = (t[unsolved] for t in (active, short, mass, slope))
         # Only differences of heights matter: keep the most probable level at zero.
         fixed = torch.zeros_like(mass, dtype=torch.bool).scatter(1, top[active], True)
+        # Newton on the logarithms of the masses: errors are relative, also of rare levels.
         slope = slope / mass[:, :, None]
         slope = slope.masked_fill(fixed[:, :, None] | fixed[:, None, :], 0.0)
         slope = slope + torch.diag_embed(fixed.double())
+        # A step of at most 1 in any height, so that a far start does not overshoot.
         step = torch.linalg.solve(slope, short.masked_fill(fixed, 0.0))
         b[active] += step / step.abs().amax(1, keepdim=True).clamp(min=1.0)
     return b
@@ -126,8 +130,10 @@ def _moments(b: Tensor) -> tuple[Tensor, Tensor]:
     """Return the masses, (n, K), and their derivatives by the heights, (n, K, K)."""
     z = _GRID - b[:, :, None]
     below = torch.special.ndtr(z)
+    # Level k wins at s with density phi_k times the product of the others' Phi.
     hazard = _phi(z) / below
     weighted = hazard * (below.prod(1) * _GRID_WEIGHTS)[:, None]
+    # What level k loses when level j rises: both values at the same s.
     lost = weighted @ hazard.transpose(1, 2)
     lost.diagonal(dim1=1, dim2=2).zero_()
     return weighted.sum(2), torch.diag_embed(lost.sum(2)) - lost

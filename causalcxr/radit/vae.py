@@ -169,8 +169,7 @@ def _cosines(side: int, count: int) -> Tensor:
     lowest = sorted(pairs, key=lambda p: (p[0] ** 2 + p[1] ** 2, p))[:count]
     there, back = torch.zeros(2, count, 1, side, side)
     for k, (i, j) in enumerate(lowest):
-        # The typical amplitude: half a block's sum at frequency zero, falling as one over
-        # frequency.
+        # The typical amplitude: that of a constant 1/2 at frequency zero, then it falls.
         size = side / 2 / (1 + 5 * (i * i + j * j) ** 0.5)
         block = torch.outer(waves[i], waves[j])
         there[k, 0], back[k, 0] = block / size, block * size
