@@ -99,9 +99,11 @@ def _write_file(out: Path, content: bytes, overwrite: bool) -> Path:
     path = out.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # One writer at a time; what an interrupted one left is removed.
         with exclusive(path.parent / f".{path.name}.lock", busy):
             for litter in path.parent.glob(f".{escape(path.name[:60])}.*.tmp"):
                 litter.unlink(missing_ok=True)
+            # The same answer again is no error: nothing is written.
             if path.exists() and path.read_bytes() == content:
                 return out
             if path.exists() and not overwrite:
@@ -124,6 +126,7 @@ def _write_folder(answer: WrittenAnswer, folder: Path, overwrite: bool) -> dict[
     }
     if answer.page is not None:
         files[f"{answer.question}.png"] = "figure"
+    # The identity of the folder: question, settings and the content of the tables.
     content = content_identity([*texts, *texts.values()])
     identity = {"question": answer.question, **answer.about, **content}
     with _folder(folder, identity, overwrite).writing() as draft:

@@ -49,6 +49,7 @@ def show(title: str, lines: Sequence[Mapping[str, Any]], nothing: str = "nothing
     if not lines:
         print(f"  {nothing}")
         return
+    # Through a capture, as rich pads lines with spaces at their end.
     plain = console()
     with plain.capture() as captured:
         plain.print(table)

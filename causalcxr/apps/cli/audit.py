@@ -46,6 +46,7 @@ def audit(options: AuditOptions) -> None:
     from causalcxr.audit.pairs import Pairs
     from causalcxr.common.progress import Progress
 
+    # Refuse a folder of something else before the long work.
     audit_folder(options.out).check_foreign()
     pairs = Pairs.load(options.pairs)
     classifier, validation = options.load_classifier(), options.load_validation()

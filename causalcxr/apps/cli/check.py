@@ -44,6 +44,7 @@ def check(options: CheckOptions) -> int:
             seed=options.seed,
         )
     _show(result)
+    # The settings and the verdict, for the manifest.
     about = {
         "records": result.rows,
         "split": result.where,
@@ -65,6 +66,7 @@ def _show(result: "Check") -> None:
     lines = []
     for name, tests in result.table.groupby("variable", sort=False):
         gain = result.likelihood.loc[name]
+        # The smallest q; among equal ones, the largest effect.
         worst = tests.sort_values(["q", "effect"], ascending=[True, False]).iloc[0]
         against = f" of {worst['against']}" if worst["against"] else ""
         lines.append(
@@ -79,6 +81,7 @@ def _show(result: "Check") -> None:
                 "verdict": f"FAILS: {'; '.join(failed[name])}" if name in failed else "ok",
             }
         )
+    # False sorts first: equations that fail come before the others.
     lines.sort(key=lambda line: line["equation"] not in failed)
     show(result.heading, lines, "no equation could be tested")
     for name, reason in result.untested.items():

@@ -88,6 +88,7 @@ def load_classifier(
 
     if name.lower().endswith(".csv"):
         return as_classifier(name, target=target)
+    # The last colon, as a path on Windows has one after the drive.
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
         raise ClassifierError(
@@ -97,6 +98,7 @@ def load_classifier(
     if not hasattr(module, attribute):
         raise ClassifierError(f"classifier {name!r}: {place} has no {attribute!r}")
     classifier = getattr(module, attribute)
+    # A classifier of this package states its own target and outputs.
     if isinstance(classifier, Classifier):
         return classifier
     return as_classifier(classifier, target=target, outputs=outputs)
@@ -114,6 +116,7 @@ def _module(place: str) -> ModuleType:
         name = f"causalcxr_classifier_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
+        # Registered before it runs, as dataclasses and pickle look modules up by name.
         sys.modules[name] = module
         spec.loader.exec_module(module)
     except ImportError as error:

@@ -64,6 +64,7 @@ def phantom(options: PhantomOptions) -> None:
     from causalcxr.cohort.saved import save
     from causalcxr.common.progress import resumable
 
+    # All options, spelled out, as they are also the identity of the folder.
     settings = {
         "n": options.n,
         "seed": options.seed,
@@ -156,6 +157,7 @@ def build(options: BuildOptions) -> None:
     manifest = read_manifest(folder)
     print(f"{folder}: {manifest['records']:,} records, {manifest['images']:,} images")
     quarantined = manifest["quarantined"]
+    # Unreadable images do not stop a build, but they are always reported.
     if n_images := quarantined["images"]:
         reasons = ", ".join(f"{k} {v:,}" for k, v in quarantined["reasons"].items())
         print(f"{n_images:,} images could not be read ({reasons}); see {folder / QUARANTINE}")

@@ -51,13 +51,16 @@ def guarded(app: typer.Typer, args: Sequence[str] | None = None, name: str | Non
 
 def _run(app: typer.Typer, args: Sequence[str] | None, name: str | None) -> int:
     try:
+        # Not standalone: errors come here instead of ending the process.
         words = None if args is None else list(args)
         status = typer.main.get_command(app)(words, prog_name=name, standalone_mode=False)
     except CausalCXRError as error:
         return _print_error(str(error))
     except (typer.Abort, KeyboardInterrupt):
+        # The status that shells give a command ended by Ctrl-C: 128 + SIGINT.
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        # Python flushes at exit: without this it would fail on the closed pipe once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, OSError, RuntimeError) as error:

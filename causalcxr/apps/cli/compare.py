@@ -36,6 +36,7 @@ def compare(options: CompareOptions) -> None:
     other = SCM.load(options.other)
     model, cohort = options.load(action, options.hold)
     with Progress("Twins"):
+        # Both models answer for the same records with the same seed.
         result = model.compare(
             other,
             cohort,
@@ -59,6 +60,7 @@ def _show(result: "ModelComparison") -> None:
     from causalcxr.apps.cli.answer_screen import show
 
     table = result.table
+    # Variables whose equation differs, or whose twins do.
     is_other = ~table["equation"].isin(["same", "none"])
     lines = [
         {

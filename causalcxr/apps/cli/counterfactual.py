@@ -83,6 +83,7 @@ def print_changes(result: "TwinResult", action: "Intervention", out: Path) -> No
 
     from causalcxr.common.terminal import visible
 
+    # Text, not markup: a level such as [bold] must be shown literally.
     title = Text(visible(f"{len(result.compared):,} twins under {action.describe()}"))
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("variable", "changed", "what"):
@@ -95,4 +96,5 @@ def print_changes(result: "TwinResult", action: "Intervention", out: Path) -> No
         console.print(Text(visible(note)))
     for file, about in result.files.items():
         console.print(Text(visible(f"  {out / file}"), style="bold"), Text(about))
+    # Shown at once, also where the output is a file or a pipe.
     sys.stdout.flush()

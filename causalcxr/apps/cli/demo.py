@@ -37,6 +37,7 @@ def demo(options: DemoOptions) -> None:
     """From an expert graph to twins: phantoms, fit, do(sex=M), do(pleural_effusion=P)."""
     from causalcxr.common.result_folder import ResultFolder
 
+    # A folder without a manifest of its own, but with that of a model, is a demo of version 0.1.0.
     def is_older(path: Path) -> bool:
         return (path / "model" / "manifest.json").is_file()
 
@@ -65,6 +66,7 @@ def _write(place: Path, options: DemoOptions) -> None:
     from causalcxr.scm.scm import SCM
 
     say, out, seed = _clock(), options.out, options.seed
+    # The expert graph, fitted to the tables of phantoms.
     graph = Graph.load("cxr7")
     patients = Cohort.load("phantom", n=options.n, seed=seed)
     say(f"{patients!r}")
@@ -72,6 +74,7 @@ def _write(place: Path, options: DemoOptions) -> None:
     model.save(place / "model")
     graph.draw(place / "graph.png")
     say(f"{len(graph.tabular)} equations fitted; the image equation is the bundled RadiT")
+    # Two questions: of sex for the women, of an effusion for patients without one.
     women = patients.select("Sex == 'F'")
     dry = patients.select("`Pleural Effusion` == 'N' and View != 'LATERAL'").head(12)
     job = TwinJob(model, women, do(sex="M"), seed=seed, with_images=options.images or None)
@@ -99,6 +102,7 @@ def _write_twins(job: "TwinJob", place: Path, out: Path, name: str) -> None:
     from causalcxr.apps.cli.twin_folder import write_twins
     from causalcxr.common.files import atomic_write
 
+    # The true twins are rendered by the phantom, so only some are compared.
     n = min(_SCORED, len(job.cohort), job.with_images or len(job.cohort))
 
     def write_score(folder: Path, compared: "Comparison") -> None:
@@ -106,6 +110,7 @@ def _write_twins(job: "TwinJob", place: Path, out: Path, name: str) -> None:
         score = {"patients": n, **_image_error(*sides, job.action)}
         atomic_write(folder / "truth.json", json.dumps(score, indent=1) + "\n")
 
+    # The score is written with the twins, so that a resumed demo has it.
     result = write_twins(job, place / name, beside=write_score)
     print_changes(result, job.action, out / name)
     score = json.loads((place / name / "truth.json").read_text(encoding="utf-8"))

@@ -73,6 +73,7 @@ def effect(options: EffectOptions) -> None:
     )
     model, cohort = options.load(action, options.hold)
     with Progress("Twins"):
+        # Total, direct, indirect or path-specific, by `kind`.
         result = model.do(hold=options.hold).effect(
             cohort,
             action,
@@ -100,6 +101,7 @@ def _show(result: "Effect", graph: "Graph") -> None:
     from causalcxr.apps.cli.answer_screen import show, without_first_level
 
     table = result.table
+    # The first level of a binary variable is 1 minus the second.
     changed, lines = without_first_level(table[table["changed"] > 0], graph), []
     has_witness = any(name in result.recanting for name in changed["variable"])
     for row in changed.itertuples():

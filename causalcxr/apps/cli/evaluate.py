@@ -62,10 +62,12 @@ def evaluate(options: EvaluateOptions) -> None:
     from causalcxr.graph.interventions import parse
     from causalcxr.scm.scm import SCM
 
+    # Refuse a folder of something else before the long work.
     evaluation_folder(options.out).check_foreign()
     cycles, reader = options.numbers_of_cycles, None
     model, actions = SCM.load(options.model), [parse([word]) for word in options.do]
     with Progress("Evaluating"):
+        # The reader learns from a cohort of its own.
         if options.reader:
             reader = fit_reader(load_cohort(options.reader).with_images_only(), model)
         result = evaluate_model(

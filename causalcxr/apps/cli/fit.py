@@ -41,10 +41,12 @@ def fit(options: FitOptions) -> "SCM":
     graph, out = Graph.load(options.graph), options.out
     kept = f"a long training resumes from its last checkpoint in {out}"
     with saved_model.writing(out), resumable(kept):
+        # Equations that are still valid are taken over from the saved model.
         is_saved = (out / "manifest.json").exists()
         model = SCM.load(out).with_graph(graph) if is_saved else SCM(graph)
         cohort = load_cohort(options.cohort)
         fitted = model.fit(cohort, seed=options.seed, folder=out / "training")
+        # Checkpoints are removed only once the model is written.
         saved_model.write(fitted, out)
         shutil.rmtree(out / "training", ignore_errors=True)
     _print_learned(model, fitted, options)
@@ -76,6 +78,7 @@ def _warn_of_foreign_weights(model: "SCM", cohort: "Cohort") -> None:
     if name not in model.fitted or not cohort.has_images:
         return
     mechanism = model.fitted[name].mechanism
+    # With steps, the weights were trained on this cohort.
     if mechanism.options["steps"]:
         return
     source = load_tensors(mechanism.weights)[1].get("source", "another cohort")

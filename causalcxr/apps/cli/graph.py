@@ -112,6 +112,7 @@ def _table(graph: Graph) -> Table:
     table = Table(title=Text(visible(title)), title_justify="left", box=None, pad_edge=False)
     for heading in ("level", "variable", "type", "values", "parents", "mechanism"):
         table.add_column(heading, overflow="fold")
+    # By level, causes first.
     layers = graph.layers
     for name in sorted(graph.order, key=layers.__getitem__):
         variable = graph[name]

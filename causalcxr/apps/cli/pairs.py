@@ -54,8 +54,10 @@ def pairs(options: PairsOptions) -> None:
 
     model = SCM.load(options.model)
     action.bind(model.graph)  # refused before a cohort is read
+    # The records to audit, and other ones for the reader to learn from.
     cohort = options.records.load()
     training = load_cohort(options.reader).with_images_only() if options.reader else None
+    # The folder is checked before the reader is fitted and before any image is made.
     identity = _identity(options, action, model, cohort, training)
     pairs_result(options.out, identity, overwrite=options.overwrite).check()
     reader = None if training is None else fit_reader(training, model)
@@ -117,6 +119,7 @@ def _show(
     """Show the quality of the reader, how many pairs were accepted, and the files."""
     from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
 
+    # A poor reader makes poor checks, so its quality comes first.
     if reader is not None:
         show(
             "Quality of the reader on records that it was not trained on (AUROC; for numbers, "

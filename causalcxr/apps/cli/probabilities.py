@@ -50,6 +50,7 @@ def probabilities(options: ProbabilitiesOptions) -> None:
             draws=options.draws,
             seed=options.seed,
         )
+    # The screen shows means; the table has every record.
     means, bound = _means(result, model, cohort), action.bind(model.graph)
     title = f"{bound.describe()}, {len(cohort):,} records: mean probability of each level"
     lines = without_first_level(means, model.graph).to_dict("records")
@@ -67,6 +68,7 @@ def _means(result: "Probabilities", model: "SCM", cohort: "Cohort") -> "pd.DataF
     columns = cohort.columns(model.graph)
     lines = []
     for name, level in result.table.columns:
+        # Shares are among the records whose factual value is known.
         factual = columns[name][~np.isnan(columns[name])]
         position = model.graph[name].levels.index(level)
         lines.append(

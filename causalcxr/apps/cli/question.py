@@ -112,6 +112,7 @@ class QuestionOptions:
 
         return {
             "cohort": self.cohort,
+            # Of the content: a cohort that has changed under its name is another one.
             "fingerprint": fingerprint(cohort),
             "where": self.where,
             "split": self.records.split,

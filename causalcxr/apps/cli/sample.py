@@ -30,6 +30,7 @@ def sample(options: SampleOptions) -> None:
     from causalcxr.scm.scm import SCM
 
     model, action = SCM.load(options.model), parse(options.do)
+    # The identity of the folder: model, intervention, seed and number of records.
     identity = {
         "source": "model",
         "n": options.n,

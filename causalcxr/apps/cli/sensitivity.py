@@ -38,6 +38,7 @@ def sensitivity(options: SensitivityOptions) -> None:
     action = options.action("sensitivity")
     model, cohort = options.load(action, options.hold)
     with Progress("Couplings"):
+        # The same question under each coupling: the data cannot tell them apart.
         result = model.sensitivity(
             cohort,
             action,

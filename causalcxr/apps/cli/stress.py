@@ -115,8 +115,10 @@ def stress(options: StressOptions) -> None:
     from causalcxr.graph.interventions import parse
     from causalcxr.scm.scm import SCM
 
+    # Refuse a folder of something else before the long work.
     stress_folder(options.out).check_foreign()
     model = SCM.load(options.model)
+    # All options are parsed before the classifier is loaded.
     shifts, dose = options.shifts(model.graph), options.doses()
     flips = [parse([word]) for word in options.flip]
     classifier = options.load_classifier()

@@ -73,6 +73,7 @@ def new(options: StudyOptions) -> None:
         options.out,
         kind=options.kind,
         trials=options.trials,
+        # A number of readers, or their names.
         readers=int(readers) if readers.strip().isdecimal() else readers.split(","),
         presentations=options.presentations,
         seed=options.seed,

@@ -71,10 +71,12 @@ def write_twins(
     """
     for ids in (pd.Series(job.cohort.records, name="record"), job.cohort.patients):
         check_kinds(ids.infer_objects(), job.cohort.origin or job.cohort.source)
+    # The tables of all twins; images are computed when they are written.
     compared = job.compare()
     names = image_names(job, compared)
     drawn = job.drawn(compared)
     table = csv_text(_table(compared, names, drawn))
+    # The identity: settings and the digest of the table, so that other twins are not mixed in.
     about = {**job.describe(), "twins_sha256": hashlib.sha256(table.encode()).hexdigest()}
     changed = _changed(compared)
     result = ResultFolder(
@@ -141,6 +143,7 @@ def _table(
     before, after = factual.table, compared.counterfactual.table
     columns: dict[str, Any] = {"patient": factual.patients}
     for name in after:
+        # A variable that the records lack has no factual value.
         columns[f"{name} (factual)"] = before.get(name, np.nan)
         columns[f"{name} (counterfactual)"] = after[name]
     table = pd.DataFrame(columns, index=factual.index)

@@ -59,6 +59,7 @@ class TwinImages:
         self.threads = torch.get_num_threads()
         self._compared: Comparison | None = compared
         size = compared.counterfactual.images.size
+        # Four bytes a pixel; more than a job may keep is dropped once it is written.
         pixels = int(names["factual"].notna().sum()) * size[0] * size[1]
         self.forgets = 4 * pixels > _KEPT
 
@@ -83,6 +84,7 @@ class TwinImages:
         """
         (self.folder / "images").mkdir(exist_ok=True)
         rows = np.flatnonzero(self.names["factual"].notna())
+        # The processes share the cores.
         self.threads = max(1, self.threads // workers)
         starts = range(0, len(rows), _BATCH)
         batches = [rows[start : start + _BATCH] for start in starts]
@@ -100,6 +102,7 @@ def _write_batch(job: TwinImages, rows: np.ndarray) -> None:
     names = job.names.iloc[rows]
     if all((job.folder / name).exists() for name in names.to_numpy().ravel()):
         return
+    # A batch that is not complete is written again as a whole.
     sides = {"factual": job.compared.factual, "twin": job.compared.counterfactual}
     for side, cohort in sides.items():
         images = cohort.images.select(rows)

@@ -52,6 +52,7 @@ class TwinJob:
         Raises:
             CausalCXRError: As `SCM.counterfactual` does.
         """
+        # Action, abduction, prediction.
         acted = self.model.do(self.action, hold=self.hold)  # refused before abduction
         noise = self.model.abduct(self._repeated(), missing=self.missing, seed=self.seed)
         return noise.cohort.compare(acted.predict(noise))
@@ -61,6 +62,7 @@ class TwinJob:
         if self.missing == "keep":
             return None
         cohort, graph = self._repeated(), self.model.graph
+        # Drawn is what was missing in the record and is known after abduction.
         before, after = cohort.columns(graph), compared.factual.columns(graph)
         words = np.full(len(cohort), "", dtype=object)
         for name in graph.tabular:
@@ -71,6 +73,7 @@ class TwinJob:
     def describe(self) -> dict[str, Any]:
         """Return the settings for the manifest."""
         graph = self.model.graph
+        # What determines the twins: changing any of it makes other ones.
         return {
             "intervention": self.action.bind(graph).to_json(),
             "hold": [graph.find(name) for name in self.hold],

@@ -65,6 +65,7 @@ def _parameters(options: type) -> list[inspect.Parameter]:
     """Return the fields as typer reads parameters: arguments, required options, other options."""
     hints = get_type_hints(options, include_extras=True)
     defaults = {field.name: field.default for field in fields(options)}
+    # The verb's own fields first, then those of the classes it inherits from.
     declared = [name for base in options.__mro__ for name in inspect.get_annotations(base)]
     parameters = [
         inspect.Parameter(

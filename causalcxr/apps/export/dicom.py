@@ -56,6 +56,7 @@ def secondary_capture(pixels: np.ndarray, image: SyntheticImage, about: Provenan
             f"{image.name}: an image of shape {pixels.shape}, {pixels.dtype}; DICOM takes (H, W), "
             f"uint16, with sides below {2**16:,}"
         )
+    # Module by module, as the standard groups the attributes of a secondary capture.
     return content_of(
         _patient(image),
         study_module(image.study, image.series, "OT"),  # other: no modality has acquired it

@@ -85,10 +85,13 @@ def export(
     if options.format not in _SUFFIXES:
         raise CohortError(f"format {options.format!r} is not known; give dicom or png")
     folder = Path(folder)
+    # The link of identifiers must not leave with the images.
     if options.link is not None and options.link.resolve().is_relative_to(folder.resolve()):
         raise CohortError(f"{options.link}: would be exported with the images; write it elsewhere")
+    # Material: the synthetic images only.
     material = read_material(source, options.sources)
     key = None if options.key is None else _read_key(options.key)
+    # With another key the pseudonyms differ, so the key is part of the identity.
     identity = _identity(material, options, key)
     with ResultFolder(folder, _KIND, "an export", identity, overwrite).writing() as draft:
         if not draft.complete:
@@ -128,17 +131,20 @@ def _fill(draft: Draft, material: Material, options: ExportSettings, key: bytes 
         atomic_write(random_key, secrets.token_bytes(32))
         random_key.chmod(0o600)
     ids = Pseudonyms(random_key.read_bytes() if key is None else key)
+    # Sorted by pseudonym, so that the order says nothing about the source.
     records = sorted(_records(material, ids, options.checked), key=lambda pair: pair[1].name)
     names = [image.name for _, image in records]
     if len(set(names)) < len(names):
         raise CohortError("two images got the same name; give another key")
     (place / "images").mkdir(exist_ok=True)
+    # In batches: each is on the disk before the next, and a resumed run skips it.
     writer = _ImageWriter(place / "images", material, options.format)
     rows = []
     for start in progress(range(0, len(records), _BATCH), "Exporting", "images"):
         rows += writer.write(records[start : start + _BATCH])
     index = pd.DataFrame(rows)
     atomic_write(place / "index.csv", csv_text(index, index=False))
+    # The link is written outside the export, and only if it is requested.
     if options.link is not None:
         atomic_write(options.link, csv_text(_linked(material, records), index=False))
     about = {
@@ -151,6 +157,7 @@ def _fill(draft: Draft, material: Material, options: ExportSettings, key: bytes 
         "not_exported": list(material.refused),
         "provenance": material.provenance.to_json(),
     }
+    # The manifest last: a folder without one is incomplete.
     draft.finish(about)
 
 
@@ -163,6 +170,7 @@ def _records(
     for row, ((record, patient, draw), cells) in enumerate(
         zip(material.keys, records, strict=True)
     ):
+        # Missing values are left out, not written as missing.
         values = {name: value for name, value in cells.items() if not pd.isna(value)}
         yield (
             row,
@@ -200,6 +208,7 @@ class _ImageWriter:
 
     def write(self, records: list[tuple[int, SyntheticImage]]) -> list[dict[str, Any]]:
         """Return the rows of the index."""
+        # An image with a sidecar is complete and not made again.
         todo = [(row, image) for row, image in records if not self._sidecar(image).exists()]
         images, sidecars = {}, {}
         for row, image in todo:

@@ -155,6 +155,7 @@ class SyntheticImage:
             about: How it was made.
             file: The image file's name, format, size, bits and SHA-256.
         """
+        # Ids are pseudonyms; the image of origin is named only where the link is allowed.
         content = {
             "mark": MARK,
             **file,

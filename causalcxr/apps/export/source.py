@@ -85,6 +85,7 @@ def read_material(source: str | Path, links: Path | None = None) -> Material:
         CohortError: If it has no synthetic image, or was changed since it was written.
     """
     source = Path(source)
+    # A saved cohort, or the folder of twins.
     if saved_reader.recognises(source):
         material = _saved(source)
     elif (manifest := _manifest(source)) is not None:
@@ -121,11 +122,14 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
         if digest != manifest["twins_sha256"]:
             raise CohortError(f"{file}: changed since it was written; make the twins again")
         names = [name.removesuffix(_TWIN) for name in cells if name.endswith(_TWIN)]
+        # Only variables of the model: other columns may identify a patient.
         variables = [name for name in manifest["mechanisms"] if name in names]
         provenance = _counterfactual(manifest)
         if "twin image" not in cells:
             cells["twin image"] = ""
+        # Rows without an image have nothing to export.
         cells = cells[cells["twin image"] != ""].reset_index(drop=True)
+        # Leave out twins that are a patient's own radiograph, or nearly so.
         compared = _compared(folder, cells, digests, _marks_are_true(manifest))
         refused = _not_exported(compared)
         keep = [pair.exported for pair in compared]
@@ -140,6 +144,7 @@ def _twins(folder: Path, manifest: dict[str, Any]) -> Material:
             raise
         raise CohortError(f"{folder}: damaged ({error!r}); make the twins again") from None
     for name in variables:
+        # A column is numeric only if every value is a number.
         numbers = pd.to_numeric(table[name], errors="coerce")
         if numbers.notna().sum() == table[name].notna().sum():
             table[name] = numbers
@@ -202,8 +207,10 @@ def _compared(
         before, after = (decode(folder / name, limits) for name in (factual, twin))
         if before.pixels.shape != after.pixels.shape:
             raise CohortError(f"{folder / twin}: of another size than {factual}; make twins again")
+        # Signed and wider than 16 bits: the difference of unsigned values would wrap.
         change = np.abs(after.pixels.astype(np.int32) - before.pixels.astype(np.int32))
         real = not (before.about["synthetic"] and marks_are_true)
+        # Own: not marked as synthetic, or equal to a real radiograph.
         own = not after.about["synthetic"] or (real and not change.any())
         near = real and hardly_differs(after.pixels, before.pixels)
         result.append(_Compared(float(change.max()) / 65535, own, near))
@@ -231,6 +238,7 @@ def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, .
 
 def _counterfactual(manifest: Mapping[str, Any]) -> Provenance:
     mechanisms = json.dumps(manifest["mechanisms"], sort_keys=True)
+    # Listed by name: other entries of the manifest stay behind.
     others = ("hold", "draws", "coupling", "versions")
     return Provenance(
         "counterfactual",
@@ -274,6 +282,7 @@ def _saved(folder: Path) -> Material:
     def pixels(row: int) -> np.ndarray:
         return np.rint(images[row][0, 0].astype(np.float64) * 65535).astype(np.uint16)
 
+    # The source becomes part of a DICOM text: unusual characters become spaces.
     source = re.sub(r"[^\w, -]", " ", cohort.source)
     seed = settings.pop("seed", None)
     provenance = Provenance(f"{source} sample", seed=seed, others=settings)
