@@ -52,6 +52,7 @@ def find_assumptions(
 
 def _couplings(abducted: AbductedPatient, question: Question, draws: int) -> dict[str, dict]:
     graph = abducted.model.graph
+    # Numbers have no coupling to choose.
     if not any(graph[name].is_discrete for name in abducted.network(question).moving):
         return {}
     sensitivity = abducted.model.sensitivity(
@@ -61,6 +62,7 @@ def _couplings(abducted: AbductedPatient, question: Question, draws: int) -> dic
         draws=draws,
         seed=abducted.seed,
     )
+    # Changes under the model's coupling, under each other one, and their bounds.
     keys = ["model", *COUPLINGS, "lower", "upper"]
     return {
         name: {key: None if np.isnan(row[key]) else float(row[key]) for key in keys}
@@ -80,6 +82,7 @@ def _warnings(abducted: AbductedPatient, question: Question) -> list[str]:
         row = support[name].iloc[0]
         if not row["flag"] or graph[name].mechanism.kind == "derived":  # a rule learns nothing
             continue
+        # Counted by levels: a number has too many values to count its records.
         parents = ", ".join(p for p in graph.parents(name) if graph[p].is_discrete)
         if row["records_twin"] < _FEW:
             count = f"{'' if is_exact else 'at most '}{int(row['records_twin']):,}"
@@ -105,6 +108,7 @@ def weights_source(model: SCM) -> str:
         return ""
     mechanism = model.fitted[name].mechanism
     weights = getattr(mechanism, "weights", None)
+    # Trained with the model, so on the model's own records.
     if weights is None or mechanism.options.get("steps"):
         return model.trained_on
     # Pretrained weights: their card names the data, else their own metadata.

@@ -44,6 +44,7 @@ class ImagePair:
 def provenance_of(abducted: AbductedPatient, answer: TwinAnswer) -> Provenance:
     """Return how the twin was computed."""
     model, graph = abducted.model, abducted.model.graph
+    # One digest for all equations, in a fixed order.
     hashes = {name: fitted.hash for name, fitted in model.fitted.items()}
     options = {name: graph[name].mechanism.options for name in graph.tabular}
     return Provenance(
@@ -102,6 +103,7 @@ def pair_dicom(
     Raises:
         CohortError: If the twin is, or looks like, the patient's own image.
     """
+    # An image that is as good as the patient's own must not leave as a synthetic one.
     if not abducted.synthetic and hardly_differs(pair.twin, pair.factual):
         closeness = "equals" if pair.same else "is within one 8-bit grey level of"
         raise CohortError(
@@ -112,10 +114,12 @@ def pair_dicom(
     facts = {line.name: line.factual for line in answer.lines}
     twin = {line.name: line.twin for line in answer.lines}
     changed = tuple(line.name for line in answer.lines if line.factual != line.twin)
+    # The factual image is exported only if it is synthetic itself.
     images = {"twin": (pair.twin, _image(abducted, ids, twin, changed, about), about)}
     if abducted.synthetic:
         source = Provenance("sample", others={"source": "synthetic cohort"})
         images["factual"] = (pair.factual, _image(abducted, ids, facts, (), source), source)
+    # In memory: nothing is written to disk.
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as folder:
         for name, (pixels, image, provenance) in images.items():
@@ -133,6 +137,7 @@ def _image(
     changed: tuple[str, ...],
     about: Provenance,
 ) -> SyntheticImage:
+    # The kind is part of name and instance: record and twin are two images of one series.
     record, kind = str(abducted.patient.records[0]), about.derivation
     graph = abducted.model.graph
     values = {n: _number(graph[n], word) for n, word in words.items() if word != "missing"}

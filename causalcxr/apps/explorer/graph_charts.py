@@ -19,11 +19,13 @@ def likelihood_chart(table: pd.DataFrame) -> str:
     Args:
         table: As `HeldOutLikelihood.table`.
     """
+    # A difference that is not finite has no place on the axis.
     rows = table[table["difference"].map(isfinite)]
     if rows.empty:
         return ""
     half = _CLEAR * rows["error"].fillna(0.0).astype(float)
     low, high = rows["difference"] - half, rows["difference"] + half
+    # The axis always contains 0, which means no difference.
     axis = _Axis(min(0.0, low.min()), max(0.0, high.max()))
     marks = [axis.rule(0.0)]
     for k, (name, row) in enumerate(rows.iterrows()):
@@ -31,6 +33,7 @@ def likelihood_chart(table: pd.DataFrame) -> str:
         left, right = axis.x(low[name]), axis.x(high[name])
         marks.append(_name(name, y) + _line(left, right, y, "interval"))
         marks.append(f'<circle class="after" cx="{middle:.1f}" cy="{y}" r="5.5"/>')
+    # The figures in words, for screen readers.
     values = "; ".join(f"{name}: {row['difference']:+.3f}" for name, row in rows.iterrows())
     words = f"Log-likelihood of held-out values, after minus before. {values}"
     caption = "better before  ·  nats per value  ·  better after"
@@ -46,6 +49,7 @@ def effect_chart(table: pd.DataFrame) -> str:
     rows = table[["changed_before", "changed_after"]].fillna(0.0)
     if rows.empty:
         return ""
+    # At least 1 %, so that tiny shares do not fill the axis.
     axis = _Axis(0.0, max(float(rows.to_numpy().max()), 0.01), percent=True)
     marks = [axis.rule(0.0)]
     for k, (name, (before, after)) in enumerate(rows.iterrows()):

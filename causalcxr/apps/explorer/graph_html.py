@@ -67,6 +67,7 @@ def plan_html(plan: RetrainingPlan, done: bool = False) -> str:
             "<p>Nothing to retrain: the graph is that of the model.</p>"
             f'<p class="cx-note">kept: {len(plan.kept)}</p>'
         )
+    # Names come from users' graphs, so everything is escaped.
     items = "".join(
         f"<li><strong>{escape(name)}</strong> ({_why(why)})</li>"
         for name, why in plan.retrain.items()
@@ -76,6 +77,7 @@ def plan_html(plan: RetrainingPlan, done: bool = False) -> str:
         if items
         else ""
     )
+    # The image's equation is reported, but never retrained here.
     image = ""
     if plan.image:
         why = plan.image.replace("->", "→")
@@ -109,6 +111,7 @@ def held_out_html(likelihood: HeldOutLikelihood) -> str:
         ]
         for name, row in table.iterrows()
     ]
+    # A value of probability zero has no finite log-likelihood; it is counted instead.
     impossible = [
         f"{name}: {row['impossible_before']:.0f} values were impossible before, "
         f"{row['impossible_after']:.0f} are impossible now; they are left out."
@@ -126,6 +129,7 @@ def held_out_html(likelihood: HeldOutLikelihood) -> str:
 
 def effect_html(effect: EffectComparison) -> str:
     """Return the effect of an intervention before and after, as picture and table."""
+    # What was set differs by definition.
     table = effect.comparison.table.drop(index=list(effect.names), errors="ignore")
     changed = table[["changed_before", "changed_after", "differ"]].fillna(0.0).max(axis=1) > 0
     # The largest disagreement between the models comes first.
@@ -180,6 +184,7 @@ def _progress(name: str, step: Step | None) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
+    # Columns 2 to 4 are figures, aligned to the right.
     kinds = ["", *[' class="number"' for _ in head[1:4]]]
     kinds += [""] * (len(head) - len(kinds))
     titles = "".join(

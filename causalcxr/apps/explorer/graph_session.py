@@ -72,6 +72,7 @@ class GraphSession:
             raise ModelError("a retraining is running; wait until it is done, or stop it")
         self.model: SCM = self.workspace.models[name]
         self.name = name
+        # The history of edits, and the position in it.
         self._graphs, self._at = [self.model.graph], 0
         self._done: dict[str, Retraining] = {}
         self._effects: dict[str, EffectComparison] = {}
@@ -164,6 +165,7 @@ class GraphSession:
         graph, model = self.graph, self.model
         plan = plan_retraining(model, graph, self._training_data())
         done = self.result is not None
+        # Before a retraining its equations are stale, afterwards they are changed.
         marks = dict.fromkeys(plan.retrain, "changed" if done else "stale")
         if plan.image and graph.image:
             marks[graph.image] = "stale"
@@ -302,9 +304,11 @@ class GraphSession:
                 f"name {name!r}: use at most 41 letters, digits, '_', '-' and '.', starting with "
                 "a letter or digit; the name becomes a folder"
             )
+        # The name must be free among the models and on the disk.
         folder = self.workspace.folder / name
         if name in self.workspace.models.names or folder.exists():
             raise ModelError(f"name {name!r} is taken; choose another")
+        # Saved first, so that the page never offers a model that was not written.
         result.model.save(folder)
         self.workspace.models.add(name, result.model, f"cx.SCM.load({str(folder)!r})")
         self.open(name)

@@ -68,10 +68,12 @@ def graph_svg(
     marked = {graph.find(name): _checked(mark) for name, mark in (marks or {}).items()}
     names = [chosen] if isinstance(chosen, str) else chosen or ()
     pressed = {graph.find(name) for name in names}
+    # The layout does not depend on the marks, so it is kept from call to call.
     drawing = _laid(graph, tuple(graph), _widest(graph, shown))
     frame = _frame(drawing)
     arrow = f"arrow-{graph.hash[:8]}"
     parts = [_panel(drawing, graph.image, frame)] if drawing.panel else []
+    # Faint edges first and added ones last, so that the important ones lie on top.
     edges = sorted(drawing.paths, key=lambda edge: (edge not in drawing.faint, edge in added))
     parts += [_edge(drawing, edge, edge in added, frame, arrow) for edge in edges]
     parts += [
@@ -169,14 +171,17 @@ def _edge(drawing: Scene, edge: Edge, added: bool, frame: Box, arrow: str) -> st
     points = drawing.paths[edge]
     d = f"M{_at(frame, points[0])}"
     for at, (start, end) in enumerate(pairwise(points)):
+        # Odd pieces are straight; even ones are curves that leave and arrive vertically.
         if at % 2:
             d += f"L{_at(frame, end)}"
             continue
+        # The last curve ends at the base of the arrow head.
         low = end[1] + (HEAD * 0.8 if at == len(points) - 2 else 0.0)
         middle = (start[1] + low) / 2
         bend = [(start[0], middle), (end[0], middle), (end[0], low)]
         d += "C" + " ".join(_at(frame, point) for point in bend)
     kind = f"edge{' faint' * (edge in drawing.faint)}{' added' * added}"
+    # A wider line in the colour of the background, so that crossing edges can be told apart.
     halo = "" if edge in drawing.faint else f'<path class="halo" d="{d}"/>'
     parent, child = map(_quoted, edge)
     return (
@@ -196,6 +201,7 @@ def _node(
 ) -> str:
     box, kind = drawing.boxes[name], role(graph, name)
     lines = drawing.labels[name].split("\n")
+    # With a value the name moves up to make room.
     middle = box.y if value is None else box.y + 0.09
     texts = ""
     for number, line in enumerate(lines):

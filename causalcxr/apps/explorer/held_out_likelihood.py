@@ -53,15 +53,18 @@ def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOutLikelihood:
     """
     splits = data.cohort.splits
     tested = np.flatnonzero(np.asarray(splits) == "test") if splits is not None else data.val[:0]
+    # Validation records only without a test split: early stopping has seen them.
     split, rows = ("test", tested) if len(tested) else ("val", data.val)
     records = data.cohort.at(rows).with_images(None)
     names = [n for n in after.graph.tabular if n in after.fitted and n in before.fitted]
+    # Only equations that differ: equal ones have equal likelihoods.
     names = [n for n in names if after.fitted[n].hash != before.fitted[n].hash]
     columns = ["before", "after", "difference", "error", "n"]
     columns += ["impossible_before", "impossible_after"]
     if not names or not len(records):
         return HeldOutLikelihood(split, len(records), pd.DataFrame(index=names, columns=columns))
     one, two = (model.log_prob(records)[names].to_numpy() for model in (before, after))
+    # Errors are over patients, whose records are not independent.
     patients = pd.factorize(records.patients)[0]
     cells = {n: _row(one[:, k], two[:, k], patients) for k, n in enumerate(names)}
     table = pd.DataFrame.from_dict(cells, orient="index", columns=columns)
@@ -69,6 +72,7 @@ def held_out(before: SCM, after: SCM, data: TrainingData) -> HeldOutLikelihood:
 
 
 def _row(one: np.ndarray, two: np.ndarray, patients: np.ndarray) -> list[float]:
+    # Values that are impossible under a model are counted, not averaged.
     both = np.isfinite(one) & np.isfinite(two)
     difference = two[both] - one[both]
     means = [each[both].mean() if both.any() else np.nan for each in (one, two)]

@@ -56,6 +56,7 @@ class DoseRequest(Sent):
 def register(app: FastAPI, workspace: Workspace) -> None:
     """Add the patient's page and its routes to an application."""
     service = ExplorerService(workspace)
+    # The threads end with the server.
     nicegui_app.on_shutdown(service.close)
     app.exception_handler(CausalCXRError)(_refused)
     _tables(app, service)
@@ -132,6 +133,7 @@ def _files(app: FastAPI, service: ExplorerService) -> None:
         if "x-file-name" not in request.headers:  # a page of another site cannot send it
             raise HTTPException(400, "give the file's name in the header x-file-name")
         name = unquote(request.headers.get("x-file-name", ""))
+        # A slot is taken before the content is read, so that memory is limited.
         async with service.upload_slots:
             content = await _body(request)
             upload = await streaming.in_thread(service.uploads.put, content, name)
@@ -153,6 +155,7 @@ async def _body(request: Request) -> bytes:
     try:
         async with asyncio.timeout(_SECONDS):
             async for part in request.stream():
+                # Counted while it arrives: a header could state any length.
                 content += part
                 if len(content) > MAX_BYTES:
                     limit = f"larger than {MAX_BYTES // 2**20} MB; give a smaller file"
@@ -182,6 +185,7 @@ def _content(service: ExplorerService, kind: str, request: QuestionRequest) -> b
 def _state(service: ExplorerService) -> dict[str, Any]:
     """Return the models and cohorts that the page starts with."""
     workspace = service.workspace
+    # Ranges of the controls are those of the first cohort.
     first = next(iter(workspace.cohorts))
     return {
         "mark": MARK,

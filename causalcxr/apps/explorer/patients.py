@@ -83,11 +83,13 @@ class PatientList:
         column, levels = self.columns[name], self.graph[name].levels
         if "level" in rule:
             level = str(rule["level"])
+            # The empty level selects missing values.
             if not level:
                 return np.isnan(column)
             if level not in levels:
                 raise CohortError(f"{name} has no level {level!r}; it has {', '.join(levels)}")
             return column == levels.index(level)
+        # A range; comparison with NaN is false, so missing values are left out.
         ends = rule.get("low", -np.inf), rule.get("high", np.inf)
         try:
             low, high = (float(end) for end in ends)

@@ -224,6 +224,7 @@ class AbductedPatient:
         lines = []
         for name in graph.tabular:
             fact, value = float(self.noise.columns[name][0]), float(twin[name][0])
+            # NaN differs from itself, but missing on both sides is no change.
             is_changed = fact != value and not (np.isnan(fact) and np.isnan(value))
             mark = "set" if name in action.names else "held" if name in held else ""
             words = [worded_value(graph[name], code) for code in (fact, value)]
@@ -236,6 +237,7 @@ class AbductedPatient:
                     spread=spreads.get(name),
                 )
             )
+        # The image changes only through its parents.
         changed = {line.name for line in lines if line.factual != line.twin}
         parents = set(graph.parents(graph.image)) if graph.image else set()
         held_words = f", held: {', '.join(sorted(held))}" if held else ""
@@ -255,6 +257,7 @@ class AbductedPatient:
         acted = self.model.do(question.action, hold=question.hold)
         noise = self.model.abduct(self._table, draws=_SPREAD, seed=self.seed)
         columns = acted.predict(noise).columns(self.model.graph, beyond_range=True)
+        # Quantiles of finite samples only.
         finite = {name: columns[name][np.isfinite(columns[name])] for name in names}
         return {
             name: tuple(float(q) for q in np.quantile(values, [0.05, 0.95]))

@@ -98,6 +98,7 @@ class RenderQueue:
                 self._waiting -= 1
 
     def _render(self, job: RenderJob) -> None:
+        # The only place where a running job can stop: between two evaluations of the network.
         def tick(step: int, steps: int, preview: np.ndarray | None) -> None:
             if job.stopped.is_set():
                 raise _Stopped
@@ -105,6 +106,7 @@ class RenderQueue:
 
         if job.stopped.is_set():
             raise _Stopped
+        # Each image is reported as soon as it is ready.
         twins = render_twins(job.abducted, job.questions, tick, self._noise)
         for number, image in enumerate(twins):
             job.report({"number": number, "image": image})
@@ -141,6 +143,7 @@ def render_twins(
     twins = [abducted.twin(question) for question in questions]
     models = [abducted.model.do(question.action, hold=question.hold) for question in questions]
     changed = [_image_parents_change(abducted, twin) for twin in twins]
+    # The number of evaluations is known in advance, for the progress.
     counter = _EvaluationCounter(tick or (lambda *_: None))
     mechanism = _counted(abducted.model.fitted[abducted.model.graph.image].mechanism, counter)
     facts = bind(mechanism, abducted.noise.columns)
@@ -148,6 +151,7 @@ def render_twins(
         facts, [m._reached for m, is_new in zip(models, changed, strict=True) if is_new]
     )
     for twin, model, is_new in zip(twins, models, changed, strict=True):
+        # No parent of the image changes, so the twin's image is the factual one.
         if not is_new:
             yield factual[0, 0].numpy()
             continue
@@ -197,7 +201,9 @@ class _EvaluationCounter:
         preview = None
         if self.has_previews and self.done % _PREVIEW == 0:
             x, t = args[:2]
+            # Follow the velocity straight to the image at t = 1.
             image = x + (1 - t[0]) * velocity
+            # From [-1, 1] to grey values.
             preview = ((image[0, 0].float().cpu().numpy() + 1) / 2).clip(0, 1)
         self.tick(self.done, max(self.steps, self.done), preview)
 
@@ -234,6 +240,7 @@ def _expected(facts: ImageEquation, reached: Sequence[Collection[str]]) -> int:
     """Return the evaluations for some images: one abduction per guidance, one prediction each."""
     if not reached:
         return 0
+    # Abduction is shared by images of equal guidance, prediction by none.
     equations = [facts.reaching(names) for names in reached]
     counts = {_guidance(equation): _evaluations(equation) for equation in equations}
     abductions = sum(abduction for abduction, _ in counts.values())
@@ -242,6 +249,7 @@ def _expected(facts: ImageEquation, reached: Sequence[Collection[str]]) -> int:
 
 def _evaluations(equation: ImageEquation) -> tuple[int, int]:
     """Return how many evaluations abduction takes, and how many prediction."""
+    # A dry run with a network that costs nothing.
     counting = _CountingNetwork(equation.net)
     solving = replace(equation.solving, chunk=Chunk(1))
     dry = type(equation)(counting, equation.parents, solving, Pixels())
@@ -269,6 +277,7 @@ def _noise(
     if key not in kept:
         draws = abducted.noise.draws.on(abducted.model.graph.image)
         kept[key] = equation.abduct(factual, draws)
+    # The noise is already known, so fewer evaluations are expected.
     elif not counter.done:
         counter.steps -= _evaluations(equation)[0]
     kept.move_to_end(key)
@@ -277,6 +286,7 @@ def _noise(
 
 def lower_priority() -> None:
     """Lower the priority of this thread, and use half of the cores."""
+    # Half of the cores stay free, so that tables are answered while an image is rendered.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -72,9 +72,11 @@ def plan_retraining(model: SCM, graph: Graph, data: TrainingData) -> RetrainingP
         graph: The edited graph.
         data: The training data.
     """
+    # Stale by the graph, before the data are looked at.
     stale = model.with_graph(graph).stale
     image = stale.get(graph.image or "", "")
     target = graph.without_variable(graph.image) if image and graph.image else graph
+    # The seed that most equations were fitted with, so that only stale ones differ.
     seeds = Counter(fitted.seed for fitted in model.fitted.values()).most_common(1)
     seed = seeds[0][0] if seeds else 0
     reasons = {name: stale.get(name, "") for name in target.order}
@@ -107,6 +109,7 @@ def retrain(
         ModelError: If it was stopped.
         MechanismError: If a loss is not finite.
     """
+    # In the order of the graph; equations that are not stale are shared, not copied.
     edited = model.with_graph(plan.graph)
     fitted: dict[str, Fitted] = {}
     for name in plan.graph.order:
@@ -115,6 +118,7 @@ def retrain(
             equation = _refit(plan, name, data, equation, report or (lambda step: None), stopped)
         if equation is not None:
             fitted[name] = equation
+    # A shallow copy: the model before does not change.
     after = copy.copy(edited)
     after.fitted = fitted
     after.support = count_support(plan.graph, data.rows(data.train))
@@ -139,6 +143,7 @@ def _refit(
         if epoch:
             report(Step(name, epoch, epochs, loss))
 
+    # A stop that was requested earlier takes effect here.
     progress(0, 0, 0.0)
     report(Step(name))
     refitted = fit_one(plan.graph, name, data, previous, seed=plan.seed, progress=progress)
@@ -215,12 +220,14 @@ class Retraining:
             )
             self.held_out = held_out(self.before, model, self._data)
             self.model, self.state = model, "done"
+        # A stop arrives as an error, too.
         except CausalCXRError as fault:
             self.error, self.state = str(fault), "stopped" if self.stopping else "failed"
         except Exception as fault:  # otherwise the page would wait for a thread that has ended
             self.error = f"unexpected {type(fault).__name__}: {brief(fault)}; nothing was changed"
             self.state = "failed"
         finally:
+            # In every case, so that the next retraining can start.
             self._lock.release()
 
     def _report(self, step: Step) -> None:

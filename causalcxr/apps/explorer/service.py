@@ -93,6 +93,7 @@ class ExplorerService:
         model, patient = self.workspace.models[request.model], request.patient
         if patient.upload:
             upload, facts = self.uploads[patient.upload], tuple(sorted(patient.facts.items()))
+            # An upload has no row; facts are part of the key, as the user can edit them.
             size = _image_size(model)
             key = (request.model, patient.upload, facts)
             return self._patients.get(
@@ -168,6 +169,7 @@ class ExplorerService:
         """Return the values of the other variables at each dose."""
         abducted, questions = self.abducted(request), self.doses(request, name)
         variable = abducted.model.graph[name]
+        # The noise is abducted once; each dose is another intervention.
         answers = [abducted.ask(question) for _, question in questions]
         # One row for each variable that changes at some dose.
         changing = [

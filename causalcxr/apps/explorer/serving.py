@@ -48,6 +48,7 @@ def serve(
         app = application(workspace)
         report(f"explorer: {link} (Ctrl-C stops it)")
         if show:
+            # After a moment, when the server answers; a daemon, so that it delays no exit.
             opening = Timer(0.5, webbrowser.open, [link])
             opening.daemon = True
             opening.start()

@@ -34,12 +34,14 @@ def open_workspace(
         CausalCXRError: As `SCM.load`, `load_cohort` and `SCM.fit` do.
     """
     loaded = None if model is None else SCM.load(model)
+    # Without a cohort, the demo's; one that is named twice is loaded once.
     specs = list(dict.fromkeys(cohorts)) or [DEMO]
     by_spec = {spec: load_cohort(spec) for spec in specs}
     if loaded is not None:
         models = Models(model.resolve().name, loaded, f"cx.SCM.load({str(model)!r})")
         _check(loaded.graph, by_spec)
         return Workspace(models, by_spec, out)
+    # Without a model, one is fitted to the first cohort.
     graph = Graph.load(_GRAPH)
     _check(graph, by_spec)
     report(f"fitting {_GRAPH} to {specs[0]} ...")

@@ -71,11 +71,13 @@ async def _render_events(
     """Queue images and yield the events of their thread; stop the job at the end."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue()
 
+    # Called from the rendering thread; the queue belongs to the event loop.
     def report(event: dict[str, Any]) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
     try:
+        # Abduction may take long, so it runs in a thread, not in the event loop.
         abducted = await in_thread(service.abducted, request)
     except CausalCXRError as fault:
         yield {"error": str(fault)}
@@ -85,10 +87,12 @@ async def _render_events(
         service.render_queue.submit(job)
         while True:
             event = await queue.get()
+            # Encoded here, so that the rendering thread goes on.
             if isinstance(event.get("preview"), np.ndarray):
                 event = event | {"preview": encoded(to_uint16(event["preview"]))}
             yield event
             if "done" in event or "error" in event:
                 return
     finally:
+        # Also when the user closes the page: the generator is then closed.
         job.stop()

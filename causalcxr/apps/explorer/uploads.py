@@ -75,6 +75,7 @@ class Uploads:
         name = _display_name(name)
         if len(content) > MAX_BYTES:
             raise CohortError(f"{name}: larger than {MAX_BYTES // 2**20} MB; give a smaller file")
+        # Untrusted bytes: decoded in another process, with limits.
         decoded = _decoded(content, name)
         about, pixels = decoded.about, _smaller(decoded.pixels)
         upload = Upload(secrets.token_hex(8), name, about["format"], pixels, about["synthetic"])

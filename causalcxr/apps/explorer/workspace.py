@@ -58,6 +58,7 @@ class Models:
         with self._lock:
             if name in self._models:
                 raise ModelError(f"a model {name!r} exists already; give another name")
+            # New maps replace the old ones, so that readers need no lock.
             self._codes = {**self._codes, name: code}
             self._models = {**self._models, name: model}
 

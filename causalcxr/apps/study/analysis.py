@@ -108,9 +108,11 @@ def analyse_responses(plan: StudyPlan, responses: pd.DataFrame, *, seed: int = 0
         for key, rows in sittings.items()
     }
     accuracy = _table(sittings, _accuracy)
+    # Holm over the sittings: one test each against chance, and one each of learning.
     accuracy.insert(
         accuracy.columns.get_loc("p") + 1, "p_holm", holm(accuracy["p"].to_numpy()).adjusted
     )
+    # Learning: the same trials in a later presentation, paired by trial.
     learning = _learning(responses)
     learning["p_holm"] = holm(learning["p"].to_numpy()).adjusted
     return Analysis(
@@ -164,6 +166,7 @@ def _detection(
     rows: pd.DataFrame, kind: str, curves: Mapping[tuple[str, int], Roc]
 ) -> dict[str, float]:
     reader = detection(rows["signal"].to_numpy(), rows["called"].to_numpy(), two=kind == "2afc")
+    # The curve of the sitting is computed once, for the table and the figure.
     curve = curves[rows["reader"].iloc[0], rows["presentation"].iloc[0]]
     return {
         "signals": reader.signals,
@@ -186,6 +189,7 @@ def _trend(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     spread = position @ position
     if spread == 0:
         return {"per_100_trials": float("nan"), "p": float("nan")}
+    # Permuting the order keeps the number of right answers.
     slope = position @ right / spread
     shuffled = np.random.default_rng(seed).permuted(np.tile(position, (_SHUFFLES, 1)), axis=1)
     # Slopes that are equal up to rounding count as equal.
@@ -198,6 +202,7 @@ def _learning(responses: pd.DataFrame) -> pd.DataFrame:
     for reader, answers in responses.groupby("reader", sort=False):
         wide = answers.pivot(index="trial", columns="presentation", values="correct")
         for later in [p for p in wide.columns if p > 1]:
+            # Trials answered in both presentations.
             both = wide[[1, later]].dropna().astype(bool)
             if both.empty:
                 continue
@@ -214,6 +219,7 @@ def _agreement(responses: pd.DataFrame, seed: int) -> pd.DataFrame:
     wide = responses.pivot(index="trial", columns=["reader", "presentation"], values="label")
     rows = []
     for first, second in combinations(wide.columns, 2):
+        # Within a reader over presentations, or between readers in one presentation.
         same_reader, same_presentation = first[0] == second[0], first[1] == second[1]
         if not (same_reader or same_presentation):
             continue

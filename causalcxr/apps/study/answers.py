@@ -92,6 +92,7 @@ class AnswerFile:
         """
         _check(answer)
         with self._lock:
+            # A page may send an answer twice, as after a broken connection.
             if answer.step < self.position:
                 return self._answers[answer.step]
             if answer.step != self.position or answer.step >= self._plan.steps:
@@ -99,6 +100,7 @@ class AnswerFile:
                     f"answer to step {answer.step}: step {self.position} of {self._plan.steps} "
                     "comes next; reload the page"
                 )
+            # On disk first, then in memory: what is confirmed is saved.
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             answer = ReaderAnswer(**asdict(answer) | {"at": at})
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -143,6 +145,7 @@ def _read(path: Path, plan: StudyPlan, number: int) -> tuple[list[ReaderAnswer],
     except FileNotFoundError:
         return [], 0
     lines = content.split(b"\n")
+    # What follows the last newline is an answer that was being written.
     torn = lines.pop()
     rows: list[dict[str, Any]] = []
     for place, line in enumerate(lines, start=1):
@@ -153,9 +156,11 @@ def _read(path: Path, plan: StudyPlan, number: int) -> tuple[list[ReaderAnswer],
                 f"{path}:{place}: the line was changed after it was written; restore a copy"
             ) from None
         except ValueError:
+            # A damaged last line can come from a crash; one in the middle cannot.
             if place < len(lines) or torn:
                 raise StudyError(f"{path}:{place}: the line is damaged; restore a copy") from None
             torn = line + b"\n"
+    # The first line names plan and reader; then come the answers, in the order of the steps.
     if rows and rows[0] != _head(plan, number):
         raise StudyError(f"{path}:1: belongs to another plan or reader; restore its plan")
     answers = []
@@ -200,6 +205,7 @@ def _check(answer: ReaderAnswer) -> ReaderAnswer:
         ("choice", answer.choice, (0, 1)),
         ("confidence", answer.confidence, _CONFIDENCES),
     ):
+        # Not isinstance: True and False are integers, too.
         if type(value) is not int or value not in allowed:
             raise StudyError(f"{name} {value!r:.40}: give {allowed[0]} to {allowed[-1]}")
     if type(answer.step) is not int or answer.step < 0:
@@ -215,6 +221,7 @@ def _check(answer: ReaderAnswer) -> ReaderAnswer:
 
 def _append(handle: int, row: dict[str, Any]) -> None:
     """Write one line and flush it to disk; remove what was written of it if that fails."""
+    # One write a line, so that an error can be undone by cutting the file.
     before = os.fstat(handle).st_size
     line = _packed({**row, _CHECK: _checksum(row)}) + b"\n"
     try:

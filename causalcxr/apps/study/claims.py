@@ -28,6 +28,7 @@ def limits(analysis: Analysis) -> list[str]:
         "An image that readers cannot distinguish from a real one is not thereby medically "
         "correct, or faithful to the patient it was made for.",
     ]
+    # Pools whose images are of the other kind, as in a trial run with phantoms.
     sentences += [
         f"No image of the {name} pool is marked as {name}; the images only stand in for {name} "
         "ones."
@@ -65,6 +66,7 @@ def _progress(analysis: Analysis) -> str:
 def _chance(analysis: Analysis) -> str:
     table = analysis.accuracy
     low, high = table["accuracy"].min(), table["accuracy"].max()
+    # Adjusted, as every sitting is a chance to differ.
     apart = table[table["p_holm"] < 0.05]
     span = f"Accuracy lies between {low:.2f} and {high:.2f}; chance is 0.50."
     if apart.empty:

@@ -70,6 +70,7 @@ def make_study(
     """
     names = reader_names(readers)
     title = _checked_text("title", title)
+    # The same call resumes an interrupted study; other settings need another folder.
     identity = {
         "real": fingerprint(real), "synthetic": fingerprint(synthetic), "kind": kind,
         "trials": trials, "readers": names, "presentations": presentations, "seed": seed,
@@ -78,9 +79,11 @@ def make_study(
     }  # fmt: skip
     result = ResultFolder(Path(out), "causalcxr study", "a study", identity, error=StudyError)
     _check(result, kind, trials, presentations)
+    # Stream 0 draws the images; each reader has a stream of its own.
     rng = np.random.default_rng([seed, 0])
     pairs = trials if kind == "2afc" else trials // 2
     drawn = draw_pairs(real, synthetic, pairs, rng, match=match, size=size, leave_out=leave_out)
+    # Secret file names: neither order nor seed reveals which images are real.
     tokens = [[secrets.token_hex(12) for _ in range(pairs)] for _ in range(2)]
     files = {
         token: _png(image)
@@ -165,6 +168,7 @@ def _trials(
         ]
     # Pairs are matched within a stratum; their order within it is random already.
     trials = []
+    # Balanced, so that answering "first" every time is right in half of the trials.
     for i, first in enumerate(_halves(len(drawn.strata), rng)):
         order = (1, 0) if first else (0, 1)
         images, records = (tuple(each[k][i] for k in order) for each in (tokens, drawn.records))
@@ -184,6 +188,8 @@ def draw_reader(
         presentations: The number of presentations.
         seed: Of the orders; the token is secret and does not depend on it.
     """
+    # Later presentations shuffle within the halves of the previous order, which keeps repeats
+    # apart.
     rng = np.random.default_rng([seed, 1, number])
     orders = [rng.permutation(len(trials))]
     for _ in range(presentations - 1):
@@ -201,6 +207,7 @@ def _swaps(trials: Sequence[Trial], rng: np.random.Generator) -> list[bool]:
     """Return which pairs change places, so that the real image comes first in half of them."""
     if len(trials[0].images) == 1:
         return [False] * len(trials)
+    # Balanced again for each presentation, whatever the order of the trial as drawn.
     real_first = _halves(len(trials), rng)
     return [first != trial.real[0] for first, trial in zip(real_first, trials, strict=True)]
 
@@ -246,6 +253,7 @@ def _write(result: ResultFolder, plan: StudyPlan, files: dict[str, bytes]) -> St
         shutil.rmtree(place / IMAGES, ignore_errors=True)
         for name in sorted(files):  # in random order, so that file times reveal nothing
             atomic_write(place / IMAGES / f"{name}.png", files[name])
+        # Images first, then the plan that lists them, then the manifest.
         (place / "answers").mkdir(exist_ok=True)
         atomic_write(place / PLAN, plan.to_json())
         (place / PLAN).chmod(0o600)  # it holds the truth and the links

@@ -68,7 +68,9 @@ def detection(signal: np.ndarray, called: np.ndarray, two: bool = False) -> Dete
     signal, called = np.asarray(signal, dtype=bool), np.asarray(called, dtype=bool)
     signals, noises = int(signal.sum()), int((~signal).sum())
     hits, alarms = int((signal & called).sum()), int((~signal & called).sum())
+    # Half an answer more on either side, so that rates of 0 and 1 stay finite.
     hit, alarm = ndtri((hits + 0.5) / (signals + 1)), ndtri((alarms + 0.5) / (noises + 1))
+    # With two images the reader has two samples of evidence, so d' is divided by sqrt(2).
     d = float((hit - alarm) / (np.sqrt(2) if two else 1.0))
     return Detection(hits, signals, alarms, noises, d, float(-(hit + alarm) / 2))
 
@@ -117,8 +119,10 @@ def roc(
         0.875
     """
     signal, score = np.asarray(signal, dtype=bool), np.asarray(score)
+    # Only the counts of each grade matter, so resamples are multinomial.
     grades, codes = np.unique(score, return_inverse=True)
     counts = [np.bincount(codes[kind], minlength=len(grades)) for kind in (~signal, signal)]
+    # One class only: the diagonal, without an area.
     if not all(count.sum() for count in counts):
         diagonal = np.array([0.0, 1.0])
         return Roc(diagonal, diagonal, *[float("nan")] * 3)
@@ -126,6 +130,7 @@ def roc(
     rng = np.random.default_rng(seed)
     drawn = [rng.multinomial(c.sum(), c / c.sum(), size=draws) / c.sum() for c in counts]
     bounds = percentile_interval(_area(*drawn), level)
+    # From the greatest score down, as the criterion becomes laxer.
     curves = [np.concatenate([[0.0], np.cumsum(share[::-1])]) for share in shares]
     area = float(_area(shares[0][None], shares[1][None])[0])
     return Roc(*curves, area, float(bounds.low), float(bounds.high))
@@ -133,5 +138,6 @@ def roc(
 
 def _area(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
     """Return the area for each row of shares by grade, (draws, grades) -> (draws,)."""
+    # Noise below each grade, ties counting half.
     below = np.cumsum(noise, axis=1) - noise / 2
     return (signal * below).sum(axis=1)

@@ -162,6 +162,7 @@ class StudyPlan:
         if not file.is_file():
             raise StudyError(f"{folder}: is not a reader study; create one with 'study new'")
         try:
+            # Limited in size before it is parsed.
             plain = json.loads(read_text(file, limit=_LARGEST, error=StudyError))
             digest = plain.pop("sha256")
             schema = plain["about"]["study"], plain["about"]["schema"]
@@ -169,8 +170,10 @@ class StudyPlan:
             if isinstance(fault, StudyError):
                 raise
             raise StudyError(f"{file}: is not a valid plan; create the study again") from None
+        # The version first: another one may have other fields.
         if schema != (_ABOUT, SCHEMA):
             raise StudyError(f"{file}: has schema {schema[1]!r}; this version reads {SCHEMA}")
+        # The digest covers everything, as answers refer to trials by number only.
         if json_digest(plain, ascii_only=False) != digest:
             raise StudyError(
                 f"{file}: was changed after it was drawn, so that the answers no longer match it; "

@@ -68,6 +68,7 @@ def draw_pairs(
     """
     shape = image_size(real, synthetic, size)
     pools = list(zip((real, synthetic), _NAMES, strict=True))
+    # Candidates in random order, one image a patient, with their stratum.
     keys = [_candidates(cohort, match, name, rng) for cohort, name in pools]
     counts = [each.value_counts() for each in keys]
     room = _room(*counts, match, leave_out)
@@ -76,8 +77,10 @@ def draw_pairs(
             f"{pairs} real and {pairs} synthetic images are needed, and {room.sum()} of each can "
             f"be matched{_by(match)}, one per patient; use fewer trials or larger pools"
         )
+    # Both pools give the same number in each stratum.
     quota = _shares(room, pairs)
     rows = [_first(each, quota) for each in keys]
+    # Read only what was drawn, and refuse equal images.
     images, hashes = [], []
     for (cohort, name), row in zip(pools, rows, strict=True):
         images.append(_read_images(cohort, row, shape, name))
@@ -100,6 +103,7 @@ def image_size(real: Cohort, synthetic: Cohort, size: int | None = None) -> tupl
     for cohort, name in ((real, "real"), (synthetic, "synthetic")):
         if not cohort.has_images:
             raise StudyError(f"{name} pool: {cohort!r} has no images; give one with images")
+    # Both pools at one size: the size itself would reveal the pool.
     sizes = [cohort.images.size for cohort in (real, synthetic)]
     both = " and ".join(f"{h}x{w} ({name})" for (h, w), name in zip(sizes, _NAMES, strict=True))
     largest = min(max(shape) for shape in sizes)
@@ -130,6 +134,7 @@ def _candidates(
     keys.index = pd.RangeIndex(len(table))
     kind = _of_its_kind(cohort, name)
     usable = np.flatnonzero(kind & keys.notna().all(axis=1).to_numpy())
+    # After shuffling, the first image of each patient is a random one.
     order = rng.permutation(usable)
     patients = cohort.patients.to_numpy()[order]
     order = order[~pd.Series(patients).duplicated().to_numpy()]
@@ -165,6 +170,7 @@ def _room(
         (real, synthetic, "real", "synthetic"),
         (synthetic, real, "synthetic", "real"),
     ):
+        # Strata that only one pool has cannot be matched.
         alone = sorted(set(here.index) - set(there.index))
         if alone and not leave_out:
             values = zip(match, json.loads(alone[0]), strict=True)
@@ -173,6 +179,7 @@ def _room(
                 f"{name} pool: {here[alone[0]]} images have {words}, but no {other} image has; "
                 "filter the pools or use --leave-out"
             )
+    # Sorted, so that the result does not depend on the order of the records.
     both = sorted(set(real.index) & set(synthetic.index))
     room = [min(real[key], synthetic[key]) for key in both]
     return pd.Series(room, index=both, dtype=np.int64)
@@ -181,6 +188,7 @@ def _room(
 def _shares(room: pd.Series, pairs: int) -> pd.Series:
     """Distribute pairs over strata in proportion to their room, by largest remainders."""
     exact = room * (pairs / room.sum())
+    # The small number keeps whole numbers whole after rounding.
     quota = np.floor(exact + 1e-9).astype(np.int64)
     left = pairs - quota.sum()
     largest = np.argsort(-(exact - quota).to_numpy(), kind="stable")[:left]
@@ -252,6 +260,7 @@ def _apart(
     """Refuse an image that is in both pools; return how many were compared."""
     compared = []
     for here, other in ((0, 1), (1, 0)):
+        # By digest of the pixels at the common size.
         by_hash = dict(zip(hashes[other], rows[other], strict=True))
         drawn = zip(rows[here], hashes[here], strict=True)
         # The drawn images of this pool and some more, against those drawn from the other.

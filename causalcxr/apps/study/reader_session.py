@@ -50,12 +50,15 @@ class ReaderSession:
             "size": list(plan.size),
             "smooth": plan.smooth,
         }
+        # All answered.
         if step == plan.steps:
             return state | {"phase": "done"}
         shown = plan.shown(self.reader, step)
         is_first = shown.position == 0
         phase = "trial" if not is_first else ("break" if shown.presentation else "start")
+        # The first time counts: reloading the page does not restart the clock.
         self._sent.setdefault(step, monotonic())
+        # The next images are loaded ahead, so that loading time does not differ.
         ahead = plan.shown(self.reader, step + 1).images if step + 1 < plan.steps else ()
         return state | {
             "phase": phase,

@@ -40,6 +40,7 @@ def write_report(analysis: Analysis, folder: str | Path, *, overwrite: bool = Fa
 
     folder = Path(folder)
     texts = {f"{name}.csv": csv_text(t, index=False) for name, t in analysis.tables.items()}
+    # The same answers give the same report, which is then not written again.
     identity = {"plan": analysis.plan.digest, **content_identity([*texts.values()])}
     result = ResultFolder(
         folder, "causalcxr study analysis", "an analysis", identity, overwrite, StudyError, older
@@ -56,12 +57,14 @@ def write_report(analysis: Analysis, folder: str | Path, *, overwrite: bool = Fa
 def page(analysis: Analysis) -> str:
     """Return the page; all names and values are escaped."""
     template = read_text(Path(__file__).parent / "report.html")
+    # Pictures are part of the page, so that it is a single file.
     pictures = {
         name: "data:image/svg+xml;base64," + base64.b64encode(drawn).decode()
         for name, drawn in figures(analysis).items()
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"share": _share, "signed": _signed, "p": _p, "seconds": _seconds}
+    # Single responses are in the .csv only.
     tables = {name: table for name, table in analysis.tables.items() if name != "responses"}
     return environment.from_string(template).render(
         plan=analysis.plan,

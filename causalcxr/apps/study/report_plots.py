@@ -68,6 +68,7 @@ def _agreement(analysis: Analysis) -> Figure:
     figure, ax = _forest(labels)
     _points(ax, table[["kappa", "low", "high"]].to_numpy(), _groups(table["kind"]))
     ax.axvline(0, color=_PALE, lw=0.8, ls="--")
+    # Kappa can be negative, but seldom by much: the axis reaches as far as needed.
     lowest = np.nanmin(np.append(table[["kappa", "low"]].to_numpy(), -0.3))
     ax.set_xlim(max(-1.02, lowest - 0.05), 1.02)
     ax.set_xlabel("Cohen's kappa, 95 % interval over trials", size=8, color=_INK)
@@ -79,6 +80,7 @@ def _order(analysis: Analysis) -> Figure:
     count = analysis.plan.presentations
     figure, axes = _panels(count, "trials, in the order shown", "accuracy")
     n = len(analysis.plan.trials)
+    # Blocks of equal length; the last one may be shorter.
     size = max(1, int(np.ceil(n / _BLOCKS)))
     readers = [reader.name for reader in analysis.plan.readers]
     for (reader, presentation), rows in analysis.responses.groupby(["reader", "presentation"]):
@@ -137,6 +139,7 @@ def _panels(count: int, across: str, up: str) -> tuple[Figure, list["Axes"]]:
     figure = Page(figsize=(width, height))
     axes = []
     for k in range(count):
+        # In inches, then as shares of the figure, so that all panels have one size.
         left = (0.6 + k * (side + gap)) / width
         ax = figure.add_axes((left, foot / height, side / width, side / height))
         ax.set_title(f"presentation {k + 1}", size=8.5, color=_INK)

@@ -53,15 +53,18 @@ def _row(plan: StudyPlan, number: int, answer: ReaderAnswer) -> dict[str, Any]:
     reader = plan.readers[number]
     shown = plan.shown(reader, answer.step)
     trial = plan.trials[shown.trial]
+    # As shown: a swapped pair is reversed.
     order = -1 if shown.swapped else 1
     real, records = trial.real[::order], trial.records[::order]
     if plan.kind == "2afc":
         words, truth, choice = ("first", "second"), real.index(True), answer.choice
+        # As drawn: the same image has the same label in every order.
         label = "ab"[answer.choice ^ shown.swapped]
         signal, called = truth == 0, choice == 0
     else:
         words, truth, choice = ("real", "synthetic"), int(not real[0]), answer.choice
         label = words[choice]
+        # One image: the signal is that it is synthetic.
         signal, called = truth == 1, choice == 1
     return {
         "reader": reader.name,

@@ -65,6 +65,7 @@ def serve(
     """
     plan = StudyPlan.load(folder)
     check_images(folder, plan)
+    # One server a study: two would write to the same files of answers.
     with only_server(folder), listening(port) as taken:
         sessions = {
             reader.token: ReaderSession(folder, plan, k) for k, reader in enumerate(plan.readers)
@@ -123,6 +124,7 @@ def _routes(app: FastAPI, sessions: Mapping[str, ReaderSession]) -> None:
         try:
             return JSONResponse(session.answer(**answer.model_dump()))
         except StudyError as fault:
+            # 409 makes the page load its state again; 503 is a disk that may recover.
             is_out_of_order = answer.step != session.position
             return refusal(str(fault), 409 if is_out_of_order else 503)
 
@@ -131,6 +133,7 @@ def _routes(app: FastAPI, sessions: Mapping[str, ReaderSession]) -> None:
         content = session_of(token).image(name)
         if content is None:
             raise HTTPException(404)
+        # Private: images belong to one reader. Immutable: a name is never used twice.
         caching = {"cache-control": "private, max-age=86400, immutable"}
         return Response(content, media_type="image/png", headers=caching)
 

@@ -71,6 +71,7 @@ def paired_difference(
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     n, test = len(first), mcnemar(first, second)
     gained, lost = test.up, test.down
+    # Shares with one change added in either direction, for the interval only.
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(ndtri(1 - (1 - level) / 2)) * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = float(max(up - down - half, -1)), float(min(up - down + half, 1))
@@ -94,9 +95,11 @@ def detectable(n: int, power: float = 0.8, level: float = 0.95) -> float:
         0.65
     """
     k = np.arange(n + 1)
+    # Reject where twice the smaller tail is at most the size of the test.
     tail = np.minimum(binom.cdf(k, n, 0.5), binom.sf(k - 1, n, 0.5))
     is_rejected = 2 * tail <= 1 - level
     accuracies = np.arange(51, 101) / 100
+    # Power: the probability of a rejected count under each accuracy.
     powers = (binom.pmf(k, n, accuracies[:, None]) * is_rejected).sum(axis=1)
     has_power = powers >= power
     return float(accuracies[has_power.argmax()]) if has_power.any() else float("nan")

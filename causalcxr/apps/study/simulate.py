@@ -70,6 +70,7 @@ def simulate(
         raise StudyError(
             f"{len(readers)} simulated readers for {len(plan.readers)} in the plan; give one each"
         )
+    # The difficulty of the trials, common to all readers.
     t = np.random.default_rng([seed, 0]).standard_normal(len(plan.trials))
     return {
         number: _answers(plan, number, reader, t, np.random.default_rng([seed, 1, number]))
@@ -86,6 +87,7 @@ def _answers(
     c = _correlation(reader)
     v = rng.standard_normal(shape[1])
     e = rng.standard_normal(shape)
+    # Parts common to all readers, to this reader, and new in each presentation.
     z = np.sqrt(reader.shared) * t + np.sqrt(c - reader.shared) * v
     evidence = ndtri(np.array(reader.accuracy))[:, None] - (z + np.sqrt(1 - c) * e)
     confidence = _confidence(np.abs(evidence), reader.awareness, rng)
@@ -97,6 +99,7 @@ def _correlation(reader: Simulated) -> float:
     """Return the correlation between two presentations that gives the expected kappa."""
     if len(reader.accuracy) < 2:
         return max(reader.shared, 0.0)
+    # Accuracies of 0 and 1 have infinite quantiles.
     first, second = np.clip(ndtri(np.array(reader.accuracy[:2])), -8, 8)
 
     def excess(c: float) -> float:
@@ -105,6 +108,7 @@ def _correlation(reader: Simulated) -> float:
         both = float(distribution.cdf([first, second]))
         return 2 * (2 * both - ndtr(first) - ndtr(second) + 1) - 1 - reader.kappa
 
+    # Kappa rises with the correlation, so the root lies between the ends.
     low, high = excess(reader.shared), excess(_LARGEST)
     if not low <= 1e-9 or not high >= 0:
         raise StudyError(
@@ -116,6 +120,7 @@ def _correlation(reader: Simulated) -> float:
 
 def _confidence(evidence: np.ndarray, awareness: float, rng: np.random.Generator) -> np.ndarray:
     """Return confidences 1 to 5, equally frequent for a reader at chance."""
+    # The strength of evidence as a normal variable, mixed with noise.
     follows = ndtri(np.clip(2 * ndtr(evidence) - 1, 1e-9, 1 - 1e-9))
     mixed = awareness * follows
     mixed = mixed + np.sqrt(1 - awareness**2) * rng.standard_normal(evidence.shape)

@@ -97,10 +97,12 @@ def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()
     if not text.strip():
         raise ModelError(f"{source}: the file is empty; it needs {_needed(model)}")
     try:
+        # Faults in here are reported with their line in the file.
         with locating_faults(text, source):
             content = plain(_booleans(compose(text)))
             if not isinstance(content, Mapping):
                 raise GraphFault((), f"this is a map with {_needed(model)}")
+            # Words of the command line replace entries of the file.
             values = overridden(content, words)
             try:
                 return model(**values)
@@ -161,6 +163,7 @@ def _fault(
     first = min(errors, key=lambda e: (e["type"] not in extra, -len(_path(e["loc"], values))))
     place = _path(first["loc"], values)
     name = ".".join(map(str, place))
+    # Say so where the fault is not in the file.
     origin = "" if _path(place, content) == place else " (from the command line)"
     if first["type"] == "missing":
         last = str(first["loc"][-1])

@@ -71,6 +71,7 @@ def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> Run
     names = [variable.name for variable in variables_of(graph)]
     held_out = None
     if len(held):
+        # Evenly spread over the held-out records, not the first ones.
         rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
         held_out = HeldOutImages(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
     records = cohort.at(training)
@@ -108,6 +109,7 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
             f"{height} x {width} pixels are no multiple of the codec's {codec.factor}; change the "
             "resolution"
         )
+    # The network sees latents, which are smaller than images by the codec's factor.
     height, width = height // codec.factor, width // codec.factor
     side = height if height == width else (height, width)
     fields = RadiTConfig.__dataclass_fields__
@@ -123,6 +125,7 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
     variables = variables_of(graph)
     if config.weights:
         return adopt_weights(resolve(config.weights, max(_sides(config))), shape, variables)
+    # The seed decides the weights, and the caller's generator stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return RadiT(shape, variables)
@@ -142,10 +145,12 @@ def _cohort(config: RunConfig) -> Cohort:
     except TypeError as error:
         if isinstance(size, tuple):
             raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
+        # Only an unknown option is a fault of the user.
         if "keyword argument" not in str(error):
             raise
         names = ", ".join(["size", *options])
         raise CohortError(f"cohort {config.cohort!r}: does not take all of {names}") from None
+    # A saved cohort may ignore size: its images are as they were written.
     if len(cohort) and cohort.images.size != sides:
         raise CohortError(
             f"{config.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} "

@@ -87,11 +87,13 @@ def train_weights(
     if config.threads:
         torch.set_num_threads(config.threads)
     with joined(device_of(config.device)) as (world, device):
+        # Configuration and data are checked before the place is locked.
         codec = read_codec(config, device)
         net = network_of(config, graph, codec)
         data = load_data(config, graph, codec, device)
         run = _RaditRun(config, graph, codec, net, data, device, world)
         place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
+        # Several processes train one network; only the first one writes.
         with place if world.leads else nullcontext():
             losses = _train(run, show)
             if world.leads:
@@ -102,6 +104,7 @@ def train_weights(
 def _train(run: _RaditRun, show: bool | None) -> list[float]:
     """Train the network, with progress bar, log and sheets of samples."""
     config, leads = run.config, run.world.leads
+    # Only the leading process shows progress and logs.
     board = Board(run.work / "tensorboard" if config.tensorboard and leads else None)
     with RunBar(config.training.batch, show=show if leads else False) as bar:
 
@@ -141,6 +144,7 @@ def _watched(run: _RaditRun, step: int, net: RadiT) -> dict[str, float]:
 
 def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: float) -> None:
     """Write weights, card and samples."""
+    # From the checkpoint: a run that was resumed has more steps than it did itself.
     steps = load_tensors(run.work / CHECKPOINT)[1]["step"]
     net = run.net
     save_radit(run.out, net, source=run.data.cohort.source, steps=steps)

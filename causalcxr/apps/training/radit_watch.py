@@ -43,6 +43,7 @@ def samples(
     columns = like.columns(graph)
     parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
     equation = ImageEquation(net, parents, Solving(steps=_STEPS), codec or Pixels())
+    # The same noise in every sheet, so that sheets differ by the training alone.
     draws = Draws(record_keys(like.records), seed=1, stream="samples")
     images = equation.predict(equation.sample_noise(draws)).clamp(0, 1).float().numpy()
     captions = [_caption(graph, row) for _, row in like.table.iterrows()]
@@ -77,6 +78,7 @@ def held_out_loss(net: RadiT, held_out: HeldOutImages, shift: float = 1.0) -> fl
         part = slice(start, start + _BATCH)
         images = held_out.images[part].to(device)
         columns = {name: v[part].float().to(device) for name, v in held_out.columns.items()}
+        # Fixed by the batch, so that losses of different steps are comparable.
         generator = torch.Generator().manual_seed(k)
         loss = velocity_loss(net, images, columns, generator, 0.0, shift=shift)
         total += loss.item() * len(images)
@@ -146,6 +148,7 @@ class RunBar:
             speed = self._batch * (k - before) / max(1e-9, now - then)
             note += f", {speed:,.0f} images/s"
         else:
+            # The first call has no interval to measure; a resumed run starts at its step.
             self._count.resume(k)
         self._last = (k, now)
         self._count.to(k, of, note)

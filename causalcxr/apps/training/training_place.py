@@ -32,6 +32,7 @@ def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> It
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with exclusive(out.absolute().with_name(f".{out.name}.lock"), ModelError(busy)):
+            # Weights without a checkpoint are finished or of another run: never replaced silently.
             if overwrite:
                 shutil.rmtree(work, ignore_errors=True)
             elif out.exists() and not (work / checkpoint).exists():
@@ -39,6 +40,7 @@ def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> It
                     f"{out}: holds weights already, whose training is not in {work.name}; write "
                     "elsewhere, or give --overwrite to train again from the start"
                 )
+            # The lock is held, so no temporary file belongs to a living process.
             for litter in out.absolute().parent.glob(f".{escape(out.stem)}.*.tmp"):
                 litter.unlink(missing_ok=True)
             yield

@@ -71,7 +71,9 @@ def _trained(config: VAEConfig, command: str) -> Path:
     start, device, out = time.monotonic(), device_of(config.device), Path(config.out)
     codec, adapters = _model(config)
     records, held_out = _parts(load_cohort(config.cohort), config.seed)
+    # Refuse a wrong image size before any image is read.
     codec.check(torch.empty(0, 1, *records.images.size))
+    # Read once: every epoch needs all of them.
     images = records.images.in_memory()
     work = out.with_suffix(".training")
     losses = train_vae(
@@ -85,6 +87,7 @@ def _trained(config: VAEConfig, command: str) -> Path:
         device=device,
         budget=60 * config.minutes,
     )
+    # Merged, so that the saved weights need no adapters.
     if adapters is not None:
         merge_adapters(codec, adapters)
     about = {
@@ -149,6 +152,7 @@ def _distance(spec: PerceptualSpec | None, device: str) -> FeatureDistance | Non
 def _parts(cohort: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     """Return the training and the held-out records; no patient is in both."""
     cohort = cohort.with_images_only()
+    # By patient, as splits are; without splits, a tenth is held out.
     if cohort.splits is None:
         cohort = cohort.assign_splits((0.9, 0.1, 0.0), seed)
     is_training = (cohort.splits == "train").to_numpy()
@@ -168,6 +172,7 @@ def _scaled(images: Images, rows: np.ndarray) -> Tensor:
 
 def _batches(images: Images, batch: int) -> Iterator[Tensor]:
     """Yield some of the images, spread over all of them."""
+    # Evenly spread, then in batches of nearly equal size.
     n = min(len(images), _HELD_OUT)
     rows = np.arange(n) * len(images) // n
     return (_scaled(images, part) for part in np.array_split(rows, -(-n // batch)))
