@@ -72,6 +72,7 @@ def with_levels(
         >>> with_levels(pd.Series([1, 1], dtype="int8"), changed, old, new, sick).tolist()
         [0, 1]
     """
+    # For each level that occurs, a cell as the column writes it.
     rows_with_level = np.flatnonzero(~np.isnan(old))
     places, rows = np.unique(old[rows_with_level], return_index=True)
     facts = {
@@ -81,6 +82,7 @@ def with_levels(
     coded = any(_code_text(cell, variable) is not None for cell in facts.values())
     names = [variable.code_of(level) if coded else level for level in variable.levels]
     kind = kind_of(values)
+    # The last cell stands for a missing value.
     cells = np.array([*(_level(each, kind) for each in names), np.nan], dtype=object)
     for k, cell in facts.items():
         cells[k] = (
@@ -119,6 +121,7 @@ def with_numbers(
         cells = [int(each) if each.is_integer() else each for each in numbers.tolist()]
     else:
         cells = numbers.tolist()
+    # Filled, not converted: numpy would give all cells one dtype.
     written = np.empty(len(cells), dtype=object)
     written[:] = cells
     return _written(values, changed, written, variable.range)
@@ -143,6 +146,7 @@ def kind_of(values: pd.Series) -> str:
             return kind
     if types.is_string_dtype(dtype) and not types.is_object_dtype(dtype):
         return "string"
+    # A column of objects: its cells decide.
     cells = values.to_numpy(dtype=object)
     return types.infer_dtype(cells[present(cells)])  # "empty" if there is none
 
@@ -226,6 +230,7 @@ def _replaced(
     """Return a numpy column with some cells replaced."""
     missing = pd.isna(cells).any()
     truths, are_whole, numbers = _types_of(cells)
+    # The column's own dtype first, then wider ones; objects if none fits.
     dtypes: list[np.dtype] = []
     if values.dtype.kind == "b" and truths:
         dtypes = [values.dtype] if not missing else []
@@ -263,6 +268,7 @@ def _fits(cells: np.ndarray, dtype: np.dtype, range: tuple[float, float] | None)
         return True
     with np.errstate(over="ignore"):
         exact, rounded = cells.astype(np.float64), cells.astype(dtype).astype(np.float64)
+    # Rounding must not move a number out of the range.
     low, high = range or (-np.inf, np.inf)
     outside = (rounded < low) | (rounded > high) | np.isinf(rounded)
     return not (outside & (exact >= low) & (exact <= high)).any()

@@ -74,6 +74,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
         self._images = as_images(images, len(self._table))
         # The words for missing values in a file (NA): a graph may have such a level.
         self._words: dict[str, np.ndarray] = {}
+        # Without patients, each record is a patient of its own.
         given = self._aligned(patients, "patients")
         self._patients = self.records.to_series(self.index) if given is None else given
         self._patients.name = "patient"
@@ -321,6 +322,7 @@ class Cohort(CohortRows, CohortColumns, Shown):
             if values not in self._table:
                 hint = nearest(values, map(str, self._table.columns))
                 raise CohortError(f"{self._place}: no column {values!r} of {what}{hint}")
+            # Taken out of the table, as it is not a variable.
             values = self._table.pop(values)
         if isinstance(values, pd.Series):
             values = aligned(values, self.index, f"{self._place}: {what}", error=CohortError)

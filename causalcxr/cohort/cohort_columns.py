@@ -85,6 +85,7 @@ class CohortColumns:
                 table[headings[variable.name]] = replace(values, column, variable, previous)
             else:
                 fresh = frame(graph, {name: column}, self.index)[variable.name]
+                # A new column without a single value would add nothing.
                 if not fresh.isna().all():
                     table[variable.name] = fresh
         return self._copy(_table=table)

@@ -142,6 +142,7 @@ def decode(column: np.ndarray, variable: Variable) -> np.ndarray:
     if not variable.is_discrete:
         return column.copy()
     is_present = ~np.isnan(column)
+    # A missing value gets position 0 for now, and NaN below.
     positions = np.where(is_present, column, 0).astype(np.int64)
     if is_present.any() and not (
         (positions[is_present] == column[is_present]).all()
@@ -245,6 +246,7 @@ def _numbers(values: pd.Series, variable: Variable, place: str, beyond_range: bo
         numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(
             dtype=np.float64, na_value=np.nan
         )
+        # Empty cells and words for missing values are no errors.
         unread = np.isnan(numbers)
         unread[unread] = present(cells[unread]) & ~np.isin(cells[unread].astype(str), _UNKNOWN)
         _refuse(unread, values, "is not a number", _remedy(cells[unread]), place)

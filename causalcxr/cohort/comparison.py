@@ -41,6 +41,7 @@ class Comparison(Shown):
 
     def __init__(self, factual: "Cohort", counterfactual: "Cohort") -> None:
         if not counterfactual.index.equals(factual.index):
+            # Draws of a twin are compared with the same factual record.
             index = factual.index
             labels = counterfactual.index if index.nlevels == 2 else counterfactual.records
             positions = index.get_indexer(labels)

@@ -153,6 +153,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         kind = match.lastgroup or ""
         token = match[kind]
         if kind == "text":
+            # Without its quotes, and without the backslashes that escape.
             token = _ESCAPED.sub(r"\1", token[1:-1])
         if kind == "name" and token in _WORDS:
             kind = "word"
@@ -200,6 +201,7 @@ class _Parser:
 
     def negation(self) -> Condition:
         self.depth += 1
+        # Each level is a call of Python, whose stack is limited.
         if self.depth > _DEPTH:
             self.refuse(f"more than {_DEPTH} nested conditions")
         if self.accept("not", "~"):
@@ -223,6 +225,7 @@ class _Parser:
             self.refuse("in is expected after not")
         if self.accept("is"):
             return self.missing(left)
+        # 40 < Age < 60 means both: Age is the right side of one and the left of the next.
         parts = []
         while sign := self.accept(*_COMPARISONS):
             right = self.operand()

@@ -123,6 +123,7 @@ class _Evaluation:
         match tree:
             case Not():
                 answer = self.answer(tree.condition)
+                # What is unknown stays unknown when it is negated.
                 return _Answer(~answer.true, answer.known)
             case AllOf():
                 return self._joined(tree.conditions, false=True)
@@ -172,6 +173,7 @@ class _Evaluation:
         left, right = (self._values(side) for side in (comparison.left, comparison.right))
         if not (left.name or right.name):
             refuse(self.query, f"{left.values!r} {comparison.sign} {right.values!r} has no column")
+        # A comparison with a missing cell is unknown, neither true nor false.
         is_known = np.broadcast_to(np.logical_and(left.known, right.known), self.n)
         if "nothing" in (left.kind, right.kind):
             return _Answer(np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool))
@@ -192,6 +194,7 @@ class _Evaluation:
                 self.query,
                 f"texts such as those of {name!r} have no order; use ==, != or in [...]",
             )
+        # A text that differs only in case from the column's is probably a slip.
         for column, literal in ((left, right), (right, left)):
             if literal.name or not column.name:
                 continue
@@ -281,6 +284,7 @@ class _Evaluation:
             remedy = "add a column of numbers, such as years, or give select a mask"
             refuse(self.query, f"column {name!r} holds {held}; {remedy}")
         if kind in ("numbers", "truth values"):
+            # Whole numbers stay integers: floats hold only 53 bits.
             exact = {"integer": np.int64, "boolean": bool}.get(what, np.float64)
             return _Values(kind, _filled(cells, is_present, exact), is_present, name)
         values = cells.copy()
@@ -296,6 +300,7 @@ def _numbers(name: str, column: pd.Series) -> _Values:
     if is_present.all():
         values = column.to_numpy(dtype=dtype)
     else:
+        # Any number may stand for a missing one, as `is_present` excludes it.
         values = column.to_numpy(dtype=dtype, na_value=np.nan if kind == "f" else dtype(0))
     if kind == "f":
         # A nullable column can hold NaN beside its own NA.

@@ -55,10 +55,12 @@ def load(
     path = Path(path)
     cells = read_cells(path)
     ids = {}
+    # Columns of ids, in upper or lower case, are no variables.
     for column in list(cells):
         if column.lower() in ("record", "draw", "patient", "split") and column.lower() not in ids:
             ids[column.lower()] = cells.pop(column).to_numpy()
     columns = dict(zip(cells, cells.to_numpy(dtype=object).T, strict=True))
+    # A word for missing values, such as NA, may be a level of the graph.
     words = {name: missing_words(column) for name, column in columns.items()}
     table = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
     table.index = cells.index
@@ -107,6 +109,7 @@ def read_cells(path: Path, *, exact: bool = False) -> pd.DataFrame:
     rows, lines = [row for row, _ in pairs], [line for _, line in pairs]
     if not rows:
         raise CohortError(f"{path}: the file is empty")
+    # Texts that look like formulas are saved with an apostrophe before them.
     if "'" in text:
         rows = [[unmarked(cell) for cell in row] for row in rows]
     header = rows[0] if exact else [name.strip() for name in rows[0]]

@@ -27,6 +27,7 @@ def fingerprint(cohort: Cohort) -> str:
         False
     """
     table = cohort.table
+    # Names, ids and cells, missing words, images: their order is part of the hash.
     words = [cohort.source, cohort.notes, [str(name) for name in table]]
     digest = hashlib.sha256(json.dumps(words).encode("utf-8", "surrogateescape"))
     ids = [values for values in (cohort.patients, cohort.splits) if values is not None]

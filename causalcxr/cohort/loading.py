@@ -38,6 +38,7 @@ def load(spec: str | Path, **options: Any) -> "Cohort":
         Traceback (most recent call last):
         causalcxr.common.errors.CohortError: no source or path 'fantom'; did you mean 'phantom'?
     """
+    # A name, then an address, then a path that a reader recognises.
     sources = import_module(_PACKAGE)
     names = sources.NAMED
     if isinstance(spec, str) and spec in names:

@@ -36,6 +36,7 @@ def by_mask(mask: Any, index: pd.Index) -> np.ndarray:
             "loc for record ids"
         )
     true = cells if cells.dtype == bool else _true(cells.astype(object))
+    # A Series is aligned by ids; other masks are in order.
     if isinstance(mask, pd.Series):
         return np.flatnonzero(_aligned(true, mask.index, index))
     if len(true) != len(index):
@@ -74,6 +75,7 @@ def by_position(rows: Any, n: int) -> np.ndarray:
     places = cells.astype(np.int64)
     if (outside := (places < -n) | (places >= n)).any():
         raise CohortError(f"no row at position {places[outside][0]}; the cohort has {n}")
+    # Negative positions count from the end.
     return np.where(places < 0, places + n, places)
 
 
@@ -105,6 +107,7 @@ def by_id(ids: Any, index: pd.Index) -> np.ndarray:
         wanted.dtype == object and any(_is_truth(each) for each in wanted)
     ):
         raise CohortError("loc takes record ids, not a mask; use select(mask)")
+    # A record without a draw stands for all its draws.
     if draws and wanted.nlevels == 1:
         index = index.get_level_values(0)
     if wanted.nlevels > index.nlevels:
@@ -145,6 +148,7 @@ def _aligned(true: np.ndarray, mine: pd.Index, index: pd.Index) -> np.ndarray:
             f"the mask has record {brief(absent[0])}, which is not in the cohort ({len(absent):,} "
             "such records); use the cohort's index, or mask.to_numpy() if the order is the same"
         )
+    # Records that the mask does not have are left out.
     places = mine.get_indexer(target)
     return np.where(places < 0, False, true[places]) if len(true) else places >= 0
 

@@ -73,6 +73,7 @@ def save(
     default = {"source": cohort.source, "table_sha256": digest}
     settings = default if made_from is None else dict(made_from)
     described = _described(cohort, images)
+    # Without `made_from` it is unknown what determines the content, so no run resumes another.
     identity = None
     if made_from is not None:
         fields = ("source", "records", "image_format", "image_size", "notes")
@@ -82,6 +83,7 @@ def save(
     with result.writing() as draft:
         if draft.complete:
             return folder
+        # The table, the images, what is kept beside them, and the manifest last.
         (draft.place / "cohort.csv").write_bytes(content)
         digests = {}
         if described["images"]:
@@ -107,6 +109,7 @@ def _csv(cohort: "Cohort") -> bytes:
     table = _beside(cohort)
     for name in ("record", "patient"):
         check_kinds(table[name], cohort.origin or cohort.source)
+    # Missing cells are written as in the file that they came from.
     for name, words in cohort.words.items():
         table[name] = table[name].astype(object).where(words == "", words)
     text = csv_text(table, index=False, end="\r\n")

@@ -63,11 +63,13 @@ def write_images(
     folder.mkdir(exist_ok=True)
     remove_litter(folder)
     digests: dict[str, str] = {}
+    # An image that an earlier run wrote is complete, so it is kept.
     present = {file.name for file in folder.iterdir()}
     images, names = cohort.images, _file_names(cohort.index, FORMATS[name])
     todo = images.available & [name not in present for name in names]
     encode = _ENCODERS[name](cohort, settings)
     rows = np.flatnonzero(images.available)
+    # A limit on images and one on pixels, so that memory is bounded.
     batch = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
     resuming(len(rows) - int(todo.sum()), len(rows), "images")
     for start in progress(range(0, len(rows), batch), "Writing", "images"):

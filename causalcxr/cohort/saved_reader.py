@@ -62,6 +62,7 @@ def _read(path: Path, manifest: dict, size: tuple[int, int] | None) -> Cohort:
         )
     digests = Digests(path, manifest)
     types, words = manifest["types"], {}
+    # Words for missing values become empty cells, and are remembered.
     for name in manifest.get("missing_words", ()) if cells is not None else ():
         words[name] = missing_words(cells[name].to_numpy(dtype=object))
         cells[name] = cells[name].where(words[name] == "", "")

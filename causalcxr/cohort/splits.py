@@ -62,6 +62,7 @@ def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:
             f"{place}: record {brief(splits.index[first])}: {brief(splits.iloc[first])} is not "
             f"a split ({invalid.sum():,} records); allowed: {', '.join(SPLITS)}"
         )
+    # One row for each patient and split: a patient with two rows is in two splits.
     pairs = pd.DataFrame({"patient": patients.to_numpy(), "split": splits.to_numpy()})
     pairs = pairs.drop_duplicates()
     twice = pairs["patient"].duplicated()

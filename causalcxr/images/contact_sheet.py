@@ -56,7 +56,9 @@ def pairs(
             f"with {len(records)} captions"
         )
     difference = twin - factual
+    # Outliers do not set the scale, and tiny differences stay pale.
     scale = max(float(np.quantile(np.abs(difference), 0.999)), 0.02)
+    # About four rows, in at most three columns.
     columns = min(3, ceil(len(factual) / 4))
     is_synthetic = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
     page = _Page(len(factual), columns, 3, factual.shape[1:], caption=0.42, header=0.62)
@@ -113,6 +115,7 @@ class _Page:
     def __init__(
         self, n: int, columns: int, panels: int, shape: tuple, caption: float, header: float
     ) -> None:
+        # The page grows with its panels, so that all have the same size.
         self.columns, self.panels, self.top = columns, panels, header
         self.left, self.bottom, self.captions = 0.2, 0.42 if panels > 1 else 0.12, caption
         self.between = 0.28 if panels > 1 else 0.12
@@ -161,6 +164,7 @@ class _Page:
         style = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "lanczos", **style}
         axes.imshow(image, aspect="auto", **style)
         if marked:
+            # The outline keeps the mark legible on any background.
             outline = [withStroke(linewidth=1.1, foreground="black")]
             style = {"transform": axes.transAxes, "ha": "center", "size": 4.3, "weight": "bold"}
             axes.text(0.5, 0.025, MARK, color="white", path_effects=outline, **style)

@@ -135,8 +135,10 @@ def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         raise CohortError(f"size {height}x{width}; both sides must be at least 1")
     if pixels.shape == (height, width):
         return pixels
+    # The smaller ratio, so that the complete image fits.
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     inner = [max(1, round(side * scale)) for side in pixels.shape]
+    # As float32, so that grey levels are rounded only once, at the end.
     image = Image.fromarray(pixels.astype(np.float32))
     image = image.resize((inner[1], inner[0]), Image.Resampling.BILINEAR)
     out = np.zeros((height, width), dtype=np.uint16)
@@ -216,9 +218,11 @@ def _begins_like_dicom(content: bytes) -> bool:
 def _opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
     """Open a file after checking its kind and size; errors of the system become ours."""
     try:
+        # A link may lead out of the folder that the user gave.
         if limits.root is not None and not path.resolve().is_relative_to(limits.root.resolve()):
             raise ImageError("outside", path, f"leads out of {limits.root}; give a file inside it")
         with open(os.open(path, _FLAGS), "rb") as file:
+            # Check the open file, not its path: another file may replace it in between.
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise ImageError("unreadable", path, "not a file; give the path of an image")

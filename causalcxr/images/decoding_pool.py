@@ -49,15 +49,18 @@ def _results(
 ) -> Iterator[Decoded | ImageError]:
     crew = _Crew(limits, size)
     waiting: deque = deque()
+    # One thread for each worker process, which waits for its answers.
     threads = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
     try:
         for path in paths:
             waiting.append(threads.submit(crew.decode, path))
+            # Results come in order; only a few files a worker wait for a slow one.
             if len(waiting) >= workers * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:  # also if the results are not read to the end
+        # End the processes first, so that no thread waits for one. Then close the pipes.
         crew.dismiss()
         threads.shutdown(wait=True, cancel_futures=True)
         crew.close()
@@ -122,6 +125,7 @@ class _Worker:
         # `-P` keeps the working folder, which may hold data, out of the module path.
         home = str(Path(causalcxr.__file__).parents[1])
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # One numerical thread each, as the workers share the cores.
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "causalcxr.images.decoding_worker", str(limits.memory)],
@@ -130,6 +134,7 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env=os.environ | one | {"PYTHONPATH": path},
         )
+        # The worker answers once when its libraries are loaded.
         try:
             self._within(_STARTUP, b"")
         except _Ended as error:
@@ -177,14 +182,17 @@ class _Worker:
             late.set()
             self._process.kill()
 
+        # Killing the process ends the reading below.
         clock = threading.Timer(seconds, stop)
         clock.daemon = True
         clock.start()
         try:
+            # A process that has ended breaks the pipe; the reading below reports it.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(request)
                 self._process.stdin.flush()
             line = self._process.stdout.readline()
+            # Without a line end the answer was cut short: the process has ended.
             facts = json.loads(line) if line.endswith(b"\n") else None
             if facts is not None:
                 pixels = np.empty(facts["bytes"] // 2, dtype="<u2")
@@ -195,6 +203,7 @@ class _Worker:
         if late.is_set():
             detail = f"took longer than {seconds:g} s; raise the limit or leave it out"
             raise _Ended("slow", detail)
+        # A negative status is the number of the signal that ended it.
         code = self._process.wait()
         name = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise _Ended("crashed", f"ended the process that decoded it ({name}); leave it out")

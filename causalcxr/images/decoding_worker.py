@@ -44,6 +44,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 def main() -> None:
     """Answer requests until the standard input ends."""
     # C libraries may print to standard output; this must not mix with the answers.
+    # Answers go to a copy of standard output; what libraries print there goes to the errors.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     memory = int(sys.argv[1])
@@ -74,6 +75,7 @@ def _limit(memory: int) -> None:
     except ImportError:  # Windows
         return
     status = Path("/proc/self/statm")
+    # The memory in use, as the limit counts it too.
     taken = int(status.read_text().split()[0]) * resource.getpagesize() if status.exists() else 0
     # Without /proc the memory in use is unknown; 4 GiB of addresses are more than enough.
     most = memory + (taken or 4 * 2**30)

@@ -107,6 +107,7 @@ class GreyChain:
         signed = self.header.get("PixelRepresentation") == 1
         possible = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         ends = self._without_padding(stored, low, high, possible)
+        # Compute each possible value once, and look up the pixels.
         if high - low < _WIDEST:
             values = np.arange(low, high + 1, dtype=np.float64)
             return self._grey(values, ends, possible, bits)[stored - low]
@@ -122,10 +123,12 @@ class GreyChain:
             possible: The lowest and highest possible stored value.
             bits: The bits of a stored value.
         """
+        # Modality step, then the VOI LUT or window, if the file has one.
         x, out = self._modality(values, possible)
         inside = (values >= ends[0]) & (values <= ends[1])
         shades = self._by_window(x, inside, out)
         if shades is None:
+            # Neither: spread the values that occur, or all possible values of 8 bits.
             shown = x[inside]
             if bits <= 8 and "ModalityLUTSequence" not in self.header:  # grey values already
                 every = possible if ends[0] < 0 else (0, 2**bits - 1)
@@ -135,6 +138,7 @@ class GreyChain:
             low, high = _ends(shown)
             self.window = f"range {low:g} {high:g}"
             shades = (x - low) / (high - low) if high > low else np.zeros_like(x)
+        # Values beyond the window are black or white; white is low in an inverted image.
         shades = np.clip(shades, 0, 1)
         return np.rint(65535 * (1 - shades if self._inverted() else shades)).astype(np.uint16)
 
@@ -146,6 +150,7 @@ class GreyChain:
         if padding is None:
             return low, high
         limit = self._number("PixelPaddingRangeLimit")
+        # The ends may be in either order, and written with the other sign.
         first, last = sorted(
             _with_sign(int(end), 1, possible)
             for end in (padding, padding if limit is None else limit)
@@ -219,6 +224,7 @@ class GreyChain:
     def _number(self, keyword: str) -> float | None:
         """Return the first value of an attribute as a finite number, or None."""
         value: Any = self.header.get(keyword)
+        # Of several values the first counts.
         if value is None or isinstance(value, str):
             first = value
         else:
@@ -253,12 +259,14 @@ class GreyChain:
         entries = entries % 2**16 or 2**16  # 0 means 65536; a signed interpretation is undone
         if isinstance(data, bytes):
             little = getattr(self.header, "original_encoding", (None, True))[1] is not False
+            # Too few bytes for words of 16 bits: each byte is an entry.
             narrow = entries <= len(data) < 2 * entries
             kind = "u1" if narrow else "<u2" if little else ">u2"
             data = np.frombuffer(data[: len(data) // 2 * 2] if not narrow else data, dtype=kind)
         levels = np.atleast_1d(np.asarray(data, dtype=np.int64))[:entries] % 2**16
         if len(levels) < entries:
             raise self._damaged(what, f"has {len(levels)} of {entries} entries")
+        # The depth must hold the largest entry.
         needed = int(levels.max()).bit_length()
         if not 8 <= bits <= 16 or bits < needed:
             self._note(f"the depth of the {what} is derived from its entries")

@@ -38,6 +38,7 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
     """Return the layout of the pixels; contradictions are refused before memory is allocated."""
     photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     rows, columns = (_whole(path, header, name) for name in ("Rows", "Columns"))
+    # Check the size before anything of that size is allocated.
     check_size(path, rows, columns, limits)
     if not header.get("PixelData"):
         kind = "floats" if "FloatPixelData" in header or "DoubleFloatPixelData" in header else "no"
@@ -47,6 +48,7 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
         raise ImageError("frames", path, "NumberOfFrames is not 1; give one radiograph a file")
     samples = _whole(path, header, "SamplesPerPixel", 1, notes)
     allocated = _whole(path, header, "BitsAllocated")
+    # A missing depth is that of the allocated bits, a missing HighBit the last stored bit.
     stored = _whole(path, header, "BitsStored", allocated, notes)
     high = _whole(path, header, "HighBit", stored - 1, notes)
     signed = _whole(path, header, "PixelRepresentation", 0, notes)
@@ -55,6 +57,7 @@ def read_layout(path: Path, header: Dataset, limits: Limits, notes: list[str]) -
     if not (1 <= stored <= allocated and stored - 1 <= high < allocated and signed in (0, 1)):
         detail = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} do not fit"
         raise ImageError("damaged", path, detail)
+    # Grey levels and palettes have one sample a pixel, colours three.
     expected = {**dict.fromkeys(_GREY, 1), "PALETTE COLOR": 1, **dict.fromkeys(_COLOUR, 3)}
     if expected.get(photometric) != samples:
         shown = photometric[:20] if photometric in expected else "missing or unknown"
@@ -99,11 +102,13 @@ def check_frames(path: Path, header: Dataset, layout: PixelLayout, encapsulated:
         _check_stream(path, data, layout, header.file_meta.TransferSyntaxUID)
         return
     pixels = layout.rows * layout.columns
+    # 4:2:2 has colours at half the width: two samples a pixel.
     samples = 2 * pixels if layout.photometric == "YBR_FULL_422" else pixels * layout.samples
     expected = samples * layout.allocated // 8
     if len(data) < expected:
         detail = f"{len(data):,} of {expected:,} bytes of pixels; the file was cut short"
         raise ImageError("truncated", path, detail)
+    # A few more bytes are padding; twice as many are a second frame.
     if len(data) >= max(2 * expected, expected + 2):
         detail = f"{len(data) // expected} frames of pixels; the header announces one"
         raise ImageError("frames", path, detail)
@@ -118,6 +123,7 @@ def _check_stream(path: Path, data: bytes, layout: PixelLayout, syntax: UID) -> 
     except Exception as error:
         kind = type(error).__name__
         raise ImageError("damaged", path, f"the compressed pixels are damaged ({kind})") from None
+    # A frame may have several fragments: count those that begin one.
     begun = len(fragments) if syntax == RLELossless else sum(f[:2] in _BEGINS for f in fragments)
     if (frames := max(len(offsets), begun)) > 1:
         raise ImageError("frames", path, f"{frames} frames of pixels; the header announces one")

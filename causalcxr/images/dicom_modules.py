@@ -99,6 +99,7 @@ def pixel_module(levels: np.ndarray, bits: int) -> Module:
         "BitsStored": bits,
         "HighBit": bits - 1,
         "PixelRepresentation": 0,
+        # A window over all levels.
         "WindowCenter": str(2 ** (bits - 1)),
         "WindowWidth": str(2**bits),
         "PixelData": levels.astype("<u2").tobytes(),
@@ -116,6 +117,7 @@ def image_module(sop_class: UID, instance: UID | str, number: int, derivation: s
         "InstanceNumber": str(number),
         "PatientOrientation": "",
         "LossyImageCompression": "00",
+        # DICOM allows 1024 characters in this attribute.
         "DerivationDescription": derivation[:1024],
         "ImageComments": MARK,
     }

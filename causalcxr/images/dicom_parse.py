@@ -53,8 +53,10 @@ _ITEM = b"\xfe\xff\x00\xe0"
 
 def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Dataset:
     """Return the attributes that an image requires, its transfer syntax among them."""
+    # With a preamble, DICM stands at byte 128.
     bare = content[128:132] != b"DICM"
     syntax, start = _transfer_syntax(content, 0 if bare else 132)
+    # A small deflated file can inflate to any size: check first.
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated(path, content[start:], limits)
     try:
@@ -69,6 +71,7 @@ def parsed(path: Path, content: bytes, limits: Limits, notes: list[str]) -> Data
     except Exception as error:
         kind = type(error).__name__
         raise ImageError("damaged", path, f"not a DICOM file that can be read ({kind})") from None
+    # The pixels begin but were not read to an end.
     if not header.get("PixelData") and _COMPRESSED in content:
         raise ImageError("truncated", path, "the DICOM file ends within its pixels; send it again")
     if bare:
@@ -97,13 +100,16 @@ def _parse_values(header: Dataset, notes: list[str]) -> None:
 def _transfer_syntax(content: bytes, start: int) -> tuple[str, int]:
     """Return the transfer syntax of group 2, and the start of the data set."""
     place, syntax = start, ""
+    # Group 2 has explicit types and is little endian in every file.
     while content[place : place + 2] == b"\x02\0" and place + 8 <= len(content):
+        # These types have two reserved bytes, then a length of four bytes.
         if content[place + 4 : place + 6] in (b"OB", b"OW", b"UN", b"UT", b"SQ"):
             (length,) = struct.unpack_from("<I", content[place : place + 12].ljust(12, b"\0"), 8)
             value = place + 12
         else:
             (length,) = struct.unpack_from("<H", content, place + 6)
             value = place + 8
+        # (0002,0010) is the transfer syntax.
         if content[place + 2 : place + 4] == b"\x10\0":
             syntax = content[value : value + length].rstrip(b"\0 ").decode("ascii", "replace")
         place = value + length
@@ -130,6 +136,7 @@ def _set_transfer_syntax(path: Path, header: Dataset, notes: list[str]) -> None:
         header.file_meta = FileMetaDataset()
     named = header.file_meta.get("TransferSyntaxUID")
     if not named:
+        # How the parser has read the file.
         implicit, little = header.original_encoding
         named = {
             (True, True): ImplicitVRLittleEndian,

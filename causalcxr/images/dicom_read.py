@@ -45,6 +45,7 @@ def _decoded(path: Path, content: bytes, limits: Limits) -> Decoded:
     layout = read_layout(path, header, limits, notes)
     note_shape(header, notes)
     encapsulated = header.file_meta.TransferSyntaxUID.is_encapsulated
+    # Check the number of bytes before they are decoded.
     check_frames(path, header, layout, encapsulated)
     if encapsulated or layout.samples == 3:
         frame = _frame(path, header, layout)
@@ -54,6 +55,7 @@ def _decoded(path: Path, content: bytes, limits: Limits) -> Decoded:
         pixels, window = _from_colour(frame, header, layout), "none"
         notes.append(COLOUR)
     else:
+        # From stored values to grey: modality step, window, inversion.
         chain = GreyChain(header, path, notes)
         stored = _stored_values(frame, layout, encapsulated, notes)
         with np.errstate(all="ignore"):
@@ -96,6 +98,7 @@ def _frame(path: Path, header: Dataset, layout: PixelLayout) -> np.ndarray:
         header.PlanarConfiguration = 0
     header.NumberOfFrames = 1
     try:
+        # Raw grey values; colours are converted to RGB.
         frame = pixel_array(header, raw=layout.samples == 1)
     except MemoryError:
         raise
@@ -125,6 +128,7 @@ def _stored_values(
     wide = np.int64 if frame.itemsize == 4 else np.int32  # room for differences of two values
     if layout.stored == layout.allocated or (encapsulated and not layout.signed):
         return frame.astype(wide) if layout.signed else frame
+    # Unsigned, so that a shift to the right brings in zeros.
     raw = frame.view(f"u{frame.itemsize}")
     shift = 0 if encapsulated else layout.high + 1 - layout.stored
     values = (raw >> shift) & raw.dtype.type(2**layout.stored - 1)
@@ -136,6 +140,7 @@ def _stored_values(
         return values
     # JPEG-LS has no sign: the bits above are zero, although the type is signed.
     values = values.astype(wide)
+    # Two's complement: subtract 2**stored where the sign bit is set.
     return values - ((values >> (layout.stored - 1)) << layout.stored)
 
 

@@ -148,6 +148,7 @@ def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
             f"record {about.record}: an image of shape {image.shape}; DICOM takes (H, W) with "
             f"sides below {2**16:,}"
         )
+    # In this form NaN is refused, too.
     if not (image.min() >= 0 and image.max() <= 1):
         raise CohortError(
             f"record {about.record}: values from {image.min():g} to {image.max():g}; they must be "

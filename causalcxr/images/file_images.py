@@ -124,6 +124,7 @@ class FileImages(Images):
     def _pixels(self, row: int) -> np.ndarray:
         path = self._checked(row)
         decoded = decoding.decode(path)
+        # Decoding shows whether the file declares itself synthetic.
         if self._computed[row] == UNKNOWN:
             self._computed[row] = decoded.about["synthetic"]
         pixels = decoded.pixels

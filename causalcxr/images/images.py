@@ -149,6 +149,7 @@ class Images(ABC):
             )
         everything = np.arange(len(self))
         rows = np.asarray(rows) if not isinstance(rows, slice | int) else rows
+        # An empty list becomes an array of floats, which cannot select.
         if isinstance(rows, np.ndarray) and rows.size == 0 and rows.dtype != bool:
             return everything[:0]
         try:
@@ -190,6 +191,7 @@ class ArrayImages(Images):
             raise CohortError(f"{len(array)} images, but availability of {len(available)}")
         super().__init__(available, synthetic)
         check_values(array, self._available)
+        # A view, so that only this one is read-only, not the caller's array.
         self._array = array.view()
         self._array.flags.writeable = False
         self._rows = np.arange(len(array))

@@ -27,6 +27,7 @@ def check_values(array: np.ndarray, available: np.ndarray) -> None:
         )
     for row in np.flatnonzero(available):
         low, high = (array[row].min(), array[row].max()) if array[row].size else (0, 0)
+        # In this form NaN is refused, too.
         if not (low >= 0 and high <= 1):
             raise CohortError(
                 f"the image at position {row} has values from {low:g} to {high:g}; "

@@ -69,6 +69,7 @@ def jpeg_frame(content: bytes) -> JpegFrame | None:
         >>> jpeg_frame(b"\xff\xd8\xff\xc3\x00\x0b\x0c\x00\x02\x00\x03\x01\x01\x11\x00")
         JpegFrame(marker=195, bits=12, rows=2, columns=3, samples=1)
     """
+    # Behind the two bytes that start every JPEG.
     place = 2
     while place + 4 <= len(content):
         if content[place] != 0xFF:
@@ -82,6 +83,7 @@ def jpeg_frame(content: bytes) -> JpegFrame | None:
                 return None
             bits, rows, columns, samples = struct.unpack_from(">BHHB", content, place + 4)
             return JpegFrame(marker, bits, rows, columns, samples)
+        # The length of a segment includes its own two bytes, not the marker.
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     return None
 
@@ -121,8 +123,10 @@ def decode_png(path: Path, content: bytes, limits: Limits) -> Decoded:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError("frames", path, "an animation; give one image per file")
         image.load()
+        # 16-bit modes keep their levels; all others become 8-bit grey.
         deep = image.mode in ("I;16", "I;16B", "I")
         pixels = np.asarray(image) if deep else np.asarray(image.convert("L"))
+    # The colours of a palette have 8 bits, whatever the depth of its indices.
     bits = min(depth, 16 if deep else 8) if kind != 3 else 8
     about = {"format": "PNG", "synthetic": says_synthetic(io.BytesIO(content))}
     return _decoded(pixels, 16 if deep else 8, bits, about, notes)
@@ -135,6 +139,7 @@ def decode_jpeg(path: Path, content: bytes, limits: Limits) -> Decoded:
         raise ImageError("truncated", path, "the JPEG has no frame header; copy it again")
     check_size(path, frame.rows, frame.columns, limits)
     notes = [COLOUR] * (frame.samples > 1)
+    # Pillow reads 8 bits of the common processes: baseline, extended, progressive.
     if frame.marker not in (0xC0, 0xC1, 0xC2) or frame.bits != 8:
         return _decode_deep_jpeg(path, content, frame, notes)
     with _our_errors(path), _opened(content, "JPEG") as image:
