@@ -102,7 +102,7 @@ not from 0 to 1; if these are logits, give outputs='logit'
         raise ClassifierError(
             f"classifier {name!r}: the score at position {row} is {values[row]}; check its weights"
         )
-    # Logits passed off as probabilities would make every threshold meaningless.
+    # Logits taken for probabilities would make every threshold meaningless.
     if n and not (values.min() >= 0 and values.max() <= 1):
         raise ClassifierError(
             f"classifier {name!r}: scores range from {values.min():.3g} to {values.max():.3g}, "

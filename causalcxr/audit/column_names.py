@@ -46,8 +46,7 @@ def by_names(graph: Graph, cohort: Cohort, by: str | Sequence[str]) -> tuple[str
     names, table = [], cohort.table
     for word in names_of(by):
         try:
-            # Names of the graph first; other columns of the table must be written as they are
-            # there.
+            # Names of the graph first; other columns must be spelled as in the table.
             names.append(graph.find(word))
         except CausalCXRError:
             if word not in table:

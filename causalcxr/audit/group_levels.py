@@ -33,7 +33,7 @@ def levels_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Cat
     """
     name = str(column.name)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    # Years of age are the only numbers that are binned without being told how.
+    # Only ages have default bins.
     if edges is None and numeric and name.casefold() == "age":
         edges = AGE_EDGES
     if edges is not None:

@@ -182,7 +182,7 @@ def balance(
     (group,) = _columns(table, group)
     levels = levels_of(table[group], (edges or {}).get(group))
     chosen = [level for level in levels.categories if level != UNKNOWN]
-    # Unknown levels are never balanced, unless `among` lists them.
+    # Rows of unknown level are left out, unless `among` lists it.
     chosen = chosen if among is None else list(among)
     for level in chosen:
         if level not in levels.categories:
@@ -210,7 +210,7 @@ def balance(
     each = np.where(shared, share * size[:, None] / np.maximum(counts, 1), 0)
     weights = np.zeros(len(table))
     weights[take] = each[member, cell]
-    # Report what was dropped: the weights speak for the shared cells only.
+    # Report what was dropped: the weights hold for the shared cells only.
     keys = keys.assign(share=np.where(shared, share, np.nan), rows=counts.sum(0).astype(int))
     keys["dropped"] = [", ".join(np.array(chosen)[column == 0]) for column in counts.T]
     summary = _weight_table(chosen, member, weights[take])

@@ -160,7 +160,7 @@ def flip_table(frame: EffectFrame, threshold: float) -> pd.DataFrame:
             share = count / n
             row |= {name: share, f"{name}_low": bounds.low[0], f"{name}_high": bounds.high[0]}
         if "null" in decided:
-            # Flips of null twins are the noise of the generator; what exceeds them is the effect.
+            # Flips of null twins are the noise of the generator, so they are subtracted.
             change = decided["null"][mask] - before
             n_null = max(int((~np.isnan(change)).sum()), 1)
             row["up_null"], row["down_null"] = (

@@ -112,7 +112,7 @@ def _question(model: SCM, cohort: Cohort, action: Intervention, seed: int) -> Qu
     changed = changed_by(bound.names, before, twin.columns(graph, beyond_range=True))
     if not changed.any():
         raise AuditError(f"evaluate: {bound.describe()} changes no record; give another one")
-    # Only now the images, of the changed records.
+    # Images of the changed records only.
     records = cohort.select(changed)
     action = action.among(records.index)
     twin = model.counterfactual(records, action, seed=seed)

@@ -43,6 +43,7 @@ class ScoreTable(Classifier):
         self.origin = str(origin)
         worlds = {"factual": scores} if isinstance(scores, pd.Series) else dict(scores)
         for world, table in worlds.items():
+            # Of two scores of a record, neither is chosen silently.
             if table.index.has_duplicates:
                 repeated = table.index[table.index.duplicated()][0]
                 raise ClassifierError(
@@ -80,6 +81,7 @@ class ScoreTable(Classifier):
                     f"{path}: there is no column {name!r}{nearest(name, table.columns)}; record "
                     "and score are needed"
                 )
+        # With draws, each posterior draw of a twin has a score.
         keys = ["record", "draw"] if "draw" in table else ["record"]
         for name in (column, *keys[1:]):
             table[name] = _numbers(table, name, path)

@@ -105,6 +105,7 @@ class Stress(Shown):
             path: A file to write the picture to, PNG.
             measure: Which measure.
         """
+        # Left: the measure under each shift. Right: the dose-response, if there is one.
         table = self.shifts[self.shifts["measure"] == measure]
         columns = 1 if self.dose is None else 2
         figure = Page(figsize=(6.4 * columns, 1.6 + 0.35 * len(table)), layout="constrained")

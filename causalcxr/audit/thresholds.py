@@ -72,6 +72,7 @@ class ThresholdRule:
             return rule
         if not isinstance(rule, str):
             return cls("fixed", float(rule))
+        # A text is a number, the name of a rule, or name=value.
         kind, _, value = (part.strip() for part in rule.partition("="))
         try:
             return cls("fixed", float(kind)) if not value else cls(kind, float(value))

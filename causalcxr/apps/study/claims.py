@@ -66,7 +66,7 @@ def _progress(analysis: Analysis) -> str:
 def _chance(analysis: Analysis) -> str:
     table = analysis.accuracy
     low, high = table["accuracy"].min(), table["accuracy"].max()
-    # Adjusted, as every sitting is a chance to differ.
+    # Adjusted p-values, as there is a test for every sitting.
     apart = table[table["p_holm"] < 0.05]
     span = f"Accuracy lies between {low:.2f} and {high:.2f}; chance is 0.50."
     if apart.empty:

@@ -50,7 +50,7 @@ class ReaderSession:
             "size": list(plan.size),
             "smooth": plan.smooth,
         }
-        # All answered.
+        # Every question is answered.
         if step == plan.steps:
             return state | {"phase": "done"}
         shown = plan.shown(self.reader, step)

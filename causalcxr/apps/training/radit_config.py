@@ -102,7 +102,7 @@ def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()
             content = plain(_booleans(compose(text)))
             if not isinstance(content, Mapping):
                 raise GraphFault((), f"this is a map with {_needed(model)}")
-            # Words of the command line replace entries of the file.
+            # Entries given on the command line replace those of the file.
             values = overridden(content, words)
             try:
                 return model(**values)

@@ -145,7 +145,7 @@ def _cohort(config: RunConfig) -> Cohort:
     except TypeError as error:
         if isinstance(size, tuple):
             raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
-        # Only an unknown option is a fault of the user.
+        # Any other TypeError is a bug, not an unknown option.
         if "keyword argument" not in str(error):
             raise
         names = ", ".join(["size", *options])

@@ -81,6 +81,7 @@ def _parts(audit: "AuditTables", stress: "Stress | None", patients: int) -> dict
     """Return the content of the template; a section whose entry is empty is left out."""
     about, pairs, observed = audit.about, audit.pairs, audit.observed
     effects, groups, flow = audit.effects, audit.groups, pairs.flow
+    # Sections in the order of the report; those without content are left out by the template.
     dose = stress_part.dose_of(stress)
     has_null = "null" in audit.records
     return {
@@ -135,6 +136,7 @@ def _shifts(stress: "Stress | None") -> dict[str, Any] | None:
 @cache
 def _environment() -> Environment:
     """Return an environment that escapes everything except markup."""
+    # StrictUndefined: a misspelt name in the template is an error, not an empty cell.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -115,12 +115,14 @@ def _histograms(page: Any, parts: dict[str, np.ndarray], reach: float) -> None:
     edges = np.linspace(-reach, reach, _BINS + 1)
     rows = np.atleast_1d(page.subplots(len(parts), 1, sharex=True))
     for k, (axes, (name, values)) in enumerate(zip(rows, parts.items(), strict=True)):
+        # Clipped: effects beyond the ends are counted in the last bars.
         counts, _ = np.histogram(np.clip(values, -reach, reach), edges)
         shares = 100 * counts / max(len(values), 1)
         colour = LINES[0] if name == "twins" else PALE
         axes.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colour, lw=0)
         axes.axvline(0, color="#1C2733", lw=0.8)
         last = k == len(parts) - 1
+        # A square-root scale shows rare large effects beside the many small ones.
         axes.set_yscale("function", functions=(np.sqrt, np.square))
         axes.set_yticks([t for t in (0, 1, 5, 20, 50, 100) if t <= shares.max()])
         dressed(axes, "change of the score" if last else "", "pairs, %", "y")

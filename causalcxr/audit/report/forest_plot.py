@@ -76,6 +76,7 @@ def forest(title: str, rows: Sequence[Row], line: float = 0.0) -> Forest:
         >>> plot.line < plot.rows[0].marks[0].x < plot.rows[0].marks[0].right
         True
     """
+    # One scale for all rows; it contains the line of no effect.
     low, high, ticks = _scale(
         chain([line], *((m.value, m.low, m.high) for r in rows for m in r.marks if m))
     )
@@ -86,6 +87,7 @@ def forest(title: str, rows: Sequence[Row], line: float = 0.0) -> Forest:
     def placed(mark: Mark | None, k: int) -> Mark | None:
         if mark is None or not isfinite(mark.value):
             return mark
+        # An interval without bounds is drawn as its point.
         ends = [v if isfinite(v) else mark.value for v in (mark.low, mark.high)]
         places = (place(mark.value), *map(place, ends))
         return Mark(mark.value, mark.low, mark.high, *places, y=_PAD + _LINE * (k + 0.5))

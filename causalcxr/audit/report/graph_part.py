@@ -72,6 +72,7 @@ def graph_drawing(
         action: Names and values that are set, as in `Intervention.to_json`.
         hold: Names of the variables that keep their factual value.
     """
+    # The role of each variable: set, held, reached or other.
     acted = {graph.find(name): value for name, value in action.items()}
     held = {graph.find(name) for name in hold} - set(acted)
     reached = affected(graph, acted, held)
@@ -79,6 +80,7 @@ def graph_drawing(
     remarks |= dict.fromkeys(held, "held") | dict.fromkeys(reached, "can change")
     roles = {name: _role(name, acted, held, reached) for name in graph.order}
     layout = scene(graph, remarks)
+    # The layout is in inches with y upwards, SVG has y downwards.
     left, right, top, bottom = _extent(layout)
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -107,6 +109,7 @@ def graph_drawing(
         }
         for edge, points in layout.paths.items()
     ]
+    # Reached edges last, so that they lie on top.
     edges.sort(key=lambda e: ("other", "cut", "reached").index(e["role"]))
     return GraphDrawing(
         round((right - left) * _UNIT, 1),

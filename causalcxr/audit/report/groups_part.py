@@ -71,6 +71,7 @@ def gap_forests(observed: "GroupMeasures | None", groups: pd.DataFrame) -> list[
         for gap in observed.gaps[observed.gaps["measure"] == name].to_dict("records"):
             group, reference = gap["group"], gap["reference"]
             size = sizes.get(group, {})
+            # A gap is as uncertain as the smaller of its two groups.
             is_small = bool(size.get("few")) or bool(sizes.get(reference, {}).get("few"))
             marks = (_gap(gap), _gap(balanced.get((group, name))))
             counts = tuple(size.get(key) for key in ("n", "positives", "patients"))
@@ -185,6 +186,7 @@ def _roc(
         axes = page.subplots()
         axes.plot([0, 1], [0, 1], color="#B9C1C9", linewidth=0.8)
         for name, points, style in lines:
+            # Points that would not be visible apart are left out, which keeps the page small.
             some = _thinned(points)
             axes.plot(some["fpr"], some["tpr"], label=labels[name], **{**style, "marker": ""})
             dot = {"marker": style["marker"] or "o", "color": style["color"], "markersize": 8}
@@ -192,6 +194,7 @@ def _roc(
         _square(axes, "false positive rate", "sensitivity")
         page.legend(loc="outside upper left", ncols=2, fontsize=8, frameon=False)
 
+    # The figures in words, for readers who cannot see the picture.
     notes = [
         f"{name}: AUROC {number(at(name, 'auroc'))}; at the threshold sensitivity "
         f"{number(at(name, 'tpr'))} and false positive rate {number(at(name, 'fpr'))}"
@@ -218,6 +221,7 @@ def _reliability(
         for name, points, style in lines:
             x, y = points["score"].to_numpy(float), points["rate"].to_numpy(float)
             axes.plot(x, y, markersize=5, label=labels[name], zorder=3, **style)
+            # Bins of few records are hollow.
             hollow = points["records"].to_numpy(float) < _FEW
             marker = {"color": style["color"], "marker": style["marker"], "mfc": "white"}
             axes.plot(x[hollow], y[hollow], ls="", markersize=5, zorder=4, **marker)

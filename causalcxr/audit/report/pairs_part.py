@@ -62,6 +62,7 @@ def check_rows(checks: pd.DataFrame, limits: Mapping[str, Any]) -> list[dict[str
     rows = []
     for check in CHECKS:
         figures = checks[check].dropna().to_numpy(float)
+        # The middle 90 % of pairs, and their median.
         low, middle, high = (
             np.quantile(figures, [0.05, 0.5, 0.95]) if len(figures) else [np.nan] * 3
         )
@@ -93,6 +94,7 @@ def accepted_by_group(records: pd.DataFrame, by: Sequence[str]) -> list[dict[str
         levels = levels_of(records[name])
         for level in levels.categories:
             part = records[np.asarray(levels == level)]
+            # A pair can have several reasons, so they may add up to more than the rejected pairs.
             why = part["why"].str.split(", ").explode()
             reasons = why[why.fillna("") != ""].value_counts()
             rows.append(

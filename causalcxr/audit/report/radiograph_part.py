@@ -73,7 +73,9 @@ def grid(
     """
     if factual.images is None or twin.images is None or patients < 1:
         return None
+    # Both sides need an image.
     available = np.asarray(factual.images.available) & np.asarray(twin.images.available)
+    # The largest changes, and typical ones: the largest alone would mislead.
     most, usual = _chosen(records, available, patients)
     if not len(most):
         return None
@@ -81,6 +83,7 @@ def grid(
     sides = [cohort.images.select(rows) for cohort in (factual, twin)]
     before, after = (np.stack([_small(i[0]) for i in images[:]]) for images in sides)
     synthetic = list(zip(*(images.synthetic.tolist() for images in sides), strict=True))
+    # One scale for all differences, so that their colours are comparable.
     scale = max(float(np.quantile(np.abs(after - before), 0.999)), _LEAST)
     comparison = Comparison(factual, twin)
     trios = [
@@ -111,6 +114,7 @@ def _chosen(
         return order[~pd.Series(person[order]).duplicated().to_numpy()]
 
     most = first(rows[np.argsort(-change[rows], kind="stable")])[:patients]
+    # No patient is shown twice.
     rest = rows[~np.isin(person[rows], person[most])]
     if not len(rest):
         return most, rest

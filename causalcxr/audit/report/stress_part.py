@@ -28,6 +28,7 @@ def dose_drawing(stress: Any) -> Drawing | None:
     if dose is None:
         return None
     variable = printable(_variable(stress, dose))
+    # Levels are drawn at equal distances.
     is_numeric = pd.api.types.is_numeric_dtype(dose["value"])
     x = dose["value"].to_numpy(float) if is_numeric else np.arange(len(dose))
     hollow = dose.get("unsupported", pd.Series(0.0, dose.index)).to_numpy(float) > _UNSUPPORTED

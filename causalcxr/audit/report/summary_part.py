@@ -96,6 +96,7 @@ def limits(
         groups: A row a group, with its size.
         has_null: Whether there are null twins.
     """
+    # Each sentence is a limit that holds for this audit; the others are left out.
     share = flow["pairs"].iloc[-1] / flow["pairs"].iloc[0]
     yield (
         f"Effects and flips are those of the {percent(share)} of pairs that passed the quality "
@@ -127,6 +128,7 @@ def limits(
 
 def provenance(about: About) -> dict[str, list[tuple[str, str]]]:
     """Return all settings and what was recorded, by kind."""
+    # Nested entries have tables of their own; what remains is the first one.
     rest = dict(about)
     nested = {
         "Versions": rest.pop("versions", None),

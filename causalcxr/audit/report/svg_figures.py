@@ -98,6 +98,7 @@ def dressed(axes: "Axes", x: str, y: str, grid: str = "both") -> None:
 
 def _inlined(content: bytes, name: str, caption: str, note: str) -> Markup:
     """Return the SVG without namespaces, with unique ids, a title and a description."""
+    # Many figures share a page, so their ids and references get the name of the figure.
     root = ElementTree.fromstring(content)
     for element in root.iter():
         element.tag = _local(element.tag)
@@ -112,6 +113,7 @@ def _inlined(content: bytes, name: str, caption: str, note: str) -> Markup:
         root.remove(element)
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
+    # Title and description, for screen readers.
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
     for at, (tag, words) in enumerate((("title", caption), ("desc", note))):
         element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
