@@ -43,8 +43,8 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 def main() -> None:
     """Answer requests until the standard input ends."""
-    # C libraries may print to standard output; this must not mix with the answers.
-    # Answers go to a copy of standard output; what libraries print there goes to the errors.
+    # C libraries may print to standard output; this must not mix with the answers. So answers go
+    # to a copy of it, and what is printed goes to standard error.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     memory = int(sys.argv[1])

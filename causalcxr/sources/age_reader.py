@@ -60,6 +60,7 @@ class AgeReader:
 
     def __call__(self, rows: Rows, policy: Policy, ledger: Ledger) -> np.ndarray:
         """Return the ages, shape (n,), float64, NaN where missing."""
+        # Read each distinct text once.
         _, texts = rows.distinct(self.column)
         table = pd.DataFrame(
             [self._read(text.strip(), policy) for text in texts], columns=_Age._fields
@@ -90,6 +91,7 @@ class AgeReader:
             return _Age(unread=True)
         # The small excess keeps 12 months a year, and 24 months two.
         years = float(np.floor(float(f"{match[1]}.{match[2] or 0}") * _YEARS[match[3]] + 1e-9))
+        # In some data sets this age stands for all higher ones.
         if self.open_from is not None and self.open_from <= years <= OLDEST:
             return _open_age(years, policy)
         if self.bins:

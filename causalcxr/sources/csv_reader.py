@@ -94,6 +94,7 @@ def _columns(
     if not header:
         raise CohortError(f"{path}: the file is empty")
     places = _places(header, path, columns, optional)
+    # Categories, block by block: each distinct text is kept once a block.
     parts: dict[str, list[pd.Categorical]] = {name: [] for name in places}
     blocks = iter(lambda: list(islice(reader, _BLOCK)), [])
     for block in progress(blocks, f"Reading {path.name}"):

@@ -37,6 +37,7 @@ def finding_columns(
     def read(rows: Rows, policy: Policy, ledger: Ledger) -> dict[str, np.ndarray]:
         marks = {}
         for finding, column in by_finding.items():
+            # Read each distinct text once.
             _, texts = rows.distinct(column)
             by_text = np.array([_mark(text, meaning) for text in texts], dtype=np.int8)
             marks[finding] = rows.map_texts(column, by_text, BLANK)

@@ -206,6 +206,7 @@ class Harmonised:
         side = (size, size) if isinstance(size, int) else size
         if files and images is None and _as_paths(self.images).available.any():
             images = FileImages(self.images, side)
+        # Categories become texts, as which a cohort holds levels.
         plain = {
             name: column.astype(object)
             if isinstance(column.dtype, pd.CategoricalDtype)
@@ -254,6 +255,7 @@ def combined(
         raise CohortError(
             f"{' and '.join(both)} both hold the radiographs of {repeated[0]}; give one of them"
         )
+    # Two data sets may use the same ids, so ids get a prefix.
     tables = [
         part.table.set_axis(_prefixed(name, part.table.index.to_numpy()))
         for part, name in zip(parts, names, strict=True)
@@ -296,6 +298,7 @@ def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             table[name] if name in table else pd.Series(np.nan, index=table.index, dtype=object)
             for table in tables
         ]
+        # A column keeps its type if all sources that have it agree.
         given = [part for part, table in zip(parts, tables, strict=True) if name in table]
         if all(isinstance(part.dtype, pd.CategoricalDtype) for part in given):
             levels = list(dict.fromkeys(level for part in given for level in part.cat.categories))

@@ -106,12 +106,14 @@ class _Search:
         base: np.ndarray,
     ) -> None:
         """Assign to each record without an image the file of its name, if a folder lists it."""
+        # The number of each folder that exists, -1 for others.
         number = np.full(len(directories), -1, dtype=np.int32)
         number[existing] = np.arange(len(existing), dtype=np.int32) + len(self.places)
         self.places += [listings.root / directories[k] for k in existing]
         entries = [(directories[k], listings.entries(directories[k])) for k in existing]
         index = pd.Index([f"{at}/{name}" for at, names in entries for name in names], dtype=object)
         open_ = (self.within < 0) & ~self.unsafe & np.isin(codes, existing) & (base != "")
+        # First the name as it is written, then with other suffixes.
         for suffix in ("", *self.suffixes):
             rows = np.flatnonzero(open_ & (self.within < 0))
             names = pd.Series(base[rows], dtype=object)

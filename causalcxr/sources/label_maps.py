@@ -115,6 +115,7 @@ class LabelMap:
                 marks[target][row] = P
             for name in marks if not targets else ():
                 marks[name][row] = silent
+            # A finding that is not a device contradicts No Finding.
             if "No Finding" in marks and "No Finding" not in targets:
                 ill = targets - {"Support Devices"}
                 marks["No Finding"][row] = ABNORMAL if ill else BLANK

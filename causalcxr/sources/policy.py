@@ -192,6 +192,7 @@ def _fill(marks: dict[str, np.ndarray], ledger: Ledger) -> None:
     no_finding = marks.get("No Finding")
     if no_finding is None:
         return
+    # No Finding is P: findings without a label are N, devices excepted.
     healthy, ill = no_finding == P, np.zeros(len(ledger), dtype=bool)
     filled = np.zeros(len(ledger), dtype=bool)
     for name, mark in marks.items():
@@ -201,6 +202,7 @@ def _fill(marks: dict[str, np.ndarray], ledger: Ledger) -> None:
             filled |= open_
         if name in PATHOLOGIES:
             ill |= mark == P
+    # A pathology is P: No Finding without a label is N.
     open_ = ill & ((no_finding == BLANK) | (no_finding == UNLISTED))
     no_finding[open_] = N
     for name, why, where in (

@@ -34,14 +34,17 @@ def race_per_patient(
     def reduce(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
         column = next((name for name in columns if name in frame), None)
         patients = frame[key].array.remove_unused_categories()
+        # Count for each patient the rows that name each race.
         votes = np.zeros((len(patients.categories), len(RACES)), dtype=np.int64)
         if column is not None:
             label_map = bundled(words, RACES)
             cells = frame[column].cat
             by_text = [_position(label_map.meaning(str(text))) for text in cells.categories]
+            # The last entry, -1, is for code -1: a missing cell.
             position = np.append(np.array(by_text, dtype=np.int64), -1)[cells.codes.to_numpy()]
             has_race = position >= 0
             np.add.at(votes, (patients.codes[has_race], position[has_race]), 1)
+        # Rows that differ are a conflict; a tie for the most votes decides nothing.
         conflict = (votes > 0).sum(axis=1) > 1
         most = votes.max(axis=1)
         clear = (votes == most[:, None]).sum(axis=1) == 1

@@ -134,6 +134,7 @@ def write_report(
     report = facts(harmonised, parts, quarantined)
     folder = Path(folder)
     atomic_write(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    # Figures are embedded, so that the page is one file.
     images = {
         name: "data:image/png;base64," + base64.b64encode(page.png()).decode()
         for name, page in plots(report).items()
@@ -190,9 +191,11 @@ def _groups(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, list[str]]]:
             continue
         values = table.get(name, pd.Series(index=table.index, dtype=object))
         codes, labels = pd.factorize(values, sort=True)
+        # The last group holds unknown values.
         names = [*map(str, labels), _UNKNOWN]
         groups[name] = (np.where(codes < 0, len(labels), codes), names)
     years = _years(table)
+    # A missing age becomes -1, below the first band.
     band = np.searchsorted(_BANDS, np.nan_to_num(years, nan=-1), side="right") - 1
     names = [f"{low}-{high - 1}" for low, high in pairwise(_BANDS)]
     in_band = ~np.isnan(years) & (band >= 0) & (band < len(names))

@@ -101,14 +101,18 @@ def label_report(text: str) -> dict[str, int]:
         {'Pleural Effusion': 1, 'Pneumonia': 2, 'Pneumothorax': 0}
     """
     marks = dict.fromkeys(FINDINGS, BLANK)
+    # An empty line ends a sentence, other line breaks do not.
     lowered = " ".join(text.lower().replace("\n\n", " . ").split())
     for sentence in _SENTENCE.split(lowered):
+        # A normal organ denies a finding that no sentence has named so far.
         for name, pattern in _NORMAL.items():
             if marks[name] == BLANK and pattern.search(sentence or ""):
                 marks[name] = N
         for name, mark in _mentioned(_NOT_MEANT.sub(" ", sentence or "")):
+            # Of several mentions that of the highest rank counts.
             if _RANK[mark] > _RANK[marks[name]]:
                 marks[name] = mark
+    # A report without a pathology is normal; an empty one says nothing.
     has_text = any(letter.isalpha() for letter in lowered)
     if has_text and not any(marks[name] in (P, UNCERTAIN) for name in PATHOLOGIES):
         marks["No Finding"] = P
@@ -147,6 +151,7 @@ def _mentioned(sentence: str) -> list[tuple[str, int]]:
 
 def _mark(clause: str, match: re.Match, name: str) -> int:
     """Return the mark of a mention in its clause."""
+    # Only words near the mention count.
     before = clause[max(match.start() - _REACH, 0) : match.start()]
     after = clause[match.end() : match.end() + _REACH]
     if _CANNOT.search(before) or _DOUBT_AFTER.match(after):

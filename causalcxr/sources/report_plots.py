@@ -42,6 +42,7 @@ def _missing(missing: Mapping[str, Mapping[str, float]]) -> Page:
         ax.set_xticks(range(len(variables)), variables, rotation=45, ha="right", fontsize=8)
         ax.set_yticks(range(len(sources)), sources, fontsize=8)
         for (row, column), share in np.ndenumerate(shares):
+            # White on dark cells.
             colour = "white" if share > 0.6 else _INK
             text = f"{100 * share:.0f}"
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
@@ -57,6 +58,7 @@ def _prevalence(prevalence: Mapping[str, Mapping[str, Any]]) -> Page:
         shares = [findings[name]["share"] for name in FINDINGS]
         has_share = np.array([share is not None for share in shares], dtype=bool)
         values = np.array([share if share is not None else np.nan for share in shares])
+        # The points of several data sets stand side by side.
         offset = (k - (len(prevalence) - 1) / 2) * 0.1
         style = {"color": _LINES[k % len(_LINES)], "label": source, "markersize": 5}
         ax.plot(positions[has_share] + offset, 100 * values[has_share], "o", **style)

@@ -255,6 +255,7 @@ class Source:
         """Keep every record once, under a unique id."""
         for column in (self.record, self.patient):
             rows.refuse(column, rows.blank(column), "is not an id; give the record one")
+        # Rows that repeat another exactly, then rows that share only its id.
         identical = rows.frame.duplicated().to_numpy()
         ids = rows.frame[self.record].cat.codes
         differ = ids[~identical].duplicated().reindex(ids.index, fill_value=False).to_numpy()
@@ -269,6 +270,7 @@ class Source:
         ledger.drop("duplicate-ids", "of records with one id the first is kept", differ)
         if ledger.kept.all():
             return rows, ledger
+        # A new ledger for the rows kept, with the rules so far.
         rows, rules = rows.take(ledger.kept), ledger.rules
         ledger = Ledger(rows.texts(self.record))
         for rule in rules:
@@ -322,6 +324,7 @@ def _one_split(
     codes, distinct = pd.factorize(patients)
     order = np.array(["train", "val", "test"], dtype=object)
     rank = pd.Categorical(splits, categories=pd.Index(order)).codes
+    # The first and last split of each patient; dropped records do not count.
     kept = ledger.kept
     first, last = np.full(len(distinct), 3), np.full(len(distinct), -1)
     np.minimum.at(first, codes[kept], rank[kept])

@@ -58,6 +58,7 @@ class Rows:
         if len(frames) == 1:
             return cls(frames[0], files, starts.tolist(), exact)
         names = list(dict.fromkeys(name for frame in frames for name in frame))
+        # A file that lacks a column has missing cells in it.
         blank = pd.Categorical.from_codes([], pd.Index([""], dtype=object))
         columns = {
             name: union_categoricals(
@@ -121,6 +122,7 @@ class Rows:
         Raises:
             CohortError: If the other table has two different rows for one key.
         """
+        # Exact repeats are no contradiction.
         identical = other.frame.duplicated().to_numpy()
         other = other.take(~identical) if identical.any() else other
         codes, keys = other.distinct(key)
@@ -131,6 +133,7 @@ class Rows:
         row_of_key[codes] = np.arange(len(other))
         row_of_key[-1] = -1
         own_codes, texts = self.distinct(key)
+        # The last entry, -1, is for code -1: a missing key.
         positions = np.append(pd.Index(keys).get_indexer(pd.Index(texts, dtype=object)), -1)
         other_rows = row_of_key[positions][own_codes]
         fresh = {

@@ -37,6 +37,7 @@ def frontal_and_projection(
         first = pd.Series(rows.texts(frontal)).str.strip().str.upper().to_numpy(object)
         second = pd.Series(rows.texts(projection)).str.strip().str.upper().to_numpy(object)
         is_frontal, is_lateral = first == "FRONTAL", first == "LATERAL"
+        # A frontal image with a lateral projection, or the reverse.
         contradiction = (is_frontal & np.isin(second, ("LL", "RL", "LATERAL"))) | (
             is_lateral & np.isin(second, ("AP", "PA"))
         )

@@ -54,6 +54,7 @@ def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
     )
     blank = rows.blank("ViewPosition")
     codes = written.codes.copy()
+    # The code of the study fills in only what the detector left blank.
     if "ViewCodeSequence_CodeMeaning" in rows:
         column = "ViewCodeSequence_CodeMeaning"
         meanings = [_CODED.get(text.strip().lower()) for text in rows.distinct(column)[1]]

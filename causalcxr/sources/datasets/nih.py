@@ -154,6 +154,7 @@ def _splits(
     official = any(names is not None for names in lists.values())
     if not official and companion is None:
         return None, "", np.zeros(len(patients), dtype=bool)
+    # Draw splits for everybody; published ones replace them below.
     splits = draw_splits(patients, (0.8, 0.1, 0.1))
     origin = "official lists" if official else "images_*.csv"
     drawn = np.ones(len(patients), dtype=bool)
@@ -185,10 +186,12 @@ def _patients_tested(
     lists: dict[str, set[str] | None], index: pd.Index, patients: np.ndarray
 ) -> np.ndarray:
     """Return which records are of test patients; a patient in both lists is refused."""
+    # By patient: one image in a list is enough.
     train, test = (
         pd.Index(patients).isin(patients[index.isin(names)]) if names is not None else None
         for names in (lists["train_val"], lists["test"])
     )
+    # Without the test list, test patients are those whom the other list lacks.
     if test is None:
         return ~train
     if train is not None and (both := train & test).any():
@@ -215,6 +218,7 @@ def _images(
     order = [place for place in order if place not in away]
     order = order[-1:] if size is None else order
     paths: dict[str, Path] = {}
+    # The first folder in order is written last, so that it takes precedence.
     for place in reversed(order):
         paths.update((name, place / name) for name in names_within(place, folder))
     files = [paths.get(record) for record in index]

@@ -58,6 +58,7 @@ def _view(rows: Rows, policy: Policy, ledger: Ledger) -> pd.Categorical:
     if "MethodProjection" not in rows:
         return values
     _, texts = rows.distinct("MethodProjection")
+    # A projection without a method counts as determined by hand.
     by_hand = [text.strip() in EMPTY or "manual" in text.lower() for text in texts]
     guessed = ~rows.map_texts("MethodProjection", np.array(by_hand, dtype=bool), True)
     guessed &= values.codes >= 0

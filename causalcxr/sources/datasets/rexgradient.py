@@ -45,6 +45,7 @@ def _read_studies(path: Path) -> pd.DataFrame:
     if not isinstance(studies, list) or not studies or set(map(type, studies)) != {dict}:
         raise CohortError(f"{path}: not one object per study; download the file again")
     table = pd.DataFrame.from_records(studies)
+    # The key of an object, if there is one, names its study.
     table["study"] = names or table.get("StudyInstanceUid")
     if "PatientID" not in table:  # the study's name begins with that of the patient
         table["PatientID"] = table["study"].astype(str).str.split("_").str[0]

@@ -52,10 +52,12 @@ def _voted(frame: pd.DataFrame, policy: Policy) -> pd.DataFrame:
             continue
         cells = frame[label].cat
         _check_votes(cells, label)
+        # The last entry is for code -1: a missing cell.
         yes = np.array([text.strip() in _YES for text in cells.categories] + [False])
         votes = np.bincount(images.codes, weights=yes[cells.codes], minlength=n)
         divided = (votes > 0) & (votes < readers)
         disagree |= divided
+        # Codes 0, 1 and 2 are the labels 0, 1 and -1.
         codes = {
             "any": votes > 0,
             "majority": 2 * votes > readers,
@@ -93,6 +95,7 @@ def _findings(rows: Rows, policy: Policy, ledger: Ledger) -> dict[str, np.ndarra
         return label_map.marks(lists, UNLISTED)[0]
 
     marks, uncertain = marks_of(1), marks_of(2)
+    # Uncertain where the readers are divided, unless another label makes it present.
     for name, mark in marks.items():
         mark[(mark != P) & (uncertain[name] == P)] = UNCERTAIN
     decision = {

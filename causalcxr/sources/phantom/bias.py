@@ -30,6 +30,7 @@ def planted_effects(world: World) -> pd.DataFrame:
     draws = Draws(record_keys(pd.RangeIndex(_SAMPLE)), seed=1)
     columns = equations.predict(sample_noise(draws), {})
     group = ", ".join(f"{name} {level}" for name, level in world.group.items())
+    # Labels are changed after sampling, so all three sizes are the planted one.
     missed = (world.underdiagnosis,) * 3
     rows = {
         "confounding": (

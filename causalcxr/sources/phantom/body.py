@@ -73,6 +73,7 @@ def camera(p: Patient) -> Beam:
     """
     view, n, child = p["View"].long(), len(p.draws), p.child
     distance = torch.tensor([105.0, 183.0, 183.0]).double()[view]
+    # Children are thinner, so they are nearer to the detector.
     to_detector = torch.tensor([15.0, 14.0, 19.0]).double()[view] * (1 - 0.5 * child)
     # Before the patient's rotation: from the source to the detector, and the detector's right.
     beam = torch.tensor([[0.0, 0, -1], [0, 0, 1], [1, 0, 0]]).double()[view]
@@ -80,10 +81,12 @@ def camera(p: Patient) -> Beam:
     supine = (view == 0).double()
     rotate = _about_y((0.055 + 0.03 * supine) * p.z("rotation"))
     beam, right = (rotate @ beam[..., None])[..., 0], (rotate @ right[..., None])[..., 0]
+    # The detector turns about the beam.
     roll = (0.018 + 0.018 * supine) * p.z("roll")
     cos, sin = roll.cos()[:, None], roll.sin()[:, None]
     up = torch.tensor([0.0, 1, 0]).double().expand(n, 3)
     right, up = right * cos + up * sin, up * cos - right * sin
+    # The beam is not centred exactly.
     above = -0.5 * (1 - child * 0.5) + (1.1 + 0.5 * supine) * p.z("centring")
     lift = above[:, None] * up + ((0.7 + 0.5 * supine) * p.z("centring across"))[:, None] * right
     source = -(distance - to_detector)[:, None] * beam + lift

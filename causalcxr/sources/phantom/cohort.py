@@ -114,8 +114,10 @@ def _sampled(
     draws, equations = Draws(record_keys(index), seed), population(world)
     noise = sample_noise(draws)
     columns = equations.predict(noise, {})
+    # Predict again with the same noise and the chosen findings.
     if enriched:
         columns = equations.predict(noise, _enriched_findings(columns, draws))
+    # Copies have equal variables; the images differ, as each has its own noise.
     if copies > 1:
         columns = {name: column[index // copies * copies] for name, column in columns.items()}
     is_enriched = enriched or copies > 1
@@ -227,13 +229,16 @@ def _posterior(
             "truth: draws explain the labels, and those of this world are wrong; use "
             "underdiagnosis=0"
         )
+    # A row for each record and draw.
     many = cohort.with_images(None).repeat(draws)
     observed = {name: np.repeat(c, draws) for name, c in _complete(cohort, graph).items()}
     numbers = Draws(record_keys(many.records), seed, draw=many.draws)
     values = intervention.repeat(draws).bind(graph).values(observed, numbers, many.index)
+    # Abduction: noise that explains the observed values.
     noise = equations.abduct(observed, numbers)
     set_before = {name: observed[name] for name in images.fixed}
     _check_possible(many, {name: u for name, u in noise.items() if name not in set_before})
+    # Prediction with this noise; roots and what was set before keep their values.
     roots = {name: observed[name] for name in ROOTS}
     return many.with_columns(graph, equations.predict(noise, roots | set_before | values))
 

@@ -62,6 +62,7 @@ def _lines(j: list[Tensor], line: Tensor, tube_: Tensor, b: Habitus) -> list[Sol
     return [
         tube(central, 0.16, 2.4 * line),
         tube(tracheal, 0.45, 1.1 * tube_),
+        # Hollow: a narrower tube takes away from the wider one.
         tube(tracheal, 0.33, -0.9 * tube_),
         tube(gastric, 0.17, 1.9 * tube_),
     ]
@@ -71,6 +72,7 @@ def _electrodes(j: list[Tensor], on: Tensor, b: Habitus) -> list[Solids]:
     parts, front = [], b.depth + 1.8
     places = ((-9.5, 8.2), (9.5, 7.0), (-10.2, -8.0), (10.6, -7.0))
     for k, (x, y) in enumerate(places):
+        # Places vary a little from patient to patient.
         at = torch.stack([x + j[k % 3], y + j[(k + 1) % 3]])
         parts.append(ball((at[0], at[1], front), (0.75, 0.75, 0.3), 2.6 * on))
         wire = path(

@@ -46,11 +46,14 @@ def _oedema(p: Patient, b: Habitus, cavity: Cavity, chest: Chest) -> None:
     present, side = p.has("Edema"), cavity.side
     amount = (1 + 0.25 * p.z("oedema")).clamp(0.5, 1.6) * present
     reach = 1 + 0.12 * p.z("oedema reach")
+    # Nested balls, so that the wing is densest at its centre.
     for size, mu in ((1.0, 0.027), (0.75, 0.027), (0.5, 0.025)):
         radii = (5.0 * size * reach, 7.4 * size * reach, 6.0 * size)
         chest.contents.append(ball((side * 4.4, 0.0, -0.5), radii, mu * amount))
+    # The haze, low in the lung.
     low = cavity.point(0.0, -0.4, 0.0)
     chest.contents.append(ball(low, (7.0, 10.0, 9.0), 0.012 * amount))
+    # Kerley's lines: short, nearly level, at the outer edge.
     for k in range(4):
         x, y, z = cavity.point(0.97 - 0.03 * k, -0.42 + 0.075 * k, 0.0)
         line = path((x, y, z), (x - side * 2.0, y + 0.1, z + 0.4))
@@ -65,9 +68,11 @@ def _consolidation(p: Patient, b: Habitus, cavity: Cavity, chest: Chest) -> None
     mu = (0.1 + 0.012 * p.z("consolidation density")) * present
     x, y, z = cavity.point(0.1, up, 0.0)
     turn = 0.25 * side + 0.15 * p.z("consolidation turn")
+    # Two nested balls give a softer edge.
     for part, share in ((1.0, 0.6), (0.72, 0.55)):
         radii = (5.6 * size * part, 3.2 * size * part, 5.5)
         chest.contents.append(ball((x, y, z), radii, share * mu, turn))
+    # Open bronchi: tubes from which tissue is taken away.
     for k in (-1, 0, 1):
         bronchus = path((x - side * 3.5, y - 0.4 * k, z), (x + side * 2.5, y + 1.6 * k, z + k))
         chest.contents.append(tube(bronchus, 0.28, -0.9 * mu))
@@ -177,6 +182,7 @@ def inside_chest(p: Patient, b: Habitus, side: int, heart: list[Solids]) -> tupl
     # The pleural space beside a collapsed lung holds only air; the lung within it is denser.
     gone = torch.where(retracted > 0, 0.97 * SOFT, aerated)
     left = free * (gone - aerated * (1 - 0.15 * retracted))
+    # The difference of two lungs of nearly one size is the fine line of the pleura.
     edge = 0.13 * free
     lining = [cavity.lung(edge, retracted), cavity.lung(-edge, retracted + 0.022)]
     contents = [

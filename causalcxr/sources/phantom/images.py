@@ -97,6 +97,7 @@ class PhantomImages(Images):
             ("fixed", self.fixed),
             ("told", self.recorded),  # a name in the fingerprints of saved results
         ):
+            # Sorted, so that the order of variables does not matter.
             for name in sorted(each):
                 digest.update(f"{kind}\0{name}\0".encode() + each[name].tobytes())
         return digest.hexdigest()

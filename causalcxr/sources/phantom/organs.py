@@ -44,6 +44,7 @@ def soft_tissue(p: Patient, b: Habitus) -> list[Solids]:
     for side in SIDES:
         parts += _shoulder(p, b, side)
         parts += _breast(p, b, side)
+    # Gas in the stomach, and in a loop of bowel.
     bubble = (1.6 + 0.45 * p.z("bubble size")).clamp(min=0.5)
     gas = (5.6 + 1.1 * p.z("bubble across"), -12.8 + b.breath, 2.6)
     parts.append(ball(gas, (1.75 * bubble, 0.85 * bubble, 1.6 * bubble), -0.15, 0.15))
@@ -217,12 +218,14 @@ def vessels(p: Patient, cavity: Cavity, retracted: Tensor) -> list[Solids]:
         long = (8.6 - 2.6 * angle.cos() ** 2 + 0.5 * r) * (1.0 if k < 4 else 0.92)
         depth = (0.9 if k % 2 else -0.9) * 2.6 + 1.2 * a
         thick = 0.4 + 0.1 * (angle < -0.5)
+        # A stem, then its two branches.
         for fork, line in ((0.0, steps), (-0.26, tips), (0.24, tips)):
             bend = angle[:, None] + (0.22 * c)[:, None] * line + fork * (line - 0.55) / 0.45
             out = long[:, None] * line
             x = hilum[0] + side * out * bend.cos() * reach[:, :1]
             y = hilum[1] + 1.05 * out * bend.sin() * reach[:, 1:]
             z = hilum[2] + depth[:, None] * line
+            # Branches are thinner than the stem; both taper.
             taper = torch.tensor([0.85, 0.68] if fork == 0 else [0.52, 0.36], dtype=torch.float64)
             radius = (thick * (1 + 0.3 * wet))[:, None] * taper
             parts.append(tube(torch.stack([x, y, z], -1), radius, mu))

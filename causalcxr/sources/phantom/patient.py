@@ -128,8 +128,10 @@ class Habitus:
         """Return the habitus of B patients."""
         age, male, child = p["Age"], p["Sex"], p.child
         supine = (p["View"] == 0).double()
+        # Bone loses mineral with age.
         mineral = (1 - 0.007 * (age - 40)).clamp(0.5, 1.15)
         old = ((age - 40) / 50).clamp(0, 1.3)
+        # Atelectasis pulls the mediastinum to its side.
         pull = [
             p.has("Atelectasis") * p.on_side("atelectasis side", side, 0.15) * side
             for side in SIDES

@@ -45,9 +45,11 @@ class _Rays:
         self.iso = -(self.source * axis).sum(-1) / (axis * axis).sum(-1)
         self.size, self.dtype, self.across = size, dtype, -(-size // _TILE)
         self.half = _TILE / size
+        # Pixel centres within a tile, from -1 to 1.
         local = (torch.arange(_TILE, dtype=torch.float64) + 0.5) * (2 / _TILE) - 1
         q, p = torch.meshgrid(-local, local, indexing="ij")
         p, q, one = p.flatten(), q.flatten(), torch.ones(_TILE**2, dtype=torch.float64)
+        # A quadratic form over a tile is one product with these monomials.
         basis = torch.stack([p * p, q * q, one, 2 * p * q, 2 * p, 2 * q])
         device = beam.width.device
         self.square = basis.to(device, dtype)
@@ -87,10 +89,12 @@ class _Traced:
             dr, er = d[..., :k, :], e[..., :k, :]
             self.away = er.flatten(0, 1)
             square, near = dr.mT @ dr, -er.mT @ dr
+            # By the cross product the discriminant needs no difference of large squares.
             if k == BALL:
                 cross = torch.linalg.cross(o[..., None, :3].expand_as(dr), dr.mT, dim=-1).mT
             else:
                 cross = o[..., :1, None] * d[..., 1:2, :] - o[..., 1:2, None] * d[..., :1, :]
+            # Of the quadratic in depth: leading term, discriminant, half the linear term.
             forms = (square, square - cross.mT @ cross, (near + near.mT) / 2)
             self.round = torch.stack([_symmetric(f) for f in forms], -2).flatten(0, 1)
         self.flat = torch.stack([e[..., k:, :], d[..., k:, :]], -2).flatten(0, 1)
@@ -122,9 +126,11 @@ class _Traced:
         rounded, rows = self.kind
         if rounded:
             square, half, near = self._round(solid, tile, 3)
+            # A ray that misses has a discriminant below 0, and an empty segment.
             half = half.clamp_(min=0).sqrt_().div_(square)
             near = near.div_(square)
             start, end = near - half, near + half
+            # A ray parallel to a tube is inside it all the way or never.
             if rounded == TUBE and (parallel := square < _PARALLEL).any():
                 inside = self._holds(solid, tile, parallel)
                 start[parallel], end[parallel] = -_FAR * inside, _FAR * inside
@@ -193,6 +199,7 @@ def _shadow(solids: Solids, rays: _Rays) -> tuple[Tensor, Tensor, Tensor, Tensor
     The outline of a ball is the conic v^T G v = 0; its extent is read off the adjugate of G. Tubes
     and boxes lie in a ball that is larger by the root of 2 or 3.
     """
+    # An ellipsoid around the solid: its shadow is an ellipse.
     loose = {BALL: 1.0, TUBE: 2.0, BOX: 3.0}[solids.rounded] ** 0.5
     shape = solids.shape[..., :3, :].double() / loose
     d = shape @ rays.frame[:, None]
@@ -253,6 +260,7 @@ class _Air:
         last = end[:, None]
         begin, order = torch.where(gone, last, begin).sort(1)
         finish = torch.where(gone, last, finish).gather(1, order)
+        # Segments of air lie between the displacers; those that overlap are merged.
         filled = [start]
         for k in range(finish.shape[1]):
             filled.append(torch.maximum(filled[-1], finish[:, k]))

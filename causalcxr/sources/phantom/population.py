@@ -103,11 +103,13 @@ class Population:
             distributions[name] = distribution
             columns[name] = distribution.predict(noise.get(name), columns)
 
+        # In causal order: each equation is solved on the columns before it.
         add("Age", QuantileDistribution(*AGE))
         for name in ROOTS[1:]:
             counts = list(COUNTS[name].values())
             add(name, MarginalDistribution(counts, descending=len(counts) == 2))
         for name in PATHOLOGIES:
+            # NaN until the intercept is solved for the fraction of patients.
             probability = Probability(parents[name], np.array([np.nan]))
             add(
                 name,
@@ -118,6 +120,7 @@ class Population:
         add(DEVICES, FindingDistribution(_solved(devices, columns, target, shortcut, "shortcut")))
         add("No Finding", none_of)
         view = Probability(parents["View"], np.full(7, np.nan), "Dataset", ("No Finding", 0))
+        # AP is solved for; PA has its share of the rest.
         ap, pa, _ = VIEW_BY_DATASET.T
         view = _solved(view, columns, ap, confounding, "confounding")
         add("View", ViewDistribution(view, pa / (1 - ap)))

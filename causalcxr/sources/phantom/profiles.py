@@ -88,9 +88,11 @@ def markers(p: Patient, beam: Beam) -> Solids:
     up = 0.72 + 0.09 * p.z("marker height")
     place = torch.stack([across, up], -1) * beam.width[:, None]
     strokes = _LETTERS[kind] * _LETTER + place[:, None, None]  # (B, 5, 2, 2)
+    # Just in front of the detector.
     middle = beam.source + 0.985 * beam.frame[..., 2]
     points = middle[:, None, None] + strokes @ beam.frame[..., :2].mT[:, None]
     present = (kind > 0).double() * (p.u("marker") < 0.85)
+    # Strokes without a length fill up the letters that have fewer.
     long = (strokes[:, :, 0] != strokes[:, :, 1]).any(-1)
     return Solids.join(
         [tube(points[:, k], 0.14, _LEAD * present * long[:, k]) for k in range(points.shape[1])]

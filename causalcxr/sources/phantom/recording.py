@@ -99,6 +99,7 @@ def _with_gaps(
             u = draws.on(f"phantom recorded {name}").uniform()[:, 0]
             is_recorded = u < probabilities[dataset, level]
         table[name] = np.where(is_recorded, labels[name], np.nan)
+    # A recorded pathology implies that No Finding is N.
     ill = np.logical_or.reduce([table[name] == 1 for name in PATHOLOGIES])
     table["No Finding"][ill] = 0.0
     return table

@@ -85,6 +85,7 @@ def tube(points: Tensor, radius: Length, mu: Length = 1.0, flat: Length = 1.0) -
         flat: The other radius as a fraction of the first, of the same shape as the radius.
     """
     r, weight = (_by_piece(value) for value in (radius, mu))
+    # One row for each patient, also if only some arguments differ between patients.
     points, r, weight = (
         v.expand(max(len(points), len(r), len(weight)), *v.shape[1:]) for v in (points, r, weight)
     )

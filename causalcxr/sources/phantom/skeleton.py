@@ -92,7 +92,9 @@ def _ribs(p: Patient, b: Habitus) -> list[Solids]:
         mineral = (1 - 0.6 * torch.exp(-(((piece[..., :-1] - 3.5) / 1.6) ** 2))) * b.bone[
             :, None, None
         ]
+        # The middle ribs are the thickest.
         height = 0.62 - 0.012 * (level - 5).abs()
+        # A shell, and a core within it.
         for radius, mu, flat in ((0.0, _SHELL, 0.62), (-0.16, _CORE, 0.5)):
             each = (height + radius).expand(len(points), -1, _PIECES)
             amount = (mu * intact * mineral).expand(len(points), -1, -1)
@@ -112,11 +114,13 @@ def _spine(p: Patient, b: Habitus) -> list[Solids]:
         high = 1.02 - 0.1 * b.old * (k % 3 == 1)  # wedged in old patients
         wide = 1.45 + 0.035 * k
         column = path((x, y - high, z), (x, y + high, z))
+        # The body with its inside, and the spinous process.
         parts += [
             tube(column, wide, 0.12 * b.bone, 0.85),
             tube(column, wide - 0.2, -0.07 * b.bone, 0.8),
             ball((x, y - 0.7, z - 3.2), (0.42, 1.0, 1.2), 0.12 * b.bone),
         ]
+        # The arch.
         for side in SIDES:
             parts.append(ball((x + 0.95 * side, y + 0.1, z - 1.9), (0.4, 0.6, 0.7), 0.16 * b.bone))
     return parts

@@ -97,6 +97,7 @@ def make_plan(spec: Spec, home: Path) -> Plan:
     rows = sources[0]
     if len(sources) > 1:
         rows = combined(sources, spec.splits.fractions, spec.splits.seed)
+    # Published splits count unless there are none or they are to be ignored.
     cohort = rows.cohort(files=False)
     if cohort.splits is None or spec.splits.published == "ignore":
         cohort = cohort.assign_splits(spec.splits.fractions, spec.splits.seed)
@@ -126,6 +127,7 @@ def _positioned(parts: list[_Part]) -> Iterator[tuple[np.ndarray, ImageInput]]:
 def _part(entry: SourceSpec, spec: Spec, home: Path) -> _Part:
     path = None if entry.path is None else home / entry.path
     name, module = _source(entry, path)
+    # Sources that interpret their rows have a policy, others have options.
     if _harmonises(module):
         if entry.options:
             raise CohortError(
@@ -169,6 +171,7 @@ def _cohort_part(cohort: Cohort, made_from: str, spec: Spec, root: Path) -> _Par
         cohort.source,
         cohort.origin or "",
     )
+    # Files are read as they are; other images through the cohort.
     if images is None:
         return _Part(rows, FileImageInput([None] * len(cohort)), None)
     if isinstance(images, FileImages):

@@ -38,10 +38,12 @@ def finish(
         table: Its records, from `index_table`.
     """
     place = draft.place
+    # Where each image is: its shard and its slot, -1 without an image.
     numbers = np.full(len(table), -1, dtype=np.int32)
     slots, synthetic = numbers.copy(), np.zeros(len(table), dtype=bool)
     shards, faults = [], []
     for number, (rows, note) in enumerate(notes):
+        # An unreadable image has no slot; those behind it move up.
         unreadable = [fault["offset"] for fault in note["faults"]]
         good = np.delete(rows, unreadable)
         numbers[good], slots[good] = number, np.arange(len(good))
@@ -56,6 +58,7 @@ def finish(
     if plan.report is not None:
         plan.report(place, reasons)
     about = _about(place, plan, shards, listed, reasons)
+    # Write the manifest last: a folder without one is incomplete.
     draft.finish(about, {shard["file"]: shard["sha256"] for shard in shards})
 
 

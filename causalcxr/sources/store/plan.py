@@ -50,6 +50,7 @@ def job_identity(plan: Plan, table: pd.DataFrame, images_per_shard: int) -> dict
         "made_from": plan.made_from,
         "about": plan.about,
         "table": _digest(table),
+        # The name is part of the identities of saved stores.
         "films": [images.digest for _, images in plan.images],
         "size": plan.size,
         "images_a_shard": images_per_shard,

@@ -201,6 +201,7 @@ def _images(
         return None
     numbers = table[SHARD].to_numpy()
     files = {shard["file"] for shard in manifest["shards"]}
+    # Every shard that the table names must be in the manifest.
     distinct = np.unique(numbers[numbers >= 0])
     if unknown := [n for n in distinct.tolist() if shard_name(n) not in files]:
         raise CohortError(
@@ -208,6 +209,7 @@ def _images(
         )
     height, width = manifest["image_size"]
     shards = shards_at(folder, (int(height), int(width)))
+    # The digest of all digests stands for the images.
     content = hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode())
     # A store of version 0.1.0 has no such column: the manifest records which images are synthetic.
     synthetic = (

@@ -131,6 +131,7 @@ class RemoteShards(Shards):
         # fsspec caches one file system, with its connections, for each process.
         storage, root = url_to_fs(self.folder)
         length = self.size[0] * self.size[1] * _GREY.itemsize
+        # All ranges of bytes at once, as each request to a remote storage takes long.
         starts = [HEADER + int(slot) * length for slot in slots]
         try:
             contents = storage.cat_ranges(

@@ -144,6 +144,7 @@ class Spec(BaseModel):
         if not isinstance(content, Mapping):
             raise GraphFault((), "a build is a map with output, size and sources")
         size = content.get("size")
+        # One number is the side of a square.
         if isinstance(size, int) and not isinstance(size, bool):
             content = {**content, "size": (size, size)}
         try:

@@ -131,6 +131,7 @@ def write_plan(
     """Write a plan; see `write`. The store does not depend on how the work is divided."""
     parquet()  # a missing package is reported now rather than after hours
     folder, table = Path(folder), index_table(plan.cohort)
+    # `shard` MiB of 16-bit pixels, but at least one image.
     per_shard = max(
         1, min(_MAX_IMAGES, int(shard * 2**20) // max(1, 2 * plan.size[0] * plan.size[1]))
     )
@@ -204,6 +205,7 @@ def _write_task(output: _Output, task: _Task) -> int:
     for number, count in zip(task.numbers, task.counts, strict=True):
         pixels, synthetic, faults = _filled(results, count, output.size)
         name = shard_name(number)
+        # The shard first: without a note it is written again.
         digest = write_shard(output.place / name, pixels)
         note = {
             "file": name, "images": len(pixels), "sha256": digest, "faults": faults,
