@@ -64,6 +64,7 @@ class DiscreteDistribution:
     def abduct(self, x: np.ndarray, columns: Columns, v: np.ndarray) -> np.ndarray:
         """Return the noise at the fraction v of the cell of x, (n,); NaN where it is empty."""
         low, high = self.cell(x, columns)
+        # The margin keeps rounding from moving u into a neighbouring cell.
         u = low + (_MARGIN + (1 - 2 * _MARGIN) * v) * (high - low)
         return np.where(high > low, u, np.nan)
 
@@ -95,6 +96,7 @@ class MarginalDistribution(DiscreteDistribution):
 
     def __init__(self, counts: list[int], descending: bool) -> None:
         self.descending = descending
+        # Thresholds are cumulative shares, from the level of the lowest u on.
         shares = np.array(counts[::-1] if descending else counts, dtype=float)
         self._edges = list((shares.cumsum() / shares.sum())[:-1])
 

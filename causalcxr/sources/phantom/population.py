@@ -162,6 +162,7 @@ class Population:
         noise = {}
         for name, distribution in self.distributions.items():
             if isinstance(distribution, DiscreteDistribution) and name not in ROOTS:
+                # Within its cell the noise is uniform; v is the place in the cell.
                 v = draws.on(f"phantom posterior {name}").uniform()[:, 0]
                 noise[name] = distribution.abduct(columns[name], columns, v)
         return noise
@@ -240,5 +241,6 @@ def _intercepts(
         return p.mean() - target
 
     return np.array(
+        # The mean rises with the intercept: there is one root, at -inf for a target of 0.
         [brentq(excess, -30, 30, args=(t,), xtol=1e-9) if t > 0 else -np.inf for t in targets]
     )

@@ -42,6 +42,7 @@ def attenuation(
 
 def _scatter(p: Patient, size: int, dtype: torch.dtype) -> Tensor:
     """Return scattered radiation: a smooth fraction of the beam behind healthy soft parts."""
+    # Scatter is smooth, so it needs neither the findings nor many pixels.
     healthy = p.with_columns(dict.fromkeys(FINDINGS, torch.zeros_like(p["Age"])))
     body = soft_parts(healthy)
     primary = torch.exp(-line_integral(body.solids, camera(p), _COARSE, body.lungs, dtype))[
@@ -74,6 +75,7 @@ def _displayed(log: Tensor, p: Patient, race_signal: float) -> Tensor:
     profile = profile_of(p)
     lateral = (p["View"] == 2).double()
     supine = (p["View"] == 0).double()
+    # The middle of the window: lower for children, higher for lateral views.
     centre = 2.45 - 1.2 * p.child + 0.7 * lateral
     centre = centre + profile["centre"] + (0.16 + 0.1 * supine) * p.z("exposure")
     width = (1.42 + 0.15 * lateral + 0.16 * supine) * profile["width"]

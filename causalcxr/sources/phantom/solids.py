@@ -74,6 +74,7 @@ class Solids:
         Args:
             width: The smallest half-axis, (B,), in cm.
         """
+        # Only axes that are too thin are widened.
         inverse = self.shape.norm(dim=-1)  # rows of A are orthogonal: one over each half-axis
         wide = torch.minimum(inverse, 1 / width[:, None, None])
         # The thinner two of the three axes form the cross-section.

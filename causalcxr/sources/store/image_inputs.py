@@ -107,6 +107,7 @@ class FileImageInput(ImageInput):
         """Decode every file and fit it to the size, keeping proportions; see `ImageInput.read`."""
         results = decode_many(self._paths, 1, self._limits, size)
         for path, synthetic, result in zip(self._paths, self._synthetic, results, strict=True):
+            # The fault may be of the machine, not of the file: try once more.
             if isinstance(result, ImageError) and result.reason in _TRANSIENT:
                 result = next(iter(decode_many([path], 1, self._limits, size)))
             if isinstance(result, Decoded):

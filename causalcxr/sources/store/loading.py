@@ -118,6 +118,7 @@ class Order(Sampler):
         for start in range(self.done, self.n, step):
             rows = order[start : start + step]
             if len(rows) == step or not self.whole:
+                # A last, smaller batch is divided evenly among the ranks.
                 per_rank = -(-len(rows) // self.ranks)
                 own = rows[self.rank * per_rank : (self.rank + 1) * per_rank]
                 if len(own):
@@ -127,6 +128,7 @@ class Order(Sampler):
         places = np.arange(self.n)
         if not self.shuffle:
             return places
+        # A number for each record from its position and the epoch, then sort by it.
         draws = Draws(places.astype(np.uint64), self.seed, f"order of epoch {self.epoch}")
         return np.argsort(draws.uniform()[:, 0], kind="stable")
 

@@ -98,6 +98,7 @@ class Store(Images):
         Raises:
             CohortError: If a record has no image, or a shard is damaged.
         """
+        # Read at the stored size, then resize one image at a time.
         levels = self._gathered(rows, np.uint16)
         if self._given is None:
             return levels

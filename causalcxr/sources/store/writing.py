@@ -226,6 +226,7 @@ def _filled(
             fault = {"reason": result.reason, "file": result.file, "told": result.detail}
             faults.append({"offset": offset, **fault})
         else:
+            # Images move up, so that an unreadable one leaves no gap.
             pixels[n_read] = result.pixels
             synthetic += [n_read] if result.synthetic else []
             n_read += 1
