@@ -92,9 +92,11 @@ def cohen_kappa(
             f"kappa: {len(one)} and {len(two)} answers; give both answers of each trial"
         )
     group = read_patients(clusters, len(one))
+    # Only trials that both answered; others say nothing about agreement.
     both = (one.notna() & two.notna()).to_numpy()
     codes = _codes([one[both], two[both]], levels)
     k = int(codes.max(initial=0)) + 1 if levels is None else len(levels)
+    # One cell of the k x k table per trial, flattened, so that clusters can be summed.
     table = np.zeros((len(codes[0]), k * k))
     table[np.arange(len(table)), codes[0] * k + codes[1]] = 1
     return _agreement(
@@ -148,9 +150,11 @@ def fleiss_kappa(
             f"Fleiss: trial {int(missing.argmax())} lacks the answer of a rater; leave it out"
         )
     group = read_patients(clusters, n)
+    # How many raters gave each answer, trial by trial.
     codes = np.stack(_codes([frame[name] for name in frame], None), axis=1)
     counts = np.zeros((n, int(codes.max()) + 1))
     np.add.at(counts, (np.arange(n)[:, None], codes), 1)
+    # The share of pairs of raters who agree; the last column counts trials.
     agreed = (np.square(counts).sum(1) - r) / (r * (r - 1))
     tallies = np.column_stack([counts, agreed, np.ones(n)])
     return _agreement(_by_cluster(tallies, group), _fleiss, n, (draws, level, seed))
@@ -204,10 +208,12 @@ def agreement_table(
             f"answers: rater {row['rater']} answered trial {row['trial']} twice in "
             f"presentation {row['presentation']}; keep one"
         )
+    # One column per rater and presentation, one row per trial.
     wide = answers.pivot(index="trial", columns=["rater", "presentation"], values="answer")
     group = answers.groupby("trial")[cluster].first().reindex(wide.index).to_numpy()
     options = {"draws": draws, "level": level, "seed": seed}
     rows = []
+    # Pairs: one rater twice, or two raters in the same presentation.
     for one, two in combinations(wide.columns.sort_values(), 2):
         if one[0] != two[0] and one[1] != two[1]:
             continue
@@ -219,6 +225,7 @@ def agreement_table(
         )
         names = {"kind": kind, "first": one[0], "second": two[0], "presentation": shown}
         rows.append(names | asdict(kappa))
+    # All raters together, where there are more than two.
     for shown in wide.columns.unique("presentation").sort_values():
         part = wide.xs(shown, axis=1, level="presentation")
         complete = part.notna().all(axis=1).to_numpy()
@@ -231,6 +238,7 @@ def agreement_table(
 
 def _codes(columns: Sequence[pd.Series], levels: Sequence[object] | None) -> np.ndarray:
     """Return positions of levels, one row per column; (r, n)."""
+    # Shared codes: an answer means the same in every column.
     values = pd.concat(columns, ignore_index=True)
     if not len(values):
         raise CausalCXRError("kappa: no trial has both answers; check for missing ones")
@@ -251,6 +259,7 @@ def _weights(name: Weights, k: int) -> np.ndarray:
     kinds = {"none": apart > 0, "linear": apart, "quadratic": apart**2}
     if name not in kinds:
         raise CausalCXRError(f"weights: {name!r} is unknown; use one of {', '.join(kinds)}")
+    # Divided by the largest, so that disagreements are between 0 and 1.
     return kinds[name] / max(k - 1, 1) ** {"none": 0, "linear": 1, "quadratic": 2}[name]
 
 
@@ -288,6 +297,7 @@ def _agreement(
     observed, expected = measure(tallies.sum(0)[None])
     ends = (float("nan"), float("nan"))
     if len(tallies) > 1:
+        # Resample clusters, not trials: answers of one patient are not independent.
         drawn = _kappa(*measure(resampled(tallies, draws=draws, seed=seed)))
         bounds = percentile_interval(drawn, level)
         ends = (float(bounds.low), float(bounds.high))

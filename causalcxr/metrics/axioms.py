@@ -58,6 +58,7 @@ def composition_errors(
         raise CausalCXRError(f"cycles {tuple(cycles)}: give numbers of at least 1")
     first = current = read_images("images", images)
     errors = {}
+    # Distances from the first image, so that errors add up over the cycles.
     for k in range(1, max(cycles) + 1):
         current = _edited("null", null, current)
         if k in cycles:
@@ -88,6 +89,7 @@ def reversibility_errors(
     if cycles < 1:
         raise CausalCXRError(f"cycles {cycles}: give at least 1")
     first = current = read_images("images", images)
+    # Each cycle starts from the image that the last one returned.
     for _ in range(cycles):
         current = _edited("back", back, _edited("forth", forth, current))
     return distance(first, current)
@@ -119,6 +121,7 @@ def target_errors(predicted: Array, target: Array) -> np.ndarray:
         )
     if outputs.ndim == 1:
         return np.abs(outputs - targets)
+    # Predicted levels count columns: a target must be one of them.
     given = targets[~np.isnan(targets)]
     is_level = (given >= 0) & (given < outputs.shape[1]) & (given % 1 == 0)
     if not is_level.all():
@@ -126,6 +129,7 @@ def target_errors(predicted: Array, target: Array) -> np.ndarray:
             f"target {given[~is_level][0]:g} is none of the {outputs.shape[1]} levels, which "
             "count from 0"
         )
+    # The most probable level against the target.
     missing = np.isnan(targets) | np.isnan(outputs).any(1)
     return np.where(missing, np.nan, outputs.argmax(1) != targets)
 
@@ -173,6 +177,7 @@ def effectiveness(
             raise CausalCXRError(
                 f"effectiveness: {name!r} has no target; give one or leave it out"
             )
+        # Two dimensions are probabilities of levels, one is a number.
         levels = np.ndim(outputs) == 2
         row: dict[str, object] = {
             "variable": name,
@@ -180,6 +185,7 @@ def effectiveness(
         }
         scores = _score(outputs, target[name], levels)
         row |= asdict(mean_interval(scores, patients, draws=draws, level=level, seed=seed))
+        # For comparison: the result of changing nothing, and that of a perfect model.
         for column, other in (("copy", copy), ("oracle", oracle)):
             is_given = other is not None and name in other
             scores = _score(other[name], target[name], levels) if is_given else np.array([])
@@ -250,6 +256,7 @@ def amplification(
             raise CausalCXRError(
                 f"amplification: no outputs of {name!r} on {absent[0]} images; give them"
             )
+        # What the null intervention changes is the floor of the predictor's noise.
         moved, floor = (output_change(before, side[name]) for side in (twin, null))
         excess = mean_interval(moved - floor, patients, draws=draws, level=level, seed=seed)
         row = {"variable": name, "change": _mean(moved), "floor": _mean(floor)}

@@ -53,6 +53,7 @@ def resampled(tallies: np.ndarray, *, draws: int = 2000, seed: int = 0) -> np.nd
     generator = np.random.default_rng(seed)
     p, m = tallies.shape
     out = np.empty((draws, m))
+    # As many draws at a time as the memory allows.
     step = max(1, _CELLS // max(1, p * m))
     for start in range(0, draws, step):
         count = min(step, draws - start)
@@ -104,8 +105,10 @@ def mean_interval(
     parts = (numerator[complete], denominator[complete])
     sums = (np.bincount(patient, part, minlength=count) for part in parts)
     tallies = np.stack(list(sums), axis=1)
+    # The ratio of sums; it is the mean if the denominator is one per row.
     value = float(_ratio(tallies.sum(0)[None])[0])
     ends = (float("nan"), float("nan"))
+    # One patient has no spread, so there is no interval.
     if count > 1:
         drawn = _ratio(resampled(tallies, draws=draws, seed=seed))
         bounds = percentile_interval(drawn, level)

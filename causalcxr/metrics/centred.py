@@ -12,6 +12,7 @@ from causalcxr.metrics.inputs import row_blocks
 
 __all__ = ["Centred", "Watch", "centred", "distances", "products"]
 
+# Rows and columns of one block product.
 BLOCK = 2048
 _PAIRS = 2048  # vectors that are subtracted from each other at once
 _TINY = 1e-30  # beside a largest norm of 1; below it float32 has no digits left
@@ -70,15 +71,18 @@ def centred(*sets: np.ndarray) -> tuple[Centred, ...]:
         raise CausalCXRError(
             f"features: widths {width} and {others[0].shape[1]}; use one extractor for all"
         )
+    # The common mean, in float64 and block by block.
     total = np.zeros(width)
     for each in sets:
         for rows in row_blocks(len(each)):
             total += each[rows].sum(0, dtype=np.float64)
     centre = total / sum(map(len, sets))
+    # Squared norms in float64: distances are computed from them and the products.
     squares = [np.empty(len(each)) for each in sets]
     for each, lengths in zip(sets, squares, strict=True):
         for rows in row_blocks(len(each)):
             lengths[rows] = np.square(each[rows] - centre).sum(1)
+    # Scale by a power of two, which rounds nothing.
     largest = np.sqrt(max(lengths.max() for lengths in squares))
     scale = float(2.0 ** np.ceil(np.log2(largest))) if largest > 0 else 1.0
     return tuple(_scaled(*pair, centre, scale) for pair in zip(sets, squares, strict=True))
@@ -93,6 +97,7 @@ def distances(a: np.ndarray, rows: np.ndarray, b: np.ndarray, columns: np.ndarra
     """
     out = np.empty(len(rows))
     for part in row_blocks(len(rows), _PAIRS):
+        # Subtracted in place, so that one buffer is enough.
         apart = a[rows[part]].astype(np.float64)
         apart -= b[columns[part]]
         out[part] = np.sqrt(np.square(apart, out=apart).sum(1))
@@ -106,6 +111,7 @@ def products(a: Centred, b: Centred) -> Iterator[tuple[slice, slice, Tensor]]:
     are their transposes.
     """
     tall, wide = list(row_blocks(len(a), BLOCK)), list(row_blocks(len(b), BLOCK))
+    # A symmetric product: the diagonal blocks first, then those above it.
     if a is b:
         pairs = [(rows, rows) for rows in tall]
         pairs += [(one, two) for i, one in enumerate(tall) for two in tall[i + 1 :]]
@@ -113,6 +119,7 @@ def products(a: Centred, b: Centred) -> Iterator[tuple[slice, slice, Tensor]]:
         pairs = [(rows, columns) for rows in tall for columns in wide]
     buffer = torch.empty(BLOCK * BLOCK)
     for rows, columns in pairs:
+        # The factor -2 of |a - b|^2 is exact in float32.
         left, right = a.values[rows], b.values[columns] * -2
         out = buffer[: len(left) * len(right)].view(len(left), len(right))
         yield rows, columns, torch.mm(left, right.T, out=out)
@@ -125,5 +132,6 @@ def _scaled(source: np.ndarray, squares: np.ndarray, centre: np.ndarray, scale: 
     squares = squares / scale**2
     # torch.set_float32_matmul_precision may allow products with fewer digits.
     unit = 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
+    # A bound on the rounding error of a product of this width.
     slack = unit * (2 * source.shape[1] + 32) * (squares + _TINY)
     return Centred(source, torch.from_numpy(values), squares, slack, centre, scale)

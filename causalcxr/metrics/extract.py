@@ -86,6 +86,7 @@ def feature_batches(
         raise CausalCXRError(
             f"preprocessing {preprocessing!r} is none of {', '.join(PREPROCESSING)}{hint}"
         )
+    # Checked here and not at the first batch: a generator would fail late.
     checked = as_images(images, len(images))
     if checked is None or not len(checked) or batch < 1:
         raise CausalCXRError(f"{len(images)} images in batches of {batch}; give at least one")
@@ -121,6 +122,7 @@ def extract(
         progress=progress,
         device=device,
     ):
+        # The width is known from the first batch.
         if out is None:
             out = np.empty((total, part.shape[1]), dtype=np.float32)
         out[done : done + len(part)] = part
@@ -142,10 +144,12 @@ def _batches(
 
     blocks = list(row_blocks(len(images), batch))
     pixels = (images[rows] for rows in blocks)
+    # A module's batches are shared out over threads; any other function may not allow it.
     if isinstance(encoder, nn.Module):
         answers = map_in_order(encoder, encode, pixels)
     else:
         answers = (encode(encoder, part) for part in pixels)
+    # Check every batch: an encoder may return anything.
     for rows, vectors in zip(blocks, answers, strict=True):
         count = rows.stop - rows.start
         if vectors.ndim != 2 or len(vectors) != count:

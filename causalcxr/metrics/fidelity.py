@@ -70,6 +70,7 @@ def fidelity(real: Array, generated: Array, *, k: int = 5) -> Fidelity:
         (True, True, True)
     """
     a, b = read_sets(real, generated, k)
+    # One pass over the products serves the balls and the kernel.
     cubes = Cubes()
     balls = prdc_of(a, b, k=k, watch=cubes.add)
     return Fidelity(

@@ -69,6 +69,7 @@ class Moments:
             )
         if not np.isfinite(batch).all():
             raise CausalCXRError("features: a vector is not finite; check its image")
+        # Scatter around the batch's own mean: sums of squares would cancel.
         mean = batch.mean(0)
         apart = batch - mean
         return cls(len(batch), mean, apart.T @ apart)
@@ -79,6 +80,7 @@ class Moments:
                 f"features: widths {len(self.mean)} and {len(other.mean)}; use one extractor"
             )
         count = self.count + other.count
+        # Chan's update: the scatter between the two means is added.
         delta = other.mean - self.mean
         between = np.outer(delta, delta) * (self.count * other.count / count)
         mean = self.mean + delta * (other.count / count)
@@ -119,6 +121,7 @@ def frechet_of(real: Moments, generated: Moments) -> float:
             raise CausalCXRError(
                 f"{name}: all vectors are the same; check the images and the extractor"
             )
+    # tr((A^1/2 B A^1/2)^1/2) is the sum of the singular values of A^1/2 B^1/2.
     cross = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False).sum()
     apart = np.square(real.mean - generated.mean).sum()
     return float(apart + np.trace(left) + np.trace(right) - 2 * cross)

@@ -47,10 +47,12 @@ def read_vectors(name: str, vectors: Array, least: int = 2, *, varied: bool = Tr
             f"{name}: {array.dtype} of shape {array.shape}, not numbers (n, d); give one feature "
             "vector per image"
         )
+    # Whole numbers and float16 are converted; the common types are used without a copy.
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
     if len(array) < least:
         raise CausalCXRError(f"{name}: {len(array)} vectors, at least {least} needed; add more")
+    # Block by block, so that a memory map is not read at once.
     constant = varied and len(array) > 1
     for rows in row_blocks(len(array)):
         block = array[rows]
@@ -77,6 +79,7 @@ def read_images(name: str, images: Array) -> np.ndarray:
         (2, 1, 8, 8)
     """
     array = _as_array(images)
+    # Images without a channel get one.
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4 or array.shape[1] != 1 or array.size == 0 or array.dtype.kind != "f":

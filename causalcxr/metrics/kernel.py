@@ -60,10 +60,12 @@ def kernel(real: Array, generated: Array) -> float:
         9.5
     """
     a, b = read_vectors("real", real), read_vectors("generated", generated)
+    # Small sets: the plain sum in float64.
     if a.shape[1] == b.shape[1] and max(len(a), len(b)) <= _AT_ONCE:
         return _all_pairs(a.astype(np.float64), b.astype(np.float64))
     one, two = centred(a, b)
     cubes = Cubes()
+    # Large sets: the cubes in float32, where they are small, and all else in float64.
     for left, right in ((one, one), (two, two), (one, two)):
         for rows, columns, block in products(left, right):
             cubes.add(left, right, rows, columns, block)
@@ -101,6 +103,7 @@ def kernel_subsets(
             f"{number} subsets of {size} from {len(a)} real and {len(b)} generated vectors; take "
             "at least one subset, of 2 vectors up to the smaller set"
         )
+    # Two streams: the subsets of both sets are independent.
     drawn = zip(
         subsets(len(a), size, number, (seed, 0)),
         subsets(len(b), size, number, (seed, 1)),
@@ -150,6 +153,7 @@ def kernel_from_cubes(a: Centred, b: Centred, cubes: Cubes) -> float:
         cubes: The sums over the blocks of (a, a), (b, b) and (a, b).
     """
     one, two = _Sums(a), _Sums(b)
+    # Without the pairs of a vector with itself: the estimate is then unbiased.
     within = [
         (_pairs(sums, sums, cubes.sums[x, x]) - _diagonal(x)) / (len(x) * (len(x) - 1))
         for x, sums in ((a, one), (b, two))
@@ -168,12 +172,14 @@ class _Sums:
     def __init__(self, x: Centred) -> None:
         width = len(x.centre)
         self.scale, self.width = x.scale, width
+        # With x and y around the common mean, x y / d + 1 = base + p_i + q_j + r_ij.
         self.base = 1 + x.centre @ x.centre / width
         self.powers = np.zeros(4)
         self.first = np.zeros((3, width))
         self.second = np.zeros((2, width, width))
         for rows in row_blocks(len(x)):
             a = x.source[rows] - x.centre
+            # The part of each vector along the mean, and the sums of its powers.
             p = a @ x.centre / width
             power = p ** np.arange(4)[:, None]
             self.powers += power.sum(1)
@@ -189,6 +195,7 @@ def _pairs(a: _Sums, b: _Sums, cubes: float) -> float:
     # Sums of u^k with u = c + p, for k = 0 to 3.
     u = [p[0], c * p[0] + p[1], c * c * p[0] + 2 * c * p[1] + p[2]]
     u += [c**3 * p[0] + 3 * c * c * p[1] + 3 * c * p[2] + p[3]]
+    # The cube of a sum, term by term: only r^3 needs all pairs.
     cube = u[3] * q[0] + 3 * u[2] * q[1] + 3 * u[1] * q[2] + u[0] * q[3]
     one = c * a.first[0] + a.first[1]
     two = c * c * a.first[0] + 2 * c * a.first[1] + a.first[2]

@@ -43,6 +43,7 @@ def identity_kept(
     twins = read_vectors("twin", twin, varied=False)
     n = same_length(factual=facts, twin=twins)
     patient, rows = read_patients(patients, n), np.arange(n)
+    # The nearest factual vector, compared by patient and not by record.
     nearest = neighbours(twins, facts)
     own = distances(twins, rows, facts, rows)  # ties with other patients count as kept
     return (patient[nearest.rows[:, 0]] == patient) | (own <= nearest.distances[:, 0])
@@ -104,11 +105,14 @@ def latent_divergence(
             "vector"
         )
     rows = np.arange(n)
+    # How far each twin moved.
     moved = distances(facts, rows, twins, rows)
     out = np.empty(n)
+    # In blocks of rows: all distances at once would not fit into memory.
     for part in row_blocks(n, 512):
         apart, t = cdist(facts[part], references), moved[part, None]
         has_old, has_new = (level[part, None] == reference_level for level in (old, new))
+        # References of the new level nearer than the twin, and of the old level further away.
         near, far = _share(apart <= t, has_new), _share(apart >= t, has_old)
         out[part] = np.log(np.exp(near) + np.exp(far))
     return out

@@ -96,6 +96,7 @@ def nearness(generated: Array, training: Array, held_out: Array, *, q: float = 0
     generated = read_vectors("generated", generated)
     training = read_vectors("training", training)
     held = read_vectors("held out", held_out)
+    # Held-out images show what is usual without memorisation.
     ours, theirs = neighbours(generated, training, k=2), neighbours(held, training, k=2)
     row, distance = ours.rows[:, 0], ours.distances[:, 0]
     # Authenticity needs the distances within the training images, for the nearest ones only.
@@ -108,6 +109,7 @@ def nearness(generated: Array, training: Array, held_out: Array, *, q: float = 0
         distance > among[which],
         theirs.distances[:, 0],
         _ratio(theirs.distances),
+        # Can the distance to generated images tell training images from held-out ones?.
         membership_auroc(
             neighbours(training, generated).distances[:, 0],
             neighbours(held, generated).distances[:, 0],

@@ -55,6 +55,7 @@ def neighbours(vectors: Array, among: Array, k: int = 1) -> Neighbours:
     best = _Best(len(a), k)
     for rows, columns, block in products(a, b):
         squared = squared_below(a, b, rows, columns, block)
+        # The first block of each row sets limits that exclude most later pairs.
         if columns.start == 0:
             best.offer(a, b, *_seeds(squared, rows, columns, k))
         best.offer(a, b, *_near(squared, best.limits(a)[rows][:, None], rows, columns))
@@ -115,9 +116,11 @@ def _within(a: Centred, k: int, watch: Watch | None = None) -> "_Best":
         if watch is not None:
             watch(a, a, rows, columns, block)
         squared = squared_below(a, a, rows, columns, block)
+        # A vector is not its own neighbour.
         if rows == columns:
             np.fill_diagonal(squared, np.inf)
             best.offer(a, a, *_seeds(squared, rows, columns, k))
+        # Blocks above the diagonal only, each used for its rows and its columns.
         limits = best.limits(a)
         pairs = _near(squared, limits[rows][:, None], rows, columns)
         if rows != columns:
@@ -148,17 +151,21 @@ class _Best:
         """Add pairs that may be near: rows of a and of b, (p,) each."""
         if not len(rows):
             return
+        # Decide by distances in float64.
         apart = distances(a.source, rows, b.source, columns)
         k = self.distances.shape[1]
+        # Merge the new pairs with the k best so far, row by row.
         touched, place = np.unique(rows, return_inverse=True)
         place = np.concatenate([np.repeat(np.arange(len(touched)), k), place])
         apart = np.concatenate([self.distances[touched].ravel(), apart])
         which = np.concatenate([self.rows[touched].ravel(), columns])
+        # By row, then distance; equal distances by position, so that the result is unique.
         order = np.lexsort((which, apart, place))
         place, apart, which = place[order], apart[order], which[order]
         again = (np.diff(place) == 0) & (np.diff(which) == 0) & (which[1:] >= 0)
         once = np.append(True, ~again)  # a pair may occur twice: as a seed, and as near
         place, apart, which = place[once], apart[once], which[once]
+        # The first k of each row.
         first = np.arange(len(place)) - np.searchsorted(place, np.arange(len(touched)))[place] < k
         self.distances[touched] = apart[first].reshape(-1, k)
         self.rows[touched] = which[first].reshape(-1, k)
@@ -171,6 +178,7 @@ def _seeds(
     k = min(k, squared.shape[1] - (rows == columns))
     if k < 1:
         return np.empty(0, dtype=int), np.empty(0, dtype=int)
+    # A partition, not a sort: the order within the k does not matter.
     chosen = np.argpartition(squared, k - 1, axis=1)[:, :k]
     return np.repeat(np.arange(rows.start, rows.stop), k), chosen.ravel() + columns.start
 

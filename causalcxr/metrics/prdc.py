@@ -81,6 +81,7 @@ def read_sets(real: Array, generated: Array, k: int) -> tuple[Centred, ...]:
 
 def prdc_of(real: Centred, generated: Centred, *, k: int, watch: Watch | None = None) -> PRDC:
     """Return `prdc` of vectors that are checked and centred."""
+    # The radius of each ball: the distance of its k-th neighbour in its own set.
     reach, others_reach = radii(real, k, watch), radii(generated, k, watch)
     limits = squared_limit(reach, real.scale)[:, None]
     others_limits = squared_limit(others_reach, real.scale)
@@ -90,9 +91,11 @@ def prdc_of(real: Centred, generated: Centred, *, k: int, watch: Watch | None = 
         if watch is not None:
             watch(real, generated, rows, columns, block)
         squared = squared_below(real, generated, rows, columns, block)
+        # Real balls with generated vectors inside: precision, density and coverage.
         i, j = _inside(real, generated, squared, limits[rows], reach, rows, columns, 0)
         balls += np.bincount(j, minlength=len(balls))
         covered[i] = True
+        # Generated balls with real vectors inside: recall.
         limit = others_limits[columns]
         i, _ = _inside(real, generated, squared, limit, others_reach, rows, columns, 1)
         recalled[i] = True
@@ -127,6 +130,7 @@ def _inside(
         columns: Its columns.
         side: 0 for the radii of a, 1 for those of b.
     """
+    # Candidates: pairs whose lower bound is below the limit.
     i, j = np.divmod(flat := np.flatnonzero(squared < limits), squared.shape[1])
     above = squared.ravel()[flat].astype(np.float64)
     i, j = i + rows.start, j + columns.start

@@ -15,6 +15,7 @@ from causalcxr.radit.perceptual import FeatureMaps
 
 __all__ = ["SIMILARITIES", "feature_distance", "l1", "psnr", "rmse", "ssim"]
 
+# Pairs of images at a time.
 _BATCH = 128
 _SIGMA, _REACH = 1.5, 5  # a window of 11 x 11
 _C1, _C2 = 0.01**2, 0.03**2  # of a range of 1
@@ -119,9 +120,11 @@ def feature_distance(
         (0.0, True)
     """
     encoder = network or load_features()
+    # A network that returns vectors counts as one map of one pixel.
     maps = getattr(encoder, "maps", None) or (lambda x: [encoder(x)[:, :, None, None]])
 
     def apart(x: Tensor, y: Tensor) -> Tensor:
+        # Scale each place's vector to length one: its direction counts, not its size.
         parts = [
             (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1).mean((1, 2))
             for a, b in zip(maps(x.float()), maps(y.float()), strict=True)
@@ -147,6 +150,7 @@ def _each(
     x, y = read_images("images", images), read_images("others", others)
     out = np.empty(same_length(images=x, others=y))
     for rows in row_blocks(len(x), batch):
+        # In float64, as the rounding of float32 would show between nearly equal images.
         pair = (torch.from_numpy(np.ascontiguousarray(z[rows])).double() for z in (x, y))
         with torch.no_grad():
             out[rows] = measure(*pair).numpy()
@@ -154,15 +158,18 @@ def _each(
 
 
 def _ssim(x: Tensor, y: Tensor) -> Tensor:
+    # A Gaussian window, separable: two narrow convolutions instead of a square one.
     place = torch.arange(-_REACH, _REACH + 1, dtype=x.dtype)
     window = (-place.square() / (2 * _SIGMA**2)).exp()
     window = (window / window.sum()).reshape(1, 1, -1, 1)
 
     def mean(z: Tensor) -> Tensor:
+        # Mirrored at the edge, so that the figure has the size of the image.
         mirrored = pad(z, (_REACH,) * 4, mode="reflect")
         return conv2d(conv2d(mirrored, window), window.mT)
 
     mx, my = mean(x), mean(y)
+    # Rounding may make a variance slightly negative.
     spread = (mean(x * x) - mx * mx).clamp(min=0) + (mean(y * y) - my * my).clamp(min=0)
     joint = mean(x * y) - mx * my
     top = (2 * mx * my + _C1) * (2 * joint + _C2)

@@ -59,13 +59,16 @@ def truth_errors(
     n = same_length(true=truth, twin=twins, factual=facts)
     number = read_patients(patients, n)
     ids = number if patients is None else as_ids(patients).to_numpy()
+    # The error of the twin, and that of copying the factual image.
     error, change = (np.abs(each - truth)[:, 0].astype(np.float64) for each in (twins, facts))
+    # The whole image; with a mask, also inside and outside of it.
     parts = {"whole": np.ones(error.shape, dtype=bool)}
     if mask is not None:
         inside = _read_mask(mask, error.shape)
         parts |= {"inside": inside, "outside": ~inside}
     frames, size = [], error[0].size
     for region, where in parts.items():
+        # Sums over the region, one row per image.
         pixels = where.sum((1, 2))
         summed, copied = ((each * where).sum((1, 2)) for each in (error, change))
         columns = {
@@ -120,8 +123,10 @@ def _row(region: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, object]:
     """Return the figures of one region."""
     columns = {name: region[name].to_numpy() for name in ("error", "copy", "part", "change")}
     patients = region["patient"].to_numpy()
+    # Ratios of sums over patients: images without change have no ratio of their own.
     ratio = mean_interval(columns["error"], patients, over=columns["copy"], **options)
     left = mean_interval(columns["part"], patients, over=columns["change"], **options)
+    # The share of patients for whom the twin is worse than a copy.
     own = region.dropna(subset=["error"]).groupby("patient")[["error", "copy"]].sum()
     return {
         "region": region["region"].iloc[0],

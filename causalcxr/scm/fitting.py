@@ -90,6 +90,7 @@ def fit_one(
         ModelError: If the images do not have the size that the graph declares.
         MechanismError: If the loss stops being finite.
     """
+    # The training data and the function that learns from them; without data, no equation.
     mechanism = _built(graph, name)
     job = _image_job if graph[name].is_image else _column_job
     fingerprints, learn = job(mechanism, data)
@@ -98,6 +99,7 @@ def fit_one(
     # Is the previous equation still the same?
     equation = graph.equation_hash(name)
     content = [equation, seed, REVISION, mechanism.provenance(), *fingerprints.values()]
+    # Options that do not affect the weights do not make an equation stale.
     ignored = not_learned(graph[name].mechanism.kind)
     options = {k: v for k, v in mechanism.options.items() if k not in ignored}
     if previous is not None and previous.hash == _hash(content, _shared(options, previous)):
@@ -182,6 +184,7 @@ def _recipe(
 ) -> dict[str, Any]:
     """Return everything that an equation is learned from, as a manifest records it."""
     name = mechanism.variable.name
+    # Columns are listed only if they are learned from.
     names = [] if "columns" not in fingerprints else _names(mechanism)
     names += [] if mechanism.variable.is_image else [name]
     recipe = {
@@ -203,6 +206,7 @@ def _reason(previous: Fitted | None, equation: str, recipe: Mapping[str, Any]) -
         return NEW
     if previous.recipe:
         return "; ".join(recipe_changes(previous.recipe, recipe)) or "its content changed"
+    # Models of earlier versions have no recipe: less is known about the cause.
     changes = [_UNRECORDED] if previous.equation != equation else []
     if previous.seed != recipe["seed"]:
         changes.append(f"seed {previous.seed} -> {recipe['seed']}")
@@ -218,6 +222,7 @@ def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str
     name, parents = mechanism.variable.name, _names(mechanism)
     if np.isnan(data.columns[name][data.train]).all():
         return {}, None
+    # Training and validation rows of the value and its parents.
     x, held = (torch.from_numpy(data.columns[name][rows]) for rows in (data.train, data.val))
     validation = (held, data.pick(parents, data.val)) if len(held) else None
     learn = partial(mechanism.fit, x, data.pick(parents, data.train), validation=validation)
@@ -228,6 +233,7 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str]
     """Return the fingerprints of an image's training data, and the function that fits it."""
     if not mechanism.options["steps"]:  # the weights are used as they are
         return {}, partial(mechanism.fit, None, {})
+    # Only rows with an image teach the image's equation.
     rows, parents = data.rows_with_image(), _names(mechanism)
     if not len(rows):
         return {}, None
@@ -240,6 +246,7 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str]
         )
 
     def learn(**options: Any) -> History:
+        # Images are read here, once it is certain that training is needed.
         images = data.cohort.images.select(rows).in_memory()
         return mechanism.fit(images, data.pick(parents, rows), **options)
 

@@ -82,6 +82,7 @@ class LearnedModel:
             MechanismError: If a loss stops being finite.
         """
         cohort = as_cohort(cohort)
+        # Sort and split the rows, then fit the equations in the order of the graph.
         data = TrainingData.from_cohort(cohort, self.graph)
         fitted = self._fit_each(data, seed, progress, Path(folder) if folder else None)
         if not fitted:
@@ -90,6 +91,7 @@ class LearnedModel:
                 f"fit: nothing to learn: {cohort.origin or cohort.source} has no value of any "
                 f"variable of graph {self.graph.name!r} ({names}); check it with cohort show"
             )
+        # A new model: this one keeps its equations.
         return self._with(
             fitted=fitted,
             support=count_support(self.graph, data.rows(data.train)),
@@ -103,6 +105,7 @@ class LearnedModel:
         """Return the equation of each observed variable, fitted or kept."""
         fitted: dict[str, Fitted] = {}
         with Progress("Fitting", len(self.graph), "equations", show=progress) as equations:
+            # Parents first, as the graph orders them.
             for name in self.graph.order:
                 previous = self.fitted.get(name)
                 with Progress(name, show=progress) as training:
@@ -132,6 +135,7 @@ class LearnedModel:
             raise ModelError(
                 f"with_graph({brief(graph)}): give a Graph, such as Graph.load('file.yaml')"
             )
+        # Equations of variables that the new graph has, on its declarations.
         fitted = {n: adapted(f, graph, n) for n, f in self.fitted.items() if n in graph.variables}
         unseen = self.unseen & frozenset(graph.variables)
         return self._with(
@@ -176,6 +180,7 @@ class LearnedModel:
         columns = self._columns(cohort)
 
         def block(rows: np.ndarray | slice) -> dict[str, Tensor]:
+            # Image equations have no density: `_learned` names the tabular ones.
             part = {name: column[rows] for name, column in columns.items()}
             return {
                 name: self._equation(name, part).log_prob(part[name]) for name in self._learned

@@ -50,6 +50,7 @@ class Blocks:
         Args:
             size: The number of joint states, the same in all of these blocks.
         """
+        # Joint states are numbers in a mixed radix, one digit per member.
         radix = np.where(self.members, self.levels, 1.0).astype(np.int64)
         stride = np.cumprod(radix, axis=1) // radix
         for i in np.flatnonzero(self.members.any(0)):
@@ -79,18 +80,23 @@ def split_missing(graph: Graph, names: Sequence[str], missing: np.ndarray) -> Bl
         [[0, 0, 1, 0]]
     """
     place = {name: i for i, name in enumerate(names)}
+    # A family is a variable and its parents: an equation joins all of them.
     families = [
         [i, *(place[p] for p in graph[name].parents if p in place)] for i, name in enumerate(names)
     ]
+    # Missing values without an observed descendant; children are visited before parents.
     barren = missing.copy()
     for i in reversed(range(len(names))):
         for j, family in enumerate(families):
             if i in family[1:]:
                 barren[:, i] &= barren[:, j]
+    # The others need the observed values; those that share an equation form a block.
     core = missing & ~barren
     label = _connected(families, core, ~barren)
+    # One block per label, found at the member whose position is the label.
     rows, labels = np.nonzero(core & (label == np.arange(len(names))))
     members = core[rows] & (label[rows] == labels[:, None])
+    # The equations that weight a block: those with a member in their family.
     touched = np.zeros_like(members)
     for i, family in enumerate(families):
         touched[:, i] = members[:, family].any(1) & ~barren[rows, i]
@@ -104,9 +110,11 @@ def _connected(families: list[list[int]], core: np.ndarray, active: np.ndarray) 
     Two missing values are connected if both occur in an equation that is evidence.
     """
     v = core.shape[1]
+    # Every missing value starts alone; `v` means not missing.
     label = np.where(core, np.arange(v), v)
     while True:
         before = label.copy()
+        # The smallest label spreads over each family, until nothing changes.
         for i, family in enumerate(families):
             mine = core[:, family] & active[:, i, None]
             smallest = np.where(mine, label[:, family], v).min(1, keepdims=True)

@@ -48,6 +48,7 @@ class ModelImages(Images):
     def select(self, rows: object) -> "ModelImages":
         """Return some of the images without computing them; computed ones are shared."""
         rows = self._positions(rows)
+        # The selection reads from this object, so that an image is computed once for both.
         chosen = ModelImages(
             lambda some: self[rows[some]],
             self._available[rows],

@@ -135,14 +135,17 @@ def complete_observed(
         ModelError: If the model is not fitted or stale, or states or particles do not fit.
     """
     model._check_ready()
+    # Particles are points of a rotated sequence, which is balanced at powers of two.
     if states < 1 or particles < 2 or particles & (particles - 1):
         raise ModelError(
             f"posterior: states={states}, particles={particles}; give at least one state, and a "
             "power of two as particles, such as 1024"
         )
     cohort = as_cohort(cohort)
+    # One row per record and draw.
     repeated = cohort if draws is None else cohort.repeat(draws)
     sampler = _Sampler(model, cohort, repeated, seed)
+    # Blocks first: values sampled forward may have them as parents.
     with torch.no_grad(), one_thread():
         sampler.sample_blocks(states, particles)
         sampler.sample_forward()
@@ -166,8 +169,10 @@ class _Sampler:
         tabular = [name for name in self.graph.order if not self.graph[name].is_image]
         self.names = [name for name in tabular if name in model.fitted]
         self.mechanisms = {name: model.fitted[name].mechanism for name in self.names}
+        # Every variable has its own dimensions of the particles' points, from `first` on.
         widths = [max(1, len(self.graph[name].levels)) for name in self.names]
         self.first = dict(zip(self.names, np.cumsum([0, *widths]).tolist(), strict=False))
+        # Observed values once per record, sampled ones once per draw.
         columns = cohort.columns(self.graph)
         self.observed = {name: torch.tensor(columns[name]) for name in tabular}
         self.count = len(repeated) // max(1, len(cohort))
@@ -176,6 +181,7 @@ class _Sampler:
         }
         self.keys = record_keys(cohort.records)
         self.draws = Draws(record_keys(repeated.records), seed, draw=repeated.draws)
+        # Which values are missing, and the blocks that they form.
         values = np.array([columns[name] for name in self.names])
         self.missing = np.isnan(values.reshape(len(self.names), len(cohort))).T
         self.blocks = split_missing(self.graph, self.names, self.missing)
@@ -188,6 +194,7 @@ class _Sampler:
         """Sample every block's values: by enumeration up to `states`, else by particles."""
         large = self.blocks.states > states
         np.maximum.at(self.method, self.blocks.rows, np.where(large, 3, 2))
+        # Enumeration: blocks with equally many states at a time.
         for size in np.unique(self.blocks.states[~large]).astype(int):
             self._sample(self.blocks.take(self.blocks.states == size), int(size), exact=True)
         # Particles, and more of them where the effective sample size is low.
@@ -195,6 +202,7 @@ class _Sampler:
         for size in (particles, _MORE * particles):
             ess[rest] = self._sample(self.blocks.take(rest), size, exact=False)
             rest = rest[ess[rest] < _LOW_ESS]
+        # A record's worst block counts.
         np.fmin.at(self.ess, self.blocks.rows, ess)
 
     def sample_forward(self) -> None:
@@ -203,6 +211,7 @@ class _Sampler:
             rows = self.blocks.barren[:, i]
             if not rows.any():
                 continue
+            # Rows are flattened: every draw of a record has parents of its own.
             parents = {p: self.sampled[p][rows].flatten() for p in self.graph[name].parents}
             equation = self.mechanisms[name](parents)
             draws = self.draws.rows(np.repeat(rows, self.count)).on(f"missing {name}")
@@ -233,8 +242,10 @@ class _Sampler:
         ess, step = np.empty(len(blocks)), max(1, _ROWS // size)
         for start in progress(range(0, len(blocks), step), "Sampling missing values", "records"):
             some = blocks.take(slice(start, start + step))
+            # Weight the completions of each block, then choose one per draw.
             columns, log_weights = self._weighted(some, size, exact)
             weights = torch.softmax(log_weights, 1)
+            # The effective sample size, 1 / sum w^2.
             ess[start : start + step] = (1 / weights.square().sum(1)).numpy()
             chosen = _choose(weights, self._uniform(some))
             for i in np.flatnonzero(some.members.any(0)):
@@ -251,12 +262,15 @@ class _Sampler:
         Exact: every joint state, weighted by all the equations that have a member of the block.
         Else: missing values sampled from their equations, weighted by those of observed values.
         """
+        # Every block gets `size` copies of its record.
         rows = np.repeat(blocks.rows, size)
         columns = {name: column[rows] for name, column in self.observed.items()}
+        # Enumeration: fill in every joint state of the members.
         if exact:
             for i, state in blocks.enumerated(size):
                 mine = blocks.members[:, i].repeat(size)
                 columns[self.names[i]][mine] = torch.from_numpy(state.ravel()[mine])
+        # Parents first, so that every parent has a value when its child needs it.
         total = torch.zeros(len(rows), dtype=torch.float64)
         for i, name in enumerate(self.names):
             member = blocks.members[:, i]
@@ -273,6 +287,7 @@ class _Sampler:
                 continue
             at = np.flatnonzero(weighting.repeat(size))
             x, equation = columns[name][at], self._equation(name, columns, at)
+            # -inf becomes a large finite loss, see `_BROKEN`.
             log_prob = equation.log_prob(x)
             total[at] += log_prob.nan_to_num(nan=0.0, neginf=_BROKEN)
             # Where a parent without an equation leaves a rule undecided, the value stays missing.

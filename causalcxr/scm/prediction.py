@@ -169,6 +169,7 @@ class _TableRows:
             return self._predicted(name, _ALL)
         if not moved.any():
             return self.noise.columns[name]
+        # Compute only the rows that changed.
         value, rows = self.noise.columns[name].clone(), filled(moved.nonzero()[:, 0].numpy())
         value[rows] = self._predicted(name, rows) if has_equation else torch.nan
         return value
@@ -180,10 +181,12 @@ class _TableRows:
         """Return in which rows a parent changed, shape (n,)."""
         moved = torch.zeros(len(self.noise), dtype=torch.bool)
         for parent in self.graph[name].parents:
+            # A path may pass another value along this edge than the parent's own.
             passed = self.edges.get((parent, name))
             if passed is not None:
                 moved |= ~same_bits(passed, self.noise.columns[parent])
                 continue
+            # Each parent is compared once, however many children it has.
             if parent not in self._changed:
                 self._changed[parent] = ~same_bits(
                     self.columns[parent], self.noise.columns[parent]
@@ -252,6 +255,7 @@ class Prediction(_TableRows):
         """
         factual = self.noise.cohort
         if factual is None:
+            # Without factual records the twins are samples.
             samples = Cohort.from_columns(
                 self.graph, self.arrays, self.noise.index, source="model"
             )
@@ -274,9 +278,11 @@ class Prediction(_TableRows):
             return None
         mechanism = self.mechanisms[name]
         size = mechanism.image_size
+        # Samples: every row has an image.
         if not self.noise.factual:
             all_rows = np.ones(len(self.noise), dtype=bool)
             return ModelImages(lambda rows: self._sampled(name, rows), all_rows, size)
+        # Twins: only records with an image have one.
         factual = self.noise.cohort.images
         if factual is None or not factual.available.any():
             return None
@@ -285,6 +291,7 @@ class Prediction(_TableRows):
                 f"the cohort's images are {factual.size[0]} x {factual.size[1]} pixels, the "
                 f"model's are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
             )
+        # Twins are computed only where a parent of the image changed.
         moved = self._moved(name).numpy() | self.recompute
         images = ModelImages(
             lambda rows: self._twins(name, rows, moved),

@@ -28,6 +28,7 @@ def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
         ('seed 0 -> 4',)
     """
     changes = list(declaration_changes(before, after))
+    # Options written in the graph are part of the declaration; the rest are defaults.
     written = {*before["variable"]["mechanism"], *after["variable"]["mechanism"]}
     changes += [
         f"default of mechanism {key} {before['options'][key]} -> {value}"
@@ -41,6 +42,7 @@ def recipe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
     ]
     if before["weights"] != after["weights"]:
         changes.append("starting weights changed")
+    # Other records change every column too: name the records only.
     if before["records"] != after["records"]:
         changes.append("the training records changed")
     elif changed := [n for n in after["columns"] if _column_changed(before, after, n)]:

@@ -71,6 +71,7 @@ def writing(folder: Path) -> Iterator[None]:
     Raises:
         ModelError: If the folder holds something else, cannot be written, or is in use.
     """
+    # Once before the lock, for an early error, and once under it.
     check_target(folder)
     path = folder.absolute()
     busy = f"{folder}: another process is writing this model; wait until it ends"
@@ -109,6 +110,7 @@ def load(folder: Path) -> dict[str, Any]:
             f"{SCHEMA}; fit again"
         )
     try:
+        # The manifest's graph: `graph.yaml` is for readers.
         graph = Graph.parse(manifest["graph"], name=str(folder / "manifest.json"))
         return {
             "graph": graph,
@@ -155,6 +157,7 @@ def difference(before: Path, after: Path) -> dict[str, str]:
     try:
         for name, entry in two["mechanisms"].items():
             other = one["mechanisms"].get(name)
+            # Equal hashes mean that both were learned from the same.
             if other is not None and other["hash"] != entry["hash"]:
                 differences[name] = _difference(other.get("recipe"), entry.get("recipe"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -175,6 +178,7 @@ def _damaged(folder: Path, error: Exception) -> ModelError:
 
 def write(model: "SCM", folder: Path) -> None:
     """Write a model to a folder that `writing` holds."""
+    # Weights first: the manifest then lists files that exist.
     weights = folder / "mechanisms"
     paths = {name: _write_weights(weights, name, f) for name, f in model.fitted.items()}
     manifest = {
@@ -188,9 +192,11 @@ def write(model: "SCM", folder: Path) -> None:
         "support": dict(model.support),
         "unseen": sorted(model.unseen),
     }
+    # The manifest makes the folder a model.
     atomic_write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     atomic_write(folder / "graph.yaml", model.graph.to_yaml())
     atomic_write(folder / "train.jsonl", _log(model))
+    # Remove old weights last: an interrupted call leaves the earlier model complete.
     keep = {path.name for path in paths.values()}
     for path in weights.glob("*.safetensors"):
         if path.name not in keep:
@@ -243,6 +249,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any]) -> Fitted:
     """Read one equation, and refuse it unless it is bit-exact as it was saved."""
+    # The bare name: a manifest must not point outside its folder.
     path = folder / Path(entry["file"]).name
     if not path.is_file() or file_digest(path) != entry["sha256"]:
         state = "has been changed since it was saved" if path.is_file() else "is missing"
@@ -253,6 +260,7 @@ def _read_equation(folder: Path, graph: Graph, name: str, entry: dict[str, Any])
     try:
         mechanism.load_state_dict(tensors)
     except RuntimeError as error:
+        # A revision explains the misfit better than the names of tensors.
         reason = " ".join(str(error).split())[:200]
         learned = entry.get("recipe", {}).get("revision", 1)
         if learned != REVISION:

@@ -71,6 +71,7 @@ class SCM(LearnedModel, Questions):
         cohort = as_cohort(cohort)
         self._check_ready()
         check_options(self.graph, draws=draws, missing=missing, seed=seed)
+        # Fill in missing values first, so that their noise is abducted like any other.
         if missing == "posterior":
             from causalcxr.scm.posterior import complete_observed  # it stands on this class
 
@@ -80,6 +81,7 @@ class SCM(LearnedModel, Questions):
         elif draws is not None:
             cohort = cohort.repeat(draws)
         columns = self._columns(cohort)
+        # Random numbers belong to records by name, whatever their order or number.
         numbers = Draws(record_keys(cohort.records), seed, draw=cohort.draws)
         mechanisms = {name: self.fitted[name].mechanism for name in self._learned}
         return LatentNoise(
@@ -108,12 +110,14 @@ class SCM(LearnedModel, Questions):
                 twice, or set and held.
         """
         check_options(self.graph, hold=hold, beyond_range=beyond_range)
+        # Merge with the interventions that the model is under already.
         new = action_of(action, values, beyond_range).bind(self.graph)
         before = self._action.settings if self._action else {}
         if twice := [name for name in new.names if name in before]:
             raise InterventionError(f"{new.describe()}: {twice[0]!r} is set already; keep one")
         beyond = new.beyond_range or bool(self._action and self._action.beyond_range)
         merged = do({**before, **new.settings}, beyond_range=beyond).bind(self.graph)
+        # A variable is either set or held.
         held = self._held | {self._held_name(name) for name in names_of(hold)}
         if both := sorted(held & set(merged.names)):
             raise InterventionError(f"{merged.describe()}: {both[0]!r} is both set and held")
@@ -202,6 +206,7 @@ class SCM(LearnedModel, Questions):
             raise ModelError(f"sample: n is {n}; give at least 1")
         index = pd.RangeIndex(n, name="record")
         draws = Draws(record_keys(index), seed)
+        # The noise does not depend on parents: one row of missing parents is enough.
         no_parents = {n: torch.full((1,), torch.nan).double() for n in self.graph.tabular}
         values = {
             name: self._equation(name, no_parents).sample_noise(draws.on(f"{name} sample"))

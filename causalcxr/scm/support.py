@@ -35,8 +35,10 @@ def count_support(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[str, 
     # float32 counts exactly up to 16,777,216 records, and multiplies fast.
     indicators = [columns[name][:, None] == np.arange(len(graph[name].levels)) for name in names]
     hot = np.concatenate(indicators, axis=1).astype(np.float32)
+    # One product counts all levels (the diagonal) and all pairs.
     joint = (hot.T @ hot).astype(int)
     counts = {label: int(joint[i, i]) for i, label in enumerate(labels)}
+    # Two levels of one variable never occur together.
     for i, j in combinations(range(len(labels)), 2):
         if owner[i] != owner[j]:
             counts[f"{labels[i]} & {labels[j]}"] = int(joint[i, j])
@@ -67,6 +69,7 @@ def require_support(
     """
     if action.beyond_range:
         return
+    # Only discrete variables have cells, and only changed rows need support.
     levels = {name: codes for name, codes in values.items() if graph[name].is_discrete}
     moved = {name: codes != factual[name] for name, codes in levels.items()}
     for cell in _cells(graph, levels, moved):

@@ -45,6 +45,7 @@ class TrainingData:
         """
         splits = cohort.splits
         drawn = draw_splits(cohort.patients, (0.9, 0.1, 0.0)) if splits is None else splits
+        # By key of the record, so that the order of the rows does not change the result.
         order = np.lexsort((cohort.draws, record_keys(cohort.records)))
         train, val = (order[np.asarray(drawn)[order] == name] for name in ("train", "val"))
         if not len(train):

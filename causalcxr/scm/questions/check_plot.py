@@ -56,6 +56,7 @@ def page(
         >>> len(page({"Age": (Panel(grid, {}), ())}, "one equation").axes)
         2
     """
+    # Sizes in inches: a row of cells, each with two plots.
     down = max(1, ceil(len(panels) / _ACROSS))
     cell = 2 * _SIDE + 2 * _GAP
     width, height = _ACROSS * cell + _GAP / 2, _TOP + down * (_SIDE + _HEAD + _GAP / 2)
@@ -64,12 +65,14 @@ def page(
     for k, (name, (panel, failed)) in enumerate(panels.items()):
         left = _GAP + (k % _ACROSS) * cell
         bottom = height - _TOP - (k // _ACROSS + 1) * (_SIDE + _HEAD + _GAP / 2) + _GAP / 2 + 0.1
+        # Figure coordinates are shares of width and height.
         axes = [
             figure.add_axes((x / width, bottom / height, _SIDE / width, _SIDE / height))
             for x in (left, left + _SIDE + _GAP * 0.85)
         ]
         _ranks(axes[0], panel.ranks)
         _curves(axes[1], panel.curves) if panel.curves else _quantiles(axes[1], panel.ranks)
+        # The name above the plots, and below it why the equation fails.
         top = (bottom + _SIDE + 0.2) / height
         colour = _ACCENT if failed else _INK
         figure.text(left / width, top, name, color=colour, size=7.5, weight="bold")
@@ -81,6 +84,7 @@ def page(
 def _ranks(ax: "Axes", ranks: np.ndarray) -> None:
     """Draw a histogram, which is flat if the equation is right, with its 99 % band."""
     n = len(ranks)
+    # The 99 % interval of the count in one bar, if ranks are uniform.
     low, high = binom.interval(0.99, n, 1 / _BARS)
     ax.axhspan(low * _BARS / n, high * _BARS / n, color=_BAND, lw=0)
     height = np.histogram(ranks, bins=_BARS, range=(0, 1))[0] * _BARS / n
@@ -97,6 +101,7 @@ def _curves(ax: "Axes", curves: Mapping[str, np.ndarray]) -> None:
     for k, (level, bins) in enumerate(curves.items()):
         mean, observed, count, variance = bins.T
         colour = _LINES[k % len(_LINES)]
+        # Intervals of 99 %, as in the histogram of ranks.
         error = 2.58 * np.sqrt(variance) / count
         ax.errorbar(
             mean,
@@ -109,6 +114,7 @@ def _curves(ax: "Axes", curves: Mapping[str, np.ndarray]) -> None:
             elinewidth=0.6,
             label=level,
         )
+    # Zoom in on the probabilities that occur; equal axes, so that the diagonal means calibrated.
     ends = np.concatenate([bins[:, :2].ravel() for bins in curves.values()])
     low, high = ends.min(), ends.max()
     room = max(0.02, 0.08 * (high - low))

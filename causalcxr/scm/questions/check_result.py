@@ -65,8 +65,10 @@ class Check(Shown):
         tests = pd.DataFrame(
             [row for part in results for row in part[0]], columns=[*names, "told"]
         )
+        # Benjamini and Hochberg's correction over all tests of all equations.
         q = false_discovery_control(tests["p"].to_numpy(dtype=np.float64))
         tests.insert(7, "q", q)
+        # Both are required: with many records even a harmless deviation is significant.
         tests.insert(8, "failed", (q <= alpha) & (tests["effect"].to_numpy() >= least))
         columns = ["variable", "n", "log_prob", "marginal", "gain", "error"]
         likelihood = pd.DataFrame([part[1] for part in results], columns=columns)
@@ -138,6 +140,7 @@ class Check(Shown):
         """Return one row per equation: its `verdict`, and `why` it fails or was not tested."""
         failed, rows = self.failed, {}
         for name, part in self._tests.groupby("variable", sort=False):
+            # The most significant test, and of equal ones that with the larger effect.
             worst = part.sort_values(["q", "effect"], ascending=[True, False]).iloc[0]
             verdict, why = ("fails", "; ".join(failed[name])) if name in failed else ("ok", "")
             rows[name] = (verdict, int(worst["n"]), worst["effect"], worst["q"], why)

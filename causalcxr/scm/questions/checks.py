@@ -83,9 +83,11 @@ def check(
     model._check_ready()
     cohort = as_cohort(cohort)
     positions, rest, where = _held_out(cohort, split)
+    # A random subset by record, whatever the order of the rows; kept in the cohort's order.
     order = Draws(record_keys(cohort.records[positions]), seed, "check", cohort.draws[positions])
     chosen = positions[np.sort(np.argsort(order.uniform()[:, 0], kind="stable")[:rows])]
     columns = cohort.columns(model.graph)
+    # Patients are clusters: rows of one patient are not independent.
     groups = pd.factorize(cohort.patients.iloc[chosen])[0]
     part = cohort.at(chosen)
     draws = Draws(record_keys(part.records), seed, draw=part.draws)
@@ -133,6 +135,7 @@ class _EquationTest:
         n = len(x)
         u = self.equation.abduct(values, self.draws).reshape(n, -1).numpy()
         logp = self.equation.log_prob(values).numpy()
+        # Rows without noise or likelihood cannot be tested.
         keep = np.isfinite(u).all(axis=1) & ~np.isnan(logp)
         self.prior = _prior(self.equation, self.draws, u.shape[1])
         self.x, self.u, self.logp, self.groups = x[keep], u[keep], logp[keep], groups[keep]
@@ -140,6 +143,7 @@ class _EquationTest:
         self.kept = keep
         if not keep.any():
             return 0
+        # The effective number of rows, after the clustering by patient.
         self.residual = self._residual()
         self.effective = keep.sum() / goodness.design_effect(self.residual, self.groups)
         return int(keep.sum())
@@ -161,6 +165,7 @@ class _EquationTest:
         Args:
             train: The values that give the marginal distribution, NaN where missing.
         """
+        # What the parents add to the marginal distribution.
         marginal = _marginal(self.variable, train if len(train) else self.x, self.x)
         gain, error = goodness.mean_and_error(self.logp - marginal, self.groups)
         n = len(self.x)
@@ -172,6 +177,7 @@ class _EquationTest:
             "gain": gain,
             "error": error,
         }
+        # Noise against its prior, against each parent, then probabilities and likelihood.
         tests = [self._noise(), *map(self._parent, self.parents)]
         tests += [self._calibration_or_coverage()]
         tests += self._likelihood(gain, error)
@@ -202,6 +208,7 @@ class _EquationTest:
             goodness.calibration(self.probabilities[:, k], self.x == k, self.effective)
             for k in levels
         ]
+        # The worst level stands for all, with Bonferroni's correction.
         worst = min(range(len(each)), key=lambda i: (each[i].p, -each[i].effect))
         p = min(1.0, each[worst].p * len(each))
         result = FitTest(each[worst].effect, p)
@@ -250,6 +257,7 @@ def _row(test: str, result: FitTest, words: str, against: str = "") -> dict:
 def _held_out(cohort: Cohort, split: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     """Return the positions to test, those of the training split, and a word for the former."""
     splits = cohort.splits
+    # The same split as `fit` draws, if the cohort has none.
     drawn = draw_splits(cohort.patients, (0.9, 0.1, 0.0)) if splits is None else splits
     drawn = np.asarray(drawn)
     train = np.flatnonzero(drawn == "train")
@@ -288,6 +296,7 @@ def _marginal(variable: Variable, train: np.ndarray, x: np.ndarray) -> np.ndarra
     """Return the log-probability of values under the marginal distribution in training."""
     observed = train[~np.isnan(train)]
     if variable.is_discrete:
+        # Half a record per level: no level has probability zero.
         count = np.bincount(observed.astype(int), minlength=len(variable.levels)) + 0.5
         return np.log(count / count.sum())[x.astype(int)]
     # An untrained flow without parents is its quantile map: the marginal, in the same units.

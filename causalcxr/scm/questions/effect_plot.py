@@ -33,15 +33,18 @@ def page(
         >>> [label.get_text() for label in drawn.axes[0].get_yticklabels()]
         ['Edema = P']
     """
+    # Leave out what is set, and what does not change.
     moved = table[(table["changed"] > 0) & ~table["variable"].isin(list(set_variables))]
     # The first of two levels is one minus the second.
     levels = table.groupby("variable")["level"].transform("size")
     first = ~table.duplicated("variable")
     rows = moved[(moved["level"] != "") & ~((levels == 2) & first).reindex(moved.index)]
+    # Hollow marks: the mean depends on the coupling, not on the data alone.
     hollow = rows["variable"].isin(list(recanting or ())).to_numpy()
     places = np.arange(len(rows))[::-1]
     figure = Page(figsize=(6.4, 1.5 + 0.27 * max(len(rows), 1)), layout="constrained")
     axes = figure.subplots()
+    # In percentage points, with intervals of 95 %.
     change, error = 100 * rows["change"].to_numpy(), 196 * rows["se"].to_numpy()
     for some, face in ((~hollow, {}), (hollow, {"mfc": "white"})):
         style = {"fmt": "o", "color": _BLUE, "ms": 5, "lw": 1.4, **face}

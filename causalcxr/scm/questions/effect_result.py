@@ -62,12 +62,14 @@ class Effect(Shown):
         not include the uncertainty of the fitted equations.
         """
         patient = pd.factorize(self.active.patients)[0]
+        # A variable changes if any of its levels does.
         moved: dict[str, np.ndarray] = {}
         for (name, _), after in self.after.items():
             differs = _where_observed(after != self.before[name, _], after, self.before[name, _])
             moved[name] = np.fmax(moved.get(name, differs), differs)
         rows = []
         for (name, level), after in self.after.items():
+            # Compare only where both sides are observed.
             before = _where_observed(self.before[name, level], after, self.before[name, level])
             change, se = clustered_mean(after - before, patient)
             share, share_se = clustered_mean(moved[name], patient)
@@ -147,6 +149,7 @@ def features(graph: Graph, columns: Mapping[str, np.ndarray]) -> dict[tuple[str,
             result[name, level] = _where_observed((column == position) * 1.0, column)
         if not graph[name].is_discrete:
             result[name, ""] = column.copy()
+    # Results are shared: protect them from being changed.
     for column in result.values():
         column.flags.writeable = False
     return result
@@ -163,9 +166,11 @@ def clustered_mean(values: np.ndarray, patient: np.ndarray) -> tuple[float, floa
     observed = ~np.isnan(values)
     if not observed.any():
         return np.nan, np.nan
+    # Number the patients who have an observed value.
     values, cluster = values[observed], pd.factorize(patient[observed])[0]
     mean, clusters = values.mean(), cluster.max() + 1
     if clusters == 1:
         return float(mean), np.nan
+    # Sums of residuals per patient, with the correction for a finite number of clusters.
     sums = np.bincount(cluster, values - mean)
     return float(mean), float(np.sqrt(clusters / (clusters - 1) * (sums**2).sum()) / len(values))

@@ -97,15 +97,18 @@ def effect(
     """
     check_options(model.graph, kind=kind, mediators=mediators, hold=hold, draws=draws)
     check_options(model.graph, seed=seed, recompute=recompute, beyond_range=beyond_range)
+    # Bind both interventions to the graph, and choose the edges that pass the effect on.
     model = model.do(hold=hold, beyond_range=beyond_range)
     action = _bound(model.graph, action_of(action, values, beyond_range))
     base = _bound(model.graph, baseline) if baseline is not None else do().bind(model.graph)
     plan = _Plan.from_arguments(model.graph, action, base, kind, mediators, through)
     many = draws or 1
+    # Abduct once: both twins share the noise.
     noise = model.abduct(cohort, draws=draws, seed=seed)
     predictions = _Predictions(model, noise, action.repeat(many), base.repeat(many), recompute)
     active = predictions.active(plan)
     options = [(name, model.graph[name].mechanism.options) for name in model.graph.tabular]
+    # What a reader needs to interpret or repeat the effect.
     about = {
         "kind": plan.kind,
         "action": action.to_json(),
@@ -158,6 +161,7 @@ class _Plan:
         mediators: Iterable[str] | None,
         through: Iterable[Path] | None,
     ) -> "_Plan":
+        # Check the combination of arguments, then translate it into edges.
         causes = tuple(action.settings)
         if not causes:
             raise InterventionError("effect: no action; give one, such as do(sex='M')")
@@ -174,6 +178,7 @@ class _Plan:
             raise InterventionError(
                 f"effect: the baseline sets {extra[0]!r} and the action does not; set it in both"
             )
+        # Edges into a set variable pass nothing on.
         live = {edge for edge in graph.edges if edge[1] not in causes}
         if through is not None:
             kind, edges = "path", read_edges(graph, list(through), causes)
@@ -181,6 +186,7 @@ class _Plan:
             mediators = _mediators(graph, mediators, causes)
             edges = frozenset(edge for edge in live if edge[1] not in mediators)
         else:
+            # Without mediators: the causes' own edges.
             edges = frozenset(edge for edge in live if edge[0] in causes)
         return cls(kind, causes, mediators, edges, recanting_witnesses(graph, causes, edges))
 
@@ -265,6 +271,7 @@ def _mediators(graph: Graph, names: Iterable[str], causes: tuple[str, ...]) -> t
     mediators = []
     for name in [names] if isinstance(names, str) else names:
         try:
+            # Accept aliases; refuse what cannot mediate.
             canonical = graph.find(name)
         except GraphError as error:
             raise InterventionError(f"mediator {name!r}: {error}") from None
@@ -280,4 +287,5 @@ def _mediators(graph: Graph, names: Iterable[str], causes: tuple[str, ...]) -> t
         mediators.append(canonical)
     if not mediators:
         raise InterventionError("effect: no mediator named; leave mediators= out for all")
+    # Without repetitions, in the order given.
     return tuple(dict.fromkeys(mediators))

@@ -78,12 +78,14 @@ class _Step:
 
 def _steps(network: TwinNetwork, target: str) -> list[_Step] | None:
     """Return the steps to a target, or None where it cannot be enumerated."""
+    # All ancestors that may change, in the graph's order.
     lineage = network.lineage(target)
     if not all(network.coupling(name) for name in lineage):
         return None
     steps: list[_Step] = []
     active: tuple[str, ...] = ()
     for i, name in enumerate(lineage):
+        # Keep a variable only while a later one needs it: this bounds the joint states.
         later = {parent for other in lineage[i + 1 :] for parent in network.graph[other].parents}
         parents = tuple(p for p in lineage[:i] if p in network.graph[name].parents)
         after = tuple(n for n in (*active, name) if n in later or n == target)
@@ -143,9 +145,11 @@ class _Enumeration:
 
     def forward(self, steps: Sequence[_Step]) -> Tensor:
         """Return the distribution of the last variable's states, shape (n, S)."""
+        # Variable elimination: multiply by each transition, and sum out what is not needed later.
         joint = torch.ones(len(self.network), dtype=torch.float64)
         axis = {step.name: letter for step, letter in zip(steps, _LETTERS, strict=False)}
         for step in steps:
+            # One letter per variable, n for the records.
             was, own, now = (
                 "n" + "".join(axis[name] for name in names)
                 for names in (step.before, (*step.parents, step.name), step.after)
@@ -196,13 +200,16 @@ def _over_rows(jobs: Sequence[_Job], targets: Iterable[str]) -> list[dict[str, T
     """
     plans: dict[str, list[_Step]] = {}
     for name in targets:
+        # All networks have the same graph, so the first one's steps serve all.
         steps = [_steps(network, name) for network, _ in jobs]
         if None not in steps:
             plans[name] = steps[0]
     network = jobs[0][0]
+    # As many rows at a time as the budget allows.
     size = max(1, _BUDGET // _widest(network, plans))
     parts: list[dict[str, list[Tensor]]] = [{name: [] for name in plans} for _ in jobs]
     for start in range(0, max(len(network), 1), size) if plans else ():
+        # Networks of one chunk share the transitions that they have in common.
         transitions: dict[tuple[str, str], Tensor] = {}
         for (every_row, answer), pieces in zip(jobs, parts, strict=True):
             enumeration = _Enumeration(every_row.rows(slice(start, start + size)), transitions)

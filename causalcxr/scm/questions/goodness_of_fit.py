@@ -109,13 +109,16 @@ def independence(
         >>> independence(grid, np.floor(grid * 2), 2, 1000).p < 1e-9
         True
     """
+    # Four orthogonal functions of the residual, against functions of the parent.
     smooth = legendre.legvander(2 * residual - 1, 4)[:, 1:]
     one, two = _basis(smooth), _basis(_features(parent, levels))
     if not one.shape[1] * two.shape[1]:
         return FitTest(0.0, 1.0)
+    # Canonical correlations: Pillai's trace, chi-squared under independence.
     correlations = np.linalg.svd(one.T @ two, compute_uv=False)
     statistic = effective * float(np.square(correlations).sum())
     p = float(stats.chi2.sf(statistic, one.shape[1] * two.shape[1]))
+    # What the largest correlation would be by chance, removed from the effect.
     chance = (one.shape[1] ** 0.5 + two.shape[1] ** 0.5) ** 2 / effective
     moved = np.sqrt(max(0.0, float(correlations[0]) ** 2 - chance) / 12)
     return FitTest(float(moved), p)
@@ -159,11 +162,13 @@ def calibration(p: np.ndarray, y: np.ndarray, effective: float) -> FitTest:
         0.1
     """
     mean, observed, count, variance = calibration_bins(p, y).T
+    # The sampling noise of each bin, subtracted below, as it would count as miscalibration.
     noise = observed * (1 - observed) / np.maximum(count - 1, 1)
     gap = np.sum(count * (np.square(observed - mean) - noise)) / len(p)
     enough = variance >= 5  # with less, a bin's sum is far from normal
     if not enough.any():
         return FitTest(float(np.sqrt(max(0.0, gap))), 1.0)
+    # Hosmer and Lemeshow's statistic over the bins.
     squares = np.square(count * (observed - mean))[enough] / variance[enough]
     statistic = float(squares.sum()) * effective / len(p)
     return FitTest(float(np.sqrt(max(0.0, gap))), float(stats.chi2.sf(statistic, enough.sum())))
@@ -201,9 +206,11 @@ def _features(parent: np.ndarray, levels: int) -> np.ndarray:
     else:
         rank = np.zeros(len(parent))
         observed = parent[~missing]
+        # Ranks in (-1, 1): the test does not depend on the parent's units.
         rank[~missing] = 2 * (stats.rankdata(observed) - 0.5) / max(len(observed), 1) - 1
         hot = legendre.legvander(rank, 3)[:, 1:] * ~missing[:, None]
     features = np.column_stack([hot, missing]).astype(np.float64)
+    # Drop a level or flag that only a few records have.
     frequent = (np.abs(features) > 0).sum(axis=0) >= _SMALLEST
     return features[:, frequent]
 

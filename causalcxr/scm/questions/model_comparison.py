@@ -137,6 +137,7 @@ def compare(
         >>> compare(model, edited, cohort, a="P").equations
         {'B': 'edge A -> B removed'}
     """
+    # Compare tabular variables: images are left out.
     common = [name for name in b.graph.tabular if name in a.graph.variables]
     if not common:
         raise ModelError(
@@ -145,6 +146,7 @@ def compare(
         )
     action = action_of(action, values, beyond_range)
     records = as_cohort(cohort).with_images(None)
+    # The same seed, so that twins differ by the models alone.
     both = [
         model.counterfactual(
             records,
@@ -159,6 +161,7 @@ def compare(
     ]
     twins, equations = Comparison(*both), _equations(a, b)
     extra = [name for name in a.graph.tabular if name not in b.graph.variables]
+    # One row per variable, those of the second model first.
     table = pd.DataFrame(index=pd.Index([*b.graph.tabular, *extra], name="variable"))
     table["equation"] = [_state(a, b, name, equations) for name in table.index]
     for column, each in zip(("changed_before", "changed_after"), both, strict=True):
@@ -198,6 +201,7 @@ def _state(a: "SCM", b: "SCM", name: str, equations: Mapping[str, str]) -> str:
 def _size(a: "SCM", b: "SCM", records: Cohort, twins: list[Cohort], name: str) -> float:
     """Return the mean absolute difference of numbers over their factual standard deviation."""
     graphs = (a.graph, b.graph)
+    # Only numbers have a size.
     if any(name not in g.variables or g[name].is_discrete for g in graphs):
         return np.nan
     one, two = (

@@ -83,12 +83,14 @@ def probabilities(
     action = action_of(action, values, beyond_range)
     cohort = as_cohort(cohort)
     acted, noise = acted_model(model, cohort, action, hold, beyond_range, seed)
+    # The twin as a network of discrete variables; no sampling where sums are feasible.
     network = TwinNetwork.from_model(acted, noise)
     answers = level_distributions(
         network, target_variables(network, variables), noise.draws, draws
     )
     levels = [(name, level) for name in answers for level in model.graph[name].levels]
     values = [torch.zeros(len(network), 0), *(each.probabilities for each in answers.values())]
+    # One column per level; an empty first tensor allows for no variable.
     table = pd.DataFrame(torch.cat(values, 1).double().numpy(), index=cohort.index)
     labels = tuple(zip(*levels, strict=True)) or ((), ())
     table.columns = pd.MultiIndex.from_arrays(labels, names=["variable", "level"])
@@ -165,8 +167,10 @@ def level_distributions(
     if count < 2:
         raise ModelError(f"draws={count}: a standard error needs at least 2; give 200")
     with torch.no_grad(), one_thread():
+        # Variables that cannot change keep their level with certainty.
         moving = [name for name in targets if name in network.moving]
         exact = exact_distributions(network, moving)
+        # Sample what has too many states to enumerate.
         rest = [name for name in moving if name not in exact]
         sampled = sampled_distributions(network, rest, draws, count)
     distributions = {}

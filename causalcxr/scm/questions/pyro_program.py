@@ -117,12 +117,14 @@ class PyroProgram:
             CohortError: If the graph does not declare a value.
             ModelError: If the program samples noise and observed values are given.
         """
+        # The number of observed records decides, if there are any.
         data = self._data(observed)
         n = len(next(iter(data.values()))) if data else n
         columns: Columns = {}
         with pyro.plate("records", n):
             for name, mechanism in self.mechanisms.items():
                 parents = [columns[p.name] for p in mechanism.parents]
+                # Values sampled under a plate of Pyro may have further batch dimensions.
                 shape = torch.broadcast_shapes((n,), *(column.shape for column in parents))
                 site = self._noise_site if self.noise else self._value_site
                 x = site(mechanism, columns, shape, data.get(name)).double()
@@ -159,6 +161,7 @@ class PyroProgram:
         distribution = value_distribution(mechanism, columns, shape)
         if data is None or data.isnan().all():
             return pyro.sample(name, distribution)
+        # Partly observed: Pyro samples the rest.
         observed = ~data.isnan()
         if observed.all():
             return pyro.sample(name, distribution, obs=data)
@@ -259,6 +262,7 @@ def noise_distribution(equation: Equation, shape: Size) -> TorchDistribution:
         ModelError: If the kind of equation is unknown.
     """
     kind = type(equation).__name__
+    # A sample shows the shape of one record's noise.
     one = equation.sample_noise(Draws(np.zeros(1, dtype=np.uint64)))[0]
     if kind in _CONSTANT:
         return dist.Delta(one.expand(shape))
@@ -266,6 +270,7 @@ def noise_distribution(equation: Equation, shape: Size) -> TorchDistribution:
         raise ModelError(
             f"to_pyro: the noise of a {kind} has no distribution in Pyro; leave out noise=True"
         )
+    # All of these have location 0 and scale 1, or the ends 0 and 1.
     zero = torch.zeros(*shape, *one.shape, dtype=torch.float64)
     return _NOISE[kind](zero, zero + 1).to_event(one.ndim)
 

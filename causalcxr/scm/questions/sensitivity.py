@@ -171,11 +171,13 @@ def sensitivity(
         raise InterventionError(
             f"sensitivity: the action changes no cause of {unmoved[0]!r}; leave it out"
         )
+    # Only discrete mechanisms have a coupling to exchange.
     coupled = [
         name
         for name in network.moving
         if isinstance(network.mechanisms.get(name), DiscreteMechanism)
     ]
+    # All couplings at once, or one variable's at a time.
     groups = (
         [(targets, coupled)]
         if vary == "all"
@@ -228,6 +230,7 @@ def _answers(
     draws: int,
 ) -> dict[str, _CouplingAnswer]:
     """Return the answers for each variable."""
+    # The model's own network, and one for each coupling.
     networks = {"model": network}
     networks |= {c: replace(network, couplings=dict.fromkeys(exchanged, c)) for c in COUPLINGS}
     free = replace(network, free=frozenset(exchanged))
@@ -260,6 +263,7 @@ def _rows(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of one variable: any change, then each level."""
     x, levels = network.factual[name], network.graph[name].levels
+    # All couplings are compared on the same records.
     undefined = torch.stack([p.isnan().all(1) for p in answer.distributions.values()]).any(0)
     used = ~x.isnan() & ~undefined
     n, fact = int(used.sum()), x[used].long()[:, None]

@@ -79,6 +79,7 @@ def support_of(
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
     cohort = as_cohort(cohort)
     noise = model.abduct(cohort.with_images(None), seed=seed)
+    # The factual values and those of the twins.
     facts = {name: column.numpy() for name, column in noise.columns.items()}
     twins = acted.predict(noise).columns(model.graph, beyond_range=True)
     moved = {name: ~equal(facts[name], twins[name]) for name in facts}
@@ -86,6 +87,7 @@ def support_of(
     columns: dict[tuple[str, str], np.ndarray] = {}
     exact = {}
     for name in model.graph.tabular:
+        # Skip equations that compute nothing new: set, held, unlearned, or with unchanged parents.
         parents = model.graph[name].parents
         changed = np.any([moved[p] for p in parents], axis=0) if parents else np.array(False)
         if name in fixed or name not in model.fitted or not changed.any():
@@ -93,8 +95,10 @@ def support_of(
         for side, values in (("", facts), ("_twin", twins)):
             columns[name, f"records{side}"] = _same_levels(model, name, values)
             columns[name, f"beyond{side}"] = _more_extreme(model, name, values)
+        # Flagged: few records with these levels, or none as extreme.
         rare = columns[name, "records_twin"] < few
         columns[name, "flag"] = changed & (rare | (columns[name, "beyond_twin"] < 1))
+        # Counts are exact for one or two discrete parents; for more they are upper bounds.
         exact[name] = sum(model.graph[p].is_discrete for p in parents) <= 2
     index = pd.MultiIndex.from_tuples(columns, names=["variable", "measure"]) if columns else None
     table = pd.DataFrame(dict(enumerate(columns.values())), index=cohort.index)
@@ -109,6 +113,7 @@ def _same_levels(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> n
     parents = sorted(p for p in graph[name].parents if graph[p].is_discrete)
     lowest = [np.full(len(values[name]), np.nan)]
     for names in (*((p,) for p in parents), *combinations(parents, 2)):
+        # The keys of `count_support`, in the order of the table's axes.
         labels = [""]
         for p in names:
             labels = [f"{a}{' & ' * bool(a)}{p}={b}" for a in labels for b in graph[p].levels]
@@ -133,6 +138,7 @@ def _more_extreme(model: "SCM", name: str, values: Mapping[str, np.ndarray]) -> 
     share = [np.full(len(values[name]), np.nan)]
     if isinstance(encoder, ParentEncoder):
         for score, (i, _) in zip(encoder.scores, encoder.continuous, strict=True):
+            # A normal score, as the encoder has it, gives the share in the nearer tail.
             column = torch.from_numpy(values[encoder.parents[i].name])
             z = score(column.nan_to_num()).numpy()
             share.append(np.where(column.isnan().numpy(), np.nan, ndtr(-np.abs(z))))

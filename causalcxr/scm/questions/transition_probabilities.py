@@ -95,11 +95,13 @@ def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
         >>> [round(x, 3) for x in gumbel(p, q, torch.tensor([0]))[0].tolist()]
         [0.5, 0.115, 0.385]
     """
+    # Split the rows, to bound the memory of the pairs of levels.
     size = max(1, _CROSSED // p.shape[1] ** 2)
     if len(p) > size:
         parts = zip(*(t.split(size) for t in torch.broadcast_tensors(p, q)), strict=True)
         levels = level.split(size)
         return torch.cat([gumbel(*part, at) for part, at in zip(parts, levels, strict=True)])
+    # Levels by how much the intervention raises them.
     ratio = q / p
     ordered, order = ratio.sort(1)
     mass = torch.maximum(q[:, None, :], p[:, None, :] * ordered[:, :, None]).sum(2)
@@ -107,6 +109,7 @@ def gumbel(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
     reached = torch.cat((torch.zeros_like(steps[:, :1]), steps.cumsum(1)), 1)
     integral = torch.empty_like(reached).scatter_(1, order, reached)
     at = level[:, None]
+    # Only levels raised more than the factual one can take over from it.
     moved = q * (integral - integral.gather(1, at)).clamp(min=0)
     here = torch.empty_like(mass).scatter_(1, order, mass)
     return _normal(moved.scatter(1, at, (ratio / here).gather(1, at)))
@@ -148,6 +151,7 @@ def transport(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
 def _moves(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
     """Return the transition probabilities of distinct rows; level (n, 1)."""
     level, b = level.long(), heights(p.log())
+    # Only the differences of heights move a level.
     d = heights(q.log()) - b
     s = _REACH * _S_NODES
     own = d.gather(1, level)
@@ -155,6 +159,7 @@ def _moves(p: Tensor, q: Tensor, level: Tensor) -> Tensor:
     # phi(s - b_k) ds, without its constant, as rows are normalised at the end.
     start = (-0.5 * (s - b.gather(1, level)).square()).exp() * _S_WEIGHTS
     below = torch.special.ndtr(s - b[:, :, None] + (own - d).clamp(max=0)[:, :, None])
+    # The factual level wins again if no other overtakes it.
     stay = (start * below.masked_fill(lost[:, :, None], 1.0).prod(1)).sum(1)
     moved = torch.zeros_like(d)
     for low, high in zip(*_pieces(d), strict=True):  # of w, between neighbouring d's

@@ -143,15 +143,18 @@ class TwinNetwork:
         """
         x, kind = self.factual[name][rows], self.coupling(name)
         level, count = x.nan_to_num().long(), self.states(name)
+        # Where no parent changed, the fact stands.
         stands = torch.ones(len(x), dtype=torch.bool)
         for parent, column in parents.items():
             stands &= same_bits(column, self.factual[parent][rows])
+        # Missing is the last state of variables whose parents decide whether it is missing.
         fact = torch.where(x.isnan(), count - 1, level) if kind in _DECIDED else level
         kept = one_hot(fact, count).double()
         if kind == "unlearned":
             gone = one_hot(torch.tensor(count - 1), count).double()
             return torch.where(stands[:, None], kept, gone)
         moved = (self._rule if kind == "rule" else self._coupled)(name, rows, parents)
+        # A missing fact stays missing, unless the parents decide.
         unchanged = stands | x.isnan() & (kind not in _DECIDED)
         return torch.where(unchanged[:, None], kept, moved)
 
@@ -172,6 +175,7 @@ class TwinNetwork:
                 f"{MOST_TRANSPORTED}; use coupling: gumbel, merge levels, or use "
                 "counterfactual(draws=...)"
             )
+        # The distribution of the levels under the factual parents and under the twin's.
         before, after = (bind(self.mechanisms[name], p) for p in (self.factual, parents))
         p, q = before.log_probs.exp()[rows], after.log_probs.exp()
         level = self.factual[name][rows].nan_to_num().long()
@@ -196,8 +200,10 @@ def sampled_distributions(
         Two tensors of shape (n, K) each, NaN where every twin is missing.
     """
     targets = list(targets)
+    # Only ancestors of the targets are sampled.
     needed = {name for target in targets for name in network.lineage(target)}
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in targets}
+    # In chunks, to bound the memory.
     widest = max((network.states(name) for name in needed if network.coupling(name)), default=1)
     size = max(1, _AT_ONCE * _MANY // (count * max(_MANY, widest)))
     for start in range(0, max(len(network), 1), size):
@@ -205,6 +211,7 @@ def sampled_distributions(
         part = network.rows(rows)
         sampled = _sample(part, needed, _repeated(draws, rows, count), count)
         for name in targets:
+            # Average the distributions, not samples of levels: their error is smaller.
             p = sampled[name].reshape(len(part), count, network.states(name))
             error = p.std(1) if count > 1 else torch.full_like(p[:, 0], torch.nan)
             parts[name].append((p.mean(1), error / count**0.5))
@@ -222,6 +229,7 @@ def _sample(network: TwinNetwork, needed: set[str], draws: Draws, count: int) ->
     rows, values, distributions = torch.arange(len(network)), {}, {}
     for name in (name for name in network.moving if name in needed):
         parents = {p: values.get(p, network.twin_column(p)) for p in network.graph[name].parents}
+        # No closed form: abduct, and predict with the same noise.
         if not network.coupling(name):
             values[name] = _predicted(network, name, parents, draws)
             if network.graph[name].is_discrete:
@@ -229,6 +237,7 @@ def _sample(network: TwinNetwork, needed: set[str], draws: Draws, count: int) ->
                 distributions[name] = one_hot(level, network.states(name)).double()
             continue
         p = distributions[name] = network.transition(name, rows, parents)
+        # A level from its distribution, as a parent of what follows.
         u = torch.from_numpy(draws.on(f"{name}, transition").uniform())
         state = (p.cumsum(1)[:, :-1] < u).sum(1)
         values[name] = state_values(network, name).gather(1, state[:, None]).squeeze(1)
