@@ -213,7 +213,6 @@ class _Suite:
         # Missing values have no noise to compare.
         keep = ~self._rows_missing(u).reshape(len(u), -1).any(1)
         u, prior = (a.reshape(len(a), -1).T for a in (u[keep], prior[keep]))
-        # Each dimension of the noise by itself.
         for a, b in zip(u, prior, strict=True):
             words = f"the pooled noise of {source} follows the prior"
             self.rule(_two_sample(a, b) > _ALPHA, words)

@@ -117,7 +117,6 @@ def draw_noise(level: Tensor, log_probs: Tensor, draws: Draws) -> Tensor:
     for attempt in range(_TRIES):
         if not len(rest):
             return u
-        # Skip the numbers of the earlier tries.
         v = draws.rows(rest.numpy()).uniform(k * (attempt + 1))[:, k * attempt :]
         log_p = log_probs if len(log_probs) == 1 else log_probs[rest]
         noise = to_noise(lift(level[rest], torch.from_numpy(v)), log_p)

@@ -53,7 +53,6 @@ def resampled(tallies: np.ndarray, *, draws: int = 2000, seed: int = 0) -> np.nd
     generator = np.random.default_rng(seed)
     p, m = tallies.shape
     out = np.empty((draws, m))
-    # As many draws at a time as the memory allows.
     step = max(1, _CELLS // max(1, p * m))
     for start in range(0, draws, step):
         count = min(step, draws - start)

@@ -12,7 +12,6 @@ from causalcxr.metrics.inputs import row_blocks
 
 __all__ = ["Centred", "Watch", "centred", "distances", "products"]
 
-# Rows and columns of one block product.
 BLOCK = 2048
 _PAIRS = 2048  # vectors that are subtracted from each other at once
 _TINY = 1e-30  # beside a largest norm of 1; below it float32 has no digits left

@@ -79,7 +79,6 @@ def read_images(name: str, images: Array) -> np.ndarray:
         (2, 1, 8, 8)
     """
     array = _as_array(images)
-    # Images without a channel get one.
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4 or array.shape[1] != 1 or array.size == 0 or array.dtype.kind != "f":

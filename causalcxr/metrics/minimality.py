@@ -105,7 +105,6 @@ def latent_divergence(
             "vector"
         )
     rows = np.arange(n)
-    # How far each twin moved.
     moved = distances(facts, rows, twins, rows)
     out = np.empty(n)
     # In blocks of rows: all distances at once would not fit into memory.

@@ -165,7 +165,6 @@ class _Best:
         again = (np.diff(place) == 0) & (np.diff(which) == 0) & (which[1:] >= 0)
         once = np.append(True, ~again)  # a pair may occur twice: as a seed, and as near
         place, apart, which = place[once], apart[once], which[once]
-        # The first k of each row.
         first = np.arange(len(place)) - np.searchsorted(place, np.arange(len(touched)))[place] < k
         self.distances[touched] = apart[first].reshape(-1, k)
         self.rows[touched] = which[first].reshape(-1, k)

@@ -15,7 +15,6 @@ from causalcxr.radit.perceptual import FeatureMaps
 
 __all__ = ["SIMILARITIES", "feature_distance", "l1", "psnr", "rmse", "ssim"]
 
-# Pairs of images at a time.
 _BATCH = 128
 _SIGMA, _REACH = 1.5, 5  # a window of 11 x 11
 _C1, _C2 = 0.01**2, 0.03**2  # of a range of 1

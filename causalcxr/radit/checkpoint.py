@@ -146,7 +146,6 @@ def read_checkpoint(
         raise ModelError(
             f"{path}: not a safetensors file ({reason}); pickled checkpoints are refused"
         ) from error
-    # Return the caller's own texts only.
     ours = {"content", *(f"optimiser {key}" for key in parts)}
     return {key: value for key, value in about.items() if key not in ours}
 

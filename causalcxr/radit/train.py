@@ -98,7 +98,6 @@ def train(
                     # Each patient gets the variables of another patient of the whole batch.
                     other_rows = same_order.rows(run.step).roll(1)[processes.rows(order.batch)]
                     others = _rows_of(columns, other_rows.to(run.device))
-                # One step on this process's rows.
                 loss = run.advance(batch.to(run.device), own, others)
                 recorder.add(loss, len(rows))
                 if watch and watch_every and run.step % watch_every == 0:

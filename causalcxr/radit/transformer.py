@@ -81,7 +81,6 @@ class Block(nn.Module):
         q = _rotate(rms_norm(q, q.shape[-1:]), rotary) * self.scale
         k = _rotate(rms_norm(k, k.shape[-1:]), rotary)
         attended = scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
-        # Add the attended values through a gate.
         x = torch.addcmul(x, g1, self.out(rearrange(attended, "b h n d -> b n (h d)")))
         # The gated MLP, modulated in the same way.
         value, gate = self.gate(torch.addcmul(b2, rms_norm(x, x.shape[-1:]), 1 + s2)).chunk(2, -1)

@@ -29,7 +29,6 @@ def quality(codec: Autoencoder, batches: Iterable[Tensor]) -> dict[str, float | 
         # Half the error in [-1, 1] is that in [0, 1].
         error = (codec.synthesise(mean).float().clamp(-1, 1) - images) / 2
         count += len(images)
-        # Sum over images: batches may differ in size.
         absolute += float(error.abs().mean((1, 2, 3)).sum())
         squared += float(error.square().mean((1, 2, 3)).sum())
         # On the CPU, so that the device holds one batch at a time.

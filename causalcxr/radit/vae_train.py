@@ -221,7 +221,6 @@ def _loop(
 ) -> list[dict[str, float]]:
     """Take the remaining steps, write checkpoints, and return the mean losses."""
     config, order, start = run.config, BatchOrder(n, run.config.batch, run.seed), time.monotonic()
-    # Resume if there is a checkpoint.
     checkpoint = folder / "checkpoint.safetensors" if folder else None
     if checkpoint and checkpoint.exists():
         run.step = int(read_checkpoint(checkpoint, run.parts(), run=run.identity)["step"])
@@ -233,7 +232,6 @@ def _loop(
         if time.monotonic() > until:
             break
         recent.append(run.advance(images(order.rows(step)).to(run.device), perceptual))
-        # Log the mean since the last row.
         if len(recent) == config.log or run.step == config.steps:
             history.append(_mean(recent, run.step))
             recent = []

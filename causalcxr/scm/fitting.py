@@ -222,7 +222,6 @@ def _column_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str
     name, parents = mechanism.variable.name, _names(mechanism)
     if np.isnan(data.columns[name][data.train]).all():
         return {}, None
-    # Training and validation rows of the value and its parents.
     x, held = (torch.from_numpy(data.columns[name][rows]) for rows in (data.train, data.val))
     validation = (held, data.pick(parents, data.val)) if len(held) else None
     learn = partial(mechanism.fit, x, data.pick(parents, data.train), validation=validation)

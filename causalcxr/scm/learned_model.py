@@ -105,7 +105,6 @@ class LearnedModel:
         """Return the equation of each observed variable, fitted or kept."""
         fitted: dict[str, Fitted] = {}
         with Progress("Fitting", len(self.graph), "equations", show=progress) as equations:
-            # Parents first, as the graph orders them.
             for name in self.graph.order:
                 previous = self.fitted.get(name)
                 with Progress(name, show=progress) as training:

@@ -181,7 +181,6 @@ class _Sampler:
         }
         self.keys = record_keys(cohort.records)
         self.draws = Draws(record_keys(repeated.records), seed, draw=repeated.draws)
-        # Which values are missing, and the blocks that they form.
         values = np.array([columns[name] for name in self.names])
         self.missing = np.isnan(values.reshape(len(self.names), len(cohort))).T
         self.blocks = split_missing(self.graph, self.names, self.missing)

@@ -169,7 +169,6 @@ class _TableRows:
             return self._predicted(name, _ALL)
         if not moved.any():
             return self.noise.columns[name]
-        # Compute only the rows that changed.
         value, rows = self.noise.columns[name].clone(), filled(moved.nonzero()[:, 0].numpy())
         value[rows] = self._predicted(name, rows) if has_equation else torch.nan
         return value

@@ -117,7 +117,6 @@ class SCM(LearnedModel, Questions):
             raise InterventionError(f"{new.describe()}: {twice[0]!r} is set already; keep one")
         beyond = new.beyond_range or bool(self._action and self._action.beyond_range)
         merged = do({**before, **new.settings}, beyond_range=beyond).bind(self.graph)
-        # A variable is either set or held.
         held = self._held | {self._held_name(name) for name in names_of(hold)}
         if both := sorted(held & set(merged.names)):
             raise InterventionError(f"{merged.describe()}: {both[0]!r} is both set and held")

@@ -166,7 +166,6 @@ def clustered_mean(values: np.ndarray, patient: np.ndarray) -> tuple[float, floa
     observed = ~np.isnan(values)
     if not observed.any():
         return np.nan, np.nan
-    # Number the patients who have an observed value.
     values, cluster = values[observed], pd.factorize(patient[observed])[0]
     mean, clusters = values.mean(), cluster.max() + 1
     if clusters == 1:

@@ -287,5 +287,4 @@ def _mediators(graph: Graph, names: Iterable[str], causes: tuple[str, ...]) -> t
         mediators.append(canonical)
     if not mediators:
         raise InterventionError("effect: no mediator named; leave mediators= out for all")
-    # Without repetitions, in the order given.
     return tuple(dict.fromkeys(mediators))

@@ -205,7 +205,6 @@ def _over_rows(jobs: Sequence[_Job], targets: Iterable[str]) -> list[dict[str, T
         if None not in steps:
             plans[name] = steps[0]
     network = jobs[0][0]
-    # As many rows at a time as the budget allows.
     size = max(1, _BUDGET // _widest(network, plans))
     parts: list[dict[str, list[Tensor]]] = [{name: [] for name in plans} for _ in jobs]
     for start in range(0, max(len(network), 1), size) if plans else ():

@@ -201,7 +201,6 @@ def _state(a: "SCM", b: "SCM", name: str, equations: Mapping[str, str]) -> str:
 def _size(a: "SCM", b: "SCM", records: Cohort, twins: list[Cohort], name: str) -> float:
     """Return the mean absolute difference of numbers over their factual standard deviation."""
     graphs = (a.graph, b.graph)
-    # Only numbers have a size.
     if any(name not in g.variables or g[name].is_discrete for g in graphs):
         return np.nan
     one, two = (

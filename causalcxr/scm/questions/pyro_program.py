@@ -161,7 +161,6 @@ class PyroProgram:
         distribution = value_distribution(mechanism, columns, shape)
         if data is None or data.isnan().all():
             return pyro.sample(name, distribution)
-        # Partly observed: Pyro samples the rest.
         observed = ~data.isnan()
         if observed.all():
             return pyro.sample(name, distribution, obs=data)

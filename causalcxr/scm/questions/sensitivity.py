@@ -177,7 +177,6 @@ def sensitivity(
         for name in network.moving
         if isinstance(network.mechanisms.get(name), DiscreteMechanism)
     ]
-    # All couplings at once, or one variable's at a time.
     groups = (
         [(targets, coupled)]
         if vary == "all"

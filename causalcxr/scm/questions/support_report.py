@@ -79,7 +79,6 @@ def support_of(
     acted = model.do(action, hold=hold, beyond_range=beyond_range)
     cohort = as_cohort(cohort)
     noise = model.abduct(cohort.with_images(None), seed=seed)
-    # The factual values and those of the twins.
     facts = {name: column.numpy() for name, column in noise.columns.items()}
     twins = acted.predict(noise).columns(model.graph, beyond_range=True)
     moved = {name: ~equal(facts[name], twins[name]) for name in facts}

@@ -175,7 +175,6 @@ class TwinNetwork:
                 f"{MOST_TRANSPORTED}; use coupling: gumbel, merge levels, or use "
                 "counterfactual(draws=...)"
             )
-        # The distribution of the levels under the factual parents and under the twin's.
         before, after = (bind(self.mechanisms[name], p) for p in (self.factual, parents))
         p, q = before.log_probs.exp()[rows], after.log_probs.exp()
         level = self.factual[name][rows].nan_to_num().long()
@@ -203,7 +202,6 @@ def sampled_distributions(
     # Only ancestors of the targets are sampled.
     needed = {name for target in targets for name in network.lineage(target)}
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in targets}
-    # In chunks, to bound the memory.
     widest = max((network.states(name) for name in needed if network.coupling(name)), default=1)
     size = max(1, _AT_ONCE * _MANY // (count * max(_MANY, widest)))
     for start in range(0, max(len(network), 1), size):
