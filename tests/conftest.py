@@ -19,6 +19,9 @@ os.environ.setdefault("CAUSALCXR_PROGRESS", "off")  # machines that are busy say
 
 torch.set_num_threads(1)
 
+# They hold no tests or doctests; several modules of one name cannot be collected.
+collect_ignore_glob = ["*conftest.py"]
+
 
 @pytest.fixture(scope="session")
 def data() -> Path:

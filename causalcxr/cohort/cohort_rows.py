@@ -121,7 +121,7 @@ class CohortRows:
         """Return every record `draws` times, its rows named (record, draw)."""
         if draws < 1 or self.index.nlevels > 1:
             raise CohortError(
-                f"cannot repeat {draws} times: draws are at least 1, of a cohort without draws"
+                f"cannot repeat {draws} times: give at least 1, of a cohort that has no draws"
             )
         index = pd.MultiIndex.from_arrays(
             [self.index.repeat(draws), np.tile(np.arange(draws), len(self))],

@@ -32,8 +32,7 @@ def truth_errors(
         true: The true ones, likewise.
         factual: The observed ones, likewise.
         mask: The pixels of the finding, bool, (n, 1, H, W) or (n, H, W); without it the whole
-        image
-            is the only region.
+            image is the only region.
         patients: The patient of each row, (n,); by default every row is a patient.
 
     Returns:

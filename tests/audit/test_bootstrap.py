@@ -212,7 +212,7 @@ def test_balancing_weights_equalise_prevalence():
 def test_wrong_bootstrap_arguments_are_refused():
     world = World()
     for options, told in (
-        ({"patients": world.patients[:5]}, "shape .5,. for 400 rows"),
+        ({"patients": world.patients[:5]}, "shape .5,. beside 400 rows"),
         ({"measures": ["auroc", "tprs"]}, "did you mean 'tpr'"),
         ({"threshold": "youden=1"}, "has no value"),
         ({"draws": 0}, "draws=0"),

@@ -104,7 +104,7 @@ def test_wrong_columns_and_edges_are_refused(table, by, edges, told):
 def test_arrays_of_another_length_are_refused(table):
     with pytest.raises(CausalCXRError, match="3 labels"):
         find_groups(table, "Sex", labels=[0, 1, 1])
-    with pytest.raises(CausalCXRError, match=r"shape \(2,\) for 600 rows"):
+    with pytest.raises(CausalCXRError, match=r"shape \(2,\) beside 600 rows"):
         find_groups(table, "Sex", patients=[0, 1])
 
 

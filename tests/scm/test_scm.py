@@ -112,9 +112,9 @@ def test_twins_of_twins(expert, phantoms):
     assert (old_men.table["Sex"] == "M").all()
     assert old_men.source == "phantom, counterfactual"
     assert old_men.notes[-2:] == ["do(Sex=M)", "do(Age=80)"]
-    with pytest.raises(CohortError, match="draws are at least 1"):
+    with pytest.raises(CohortError, match="give at least 1"):
         expert.counterfactual(expert.counterfactual(phantoms, draws=2), draws=2)
-    with pytest.raises(CohortError, match="draws are at least 1"):
+    with pytest.raises(CohortError, match="give at least 1"):
         expert.counterfactual(phantoms, draws=0)
 
 
