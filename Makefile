@@ -29,7 +29,7 @@ test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not medium"
 
 durations: $(STAMP)
-	CAUSALCXR_DURATIONS=1 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow"
+	CAUSALCXR_DURATIONS=1 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest

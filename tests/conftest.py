@@ -11,6 +11,7 @@ from durations import (  # noqa: F401
     pytest_runtest_logreport,
     pytest_sessionfinish,
 )
+from filelock import FileLock
 
 import causalcxr as cx
 from causalcxr.images.images import ArrayImages
@@ -45,9 +46,16 @@ def phantoms() -> cx.Cohort:
 
 
 @pytest.fixture(scope="session")
-def expert(phantoms: cx.Cohort) -> cx.SCM:
-    """The 19 tabular equations of cxr7, fitted."""
-    return cx.SCM(cx.Graph.load("cxr7").without_variable("Image")).fit(phantoms)
+def expert(phantoms: cx.Cohort, tmp_path_factory: pytest.TempPathFactory) -> cx.SCM:
+    """The 19 tabular equations of cxr7, fitted by the first process that needs them."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all processes
+    with FileLock(folder / "expert.lock"):
+        if not (folder / "expert").exists():
+            graph = cx.Graph.load("cxr7").without_variable("Image")
+            cx.SCM(graph).fit(phantoms).save(folder / "expert")
+        return cx.SCM.load(folder / "expert")
 
 
 @pytest.fixture(scope="session")

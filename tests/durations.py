@@ -43,10 +43,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the list, if it was asked for."""
-    if os.environ.get("CAUSALCXR_DURATIONS"):
-        lines = sorted(name for name, seconds in _spent.items() if seconds > LIMIT)
-        LIST.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write the list, if it was asked for: each worker its part, and the main process the whole."""
+    if not os.environ.get("CAUSALCXR_DURATIONS"):
+        return
+    long = {name for name, seconds in _spent.items() if seconds > LIMIT}
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:  # The workers have ended.
+        for part in LIST.parent.glob("durations.gw*"):
+            long |= set(part.read_text(encoding="utf-8").splitlines())
+            part.unlink()
+    place = LIST if worker is None else LIST.with_suffix(f".{worker}")
+    place.write_text("\n".join(sorted(long)) + "\n", encoding="utf-8")
 
 
 def _function(nodeid: str) -> str:

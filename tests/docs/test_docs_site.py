@@ -269,6 +269,7 @@ def test_five_lines_of_the_readme_write_a_picture(
         assert np.asarray(picture.convert("L")).std() > 10
 
 
+@pytest.mark.slow
 def test_page_on_your_data_works_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn = re.findall(r"```yaml\n(.*?)```", (DOCS / "your-data.md").read_text("utf-8"), re.DOTALL)

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 LONG = (  # many images, or training
     "01_do_sex_M",
+    "02_your_graph_your_data",
     "03_pairs_and_audit",
     "04_stress",
     "05_edit_and_retrain",

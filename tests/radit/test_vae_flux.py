@@ -108,6 +108,7 @@ def test_new_adapters_change_nothing_and_are_trained_alone(flux_folder, films):
     assert codec.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_trained_adapters_are_saved_and_loaded(flux_folder, dino_folder, films, tmp_path):
     before = load_flux(flux_folder)
     before.normalise([films])

@@ -101,6 +101,7 @@ def test_size_of_a_removed_continuous_effect(model, cohort):
     assert row["size"] == pytest.approx(12 * women / cohort.table["Weight"].std(), abs=0.06)
 
 
+@pytest.mark.slow
 def test_other_seed_changes_every_equation(model, cohort):
     other = model.fit(cohort, seed=5)
     result = compare(model, other, cohort, sex="M")

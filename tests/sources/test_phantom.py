@@ -225,7 +225,12 @@ def test_children_have_smaller_chest_and_field(adults):
     assert (inverse[0] > 1.3 * inverse[1]).all()
 
 
-@pytest.mark.parametrize("name", list(DATASETS)[1:])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (k > 1)) for k, name in enumerate(DATASETS)][
+        1:
+    ],
+)
 def test_data_set_changes_display_and_not_the_body(ten_adults, name):
     assert tuple(PROFILES) == tuple(DATASETS)
     here = having(patient(ten_adults), Dataset=0)

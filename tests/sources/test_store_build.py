@@ -187,6 +187,7 @@ def interrupted(spec: Path, out: Path, after: int, workers: int = 1) -> None:
         assert job.wait() in (-signal.SIGKILL, 0)
 
 
+@pytest.mark.slow
 def test_killed_build_resumes(home, whole, tmp_path):
     out = tmp_path / "store"
     interrupted(home / "spec.yaml", out, after=3)

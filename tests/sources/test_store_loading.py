@@ -120,6 +120,7 @@ def test_readers_change_neither_batches_nor_torch_seed(stored):
     assert found[0] != found[1]
 
 
+@pytest.mark.slow
 def test_readers_work_at_an_address(stored):
     folder = str(Path(stored.origin).parent)
     distant = Cohort.load(f"file://{folder}")

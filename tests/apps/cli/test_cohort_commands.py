@@ -99,6 +99,7 @@ def test_dicom_images_come_back_bit_exact(whole, capsys):
     assert "150 images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_resumed_with_the_same_bytes(whole, tmp_path, capsys):
     folder = tmp_path / "patients"
     words = (*SMALL, "--format", "dicom")

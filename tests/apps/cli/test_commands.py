@@ -131,13 +131,6 @@ def test_counterfactual_with_every_option_equals_the_api(model, tmp_path, capsys
     assert same.all()
 
 
-def test_null_twins_with_the_bundled_weights_equal_the_patients(demonstration):
-    patients = Cohort.load("phantom", n=12, seed=0).head(3)
-    null = SCM.load(demonstration[0] / "model").counterfactual(patients, recompute=True)
-    assert np.array_equal(null.images[:], patients.images[:])
-    pd.testing.assert_frame_equal(null.table, patients.table, check_exact=True)
-
-
 def test_a_limit_takes_records_with_an_image_first(tmp_path):
     phantoms = Cohort.load("phantom", n=6, size=32)
     phantoms.save(tmp_path / "all")

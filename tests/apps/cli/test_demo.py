@@ -1,15 +1,30 @@
 """The demo: its files, and what it refuses."""
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from causalcxr import SCM, Graph
+from causalcxr import SCM, Cohort, Graph
 from causalcxr.apps.cli.command import guarded
+from causalcxr.apps.cli.demo import DemoOptions, demo
 from causalcxr.apps.cli.main import app
 
 
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a small demo, and what the command printed."""
+    out, printed = tmp_path_factory.mktemp("demonstration") / "demo", StringIO()
+    with redirect_stdout(printed):
+        demo(DemoOptions(out=out, n=12, images=2))
+    return out, printed.getvalue()
+
+
+@pytest.mark.slow
 def test_a_demo_writes_graph_model_twins_and_truth(demonstration):
     out, printed = demonstration
     assert "Synthetic images, not for clinical use." in printed
@@ -42,6 +57,14 @@ def test_a_demo_writes_graph_model_twins_and_truth(demonstration):
         table = pd.read_csv(folder / "twins.csv")
         assert len(list((folder / "images").iterdir())) == 2 * table["twin image"].notna().sum()
     assert len(list((out / "do-sex-M" / "images").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_null_twins_with_the_bundled_weights_equal_the_patients(demonstration):
+    patients = Cohort.load("phantom", n=12, seed=0).head(3)
+    null = SCM.load(demonstration[0] / "model").counterfactual(patients, recompute=True)
+    assert np.array_equal(null.images[:], patients.images[:])
+    pd.testing.assert_frame_equal(null.table, patients.table, check_exact=True)
 
 
 @pytest.mark.slow

@@ -95,6 +95,7 @@ def test_a_command_that_ran_out_of_time_is_resumed_with_the_same_bytes(tmp_path)
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.slow
 def test_cached_latents_train_the_same_weights(tmp_path):
     codec = rad_vae(RadVAEConfig.from_name("tiny", latent=2), seed=0)
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
@@ -113,6 +114,7 @@ def test_cached_latents_train_the_same_weights(tmp_path):
         assert min(sheet.size) > 300
 
 
+@pytest.mark.slow
 def test_a_store_trains_the_same_weights_as_its_cohort(tmp_path):
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
     store = write(cohort, tmp_path / "store")

@@ -186,6 +186,7 @@ def test_a_resumed_job_computes_no_image_again(job, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["twins"]
 
 
+@pytest.mark.slow
 def test_unfinished_work_of_another_job_is_refused_or_replaced(job, model, tmp_path, monkeypatch):
     folder = tmp_path / "twins"
     killed_before_the_end(job, folder, monkeypatch)
@@ -261,6 +262,7 @@ def test_each_draw_of_records_with_odd_ids_has_its_own_files(model, cohort, tmp_
     assert len(list((tmp_path / "twins" / "images").iterdir())) == 12
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_files_as_one(job, written, tmp_path, monkeypatch):
     monkeypatch.setattr(twin_images, "_KEPT", 0)  # as for a job too large to hold its images
     monkeypatch.setattr(twin_images, "_BATCH", N // 2)

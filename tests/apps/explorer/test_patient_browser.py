@@ -87,6 +87,7 @@ class User(Person):
         assert self.page.evaluate("window.hurt") is None
 
 
+@pytest.mark.slow
 def test_keyboard_sets_a_variable_and_survives_a_refresh(
     browser,
     world,

@@ -270,6 +270,7 @@ def test_a_folder_of_something_else_is_left_unchanged(twins, tmp_path):
     assert contents(tmp_path / "out") == {"thesis.txt": b"precious"}
 
 
+@pytest.mark.slow
 def test_a_killed_export_is_resumed_with_the_same_identifiers(tmp_path):
     Cohort.load("phantom", n=160, seed=1, size=32).save(tmp_path / "phantoms")
     out, images = tmp_path / "out", tmp_path / ".out.unfinished/result/images"
