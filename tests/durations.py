@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 LIST = Path(__file__).with_name("durations.txt")
-LIMIT = 0.5  # seconds
+LIMIT = 0.2  # seconds
 _spent: dict[str, float] = defaultdict(float)
 
 
@@ -43,7 +43,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the list, if it was asked for: each worker its part, and the main process the whole."""
+    """Write the list, if it was asked for: a worker its part, the main process the whole."""
     if not os.environ.get("CAUSALCXR_DURATIONS"):
         return
     long = {name for name, seconds in _spent.items() if seconds > LIMIT}

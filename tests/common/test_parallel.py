@@ -101,6 +101,7 @@ def cluster():
         yield running.scheduler_address
 
 
+@pytest.mark.slow
 def test_cluster_gives_the_results_of_one_process(cluster):
     done = list(run(scaled, range(40), {"factor": 3}, cluster=cluster))
     assert sorted(value for value, _ in done) == list(range(0, 120, 3))

@@ -89,6 +89,7 @@ def test_larger_divergence_weight_makes_latents_tolerate_more_noise(films):
     assert noise[1] > 2 * noise[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SHORT, OPPOSED], ids=["plain", "with an adversary"])
 def test_killed_run_resumes_to_the_same_end(films, tmp_path, config):
     whole = trained(films, config, seed=3)

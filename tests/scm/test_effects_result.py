@@ -159,6 +159,7 @@ def image_model(rendered_phantoms) -> tuple[cx.SCM, Cohort]:
     return model._with(graph=graph, fitted={**model.fitted, "Image": image}), cohort
 
 
+@pytest.mark.slow
 def test_effects_have_images_on_both_sides(image_model):
     model, cohort = image_model
     before = cohort.images[:]

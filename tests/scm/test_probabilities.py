@@ -106,6 +106,7 @@ def test_probabilities_equal_frequencies_of_draws(model, cohort):
             assert known.sum() == twins[name].notna().sum() / draws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["ot", "independent"])
 def test_every_coupling_agrees_with_its_draws(cohort, coupling):
     kind = f"C: {{type: categorical, mechanism: {{kind: discrete, coupling: {coupling}}},"

@@ -226,6 +226,7 @@ def test_halved_solids_agree_with_sampling(kind):
     assert 0.4 < half.sum() / whole.sum() < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_lungs_agree_with_sampling(seed):
     region = Solids.join([ball((0, 0, 0), (6, 8, 7), 0.3, 0.2), ball((2, 1, 0), (7, 6, 8))])

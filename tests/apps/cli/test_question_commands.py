@@ -75,6 +75,7 @@ def api(folder: Path) -> tuple[SCM, Cohort]:
 WOMEN = ("--where", "Sex == 'F'", "--do", "sex=M")
 
 
+@pytest.mark.slow
 def test_check_has_status_1_where_an_equation_fails(asked, folder, tmp_path, capsys):
     assert run("check", *asked, "--split", "all", "--out", tmp_path / "page.png") == 0
     told = capsys.readouterr().out
