@@ -101,6 +101,14 @@ def test_cohort_matches_the_expert_graph(published):
     assert columns["Pleural Effusion"].tolist() == [0, 1, 0, 0, 0, 0]
 
 
+def test_originals_of_every_folder_are_read(published):
+    add_images(published / "images_001/images", ["00000001_000.png"], 128)
+    add_images(published / "images_012/images", ["00000003_000.png"], 128)
+    images = Cohort.load(published, size=None).images
+    assert images.available.sum() == 2
+    assert images.size == (128, 128)
+
+
 def test_images_of_the_given_size_come_first(published):
     add_images(published / "images_16", ["00000001_000.png"], 16)
     add_images(published / "images_64", ["00000001_000.png", "00000002_000.png"], 64)

@@ -211,12 +211,13 @@ def _images(
         The images, and a note on each folder that is not used because it is a link to elsewhere.
     """
     sized = {int(p.name[7:]): p for p in folder.glob("images_*") if _is_sized(p)}
-    order = [sized[side] for side in sorted(sized) if size is None or side >= size]
-    order += sorted([*folder.glob("images"), *folder.glob("images_0??/images")])
-    away = [place for place in order if leads_out(place, folder)]
+    copies = [sized[side] for side in sorted(sized) if size is None or side >= size]
+    originals = sorted([*folder.glob("images"), *folder.glob("images_0??/images")])
+    away = [place for place in (*copies, *originals) if leads_out(place, folder)]
     notes = [f"{p.relative_to(folder)} is a link out of {folder}: not used" for p in away]
-    order = [place for place in order if place not in away]
-    order = order[-1:] if size is None else order
+    copies, originals = ([p for p in each if p not in away] for each in (copies, originals))
+    # Without a size all originals are read, or else the largest copies: sizes do not mix.
+    order = copies + originals if size is not None else originals or copies[-1:]
     paths: dict[str, Path] = {}
     # The first folder in order is written last, so that it takes precedence.
     for place in reversed(order):
