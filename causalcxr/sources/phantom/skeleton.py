@@ -103,7 +103,7 @@ def _ribs(p: Patient, b: Habitus) -> list[Solids]:
 
 
 def _spine(p: Patient, b: Habitus) -> list[Solids]:
-    """Thirteen vertebrae: body, arch and spinous process; the column bends with age."""
+    """Fourteen vertebrae: body, arch and spinous process; the column bends with age."""
     bend = 0.05 + 0.03 * p.z("kyphosis").abs() + 0.09 * b.old
     sway = 0.35 * p.z("scoliosis")
     parts = []
