@@ -15,6 +15,7 @@ from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention, Intervention
+from causalcxr.scm.identity import equation_hashes
 from causalcxr.scm.model_images import ModelImages
 from causalcxr.scm.scm import SCM
 
@@ -141,7 +142,7 @@ def make_worlds(
     about = {
         "hold": sorted(graph.find(name) for name in hold),
         "seed": seed,
-        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
+        "mechanisms": equation_hashes(model),
         "trained_on": model.trained_on,
     }
     plausibility = _plausibility(model, worlds["factual"], worlds["twin"], bound)

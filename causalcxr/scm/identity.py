@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
 
-__all__ = ["couplings", "model_identity"]
+__all__ = ["couplings", "equation_hashes", "model_identity"]
 
 
 def model_identity(model: "SCM") -> dict[str, Any]:
@@ -13,8 +13,13 @@ def model_identity(model: "SCM") -> dict[str, Any]:
     return {
         "graph": model.graph.name,
         "graph_hash": model.graph.hash,
-        "mechanisms": {name: fitted.hash for name, fitted in model.fitted.items()},
+        "mechanisms": equation_hashes(model),
     }
+
+
+def equation_hashes(model: "SCM") -> dict[str, str]:
+    """Return the hash of each fitted equation, by variable."""
+    return {name: fitted.hash for name, fitted in model.fitted.items()}
 
 
 def couplings(model: "SCM") -> dict[str, str]:

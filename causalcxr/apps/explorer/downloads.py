@@ -19,6 +19,7 @@ from causalcxr.apps.export.provenance import Provenance, Pseudonyms, SyntheticIm
 from causalcxr.common.errors import CohortError
 from causalcxr.common.versions import versions
 from causalcxr.images.synthetic_mark import MARK, hardly_differs
+from causalcxr.scm.identity import couplings, equation_hashes
 from causalcxr.scm.model_images import solver_of
 
 __all__ = ["ImagePair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
@@ -45,8 +46,7 @@ def provenance_of(abducted: AbductedPatient, answer: TwinAnswer) -> Provenance:
     """Return how the twin was computed."""
     model, graph = abducted.model, abducted.model.graph
     # One digest for all equations, in a fixed order.
-    hashes = {name: fitted.hash for name, fitted in model.fitted.items()}
-    options = {name: graph[name].mechanism.options for name in graph.tabular}
+    hashes = equation_hashes(model)
     return Provenance(
         "counterfactual",
         answer.question.action.bind(graph).to_json()["do"],
@@ -58,7 +58,7 @@ def provenance_of(abducted: AbductedPatient, answer: TwinAnswer) -> Provenance:
         {
             "hold": [graph.find(name) for name in answer.question.hold],
             "beyond_range": answer.question.beyond_range,
-            "coupling": {n: o["coupling"] for n, o in options.items() if "coupling" in o},
+            "coupling": couplings(model),
             "versions": versions(),
         },
     )

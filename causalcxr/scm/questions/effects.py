@@ -13,6 +13,7 @@ from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.graph.edge_paths import Edge, Path, read_edges, recanting_witnesses
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import Intervention, do
+from causalcxr.scm.identity import couplings
 from causalcxr.scm.prediction import Noise, Prediction
 from causalcxr.scm.questions.effect_result import Effect, features
 
@@ -107,7 +108,6 @@ def effect(
     noise = model.abduct(cohort, draws=draws, seed=seed)
     predictions = _Predictions(model, noise, action.repeat(many), base.repeat(many), recompute)
     active = predictions.active(plan)
-    options = [(name, model.graph[name].mechanism.options) for name in model.graph.tabular]
     # What a reader needs to interpret or repeat the effect.
     about = {
         "kind": plan.kind,
@@ -118,7 +118,7 @@ def effect(
         "mediators": list(plan.mediators) if plan.mediators is not None else None,
         "through": [list(edge) for edge in sorted(plan.edges)] if plan.kind == "path" else None,
         "recanting": {name: list(witnesses) for name, witnesses in plan.recanting.items()},
-        "coupling": {name: each["coupling"] for name, each in options if "coupling" in each},
+        "coupling": couplings(model),
         "draws": many,
         "seed": seed,
         "recompute": recompute,
