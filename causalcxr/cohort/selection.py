@@ -98,6 +98,6 @@ def load_cohort(spec: str) -> Cohort:
             raise
         raise CohortError(
             f"cohort {spec!r}: this source does not have all of {', '.join(options)}; phantom "
-            "takes n, seed, size, graph, missing, bits, enriched, copies, confounding, shortcut, "
-            "underdiagnosis, race_signal; a folder takes size"
+            "takes n, seed, size, graph, missing, bits, enriched, randomised, copies, "
+            "confounding, shortcut, underdiagnosis, race_signal; a folder takes size"
         ) from None

@@ -340,6 +340,20 @@ def test_truth_of_a_truth_is_both_interventions():
     assert np.array_equal(some.images[:], both.images[[7, 3]])
 
 
+def test_randomised_cohort_has_independent_views_and_findings():
+    rich = Cohort.load("phantom", n=4000, seed=2, randomised=1)
+    table = rich.table
+    assert table["View"].value_counts(normalize=True).between(0.30, 0.37).all()
+    # Cardiomegaly follows age in the population, and not here.
+    present, age = table["Cardiomegaly"] == "P", table["Age"]
+    assert 0.26 < present.mean() < 0.34
+    assert abs(np.corrcoef(present, age)[0, 1]) < 0.06
+    with pytest.raises(CohortError, match="enriched phantom"):
+        truth(rich, do(sex="M"))
+    with pytest.raises(CohortError, match="give one of the two"):
+        Cohort.load("phantom", n=4, enriched=1, randomised=1)
+
+
 def test_enriched_cohort_has_frequent_findings():
     plain, rich = (Cohort.load("phantom", n=4000, seed=2, enriched=k) for k in (0, 1))
     before, after_ = plain.columns(CXR7), rich.columns(CXR7)

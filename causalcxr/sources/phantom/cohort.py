@@ -4,6 +4,7 @@ A phantom is stored as its variables and its noise; its image is rendered when i
 truth under an intervention is the same noise, passed again through the same equations.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from causalcxr.sources.phantom.images import BITS, PhantomImages
 from causalcxr.sources.phantom.patient import NUMBERS, Patient
 from causalcxr.sources.phantom.population import ROOTS, population, sample_noise
 from causalcxr.sources.phantom.recording import record
-from causalcxr.sources.phantom.tables import FINDINGS
+from causalcxr.sources.phantom.tables import FINDINGS, VIEWS
 from causalcxr.sources.phantom.world import World
 
 __all__ = ["exogenous", "load", "recognises", "truth"]
 
-_SWITCHES = ("enriched", "missing", "race_signal")
+Columns = dict[str, np.ndarray]
+
+_SWITCHES = ("enriched", "randomised", "missing", "race_signal")
+_LARGEST_RATE = 0.6  # of a randomised patient's findings
 
 
 @lru_cache(maxsize=2)
@@ -45,6 +49,7 @@ def load(
     seed: int = 0,
     size: int = 64,
     enriched: int = 0,
+    randomised: int = 0,
     copies: int = 1,
     graph: str = "cxr7",
     missing: int = 0,
@@ -66,6 +71,10 @@ def load(
         enriched: 1 to draw every finding of half of the records with probability 1/2, so that an
             image equation sees rare findings often. Such a cohort is not a sample of the
             population and has no true twins; its images given the variables are the same.
+        randomised: 1 to draw View and every finding independently of their causes, as in a
+            randomised trial: each view is as likely as another, and a patient's findings are
+            present at a rate that is uniform on 0 to 0.6. So an image equation learns each effect
+            without confounding. Like an enriched cohort, it has no true twins.
         copies: The number of consecutive records that share their variables, in different bodies,
             for training with equal parents. Like an enriched cohort, it has no true twins.
         graph: The graph of the equations: cxr7 or cxr7-acquisition.
@@ -92,9 +101,11 @@ def load(
         raise CohortError(f"phantom: bits={bits!r}; allowed: 8, 12")
     if not isinstance(copies, int) or copies < 1:
         raise CohortError(f"phantom: copies={copies!r}; give a whole number of at least 1")
-    for name, switch in zip(_SWITCHES, (enriched, missing, race_signal), strict=True):
+    for name, switch in zip(_SWITCHES, (enriched, randomised, missing, race_signal), strict=True):
         if switch not in (0, 1):
             raise CohortError(f"phantom: {name}={switch!r}; give 1 for yes or 0 for no")
+    if enriched and randomised:
+        raise CohortError("phantom: enriched=1 and randomised=1; give one of the two")
     shares = {"confounding": confounding, "shortcut": shortcut, "underdiagnosis": underdiagnosis}
     for name, share in shares.items():
         if not isinstance(share, int | float) or not 0 <= share <= 100:
@@ -104,23 +115,30 @@ def load(
     if world is not None and chosen != World():
         raise CohortError(f"phantom: world= and {chosen.described()[0]}; give one of the two")
     chosen = chosen if world is None else world
-    return _sampled(n, seed, size, bits, chosen, enriched=bool(enriched), copies=copies)
+    change = _enriched_findings if enriched else _randomised_columns if randomised else None
+    return _sampled(n, seed, size, bits, chosen, change, copies)
 
 
 def _sampled(
-    n: int, seed: int, size: int, bits: int, world: World, *, enriched: bool, copies: int
+    n: int,
+    seed: int,
+    size: int,
+    bits: int,
+    world: World,
+    change: Callable[[Columns, Draws], Columns] | None,
+    copies: int,
 ) -> Cohort:
     index = pd.RangeIndex(n, name="record")
     draws, equations = Draws(record_keys(index), seed), population(world)
     noise = sample_noise(draws)
     columns = equations.predict(noise, {})
-    # Predict again with the same noise and the chosen findings.
-    if enriched:
-        columns = equations.predict(noise, _enriched_findings(columns, draws))
+    # Predict again with the same noise and the chosen values.
+    if change:
+        columns = equations.predict(noise, change(columns, draws))
     # Copies have equal variables; the images differ, as each has its own noise.
     if copies > 1:
         columns = {name: column[index // copies * copies] for name, column in columns.items()}
-    is_enriched = enriched or copies > 1
+    is_enriched = bool(change) or copies > 1
     images = PhantomImages(columns, draws, size, world=world, bits=bits, enriched=is_enriched)
     return Cohort.from_columns(
         _graph(world.graph),
@@ -132,11 +150,19 @@ def _sampled(
     )
 
 
-def _enriched_findings(columns: dict[str, np.ndarray], draws: Draws) -> dict[str, np.ndarray]:
+def _enriched_findings(columns: Columns, draws: Draws) -> Columns:
     """Return the findings: those of half of the records are drawn anew with probability 1/2."""
     chosen = draws.on("phantom enriched").uniform()[:, 0] < 0.5
     coins = draws.on("phantom coins").uniform(len(FINDINGS)) < 0.5
     return {name: np.where(chosen, coins[:, k], columns[name]) for k, name in enumerate(FINDINGS)}
+
+
+def _randomised_columns(columns: Columns, draws: Draws) -> Columns:
+    """Return views and findings that do not depend on their causes, in place of the columns."""
+    rate = _LARGEST_RATE * draws.on("phantom rate").uniform()
+    coins = draws.on("phantom coins").uniform(len(FINDINGS)) < rate
+    view = np.floor(len(VIEWS) * draws.on("phantom coin of View").uniform()[:, 0])
+    return {"View": view} | {name: coins[:, k].astype(float) for k, name in enumerate(FINDINGS)}
 
 
 def exogenous(cohort: Records) -> pd.DataFrame:
