@@ -151,6 +151,7 @@ class TrainRun:
                 total=n * self.processes.ranks,
                 sparse=config.sparse,
                 others=others and {k: v[part] for k, v in others.items()},
+                with_mean=self.net.mean is not None,
             )
         # The weight of a part is its share, so that the parts sum to the batch's mean.
         return loss * ((part.stop - part.start) / n)

@@ -24,6 +24,8 @@ from causalcxr.radit.shape import SIZES, RadiTConfig
 
 __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 
+_CELLS = 4  # of the mean image, along each side of a patch
+
 
 def _rotary(rows: int, columns: int, dim: int, extra: int) -> Tensor:
     """Return cosines and sines of two-dimensional rotary positions, (2, tokens, dim / 2).
@@ -87,6 +89,41 @@ class Block(nn.Module):
         return torch.addcmul(x, g2, self.down(value * silu(gate)))
 
 
+class MeanImage(nn.Module):
+    """Predict the mean image given the variables, E[x | parents], in a few cells per patch.
+
+    Args:
+        config: The configuration; `mean` is the inner width.
+    """
+
+    def __init__(self, config: RadiTConfig) -> None:
+        super().__init__()
+        inner = config.mean
+        self.cells = min(_CELLS, config.patch)
+        self.shape = (config.channels, *(side * self.cells for side in config.grid))
+        self.layers = nn.Sequential(
+            nn.Linear(config.width, inner),
+            nn.SiLU(),
+            nn.Linear(inner, inner),
+            nn.SiLU(),
+            nn.Linear(inner, torch.Size(self.shape).numel()),
+        )
+        self.embed = nn.Linear(config.channels * self.cells**2, config.width, bias=False)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Return mean images (B, channels, h, w) from the embedded variables."""
+        return self.layers(condition.sum(1)).view(-1, *self.shape)
+
+    def tokens(self, image: Tensor) -> Tensor:
+        """Return a token per patch of mean images, (B, N, width)."""
+        return self.embed(_patches(image, self.cells))
+
+
+def _patches(x: Tensor, side: int) -> Tensor:
+    """Return the patches of images (B, C, H, W), (B, patches, C * side * side)."""
+    return rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=side, q=side)
+
+
 class RadiT(nn.Module):
     """Predict the velocity dx/dt of the straight path from noise (t = 0) to image (t = 1).
 
@@ -113,6 +150,7 @@ class RadiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = nn.Linear(width, 2 * width)
         self.unembed = nn.Linear(width, config.channels * config.patch**2)
+        self.mean = MeanImage(config) if config.mean else None
         self.modulation = None
         if config.modulation == "shared":
             self.modulation = nn.Linear(width, 6 * width)
@@ -145,7 +183,8 @@ class RadiT(nn.Module):
         condition: Tensor | None = None,
         *,
         columns: dict[str, Tensor] | None = None,
-    ) -> Tensor:
+        with_mean: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the velocity, (B, channels, H, W).
 
         Args:
@@ -153,14 +192,20 @@ class RadiT(nn.Module):
             t: Times in [0, 1], (B,).
             condition: The result of `embed_condition`, the same for all times.
             columns: The variables, each (B,), if there is no condition.
+            with_mean: Whether to return the mean image given the variables too, for its loss; the
+                network must have one.
         """
         config = self.config
         if condition is None:
             condition = self.embed_condition(columns or {}, len(x))
         c = self._vector(t, condition)
         # Cut the image into patches, one token each.
-        tokens = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=config.patch, q=config.patch)
-        tokens = self.embed(tokens) + self.position
+        tokens = self.embed(_patches(x, config.patch)) + self.position
+        # The flow sees the mean image, but only the loss of the mean teaches it.
+        mean = None
+        if self.mean is not None:
+            mean = self.mean(condition)
+            tokens = tokens + self.mean.tokens(mean.detach())
         # Variables come first in the sequence; the base of the condition is no token.
         if self.tokens:
             tokens = torch.cat([condition[:, 1:].to(tokens.dtype), tokens], 1)
@@ -177,13 +222,14 @@ class RadiT(nn.Module):
         tokens = tokens[:, self.tokens :]
         scale, shift = self.final(c)[:, None].chunk(2, -1)
         out = self.unembed(torch.addcmul(shift, rms_norm(tokens, tokens.shape[-1:]), 1 + scale))
-        return rearrange(
+        velocity = rearrange(
             out,
             "b (h w) (c p q) -> b c (h p) (w q)",
             h=config.grid[0],
             p=config.patch,
             q=config.patch,
         )
+        return (velocity, mean) if with_mean else velocity
 
     def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
         """Return the vector of the modulation: time, plus the variables if they enter by it."""

@@ -292,3 +292,28 @@ def test_bundled_weights_fit_the_expert_graph(path):
     net = adopt_weights(path, config, PARENTS)
     assert f"-{config.resolution}" in path.stem
     assert net.unembed.weight.abs().max() > 0
+
+
+def test_mean_image_learns_the_conditional_mean_and_feeds_the_flow():
+    config = RadiTConfig(resolution=16, patch=4, width=32, depth=1, heads=2, mean=32)
+    sex = GRAPH["Sex"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = RadiT(config, [sex])
+    columns = {"Sex": (torch.arange(64) % 2).double()}
+    levels = columns["Sex"].float().view(-1, 1, 1, 1) - 0.5
+    images = levels.expand(-1, 1, 16, 16).contiguous()
+    settings = TrainConfig(steps=150, batch=32, average=0.9, lr=5e-3)
+    train(net, lambda rows: images[rows], columns, settings)
+    condition = net.embed_condition({"Sex": torch.tensor([0.0, 1.0])}, 2)
+    mean = net.mean(condition)
+    assert mean.shape == (2, 1, 16, 16)
+    assert mean.mean((1, 2, 3)).tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
+    # At noise (t = 0) the velocity is the mean image minus the noise.
+    noise = torch.zeros(2, 1, 16, 16)
+    velocity = net(noise, torch.zeros(2), condition)
+    assert velocity.mean((1, 2, 3)).tolist() == pytest.approx([-0.5, 0.5], abs=0.15)
+    # The mean image is an input of the flow: without it the velocity is another one.
+    with torch.no_grad():
+        net.mean.embed.weight.zero_()
+    assert not torch.equal(net(noise, torch.zeros(2), condition), velocity)
