@@ -32,12 +32,13 @@ class ImageMechanism(Mechanism):
     Args:
         variable: The image variable.
         parents: Its tabular parents.
-        options: `size` (mini, tiny, S, B, L, XL); `resolution` in pixels, and `height` if the
-            image is not square; `codec`, the file of an autoencoder, for a flow of latents; `weights` (a
-            bundled name or a file to start from); `steps` of training on the cohort (0 keeps the
-            weights as they are, the default if weights are given), `batch`, `lr`, `pairing`
-            (none, ot); and for the solver: `method`, `solver_steps`, `guidance`, `threshold`,
-            `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
+        options: `size` (mini, tiny, S, B, L, XL); `resolution` in pixels, and `height` if
+            the image is not square; `codec`, the file of an autoencoder, for a flow of
+            latents; `weights` (a bundled name or a file to start from); `steps` of
+            training on the cohort (0 keeps the weights as they are, the default if weights
+            are given), `batch`, `lr`, `pairing` (none, ot); and for the solver: `method`,
+            `solver_steps`, `guidance`, `threshold`, `grain`, `remainder`, `coupling`,
+            `edits`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
