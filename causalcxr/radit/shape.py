@@ -34,6 +34,7 @@ _WORDS = {
     "modulation": ("blocks", "shared"),
     "entry": ("adaln", "tokens", "both"),
     "numbers": ("fourier", "spline"),
+    "predicts": ("velocity", "image"),
 }
 
 
@@ -58,6 +59,10 @@ class RadiTConfig:
         mean: Inner width of a network that predicts the mean image given the variables, which the
             flow sees as a further input; 0 for none.
 
+        predicts: The output of the last layer: the `velocity`, or the `image`, from which the
+            velocity follows. With patches of more numbers than the width, the noise in a velocity
+            does not fit through the network.
+
     Raises:
         ModelError: If the patch does not divide the resolution, or the heads the width.
     """
@@ -73,6 +78,7 @@ class RadiTConfig:
     entry: str = "adaln"
     numbers: str = "fourier"
     mean: int = 0
+    predicts: str = "velocity"
 
     def __post_init__(self) -> None:
         if not isinstance(self.resolution, int):  # JSON has lists

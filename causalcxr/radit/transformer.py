@@ -7,6 +7,7 @@ shapes. `RadiTConfig` is in `causalcxr.radit.shape`.
 References:
     Scalable Diffusion Models with Transformers (Peebles & Xie), arXiv:2212.09748.
     Scaling Rectified Flow Transformers (Esser et al.), arXiv:2403.03206.
+    Back to Basics: Let Denoising Generative Models Denoise (Li & He), arXiv:2511.13720.
     PixArt-alpha, for the shared modulation (Chen et al.), arXiv:2310.00426.
 """
 
@@ -25,6 +26,7 @@ from causalcxr.radit.shape import SIZES, RadiTConfig
 __all__ = ["SIZES", "RadiT", "RadiTConfig"]
 
 _CELLS = 4  # of the mean image, along each side of a patch
+_LEAST_NOISE = 0.05  # the least 1 - t by which the distance to a predicted image is divided
 
 
 def _rotary(rows: int, columns: int, dim: int, extra: int) -> Tensor:
@@ -222,14 +224,17 @@ class RadiT(nn.Module):
         tokens = tokens[:, self.tokens :]
         scale, shift = self.final(c)[:, None].chunk(2, -1)
         out = self.unembed(torch.addcmul(shift, rms_norm(tokens, tokens.shape[-1:]), 1 + scale))
-        velocity = rearrange(
+        result = rearrange(
             out,
             "b (h w) (c p q) -> b c (h p) (w q)",
             h=config.grid[0],
             p=config.patch,
             q=config.patch,
         )
-        return (velocity, mean) if with_mean else velocity
+        if config.predicts == "image":
+            # The path is straight: the image is one minus t of velocity away.
+            result = (result - x) / (1 - t).clamp(min=_LEAST_NOISE).view(-1, 1, 1, 1)
+        return (result, mean) if with_mean else result
 
     def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
         """Return the vector of the modulation: time, plus the variables if they enter by it."""

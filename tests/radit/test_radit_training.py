@@ -317,3 +317,14 @@ def test_mean_image_learns_the_conditional_mean_and_feeds_the_flow():
     with torch.no_grad():
         net.mean.embed.weight.zero_()
     assert not torch.equal(net(noise, torch.zeros(2), condition), velocity)
+
+
+def test_a_network_that_predicts_the_image_returns_the_velocity_to_it():
+    shape = {"resolution": 16, "patch": 8, "width": 32, "depth": 1, "heads": 2}
+    net = RadiT(RadiTConfig(**shape, predicts="image"), [])
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0.0, 0.5])
+    # Initially the predicted image is zero.
+    assert torch.allclose(net(x, t), -x / (1 - t).view(-1, 1, 1, 1))
+    assert net(x, torch.ones(2)).isfinite().all()
+    with pytest.raises(ModelError, match="predicts is 'noise'; expected velocity or image"):
+        RadiTConfig(**shape, predicts="noise")
