@@ -85,7 +85,8 @@ def _columns(net: RadiT, cohort: Cohort) -> dict[str, Tensor]:
 def _run(choice: Choice, training: Cohort, x: Tensor, steps: int, n: int) -> dict[str, float]:
     """Train one variant, and evaluate it on held-out phantoms."""
     net = _net(choice)
-    config = TrainConfig(steps=steps, average=0.99, warmup=30, **choice.training)
+    fixed = {"average": 0.99, "warmup": 30, "precision": "fp32"}
+    config = TrainConfig(steps=steps, **fixed, **choice.training)
     with stopwatch() as watch:
         train(net, lambda rows: x[rows], _columns(net, training), config, seed=0)
     held_out = Cohort.load("phantom", n=16 * max(4, n), seed=104, size=32)

@@ -150,7 +150,9 @@ class ImageMechanism(Mechanism):
             self.net.eval().requires_grad_(False)
             return History()
         columns = {n: parents[n] for n in self.net.conditioner.names}
-        config = TrainConfig(**{k: options[k] for k in ("steps", "batch", "lr", "pairing")})
+        # Fixed, so that no timing enters a fit: the same fit has the same weights.
+        chosen = {k: options[k] for k in ("steps", "batch", "lr", "pairing")}
+        config = TrainConfig(**chosen, precision="fp32")
         losses = train(
             self.net,
             partial(self._latents, x),

@@ -4,8 +4,7 @@
 
 with Nesterov's N = (1 - mu) G + mu M. `orth(N)` approximates U V^T of the singular value
 decomposition U S V^T: five steps of an odd polynomial move every singular value near to one.
-Matrices of one shape are computed together, in bf16 on a graphics card and in fp32 on a processor,
-where products in bf16 are many times slower.
+Matrices of one shape are computed together, in bf16 or in fp32, whichever is faster on the device.
 
 References:
     Muon: an optimizer for hidden layers (Jordan et al., 2024), kellerjordan.github.io/posts/muon.
@@ -59,6 +58,7 @@ class Muon(Optimizer):
         lr: Learning rate.
         momentum: Momentum of the moving average of gradients.
         weight_decay: Decoupled weight decay, as in AdamW.
+        half: Whether to orthogonalise in bf16; by default on a graphics card only.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Muon(Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        half: bool | None = None,
     ) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.half = half
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -85,9 +87,9 @@ class Muon(Optimizer):
     def _move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """Move matrices of one shape, gathered first if they are distributed."""
         lookahead = torch.stack([gathered(self._nesterov(p, group["momentum"])) for p in matrices])
-        # The iteration tolerates bf16, which is fast on graphics cards only.
-        half = torch.bfloat16 if lookahead.is_cuda else torch.float32
-        directions = orthogonal(lookahead.to(half))
+        # The iteration tolerates bf16.
+        half = lookahead.is_cuda if self.half is None else self.half
+        directions = orthogonal(lookahead.to(torch.bfloat16 if half else torch.float32))
         rows, columns = directions.shape[1:]
         # The entries of a step are then of about lr / sqrt(columns), for tall and wide matrices.
         size = group["lr"] * sqrt(max(1.0, rows / columns))

@@ -19,13 +19,16 @@ _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01  # of matrices; biases, scales and tables do not decay
 
 
-def optimisers(net: RadiT, config: TrainConfig, *, fused: bool = False) -> list[Optimizer]:
+def optimisers(
+    net: RadiT, config: TrainConfig, *, fused: bool = False, half: bool | None = None
+) -> list[Optimizer]:
     """Return the optimisers of a network; each group has its share of the learning rate.
 
     Args:
         net: The network; its `blocks` hold the matrices.
         config: Names the optimiser and the learning rate.
         fused: Whether AdamW works on all weights in one kernel.
+        half: Whether Muon orthogonalises in bf16; by default on a graphics card only.
     """
     # The six modulations of a block are a table, whatever their shape: they do not count.
     matrices = [p for p in net.blocks.parameters() if p.ndim == 2 and min(p.shape) > 6]
@@ -41,7 +44,7 @@ def optimisers(net: RadiT, config: TrainConfig, *, fused: bool = False) -> list[
     ]
     if config.optimiser == "muon":
         groups = [{**decaying, "share": _MUON}]
-        out.append(Muon(groups, lr=_MUON * config.lr, momentum=0.95))
+        out.append(Muon(groups, lr=_MUON * config.lr, momentum=0.95, half=half))
     return out
 
 

@@ -78,6 +78,8 @@ class Processes:
 
     def agree(self, flag: bool, device: torch.device) -> bool:
         """Return the leading process's flag, so that all do the same; clocks differ."""
+        if self.ranks == 1:
+            return flag
         shared_flag = torch.tensor(flag, dtype=torch.uint8, device=device)
         distributed.broadcast(shared_flag, 0)
         return bool(shared_flag)

@@ -18,6 +18,7 @@ from causalcxr.radit.batches import BatchOrder, ahead
 from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.optimisers import rate
 from causalcxr.radit.parallel import Processes
+from causalcxr.radit.precision import choose_precision
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.train_log import TrainLog
 from causalcxr.radit.train_run import TrainRun
@@ -76,11 +77,15 @@ def train(
     # One process locks the folder for all.
     with exclusive_folder(folder) if folder and processes.leads else nullcontext():
         # Build the run, and resume it if there is a checkpoint.
-        run = TrainRun(net.to(device), columns, config, seed, processes)
         checkpoint = folder / CHECKPOINT if folder else None
-        if checkpoint and checkpoint.exists():
+        precision = choose_precision(net.to(device), columns, config, processes, checkpoint)
+        run = TrainRun(net, columns, config, seed, processes, precision)
+        resumes = checkpoint is not None and checkpoint.exists()
+        if resumes:
             run.read(checkpoint)
         recorder = _LossRecorder(run, folder, progress)
+        if precision.milliseconds and not resumes:
+            recorder.log.write(0, precision.row)
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
         # Two orders, as each keeps the shuffle of one epoch, and `ahead` may be in the next.

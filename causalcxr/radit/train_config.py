@@ -14,7 +14,7 @@ __all__ = ["TrainConfig"]
 
 _CHOICES = {
     "optimiser": ("muon", "adamw"),
-    "precision": ("fp32", "bf16", "pure-bf16"),
+    "precision": ("auto", "fp32", "bf16", "pure-bf16"),
     "parallel": ("ddp", "fsdp"),
     "pairing": tuple(PAIRINGS),
     "noise": ("cpu", "device"),
@@ -43,7 +43,8 @@ class TrainConfig:
         save_every: Seconds between checkpoints.
         optimiser: `muon` for the matrices of the blocks and AdamW for the rest, or `adamw`.
         clip: The largest norm of a gradient.
-        precision: `fp32`; `bf16`, products in bf16 of weights in fp32; `pure-bf16`, weights too.
+        precision: `fp32`; `bf16`, products in bf16 of weights in fp32; `pure-bf16`, weights too;
+            `auto`, the faster one of the first two, see `causalcxr.radit.precision`.
         micro: Images at a time; a process accumulates their gradients. 0 for the whole batch.
         compile: Whether torch compiles the blocks.
         recompute: Whether activations are recomputed for the gradient instead of being kept.
@@ -75,7 +76,7 @@ class TrainConfig:
     save_every: float = 60.0
     optimiser: str = "muon"
     clip: float = 1.0
-    precision: str = "fp32"
+    precision: str = "auto"
     micro: int = 0
     compile: bool = False
     recompute: bool = False

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from causalcxr.common.files import atomic_write
 
@@ -35,7 +36,7 @@ class TrainLog:
             lines = path.read_text(encoding="utf-8").splitlines()
             atomic_write(path, "".join(f"{line}\n" for line in lines if _step(line) <= step))
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
         """Append a row."""
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from causalcxr.radit.parallel import (
     parallel_model,
     synchronised_last,
 )
+from causalcxr.radit.precision import Precision, choose_precision
 from causalcxr.radit.schedule import average_decay
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiT
@@ -44,6 +46,7 @@ class TrainRun:
         config: How to train.
         seed: Seed of all random numbers.
         processes: The processes that train together.
+        precision: The precision of the computation; None if `config` sets it.
     """
 
     def __init__(
@@ -53,8 +56,14 @@ class TrainRun:
         config: TrainConfig,
         seed: int,
         processes: Processes,
+        precision: Precision | None = None,
     ) -> None:
+        if precision is None:
+            precision = choose_precision(net, columns, config, processes)
+        # The choice is part of the settings, and so of the identity.
+        config = replace(config, precision=precision.products)
         self.config, self.seed, self.processes, self.step = config, seed, processes, 0
+        self.precision = precision
         self.identity = run_identity(
             (net.config, config.identity, seed), net.state_dict(), columns
         )
@@ -75,7 +84,9 @@ class TrainRun:
         self.average = dict(net.state_dict())
         if self.spread:
             self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.optimisers = optimisers(self.net, config, fused=self.device.type == "cuda")
+        self.optimisers = optimisers(
+            self.net, config, fused=self.device.type == "cuda", half=precision.muon == "bf16"
+        )
 
     def advance(
         self,
@@ -203,6 +214,7 @@ class TrainRun:
     def write(self, path: Path) -> None:
         """Write a checkpoint; if weights are not finite, raise an error and keep the last."""
         about = {"step": str(self.step), "run": self.identity, "micro": str(self.micro)}
+        about |= self.precision.header
         # Distributed weights are gathered by all processes, so all must call.
         try:
             if self.processes.leads or self.spread:

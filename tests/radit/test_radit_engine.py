@@ -25,7 +25,9 @@ from causalcxr.radit.transformer import RadiT, RadiTConfig
 GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
 SHAPE = RadiTConfig(resolution=16, patch=4, width=32, depth=2, heads=2)
-SHORT = TrainConfig(steps=12, batch=8, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=4)
+SHORT = TrainConfig(
+    steps=12, batch=8, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=4, precision="fp32"
+)
 IMAGES = torch.rand(32, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 COLUMNS = {
     v.name: torch.randint(0, 2, (32,), generator=torch.Generator().manual_seed(k)).double()
@@ -329,7 +331,11 @@ def test_log_drops_later_steps_and_torn_lines_on_resume(
         ("micro", -1, "micro is -1; expected at least 0"),
         ("lr", float("nan"), "lr is nan; expected more than 0"),
         ("hide", 1.5, "hide is 1.5; expected 0 to 1"),
-        ("precision", "bf61", "precision is 'bf61'; expected fp32 or bf16 or pure-bf16; did you"),
+        (
+            "precision",
+            "bf61",
+            "precision is 'bf61'; expected auto or fp32 or bf16 or pure-bf16; did you",
+        ),
     ],
 )
 def test_invalid_setting_names_value_and_rule(field, value, words):

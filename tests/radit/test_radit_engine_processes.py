@@ -21,7 +21,15 @@ GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
 SHAPE = RadiTConfig(resolution=16, patch=4, width=32, depth=2, heads=2)
 SHORT = TrainConfig(
-    sparse=0.1, steps=6, batch=8, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=3
+    sparse=0.1,
+    steps=6,
+    batch=8,
+    lr=1e-3,
+    warmup=2,
+    average=0.5,
+    save_every=-1.0,
+    log=3,
+    precision="fp32",
 )
 TOLERANCE = 1e-6  # sums of other parts round otherwise, in the seventh digit
 
@@ -135,7 +143,7 @@ def test_one_process_resumes_from_two(tmp_path):
 def test_torchrun_command_writes_the_weights_of_one_process(tmp_path):
     text = (
         "cohort: phantom:n=16,seed=1\nresolution: 32\nnetwork: {width: 32, depth: 1, heads: 2}\n"
-        "device: cpu\ntraining: {steps: 3, batch: 8, parallel: fsdp}\n"
+        "device: cpu\ntraining: {steps: 3, batch: 8, parallel: fsdp, precision: fp32}\n"
     )
     (tmp_path / "run.yaml").write_text("out: none\n" + text)
     tools = Path(sys.executable).parent

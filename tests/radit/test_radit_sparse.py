@@ -74,7 +74,9 @@ def test_penalties_of_parts_make_up_the_batch():
 @pytest.mark.slow
 def test_penalty_shrinks_spurious_effects():
     x, columns = torch.zeros(64, 1, 16, 16), values(64)
-    config = TrainConfig(steps=100, batch=16, lr=1e-3, warmup=2, average=0.5, hide=0.0)
+    config = TrainConfig(
+        steps=100, batch=16, lr=1e-3, warmup=2, average=0.5, hide=0.0, precision="fp32"
+    )
 
     def effect(sparse: float) -> float:
         torch.manual_seed(0)

@@ -25,7 +25,9 @@ from causalcxr.radit.weights import (
 GRAPH = Graph.load("cxr7")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
 SHAPE = RadiTConfig(resolution=32, patch=8, width=32, depth=2, heads=2)
-SHORT = TrainConfig(steps=20, batch=8, warmup=5, save_every=-1.0)  # a checkpoint every step
+SHORT = TrainConfig(
+    steps=20, batch=8, warmup=5, save_every=-1.0, precision="fp32"
+)  # a checkpoint every step
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,9 @@ def test_loss_falls(data, patch, width, steps, batch, share):
 
     columns_f = {k: v.float() for k, v in columns.items()}
     before = loss()
-    config = TrainConfig(steps=steps, batch=batch, warmup=25, average=0.98, log=50)
+    config = TrainConfig(
+        steps=steps, batch=batch, warmup=25, average=0.98, log=50, precision="fp32"
+    )
     history = train(net, lambda rows: films[rows], columns, config)
     assert before == pytest.approx(1.4, abs=0.2)
     assert loss() < before * share

@@ -30,6 +30,7 @@ from causalcxr.common.tensors import device_of, load_tensors
 from causalcxr.graph.graph import Graph
 from causalcxr.radit.codec import Codec
 from causalcxr.radit.parallel import Processes, joined
+from causalcxr.radit.precision import Precision
 from causalcxr.radit.train import CHECKPOINT, train
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.weights import save_radit
@@ -145,13 +146,15 @@ def _watched(run: _RaditRun, step: int, net: RadiT) -> dict[str, float]:
 def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: float) -> None:
     """Write weights, card and samples."""
     # From the checkpoint: a run that was resumed has more steps than it did itself.
-    steps = load_tensors(run.work / CHECKPOINT)[1]["step"]
+    saved = load_tensors(run.work / CHECKPOINT)[1]
+    steps = saved["step"]
     net = run.net
     save_radit(run.out, net, source=run.data.cohort.source, steps=steps)
     card = {
         **_card(run),
         **about,
         "steps_done": int(steps),
+        "precision": Precision.from_header(saved).row,
         "device": f"{run.device}, {run.world.ranks} processes, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, python {platform.python_version()}",
         "minutes_of_this_run": round((time.monotonic() - start) / 60, 1),

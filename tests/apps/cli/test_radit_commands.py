@@ -38,7 +38,7 @@ cohort: phantom:n=16,seed=1
 resolution: 32
 network: {width: 32, depth: 1, heads: 2}
 device: cpu
-training: {steps: 3, batch: 8}
+training: {steps: 3, batch: 8, precision: fp32}
 """
 
 
@@ -228,7 +228,7 @@ def test_changes_replace_values_of_the_file(tmp_path):
     changes = ["cohort=phantom:n=3,seed=2", "training.lr=1e-3", "weights=", "network.depth=2"]
     config = read_config(file, RunConfig, changes)
     assert (config.cohort, config.weights, config.tensorboard) == ("phantom:n=3,seed=2", "", True)
-    assert config.training == TrainConfig(steps=3, batch=8, lr=1e-3)
+    assert config.training == TrainConfig(steps=3, batch=8, lr=1e-3, precision="fp32")
     assert config.network == {"width": 32, "depth": 2, "heads": 2}
     assert overridden({"a": 1}, []) == {"a": 1}
 
