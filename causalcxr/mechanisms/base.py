@@ -59,6 +59,10 @@ class Equation:
         """
         return self
 
+    def sized(self, height: int, width: int) -> "Equation":
+        """Return the equation for images of this size; only that of an image depends on it."""
+        return self
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density or log-mass of x, shape (n,); NaN where x is missing."""
         raise NotImplementedError

@@ -26,6 +26,7 @@ from causalcxr.common.errors import MechanismError, nearest
 from causalcxr.common.progress import Progress
 from causalcxr.common.random_numbers import Draws
 from causalcxr.mechanisms.base import Columns, Equation
+from causalcxr.mechanisms.native_image import NativeImageEquation
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import carry, on_lattice, solver, times
@@ -173,6 +174,11 @@ class ImageEquation(Equation):
         """Return the same equation with these variables guided."""
         solving = replace(self.solving, guided=frozenset(names))
         return type(self)(self.net, self.parents, solving, self.codec)
+
+    def sized(self, height: int, width: int) -> "Self | NativeImageEquation":
+        """Return the equation of images of this size; see `NativeImageEquation`."""
+        native = (height, width)
+        return self if native == tuple(self.image[1:]) else NativeImageEquation(self, native)
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
         """Return noise of images (n, 1, H, W) in [0, 1]; random, as the grain is.

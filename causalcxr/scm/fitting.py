@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalcxr.common.errors import ModelError
 from causalcxr.graph.diff import NEW, declaration, declaration_changes, not_learned
 from causalcxr.graph.graph import Graph
+from causalcxr.images.shrunk_images import shrunk
 from causalcxr.mechanisms import History, Mechanism, build
 from causalcxr.scm.recipe import recipe_changes
 from causalcxr.scm.training_data import TrainingData
@@ -87,7 +87,7 @@ def fit_one(
         None if the variable is never observed.
 
     Raises:
-        ModelError: If the images do not have the size that the graph declares.
+        CohortError: If the images are smaller than the graph declares.
         MechanismError: If the loss stops being finite.
     """
     # The training data and the function that learns from them; without data, no equation.
@@ -236,17 +236,11 @@ def _image_job(mechanism: Mechanism, data: TrainingData) -> tuple[dict[str, str]
     rows, parents = data.rows_with_image(), _names(mechanism)
     if not len(rows):
         return {}, None
-    declared, size = mechanism.image_size, data.cohort.images.size
-    if size != declared:
-        raise ModelError(
-            f"fit: the cohort's images are {size[0]} x {size[1]} pixels, the graph's "
-            f"{mechanism.variable.name!r} is {declared[0]} x {declared[1]}; load the cohort with "
-            f"size={declared[1]}"
-        )
+    # Larger images are shrunk; smaller ones are refused before anything is read.
+    images = shrunk(data.cohort.images.select(rows), mechanism.image_size)
 
     def learn(**options: Any) -> History:
         # Images are read here, once it is certain that training is needed.
-        images = data.cohort.images.select(rows).in_memory()
-        return mechanism.fit(images, data.pick(parents, rows), **options)
+        return mechanism.fit(images.in_memory(), data.pick(parents, rows), **options)
 
     return {"columns": data.fingerprint(parents), "images": data.image_fingerprint()}, learn

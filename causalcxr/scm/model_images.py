@@ -1,5 +1,6 @@
-"""Images that a model computes when they are read, in batches, each of them once."""
+"""Images that a model computes when they are read, in batches, and keeps while memory lasts."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -7,13 +8,14 @@ import numpy as np
 
 from causalcxr.common.progress import progress
 from causalcxr.images.images import Images
+from causalcxr.images.resampling import at_a_time
 
 if TYPE_CHECKING:
     from causalcxr.scm.scm import SCM
 
 __all__ = ["ModelImages", "solver_of"]
 
-_BATCH = 64
+_KEPT = 2**28  # pixels of computed images that are kept: 1 GiB
 
 
 class ModelImages(Images):
@@ -89,12 +91,17 @@ class ModelImages(Images):
         rows = self._positions(rows)
         needed = np.unique(rows[self._available[rows]])
         todo = [row for row in needed if row not in self._kept]
-        starts = range(0, len(todo), _BATCH)
+        step = at_a_time(self.size)
+        starts = range(0, len(todo), step)
         for start in progress(starts, "Computing", "images"):
-            part = np.array(todo[start : start + _BATCH])
+            part = np.array(todo[start : start + step])
             images = np.clip(self._compute(part), 0, 1).astype(np.float32)
             self._kept |= dict(zip(part.tolist(), images[:, 0], strict=True))
-        return super().__getitem__(rows)
+        out = super().__getitem__(rows)
+        # Large images fill the memory: the oldest are dropped, and computed again if read again.
+        for row in list(self._kept)[: max(0, len(self._kept) - _KEPT // math.prod(self.size))]:
+            del self._kept[row]
+        return out
 
 
 def solver_of(model: "SCM") -> str:

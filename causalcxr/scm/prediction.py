@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from causalcxr.cohort.cohort import Cohort
-from causalcxr.common.errors import ModelError
 from causalcxr.common.random_numbers import Draws
 from causalcxr.common.threads import filled, over_rows
 from causalcxr.graph.edge_paths import Edge
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention
+from causalcxr.images.resampling import Resampling, at_a_time
 from causalcxr.images.synthetic_mark import same_when_written
 from causalcxr.mechanisms import Equation, Mechanism
 from causalcxr.scm.model_images import ModelImages
@@ -24,7 +24,6 @@ __all__ = ["LatentNoise", "Noise", "Prediction", "bind", "fixed_values", "same_b
 
 _ALL = slice(None)
 _TWIN = ", counterfactual"
-_COMPARED = 64  # images compared with the patients' own at a time
 
 
 @dataclass(frozen=True)
@@ -250,7 +249,7 @@ class Prediction(_TableRows):
         """Return the twins of the factual records, or the samples, with a note on what is set.
 
         Raises:
-            ModelError: If the factual images are of another size than the model's.
+            CohortError: If the factual images are smaller than the model's.
         """
         factual = self.noise.cohort
         if factual is None:
@@ -270,7 +269,7 @@ class Prediction(_TableRows):
             None where the model has no equation of an image, or the factual records have none.
 
         Raises:
-            ModelError: If the factual images are of another size than the model's.
+            CohortError: If the factual images are smaller than the model's.
         """
         name = self.graph.image
         if name is None or name not in self.mechanisms:
@@ -285,17 +284,14 @@ class Prediction(_TableRows):
         factual = self.noise.cohort.images
         if factual is None or not factual.available.any():
             return None
-        if factual.size != size:
-            raise ModelError(
-                f"the cohort's images are {factual.size[0]} x {factual.size[1]} pixels, the "
-                f"model's are {size[0]} x {size[1]}; load the cohort with size={size[0]}"
-            )
+        # Refuses images that are smaller than the model's.
+        native = Resampling(factual.size, size).native
         # Twins are computed only where a parent of the image changed.
         moved = self._moved(name).numpy() | self.recompute
         images = ModelImages(
             lambda rows: self._twins(name, rows, moved),
             factual.available,
-            size,
+            native,
             lambda rows: self._own(images, rows, moved),
         )
         return images
@@ -305,8 +301,9 @@ class Prediction(_TableRows):
         factual = self.noise.cohort.images
         own = ~factual.select(rows).synthetic
         todo = np.flatnonzero(own & moved[rows])
-        for start in range(0, len(todo), _COMPARED):
-            part = todo[start : start + _COMPARED]
+        step = at_a_time(images.size)
+        for start in range(0, len(todo), step):
+            part = todo[start : start + step]
             own[part] = same_when_written(images[rows[part]], factual[rows[part]])
         return own
 
@@ -327,8 +324,11 @@ class Prediction(_TableRows):
         if some.any():
             draws = self.noise.draws.on(name).rows(rows[some])
             # Abduction under the factual parents, prediction under those of the twins.
-            factual = self._at_facts(name, rows[some]).reaching(self.reached)
-            twin = self._at(name, rows[some]).reaching(self.reached)
+            facts, parents = self._at_facts(name, rows[some]), self._at(name, rows[some])
+            factual, twin = (
+                equation.reaching(self.reached).sized(*images.shape[-2:])
+                for equation in (facts, parents)
+            )
             noise = factual.abduct(torch.from_numpy(images[some]), draws)
             images[some] = twin.predict(noise).numpy()
         return images

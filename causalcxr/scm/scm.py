@@ -133,7 +133,8 @@ class SCM(LearnedModel, Questions):
         Raises:
             InterventionError: If no training record has the value that is set, or a shift or a
                 held variable has no factual value.
-            ModelError: If the noise belongs to other equations, or the images differ in size.
+            ModelError: If the noise belongs to other equations.
+            CohortError: If the images are smaller than the model's.
         """
         self._check_ready()
         self._check_noise(noise)

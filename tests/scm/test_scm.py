@@ -16,6 +16,7 @@ from causalcxr import Cohort, Graph, Shift, Variable, do
 from causalcxr.common.errors import CohortError, InterventionError, ModelError
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.images.images import ArrayImages
+from causalcxr.images.resampling import Resampling
 from causalcxr.radit import train_run
 from causalcxr.sources.phantom import truth
 
@@ -498,12 +499,42 @@ def test_twins_of_records_without_an_image(image_model):
     assert image_model.model.counterfactual(none, sex="M").images is None
 
 
-def test_other_image_size_is_refused(image_model):
-    large = Cohort.load("phantom", n=30, size=64)
-    with pytest.raises(ModelError, match="64 x 64 pixels, the model's are 32 x 32; load"):
-        image_model.model.counterfactual(large, sex="M")
-    with pytest.raises(ModelError, match="64 x 64 pixels, the graph's 'Image' is 32 x 32; load"):
-        cx.SCM(image_model.graph).fit(large)
+def of_size(cohort: Cohort, *size: int) -> Cohort:
+    """Return records with images of random pixels of this size."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (len(cohort), *size))
+    return cohort.with_images(ArrayImages(pixels.astype(np.uint16)))
+
+
+def test_larger_images_have_twins_of_their_own_size(image_model):
+    large = of_size(image_model.cohort.at([0, 1, 2, 3, 4]).with_images(None), 80, 60)
+    women = (large.table["Sex"] == "F").to_numpy()
+    assert 0 < women.sum() < 5
+    twins = image_model.model.counterfactual(large, sex="M")
+    assert twins.images.size == (80, 60)
+    assert ((twins.images[:] != large.images[:]).any((1, 2, 3)) == women).all()
+    null = image_model.model.counterfactual(large, recompute=True)
+    assert (null.images[:] == large.images[:]).all()
+    assert not null.images.synthetic.any()
+
+
+def test_an_image_equation_learns_from_larger_images_shrunk(image_model):
+    large = of_size(image_model.cohort.with_images(None), 64, 64)
+    pixels = Resampling((64, 64), (32, 32)).shrink(large.images[:][:, 0])
+    small = ArrayImages(np.rint(pixels * 65535).astype(np.uint16))
+    nets = [
+        cx.SCM(image_model.graph).fit(cohort).fitted["Image"].mechanism.net.state_dict().values()
+        for cohort in (large, large.with_images(small))
+    ]
+    assert all(map(torch.equal, *nets))
+
+
+def test_images_smaller_than_the_model_are_refused(image_model):
+    small = of_size(image_model.cohort.with_images(None), 16, 31)
+    words = "16 x 31 pixels, smaller than the model's 32 x 32; load larger images, or resize them"
+    with pytest.raises(CohortError, match=words):
+        image_model.model.counterfactual(small, sex="M")
+    with pytest.raises(CohortError, match=words):
+        cx.SCM(image_model.graph).fit(small)
 
 
 def test_sampled_images_do_not_depend_on_the_batch(image_model):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from causalcxr.apps.explorer.question import AbductedPatient, Question
 from causalcxr.common.errors import CausalCXRError, CohortError, ModelError
 from causalcxr.common.random_numbers import Draws
+from causalcxr.images.resampling import Resampling
 from causalcxr.mechanisms.image import ImageEquation, ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk
 from causalcxr.radit.codec import Pixels
@@ -29,7 +30,7 @@ from causalcxr.scm.support import equal
 
 __all__ = ["RenderJob", "RenderQueue", "lower_priority", "render_twins"]
 
-_KEPT = 32  # patients whose image noise is kept
+_KEPT = 2**25  # numbers of image noise that are kept: 256 MiB
 _PREVIEW = 3  # evaluations between two previews
 _NICE = 10  # priority of the thread, where the system has one for each thread
 
@@ -110,7 +111,7 @@ class RenderQueue:
         twins = render_twins(job.abducted, job.questions, tick, self._noise)
         for number, image in enumerate(twins):
             job.report({"number": number, "image": image})
-        while len(self._noise) > _KEPT:
+        while sum(noise.numel() for noise in self._noise.values()) > _KEPT:
             self._noise.popitem(last=False)
         job.report({"done": True})
 
@@ -133,8 +134,8 @@ def render_twins(
         kept: A cache of the noise of images.
 
     Raises:
-        CohortError: If the patient has no image.
-        ModelError: If the model has no equation for an image, or one of another size.
+        CohortError: If the patient has no image, or one that is smaller than the model's.
+        ModelError: If the model has no equation for an image.
         InterventionError: As `SCM.predict` does.
         MechanismError: If the solver does not converge.
     """
@@ -159,7 +160,8 @@ def render_twins(
         noise = _noise(abducted, facts.reaching(model._reached), factual, kept, counter)
         columns = {name: torch.from_numpy(column) for name, column in twin.items()}
         counter.has_previews = isinstance(mechanism.codec, Pixels)
-        image = bind(mechanism, columns).reaching(model._reached).predict(noise)
+        equation = bind(mechanism, columns).reaching(model._reached).sized(*factual.shape[-2:])
+        image = equation.predict(noise)
         counter.has_previews = False
         yield np.clip(image.numpy()[0, 0], 0, 1)
 
@@ -171,12 +173,8 @@ def _factual(abducted: AbductedPatient) -> Tensor:
         raise ModelError("the model has no equation for an image; only the table is available")
     if images is None or not images.available[0]:
         raise CohortError("this record has no image; choose one with an image, or use the table")
-    size = abducted.model.fitted[graph.image].mechanism.image_size
-    if images.size != size:
-        raise ModelError(
-            f"the image is {images.size[0]} x {images.size[1]} pixels, the model's are {size[0]} "
-            f"x {size[1]}; load the cohort with size={size[0]}"
-        )
+    # Refuses an image that is smaller than the model's.
+    Resampling(images.size, abducted.model.fitted[graph.image].mechanism.image_size)
     return torch.from_numpy(images[0].astype(np.float64))
 
 
@@ -276,7 +274,7 @@ def _noise(
     key = (abducted, _guidance(equation))
     if key not in kept:
         draws = abducted.noise.draws.on(abducted.model.graph.image)
-        kept[key] = equation.abduct(factual, draws)
+        kept[key] = equation.sized(*factual.shape[-2:]).abduct(factual, draws)
     # The noise is already known, so fewer evaluations are expected.
     elif not counter.done:
         counter.steps -= _evaluations(equation)[0]

@@ -15,12 +15,13 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError
 from causalcxr.images.decoding import Decoded, ImageError, Limits, decode_many, fitted
 from causalcxr.images.images import ArrayImages
+from causalcxr.images.resampling import is_larger
 
 __all__ = ["MAX_BYTES", "Upload", "Uploads"]
 
 MAX_BYTES = 32 * 2**20  # of a file
 _PIXELS = 16 * 2**20
-_SIDE = 1024  # pixels of the longer side that is kept
+_SIDE = 2048  # pixels of the longer side that is kept
 _KEPT = 16  # files; the least recently used one is dropped
 
 
@@ -52,10 +53,12 @@ class Upload:
 
         Args:
             facts: Variable -> level or number.
-            size: Height and width that the model needs; None keeps the image as it is.
+            size: Height and width at which the model computes; a smaller image is enlarged to
+                them. None keeps the image as it is.
         """
         table = pd.DataFrame([dict(facts)], index=[self.record])
-        pixels = self.pixels if size is None else fitted(self.pixels, size)
+        is_large = size is None or is_larger(self.pixels.shape, size)
+        pixels = self.pixels if is_large else fitted(self.pixels, size)
         images = ArrayImages(pixels[None], synthetic=self.synthetic)
         return Cohort(table, images, source="an uploaded file")
 
@@ -101,7 +104,7 @@ def _decoded(content: bytes, name: str) -> Decoded:
 
 
 def _smaller(pixels: np.ndarray) -> np.ndarray:
-    """Return an image whose longer side is at most 1,024 pixels."""
+    """Return an image whose longer side is at most 2,048 pixels."""
     height, width = pixels.shape
     scale = _SIDE / max(height, width)
     if scale >= 1:

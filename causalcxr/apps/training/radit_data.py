@@ -10,10 +10,12 @@ from torch import Tensor
 
 from causalcxr.apps.training.radit_config import RunConfig
 from causalcxr.cohort.cohort import Cohort
+from causalcxr.cohort.loading import source_module
 from causalcxr.cohort.selection import parse_spec
 from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError, ModelError, nearest
 from causalcxr.graph.graph import Graph
+from causalcxr.images.shrunk_images import shrunk
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.latents import Latents
 from causalcxr.radit.shape import RadiTConfig
@@ -60,7 +62,7 @@ def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> Run
     """Read the training records: those with an image, of the training split if there is one.
 
     Raises:
-        CohortError: If there are none, or their images are of another size.
+        CohortError: If there are none, or their images are smaller than the network's.
         ModelError: If the latents are of other records or of another autoencoder.
     """
     cohort = _cohort(config)
@@ -140,8 +142,10 @@ def _cohort(config: RunConfig) -> Cohort:
     """Return the records that have an image."""
     (name, options), sides = parse_spec(config.cohort), _sides(config)
     size = sides[0] if sides[0] == sides[1] else sides
+    # Images of a folder are shrunk here, as those of twins are; others are made at this size.
+    given = options if _is_folder(name) else {"size": size, **options}
     try:
-        cohort = Cohort.load(name, **{"size": size, **options}).with_images_only()
+        cohort = Cohort.load(name, **given).with_images_only()
     except TypeError as error:
         if isinstance(size, tuple):
             raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
@@ -150,14 +154,20 @@ def _cohort(config: RunConfig) -> Cohort:
             raise
         names = ", ".join(["size", *options])
         raise CohortError(f"cohort {config.cohort!r}: does not take all of {names}") from None
-    # A saved cohort may ignore size: its images are as they were written.
-    if len(cohort) and cohort.images.size != sides:
+    if not len(cohort):
+        return cohort
+    if config.latents and cohort.images.size != sides:
         raise CohortError(
             f"{config.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} "
-            f"pixels, the network is for {sides[0]} x {sides[1]}; leave out size, or change the "
-            "resolution"
+            f"pixels, the latents are for {sides[0]} x {sides[1]}; change the resolution"
         )
-    return cohort
+    return cohort.with_images(shrunk(cohort.images, sides))
+
+
+def _is_folder(name: str) -> bool:
+    """Return whether a cohort is a saved folder or a store, whose images are of one size."""
+    readers = (source_module(each) for each in ("folder", "stored"))
+    return "://" in name or any(reader.recognises(Path(name)) for reader in readers)
 
 
 def _parts(cohort: Cohort, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

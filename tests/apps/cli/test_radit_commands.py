@@ -16,10 +16,13 @@ from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
 from causalcxr.apps.training import radit_watch
 from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
+from causalcxr.apps.training.radit_data import load_data
 from causalcxr.apps.training.radit_watch import Board, RunBar
 from causalcxr.cohort import Cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.graph import Graph
+from causalcxr.images.resampling import Resampling
+from causalcxr.radit.codec import Pixels
 from causalcxr.radit.latents import cache_latents
 from causalcxr.radit.train_config import TrainConfig
 from causalcxr.radit.transformer import RadiTConfig
@@ -114,6 +117,16 @@ def test_cached_latents_train_the_same_weights(tmp_path):
         assert min(sheet.size) > 300
 
 
+def test_larger_images_are_shrunk_to_the_resolution(tmp_path):
+    cohort = Cohort.load("phantom", n=8, seed=1, size=64)
+    small = Resampling((64, 64), (32, 32)).shrink(cohort.images[:][:, 0])
+    folders = (write(cohort, tmp_path / "store"), cohort.save(tmp_path / "saved"))
+    for spec in (*map(str, folders), "phantom:n=8,seed=1,size=64"):
+        data = load_data(RunConfig(out="w", cohort=spec, resolution=32), GRAPH, Pixels(), "cpu")
+        pixels = data.images(torch.arange(8))[:, 0]
+        np.testing.assert_allclose(pixels, 2 * small - 1, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_store_trains_the_same_weights_as_its_cohort(tmp_path):
     cohort = Cohort.load("phantom", n=16, seed=1, size=32)
@@ -154,7 +167,10 @@ def test_the_bar_shows_loss_speed_and_time_left(capsys, monkeypatch):
         (["codec=none"], "none: no such file"),
         (["latents=none"], "latents need the codec"),
         (["cohort=phantom:n=4,colour=3"], "does not take all of size, n, colour"),
-        (["cohort=phantom:n=4,size=64"], "images are 64 x 64 pixels, the network is for 32 x 32"),
+        (
+            ["cohort=phantom:n=4,size=32", "resolution=64"],
+            "32 x 32 pixels, smaller than the model",
+        ),
         (["resolution=[32, 40]", "network.patch=8"], "its images are square"),
         (["graph=nothing"], "nothing"),
     ],

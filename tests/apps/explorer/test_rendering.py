@@ -138,7 +138,7 @@ def test_missing_image_or_equation_is_refused(model, patient):
     with pytest.raises(CohortError, match="this record has no image"):
         list(render_twins(AbductedPatient(model, patient.with_images(None)), [SICK]))
     small = patient.with_images(ArrayImages(np.zeros((1, 32, 32), np.uint8)))
-    with pytest.raises(ModelError, match="32 x 32 pixels, the model's are 64 x 64"):
+    with pytest.raises(CohortError, match="32 x 32 pixels, smaller than the model's 64 x 64"):
         list(render_twins(AbductedPatient(model, small), [SICK]))
     graph = model.graph.without_variable("Image")
     bare = model.with_graph(graph)
