@@ -15,8 +15,8 @@ from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention, Intervention
-from causalcxr.scm.identity import equation_hashes
-from causalcxr.scm.model_images import ModelImages
+from causalcxr.scm.identity import couplings, equation_hashes
+from causalcxr.scm.model_images import ModelImages, solver_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["Worlds", "make_pairs", "make_worlds", "write_pairs"]
@@ -143,6 +143,8 @@ def make_worlds(
         "hold": sorted(graph.find(name) for name in hold),
         "seed": seed,
         "mechanisms": equation_hashes(model),
+        "coupling": couplings(model),
+        "solver": solver_of(model),
         "trained_on": model.trained_on,
     }
     plausibility = _plausibility(model, worlds["factual"], worlds["twin"], bound)

@@ -28,6 +28,8 @@ from causalcxr.common.progress import progress
 from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import Intervention
+from causalcxr.scm.identity import couplings
+from causalcxr.scm.model_images import solver_of
 from causalcxr.scm.scm import SCM
 from causalcxr.sources.phantom import truth
 
@@ -89,6 +91,8 @@ def evaluate(
     about = {
         "model": model.graph.name,
         "graph_hash": model.graph.hash,
+        "coupling": couplings(model),
+        "solver": solver_of(model),
         "source": cohort.source,
         "questions": [question.action.describe() for question in questions],
         "reader": None if reader is None else reader.quality.round(4).to_dict(),

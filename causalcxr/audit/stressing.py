@@ -26,6 +26,8 @@ from causalcxr.common.progress import progress
 from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of, check_options, names_of
 from causalcxr.graph.interventions import Intervention, do
+from causalcxr.scm.identity import couplings
+from causalcxr.scm.model_images import solver_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["stress"]
@@ -183,6 +185,8 @@ def stress(
         "patients": int(base.cohort.patients.nunique()),
         "source": cohort.source,
         "graph_hash": model.graph.hash,
+        "coupling": couplings(model),
+        "solver": solver_of(model),
         "bootstrap": bootstrap,
         "seed": seed,
         "versions": versions(),

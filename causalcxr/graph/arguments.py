@@ -146,6 +146,7 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "draws": (_or_none(_is_whole), "a whole number"),
     "few": (is_number, "a number"),
     "hold": (_are_names, "names of variables, such as hold=['View']"),
+    "images": _WHOLE,
     "kind": (lambda value: value in ("total", "direct", "indirect"), "total, direct or indirect"),
     "label": (_or_none(_is_text), "the name of a variable"),
     "least": (is_number, "a number"),

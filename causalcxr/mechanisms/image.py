@@ -1,6 +1,7 @@
 """The mechanism that generates the radiograph: `mechanism: {kind: radit, ...}`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,6 +92,24 @@ class ImageMechanism(Mechanism):
             chunk=self.chunk,
             **{k: options[k] for k in ("threshold", "grain", "remainder", "coupling", "edits")},
         )
+
+    def with_coupling(self, coupling: str) -> "ImageMechanism":
+        """Return the equation under another coupling; the weights are shared.
+
+        Steps, guidance and threshold are the defaults of that coupling, as those of the graph were
+        chosen for its own one.
+
+        Raises:
+            MechanismError: If there is no such coupling.
+        """
+        if coupling == self.options["coupling"]:
+            return self
+        other = copy(self)
+        # None means the default of the coupling.
+        own = dict.fromkeys(("solver_steps", "guidance", "threshold"))
+        other.options = {**self.options, **own, "coupling": coupling}
+        Solving(coupling=coupling)  # refuses an unknown one
+        return other
 
     def forward(self, parents: Columns) -> ImageEquation:
         """Return the equation for these parents, each (n,), NaN where missing."""

@@ -126,7 +126,7 @@ class Solving:
         rest = "".join(changed)
         if self.coupling == "transport":
             return f"transport, the mean of {self.edits} edits of {self.steps} steps{rest}"
-        return f"{solver(self.solver).name}, {self.steps} steps a leg{rest}"
+        return f"inversion, {solver(self.solver).name}, {self.steps} steps each way{rest}"
 
     @property
     def start(self) -> float:

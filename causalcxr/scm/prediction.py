@@ -259,8 +259,16 @@ class Prediction(_TableRows):
             )
             return samples.with_images(self.images()).described("model", f"sampled: {note}")
         facts = {name: column.numpy() for name, column in self.noise.columns.items()}
-        twins = factual.with_columns(self.graph, self.arrays, facts).with_images(self.images())
+        images = self.images()
+        if images is not None:
+            note = f"{note}{self._image_note()}"
+        twins = factual.with_columns(self.graph, self.arrays, facts).with_images(images)
         return twins.described(f"{twins.source.removesuffix(_TWIN)}{_TWIN}", note)
+
+    def _image_note(self) -> str:
+        """Return how the images of twins are computed, for the notes."""
+        solving = getattr(self.mechanisms[self.graph.image], "solving", None)
+        return "" if solving is None else f"; coupling of the images: {solving}"
 
     def images(self) -> ModelImages | None:
         """Return the images of twins or of samples, computed when they are read.

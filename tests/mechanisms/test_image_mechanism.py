@@ -443,6 +443,40 @@ def test_transport_draws_its_noise_from_seed_and_draw(net):
     assert torch.equal(one, other.predict(transported(net).abduct(x, draws())))
 
 
+@pytest.mark.parametrize("coupling", ["inversion", "transport"])
+def test_size_of_the_batch_changes_no_bit_of_a_twin(coupling):
+    # Pixel by pixel, so that the network rounds alike in any batch: the noise is what is tested.
+    class Elementwise(torch.nn.Module):
+        config = SHAPE
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def embed_condition(self, columns, rows):
+            return columns["c"].view(rows, 1, 1, 1)
+
+        def forward(self, x, t, condition):
+            return condition * x
+
+    x, net = images(n=11), Elementwise()
+    before, after = ({"c": torch.linspace(low, 0.5, 11).double()} for low in (0.0, 0.25))
+
+    def twins(size, rows):
+        way = Solving(4, coupling=coupling, threshold=0.0, chunk=Chunk(size))
+        facts, others = (picked(columns, rows) for columns in (before, after))
+        u = image_equation(net, facts, way).abduct(x[rows], draws(11).rows(rows.numpy()))
+        return image_equation(net, others, way).predict(u)
+
+    everyone, backwards = torch.arange(11), torch.arange(11).flip(0)
+    together = twins(16, everyone)
+    assert (together - x).abs().amax((1, 2, 3))[:-1].min() > 0.01
+    for size in (1, 3, 11):
+        assert torch.equal(twins(size, everyone), together)
+        assert torch.equal(twins(size, backwards), together.flip(0))
+        assert torch.equal(twins(size, everyone[4:6]), together[4:6])
+
+
 def test_noise_of_transport_is_standard_normal(net):
     z = transported(net).standard(transported(net).abduct(images(), draws()))
     assert z.shape == (N, 1, 32, 32)

@@ -13,7 +13,7 @@ from rich.text import Text
 from causalcxr.common.terminal import visible
 from causalcxr.graph.graph import Graph
 
-__all__ = ["console", "rounded_rows", "show", "without_first_level"]
+__all__ = ["console", "print_couplings", "rounded_rows", "show", "without_first_level"]
 
 _WIDE = 1000  # characters of a line in a file or a pipe, so that tables are never folded
 
@@ -65,6 +65,19 @@ def rounded_rows(table: pd.DataFrame) -> list[dict[str, str]]:
         return str(value)
 
     return [{k: cell(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def print_couplings(named: Mapping[str, str]) -> None:
+    """Print the couplings that an answer assumes, on one line; nothing if there are none.
+
+    Example:
+        >>> print_couplings({"Edema": "monotone", "Image": "transport"})
+        assumed couplings: monotone (Edema), transport (Image)
+    """
+    from causalcxr.scm.identity import coupling_words
+
+    if named:
+        print(visible(f"assumed couplings: {coupling_words(named)}"))
 
 
 def without_first_level(table: pd.DataFrame, graph: Graph) -> pd.DataFrame:

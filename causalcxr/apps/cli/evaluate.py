@@ -54,7 +54,7 @@ class EvaluateOptions(RecordOptions, OutputOptions):
 
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a model's counterfactual images: axioms, realism, truth where it is known."""
-    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
     from causalcxr.audit.model_evaluation import evaluate as evaluate_model
     from causalcxr.audit.model_evaluation_result import evaluation_folder
     from causalcxr.cohort.selection import load_cohort
@@ -81,5 +81,6 @@ def evaluate(options: EvaluateOptions) -> None:
         )
         result.save(options.out, overwrite=options.overwrite)
     show("Axioms, realism, truth", rounded_rows(result.table))
+    print_couplings(result.about["coupling"])
     files = "evaluation.csv, evaluation.png, one sheet for each intervention"
     console().print(f"{options.out}: {files}", markup=False)

@@ -117,7 +117,7 @@ def _show(
     action: "Intervention",
 ) -> None:
     """Show the quality of the reader, how many pairs were accepted, and the files."""
-    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
 
     # A poor reader makes poor checks, so its quality comes first.
     if reader is not None:
@@ -134,5 +134,6 @@ def _show(
             "Without a reader, no check that twins show the values that were set; give "
             "--reader COHORT."
         )
+    print_couplings(result.about.get("coupling", {}))
     files = f"{', '.join(result.worlds)}, pairs.csv, manifest.json"
     console().print(f"{options.out}: {files}", markup=False)

@@ -61,13 +61,18 @@ class QuestionOptions:
         return Selection(self.cohort, self.where)
 
     def load(
-        self, action: "Intervention | None" = None, hold: Sequence[str] = ()
+        self,
+        action: "Intervention | None" = None,
+        hold: Sequence[str] = (),
+        *,
+        images: bool = False,
     ) -> "tuple[SCM, Cohort]":
-        """Return the model and the records without images; refuse early what can be refused.
+        """Return the model and the records; refuse early what can be refused.
 
         Args:
             action: The intervention, to be checked against the model.
             hold: Variables that keep their factual value.
+            images: Whether the records keep their images.
 
         Raises:
             CausalCXRError: As `SCM.load`, `SCM.do`, `Cohort.load` and `check_place` do.
@@ -80,7 +85,8 @@ class QuestionOptions:
         model = SCM.load(self.model)
         if action is not None:
             model.do(action, hold=hold)
-        return model, self.records.load().with_images(None)
+        cohort = self.records.load()
+        return model, cohort if images else cohort.with_images(None)
 
     def write(
         self,
@@ -108,7 +114,7 @@ class QuestionOptions:
     def settings(self, model: "SCM", cohort: "Cohort") -> dict[str, Any]:
         """Return what determines the answer, for the manifest."""
         from causalcxr.cohort.fingerprints import fingerprint
-        from causalcxr.scm.identity import couplings, model_identity
+        from causalcxr.scm.identity import model_identity
 
         return {
             "cohort": self.cohort,
@@ -119,7 +125,6 @@ class QuestionOptions:
             "limit": self.records.limit,
             "hold": [],
             "seed": self.seed,
-            "coupling": couplings(model),
             **model_identity(model),
         }
 

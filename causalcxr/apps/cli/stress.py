@@ -108,7 +108,7 @@ def _reweighted(word: str, graph: "Graph") -> "PopulationShift":
 
 def stress(options: StressOptions) -> None:
     """Test a classifier where the population differs."""
-    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
     from causalcxr.audit.stress_result import stress_folder
     from causalcxr.audit.stressing import stress as test_under_stress
     from causalcxr.common.progress import Progress
@@ -141,5 +141,6 @@ def stress(options: StressOptions) -> None:
         result.save(options.out, overwrite=options.overwrite)
     for name, table in result.tables.items():
         show(name, rounded_rows(table))
+    print_couplings(result.about["coupling"])
     files = f"{', '.join(result.tables)} as .csv, stress.png, stress.json"
     console().print(f"{options.out}: {files}", markup=False)

@@ -19,6 +19,7 @@ from causalcxr.common.result_folder import ResultFolder
 from causalcxr.common.spreadsheet import csv_text
 from causalcxr.common.versions import versions
 from causalcxr.images.synthetic_mark import MARK
+from causalcxr.scm.model_images import solver_of
 
 __all__ = ["TwinResult", "write_twins"]
 
@@ -91,9 +92,11 @@ def write_twins(
                 beside(draft.place, compared)
             marks = {"own_images": own_images(draft.place, names), "drawn": _drawn(compared)}
             draft.finish({**_manifest(about), **marks, "changed": changed})
-    own = own_images(folder, names)
+    own, solver = own_images(folder, names), solver_of(job.model)
     # Only the notes on drawn missing values; the notes of the records were printed before.
     notes = compared.factual.notes[len(job.cohort.notes) :]
+    if names is not None and solver:
+        notes.append(f"coupling of the images, which is assumed: {solver}")
     if own:
         notes.append(
             f"{own:,} of {names['twin'].notna().sum():,} twins' images equal the patient's own "

@@ -10,8 +10,7 @@ from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.comparison import Comparison
 from causalcxr.cohort.fingerprints import fingerprint
 from causalcxr.graph.interventions import Intervention
-from causalcxr.scm.identity import couplings, model_identity
-from causalcxr.scm.model_images import solver_of
+from causalcxr.scm.identity import model_identity
 from causalcxr.scm.scm import SCM
 
 __all__ = ["TwinJob"]
@@ -84,9 +83,7 @@ class TwinJob:
             "with_images": self.with_images,
             "source": self.cohort.source,
             "cohort": fingerprint(self.cohort),
-            "coupling": couplings(self.model),
             **model_identity(self.model),
-            "solver": solver_of(self.model),
         }
 
     def _repeated(self) -> Cohort:

@@ -8,6 +8,7 @@ import numpy as np
 
 from causalcxr.apps.explorer.question import DRAWS, AbductedPatient, Question
 from causalcxr.common.tensors import load_tensors
+from causalcxr.scm.model_images import solver_of
 from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 from causalcxr.scm.scm import SCM
 
@@ -24,14 +25,20 @@ class Assumptions:
         couplings: Variable -> P(change) under the model's coupling, under each other one, and
             its bounds under any coupling ("lower" and "upper", None if samples were needed).
         warnings: One sentence for each equation with few training data near the twin.
+        image: The coupling of the image and how it is computed, in words; "" without an image.
     """
 
     couplings: dict[str, dict[str, float | None]]
     warnings: tuple[str, ...]
+    image: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as the page and the downloaded file hold them."""
-        return {"couplings": self.couplings, "warnings": list(self.warnings)}
+        return {
+            "couplings": self.couplings,
+            "warnings": list(self.warnings),
+            "image_coupling": self.image,
+        }
 
 
 def find_assumptions(
@@ -47,7 +54,11 @@ def find_assumptions(
     Raises:
         InterventionError: As `SCM.sensitivity` does.
     """
-    return Assumptions(_couplings(abducted, question, draws), tuple(_warnings(abducted, question)))
+    return Assumptions(
+        _couplings(abducted, question, draws),
+        tuple(_warnings(abducted, question)),
+        solver_of(abducted.model) if abducted.patient.has_images else "",
+    )
 
 
 def _couplings(abducted: AbductedPatient, question: Question, draws: int) -> dict[str, dict]:

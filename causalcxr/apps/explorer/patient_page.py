@@ -23,6 +23,7 @@ from causalcxr.apps.explorer.workspace import Workspace
 from causalcxr.common.errors import CausalCXRError
 from causalcxr.common.web_server import Sent, refusal
 from causalcxr.images.synthetic_mark import MARK
+from causalcxr.scm.identity import couplings
 
 __all__ = ["register"]
 
@@ -195,6 +196,7 @@ def _state(service: ExplorerService) -> dict[str, Any]:
                 "name": name,
                 "graph": (model := workspace.models[name]).graph.name,
                 "image": model.graph.image if model.graph.image in model.fitted else "",
+                "coupling": couplings(model).get(model.graph.image, ""),
                 "trained_on": weights_source(model),
                 "variables": controls(model.graph, service.patient_list(first, name).columns),
             }

@@ -9,6 +9,7 @@ import numpy as np
 from causalcxr.audit.measures import MEASURES
 from causalcxr.audit.report.formatting import interval, number, percent, whole
 from causalcxr.audit.report.groups_part import unbalanced_columns
+from causalcxr.scm.identity import coupling_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +108,11 @@ def limits(
             "The threshold was chosen on the audited records, so figures at the threshold are a "
             "little better than on new records."
         )
+    if named := about.get("coupling"):
+        yield (
+            "The coupling of record and twin is an assumption that data cannot test: "
+            f"{coupling_words(named)}. Under another coupling the effects can differ."
+        )
     if observed is None:
         yield "No label was given or known, so errors are not reported, only changes."
     if int(about.get("draws", 1)) < _DRAWS:
@@ -132,6 +138,7 @@ def provenance(about: About) -> dict[str, list[tuple[str, str]]]:
     rest = dict(about)
     nested = {
         "Versions": rest.pop("versions", None),
+        "Couplings": rest.pop("coupling", None),
         "Hashes of equations": rest.pop("mechanisms", None),
         "Limits of the quality checks": rest.pop("gates", None),
         "Quality of the attribute reader on unseen patients (AUROC, or correlation)": rest.pop(

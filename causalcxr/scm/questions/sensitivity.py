@@ -1,4 +1,4 @@
-"""Sensitivity: how much of a discrete counterfactual depends on the coupling, not on data."""
+"""Sensitivity: how much of a counterfactual depends on the coupling, not on data."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,21 +20,19 @@ from causalcxr.common.threads import one_thread
 from causalcxr.graph.arguments import Action, action_of, check_options
 from causalcxr.mechanisms.discrete import DiscreteMechanism
 from causalcxr.scm.questions.exact_distributions import exact_and_bounds, exact_distributions
+from causalcxr.scm.questions.image_sensitivity import image_sensitivity
 from causalcxr.scm.questions.probabilities import acted_model, target_variables
+from causalcxr.scm.questions.sensitivity_plot import draw_changes, draw_images
 from causalcxr.scm.questions.transition_probabilities import COUPLINGS
 from causalcxr.scm.questions.twin_network import TwinNetwork, sampled_distributions
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from causalcxr.scm.scm import SCM
 
 __all__ = ["Sensitivity", "sensitivity"]
 
 _TRIED = ("model", *COUPLINGS)
 _VARIED = ("all", "one")
-_MARKS = {"monotone": "o", "gumbel": "s", "ot": "^", "independent": "D"}
-_BAR, _INK, _GREY, _ACCENT = "#DCE8F4", "#1a1a1a", "#6a6a6a", "#b3261e"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +49,7 @@ class Sensitivity(Shown):
     vary: str
     draws: int
     _table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    _images: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -63,6 +62,19 @@ class Sensitivity(Shown):
         `method`, exact or draws.
         """
         return self._table.copy()
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """The twins' images under both couplings of the image; see `image_sensitivity`.
+
+        One row a measure (`change of the image`, `change of the score`); empty without images.
+        """
+        return self._images.copy()
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The discrete variables, then the images if there are any, as they are written."""
+        return {"table": self.table} | ({"images": self.images} if len(self._images) else {})
 
     @property
     def changes(self) -> pd.DataFrame:
@@ -87,15 +99,27 @@ class Sensitivity(Shown):
     def plot(self, path: str | Path | None = None) -> Page:
         """Draw, for each variable, the bounds of the probability of change and every coupling.
 
+        Where there are images, a panel below has their change under both couplings.
+
         Args:
             path: A file to write the picture to, PNG.
         """
-        rows = self.changes
-        page = Page(figsize=(6.4, 1.3 + 0.3 * max(len(rows), 1)), layout="constrained")
-        axes = page.subplots()
-        _draw(axes, rows)
-        axes.set_title(f"{self.action}: what the coupling decides", fontsize=10, loc="left")
+        rows, images = self.changes, self._images
+        # Above the discrete variables, below the images if there are any.
+        heights = [1.3 + 0.3 * max(len(rows), 1), *([1.3] if len(images) else [])]
+        page = Page(figsize=(6.4, sum(heights)), layout="constrained")
+        panels = page.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0]
+        draw_changes(panels[0], rows)
+        panels[0].set_title(f"{self.action}: what the coupling decides", fontsize=10, loc="left")
+        if len(images):
+            draw_images(panels[1], images)
         return page.written(path)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not len(self._images):
+            return text
+        return f"{text}\n{self._images.to_string(float_format='{:.4g}'.format)}"
 
     def __repr__(self) -> str:
         changes = ", ".join(
@@ -115,11 +139,13 @@ def sensitivity(
     vary: str = "all",
     hold: str | Iterable[str] = (),
     draws: int = 200,
+    images: int = 8,
+    classifier: Any = None,
     seed: int = 0,
     beyond_range: bool = False,
     **values: Any,
 ) -> Sensitivity:
-    """Return how discrete answers change when the couplings are exchanged.
+    """Return how answers change when the couplings are exchanged.
 
     The learned distributions p(x | parents) stay; only the joint distribution of fact and twin
     differs. With `vary="all"` the coupling is exchanged in every discrete descendant of the action
@@ -127,6 +153,9 @@ def sensitivity(
     only in the equation of the variable in question; its ancestors keep the model's. Rules and
     continuous equations have no coupling. A factual value stays where no parent changed. Draws
     answer for a coupling without a closed form (`dequantised`); the others stay exact.
+
+    For records with images, the twins' images of some of them are computed under both couplings
+    of the image (`inversion` and `transport`), see `Sensitivity.images`.
 
     Bounds hold for each record, and are then averaged. For a child of the intervened variable, one
     coupling attains the bounds of a change in all records; the bounds of a level need not be
@@ -141,6 +170,9 @@ def sensitivity(
         vary: "all" or "one".
         hold: Variables, or one, that keep their factual value.
         draws: Posterior samples per record, where a continuous ancestor may change.
+        images: The number of twins' images to compute under each coupling, 0 for none.
+        classifier: Scores images; then the effect on its score is reported under each coupling. A
+            function of images (n, 1, H, W) -> (n,), or see `causalcxr.audit.as_classifier`.
         seed: Of the samples.
         beyond_range: See `SCM.do`.
         **values: Names and values, as in `causalcxr.do`.
@@ -159,7 +191,7 @@ def sensitivity(
         [0.0, 0.2, 0.5]
     """
     check_options(model.graph, variables=variables, vary=vary, hold=hold, draws=draws)
-    check_options(model.graph, seed=seed)
+    check_options(model.graph, seed=seed, images=images)
     action = action_of(action, values, beyond_range)
     if vary not in _VARIED:
         raise InterventionError(f"sensitivity: vary={vary!r}; use one of {list(_VARIED)}")
@@ -191,7 +223,8 @@ def sensitivity(
         tuple(zip(*rows, strict=True)) or ([], []), names=["variable", "outcome"]
     )
     table = pd.DataFrame(list(rows.values()), index=index, columns=_COLUMNS)
-    return Sensitivity(acted._described(), vary, draws, table)
+    compared = image_sensitivity(acted, noise, images, classifier)
+    return Sensitivity(acted._described(), vary, draws, table, compared)
 
 
 _COLUMNS = [
@@ -291,25 +324,3 @@ def _width(value: float, lower: Tensor, upper: Tensor) -> dict[str, float]:
 
 def _mean(values: Tensor) -> float:
     return float(values.mean()) if values.numel() else np.nan
-
-
-def _draw(axes: "Axes", rows: pd.DataFrame) -> None:
-    """Draw one line per variable: a bar for the bounds, a mark for each coupling."""
-    places = np.arange(len(rows))[::-1]
-    span = (rows["upper"] - rows["lower"]).fillna(0.0)
-    axes.barh(places, span, 0.62, rows["lower"].fillna(0.0), color=_BAR, label="any coupling")
-    for coupling, mark in _MARKS.items():
-        axes.plot(
-            rows[coupling], places, mark, color=_GREY, fillstyle="none", markersize=5,
-            linestyle="", label=coupling,
-        )  # fmt: skip
-    axes.plot(rows["model"], places, "|", color=_ACCENT, markersize=13, label="this model")
-    axes.set_yticks(places, [str(name) for name in rows.index], fontsize=8, color=_INK)
-    axes.set_xlabel("mean probability of change", fontsize=8, color=_INK)
-    axes.set_xlim(left=0)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(
-        fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), labelspacing=0.9
-    )

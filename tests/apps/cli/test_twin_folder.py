@@ -79,7 +79,8 @@ def test_table_pairs_images_and_manifest_are_written(written):
     assert manifest["mark"] == MARK
     assert manifest["graph_hash"] == GRAPH.hash
     assert manifest["intervention"]["do"] == {"Sex": "M", "Age": {"shift": 5.0}}
-    assert manifest["coupling"] == {"Sex": "monotone", "Cardiomegaly": "monotone"}
+    couplings = {"Sex": "monotone", "Cardiomegaly": "monotone", "Image": "inversion"}
+    assert manifest["coupling"] == couplings
     assert (manifest["seed"], manifest["draws"], manifest["records"]) == (1, 1, N)
     assert set(manifest["mechanisms"]) == set(GRAPH.variables)
     assert manifest["versions"]["causalcxr"]
@@ -131,6 +132,7 @@ def test_of_real_patients_only_the_twins_are_marked(model, cohort, tmp_path):
                 assert ("Comment" in image.text) == mark
     own = 3 - sum(women)
     assert json.loads((tmp_path / "twins/manifest.json").read_text())["own_images"] == own
+    assert result.notes[0].startswith("coupling of the images, which is assumed: inversion, ")
     assert result.notes[-1].startswith(f"{own} of 3 twins' images equal the patient's own")
 
 

@@ -74,7 +74,11 @@ def test_question_returns_table_assumptions_graph_and_doses(server):
     assert status == 200
     assert table["words"] == "do(Pleural Effusion=P)"
     assert table["python"].startswith("cx.SCM.load('small').counterfactual(cx.Cohort.load(")
-    assert set(told(server.ask("/api/assumptions", request))[1]) == {"couplings", "warnings"}
+    assert set(told(server.ask("/api/assumptions", request))[1]) == {
+        "couplings",
+        "warnings",
+        "image_coupling",
+    }
     assert told(server.ask("/api/graph", request))[1]["svg"].startswith("<svg")
     dose = told(server.ask("/api/dose", {"request": request, "variable": "Age"}))[1]
     assert len(dose["doses"]) >= 2

@@ -170,6 +170,7 @@ def test_couplings_are_those_of_sensitivity(model, cohort, healthy):
     told = found.couplings["Site"]
     assert told["lower"] <= told["model"] <= told["upper"]
     assert found.warnings == ()
+    assert found.image == ""  # the record has none
 
 
 def test_nothing_can_change_without_descendants(model, cohort):

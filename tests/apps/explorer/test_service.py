@@ -299,6 +299,8 @@ def test_json_records_the_provenance(service, taken):
     assert told["python"] == code
     assert told["provenance"]["graph_sha256"] == abducted.model.graph.hash
     assert told["provenance"]["coupling"]["Site"] == "monotone"
+    assert told["provenance"]["coupling"]["Image"] == "inversion"
+    assert told["image_coupling"].startswith("inversion, ")
     assert told["provenance"]["seed"] == 0
     assert set(told["couplings"]) == {"View", "Site"}
     program = downloads.python_text(code).decode()

@@ -115,7 +115,7 @@ def test_dicom_modules_are_complete_and_marked_as_synthetic(twins, tmp_path):
         told = made.DerivationDescription
         assert "do(Sex = M, Age = {" in told
         assert f"graph films sha256 {manifest['graph_hash']}" in told
-        assert "solver reversible Heun, 2 steps a leg; seed 3; model sha256 " in told
+        assert "solver inversion, reversible Heun, 2 steps each way; seed 3; model sha256 " in told
         (maker,) = made.ContributingEquipmentSequence
         (purpose,) = maker.PurposeOfReferenceCodeSequence
         assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("109100", "DCM")

@@ -41,6 +41,8 @@ export default {
     <p v-if="answer && Object.keys(couplings).length" class="cx-note">Probabilities are those of the twin given everything observed of the patient; the
       twin itself is one posterior sample. The bar spans the probability of a change under any coupling. The coupling is an assumption that data
       cannot test.</p>
+    <p v-if="answer && imageCoupling" class="cx-note">Coupling of the image, which is assumed as well: {{ imageCoupling }}. Under another coupling the
+      twin's radiograph can differ.</p>
   </section>`,
 
   props: { answer: Object, assumptions: Object, error: String, waiting: Boolean, milliseconds: Number },
@@ -53,6 +55,7 @@ export default {
       return this.answer ? this.answer.lines.filter((line) => this.all || line.mark !== "same" || canChange(line)) : [];
     },
     couplings() { return (this.assumptions && this.assumptions.couplings) || {}; },
+    imageCoupling() { return (this.assumptions && this.assumptions.image_coupling) || ""; },
     warnings() { return (this.assumptions && this.assumptions.warnings) || []; },
     summary() {
       if (!this.answer) return "";

@@ -34,13 +34,13 @@ export default {
         <button class="cx-button quiet" @click="reset">Reset view</button>
       </div>
     </div>
-    <p class="cx-note">The twin's image is one posterior sample. In the difference, warm colours mean brighter than the factual image, cool colours darker.
+    <p class="cx-note">The twin's image is one posterior sample{{ coupling && `, under the coupling ${coupling}` }}. In the difference, warm colours mean brighter than the factual image, cool colours darker.
       Drag on an image to change window and level.</p>
   </section>`,
 
   props: {
     factual: Object, twin: Object, preview: Object, same: Boolean, synthetic: Boolean, mark: String,
-    progress: Object, status: String, missing: String,
+    progress: Object, status: String, missing: String, coupling: String,
   },
 
   data() { return { view: { ...FULL }, smooth: true, held: null }; },
