@@ -1,5 +1,6 @@
 """Images shrunk to the size of a model on use, to train it on images of any larger size."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -56,6 +57,10 @@ class ShrunkImages(Images):
         for row in progress(np.flatnonzero(self.available), "Reading", "images"):
             array[row] = self._pixels(row)
         return ArrayImages(array, self.available, self.synthetic)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the fingerprint of the images and of the size."""
+        return hashlib.sha256(f"{self._images.fingerprint()} {self.size}".encode()).hexdigest()
 
     def _find_synthetic(self, rows: np.ndarray) -> np.ndarray:
         return self._images.select(rows).synthetic

@@ -1,14 +1,15 @@
 """The order of the images in a run, and a thread that reads them ahead."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-__all__ = ["EPOCHS", "BatchOrder", "ahead"]
+__all__ = ["EPOCHS", "BatchOrder", "MixedOrder", "ahead"]
 
+_SOURCES = 2**20  # keeps the shuffles of the sources of a run apart
 EPOCHS = 1_000_003  # keeps the seeds of steps and epochs of different runs apart
 
 
@@ -43,6 +44,34 @@ class BatchOrder:
             generator = torch.Generator().manual_seed(self.seed * EPOCHS + epoch)
             self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
         return self._order[k * self.batch : (k + 1) * self.batch]
+
+
+class MixedOrder:
+    """Take a fixed number of records of several sources in each batch.
+
+    Each source has its own order and its own epochs. Records are numbered consecutively.
+
+    Args:
+        parts: The number of records of each source, and how many of them a batch has.
+        seed: Seed of the shuffles.
+
+    Example:
+        >>> order = MixedOrder([(10, 3), (4, 1)], seed=1)
+        >>> order.batch, [(order.rows(step) < 10).sum().item() for step in range(3)]
+        (4, [3, 3, 3])
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, int]], seed: int) -> None:
+        self.batch = sum(count for _, count in parts)
+        self._orders, first = [], 0
+        for k, (n, count) in enumerate(parts):
+            # Sources of equal length have different shuffles.
+            self._orders.append((first, BatchOrder(n, count, seed + k * _SOURCES)))
+            first += n
+
+    def rows(self, step: int) -> Tensor:
+        """Return the rows of a step, (batch,), in the order of the sources."""
+        return torch.cat([first + order.rows(step) for first, order in self._orders])
 
 
 def ahead(

@@ -5,7 +5,7 @@ a resumed run draws the same numbers as an uninterrupted one, and several proces
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.progress import resuming
-from causalcxr.radit.batches import BatchOrder, ahead
+from causalcxr.radit.batches import BatchOrder, MixedOrder, ahead
 from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.optimisers import rate
 from causalcxr.radit.parallel import Processes
@@ -46,6 +46,7 @@ def train(
     budget: float = float("inf"),
     watch: Watch | None = None,
     watch_every: int = 0,
+    parts: Sequence[tuple[int, int]] = (),
 ) -> list[float]:
     """Train a network in place and leave the moving average of its weights in it.
 
@@ -64,6 +65,8 @@ def train(
         budget: Seconds after which the run stops early with a checkpoint; call again to resume.
         watch: Called with the step and the averaged network; the returned numbers are logged.
         watch_every: Steps between these calls; 0 for none.
+        parts: For several sources whose records are numbered consecutively: the number of records
+            of each, and how many of them every batch has, `config.batch` in all.
 
     Returns:
         The mean loss of every `config.log` steps of this call.
@@ -79,7 +82,7 @@ def train(
         # Build the run, and resume it if there is a checkpoint.
         checkpoint = folder / CHECKPOINT if folder else None
         precision = choose_precision(net.to(device), columns, config, processes, checkpoint)
-        run = TrainRun(net, columns, config, seed, processes, precision)
+        run = TrainRun(net, columns, config, seed, processes, precision, parts)
         resumes = checkpoint is not None and checkpoint.exists()
         if resumes:
             run.read(checkpoint)
@@ -89,7 +92,7 @@ def train(
         clock = _Clock(run, budget)
         columns = {k: v.float().to(run.device) for k, v in columns.items()}
         # Two orders, as each keeps the shuffle of one epoch, and `ahead` may be in the next.
-        order, same_order = (BatchOrder(_length(columns), config.batch, seed) for _ in range(2))
+        order, same_order = (_order(columns, config.batch, seed, parts) for _ in range(2))
         if processes.leads:
             resuming(run.step, config.steps, "steps")
         rows_per_step = _rows_per_step(order, processes.rows(order.batch), run.step)
@@ -120,15 +123,19 @@ def train(
     return recorder.history
 
 
-def _length(columns: dict[str, Tensor]) -> int:
-    return len(next(iter(columns.values())))
+def _order(
+    columns: dict[str, Tensor], batch: int, seed: int, parts: Sequence[tuple[int, int]]
+) -> BatchOrder | MixedOrder:
+    if parts:
+        return MixedOrder(parts, seed)
+    return BatchOrder(len(next(iter(columns.values()))), batch, seed)
 
 
 def _rows_of(columns: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {name: column[rows] for name, column in columns.items()}
 
 
-def _rows_per_step(order: BatchOrder, mine: slice, step: int) -> Iterator[Tensor]:
+def _rows_per_step(order: BatchOrder | MixedOrder, mine: slice, step: int) -> Iterator[Tensor]:
     """Yield this process's rows of every step, from this one on."""
     while True:
         yield order.rows(step)[mine]

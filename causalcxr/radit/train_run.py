@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class TrainRun:
         config: How to train.
         seed: Seed of all random numbers.
         processes: The processes that train together.
-        precision: The precision of the computation; None if `config` sets it.
+        precision: The precision of the computation; chosen here if None.
+        parts: The records of several sources and their numbers in a batch, see `MixedOrder`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TrainRun:
         seed: int,
         processes: Processes,
         precision: Precision | None = None,
+        parts: Sequence[tuple[int, int]] = (),
     ) -> None:
         if precision is None:
             precision = choose_precision(net, columns, config, processes)
@@ -64,9 +67,8 @@ class TrainRun:
         config = replace(config, precision=precision.products)
         self.config, self.seed, self.processes, self.step = config, seed, processes, 0
         self.precision = precision
-        self.identity = run_identity(
-            (net.config, config.identity, seed), net.state_dict(), columns
-        )
+        settings = (net.config, config.identity, seed, *map(tuple, parts))
+        self.identity = run_identity(settings, net.state_dict(), columns)
         self.micro = config.micro
         self.device = next(net.parameters()).device
         # Train a copy; the network passed in receives the average.

@@ -14,7 +14,7 @@ from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.common.tensors import load_tensors
 from causalcxr.graph import Graph
 from causalcxr.radit import train_run
-from causalcxr.radit.batches import BatchOrder, ahead
+from causalcxr.radit.batches import BatchOrder, MixedOrder, ahead
 from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.muon import Muon, orthogonal
 from causalcxr.radit.optimisers import optimisers, rate, set_rate
@@ -211,6 +211,31 @@ def test_order_gives_each_record_once_per_epoch():
     assert set().union(*epochs) == set(range(10))
     assert torch.equal(BatchOrder(10, 4, seed=3).rows(55), order.rows(55))
     assert not torch.equal(BatchOrder(10, 4, seed=4).rows(55), order.rows(55))
+
+
+def test_mixed_batches_keep_their_shares_and_each_source_its_epochs():
+    order = MixedOrder([(9, 3), (4, 2)], seed=3)
+    steps = [order.rows(step) for step in range(6)]
+    assert order.batch == 5
+    assert [[(row >= 9).item() for row in rows] for rows in steps] == [
+        [False] * 3 + [True] * 2
+    ] * 6
+    assert sorted(torch.cat([rows[:3] for rows in steps[:3]]).tolist()) == list(range(9))
+    assert sorted(torch.cat([rows[3:] for rows in steps[2:4]]).tolist()) == [9, 10, 11, 12]
+    assert torch.equal(MixedOrder([(9, 3), (4, 2)], seed=3).rows(5), steps[5])
+    # Two sources of equal length are shuffled in two ways.
+    twice = MixedOrder([(30, 15), (30, 15)], seed=0).rows(0)
+    assert not torch.equal(twice[:15], twice[15:] - 30)
+
+
+def test_run_of_several_sources_resumes_to_the_same_end(tmp_path):
+    parts = [(20, 6), (12, 2)]
+    whole, _ = trained(parts=parts)
+    assert not same(whole, trained()[0])
+    trained(parts=parts, folder=tmp_path, budget=-1.0)
+    with pytest.raises(ModelError, match="is of another run"):
+        trained(parts=[(20, 5), (12, 3)], folder=tmp_path)
+    assert same(trained(parts=parts, folder=tmp_path)[0], whole)
 
 
 def test_reading_ahead_trains_the_same():

@@ -11,7 +11,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+)
 from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.tag import Tag
 
@@ -21,11 +29,26 @@ from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.graph.yaml_file import compose, locating_faults, plain
 from causalcxr.radit.train_config import TrainConfig
 
-__all__ = ["RunConfig", "overridden", "read_config"]
+__all__ = ["RunConfig", "SourceShare", "overridden", "read_config"]
 
 _Side = Annotated[StrictInt, Field(ge=8, le=4096)]
 _Count = Annotated[StrictInt, Field(ge=0)]
+_ROUNDING = 1e-6  # of the sum of shares
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+class SourceShare(BaseModel):
+    """A cohort, and its share of every batch.
+
+    Args:
+        source: As the command line names a cohort; `from` in the file.
+        share: More than 0, at most 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    source: StrictStr = Field(alias="from")
+    share: Annotated[float, Field(gt=0, le=1)]
 
 
 class RunConfig(BaseModel):
@@ -33,7 +56,8 @@ class RunConfig(BaseModel):
 
     Args:
         out: The safetensors file to write; card, samples, checkpoint and log stand beside it.
-        cohort: As the command line names a cohort: `phantom:n=500,seed=1`, a folder, a store.
+        cohort: As the command line names a cohort: `phantom:n=500,seed=1`, a folder, a store; or
+            several, with the share of each in every batch.
         graph: A graph whose image variable names the parents.
         size: The size of the network.
         network: Any other field of `RadiTConfig`, such as patch or depth.
@@ -44,6 +68,8 @@ class RunConfig(BaseModel):
         training: How to train, see `TrainConfig`.
         validation: The share of the records that are held out, where the cohort has no splits; 0
             for none.
+        workers: Processes that render or shrink the images before training; 0 prepares each image
+            when it is first needed.
         samples: Steps between sheets of samples and losses of held-out images; 0 for none before
             the end.
         tensorboard: Whether to write a log for tensorboard, too.
@@ -56,7 +82,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: StrictStr
-    cohort: StrictStr
+    cohort: StrictStr | tuple[SourceShare, ...]
     graph: StrictStr = "cxr7"
     size: StrictStr = "tiny"
     network: dict[StrictStr, Any] = {}
@@ -66,12 +92,34 @@ class RunConfig(BaseModel):
     latents: StrictStr = ""
     training: TrainConfig = TrainConfig()
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    workers: _Count = 0
     samples: _Count = 0
     tensorboard: bool = False
     seed: StrictInt = 0
     device: StrictStr = "auto"
     threads: _Count = 0
     minutes: Annotated[float, Field(ge=0)] = math.inf
+
+    @field_validator("cohort")
+    @classmethod
+    def _complete(cls, cohort: str | tuple[SourceShare, ...]) -> str | tuple[SourceShare, ...]:
+        if not isinstance(cohort, str):
+            total = math.fsum(each.share for each in cohort)
+            if abs(total - 1) > _ROUNDING:
+                raise ValueError(f"cohort: the shares sum to {total:g}; they must sum to 1")
+        return cohort
+
+    @property
+    def sources(self) -> tuple[SourceShare, ...]:
+        """The cohorts and their shares; one cohort has all of it.
+
+        Example:
+            >>> RunConfig(out="a.safetensors", cohort="phantom").sources[0].share
+            1.0
+        """
+        if isinstance(self.cohort, str):
+            return (SourceShare(source=self.cohort, share=1.0),)
+        return self.cohort
 
 
 def read_config(file: str | Path, model: type[_Model], words: Sequence[str] = ()) -> _Model:

@@ -1,7 +1,7 @@
-"""The data of a training run of RadiT: images or their latents, and the held-out records."""
+"""The data of a training run of RadiT: the sources, their images or latents, and the network."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,76 +9,109 @@ import torch
 from torch import Tensor
 
 from causalcxr.apps.training.radit_config import RunConfig
-from causalcxr.cohort.cohort import Cohort
-from causalcxr.cohort.loading import source_module
-from causalcxr.cohort.selection import parse_spec
-from causalcxr.cohort.splits import draw_splits
+from causalcxr.apps.training.training_source import TrainingSource, apportioned, load_source
 from causalcxr.common.errors import CohortError, ModelError, nearest
 from causalcxr.graph.graph import Graph
-from causalcxr.images.shrunk_images import shrunk
 from causalcxr.radit.codec import Codec, Pixels
-from causalcxr.radit.latents import Latents
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.vae_weights import load_codec
 from causalcxr.radit.weights import adopt_weights, resolve
 
-__all__ = ["HeldOutImages", "RunData", "load_data", "network_of", "read_codec", "variables_of"]
-
-_HELD_OUT = 512  # held-out images of a loss, at most
-
-
-@dataclass(frozen=True)
-class HeldOutImages:
-    """Held-out images and their parents.
-
-    Args:
-        images: Pixels or latents, (k, C, h, w).
-        columns: The parents, each (k,).
-    """
-
-    images: Tensor
-    columns: dict[str, Tensor]
+__all__ = ["RunData", "load_data", "network_of", "read_codec", "variables_of"]
 
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run.
+    """The data of a run: one source, or several that each have a share of every batch.
 
     Args:
-        cohort: The training records.
-        columns: Their parents, each (n,).
-        images: Row numbers (B,) -> pixels or latents (B, C, h, w).
-        held_out: The held-out records, if any.
+        sources: The sources; their training records are numbered consecutively.
+        counts: How many records of a batch each of several sources has; empty for one source.
     """
 
-    cohort: Cohort
-    columns: dict[str, Tensor]
-    images: Callable[[Tensor], Tensor]
-    held_out: HeldOutImages | None
+    sources: tuple[TrainingSource, ...]
+    counts: tuple[int, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The names of the sources."""
+        return " + ".join(dict.fromkeys(each.cohort.source for each in self.sources))
+
+    @cached_property
+    def columns(self) -> dict[str, Tensor]:
+        """The parents of all training records, each (n,)."""
+        names = self.sources[0].columns
+        return {name: torch.cat([each.columns[name] for each in self.sources]) for name in names}
+
+    @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """The records of each of several sources, and how many of them a batch has."""
+        return tuple(
+            (len(each.cohort), count)
+            for each, count in zip(self.sources, self.counts, strict=bool(self.counts))
+        )
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return pixels or latents (B, C, h, w) of training records, (B,) positions."""
+        if len(self.sources) == 1:
+            return self.sources[0].images(rows.numpy())
+        ends = np.cumsum([len(each.cohort) for each in self.sources])
+        where = np.searchsorted(ends, rows.numpy(), side="right")
+        out = None
+        for k in np.unique(where):
+            each, chosen = self.sources[k], where == k
+            images = each.images(rows.numpy()[chosen] - (ends[k] - len(each.cohort)))
+            out = images.new_empty(len(rows), *images.shape[1:]) if out is None else out
+            out[torch.from_numpy(chosen).to(out.device)] = images
+        return out
 
 
 def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> RunData:
     """Read the training records: those with an image, of the training split if there is one.
 
+    Args:
+        config: The run.
+        graph: Its graph.
+        codec: Encodes the images.
+        device: The device of the codec.
+
     Raises:
-        CohortError: If there are none, or their images are smaller than the network's.
+        CohortError: If a source has none, or its images are smaller than the network's.
         ModelError: If the latents are of other records or of another autoencoder.
     """
-    cohort = _cohort(config)
-    training, held = _parts(cohort, config)
-    if not len(training):
-        raise CohortError(f"{config.cohort}: no images to train on")
-    read = _reader(config, cohort, codec, device)
-    names = [variable.name for variable in variables_of(graph)]
-    held_out = None
-    if len(held):
-        # Evenly spread over the held-out records, not the first ones.
-        rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
-        held_out = HeldOutImages(read(rows).cpu(), _columns(cohort.at(rows), graph, names))
-    records = cohort.at(training)
-    columns = _columns(records, graph, names)
-    return RunData(records, columns, lambda rows: read(training[rows.numpy()]), held_out)
+    variables_of(graph)
+    several = len(config.sources) > 1
+    if several and config.latents:
+        raise ModelError("latents are those of one cohort; leave them out, or train on one")
+    sources = tuple(
+        load_source(
+            each.source,
+            each.share,
+            graph,
+            _sides(config),
+            validation=config.validation,
+            seed=config.seed,
+            codec=codec,
+            device=device,
+            folder=Path(config.out).with_suffix(".training") / "images",
+            latents=config.latents,
+        )
+        for each in config.sources
+    )
+    if not several:
+        return RunData(sources)
+    batch = config.training.batch
+    if batch < len(sources):
+        raise CohortError(f"a batch of {batch} cannot have images of {len(sources)} cohorts")
+    counts = apportioned([each.share for each in sources], batch)
+    for each, count in zip(sources, counts, strict=True):
+        if len(each.cohort) < count:
+            raise CohortError(
+                f"{each.spec}: {len(each.cohort)} images to train on, and every batch takes "
+                f"{count}; lower its share or the batch"
+            )
+    return RunData(sources, tuple(counts))
 
 
 def variables_of(graph: Graph) -> list:
@@ -136,66 +169,3 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
 def _sides(config: RunConfig) -> tuple[int, int]:
     side = config.resolution
     return (side, side) if isinstance(side, int) else side
-
-
-def _cohort(config: RunConfig) -> Cohort:
-    """Return the records that have an image."""
-    (name, options), sides = parse_spec(config.cohort), _sides(config)
-    size = sides[0] if sides[0] == sides[1] else sides
-    # Images of a folder are shrunk here, as those of twins are; others are made at this size.
-    given = options if _is_folder(name) else {"size": size, **options}
-    try:
-        cohort = Cohort.load(name, **given).with_images_only()
-    except TypeError as error:
-        if isinstance(size, tuple):
-            raise CohortError(f"cohort {config.cohort!r}: its images are square") from error
-        # Any other TypeError is a bug, not an unknown option.
-        if "keyword argument" not in str(error):
-            raise
-        names = ", ".join(["size", *options])
-        raise CohortError(f"cohort {config.cohort!r}: does not take all of {names}") from None
-    if not len(cohort):
-        return cohort
-    if config.latents and cohort.images.size != sides:
-        raise CohortError(
-            f"{config.cohort}: images are {cohort.images.size[0]} x {cohort.images.size[1]} "
-            f"pixels, the latents are for {sides[0]} x {sides[1]}; change the resolution"
-        )
-    return cohort.with_images(shrunk(cohort.images, sides))
-
-
-def _is_folder(name: str) -> bool:
-    """Return whether a cohort is a saved folder or a store, whose images are of one size."""
-    readers = (source_module(each) for each in ("folder", "stored"))
-    return "://" in name or any(reader.recognises(Path(name)) for reader in readers)
-
-
-def _parts(cohort: Cohort, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of training and held-out records; no patient is in both."""
-    splits = None if cohort.splits is None else cohort.splits.to_numpy()
-    if splits is None:
-        share = config.validation
-        splits = draw_splits(cohort.patients, (1 - share, share, 0.0), config.seed)
-    return np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
-
-
-def _columns(cohort: Cohort, graph: Graph, names: list[str]) -> dict[str, Tensor]:
-    """Return the parents of the image, (n,) each."""
-    columns = cohort.columns(graph)
-    return {name: torch.from_numpy(columns[name]) for name in names}
-
-
-def _reader(
-    config: RunConfig, cohort: Cohort, codec: Codec, device: str
-) -> Callable[[np.ndarray], Tensor]:
-    """Return a function from positions in the cohort to pixels or latents."""
-    if config.latents:
-        return Latents(Path(config.latents), codec, cohort).__getitem__
-    pixels = cohort.images.in_memory()
-
-    @torch.no_grad()
-    def read(rows: np.ndarray) -> Tensor:
-        images = torch.from_numpy(pixels[rows]) * 2 - 1
-        return images if isinstance(codec, Pixels) else codec.encode(images.to(device))
-
-    return read

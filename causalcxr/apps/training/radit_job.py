@@ -20,8 +20,9 @@ import torch
 
 from causalcxr.apps.training.radit_config import RunConfig
 from causalcxr.apps.training.radit_data import RunData, load_data, network_of, read_codec
-from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_loss, samples
+from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_losses, samples
 from causalcxr.apps.training.training_place import training_place
+from causalcxr.apps.training.training_source import apportioned
 from causalcxr.cohort.selection import parse_spec
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import MechanismError
@@ -96,10 +97,20 @@ def train_weights(
         place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
         # Several processes train one network; only the first one writes.
         with place if world.leads else nullcontext():
+            if config.workers:
+                _prepare(run)
             losses = _train(run, show)
             if world.leads:
                 _write(run, losses, {"command": command}, start)
     return run.out
+
+
+def _prepare(run: _RaditRun) -> None:
+    """Render or shrink all images that are not on the disk; processes divide them."""
+    for source in run.data.sources:
+        if source.kept is not None:
+            part = run.world.rank, run.world.ranks
+            source.kept.fill(workers=run.config.workers, part=part)
 
 
 def _train(run: _RaditRun, show: bool | None) -> list[float]:
@@ -130,6 +141,7 @@ def _train(run: _RaditRun, show: bool | None) -> list[float]:
             budget=60 * config.minutes,
             watch=watch,
             watch_every=config.samples,
+            parts=run.data.parts,
         )
     board.close()
     return losses
@@ -138,9 +150,7 @@ def _train(run: _RaditRun, show: bool | None) -> list[float]:
 def _watched(run: _RaditRun, step: int, net: RadiT) -> dict[str, float]:
     """Draw a sheet of samples, and return the loss of held-out images."""
     _draw(run, net, run.work / f"samples-{step:07d}.png")
-    if run.data.held_out is None:
-        return {}
-    return {"held_out": held_out_loss(net, run.data.held_out, run.config.training.shift)}
+    return held_out_losses(net, run.data.sources, run.config.training.shift)
 
 
 def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: float) -> None:
@@ -149,7 +159,7 @@ def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: fl
     saved = load_tensors(run.work / CHECKPOINT)[1]
     steps = saved["step"]
     net = run.net
-    save_radit(run.out, net, source=run.data.cohort.source, steps=steps)
+    save_radit(run.out, net, source=run.data.source, steps=steps)
     card = {
         **_card(run),
         **about,
@@ -160,9 +170,11 @@ def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: fl
         "minutes_of_this_run": round((time.monotonic() - start) / 60, 1),
         "loss_of_this_run": losses,
     }
-    if run.data.held_out is not None:
-        card["held_out_loss"] = held_out_loss(net, run.data.held_out, run.config.training.shift)
-        card["held_out_images"] = len(run.data.held_out.images)
+    held_out = [each.held_out for each in run.data.sources if each.held_out]
+    if held_out:
+        losses = held_out_losses(net, run.data.sources, run.config.training.shift)
+        card |= {name.replace("held_out", "held_out_loss"): x for name, x in losses.items()}
+        card["held_out_images"] = sum(map(len, held_out))
     atomic_write(run.out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     _draw(run, net, run.out.with_suffix(".png"))
 
@@ -170,21 +182,23 @@ def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: fl
 def _draw(run: _RaditRun, net: RadiT, sheet: Path) -> None:
     """Draw samples; where the solver fails, as it may early in a training, print one line."""
     try:
-        samples(net, run.data.cohort.head(_SHEET), run.graph, sheet, run.codec)
+        shares = [each.share for each in run.data.sources]
+        counts = apportioned(shares, max(_SHEET, len(shares)))
+        records = [each.cohort.head(n) for each, n in zip(run.data.sources, counts, strict=True)]
+        samples(net, records, run.graph, sheet, run.codec)
     except MechanismError as error:
         print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
 
 
 def _card(run: _RaditRun) -> dict[str, Any]:
     """Return the card of the weights that were just written."""
-    config, cohort = run.config, run.data.cohort
-    _, options = parse_spec(config.cohort)
+    config = run.config
     return {
         "weights": run.out.name,
         "sha256": file_digest(run.out),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "data": {"source": cohort.source, "records": len(cohort), **options},
+        "data": _data(run.data),
         "graph": run.graph.name,
         "graph_hash": run.graph.hash,
         "started_from": Path(config.weights).name or None,
@@ -195,6 +209,18 @@ def _card(run: _RaditRun) -> dict[str, Any]:
         "seed": config.seed,
         "use": "Images made with these weights are synthetic and not for clinical use.",
     }
+
+
+def _data(data: RunData) -> dict[str, Any]:
+    """Return the part of the card about the training records."""
+    about = {"source": data.source, "records": sum(len(each.cohort) for each in data.sources)}
+    if len(data.sources) == 1:
+        return about | parse_spec(data.sources[0].spec)[1]
+    sources = [
+        {"from": each.spec, "records": n, "share": each.share, "in_a_batch": count}
+        for each, (n, count) in zip(data.sources, data.parts, strict=True)
+    ]
+    return about | {"sources": sources}
 
 
 def _commit() -> str:

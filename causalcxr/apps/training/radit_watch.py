@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pandas as pd
 import torch
 
-from causalcxr.apps.training.radit_data import HeldOutImages
+from causalcxr.apps.training.training_source import HeldOutImages, TrainingSource
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import install
 from causalcxr.common.progress import Progress
@@ -22,31 +23,35 @@ from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.transformer import RadiT
 
-__all__ = ["Board", "RunBar", "held_out_loss", "samples"]
+__all__ = ["Board", "RunBar", "held_out_loss", "held_out_losses", "samples"]
 
 _STEPS = 24  # of the solver, for a sheet
 _BATCH = 64
 
 
 def samples(
-    net: RadiT, like: Cohort, graph: Graph, path: Path, codec: Codec | None = None
+    net: RadiT, like: Sequence[Cohort], graph: Graph, path: Path, codec: Codec | None = None
 ) -> None:
     """Draw new images given the variables of some records, captioned with their values.
 
     Args:
         net: A trained network.
-        like: The records whose variables are used.
+        like: The records whose variables are used, of one cohort or several.
         graph: The graph of the variables.
         path: The PNG to write; it is marked as synthetic.
         codec: The codec of the latents; None for pixels.
     """
-    columns = like.columns(graph)
-    parents = {name: torch.from_numpy(columns[name]) for name in net.conditioner.names}
+    columns = [each.columns(graph) for each in like]
+    parents = {
+        name: torch.from_numpy(np.concatenate([each[name] for each in columns]))
+        for name in net.conditioner.names
+    }
     equation = ImageEquation(net, parents, Solving(steps=_STEPS), codec or Pixels())
     # The same noise in every sheet, so that sheets differ by the training alone.
-    draws = Draws(record_keys(like.records), seed=1, stream="samples")
+    keys = np.concatenate([record_keys(each.records) for each in like])
+    draws = Draws(keys, seed=1, stream="samples")
     images = equation.predict(equation.sample_noise(draws)).clamp(0, 1).float().numpy()
-    captions = [_caption(graph, row) for _, row in like.table.iterrows()]
+    captions = [_caption(graph, row) for each in like for _, row in each.table.iterrows()]
     contact_sheet(images, captions, columns=6, path=path)
 
 
@@ -62,6 +67,29 @@ def _caption(graph: Graph, row: pd.Series) -> str:
         else:
             words.append(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]))
     return ", ".join(words)
+
+
+def held_out_losses(
+    net: RadiT, sources: Sequence[TrainingSource], shift: float = 1.0
+) -> dict[str, float]:
+    """Return the loss of the held-out images, and that of each source if there are several.
+
+    The loss is the mean over the sources, weighted by their shares of a batch.
+
+    Args:
+        net: The network.
+        sources: The sources; those without held-out images are left out.
+        shift: Of the times, as in training.
+    """
+    chosen = [(k, each) for k, each in enumerate(sources, 1) if each.held_out]
+    losses = [held_out_loss(net, each.held_out, shift) for _, each in chosen]
+    if not losses:
+        return {}
+    shares = np.array([each.share for _, each in chosen])
+    result = {"held_out": float(np.average(losses, weights=shares))}
+    if len(sources) > 1:
+        result |= {f"held_out_{k}": x for (k, _), x in zip(chosen, losses, strict=True)}
+    return result
 
 
 @torch.no_grad()

@@ -122,7 +122,8 @@ def test_larger_images_are_shrunk_to_the_resolution(tmp_path):
     small = Resampling((64, 64), (32, 32)).shrink(cohort.images[:][:, 0])
     folders = (write(cohort, tmp_path / "store"), cohort.save(tmp_path / "saved"))
     for spec in (*map(str, folders), "phantom:n=8,seed=1,size=64"):
-        data = load_data(RunConfig(out="w", cohort=spec, resolution=32), GRAPH, Pixels(), "cpu")
+        config = RunConfig(out=str(tmp_path / "w"), cohort=spec, resolution=32)
+        data = load_data(config, GRAPH, Pixels(), "cpu")
         pixels = data.images(torch.arange(8))[:, 0]
         np.testing.assert_allclose(pixels, 2 * small - 1, atol=1e-3)
 
@@ -137,6 +138,43 @@ def test_a_store_trains_the_same_weights_as_its_cohort(tmp_path):
         card_of(two)["loss_of_this_run"], abs=1e-4
     )
     assert one.with_suffix(".training").joinpath("checkpoint.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_several_cohorts_share_every_batch(tmp_path):
+    real = Cohort.load("phantom", n=40, seed=5, size=64)
+    columns = real.columns(GRAPH)
+    columns["Race"][:] = np.nan  # a variable that this source does not have
+    store = write(real.with_columns(GRAPH, columns), tmp_path / "store")
+    mixed = (
+        "cohort=[{from: 'phantom:n=30,seed=1,randomised=1', share: .75},"
+        f" {{from: '{store}', share: .25}}]"
+    )
+    out, again = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    more = ["validation=.2", "samples=2", "training.log=1"]
+    assert command(out, mixed, *more) == 0
+    card = card_of(out)
+    assert [each["in_a_batch"] for each in card["data"]["sources"]] == [6, 2]
+    assert card["data"]["source"] == "enriched phantom + phantom"
+    parts = [card["held_out_loss_1"], card["held_out_loss_2"]]
+    assert card["held_out_loss"] == pytest.approx(np.average(parts, weights=[3, 1]))
+    # A run that stops and resumes has the same weights, and renders no image again.
+    assert command(again, mixed, *more, "minutes=0") == 0
+    assert command(again, mixed, *more) == 0
+    assert out.read_bytes() == again.read_bytes()
+    kept = list((tmp_path / "b.training" / "images").glob("*.pixels"))
+    assert sorted(file.stat().st_size for file in kept) == [30 * 32**2, 2 * 40 * 32**2]
+
+
+def test_images_prepared_before_training_give_the_same_weights(tmp_path):
+    one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert command(one, "workers=1") == command(two) == 0
+    assert one.read_bytes() == two.read_bytes()
+    checks = [
+        np.fromfile(next(tmp_path.glob(f"{k}.training/images/*.checks")), "u4") for k in "ab"
+    ]
+    assert checks[0].all()
+    assert len(checks[0]) == 16
 
 
 def test_the_bar_shows_loss_speed_and_time_left(capsys, monkeypatch):
@@ -171,6 +209,16 @@ def test_the_bar_shows_loss_speed_and_time_left(capsys, monkeypatch):
             ["cohort=phantom:n=4,size=32", "resolution=64"],
             "32 x 32 pixels, smaller than the model",
         ),
+        (
+            ["cohort=[{from: 'phantom:n=20', share: .5}]"],
+            "the shares sum to 0.5; they must sum to 1",
+        ),
+        (["cohort=[{from: phantom, share: 2}]"], "cohort.0.share: 2; it should be less"),
+        (
+            ["cohort=[{form: phantom, share: 1}]"],
+            "field 'cohort.0.form' is not known; did you mean",
+        ),
+        (["cohort=[{from: 'phantom:n=2', share: .5}, {from: phantom, share: .5}]"], "takes 4"),
         (["resolution=[32, 40]", "network.patch=8"], "its images are square"),
         (["graph=nothing"], "nothing"),
     ],
