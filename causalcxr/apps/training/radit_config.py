@@ -255,9 +255,12 @@ def _fields(model: Any, place: Sequence[Any]) -> Iterator[str]:
     """Yield the fields that a place of a model may have."""
     for kind in _kinds(model):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            members = {name: field.annotation for name, field in kind.model_fields.items()}
+            members = {f.alias or name: f.annotation for name, f in kind.model_fields.items()}
         elif is_dataclass(kind):
             members = {field.name: field.type for field in fields(kind)}
+        elif get_origin(kind) is tuple and place:
+            yield from _fields(get_args(kind)[0], place[1:])
+            continue
         else:
             continue
         if not place:

@@ -213,10 +213,13 @@ def test_the_bar_shows_loss_speed_and_time_left(capsys, monkeypatch):
             ["cohort=[{from: 'phantom:n=20', share: .5}]"],
             "the shares sum to 0.5; they must sum to 1",
         ),
-        (["cohort=[{from: phantom, share: 2}]"], "cohort.0.share: 2; it should be less"),
+        (
+            ["cohort=[{from: phantom, share: 2}]"],
+            "cohort.0.share: 2 (from the command line); it should be less",
+        ),
         (
             ["cohort=[{form: phantom, share: 1}]"],
-            "field 'cohort.0.form' is not known; did you mean",
+            "'cohort.0.form' is not known (from the command line); did you mean 'from'",
         ),
         (["cohort=[{from: 'phantom:n=2', share: .5}, {from: phantom, share: .5}]"], "takes 4"),
         (["resolution=[32, 40]", "network.patch=8"], "its images are square"),
