@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causalcxr.apps.training.kept_images import KeptImages
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.loading import source_module
 from causalcxr.cohort.selection import parse_spec
@@ -16,7 +17,6 @@ from causalcxr.cohort.splits import draw_splits
 from causalcxr.common.errors import CohortError
 from causalcxr.graph.graph import Graph
 from causalcxr.images.images import Images
-from causalcxr.images.kept import KeptImages
 from causalcxr.images.shrunk_images import ShrunkImages, shrunk
 from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.latents import Latents

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from causalcxr.apps.training.kept_images import KeptImages
 from causalcxr.cohort import Cohort
 from causalcxr.images.images import ArrayImages
-from causalcxr.images.kept import KeptImages
 from causalcxr.images.shrunk_images import shrunk
 
 
