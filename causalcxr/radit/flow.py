@@ -9,9 +9,6 @@ that weak effects vanish:
 
     loss + sparse mean_p |v(x_t, t; c) - v(x_t, t; c with another c_j)|_p
 
-A network with a mean image (`RadiTConfig.mean`) also learns E[x | parents], by a loss of its own.
-The flow sees it as an input, so that it need not learn the effects on the mean anew at each time.
-
 References:
     Flow Straight and Fast (Liu et al.), arXiv:2209.03003.
     Flow Matching for Generative Modeling (Lipman et al.), arXiv:2210.02747.
@@ -24,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
+from torch.nn.functional import avg_pool2d
 
 __all__ = ["PLACE", "BatchNoise", "hide_some", "logit_normal", "velocity_loss"]
 
@@ -119,7 +116,6 @@ def velocity_loss(
     total: int | None = None,
     sparse: float = 0.0,
     others: dict[str, Tensor] | None = None,
-    with_mean: bool = False,
 ) -> Tensor:
     """Return the mean squared error of the velocity at one random time per image, plus a penalty.
 
@@ -136,7 +132,6 @@ def velocity_loss(
         total: The size of that batch.
         sparse: Weight of the penalty on the effects of single variables; 0 for none.
         others: Parents of other patients, each (B,), which give the other values.
-        with_mean: Whether to add the loss of the network's mean image.
     """
     # Draw for the whole batch and take this part: the numbers do not depend on the division.
     shape = torch.Size([total or len(images), *images.shape[1:]])
@@ -156,18 +151,10 @@ def velocity_loss(
         seen = {name: torch.cat([c, other[name]]) for name, c in seen.items()}
         x, t = torch.cat([x, x[penalised]]), torch.cat([t, t[penalised]])
     # One call of the network, as wrappers for several processes need.
-    mean = None
-    if with_mean:
-        velocity, mean = net(x, t, columns=seen, with_mean=True)
-    else:
-        velocity = net(x, t, columns=seen)
-    v, under_other = velocity[: len(images)].float(), velocity[len(images) :].float()
+    velocity = net(x, t, columns=seen).float()
+    v, under_other = velocity[: len(images)], velocity[len(images) :]
     # The velocity of a straight path is the difference of its ends.
     loss = (v - (images - noise)).square().mean()
-    # The mean image is learned in cells, which average the pixels.
-    if mean is not None:
-        cells = adaptive_avg_pool2d(images, mean.shape[-2:])
-        loss = loss + (mean[: len(images)].float() - cells).square().mean()
     if not len(under_other):
         return loss
     # The penalty: the root mean square effect at each place, smoothed at zero for its gradient.

@@ -148,9 +148,9 @@ def _step(net: RadiT, columns: Mapping[str, Tensor], n: int) -> Callable[[bool],
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
     def step(half: bool) -> None:
-        numbers, with_mean = torch.Generator().manual_seed(0), net.mean is not None
+        numbers = torch.Generator().manual_seed(0)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = velocity_loss(net, images, some, numbers, with_mean=with_mean)
+            loss = velocity_loss(net, images, some, numbers)
         loss.backward()
 
     return step

@@ -13,14 +13,14 @@ __all__ = ["SIZES", "RadiTConfig"]
 SIZES: Mapping[str, Mapping[str, Any]] = {
     name: {"entry": "tokens", **shape}
     for name, shape in {
-        # tiny, and a mean image: weights of tiny that were saved before keep their shape.
+        # As tiny, whose weights were saved before, but the variables enter by places.
         "mini": {
             "width": 192,
             "depth": 5,
             "heads": 6,
             "mlp": 10 / 3,
             "modulation": "shared",
-            "mean": 256,
+            "entry": "places",
         },
         "tiny": {"width": 192, "depth": 5, "heads": 6, "mlp": 10 / 3, "modulation": "shared"},
         "S": {"width": 384, "depth": 12, "heads": 6},
@@ -32,7 +32,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 _SMALL = ("mini", "tiny")
 _WORDS = {
     "modulation": ("blocks", "shared"),
-    "entry": ("adaln", "tokens", "both"),
+    "entry": ("adaln", "tokens", "both", "places"),
     "numbers": ("fourier", "spline"),
     "predicts": ("velocity", "image"),
 }
@@ -53,12 +53,11 @@ class RadiTConfig:
             MLP with 4.
         modulation: `blocks`: each block has its own layer (adaLN-zero); `shared`: one layer for
             all, and a table per block (adaLN-single).
-        entry: The entry of the variables: `adaln` by the modulation, `tokens` in the sequence, or
-            `both`.
+        entry: The entry of the variables: `adaln` by the modulation, `tokens` in the sequence,
+            `both`, or `places`: added to the tokens of the patches where a regression finds that
+            they act, together with the mean image given the variables, see
+            `causalcxr.radit.mean_image`.
         numbers: The embedding of numbers: `fourier` features or a cubic `spline` basis.
-        mean: Inner width of a network that predicts the mean image given the variables, which the
-            flow sees as a further input; 0 for none.
-
         predicts: The output of the last layer: the `velocity`, or the `image`, from which the
             velocity follows. With patches of more numbers than the width, the noise in a velocity
             does not fit through the network.
@@ -77,7 +76,6 @@ class RadiTConfig:
     modulation: str = "blocks"
     entry: str = "adaln"
     numbers: str = "fourier"
-    mean: int = 0
     predicts: str = "velocity"
 
     def __post_init__(self) -> None:

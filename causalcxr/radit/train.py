@@ -14,6 +14,7 @@ from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.progress import resuming
+from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.batches import BatchOrder, MixedOrder, ahead
 from causalcxr.radit.checkpoint import exclusive_folder
 from causalcxr.radit.optimisers import rate
@@ -30,6 +31,7 @@ Progress = Callable[[int, int, float], None]
 Watch = Callable[[int, RadiT], Mapping[str, float]]
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "train.jsonl"
+MEAN_IMAGE = "mean-image.safetensors"
 _AGREE = 10  # steps between looks at the clock where several processes must agree
 
 
@@ -81,6 +83,7 @@ def train(
     with exclusive_folder(folder) if folder and processes.leads else nullcontext():
         # Build the run, and resume it if there is a checkpoint.
         checkpoint = folder / CHECKPOINT if folder else None
+        fit_mean_image(net, images, columns, folder if processes.leads else None)
         precision = choose_precision(net.to(device), columns, config, processes, checkpoint)
         run = TrainRun(net, columns, config, seed, processes, precision, parts)
         resumes = checkpoint is not None and checkpoint.exists()
@@ -129,6 +132,25 @@ def _order(
     if parts:
         return MixedOrder(parts, seed)
     return BatchOrder(len(next(iter(columns.values()))), batch, seed)
+
+
+def fit_mean_image(
+    net: RadiT,
+    images: Callable[[Tensor], Tensor],
+    columns: dict[str, Tensor],
+    folder: Path | None = None,
+) -> None:
+    """Fit the mean image of a network that has one, or read it if the run has fitted it before."""
+    if net.mean is None:
+        return
+    saved = folder / MEAN_IMAGE if folder else None
+    if saved and saved.exists():
+        net.mean.load_state_dict(load_tensors(saved)[0])
+        return
+    net.mean.fit(images, columns)
+    if saved:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(saved, net.mean.state_dict(), {"kind": "mean image"})
 
 
 def _rows_of(columns: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:

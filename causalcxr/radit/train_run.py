@@ -164,7 +164,6 @@ class TrainRun:
                 total=n * self.processes.ranks,
                 sparse=config.sparse,
                 others=others and {k: v[part] for k, v in others.items()},
-                with_mean=self.net.mean is not None,
             )
         # The weight of a part is its share, so that the parts sum to the batch's mean.
         return loss * ((part.stop - part.start) / n)
@@ -199,6 +198,8 @@ class TrainRun:
         for key, value in self.net.state_dict().items():
             # Computed in the average's own precision: bf16 would lose its small steps.
             average = local_part(self.average[key])
+            if not value.is_floating_point():  # the meaning of columns, which does not change
+                continue
             average.lerp_(local_part(value).to(average.dtype), 1 - decay)
 
     @torch.no_grad()

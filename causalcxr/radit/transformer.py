@@ -12,6 +12,7 @@ References:
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -21,9 +22,10 @@ from torch.utils.checkpoint import checkpoint
 
 from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
+from causalcxr.radit.mean_image import MeanImage
 from causalcxr.radit.shape import SIZES, RadiTConfig
 
-__all__ = ["SIZES", "RadiT", "RadiTConfig"]
+__all__ = ["SIZES", "Condition", "RadiT", "RadiTConfig"]
 
 _CELLS = 4  # of the mean image, along each side of a patch
 _LEAST_NOISE = 0.05  # the least 1 - t by which the distance to a predicted image is divided
@@ -91,34 +93,17 @@ class Block(nn.Module):
         return torch.addcmul(x, g2, self.down(value * silu(gate)))
 
 
-class MeanImage(nn.Module):
-    """Predict the mean image given the variables, E[x | parents], in a few cells per patch.
+class Condition(NamedTuple):
+    """The embedded variables, the same for all times.
 
     Args:
-        config: The configuration; `mean` is the inner width.
+        vectors: The base, then one vector per variable, (B, 1 + variables, width).
+        places: What the variables add to the token of each patch, (B, N, width), if they enter by
+            places.
     """
 
-    def __init__(self, config: RadiTConfig) -> None:
-        super().__init__()
-        inner = config.mean
-        self.cells = min(_CELLS, config.patch)
-        self.shape = (config.channels, *(side * self.cells for side in config.grid))
-        self.layers = nn.Sequential(
-            nn.Linear(config.width, inner),
-            nn.SiLU(),
-            nn.Linear(inner, inner),
-            nn.SiLU(),
-            nn.Linear(inner, torch.Size(self.shape).numel()),
-        )
-        self.embed = nn.Linear(config.channels * self.cells**2, config.width, bias=False)
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Return mean images (B, channels, h, w) from the embedded variables."""
-        return self.layers(condition.sum(1)).view(-1, *self.shape)
-
-    def tokens(self, image: Tensor) -> Tensor:
-        """Return a token per patch of mean images, (B, N, width)."""
-        return self.embed(_patches(image, self.cells))
+    vectors: Tensor
+    places: Tensor | None = None
 
 
 def _patches(x: Tensor, side: int) -> Tensor:
@@ -152,11 +137,15 @@ class RadiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = nn.Linear(width, 2 * width)
         self.unembed = nn.Linear(width, config.channels * config.patch**2)
-        self.mean = MeanImage(config) if config.mean else None
+        self.mean = self.embed_mean = None
+        if config.entry == "places":
+            cells = min(_CELLS, config.patch)
+            self.mean = MeanImage(variables, config.grid, config.channels, cells)
+            self.embed_mean = nn.Linear(config.channels * cells**2, width, bias=False)
         self.modulation = None
         if config.modulation == "shared":
             self.modulation = nn.Linear(width, 6 * width)
-        self.tokens = len(self.conditioner.names) * (config.entry != "adaln")
+        self.tokens = len(self.conditioner.names) * (config.entry in ("tokens", "both"))
         rotary = _rotary(rows, columns, width // config.heads, self.tokens)
         self.register_buffer("rotary", rotary, persistent=False)
         self.recompute = False  # keep only a block's input, and recompute it for the gradient
@@ -166,27 +155,30 @@ class RadiT(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def embed_condition(self, columns: dict[str, Tensor], rows: int) -> Tensor:
-        """Embed the variables once for all times: a base, then one vector each.
+    def embed_condition(self, columns: dict[str, Tensor], rows: int) -> Condition:
+        """Embed the variables once for all times.
 
         Args:
             columns: Level positions and numbers, each (B,), NaN where missing.
             rows: B, for the case without columns.
-
-        Returns:
-            Shape (B, 1 + variables, width).
         """
-        return self.conditioner(columns, rows)
+        vectors = self.conditioner(columns, rows)
+        if self.mean is None:
+            return Condition(vectors)
+        # The mean image, and each variable where it acts.
+        means = _patches(self.mean(columns, rows), self.mean.cells)
+        gates = self.mean.gates.flatten(1).to(vectors.dtype)
+        local = torch.einsum("vn,bvd->bnd", gates, vectors[:, 1:])
+        return Condition(vectors, self.embed_mean(means) + local)
 
     def forward(
         self,
         x: Tensor,
         t: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition | None = None,
         *,
         columns: dict[str, Tensor] | None = None,
-        with_mean: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Return the velocity, (B, channels, H, W).
 
         Args:
@@ -194,23 +186,18 @@ class RadiT(nn.Module):
             t: Times in [0, 1], (B,).
             condition: The result of `embed_condition`, the same for all times.
             columns: The variables, each (B,), if there is no condition.
-            with_mean: Whether to return the mean image given the variables too, for its loss; the
-                network must have one.
         """
         config = self.config
         if condition is None:
             condition = self.embed_condition(columns or {}, len(x))
-        c = self._vector(t, condition)
+        c = self._vector(t, condition.vectors)
         # Cut the image into patches, one token each.
         tokens = self.embed(_patches(x, config.patch)) + self.position
-        # The flow sees the mean image, but only the loss of the mean teaches it.
-        mean = None
-        if self.mean is not None:
-            mean = self.mean(condition)
-            tokens = tokens + self.mean.tokens(mean.detach())
+        if condition.places is not None:
+            tokens = tokens + condition.places.to(tokens.dtype)
         # Variables come first in the sequence; the base of the condition is no token.
         if self.tokens:
-            tokens = torch.cat([condition[:, 1:].to(tokens.dtype), tokens], 1)
+            tokens = torch.cat([condition.vectors[:, 1:].to(tokens.dtype), tokens], 1)
         # Shared modulation is computed once for all blocks.
         modulation = c
         if self.modulation is not None:
@@ -234,14 +221,14 @@ class RadiT(nn.Module):
         if config.predicts == "image":
             # The path is straight: the image is one minus t of velocity away.
             result = (result - x) / (1 - t).clamp(min=_LEAST_NOISE).view(-1, 1, 1, 1)
-        return (result, mean) if with_mean else result
+        return result
 
     def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
         """Return the vector of the modulation: time, plus the variables if they enter by it."""
         half = self.config.width // 2
         angle = t[:, None] * torch.logspace(0, 3, half, device=t.device)
         c = self.time(torch.cat([angle.cos(), angle.sin()], -1))
-        if self.config.entry != "tokens":
+        if self.config.entry in ("adaln", "both"):
             c = c + self.condition(condition.sum(1))
         else:
             c = c + self.condition(condition[:, 0])

@@ -153,6 +153,10 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     rest = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
     try:
         embeddings = net.conditioner.adopt(saved_embeddings, about["variables"])
+        if net.mean is not None:
+            start = "mean."
+            saved = {k.removeprefix(start): v for k, v in rest.items() if k.startswith(start)}
+            rest |= {start + k: v for k, v in net.mean.adopt(saved).items()}
         net.load_state_dict(rest | {prefix + k: v for k, v in embeddings.items()})
     except (RuntimeError, LookupError, ValueError, AttributeError) as error:
         raise ModelError(

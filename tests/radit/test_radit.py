@@ -124,7 +124,7 @@ def test_invalid_shape_is_refused(change, words):
 def test_unknown_size_names_the_nearest():
     with pytest.raises(ModelError, match=r"no size 'tinny'; did you mean 'tiny'\?"):
         RadiTConfig.from_name("tinny", 64)
-    assert set(SIZES) == {"tiny", "S", "B", "L", "XL"}
+    assert set(SIZES) == {"mini", "tiny", "S", "B", "L", "XL"}
 
 
 def test_recomputed_gradients_are_the_same():

@@ -17,7 +17,7 @@ from causalcxr.radit.transformer import RadiT, RadiTConfig
 
 GRAPH = Graph.load("mini")
 PARENTS = [GRAPH[p] for p in GRAPH["Image"].parents]
-SHAPE = RadiTConfig(resolution=16, patch=4, width=32, depth=2, heads=2, mean=8)
+SHAPE = RadiTConfig(resolution=16, patch=4, width=32, depth=2, heads=2, entry="places")
 AUTO = TrainConfig(steps=4, batch=4, lr=1e-3, warmup=2, average=0.5, save_every=-1.0, log=2)
 IMAGES = torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 COLUMNS = {

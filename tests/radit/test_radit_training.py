@@ -11,6 +11,7 @@ from causalcxr.cohort import Cohort
 from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.common.tensors import load_tensors, pack_tensors, save_tensors
 from causalcxr.graph import Graph
+from causalcxr.graph.variables import Variable
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
@@ -298,29 +299,75 @@ def test_bundled_weights_fit_the_expert_graph(path):
     assert net.unembed.weight.abs().max() > 0
 
 
-def test_mean_image_learns_the_conditional_mean_and_feeds_the_flow():
-    config = RadiTConfig(resolution=16, patch=4, width=32, depth=1, heads=2, mean=32)
-    sex = GRAPH["Sex"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = RadiT(config, [sex])
-    columns = {"Sex": (torch.arange(64) % 2).double()}
-    levels = columns["Sex"].float().view(-1, 1, 1, 1) - 0.5
-    images = levels.expand(-1, 1, 16, 16).contiguous()
-    settings = TrainConfig(steps=150, batch=32, average=0.9, lr=5e-3)
-    train(net, lambda rows: images[rows], columns, settings)
-    condition = net.embed_condition({"Sex": torch.tensor([0.0, 1.0])}, 2)
-    mean = net.mean(condition)
-    assert mean.shape == (2, 1, 16, 16)
-    assert mean.mean((1, 2, 3)).tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
-    # At noise (t = 0) the velocity is the mean image minus the noise.
-    noise = torch.zeros(2, 1, 16, 16)
-    velocity = net(noise, torch.zeros(2), condition)
-    assert velocity.mean((1, 2, 3)).tolist() == pytest.approx([-0.5, 0.5], abs=0.15)
-    # The mean image is an input of the flow: without it the velocity is another one.
-    with torch.no_grad():
-        net.mean.embed.weight.zero_()
-    assert not torch.equal(net(noise, torch.zeros(2), condition), velocity)
+def _two_variables():
+    """Sex changes the left half of an image, and age its brightness; the view mirrors both."""
+    n = 512
+    draw = torch.Generator().manual_seed(0)
+    sex, view = (torch.randint(0, 2, (n,), generator=draw).double() for _ in range(2))
+    age = torch.rand(n, generator=draw, dtype=torch.float64) * 100
+    image = torch.randn(n, 1, 16, 16, generator=draw) * 0.1
+    left, right = image[..., :8], image[..., 8:]
+    for half, mirrored in ((left, 0), (right, 1)):
+        half += ((sex == 1) & (view == mirrored)).float().view(-1, 1, 1, 1) * 0.8
+    image += (age / 100).float().view(-1, 1, 1, 1) * 0.4
+    return image, {"Sex": sex, "View": view, "Age": age}
+
+
+VARIABLES = [GRAPH["Sex"], GRAPH["View"], GRAPH["Age"]]
+PLACES = {"resolution": 16, "patch": 4, "width": 32, "depth": 1, "heads": 2, "entry": "places"}
+
+
+def test_mean_image_finds_effects_and_places():
+    images, columns = _two_variables()
+    mean = RadiT(RadiTConfig(**PLACES), VARIABLES).mean
+    assert not mean.is_fitted
+    mean.fit(lambda rows: images[rows], columns)
+    assert mean.is_fitted
+    assert mean.interacting in ("Sex", "View")
+    women = {"Sex": torch.zeros(2), "View": torch.tensor([0.0, 1.0]), "Age": torch.full((2,), 50)}
+    effect = mean(women | {"Sex": torch.ones(2)}) - mean(women)
+    assert effect[0, 0, :, :8].mean() == pytest.approx(0.8, abs=0.05)
+    assert effect[0, 0, :, 8:].abs().mean() < 0.02
+    assert effect[1, 0, :, 8:].mean() == pytest.approx(0.8, abs=0.05)
+    older = mean(women | {"Age": torch.full((2,), 75.0)}) - mean(women)
+    assert older.mean() == pytest.approx(0.1, abs=0.02)
+    # Missing values count as average, and the batch changes nothing.
+    missing = mean({name: torch.full((1,), torch.nan) for name in columns})
+    assert missing.mean() == pytest.approx(float(images.mean()), abs=0.02)
+    assert torch.allclose(mean({k: v[:1] for k, v in women.items()})[0], mean(women)[0])
+
+
+def test_gates_are_local_where_the_effect_is():
+    images, columns = _two_variables()
+    chosen = {"Sex": columns["Sex"], "Age": torch.rand(512, dtype=torch.float64)}
+    front = columns["View"] == 0
+    net = RadiT(RadiTConfig(**PLACES), [GRAPH["Sex"], GRAPH["Age"]])
+    net.mean.fit(lambda rows: images[front][rows], {k: v[front] for k, v in chosen.items()})
+    sex, age = net.mean.gates
+    assert sex[:, :2].min() > 0.9
+    assert sex[:, 2:].max() < 0.5
+    assert age.mean() < 0.3
+
+
+def test_places_adopt_levels_by_name(tmp_path):
+    images, columns = _two_variables()
+    net = RadiT(RadiTConfig(**PLACES), VARIABLES)
+    settings = TrainConfig(steps=2, batch=8, precision="fp32")
+    train(net, lambda rows: images[rows], columns, settings, folder=tmp_path / "run")
+    save_radit(tmp_path / "net.safetensors", net)
+    same = adopt_weights(tmp_path / "net.safetensors", net.config, VARIABLES)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0.2, 0.7])
+    some = {k: v[:2].float() for k, v in columns.items()}
+    assert torch.equal(same(x, t, columns=some), net(x, t, columns=some))
+    # Levels in another order, a new variable, and one that is gone.
+    swapped = Variable("Sex", "binary", levels=("M", "F"))
+    others = [swapped, GRAPH["View"], GRAPH["Edema"]]
+    other = adopt_weights(tmp_path / "net.safetensors", net.config, others)
+    there = {"Sex": 1 - some["Sex"], "View": some["View"], "Edema": torch.zeros(2)}
+    gone = some | {"Age": torch.full((2,), torch.nan)}
+    assert torch.allclose(other.mean(there), net.mean(gone), atol=1e-6)
+    assert other.mean.gates[2].eq(1).all()
+    assert torch.equal(other.mean.gates[0], net.mean.gates[0])
 
 
 def test_a_network_that_predicts_the_image_returns_the_velocity_to_it():
