@@ -18,6 +18,7 @@ from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.graph.variables import Variable
+from causalcxr.radit.growing import grown_tensors, growth
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
 
@@ -124,7 +125,8 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     """Build a network for these variables from weights trained for these or for others.
 
     Embeddings are matched by the names of variables and levels, see `Conditioner.adopt`; all other
-    tensors must fit.
+    tensors must fit. A network of a lower resolution with the same tokens starts one of a higher
+    resolution, see `causalcxr.radit.growing`.
 
     Args:
         path: A safetensors file written by `save_radit`.
@@ -137,11 +139,14 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     """
     tensors, about = _read(path)
     saved = _config(path, about)
-    if saved != config:
+    factor = growth(saved, config)
+    if not factor:
         raise ModelError(
             f"{path}: weights are for {saved}, the graph asks for {config}; change size or "
             "resolution, or choose other weights"
         )
+    if factor > 1:
+        tensors = grown_tensors(tensors, saved, factor)
     # Building draws initial weights: the global random state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         net = RadiT(config, variables)

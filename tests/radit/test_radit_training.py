@@ -379,3 +379,23 @@ def test_a_network_that_predicts_the_image_returns_the_velocity_to_it():
     assert net(x, torch.ones(2)).isfinite().all()
     with pytest.raises(ModelError, match="predicts is 'noise'; expected velocity or image"):
         RadiTConfig(**shape, predicts="noise")
+
+
+def test_a_network_grows_to_a_higher_resolution(tmp_path):
+    images, columns = _two_variables()
+    net = RadiT(RadiTConfig(**PLACES), VARIABLES)
+    train(net, lambda rows: images[rows], columns, TrainConfig(steps=3, batch=8))
+    save_radit(tmp_path / "net.safetensors", net)
+    larger = RadiTConfig(**PLACES | {"resolution": 32, "patch": 8})
+    grown = adopt_weights(tmp_path / "net.safetensors", larger, VARIABLES)
+    # It starts by computing at the lower resolution.
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0.2, 0.7])
+    some = {k: v[:2].float() for k, v in columns.items()}
+    expected = net(x, t, columns=some).repeat_interleave(2, -1).repeat_interleave(2, -2)
+    doubled = x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.allclose(grown(doubled, t, columns=some), expected, atol=1e-5)
+    assert torch.equal(grown.mean(some), net.mean(some))
+    with pytest.raises(ModelError, match="the graph asks for"):
+        adopt_weights(
+            tmp_path / "net.safetensors", RadiTConfig(**PLACES | {"patch": 8}), VARIABLES
+        )
