@@ -22,11 +22,11 @@ from causalcxr.common.progress import progress
 from causalcxr.graph.arguments import names_of
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.variables import Variable
+from causalcxr.images.resampling import at_a_time
 from causalcxr.metrics.extract import feature_batches
 
 __all__ = ["AttributeReader", "image_features"]
 
-_BATCH = 64
 _FEW = 20  # records that a level needs
 _FOLDS = 5
 # Ridge penalties from weak to strong; cross-validation chooses.
@@ -43,8 +43,9 @@ def image_features(cohort: Cohort) -> np.ndarray:
         raise AuditError("features of images: the cohort has no images; load it with images")
     if not len(cohort):
         return np.empty((0, 192))
-    batches = feature_batches(cohort.images, batch=_BATCH)
-    batches = progress(batches, "Reading", "images", total=len(cohort), each=_BATCH)
+    step = at_a_time(cohort.images.size)
+    batches = feature_batches(cohort.images, batch=step)
+    batches = progress(batches, "Reading", "images", total=len(cohort), each=step)
     return np.concatenate(list(batches)).astype(np.float64)
 
 

@@ -16,6 +16,7 @@ from causalcxr.common.errors import ClassifierError, nearest
 from causalcxr.common.progress import progress
 from causalcxr.graph.arguments import names_of
 from causalcxr.images.pixels import resized
+from causalcxr.images.resampling import at_a_time
 
 __all__ = [
     "Classifier",
@@ -71,10 +72,9 @@ class ImageClassifier(Classifier):
                 f"classifier {self.name!r} reads images, but the cohort has none; load it with "
                 "images, or audit a classifier of features"
             )
-        starts = range(0, len(cohort), self.batch)
-        batches = (
-            cohort.images[k : k + self.batch] for k in progress(starts, "Scoring", "images")
-        )
+        step = at_a_time(cohort.images.size, self.batch)
+        starts = range(0, len(cohort), step)
+        batches = (cohort.images[k : k + step] for k in progress(starts, "Scoring", "images"))
         if _is_module(self.function):
             from causalcxr.common.threads import map_in_order
 

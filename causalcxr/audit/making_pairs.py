@@ -16,7 +16,7 @@ from causalcxr.graph.arguments import Action, action_of, check_options, names_of
 from causalcxr.graph.graph import Graph
 from causalcxr.graph.interventions import BoundIntervention, Intervention
 from causalcxr.scm.identity import couplings, equation_hashes
-from causalcxr.scm.model_images import ModelImages, solver_of
+from causalcxr.scm.model_images import ModelImages, sizes_of, solver_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["Worlds", "make_pairs", "make_worlds", "write_pairs"]
@@ -147,6 +147,8 @@ def make_worlds(
         "solver": solver_of(model),
         "trained_on": model.trained_on,
     }
+    if sizes := sizes_of(model, cohort):
+        about["images"] = sizes
     plausibility = _plausibility(model, worlds["factual"], worlds["twin"], bound)
     return Worlds(worlds, np.repeat(flags.flagged, draws or 1), plausibility, about)
 

@@ -29,7 +29,7 @@ from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import Intervention
 from causalcxr.scm.identity import couplings
-from causalcxr.scm.model_images import solver_of
+from causalcxr.scm.model_images import sizes_of, solver_of
 from causalcxr.scm.scm import SCM
 from causalcxr.sources.phantom import truth
 
@@ -94,6 +94,7 @@ def evaluate(
         "coupling": couplings(model),
         "solver": solver_of(model),
         "source": cohort.source,
+        "images": sizes_of(model, cohort),
         "questions": [question.action.describe() for question in questions],
         "reader": None if reader is None else reader.quality.round(4).to_dict(),
         "cycles": list(cycles),

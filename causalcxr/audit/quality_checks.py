@@ -26,12 +26,12 @@ from causalcxr.audit.attribute_reader import AttributeReader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import AuditError
 from causalcxr.graph.graph import Graph
+from causalcxr.images.resampling import at_a_time
 from causalcxr.scm.support import equal
 
 __all__ = ["CHECKS", "Gates", "amplification", "changed_by", "check_pairs"]
 
 CHECKS = ("effectiveness", "round_trip", "amplification", "support", "plausibility")
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,9 @@ def _round_trip(factual: Cohort, null: Cohort) -> np.ndarray:
     """Return the mean absolute difference of each image and its null twin, (n,)."""
     out = np.full(len(factual), np.nan)
     rows = np.flatnonzero(null.images.available & factual.images.available)
-    for k in range(0, len(rows), _BATCH):
-        part = rows[k : k + _BATCH]
+    step = at_a_time(null.images.size)
+    for k in range(0, len(rows), step):
+        part = rows[k : k + step]
         out[part] = np.abs(null.images[part] - factual.images[part]).mean((1, 2, 3))
     return out
 

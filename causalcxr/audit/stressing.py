@@ -27,7 +27,7 @@ from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of, check_options, names_of
 from causalcxr.graph.interventions import Intervention, do
 from causalcxr.scm.identity import couplings
-from causalcxr.scm.model_images import solver_of
+from causalcxr.scm.model_images import sizes_of, solver_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["stress"]
@@ -184,6 +184,7 @@ def stress(
         "records": len(base.cohort),
         "patients": int(base.cohort.patients.nunique()),
         "source": cohort.source,
+        "images": sizes_of(model, base.cohort),
         "graph_hash": model.graph.hash,
         "coupling": couplings(model),
         "solver": solver_of(model),

@@ -147,8 +147,8 @@ class Cohort(CohortRows, CohortColumns, Shown):
 
         Args:
             folder: A new or empty folder.
-            images: "png" for 16-bit greyscale PNGs, "dicom" for 12-bit DICOM files of synthetic
-                images, None for the table alone.
+            images: "png" for 16-bit greyscale PNGs, "dicom" for DICOM files of synthetic images
+                (12 bits, or 16 where the images have more), None for the table alone.
             overwrite: Replace the saved cohort that the folder holds.
 
         Raises:

@@ -42,7 +42,8 @@ def save(
         cohort: The records.
         folder: The folder.
         images: "png": 16 bits, round(65535 x), from which rounding restores 8 or 12 bits exactly.
-            "dicom": 12 bits, for synthetic images. None: only the table.
+            "dicom": 12 bits, or 16 where the images have more than 12, for synthetic images.
+            None: only the table.
         made_from: What the cohort was made from, as JSON: its source and settings. The manifest
             records it; an interrupted save with the same `made_from` is resumed, and a complete
             one is kept. Without it, nothing is resumed or kept.

@@ -15,6 +15,7 @@ from causalcxr.common.files import remove_litter, sync_files
 from causalcxr.common.listing import names_within
 from causalcxr.common.progress import progress, resuming
 from causalcxr.images.file_images import FileImages
+from causalcxr.images.resampling import at_a_time
 from causalcxr.images.synthetic_mark import write_png
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "check_format", "open_images", "write_images"]
 
-_BATCH = 64  # images at a time, at most
-_PIXELS = 2**20  # at a time, at most: 64 images of 128 pixels, 16 of 256
 FORMATS = {"png": ".png", "dicom": ".dcm"}
 
 # Row, image (H, W), whether it is synthetic -> the content of its file.
@@ -69,8 +68,7 @@ def write_images(
     todo = images.available & [name not in present for name in names]
     encode = _ENCODERS[name](cohort, settings)
     rows = np.flatnonzero(images.available)
-    # A limit on images and one on pixels, so that memory is bounded.
-    batch = max(1, min(_BATCH, _PIXELS // max(1, images.size[0] * images.size[1])))
+    batch = at_a_time(images.size)
     resuming(len(rows) - int(todo.sum()), len(rows), "images")
     for start in progress(range(0, len(rows), batch), "Writing", "images"):
         part = rows[start : start + batch]
@@ -138,6 +136,8 @@ def _dicom_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
 
     table, index = cohort.table, cohort.index
     maker = {"maker": cohort.source, "drawn": cohort.images.drawn}
+    # No fewer bits than the source: 8 and 12 bits are written with 12.
+    bits = 16 if cohort.images.depth > 12 else 12
 
     def encode(row: int, image: np.ndarray, synthetic: bool) -> bytes:
         if not synthetic:
@@ -145,7 +145,7 @@ def _dicom_encoder(cohort: "Cohort", settings: Mapping[str, Any]) -> _Encode:
                 f"record {index[row]}: a patient's own image is not written as DICOM"
             )
         values = {str(name): table[name].iat[row] for name in table}
-        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, **maker))
+        return dicom_bytes(image, DicomAbout(str(index[row]), settings, values, **maker), bits)
 
     return encode
 

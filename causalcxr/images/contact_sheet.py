@@ -14,12 +14,14 @@ from matplotlib.patheffects import withStroke
 
 from causalcxr.common.errors import CohortError
 from causalcxr.common.figure import Page
+from causalcxr.images.resampling import Resampling
 from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["contact_sheet", "pairs"]
 
 _PANEL = 1.35  # inches, the side of a radiograph
 _GAP = 0.05
+_LARGEST = 512  # pixels of a panel's longer side
 _RED, _INK, _GREY = "#b3261e", "#1a1a1a", "#6a6a6a"
 
 
@@ -162,7 +164,7 @@ class _Page:
         axes = self.figure.add_axes(box)
         axes.set_axis_off()
         style = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "lanczos", **style}
-        axes.imshow(image, aspect="auto", **style)
+        axes.imshow(_no_larger(image), aspect="auto", **style)
         if marked:
             # The outline keeps the mark legible on any background.
             outline = [withStroke(linewidth=1.1, foreground="black")]
@@ -199,6 +201,15 @@ def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:
         for panel, name in enumerate(("factual", "counterfactual twin", "difference")):
             place = x + panel * (_PANEL + _GAP) + _PANEL / 2
             page.write(place, page.height - 0.5, name, color=_GREY, ha="center", size=6)
+
+
+def _no_larger(image: np.ndarray) -> np.ndarray:
+    """Return an image as it is, or shrunk to the most pixels that a panel needs."""
+    scale = max(image.shape) / _LARGEST
+    if scale <= 1:
+        return image
+    size = tuple(max(1, round(side / scale)) for side in image.shape)
+    return Resampling(image.shape, size).shrink(image[None])[0]
 
 
 def _planes(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""DICOM files of synthetic radiographs, marked as such, with 12 bits.
+"""DICOM files of synthetic radiographs, marked as such, with 12 or 16 bits.
 
 The files are Computed Radiography images (PS3.3 A.2). Digital X-Ray images would need the pixel
 spacing of a detector, and there was no detector.
@@ -36,8 +36,7 @@ from causalcxr.images.pixels import resized
 
 __all__ = ["DicomAbout", "DicomImages", "dicom_bytes", "read_dicom", "write_dicom"]
 
-_BITS = 12
-_MAX_LEVEL = 2**_BITS - 1
+_DEPTHS = (12, 16)  # bits of a grey level
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, SOFTWARE)
 # The first k of n records are those of a smaller cohort, so n does not affect an image.
 _COUNT = "n"
@@ -114,16 +113,17 @@ class DicomAbout:
         return {name: value for name, value in self.settings.items() if name != _COUNT}
 
 
-def write_dicom(path: str | Path, image: np.ndarray, about: DicomAbout) -> Path:
+def write_dicom(path: str | Path, image: np.ndarray, about: DicomAbout, bits: int = 12) -> Path:
     """Write a synthetic radiograph as a DICOM file, completely or not at all.
 
     Args:
         path: The file.
-        image: Shape (H, W), between 0 and 1, dense bright; stored as round(4095 x).
+        image: Shape (H, W), between 0 and 1, dense bright; stored as round((2^bits - 1) x).
         about: Its description.
+        bits: Of a grey level, 12 or 16.
 
     Raises:
-        CohortError: If the image is not such an array, or its sides are too long.
+        CohortError: If the image is not such an array, its sides are too long, or the bits differ.
 
     Example:
         >>> import tempfile
@@ -132,10 +132,10 @@ def write_dicom(path: str | Path, image: np.ndarray, about: DicomAbout) -> Path:
         ...     read_dicom(path).tolist()
         [[4095, 0], [0, 4095]]
     """
-    return atomic_write(path, dicom_bytes(image, about))
+    return atomic_write(path, dicom_bytes(image, about, bits))
 
 
-def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
+def dicom_bytes(image: np.ndarray, about: DicomAbout, bits: int = 12) -> bytes:
     """Return the content of a file; see `write_dicom`.
 
     Example:
@@ -143,6 +143,8 @@ def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
         b'DICM'
     """
     image = np.asarray(image, dtype=np.float64)
+    if bits not in _DEPTHS:
+        raise CohortError(f"record {about.record}: {bits} bits; our DICOM files have 12 or 16")
     if image.ndim != 2 or not 0 < min(image.shape) <= max(image.shape) < 2**16:
         raise CohortError(
             f"record {about.record}: an image of shape {image.shape}; DICOM takes (H, W) with "
@@ -154,18 +156,23 @@ def dicom_bytes(image: np.ndarray, about: DicomAbout) -> bytes:
             f"record {about.record}: values from {image.min():g} to {image.max():g}; they must be "
             "finite and between 0 and 1; scale the image"
         )
-    return content_of(*_modules(image, about))
+    return content_of(*_modules(image, about, bits))
 
 
 def read_dicom(path: str | Path) -> np.ndarray:
     """Read the grey levels of a file that `write_dicom` wrote.
 
     Returns:
-        Shape (H, W), uint16, from 0 to 4095.
+        Shape (H, W), uint16, from 0 to 4095, or to 65535 where the file has 16 bits.
 
     Raises:
         CohortError: If it cannot be read, is damaged, or was not written by `write_dicom`.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[np.ndarray, int]:
+    """Return the grey levels of a file that `write_dicom` wrote, and their bits."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -173,7 +180,8 @@ def read_dicom(path: str | Path) -> np.ndarray:
             )  # pydicom warns of damage; the error below has one line
             dataset = dcmread(path)
             ours = dataset.Manufacturer == SOFTWARE and dataset.SyntheticData == "YES"
-            shape = (dataset.BitsAllocated, dataset.BitsStored, dataset.SamplesPerPixel)
+            bits = int(dataset.BitsStored)
+            shape = (dataset.BitsAllocated, dataset.SamplesPerPixel)
             plain = dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
             levels = np.frombuffer(dataset.PixelData, dtype="<u2")
             levels = levels.reshape(dataset.Rows, dataset.Columns).astype(np.uint16)
@@ -183,15 +191,15 @@ def read_dicom(path: str | Path) -> np.ndarray:
     except Exception as error:
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise CohortError(f"{path}: damaged, or not a DICOM image: {detail}") from None
-    if not (ours and plain and shape == (16, _BITS, 1)):
+    if not (ours and plain and bits in _DEPTHS and shape == (16, 1)):
         raise CohortError(
             f"{path}: not a DICOM image that {SOFTWARE} wrote; only its own are read here"
         )
-    if levels.max() > _MAX_LEVEL:
+    if levels.max() > 2**bits - 1:
         raise CohortError(
-            f"{path}: damaged: a grey level of {levels.max()}, the most is {_MAX_LEVEL}"
+            f"{path}: damaged: a grey level of {levels.max()}, the most is {2**bits - 1}"
         )
-    return levels
+    return levels, bits
 
 
 class DicomImages(FileImages):
@@ -223,20 +231,20 @@ class DicomImages(FileImages):
         return ArrayImages(array, self.available, self.synthetic)
 
     def _pixels(self, row: int) -> np.ndarray:
-        levels = read_dicom(self._checked(row))
-        pixels = levels.astype(np.float32) / np.float32(_MAX_LEVEL)
+        levels, bits = _read(self._checked(row))
+        pixels = levels.astype(np.float32) / np.float32(2**bits - 1)
         return pixels if pixels.shape == self.size else resized(pixels, self.size)
 
 
-def _modules(image: np.ndarray, about: DicomAbout) -> list[Mapping[str, Any]]:
+def _modules(image: np.ndarray, about: DicomAbout, bits: int) -> list[Mapping[str, Any]]:
     """Return every attribute of type 1 and 2 of the modules of a Computed Radiography image."""
-    levels = np.rint(image * _MAX_LEVEL)
+    levels = np.rint(image * (2**bits - 1))
     model = f"{SOFTWARE} {about.word.lower()}"
     return [
         patient_module(about.word, about.patient_id),
         study_module(about.uid("study"), about.uid("series"), "CR"),
         equipment_module(model, version(SOFTWARE)),
-        pixel_module(levels, _BITS),
+        pixel_module(levels, bits),
         image_module(
             ComputedRadiographyImageStorage, about.uid("instance"), about.number, about.derivation
         ),

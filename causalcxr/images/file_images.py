@@ -68,6 +68,12 @@ class FileImages(Images):
         return self._native
 
     @property
+    def depth(self) -> int:
+        """Bits of the first file's grey levels; it is decoded to determine them."""
+        first = next((path for path in self._paths if path is not None), None)
+        return super().depth if first is None else decoding.decode(first).bits
+
+    @property
     def paths(self) -> np.ndarray:
         """The file of each record, or None, shape (n,)."""
         return self._paths.copy()
@@ -133,10 +139,10 @@ class FileImages(Images):
         if pixels.shape == self.size:
             return pixels
         if self._given is None:
-            height, width = pixels.shape
+            other, first = ("{}x{}".format(*size) for size in (pixels.shape, self.size))
             raise CohortError(
-                f"{path}: the image is {height}x{width}, others are "
-                f"{self.size[0]}x{self.size[1]}; give the size to which all are resized"
+                f"{path}: the image is {other}, others are {first}; "
+                "resize all with size=, or load the images of each size as a cohort of their own"
             )
         return resized(pixels, self.size)
 

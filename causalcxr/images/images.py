@@ -88,6 +88,11 @@ class Images(ABC):
         return False
 
     @property
+    def depth(self) -> int:
+        """Bits of the grey levels, 8 to 16; 12 where the images do not determine it."""
+        return 12
+
+    @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -200,6 +205,11 @@ class ArrayImages(Images):
         # Only the images of these records are pickled, not the complete array.
         rows = np.arange(len(self._rows))
         return self.__dict__ | {"_array": self._array[self._rows], "_rows": rows}
+
+    @property
+    def depth(self) -> int:
+        """Bits of the grey levels: those of the array's integers, 12 for floats."""
+        return {"uint8": 8, "uint16": 16}.get(self._array.dtype.name, 12)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -65,6 +65,17 @@ class Resampling:
         rows, columns = self._matrices(_interpolation)
         return _applied(rows, changes, columns)
 
+    @property
+    def visible(self) -> tuple[slice, slice]:
+        """The rows and columns of the model's image that the native image covers."""
+        # A radiograph that is not square is in the centre of the model's image.
+        counts = [
+            (min(side, max(1, round(native / self.scale))), side)
+            for native, side in zip(self.native, self.size, strict=True)
+        ]
+        rows, columns = (slice((s - n) // 2, (s - n) // 2 + n) for n, s in counts)
+        return rows, columns
+
     def _matrices(self, make: object) -> list[np.ndarray]:
         pairs = zip(self.native, self.size, strict=True)
         return [make(native, side, self.scale) for native, side in pairs]

@@ -40,6 +40,11 @@ class ShrunkImages(Images):
         return self._resampling.size
 
     @property
+    def depth(self) -> int:
+        """Bits of the grey levels."""
+        return 16
+
+    @property
     def drawn(self) -> bool:
         """Whether the images contain no writing because they were generated."""
         return self._images.drawn

@@ -8,12 +8,13 @@ import numpy as np
 
 from causalcxr.common.progress import progress
 from causalcxr.images.images import Images
-from causalcxr.images.resampling import at_a_time
+from causalcxr.images.resampling import at_a_time, both_sizes
 
 if TYPE_CHECKING:
+    from causalcxr.cohort.cohort import Cohort
     from causalcxr.scm.scm import SCM
 
-__all__ = ["ModelImages", "solver_of"]
+__all__ = ["ModelImages", "sizes_of", "solver_of"]
 
 _KEPT = 2**28  # pixels of computed images that are kept: 1 GiB
 
@@ -27,6 +28,7 @@ class ModelImages(Images):
         size: Height and width in pixels.
         own: Row numbers (k,) -> which images are the patients' own radiographs and therefore not
             synthetic, (k,) bool; None if there are no patients.
+        factual: The patients' own radiographs, if any; twins have their depth.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class ModelImages(Images):
         available: np.ndarray,
         size: tuple[int, int],
         own: Callable[[np.ndarray], np.ndarray] | None = None,
+        factual: Images | None = None,
     ) -> None:
         super().__init__(available, True if own is None else None)
         self._own = own
-        self._compute, self._size = compute, size
+        self._compute, self._size, self._factual = compute, size, factual
         self._kept: dict[int, np.ndarray] = {}
         self._source: ModelImages | None = None
 
@@ -46,6 +49,11 @@ class ModelImages(Images):
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self._size
+
+    @property
+    def depth(self) -> int:
+        """Bits of the grey levels."""
+        return super().depth if self._factual is None else self._factual.depth
 
     def select(self, rows: object) -> "ModelImages":
         """Return some of the images without computing them; computed ones are shared."""
@@ -56,6 +64,7 @@ class ModelImages(Images):
             self._available[rows],
             self._size,
             lambda some: ~self._synthetic_at(rows[some]),
+            self._factual,
         )
         chosen._source, chosen._computed = self, self._computed[rows]
         return chosen
@@ -71,6 +80,7 @@ class ModelImages(Images):
             self._available & rows,
             self._size,
             lambda some: ~self._synthetic_at(some),
+            self._factual,
         )
         chosen._source, chosen._computed = self, self._computed
         return chosen
@@ -109,3 +119,11 @@ def solver_of(model: "SCM") -> str:
     name = model.graph.image
     solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
     return str(solving)
+
+
+def sizes_of(model: "SCM", cohort: "Cohort") -> str:
+    """Return the size of a cohort's images and twins, and that of the model; "" without images."""
+    name = model.graph.image
+    if not cohort.has_images or name not in model.fitted:
+        return ""
+    return both_sizes(cohort.images.size, model.fitted[name].mechanism.image_size)

@@ -301,6 +301,7 @@ class Prediction(_TableRows):
             factual.available,
             native,
             lambda rows: self._own(images, rows, moved),
+            factual,
         )
         return images
 

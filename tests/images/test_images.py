@@ -102,7 +102,7 @@ def test_constant_image_is_allowed(tmp_path):
 
 def test_files_of_two_sizes_need_a_size(tmp_path):
     paths = [png(tmp_path / f"{k}.png", np.zeros((k, k), np.uint8)) for k in (4, 8)]
-    with pytest.raises(CohortError, match=r"8\.png: the image is 8x8, others are 4x4; give the"):
+    with pytest.raises(CohortError, match=r"8\.png: the image is 8x8, others are 4x4; resize"):
         FileImages(paths)[:]
 
 

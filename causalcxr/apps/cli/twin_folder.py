@@ -93,6 +93,7 @@ def write_twins(
             marks = {"own_images": own_images(draft.place, names), "drawn": _drawn(compared)}
             draft.finish({**_manifest(about), **marks, "changed": changed})
     own, solver = own_images(folder, names), solver_of(job.model)
+    sizes = "" if names is None else about["images"]
     # Only the notes on drawn missing values; the notes of the records were printed before.
     notes = compared.factual.notes[len(job.cohort.notes) :]
     if names is not None and solver:
@@ -102,11 +103,11 @@ def write_twins(
             f"{own:,} of {names['twin'].notna().sum():,} twins' images equal the patient's own "
             "radiograph; they are not marked as synthetic"
         )
-    return TwinResult(compared, changed, _files(compared, names, drawn), tuple(notes))
+    return TwinResult(compared, changed, _files(compared, names, drawn, sizes), tuple(notes))
 
 
 def _files(
-    compared: Comparison, names: pd.DataFrame | None, drawn: pd.Series | None
+    compared: Comparison, names: pd.DataFrame | None, drawn: pd.Series | None, sizes: str
 ) -> dict[str, str]:
     """Return the files of a folder of twins, each with a short description."""
     also = ", those drawn named" if drawn is not None else ""
@@ -114,7 +115,7 @@ def _files(
     if names is not None:
         n = int(names["factual"].notna().sum())
         files["pairs.png"] = "factual | twin | difference"
-        files["images"] = f"{n:,} factual and twin radiographs, 16-bit PNG"
+        files["images"] = f"{n:,} factual and twin radiographs, 16-bit PNG, {sizes}"
     return files | {"manifest.json": "graph, intervention, seeds, versions"}
 
 

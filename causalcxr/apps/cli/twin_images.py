@@ -15,11 +15,12 @@ from causalcxr.common.files import sync_files
 from causalcxr.common.parallel import run
 from causalcxr.common.progress import progress, resuming
 from causalcxr.images.file_images import FileImages
+from causalcxr.images.resampling import at_a_time
 from causalcxr.images.synthetic_mark import write_png
 
 __all__ = ["TwinImages", "image_names", "own_images"]
 
-_BATCH = 64  # records; the batches are the same however many processes share them
+_BATCH = 64  # records at a time, at most
 _KEPT = 2**28  # bytes of images that a job may keep in memory
 
 
@@ -86,8 +87,10 @@ class TwinImages:
         rows = np.flatnonzero(self.names["factual"].notna())
         # The processes share the cores.
         self.threads = max(1, self.threads // workers)
-        starts = range(0, len(rows), _BATCH)
-        batches = [rows[start : start + _BATCH] for start in starts]
+        # The batches are the same however many processes share them.
+        step = at_a_time(self.compared.counterfactual.images.size, _BATCH)
+        starts = range(0, len(rows), step)
+        batches = [rows[start : start + step] for start in starts]
         written = sum((self.folder / name).exists() for name in self.names["twin"].iloc[rows])
         resuming(written, len(rows), "twins")
         # Always closed, so that no worker writes after an error in this process.

@@ -11,6 +11,7 @@ from causalcxr.cohort.comparison import Comparison
 from causalcxr.cohort.fingerprints import fingerprint
 from causalcxr.graph.interventions import Intervention
 from causalcxr.scm.identity import model_identity
+from causalcxr.scm.model_images import sizes_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["TwinJob"]
@@ -84,6 +85,7 @@ class TwinJob:
             "source": self.cohort.source,
             "cohort": fingerprint(self.cohort),
             **model_identity(self.model),
+            "images": sizes_of(self.model, self.cohort),
         }
 
     def _repeated(self) -> Cohort:

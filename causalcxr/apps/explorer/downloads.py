@@ -20,7 +20,7 @@ from causalcxr.common.errors import CohortError
 from causalcxr.common.versions import versions
 from causalcxr.images.synthetic_mark import MARK, hardly_differs
 from causalcxr.scm.identity import couplings, equation_hashes
-from causalcxr.scm.model_images import solver_of
+from causalcxr.scm.model_images import sizes_of, solver_of
 
 __all__ = ["ImagePair", "answer_json", "pair_dicom", "provenance_of", "python_text"]
 
@@ -59,6 +59,7 @@ def provenance_of(abducted: AbductedPatient, answer: TwinAnswer) -> Provenance:
             "hold": [graph.find(name) for name in answer.question.hold],
             "beyond_range": answer.question.beyond_range,
             "coupling": couplings(model),
+            "images": sizes_of(model, abducted.patient),
             "versions": versions(),
         },
     )

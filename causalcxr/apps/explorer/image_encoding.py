@@ -8,12 +8,14 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from causalcxr.images.decoding import fitted
 from causalcxr.images.marked_png import marked
 from causalcxr.images.synthetic_mark import MARK
 
 __all__ = ["encoded", "pair_png", "thumbnail", "to_uint16"]
 
 _GAP = 8  # black columns between two images
+_SHOWN = 1024  # pixels of the longer side of an image on the page
 _SIDE = 96  # pixels of a thumbnail's longer side
 
 
@@ -29,7 +31,13 @@ def to_uint16(image: np.ndarray) -> np.ndarray:
 
 
 def encoded(pixels: np.ndarray) -> dict[str, Any]:
-    """Return (H, W) uint16 as the page reads it: little-endian bytes in base64."""
+    """Return (H, W) uint16 as the page reads it: little-endian bytes in base64.
+
+    An image that is larger than a screen shows is shrunk; downloads have its own size.
+    """
+    scale = max(pixels.shape) / _SHOWN
+    if scale > 1:
+        pixels = fitted(pixels, tuple(max(1, round(side / scale)) for side in pixels.shape))
     data = base64.b64encode(pixels.astype("<u2").tobytes()).decode()
     return {"height": pixels.shape[0], "width": pixels.shape[1], "data": data}
 

@@ -140,13 +140,16 @@ def render_twins(
         MechanismError: If the solver does not converge.
     """
     factual, kept = _factual(abducted), OrderedDict() if kept is None else kept
+    fitted = abducted.model.fitted[abducted.model.graph.image].mechanism
+    # Refuses an image that is smaller than the model's.
+    resampling = Resampling(tuple(factual.shape[-2:]), fitted.image_size)
     # Action: the twin's table, and whether a parent of the image differs from the facts.
     twins = [abducted.twin(question) for question in questions]
     models = [abducted.model.do(question.action, hold=question.hold) for question in questions]
     changed = [_image_parents_change(abducted, twin) for twin in twins]
     # The number of evaluations is known in advance, for the progress.
-    counter = _EvaluationCounter(tick or (lambda *_: None))
-    mechanism = _counted(abducted.model.fitted[abducted.model.graph.image].mechanism, counter)
+    counter = _EvaluationCounter(tick or (lambda *_: None), resampling.visible)
+    mechanism = _counted(fitted, counter)
     facts = bind(mechanism, abducted.noise.columns)
     counter.steps = _expected(
         facts, [m._reached for m, is_new in zip(models, changed, strict=True) if is_new]
@@ -173,8 +176,6 @@ def _factual(abducted: AbductedPatient) -> Tensor:
         raise ModelError("the model has no equation for an image; only the table is available")
     if images is None or not images.available[0]:
         raise CohortError("this record has no image; choose one with an image, or use the table")
-    # Refuses an image that is smaller than the model's.
-    Resampling(images.size, abducted.model.fitted[graph.image].mechanism.image_size)
     return torch.from_numpy(images[0].astype(np.float64))
 
 
@@ -186,9 +187,10 @@ def _image_parents_change(abducted: AbductedPatient, twin: Mapping[str, np.ndarr
 
 @dataclass
 class _EvaluationCounter:
-    """Count the evaluations of a network, and send previews of the image."""
+    """Count the evaluations of a network, and send previews at the size of the model."""
 
     tick: Tick
+    visible: tuple[slice, slice]
     steps: int = 0
     done: int = 0
     has_previews: bool = False
@@ -202,7 +204,7 @@ class _EvaluationCounter:
             # Follow the velocity straight to the image at t = 1.
             image = x + (1 - t[0]) * velocity
             # From [-1, 1] to grey values.
-            preview = ((image[0, 0].float().cpu().numpy() + 1) / 2).clip(0, 1)
+            preview = ((image[0, 0][self.visible].float().cpu().numpy() + 1) / 2).clip(0, 1)
         self.tick(self.done, max(self.steps, self.done), preview)
 
 

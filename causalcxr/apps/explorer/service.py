@@ -22,6 +22,7 @@ from causalcxr.apps.explorer.uploads import Uploads
 from causalcxr.apps.explorer.workspace import Workspace
 from causalcxr.common.errors import CohortError
 from causalcxr.common.web_server import Sent
+from causalcxr.scm.model_images import sizes_of
 from causalcxr.scm.scm import SCM
 
 __all__ = ["MAX_UPLOADS", "ExplorerService", "PatientReference", "QuestionRequest"]
@@ -144,6 +145,7 @@ class ExplorerService:
             "facts": abducted.facts,
             "codes": {name: None if np.isnan(code) else code for name, code in codes.items()},
             "image": images is not None and bool(images.available[0]),
+            "sizes": sizes_of(abducted.model, abducted.patient),
             "synthetic": abducted.synthetic,
             "source": abducted.patient.source,
         }

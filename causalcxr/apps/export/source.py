@@ -239,7 +239,7 @@ def _changed(cells: pd.DataFrame, variables: Sequence[str]) -> list[tuple[str, .
 def _counterfactual(manifest: Mapping[str, Any]) -> Provenance:
     mechanisms = json.dumps(manifest["mechanisms"], sort_keys=True)
     # Listed by name: other entries of the manifest stay behind.
-    others = ("hold", "draws", "coupling", "versions")
+    others = ("hold", "draws", "coupling", "images", "versions")
     return Provenance(
         "counterfactual",
         manifest["intervention"]["do"],

@@ -69,6 +69,11 @@ class PhantomImages(Images):
         return True
 
     @property
+    def depth(self) -> int:
+        """Bits of the grey levels."""
+        return self.bits
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self._size, self._size

@@ -77,6 +77,11 @@ class Store(Images):
         return self._given or self._shards.size
 
     @property
+    def depth(self) -> int:
+        """Bits of the grey levels as they are stored."""
+        return 16
+
+    @property
     def remote(self) -> bool:
         """Whether images are read from an address, such as that of an object storage."""
         return isinstance(self._shards, RemoteShards)

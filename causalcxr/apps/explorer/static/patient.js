@@ -25,7 +25,7 @@ export default {
         :upload="who.upload || ''" :beyond="beyond" @set="setTo" @clear="clear" @hold="toggleHold" @fact="fact" @beyond="beyond = $event; changed()"></settings>
       <div class="right">
         <radiographs :factual="factual" :twin="twin" :preview="preview" :same="same" :synthetic="patient.synthetic" :mark="initial.mark" :progress="progress"
-          :status="status" :missing="missing" :coupling="model.coupling"></radiographs>
+          :status="status" :missing="missing" :coupling="model.coupling" :sizes="patient.sizes"></radiographs>
         <answer :answer="table" :assumptions="assumptions" :error="error" :waiting="waiting" @pick="pick"></answer>
       </div>
     </div>

@@ -34,13 +34,13 @@ export default {
         <button class="cx-button quiet" @click="reset">Reset view</button>
       </div>
     </div>
-    <p class="cx-note">The twin's image is one posterior sample{{ coupling && `, under the coupling ${coupling}` }}. In the difference, warm colours mean brighter than the factual image, cool colours darker.
+    <p class="cx-note">The twin's image is one posterior sample{{ coupling && `, under the coupling ${coupling}` }}. {{ sizes && `Images of ${sizes}.` }} In the difference, warm colours mean brighter than the factual image, cool colours darker.
       Drag on an image to change window and level.</p>
   </section>`,
 
   props: {
     factual: Object, twin: Object, preview: Object, same: Boolean, synthetic: Boolean, mark: String,
-    progress: Object, status: String, missing: String, coupling: String,
+    progress: Object, status: String, missing: String, coupling: String, sizes: String,
   },
 
   data() { return { view: { ...FULL }, smooth: true, held: null }; },
@@ -88,7 +88,12 @@ export default {
       const { factual, shownTwin, view } = this;
       const pens = { a: this.canvas("a"), b: this.canvas("b"), c: this.canvas("c") };
       if (factual && pens.a) paint(pens.a, windowed(factual, view.level, view.width), this.smooth, this.synthetic ? this.mark : "");
-      if (!factual || !shownTwin || factual.values.length !== shownTwin.values.length) return;
+      if (!factual || !shownTwin) return;
+      // A preview has the size at which the model computes: it is enlarged, without a difference.
+      if (factual.values.length !== shownTwin.values.length) {
+        if (pens.b) paint(pens.b, windowed(shownTwin, view.level, view.width), this.smooth, this.mark);
+        return;
+      }
       const middle = blended(factual, shownTwin, view.blend);
       if (pens.b) paint(pens.b, windowed(middle, view.level, view.width), this.smooth, this.isSynthetic ? this.mark : "");
       if (pens.c) paint(pens.c, difference(factual, shownTwin, view.gain), this.smooth, this.isSynthetic ? this.mark : "");
