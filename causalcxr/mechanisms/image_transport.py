@@ -108,6 +108,9 @@ class ImageTransportEquation(ImageEquation):
             edits=settings.edits,
             weight=settings.guidance,
         )
+        # A network that knows the places of its variables changes the image there only.
+        if (mean := getattr(self.net, "mean", None)) is not None:
+            change = change * mean.reach(factual, columns, change.shape[-2:])
         return soft_threshold(change, settings.threshold * typical_strength(change))
 
     def _noise(self, keys: np.ndarray, edit: int, step: int) -> Tensor:

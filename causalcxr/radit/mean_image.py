@@ -146,6 +146,24 @@ class MeanImage(nn.Module):
         features = self._features(columns, rows, self.centre, self.interacting)
         return (features @ self.weights).view(-1, *self.shape)
 
+    def reach(self, before: Columns, after: Columns, size: tuple[int, int]) -> Tensor:
+        """Return where variables that differ act on the image, (B, 1, H, W), 0 to 1.
+
+        This is one minus the product of one minus their gates.
+
+        Args:
+            before: The variables, each (B,).
+            after: Other values of them.
+            size: H and W.
+        """
+        stays = torch.ones(1, *self.grid, device=self.gates.device)
+        for name, gate in zip(self.names, self.gates, strict=True):
+            a, b = before[name], after[name]
+            moved = (a != b) & ~(a.isnan() & b.isnan())
+            stays = stays * (1 - moved.to(gate.dtype).view(-1, 1, 1) * gate)
+        reach = (1 - stays).unsqueeze(1)
+        return interpolate(reach, size, mode="bilinear", align_corners=False)
+
     def _features(self, columns: Columns, rows: int, centre: Tensor, interacting: str) -> Tensor:
         """Return the features, (B, F): one, every variable's, and the products."""
         parts, start = [], 0

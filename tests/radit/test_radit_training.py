@@ -347,6 +347,14 @@ def test_gates_are_local_where_the_effect_is():
     assert sex[:, :2].min() > 0.9
     assert sex[:, 2:].max() < 0.5
     assert age.mean() < 0.3
+    # A change of sex reaches its places only; nothing changes where nothing was set.
+    before = {"Sex": torch.tensor([0.0, 0.0, torch.nan]), "Age": torch.full((3,), 50.0)}
+    after = before | {"Sex": torch.tensor([0.0, 1.0, torch.nan])}
+    reach = net.mean.reach(before, after, (16, 16))
+    assert reach.shape == (3, 1, 16, 16)
+    assert not reach[[0, 2]].any()
+    assert reach[1, 0, :, :6].min() > 0.9
+    assert reach[1, 0, :, 10:].max() < 0.5
 
 
 def test_places_adopt_levels_by_name(tmp_path):
