@@ -72,6 +72,8 @@ class RunConfig(BaseModel):
             when it is first needed.
         samples: Steps between sheets of samples and losses of held-out images; 0 for none before
             the end.
+        truth: Steps between comparisons of twins of held-out phantoms with their true twins; 0 for
+            none.
         tensorboard: Whether to write a log for tensorboard, too.
         seed: Of the initial weights and of the training.
         device: cpu, cuda, or auto.
@@ -94,6 +96,7 @@ class RunConfig(BaseModel):
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     workers: _Count = 0
     samples: _Count = 0
+    truth: _Count = 0
     tensorboard: bool = False
     seed: StrictInt = 0
     device: StrictStr = "auto"
@@ -108,6 +111,12 @@ class RunConfig(BaseModel):
             if abs(total - 1) > _ROUNDING:
                 raise ValueError(f"cohort: the shares sum to {total:g}; they must sum to 1")
         return cohort
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        side = self.resolution
+        return (side, side) if isinstance(side, int) else side
 
     @property
     def sources(self) -> tuple[SourceShare, ...]:

@@ -89,7 +89,7 @@ def load_data(config: RunConfig, graph: Graph, codec: Codec, device: str) -> Run
             each.source,
             each.share,
             graph,
-            _sides(config),
+            config.sides,
             validation=config.validation,
             seed=config.seed,
             codec=codec,
@@ -138,7 +138,7 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
     Raises:
         ModelError: If there is no such size or field, or the starting weights do not fit.
     """
-    height, width = _sides(config)
+    height, width = config.sides
     if height % codec.factor or width % codec.factor:
         raise ModelError(
             f"{height} x {width} pixels are no multiple of the codec's {codec.factor}; change the "
@@ -159,13 +159,8 @@ def network_of(config: RunConfig, graph: Graph, codec: Codec) -> RadiT:
         raise ModelError(f"network {config.network}: {error}; see RadiTConfig") from None
     variables = variables_of(graph)
     if config.weights:
-        return adopt_weights(resolve(config.weights, max(_sides(config))), shape, variables)
+        return adopt_weights(resolve(config.weights, max(config.sides)), shape, variables)
     # The seed decides the weights, and the caller's generator stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return RadiT(shape, variables)
-
-
-def _sides(config: RunConfig) -> tuple[int, int]:
-    side = config.resolution
-    return (side, side) if isinstance(side, int) else side

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import torch
 from causalcxr.apps.training.radit_config import RunConfig
 from causalcxr.apps.training.radit_data import RunData, load_data, network_of, read_codec
 from causalcxr.apps.training.radit_watch import Board, RunBar, held_out_losses, samples
+from causalcxr.apps.training.training_curve import draw_curve, read_log
 from causalcxr.apps.training.training_place import training_place
 from causalcxr.apps.training.training_source import apportioned
+from causalcxr.apps.training.training_truth import TruthCheck, truth_check
 from causalcxr.cohort.selection import parse_spec
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import MechanismError
@@ -32,7 +35,7 @@ from causalcxr.graph.graph import Graph
 from causalcxr.radit.codec import Codec
 from causalcxr.radit.parallel import Processes, joined
 from causalcxr.radit.precision import Precision
-from causalcxr.radit.train import CHECKPOINT, train
+from causalcxr.radit.train import CHECKPOINT, LOG, train
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.weights import save_radit
 
@@ -52,6 +55,7 @@ class _RaditRun:
     data: RunData
     device: str
     world: Processes
+    truth: TruthCheck | None
 
     @property
     def out(self) -> Path:
@@ -93,7 +97,8 @@ def train_weights(
         codec = read_codec(config, device)
         net = network_of(config, graph, codec)
         data = load_data(config, graph, codec, device)
-        run = _RaditRun(config, graph, codec, net, data, device, world)
+        check = truth_check(data.sources, graph, config.sides) if config.truth else None
+        run = _RaditRun(config, graph, codec, net, data, device, world, check)
         place = training_place(run.out, CHECKPOINT, overwrite=overwrite)
         # Several processes train one network; only the first one writes.
         with place if world.leads else nullcontext():
@@ -126,7 +131,9 @@ def _train(run: _RaditRun, show: bool | None) -> list[float]:
 
         def watch(step: int, net: RadiT) -> Mapping[str, float]:
             numbers = _watched(run, step, net)
+            bar.show_truth(numbers.get("truth"))
             board.add(step, numbers)
+            _draw_curve(run, {"step": step, **numbers})
             return numbers
 
         losses = train(
@@ -140,7 +147,7 @@ def _train(run: _RaditRun, show: bool | None) -> list[float]:
             device=run.device,
             budget=60 * config.minutes,
             watch=watch,
-            watch_every=config.samples,
+            watch_every=gcd(config.samples, config.truth),
             parts=run.data.parts,
         )
     board.close()
@@ -148,9 +155,14 @@ def _train(run: _RaditRun, show: bool | None) -> list[float]:
 
 
 def _watched(run: _RaditRun, step: int, net: RadiT) -> dict[str, float]:
-    """Draw a sheet of samples, and return the loss of held-out images."""
-    _draw(run, net, run.work / f"samples-{step:07d}.png")
-    return held_out_losses(net, run.data.sources, run.config.training.shift)
+    """Draw a sheet of samples, and return losses of held-out images and errors of twins."""
+    config, numbers = run.config, {}
+    if config.samples and step % config.samples == 0:
+        _draw(run, net, run.work / f"samples-{step:07d}.png")
+        numbers |= held_out_losses(net, run.data.sources, config.training.shift)
+    if config.truth and step % config.truth == 0:
+        numbers |= run.truth.errors(net, run.codec)
+    return numbers
 
 
 def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: float) -> None:
@@ -175,8 +187,11 @@ def _write(run: _RaditRun, losses: list[float], about: dict[str, Any], start: fl
         losses = held_out_losses(net, run.data.sources, run.config.training.shift)
         card |= {name.replace("held_out", "held_out_loss"): x for name, x in losses.items()}
         card["held_out_images"] = sum(map(len, held_out))
+    if run.truth is not None:
+        card["error_of_twins_over_a_copy"] = run.truth.errors(net, run.codec)
     atomic_write(run.out.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     _draw(run, net, run.out.with_suffix(".png"))
+    _draw_curve(run)
 
 
 def _draw(run: _RaditRun, net: RadiT, sheet: Path) -> None:
@@ -188,6 +203,12 @@ def _draw(run: _RaditRun, net: RadiT, sheet: Path) -> None:
         samples(net, records, run.graph, sheet, run.codec)
     except MechanismError as error:
         print(f"no {sheet.name}: {error}", file=sys.stderr, flush=True)
+
+
+def _draw_curve(run: _RaditRun, *latest: Mapping[str, Any]) -> None:
+    """Draw the curve of the log, and of rows that it does not have yet."""
+    rows = [*read_log(run.work / LOG), *latest]
+    draw_curve(rows, run.out.with_name(f"{run.out.stem}-curve.png"))
 
 
 def _card(run: _RaditRun) -> dict[str, Any]:

@@ -158,6 +158,7 @@ class RunBar:
     def __init__(self, batch: int, *, show: bool | None = None) -> None:
         self._batch, self._count = batch, Progress("RadiT", unit="steps", show=show)
         self._last: tuple[int, float] | None = None  # of the last call; None before the first
+        self._truth: float | None = None
 
     def __enter__(self) -> "RunBar":
         self._count.__enter__()
@@ -178,9 +179,15 @@ class RunBar:
         else:
             # The first call has no interval to measure; a resumed run starts at its step.
             self._count.resume(k)
+        if self._truth is not None:
+            note += f", twins {self._truth:.2f} of a copy's error"
         self._last = (k, now)
         self._count.to(k, of, note)
         return speed
+
+    def show_truth(self, error: float | None) -> None:
+        """Show the error of twins relative to a copy's from now on; None keeps the last one."""
+        self._truth = self._truth if error is None else error
 
     @property
     def words(self) -> str:

@@ -62,6 +62,7 @@ class TrainingSource:
         images: Positions among the training records -> pixels or latents (B, C, h, w).
         held_out: The held-out records, if any.
         kept: The images of all records, if they are kept on disk.
+        phantoms: The phantoms of all records before they are shrunk, if they are phantoms.
     """
 
     spec: str
@@ -71,6 +72,7 @@ class TrainingSource:
     images: Reader
     held_out: HeldOutImages | None
     kept: KeptImages | None
+    phantoms: PhantomImages | None
 
 
 def load_source(
@@ -106,6 +108,9 @@ def load_source(
         ModelError: If the latents are of other records or of another autoencoder.
     """
     cohort = _cohort(spec, size, has_latents=bool(latents))
+    phantoms = cohort.images if isinstance(cohort.images, PhantomImages) else None
+    if len(cohort):
+        cohort = cohort.with_images(shrunk(cohort.images, size))
     splits = None if cohort.splits is None else cohort.splits.to_numpy()
     if splits is None:
         splits = draw_splits(cohort.patients, (1 - validation, validation, 0.0), seed)
@@ -121,7 +126,14 @@ def load_source(
     records = cohort.at(training)
     columns = _columns(records, graph)
     return TrainingSource(
-        spec, share, records, columns, lambda rows: read(training[rows]), held_out, kept
+        spec,
+        share,
+        records,
+        columns,
+        lambda rows: read(training[rows]),
+        held_out,
+        kept,
+        phantoms,
     )
 
 
@@ -165,14 +177,12 @@ def _cohort(spec: str, sides: tuple[int, int], *, has_latents: bool) -> Cohort:
             raise
         names = ", ".join(["size", *options])
         raise CohortError(f"cohort {spec!r}: does not take all of {names}") from None
-    if not len(cohort):
-        return cohort
-    if has_latents and cohort.images.size != sides:
+    if has_latents and len(cohort) and cohort.images.size != sides:
         raise CohortError(
             f"{spec}: images are {cohort.images.size[0]} x {cohort.images.size[1]} pixels, the "
             f"latents are for {sides[0]} x {sides[1]}; change the resolution"
         )
-    return cohort.with_images(shrunk(cohort.images, sides))
+    return cohort
 
 
 def _is_folder(name: str) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.main import app
-from causalcxr.apps.training import radit_watch
+from causalcxr.apps.training import radit_watch, training_truth
 from causalcxr.apps.training.radit_config import RunConfig, overridden, read_config
 from causalcxr.apps.training.radit_data import load_data
 from causalcxr.apps.training.radit_watch import Board, RunBar
@@ -138,6 +138,21 @@ def test_a_store_trains_the_same_weights_as_its_cohort(tmp_path):
         card_of(two)["loss_of_this_run"], abs=1e-4
     )
     assert one.with_suffix(".training").joinpath("checkpoint.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_error_of_twins_is_logged_shown_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_truth, "_POOL", 60)
+    monkeypatch.setattr(training_truth, "_EACH", 1)
+    out = tmp_path / "w.safetensors"
+    assert command(out, "truth=2", "samples=3", "validation=.25", "training.log=1") == 0
+    log = out.with_suffix(".training") / "train.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["step"] for row in rows if "truth" in row] == [2]
+    assert [row["step"] for row in rows if "held_out" in row] == [3]
+    assert card_of(out)["error_of_twins_over_a_copy"]["truth"] > 0
+    with Image.open(tmp_path / "w-curve.png") as picture:
+        assert picture.size[0] > 1.5 * picture.size[1]
 
 
 @pytest.mark.slow
