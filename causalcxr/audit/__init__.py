@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "AttributeReader",
     "Audit",
+    "CrossFittedReader",
     "Gates",
     "Pairs",
     "Stress",
@@ -28,6 +29,7 @@ __all__ = [
 _MODULES = {
     "AttributeReader": "attribute_reader",
     "Audit": "audit_result",
+    "CrossFittedReader": "cross_fitted_reader",
     "Gates": "quality_checks",
     "Pairs": "pairs",
     "Stress": "stress_result",

@@ -1,11 +1,13 @@
 """The attribute reader: reads attributes from images, independently of the model that makes twins.
 
 Logistic regression (levels) and ridge regression (numbers) on features of radiographs. It must be
-trained on real or true images, never on twins; its cross-validated quality is kept with it.
+trained on real or true images of other patients, never on twins; its cross-validated quality is
+kept with it. `CrossFittedReader` can be trained on the patients that are audited.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,17 +26,22 @@ from causalcxr.graph.graph import Graph
 from causalcxr.graph.variables import Variable
 from causalcxr.images.resampling import at_a_time
 from causalcxr.metrics.extract import feature_batches
+from causalcxr.radit.features import Features
 
-__all__ = ["AttributeReader", "image_features"]
+__all__ = ["PENALTIES", "AttributeReader", "image_features", "reading_table", "training_rows"]
 
 _FEW = 20  # records that a level needs
 _FOLDS = 5
-# Ridge penalties from weak to strong; cross-validation chooses.
-_PENALTIES = np.logspace(-1, 5, 13)
+#: Ridge penalties from weak to strong; cross-validation chooses.
+PENALTIES = np.logspace(-1, 5, 13)
 
 
-def image_features(cohort: Cohort) -> np.ndarray:
-    """Return the bundled encoder's features of a cohort's radiographs, (n, 192).
+def image_features(cohort: Cohort, network: Features | None = None) -> np.ndarray:
+    """Return the features of a cohort's radiographs, (n, 192).
+
+    Args:
+        cohort: Records with images.
+        network: The encoder; by default the bundled one.
 
     Raises:
         AuditError: If the cohort has no images.
@@ -44,7 +51,7 @@ def image_features(cohort: Cohort) -> np.ndarray:
     if not len(cohort):
         return np.empty((0, 192))
     step = at_a_time(cohort.images.size)
-    batches = feature_batches(cohort.images, batch=step)
+    batches = feature_batches(cohort.images, network, batch=step)
     batches = progress(batches, "Reading", "images", total=len(cohort), each=step)
     return np.concatenate(list(batches)).astype(np.float64)
 
@@ -93,12 +100,12 @@ class AttributeReader:
         patients = pd.factorize(cohort.patients)[0]
         names = graph.tabular if names is None else [graph.find(n) for n in names_of(names)]
         for name in names:
-            training = _training_rows(graph[name], columns[name])
+            training = training_rows(graph[name], columns[name])
             if training is None:
                 continue
             rows, y, codes = training
             if codes is None:
-                model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
+                model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
             else:
                 levels[name] = tuple(graph[name].levels[k] for k in codes)
                 model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
@@ -112,6 +119,16 @@ class AttributeReader:
             )
         return cls(models, levels, pd.Series(quality, name="quality"), features)
 
+    @property
+    def low(self) -> pd.Series:
+        """The lower end of the interval of the quality: unknown, so the quality itself."""
+        return self.quality
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What manifests record besides the quality: nothing."""
+        return {}
+
     def read(self, cohort: Records) -> pd.DataFrame:
         """Return what it reads: P(level) for levels, the value for numbers.
 
@@ -120,19 +137,37 @@ class AttributeReader:
         """
         cohort = as_cohort(cohort)
         x = self.features(cohort)
-        columns: dict[tuple[str, str], np.ndarray] = {}
-        for name, model in self.models.items():
-            if name not in self.levels:
-                columns[name, ""] = model.predict(x)
-                continue
-            shares = model.predict_proba(x)
-            columns |= {(name, v): shares[:, k] for k, v in enumerate(self.levels[name])}
-        table = pd.DataFrame(columns, index=cohort.index)
-        table.columns = pd.MultiIndex.from_tuples(list(columns), names=["variable", "level"])
-        return table
+        columns = {
+            name: model.predict_proba(x) if name in self.levels else model.predict(x)[:, None]
+            for name, model in self.models.items()
+        }
+        return reading_table(columns, self.levels, cohort.index)
 
 
-def _training_rows(
+def reading_table(
+    read: Mapping[str, np.ndarray], levels: Mapping[str, tuple[str, ...]], index: pd.Index
+) -> pd.DataFrame:
+    """Return what a reader reads as a table.
+
+    Args:
+        read: For each attribute P(level), (n, k), or its number, (n, 1).
+        levels: The k levels of discrete attributes.
+        index: The records, (n,).
+
+    Returns:
+        A row a record; columns (variable, level), where the level of numbers is "".
+    """
+    columns = {
+        (name, level): values[:, k]
+        for name, values in read.items()
+        for k, level in enumerate(levels.get(name, ("",)))
+    }
+    table = pd.DataFrame(columns, index=index)
+    table.columns = pd.MultiIndex.from_tuples(list(columns), names=["variable", "level"])
+    return table
+
+
+def training_rows(
     variable: Variable, column: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[int] | None] | None:
     """Return rows, targets and common levels of a variable; None if it varies too little."""

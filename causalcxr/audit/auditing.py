@@ -12,6 +12,7 @@ from causalcxr.audit.audit_result import Audit
 from causalcxr.audit.bootstrap import Validation
 from causalcxr.audit.classifiers import Classifier, as_classifier
 from causalcxr.audit.column_names import by_names, label_of, named_columns
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.audit.group_measures import GroupMeasures, measure_groups
 from causalcxr.audit.groups import Groups, find_groups
 from causalcxr.audit.hypotheses import hypotheses
@@ -50,7 +51,7 @@ def audit(
     by: str | Sequence[str] = (),
     hold: str | Iterable[str] = (),
     draws: int | None = None,
-    reader: AttributeReader | None = None,
+    reader: AttributeReader | CrossFittedReader | None = None,
     gates: Gates | None = None,
     beyond_range: bool = False,
     threshold: ThresholdRule | float | str | None = None,

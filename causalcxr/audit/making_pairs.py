@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.audit.pairs import WORLDS, Pairs, pairs_result, write_checks, write_worlds
 from causalcxr.audit.quality_checks import Gates, changed_by
 from causalcxr.cohort.cohort import Cohort
@@ -32,7 +33,7 @@ def make_pairs(
     draws: int | None = None,
     seed: int = 0,
     beyond_range: bool = False,
-    reader: AttributeReader | None = None,
+    reader: AttributeReader | CrossFittedReader | None = None,
     gates: Gates | None = None,
     **values: Any,
 ) -> Pairs:
@@ -87,7 +88,7 @@ class Worlds:
         self,
         graph: Graph,
         action: Intervention,
-        reader: AttributeReader | None,
+        reader: AttributeReader | CrossFittedReader | None,
         gates: Gates | None,
     ) -> Pairs:
         """Return the pairs of these worlds, with quality checks; see `Pairs.from_cohorts`."""
@@ -181,7 +182,7 @@ def write_pairs(
     action: Intervention,
     folder: Path,
     *,
-    reader: AttributeReader | None = None,
+    reader: AttributeReader | CrossFittedReader | None = None,
     gates: Gates | None = None,
     identity: Mapping[str, Any] | None = None,
     overwrite: bool = False,

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.audit.model_evaluation_measures import (
     QuestionImages,
     axiom_rows,
@@ -21,6 +22,7 @@ from causalcxr.audit.model_evaluation_measures import (
 )
 from causalcxr.audit.model_evaluation_result import Evaluation
 from causalcxr.audit.quality_checks import changed_by
+from causalcxr.audit.reader_quality import reader_record
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
 from causalcxr.common.errors import AuditError, CohortError
@@ -28,6 +30,8 @@ from causalcxr.common.progress import progress
 from causalcxr.common.versions import versions
 from causalcxr.graph.arguments import actions_of
 from causalcxr.graph.interventions import Intervention
+from causalcxr.radit.features import Features
+from causalcxr.radit.weights import content_hash
 from causalcxr.scm.identity import couplings
 from causalcxr.scm.model_images import sizes_of, solver_of
 from causalcxr.scm.scm import SCM
@@ -35,7 +39,18 @@ from causalcxr.sources.phantom import truth
 
 __all__ = ["evaluate"]
 
-_COLUMNS = ("question", "axiom", "measure", "value", "low", "high", "copy", "oracle", "n")
+_COLUMNS = (
+    "question",
+    "axiom",
+    "measure",
+    "value",
+    "low",
+    "high",
+    "copy",
+    "oracle",
+    "n",
+    "reader",
+)
 
 
 def evaluate(
@@ -43,7 +58,8 @@ def evaluate(
     cohort: Records,
     actions: Intervention | Mapping[str, Any] | Iterable[Intervention | Mapping[str, Any]],
     *,
-    reader: AttributeReader | None = None,
+    reader: AttributeReader | CrossFittedReader | None = None,
+    features: Features | None = None,
     cycles: Sequence[int] = (1, 10),
     cycled: int = 16,
     draws: int = 2000,
@@ -56,7 +72,8 @@ def evaluate(
         cohort: Records with images that the model was not trained on.
         actions: One or several interventions; each is applied to the records that it changes.
         reader: Reads attributes from images, for effectiveness and amplification; trained on other
-            records.
+            records, or cross-fitted.
+        features: The encoder of identity and realism; by default the bundled one.
         cycles: Numbers of null interventions in a row, for composition.
         cycled: Number of records for composition and reversibility.
         draws: Bootstrap draws of patients.
@@ -64,7 +81,8 @@ def evaluate(
 
     Returns:
         A table with a row a question and measure: `axiom`, `measure`, `value` with `low` and
-        `high`, `copy` (changing nothing), `oracle` (the true twins), `n`, `patients`.
+        `high`, `copy` (changing nothing), `oracle` (the true twins), `n`, `reader` (its AUROC on
+        unseen patients, of numbers the correlation), `patients`.
 
     Raises:
         AuditError: If there are no images, or an intervention changes no record.
@@ -83,7 +101,7 @@ def evaluate(
         rows += similarity_rows(question, options)
         if reader is not None:
             rows += reader_rows(model, question, reader, options)
-        rows += realism_rows(question, options)
+        rows += realism_rows(question, options, features)
         if "true" in question.images:
             rows += truth_rows(question, options)
     if not questions:
@@ -96,7 +114,8 @@ def evaluate(
         "source": cohort.source,
         "images": sizes_of(model, cohort),
         "questions": [question.action.describe() for question in questions],
-        "reader": None if reader is None else reader.quality.round(4).to_dict(),
+        **reader_record(reader),
+        "features": "bundled" if features is None else content_hash(features.state_dict()),
         "cycles": list(cycles),
         "seed": seed,
         "versions": versions(),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from causalcxr.audit.attribute_reader import AttributeReader, image_features
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.columns import decode
 from causalcxr.graph.interventions import BoundIntervention, Intervention, do
@@ -22,6 +23,7 @@ from causalcxr.metrics.fidelity import fidelity
 from causalcxr.metrics.minimality import identity_kept
 from causalcxr.metrics.similarity import SIMILARITIES
 from causalcxr.metrics.truth import truth_errors, truth_table
+from causalcxr.radit.features import Features
 from causalcxr.scm.scm import SCM
 
 __all__ = [
@@ -133,14 +135,17 @@ def similarity_rows(question: QuestionImages, options: Mapping[str, int]) -> lis
 
 
 def reader_rows(
-    model: SCM, question: QuestionImages, reader: AttributeReader, options: Mapping[str, int]
+    model: SCM,
+    question: QuestionImages,
+    reader: AttributeReader | CrossFittedReader,
+    options: Mapping[str, int],
 ) -> list[TableRow]:
     """Return effectiveness on what was set, and amplification of non-descendants."""
     rows = []
     answers = {world: reader.read(question.records_with(world)) for world in question.images}
     # Effectiveness for what was set; amplification for what must not change.
     targets = question.twin.columns(model.graph, beyond_range=True)
-    for name in reader.models:
+    for name in reader.quality.index:
         # Columns of numbers have no level.
         key = name if name in reader.levels else (name, "")
         read = {world: table[key].to_numpy() for world, table in answers.items()}
@@ -153,13 +158,17 @@ def reader_rows(
             rows.append(
                 _row(question, "amplification", measure, change["twin"], options, **bounds)
             )
+        else:
+            continue
+        # A poor reader makes poor checks, so its quality stands beside them.
+        rows[-1]["reader"] = float(reader.quality[name])
     return rows
 
 
 def _effectiveness(
     model: SCM,
     question: QuestionImages,
-    reader: AttributeReader,
+    reader: AttributeReader | CrossFittedReader,
     name: str,
     read: Mapping[str, np.ndarray],
     targets: Mapping[str, np.ndarray],
@@ -177,9 +186,11 @@ def _effectiveness(
     return _row(question, "effectiveness", f"{word}, {name}", scores["twin"], options, **bounds)
 
 
-def realism_rows(question: QuestionImages, options: Mapping[str, int]) -> list[TableRow]:
+def realism_rows(
+    question: QuestionImages, options: Mapping[str, int], network: Features | None = None
+) -> list[TableRow]:
     """Return identity, and distances to the images of the records or of the true twins."""
-    features = {w: image_features(question.records_with(w)) for w in question.images}
+    features = {w: image_features(question.records_with(w), network) for w in question.images}
     patients, rows = question.patients, []
     if len(patients) > 1:
         # Identity: is the record of the patient the nearest one to the twin?

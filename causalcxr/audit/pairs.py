@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.audit.quality_checks import CHECKS, Gates, check_pairs
+from causalcxr.audit.reader_quality import reader_record, unreadable
 from causalcxr.cohort import saved, saved_reader
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.cohort.cohort_input import Records, as_cohort
@@ -69,7 +71,7 @@ class Pairs:
         *,
         null: Records | None = None,
         direct: Records | None = None,
-        reader: AttributeReader | None = None,
+        reader: AttributeReader | CrossFittedReader | None = None,
         gates: Gates | None = None,
         flags: np.ndarray | None = None,
         plausibility: np.ndarray | None = None,
@@ -126,7 +128,8 @@ class Pairs:
             "action": bound.to_json(),
             "words": bound.describe(),
             "gates": asdict(gates),
-            "reader": None if reader is None else reader.quality.round(4).to_dict(),
+            **reader_record(reader),
+            "not_checked": [] if reader is None else unreadable(reader, gates.reader),
             "source": factual.source,
             "graph": graph.name,
             "graph_hash": graph.hash,

@@ -1,10 +1,11 @@
 """Quality checks: whether a pair of a record and its twin is accepted or rejected, and why.
 
 - effectiveness: does an independent attribute reader see what was set? P(level | twin) for levels;
-  for numbers, the share of the intended change that it sees.
+  for numbers, the share of the intended change that it sees. Not checked for attributes that the
+  reader cannot read on unseen patients.
 - round_trip: is the null twin, computed anew under the factual values, the record's own image?
 - amplification: do non-descendants of the intervention stay as they were? The largest change of a
-  probability (of a number, in standard deviations) over them.
+  probability (of a number, in standard deviations) over those that the reader can read.
 - support: are there training records in the cells of the twin's parents?
 - plausibility: how likely is what was set, under the model and the record's other values? The
   smallest P(level | parents) over the levels that were set.
@@ -23,6 +24,8 @@ import numpy as np
 import pandas as pd
 
 from causalcxr.audit.attribute_reader import AttributeReader
+from causalcxr.audit.cross_fitted_reader import CrossFittedReader
+from causalcxr.audit.reader_quality import unreadable
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import AuditError
 from causalcxr.graph.graph import Graph
@@ -45,6 +48,8 @@ class Gates:
         amplification: Largest accepted change of a non-descendant.
         support: Whether twins in cells with too few training records are rejected.
         plausibility: Smallest accepted probability of a level that was set, given its parents.
+        reader: Smallest AUROC, on unseen patients, of a reader whose answers are used (of numbers,
+            the correlation must be 2 reader - 1). An attribute that it cannot read is not checked.
 
     Raises:
         AuditError: If a number is below zero.
@@ -56,6 +61,7 @@ class Gates:
     amplification: float | None = 0.5
     support: bool = True
     plausibility: float | None = 0.005
+    reader: float | None = 0.6
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -74,7 +80,7 @@ def check_pairs(
     reached: frozenset[str],
     flags: np.ndarray | None = None,
     plausibility: np.ndarray | None = None,
-    reader: AttributeReader | None = None,
+    reader: AttributeReader | CrossFittedReader | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the quality checks of every pair, and the changes of non-descendants.
 
@@ -105,12 +111,17 @@ def check_pairs(
         # What the reader sees: in what was set, and in non-descendants.
         first = reader.read(factual)
         second = _read_twins(reader, twin, first)
+        spread = amplification(graph, first, second, reached, factual.patients)
+        # What it cannot read is not checked.
+        first, second = (
+            answers.drop(columns=unreadable(reader, gates.reader), level="variable")
+            for answers in (first, second)
+        )
         table["effectiveness"], unseen = _effectiveness(
             gates, graph, (before, after), (first, second), acted
         )
         drift = _drift(graph, first, second, reached)
         table["amplification"] = drift.max(axis=1) if drift.shape[1] else np.nan
-        spread = amplification(graph, first, second, reached, factual.patients)
     # Round trip: how far the model is from giving an image back.
     if null is not None and null.has_images and factual.has_images:
         table["round_trip"] = _round_trip(factual, null)
@@ -161,7 +172,9 @@ def amplification(
     return pd.DataFrame(rows, columns=names)
 
 
-def _read_twins(reader: AttributeReader, twin: Cohort, before: pd.DataFrame) -> pd.DataFrame:
+def _read_twins(
+    reader: AttributeReader | CrossFittedReader, twin: Cohort, before: pd.DataFrame
+) -> pd.DataFrame:
     """Return what the reader sees in twins; a twin without an image equals its record."""
     rows = np.flatnonzero(twin.images.available)
     answers = before.copy()

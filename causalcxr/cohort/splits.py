@@ -9,7 +9,7 @@ from causalcxr.cohort.ids import patient_numbers
 from causalcxr.common.errors import CohortError, brief
 from causalcxr.common.random_numbers import Draws, record_keys
 
-__all__ = ["SPLITS", "check_splits", "draw_splits"]
+__all__ = ["SPLITS", "check_splits", "draw_folds", "draw_splits"]
 
 SPLITS = ("train", "val", "test")
 
@@ -42,6 +42,34 @@ def draw_splits(
     numbers = Draws(record_keys(distinct), seed, "split").uniform()[:, 0]
     chosen = np.searchsorted(np.cumsum(shares)[:2], numbers, side="right")
     return np.array(SPLITS, dtype=object)[chosen[codes]]
+
+
+def draw_folds(patients: pd.Series | Sequence, folds: int, seed: int = 0) -> np.ndarray:
+    """Return a fold for each record, drawn by a hash of its patient's id and the seed.
+
+    A patient's fold is the same in any cohort, so no list of patients need be kept.
+
+    Args:
+        patients: The patient of each record, shape (n,).
+        folds: The number of folds, at least 2.
+        seed: The seed.
+
+    Returns:
+        Shape (n,), from 0 to folds - 1.
+
+    Raises:
+        CohortError: If there are fewer than two folds.
+
+    Example:
+        >>> a, b = draw_folds(["a", "b"], 5), draw_folds(["b", "a", "a"], 5)
+        >>> a[0] == b[1] == b[2], a[1] == b[0]
+        (True, True)
+    """
+    if folds < 2:
+        raise CohortError(f"folds: {folds}; give at least 2")
+    codes, distinct = patient_numbers(patients, len(patients), "folds", CohortError)
+    numbers = Draws(record_keys(distinct), seed, "fold").uniform()[:, 0]
+    return np.minimum((numbers * folds).astype(np.int64), folds - 1)[codes]
 
 
 def check_splits(splits: pd.Series, patients: pd.Series, place: str) -> None:

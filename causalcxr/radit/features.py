@@ -1,9 +1,11 @@
 """Features of radiographs: a small network trained to classify phantoms.
 
 Its maps give a perceptual distance, its vectors a distance of distributions. For real radiographs
-the features of Rad-DINO are better, if its weights are available (`causalcxr.radit.raddino`).
+train features on their own labels (`causalcxr.radit.features_train`), or use those of Rad-DINO, if
+its weights are available (`causalcxr.radit.raddino`).
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +16,19 @@ from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.radit.weights import BUNDLED, check_unchanged, content_hash
 
-__all__ = ["VERSION", "Features", "load_features", "save_features"]
+__all__ = [
+    "VERSION",
+    "CrossFittedFeatures",
+    "Features",
+    "load_cross_fitted",
+    "load_features",
+    "save_cross_fitted",
+    "save_features",
+]
 
 VERSION = "1"
 _WIDTHS = (16, 32, 64, 96)
+_CROSS_FITTED, _EVERYONE = "cross-fitted features", "everyone"
 
 
 def _stage(inside: int, out: int) -> nn.Sequential:
@@ -66,15 +77,43 @@ class Features(nn.Module):
         return torch.cat([last.mean((2, 3)), last.amax((2, 3))], 1)
 
 
+@dataclass(frozen=True, eq=False)
+class CrossFittedFeatures:
+    """Features trained on a cohort's labels: a network for each fold of patients, and one of all.
+
+    Args:
+        everyone: The network trained on all patients.
+        folds: For each fold, the network trained on the patients outside it.
+        seed: Seed of the folds, see `draw_folds`.
+        content: Hash of the weights, if they are from a file.
+    """
+
+    everyone: Features
+    folds: tuple[Features, ...]
+    seed: int
+    content: str = ""
+
+
 def save_features(path: Path, features: Features, **about: str) -> None:
     """Write weights atomically, with a hash of them and texts for the header."""
-    tensors = features.state_dict()
-    header = {"kind": "features", "version": VERSION, "content": content_hash(tensors)}
-    save_tensors(path, tensors, header | about)
+    _save(path, features.state_dict(), "features", about)
+
+
+def save_cross_fitted(path: Path, features: CrossFittedFeatures, **about: str) -> None:
+    """Write all networks to one file; `load_features` reads that of all patients from it."""
+    networks = {_EVERYONE: features.everyone}
+    networks |= {f"fold-{k}": network for k, network in enumerate(features.folds)}
+    tensors = {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    settings = {"folds": str(len(features.folds)), "seed": str(features.seed)}
+    _save(path, tensors, _CROSS_FITTED, settings | about)
 
 
 def load_features(name: str | Path = "phantom") -> Features:
-    """Load weights by a bundled name or a path.
+    """Load weights by a bundled name or a path; of cross-fitted ones, those of all patients.
 
     Raises:
         ModelError: If there is no such file, or it is damaged, changed, or of another kind or
@@ -89,14 +128,56 @@ def load_features(name: str | Path = "phantom") -> Features:
     path = bundled if bundled.is_file() else Path(name)
     if not path.is_file():
         raise ModelError(f"features {str(name)!r}: no such file and not bundled; use 'phantom'")
+    tensors, about = _load(path, ("features", _CROSS_FITTED))
+    if about["kind"] == _CROSS_FITTED:
+        tensors = _part(tensors, _EVERYONE)
+    return _network(path, tensors)
+
+
+def load_cross_fitted(path: str | Path) -> CrossFittedFeatures:
+    """Load features that `causalcxr radit features` has trained.
+
+    Raises:
+        ModelError: If there is no such file, or it is damaged, changed, or of another kind or
+            version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(
+            f"features {str(path)!r}: no such file; write it with `causalcxr radit features`"
+        )
+    tensors, about = _load(path, (_CROSS_FITTED,))
+    networks = [_network(path, _part(tensors, f"fold-{k}")) for k in range(int(about["folds"]))]
+    everyone = _network(path, _part(tensors, _EVERYONE))
+    return CrossFittedFeatures(everyone, tuple(networks), int(about["seed"]), about["content"])
+
+
+def _save(path: Path, tensors: dict[str, Tensor], kind: str, about: dict[str, str]) -> None:
+    """Write tensors of a kind, with a hash of them."""
+    header = {"kind": kind, "version": VERSION, "content": content_hash(tensors)}
+    save_tensors(path, tensors, header | about)
+
+
+def _load(path: Path, kinds: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and header of a file of one of some kinds, unchanged since it was written."""
     tensors, about = load_tensors(path)
-    if (about.get("kind"), about.get("version")) != ("features", VERSION):
+    if about.get("kind") not in kinds or about.get("version") != VERSION:
         raise ModelError(
             f"{path}: {about.get('kind', 'weights')} of version {about.get('version')}, not "
-            f"features of version {VERSION}; give another file"
+            f"{kinds[0]} of version {VERSION}; give another file"
         )
     # Verify the hash before any tensor is used.
     check_unchanged(path, tensors, about)
+    return tensors, about
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors of one of several networks."""
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _network(path: Path, tensors: dict[str, Tensor]) -> Features:
     features = Features()
     try:
         features.load_state_dict(tensors)

@@ -8,13 +8,13 @@ import typer
 
 from causalcxr.apps.cli.classifier import Bootstrap
 from causalcxr.apps.cli.options import Limit, ModelFolder, OutputOptions, RecordOptions, Seed
-from causalcxr.apps.cli.pairs import Reader, fit_reader
+from causalcxr.apps.cli.pairs import ReaderOptions, fit_reader, show_quality
 
 __all__ = ["EvaluateOptions", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(RecordOptions, OutputOptions):
+class EvaluateOptions(RecordOptions, ReaderOptions, OutputOptions):
     """Which model, on which records, under which interventions."""
 
     model: ModelFolder
@@ -25,7 +25,6 @@ class EvaluateOptions(RecordOptions, OutputOptions):
         ),
     ] = ()
     limit: Limit = 48
-    reader: Reader = ""
     cycles: Annotated[
         str,
         typer.Option(
@@ -55,6 +54,7 @@ class EvaluateOptions(RecordOptions, OutputOptions):
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a model's counterfactual images: axioms, realism, truth where it is known."""
     from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
+    from causalcxr.audit.cross_fitted_reader import CrossFittedReader
     from causalcxr.audit.model_evaluation import evaluate as evaluate_model
     from causalcxr.audit.model_evaluation_result import evaluation_folder
     from causalcxr.cohort.selection import load_cohort
@@ -64,22 +64,28 @@ def evaluate(options: EvaluateOptions) -> None:
 
     # Refuse a folder of something else before the long work.
     evaluation_folder(options.out).check_foreign()
-    cycles, reader = options.numbers_of_cycles, None
+    cycles, reader, features = options.numbers_of_cycles, None, None
     model, actions = SCM.load(options.model), [parse([word]) for word in options.do]
     with Progress("Evaluating"):
         # The reader learns from a cohort of its own.
         if options.reader:
-            reader = fit_reader(load_cohort(options.reader).with_images_only(), model)
+            training = load_cohort(options.reader).with_images_only()
+            reader = fit_reader(training, model, options)
+        if options.features:
+            features = options.load_features().everyone
         result = evaluate_model(
             model,
             options.records.load(),
             actions,
             reader=reader,
+            features=features,
             cycles=cycles,
             draws=options.bootstrap,
             seed=options.seed,
         )
         result.save(options.out, overwrite=options.overwrite)
+    if isinstance(reader, CrossFittedReader):
+        show_quality(reader.table)
     show("Axioms, realism, truth", rounded_rows(result.table))
     print_couplings(result.about["coupling"])
     files = "evaluation.csv, evaluation.png, one sheet for each intervention"

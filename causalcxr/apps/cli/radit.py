@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
-from causalcxr.apps.cli.options import CohortName, Out, Overwrite
+from causalcxr.apps.cli.options import CohortName, Out, Overwrite, Seed
 from causalcxr.apps.cli.verbs import verb
 from causalcxr.common.progress import resumable
 
-__all__ = ["EncodeOptions", "TrainOptions", "app"]
+__all__ = ["EncodeOptions", "FeaturesOptions", "TrainOptions", "app"]
 
-app = typer.Typer(help="Train weights of the image mechanism.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train weights of the image mechanism, and features of images.", no_args_is_help=True
+)
 
 _RESUMES = "training resumes from its last checkpoint"
 
@@ -90,6 +92,53 @@ def encode(options: EncodeOptions) -> None:
             device=options.device,
         )
     print(f"{latents.folder}: {latents}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesOptions:
+    """On which cohort features are trained, and how."""
+
+    cohort: CohortName
+    out: Out
+    graph: Annotated[str, typer.Option(help="A graph, whose variables are learned.")] = "cxr7"
+    start: Annotated[
+        str, typer.Option(help="The features to start from: a bundled name or a file.")
+    ] = "phantom"
+    epochs: Annotated[int, typer.Option(help="Passes over the images, for each network.")] = 20
+    folds: Annotated[
+        int, typer.Option(help="Folds of patients; each is left out of one network.")
+    ] = 5
+    seed: Seed = 0
+    minutes: Annotated[
+        float, typer.Option(help="Stop after so many minutes; the same command resumes.")
+    ] = float("inf")
+    overwrite: Overwrite = False
+
+
+@verb(app)
+def features(options: FeaturesOptions) -> None:
+    """Train features on a cohort's labels, cross-fitted by patient; the same command resumes."""
+    from causalcxr.apps.cli.answer_screen import console
+    from causalcxr.apps.cli.pairs import show_quality
+    from causalcxr.apps.training.features_job import FeaturesRun, train_cohort_features
+    from causalcxr.radit.features_train import FeaturesConfig
+
+    run = FeaturesRun(
+        cohort=options.cohort,
+        out=options.out,
+        graph=options.graph,
+        start=options.start,
+        config=FeaturesConfig(epochs=options.epochs, folds=options.folds),
+        seed=options.seed,
+        minutes=options.minutes,
+    )
+    with resumable(_RESUMES):
+        table = train_cohort_features(run, _command(), overwrite=options.overwrite)
+    if table is None:
+        console().print("The time is over; run the same command again to resume.")
+        return
+    show_quality(table)
+    console().print(f"{options.out}: features; the card is beside it", markup=False)
 
 
 def _command() -> str:

@@ -1,7 +1,7 @@
 """The parts of the report about the audit as a whole: key figures, tests, limits, origin."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def limits(
             f"{' and '.join(unchecked).capitalize()} could not be checked, because there is no "
             "attribute reader or no image."
         )
-    yield from _poorly_read(about.get("reader"))
+    yield from _poorly_read(about.get("reader"), about.get("not_checked") or ())
     if observed is not None:
         yield from _group_limits(observed, groups)
 
@@ -144,6 +144,7 @@ def provenance(about: About) -> dict[str, list[tuple[str, str]]]:
         "Quality of the attribute reader on unseen patients (AUROC, or correlation)": rest.pop(
             "reader", None
         ),
+        "Training of the attribute reader": rest.pop("reader_details", None),
     }
     parts = {"Settings and records": rest} | nested
     return {
@@ -192,8 +193,14 @@ def _group_limits(observed: "GroupMeasures", groups: "pd.DataFrame") -> Iterator
         yield f"Groups by {name} could not be balanced ({reason})."
 
 
-def _poorly_read(quality: Mapping[str, Any] | None) -> Iterator[str]:
-    poor = [n for n, v in (quality or {}).items() if v is None or np.isnan(v) or abs(v) < _POOR]
+def _poorly_read(quality: Mapping[str, Any] | None, not_checked: Sequence[str]) -> Iterator[str]:
+    if not_checked:
+        yield (
+            f"The attribute reader cannot read {', '.join(not_checked)} on unseen patients, so "
+            "these were not checked, neither for effectiveness nor for amplification."
+        )
+    rest = {n: v for n, v in (quality or {}).items() if n not in not_checked}
+    poor = [n for n, v in rest.items() if v is None or np.isnan(v) or abs(v) < _POOR]
     if poor:
         yield (
             f"The attribute reader reads {', '.join(poor)} poorly, or its quality there is "
