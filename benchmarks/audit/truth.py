@@ -7,9 +7,8 @@ one uses the effusion alone, one also sex, one also support devices. The score o
 again for each audit, depends on no variable of the patient. The phantom gives true twins, so the
 true effect on each patient is known, and its mean over a pool of patients is the truth. 200 audits
 resample 300 patients each. The table has the coverage of the 95 % interval (with Clopper-Pearson
-bounds), how often a classifier is rejected, and how often the null floor covers zero excess. Then
-the same with the twins of a learned model (equations fitted to 20,000 phantoms, bundled RadiT):
-the bias is the audit's effect minus the true effect on the same patients.
+bounds), how often a classifier is rejected, and how often the null floor covers zero excess.
+`audit.learned` measures the bias of learned twins.
 """
 
 import hashlib
@@ -21,15 +20,14 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from benchmarks import Row
-from causalcxr import SCM, Cohort, Graph, do
+from causalcxr import Cohort, Graph, do
 from causalcxr.audit.attribute_reader import AttributeReader, image_features
 from causalcxr.audit.individual_effects import EffectFrame, effect_table
 from causalcxr.audit.intervals import clopper_pearson
 from causalcxr.common.files import atomic_write
-from causalcxr.graph.interventions import Intervention
 from causalcxr.sources.phantom import truth
 
-__all__ = ["main"]
+__all__ = ["FAIR", "main", "planted_classifiers", "random_score", "run_audit"]
 
 GRAPH = Graph.load("cxr7")
 _SAVED = Path("runs/audit")
@@ -38,7 +36,7 @@ _QUESTIONS = {
     "do(sex=M)": ("Sex == 'F'", do(sex="M")),
     "do(support_devices=P)": ("`Support Devices` == 'N'", do(support_devices="P")),
 }
-_FAIR = "no variable"
+FAIR = "no variable"
 Score = Callable[[np.ndarray], np.ndarray]
 _PATIENTS = 300  # patients in each audit
 
@@ -55,8 +53,11 @@ def _features(cohort: Cohort, name: str) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
 
-def _classifiers(reader: AttributeReader) -> dict[str, Score]:
-    """Return scores as functions of features (n, 192)."""
+def planted_classifiers(n: int) -> dict[str, Score]:
+    """Return classifiers of effusion as functions of features (n, 192), read from n phantoms."""
+    training_cohort = Cohort.load("phantom", n=n, seed=12)
+    x = _features(training_cohort, "teacher")
+    reader = AttributeReader.fit(training_cohort, GRAPH, _ATTRIBUTES, features=lambda _: x)
 
     def odds(x: np.ndarray, name: str) -> np.ndarray:
         return logit(np.clip(reader.models[name].predict_proba(x)[:, 1], 1e-4, 1 - 1e-4))
@@ -70,7 +71,7 @@ def _classifiers(reader: AttributeReader) -> dict[str, Score]:
         "effusion and devices": lambda x: expit(
             odds(x, "Pleural Effusion") + 3 * odds(x, "Support Devices")
         ),
-        _FAIR: random_score(0),
+        FAIR: random_score(0),
     }
 
 
@@ -102,14 +103,14 @@ def _coverage(
     audits, draws = sizes
     before, after = (score(each) for each in x)
     true, rng = float((after - before).mean()), np.random.default_rng(0)
-    if name == _FAIR:  # the expectation over all such classifiers
+    if name == FAIR:  # the expectation over all such classifiers
         true = 0.0
     n_covered = n_rejected = n_null_covered = 0
     for k in range(audits):
         rows = rng.choice(len(before), min(_PATIENTS, len(before)))
         scores = (
             [random_score(k)(each[rows]) for each in x]
-            if name == _FAIR
+            if name == FAIR
             else [before[rows], after[rows]]
         )
         effects = run_audit(*scores, scores[0], draws, k)
@@ -133,51 +134,11 @@ def _coverage(
     }
 
 
-def _learned(
-    question: str, cohort: Cohort, action: Intervention, scorers: dict, seed: int = 0
-) -> list[Row]:
-    """Return the bias of an audit with a learned model's twins."""
-    training_cohort = Cohort.load("phantom", n=20_000, seed=11)
-    model = SCM(GRAPH).fit(
-        training_cohort.with_images(None) if len(cohort) < 16 else training_cohort
-    )
-    twin = model.counterfactual(cohort, action, seed=seed)
-    x = {"before": image_features(cohort), "after": image_features(twin)}
-    x["true"] = image_features(truth(cohort, action))
-    null = image_features(model.counterfactual(cohort, do(), recompute=True, seed=seed))
-    rows = []
-    for name, score in scorers.items():
-        if name == _FAIR:
-            continue
-        effects = run_audit(score(x["before"]), score(x["after"]), score(null), 2000, seed)
-        true = float((score(x["true"]) - score(x["before"])).mean())
-        total = effects.loc["total"]
-        rows.append(
-            {
-                "question": question,
-                "classifier uses": name,
-                "twins": "learned",
-                "true effect": true,
-                "audit": total["mean"],
-                "low": total["low"],
-                "high": total["high"],
-                "bias": total["mean"] - true,
-                "null floor": effects.loc["null absolute", "mean"],
-            }
-        )
-    return rows
-
-
 def main(quick: bool = False) -> list[Row]:
-    """Return one row per question and classifier, with true twins, then with learned ones."""
-    n_training, pool, audits, draws, n_learned = (
-        (200, 60, 10, 200, 0) if quick else (2000, 6000, 200, 1000, 120)
-    )
-    training_cohort = Cohort.load("phantom", n=n_training, seed=12)
-    x = _features(training_cohort, "teacher")
-    reader = AttributeReader.fit(training_cohort, GRAPH, _ATTRIBUTES, features=lambda _: x)
-    scorers = _classifiers(reader)
-    table, learned_rows = [], []
+    """Return one row per question and classifier."""
+    n_training, pool, audits, draws = (200, 60, 10, 200) if quick else (2000, 6000, 200, 1000)
+    scorers = planted_classifiers(n_training)
+    table = []
     for question, (where, action) in _QUESTIONS.items():
         cohort = Cohort.load("phantom", n=pool, seed=13).select(where)
         key = question.replace("(", "-").replace(")", "").replace("=", "-")
@@ -185,6 +146,4 @@ def main(quick: bool = False) -> list[Row]:
         after = _features(truth(cohort, action), f"{key}-twin")
         for name, score in scorers.items():
             table.append(_coverage(question, name, (before, after), score, audits, draws))
-        if n_learned:
-            learned_rows += _learned(question, cohort.head(n_learned), action, scorers)
-    return table + learned_rows
+    return table
