@@ -59,7 +59,7 @@ _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
     },
     "empirical": {},
     "radit": {
-        "size": _words("tiny", "S", "B", "L", "XL"),
+        "size": _words("tiny", "mini", "S", "B", "L", "XL"),
         "resolution": _Option(int, 64),
         "height": _Option(int, 0),  # that of `resolution`
         "weights": _Option(str, ""),
@@ -76,6 +76,7 @@ _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
         "remainder": _words("carry", "fade"),
         "coupling": _words("inversion", "transport"),
         "edits": _Option(int, 3),
+        "partner": _Option(str, ""),
     },
 }
 # The rules of each kind; `add_kind` adds those of users.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.common.digests import file_digest
-from causalcxr.common.errors import ModelError
+from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, History, Mechanism
@@ -22,7 +22,7 @@ from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.vae_weights import load_codec
-from causalcxr.radit.weights import adopt_weights, resolve
+from causalcxr.radit.weights import adopt_weights, resolve, resolve_file, shape_of
 
 __all__ = ["ImageEquation", "ImageMechanism"]
 
@@ -33,13 +33,12 @@ class ImageMechanism(Mechanism):
     Args:
         variable: The image variable.
         parents: Its tabular parents.
-        options: `size` (mini, tiny, S, B, L, XL); `resolution` in pixels, and `height` if
-            the image is not square; `codec`, the file of an autoencoder, for a flow of
-            latents; `weights` (a bundled name or a file to start from); `steps` of
-            training on the cohort (0 keeps the weights as they are, the default if weights
-            are given), `batch`, `lr`, `pairing` (none, ot); and for the solver: `method`,
-            `solver_steps`, `guidance`, `threshold`, `grain`, `remainder`, `coupling`,
-            `edits`; see `Solving`.
+        options: `size` (mini, tiny, S, B, L, XL); `resolution` in pixels, and `height` if the
+            image is not square; `codec`, the file of an autoencoder, for a flow of latents;
+            `weights` (a bundled name or a file to start from); `steps` of training on the cohort
+            (0 keeps the weights as they are, the default if weights are given), `batch`, `lr`,
+            `pairing` (none, ot); and for the solver: `method`, `solver_steps`, `guidance`,
+            `threshold`, `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
@@ -63,6 +62,19 @@ class ImageMechanism(Mechanism):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = RadiT(self.config, self.parents)
+            self.partner = self._new_partner()
+
+    def _new_partner(self) -> RadiT | None:
+        """Return the second network, untrained, if there is one.
+
+        Raises:
+            MechanismError: If the images are not pixels, which both networks must share.
+        """
+        if not self.options["partner"]:
+            return None
+        if not isinstance(self.codec, Pixels):
+            raise MechanismError("partner: both networks must compute in pixels; leave out codec")
+        return RadiT(shape_of(resolve_file(self.options["partner"])), self.parents)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -114,7 +126,7 @@ class ImageMechanism(Mechanism):
     def forward(self, parents: Columns) -> ImageEquation:
         """Return the equation for these parents, each (n,), NaN where missing."""
         bound = {name: parents[name] for name in self.net.conditioner.names}
-        return image_equation(self.net, bound, self.solving, self.codec)
+        return image_equation(self.net, bound, self.solving, self.codec, self.partner)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
         """Return the velocity loss of images (n, 1, H, W) in [0, 1], at fixed random times."""
@@ -131,7 +143,11 @@ class ImageMechanism(Mechanism):
 
     def provenance(self) -> str:
         """Return the hashes of weights and codec, which determine the result of a fit."""
-        files = [self.weights, Path(self.options["codec"]) if self.options["codec"] else None]
+        files = [
+            self.weights,
+            Path(self.options["codec"]) if self.options["codec"] else None,
+            resolve_file(self.options["partner"]) if self.options["partner"] else None,
+        ]
         return "+".join(file_digest(file) for file in files if file)
 
     def fit(
@@ -164,6 +180,11 @@ class ImageMechanism(Mechanism):
                 if start
                 else RadiT(self.config, self.parents)
             )
+            # A partner is used as it is.
+            if self.partner is not None:
+                file = resolve_file(options["partner"])
+                self.partner = adopt_weights(file, self.partner.config, self.parents)
+                self.partner.eval().requires_grad_(False)
         # Nothing to train: the starting weights are the result.
         if not options["steps"]:
             self.net.eval().requires_grad_(False)

@@ -14,12 +14,16 @@ independent of the parents, the twin of a twin need not be the image again, and 
 twins need not be that of images under pa*.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from causalcxr.common.errors import MechanismError
 from causalcxr.common.random_numbers import Draws
+from causalcxr.images.resampling import Resampling
 from causalcxr.mechanisms.base import Columns
 from causalcxr.mechanisms.image_equation import LARGEST_STATE, ImageEquation, Solving
 from causalcxr.radit.codec import Codec
@@ -40,6 +44,14 @@ class ImageTransportEquation(ImageEquation):
         solving: Steps, edits, guidance (the weight w) and threshold.
         codec: Between images and latents, on the network's device; None for pixels.
     """
+
+    partner: RadiT | None = None  # a second network, whose change is averaged with the first's
+
+    def reaching(self, names: Iterable[str]) -> Self:
+        """Return the same equation with these variables guided."""
+        equation = super().reaching(names)
+        equation.partner = self.partner
+        return equation
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
         """Return (x, pa, n) of images (n, 1, H, W) in [0, 1], one row of float64 a record.
@@ -84,7 +96,7 @@ class ImageTransportEquation(ImageEquation):
     def standard(self, u: Tensor) -> Tensor:
         """Return the noise of the first step, (n, channels, h, w), which is standard normal."""
         high, low = u[:, -2:].unbind(1)
-        return self._noise(_keys(high, low), 0, 0)
+        return _normal(_keys(high, low), "edit 0 step 0", torch.Size(self.latent))
 
     @property
     def _names(self) -> list[str]:
@@ -92,40 +104,84 @@ class ImageTransportEquation(ImageEquation):
 
     def _change(self, part: Tensor, columns: Columns) -> Tensor:
         """Return the change of the latents of a full batch."""
-        settings, device = self.solving, part.device
         # Unpack the latents, the factual parents and the key.
         z, codes = part.tensor_split([torch.Size(self.latent).numel()], 1)
+        z = z.view(-1, *self.latent)
         *facts, high, low = codes.unbind(1)
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
+        change = self._edited(self.net, z, factual, columns, keys, "")
+        # The partner sees the images at its own size.
+        if self.partner is not None:
+            between = Resampling(self.latent[1:], self.partner.config.size)
+            small = _resampled(between.shrink, z)
+            other = self._edited(self.partner, small, factual, columns, keys, "partner ")
+            change = (change + _resampled(between.enlarge, other)) / 2
+        return soft_threshold(change, self.solving.threshold * typical_strength(change))
+
+    def _edited(
+        self,
+        net: RadiT,
+        z: Tensor,
+        factual: Columns,
+        columns: Columns,
+        keys: np.ndarray,
+        stream: str,
+    ) -> Tensor:
+        """Return the change of images that one network makes."""
+        settings = self.solving
+
+        def noise(edit: int, step: int) -> Tensor:
+            return _normal(keys, f"{stream}edit {edit} step {step}", z.shape[1:]).to(z.device)
+
         # Neither velocity is guided: the weight acts on their difference.
         change = transport_change(
-            guided_velocity(self.net, factual, len(part)),
-            guided_velocity(self.net, columns, len(part)),
-            z.view(-1, *self.latent),
-            lambda edit, step: self._noise(keys, edit, step).to(device),
+            guided_velocity(net, factual, len(z)),
+            guided_velocity(net, columns, len(z)),
+            z,
+            noise,
             times(settings.steps, shift=1.0)[::-1],
             edits=settings.edits,
             weight=settings.guidance,
         )
         # A network that knows the places of its variables changes the image there only.
-        if (mean := getattr(self.net, "mean", None)) is not None:
+        if (mean := getattr(net, "mean", None)) is not None:
             change = change * mean.reach(factual, columns, change.shape[-2:])
-        return soft_threshold(change, settings.threshold * typical_strength(change))
+        return change
 
-    def _noise(self, keys: np.ndarray, edit: int, step: int) -> Tensor:
-        """Return the standard normal numbers of an edit's step, (n, channels, h, w)."""
-        numbers = Draws(keys, stream=f"edit {edit} step {step}")
-        normal = numbers.normal(torch.Size(self.latent).numel())
-        return torch.from_numpy(normal).view(-1, *self.latent)
+
+def _normal(keys: np.ndarray, stream: str, shape: torch.Size) -> Tensor:
+    """Return the standard normal numbers of an edit's step, (n, channels, h, w)."""
+    normal = Draws(keys, stream=stream).normal(shape.numel())
+    return torch.from_numpy(normal).view(-1, *shape)
+
+
+def _resampled(change_size: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+    """Return images (B, 1, H, W) at another size."""
+    return torch.from_numpy(change_size(x[:, 0].cpu().numpy())).unsqueeze(1).to(x)
 
 
 def image_equation(
-    net: RadiT, parents: Columns, solving: Solving, codec: Codec | None = None
+    net: RadiT,
+    parents: Columns,
+    solving: Solving,
+    codec: Codec | None = None,
+    partner: RadiT | None = None,
 ) -> ImageEquation:
-    """Return the image's equation under the coupling in the settings; see `ImageEquation`."""
-    kind = ImageTransportEquation if solving.coupling == "transport" else ImageEquation
-    return kind(net, parents, solving, codec)
+    """Return the image's equation under the coupling in the settings.
+
+    Args:
+        net: The velocity.
+        parents: The tabular parents, each (n,).
+        solving: The settings; they name the coupling.
+        codec: Between images and latents; None for pixels.
+        partner: A second network under transport: the changes of both are averaged.
+    """
+    if solving.coupling == "inversion":
+        return ImageEquation(net, parents, solving, codec)
+    equation = ImageTransportEquation(net, parents, solving, codec)
+    equation.partner = partner
+    return equation
 
 
 def _keys(high: Tensor, low: Tensor) -> np.ndarray:

@@ -29,7 +29,9 @@ __all__ = [
     "check_unchanged",
     "content_hash",
     "resolve",
+    "resolve_file",
     "save_radit",
+    "shape_of",
 ]
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -52,6 +54,31 @@ def resolve(name: str, resolution: int) -> Path:
             f"{', '.join(names)}); give a path or train them with 'causalcxr radit train'"
         )
     return path
+
+
+def resolve_file(name: str) -> Path:
+    """Find weights by the full name of a bundled file, such as "phantom-64", or by a path.
+
+    Raises:
+        ModelError: If there is no such file.
+    """
+    bundled = BUNDLED / f"{name}.safetensors"
+    path = bundled if bundled.exists() else Path(name)
+    if not path.is_file():
+        names = sorted(p.stem for p in BUNDLED.glob("*.safetensors") if p.stem[-1].isdigit())
+        raise ModelError(
+            f"weights {name!r}: no such file and not bundled (bundled: {', '.join(names)})"
+        )
+    return path
+
+
+def shape_of(path: Path) -> RadiTConfig:
+    """Return the shape of the network in a file of weights.
+
+    Raises:
+        ModelError: If the file does not hold weights of RadiT.
+    """
+    return _config(path, _read(path)[1])
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:

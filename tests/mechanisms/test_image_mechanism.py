@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from causalcxr.common.errors import MechanismError
+from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph import Graph
 from causalcxr.graph.mechanism_spec import MechanismSpec
@@ -475,6 +475,57 @@ def test_size_of_the_batch_changes_no_bit_of_a_twin(coupling):
         assert torch.equal(twins(size, everyone), together)
         assert torch.equal(twins(size, backwards), together.flip(0))
         assert torch.equal(twins(size, everyone[4:6]), together[4:6])
+
+
+@pytest.fixture(scope="module")
+def partner():
+    """Return a random network of 16 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        partner = RadiT(replace(SHAPE, resolution=16, patch=4), PARENTS).requires_grad_(False)
+        for p in partner.parameters():
+            p.add_(0.1 * torch.randn(p.shape))
+    return partner.eval()
+
+
+def test_partners_average_their_changes(net, partner):
+    x, way = images(), Solving(3, coupling="transport", edits=1, threshold=0.0)
+
+    def changed(one, two, columns=None):
+        facts, others = parents(), parents(seed=1) if columns is None else columns
+        u = image_equation(one, facts, way, partner=two).abduct(x, draws())
+        return image_equation(one, others, way, partner=two).reaching({"Sex"}).predict(u) - x
+
+    alone, both = changed(net, None), changed(net, partner)
+    assert (both - alone).abs().amax((1, 2, 3)).min() > 1e-3
+    # The partner's part has little of what 16 pixels cannot show.
+    power = torch.fft.rfft2(2 * both - alone).abs().square()
+    assert power[..., 10:-9, 10:].sum() < 0.02 * power.sum()
+    power = torch.fft.rfft2(alone).abs().square()
+    assert power[..., 10:-9, 10:].sum() > 0.05 * power.sum()
+    # The null intervention is exact.
+    assert not changed(net, partner, parents()).any()
+
+
+def test_partner_is_saved_with_the_mechanism_and_checked(net, partner, tmp_path):
+    save_radit(tmp_path / "net.safetensors", net)
+    save_radit(tmp_path / "partner.safetensors", partner)
+    given = {
+        "resolution": 64,
+        "coupling": "transport",
+        "partner": str(tmp_path / "no.safetensors"),
+    }
+    with pytest.raises(ModelError, match="no such file and not bundled"):
+        mechanism(**given)
+    given["partner"] = str(tmp_path / "partner.safetensors")
+    fitted = mechanism(**given, weights="phantom")
+    fitted.fit(None, parents(), seed=0)
+    assert torch.equal(fitted.partner.embed.weight, partner.embed.weight)
+    again = mechanism(**given)
+    again.load_state_dict(fitted.state_dict())
+    assert torch.equal(again.partner.embed.weight, partner.embed.weight)
+    alone = mechanism(resolution=64, weights="phantom")
+    assert fitted.provenance() != alone.provenance()
 
 
 def test_noise_of_transport_is_standard_normal(net):
