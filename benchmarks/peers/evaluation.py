@@ -24,7 +24,7 @@ from causalcxr.images.contact_sheet import contact_sheet
 from causalcxr.metrics import frechet, identity_kept, kernel, l1, truth_errors
 from causalcxr.metrics.axioms import composition_errors, output_change, reversibility_errors
 from causalcxr.radit.features import load_features
-from causalcxr.sources.phantom import truth
+from causalcxr.sources.phantom import possible_twins, truth
 
 __all__ = ["Evaluation", "Question", "draw_sheet"]
 
@@ -161,6 +161,14 @@ class Evaluation:
         for question in self.questions:
             images = question.true if true else question.factual
             parts.append(self._measure_images(question, images))
+        return pd.concat(parts, ignore_index=True)
+
+    def ceiling(self) -> pd.DataFrame:
+        """Return the measurements of twins by a model that knows all that the images show."""
+        parts = []
+        for question in self.questions:
+            others = possible_twins(question.records, question.twins)
+            parts.append(self._measure_images(question, radiographs(others).numpy()))
         return pd.concat(parts, ignore_index=True)
 
     def summary(self, name: str, results: pd.DataFrame) -> Row:

@@ -116,7 +116,9 @@ class Comparison(Shown):
         changes = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
         return f"{len(self):,} records; changed: {changes or 'nothing'}"
 
-    def plot(self, n: int = 8, path: str | Path | None = None) -> "Page":
+    def plot(
+        self, n: int = 8, path: str | Path | None = None, *, true: "Cohort | None" = None
+    ) -> "Page":
         """Draw factual, twin and difference of n records, changed records first.
 
         Without images on both sides, draw the share of records in which each variable changed.
@@ -124,6 +126,8 @@ class Comparison(Shown):
         Args:
             n: The number of records.
             path: A file to write the picture to.
+            true: The true twins of the same records, if they are known, to be drawn beside the
+                twins; see `causalcxr.sources.phantom.truth`.
 
         Raises:
             CohortError: If n is below 1, or no record has an image on both sides.
@@ -146,6 +150,7 @@ class Comparison(Shown):
             path,
             changes=[self.changes(row) or "nothing changed" for row in rows],
             synthetic=(factual.synthetic, twin.synthetic),
+            true=None if true is None else true.images.select(rows)[:],
         )
 
     def _rows_to_show(self, n: int) -> np.ndarray:

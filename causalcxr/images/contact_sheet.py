@@ -23,6 +23,11 @@ _PANEL = 1.35  # inches, the side of a radiograph
 _GAP = 0.05
 _LARGEST = 512  # pixels of a panel's longer side
 _RED, _INK, _GREY = "#b3261e", "#1a1a1a", "#6a6a6a"
+# The number of panels of a pair -> their names.
+_PANELS = {
+    3: ("factual", "counterfactual twin", "difference"),
+    4: ("factual", "true twin", "counterfactual twin", "difference"),
+}
 
 
 def pairs(
@@ -33,11 +38,13 @@ def pairs(
     *,
     changes: Sequence[str] | None = None,
     synthetic: tuple[Sequence[bool], Sequence[bool]] | None = None,
+    true: np.ndarray | None = None,
 ) -> Page:
     """Draw factual | twin | difference for n records on one page.
 
     Differences are twin minus factual, on one symmetric scale for the page: red where the twin is
-    brighter, blue where it is darker.
+    brighter, blue where it is darker. With true twins a cell is factual | true twin | twin |
+    difference.
 
     Args:
         factual: Shape (n, 1, H, W), between 0 and 1.
@@ -47,29 +54,34 @@ def pairs(
         changes: The changes of each record, shown below its name.
         synthetic: Which factual images and which twins are marked as synthetic; by default every
             twin. If any is, the header of the page has the mark, too.
+        true: The true twins, of the same shape; they are marked as synthetic.
 
     Raises:
         CohortError: If there is nothing to draw, or the shapes differ.
     """
     factual, twin = _planes(factual), _planes(twin)
-    if factual.shape != twin.shape or len(records) != len(factual):
+    shown = [factual, twin] if true is None else [factual, _planes(true), twin]
+    shapes = [images.shape for images in shown]
+    if len(set(shapes)) > 1 or len(records) != len(factual):
         raise CohortError(
-            f"cannot pair images of shapes {factual.shape} and {twin.shape} "
+            f"cannot pair images of shapes {' and '.join(map(str, shapes))} "
             f"with {len(records)} captions"
         )
     difference = twin - factual
     # Outliers do not set the scale, and tiny differences stay pale.
     scale = max(float(np.quantile(np.abs(difference), 0.999)), 0.02)
-    # About four rows, in at most three columns.
-    columns = min(3, ceil(len(factual) / 4))
-    is_synthetic = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
-    page = _Page(len(factual), columns, 3, factual.shape[1:], caption=0.42, header=0.62)
-    _draw_header(page, columns, marked=bool(np.any(is_synthetic)))
+    # About four rows, in at most three columns; two if the cells are wider.
+    columns = min(3 if true is None else 2, ceil(len(factual) / 4))
+    first, last = ([False] * len(twin), [True] * len(twin)) if synthetic is None else synthetic
+    marks = [first, last] if true is None else [first, [True] * len(twin), last]
+    panels = len(shown) + 1
+    page = _Page(len(factual), columns, panels, factual.shape[1:], caption=0.42, header=0.62)
+    _draw_header(page, columns, _PANELS[panels], marked=bool(np.any(marks)))
     for k, record in enumerate(records):
         page.caption(k, str(record), "" if changes is None else str(changes[k]))
-        page.show(k, 0, factual[k], marked=bool(is_synthetic[0][k]))
-        page.show(k, 1, twin[k], marked=bool(is_synthetic[1][k]))
-        page.show(k, 2, difference[k], cmap="RdBu_r", vmin=-scale, vmax=scale)
+        for panel, (images, is_marked) in enumerate(zip(shown, marks, strict=True)):
+            page.show(k, panel, images[k], marked=bool(is_marked[k]))
+        page.show(k, panels - 1, difference[k], cmap="RdBu_r", vmin=-scale, vmax=scale)
     page.colour_bar(scale)
     return page.finished(path)
 
@@ -190,7 +202,7 @@ class _Page:
         return self.figure.written(path)
 
 
-def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:
+def _draw_header(page: _Page, columns: int, panels: Sequence[str], *, marked: bool) -> None:
     """Write the title of the page, and the names of the panels above each column."""
     page.write(page.left, page.height - 0.27, "Counterfactual radiographs", weight="bold", size=9)
     if marked:
@@ -198,7 +210,7 @@ def _draw_header(page: _Page, columns: int, *, marked: bool) -> None:
         page.write(*place, MARK, color=_RED, weight="bold", size=7, ha="right")
     for column in range(columns):
         x, _ = page.corner(column)
-        for panel, name in enumerate(("factual", "counterfactual twin", "difference")):
+        for panel, name in enumerate(panels):
             place = x + panel * (_PANEL + _GAP) + _PANEL / 2
             page.write(place, page.height - 0.5, name, color=_GREY, ha="center", size=6)
 

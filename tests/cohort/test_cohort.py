@@ -274,6 +274,11 @@ def test_plot_of_a_twin_is_marked_and_captioned(table, tmp_path):
     low, high = figure.axes[2].images[0].get_clim()
     assert low == -high < 0
     assert (tmp_path / "pairs.png").read_bytes()[:4] == b"\x89PNG"
+    beside = cohort.compare(twin).plot(2, true=twin)
+    assert "true twin" in [text.get_text() for text in beside.texts]
+    panels = [axes.images[0].get_array() for axes in beside.axes[:4]]
+    assert np.array_equal(panels[1], panels[2])
+    assert [len(axes.texts) for axes in beside.axes[:4]] == [0, 1, 1, 0]
     bare = cohort.compare(twin.with_images(None)).plot()
     assert bare.axes[0].get_xlabel() == "share of records in which it changed"
 

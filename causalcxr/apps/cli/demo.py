@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,24 @@ from causalcxr.apps.cli.options import Overwrite, Seed
 
 if TYPE_CHECKING:
     from causalcxr.apps.cli.twin_job import TwinJob
-    from causalcxr.cohort.cohort import Cohort
+    from causalcxr.audit.attribute_reader import AttributeReader
     from causalcxr.cohort.comparison import Comparison
+    from causalcxr.graph.graph import Graph
     from causalcxr.graph.interventions import Intervention
 
-__all__ = ["DemoOptions", "demo"]
+__all__ = ["DemoOptions", "demo", "expert_graph"]
 
-_SCORED = 96  # twins that are compared with the truth, at most
+_PIXELS = 128  # along each side of the radiographs
+_PAIRS = 8  # patients in each picture
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An intervention, and the patients it is asked of."""
+
+    folder: str
+    patients: str
+    action: "Intervention"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +39,15 @@ class DemoOptions:
 
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("demo")
     n: Annotated[int, typer.Option(help="Number of phantoms.")] = 2000
-    images: Annotated[int, typer.Option(help="Twins with images; 0 for all.")] = 0
+    images: Annotated[
+        int, typer.Option(help="Twins with images for each intervention; 0 for all.")
+    ] = 32
     seed: Seed = 0
     overwrite: Overwrite = False
 
 
 def demo(options: DemoOptions) -> None:
-    """From an expert graph to twins: phantoms, fit, do(sex=M), do(pleural_effusion=P)."""
+    """From an expert graph to twins: phantoms, fit, do(sex=M), do(pleural_effusion=N and P)."""
     from causalcxr.common.result_folder import ResultFolder
 
     # A folder without a manifest of its own, but with that of a model, is a demo of version 0.1.0.
@@ -59,31 +72,76 @@ def demo(options: DemoOptions) -> None:
 
 def _write(place: Path, options: DemoOptions) -> None:
     """Write the demo to a place that will be `options.out`."""
+    from causalcxr.apps.cli.demo_truth import demo_reader, print_scores
     from causalcxr.apps.cli.twin_job import TwinJob
     from causalcxr.cohort.cohort import Cohort
-    from causalcxr.graph.graph import Graph
-    from causalcxr.graph.interventions import do
     from causalcxr.scm.scm import SCM
 
     say, out, seed = _clock(), options.out, options.seed
     # The expert graph, fitted to the tables of phantoms.
-    graph = Graph.load("cxr7")
-    patients = Cohort.load("phantom", n=options.n, seed=seed)
+    graph = expert_graph()
+    patients = Cohort.load("phantom", n=options.n, seed=seed, size=_PIXELS)
     say(f"{patients!r}")
     model = SCM(graph).fit(patients, seed=seed)
     model.save(place / "model")
     graph.draw(place / "graph.png")
     say(f"{len(graph.tabular)} equations fitted; the image equation is the bundled RadiT")
-    # Two questions: of sex for the women, of an effusion for patients without one.
-    women = patients.select("Sex == 'F'")
-    dry = patients.select("`Pleural Effusion` == 'N' and View != 'LATERAL'").head(12)
-    job = TwinJob(model, women, do(sex="M"), seed=seed, with_images=options.images or None)
-    _write_twins(job, place, out, "do-sex-M")
-    say("twins of the women under do(sex=M): done")
-    job = TwinJob(model, dry, do(pleural_effusion="P"), seed=seed)
-    _write_twins(job, place, out, "do-pleural-effusion-P")
-    print(f"  {out / 'graph.png'} the expert graph\n  {out / 'model'} the fitted model")
+    # A classifier that never saw a twin reads the values that the interventions set.
+    questions = _questions()
+    reader = demo_reader(graph, [question.action for question in questions], seed)
+    say("a classifier trained, which will read the twins")
+    scores = []
+    for question in questions:
+        asked = patients.select(question.patients)
+        if not len(asked):
+            say(f"no patient is in question for {question.action.describe()}; give a larger --n")
+            continue
+        job = TwinJob(
+            model,
+            asked,
+            question.action,
+            seed=seed,
+            with_images=options.images or None,
+            pairs=_PAIRS,
+        )
+        scores.append(_write_twins(job, reader, place, out, question.folder))
+        say(f"{question.action.describe()}: done\n")
+    print_scores(scores)
+    print(f"\n  {out / 'graph.png'} the expert graph\n  {out / 'model'} the fitted model")
     say("done. Synthetic images, not for clinical use.")
+
+
+def expert_graph() -> "Graph":
+    """Return the expert graph, whose twins are edits of the radiograph."""
+    from causalcxr.graph.graph import Graph
+    from causalcxr.graph.mechanism_spec import MechanismSpec
+
+    graph = Graph.load("cxr7")
+    image = graph[graph.image]
+    options = {**image.mechanism.options, "coupling": "transport"}
+    return graph.with_variable(
+        image.replace(mechanism=MechanismSpec(image.mechanism.kind, options))
+    )
+
+
+def _questions() -> list[_Question]:
+    """Return the interventions of the demo."""
+    from causalcxr.graph.interventions import do
+
+    frontal = "View != 'LATERAL'"
+    return [
+        _Question("do-sex-M", "Sex == 'F'", do(sex="M")),
+        _Question(
+            "do-pleural-effusion-N",
+            f"`Pleural Effusion` == 'P' and {frontal}",
+            do(pleural_effusion="N"),
+        ),
+        _Question(
+            "do-pleural-effusion-P",
+            f"`Pleural Effusion` == 'N' and {frontal}",
+            do(pleural_effusion="P"),
+        ),
+    ]
 
 
 def _clock() -> Callable[[str], None]:
@@ -96,43 +154,33 @@ def _clock() -> Callable[[str], None]:
     return say
 
 
-def _write_twins(job: "TwinJob", place: Path, out: Path, name: str) -> None:
-    """Write the twins of a job, and how far their images are from the phantom's true twins."""
+def _write_twins(
+    job: "TwinJob", reader: "AttributeReader", place: Path, out: Path, name: str
+) -> dict[str, Any]:
+    """Write the twins of a job, and compare their images with the phantom's true twins."""
     from causalcxr.apps.cli.counterfactual import print_changes
+    from causalcxr.apps.cli.demo_truth import score_twins
     from causalcxr.apps.cli.twin_folder import write_twins
     from causalcxr.common.files import atomic_write
+    from causalcxr.sources.phantom import truth
 
-    # The true twins are rendered by the phantom, so only some are compared.
-    n = min(_SCORED, len(job.cohort), job.with_images or len(job.cohort))
+    n = min(job.with_images or len(job.cohort), len(job.cohort))
 
     def write_score(folder: Path, compared: "Comparison") -> None:
-        sides = (compared.factual.head(n), compared.counterfactual.head(n))
-        score = {"patients": n, **_image_error(*sides, job.action)}
+        some = compared.factual.head(n).compare(compared.counterfactual.head(n))
+        true = truth(some.factual, job.action)
+        score = score_twins(some, true, job.action, job.model.graph, reader)
+        some.plot(_PAIRS, folder / "truth.png", true=true)
         atomic_write(folder / "truth.json", json.dumps(score, indent=1) + "\n")
 
     # The score is written with the twins, so that a resumed demo has it.
     result = write_twins(job, place / name, beside=write_score)
     print_changes(result, job.action, out / name)
-    score = json.loads((place / name / "truth.json").read_text(encoding="utf-8"))
+    print(f"  {out / name / 'truth.png'} factual | true twin | twin | difference")
+    graph = job.model.graph
+    names = " and ".join(job.action.bind(graph).names)
     print(
-        f"  compared with the true twins of {n} phantoms: mean absolute error "
-        f"{score['twin_to_truth']:.4f}; a copy of the factual image has "
-        f"{score['factual_to_truth']:.4f}\n"
+        f"  {names} is set; its effects follow with each patient's own exogenous noise, and "
+        "everything else stays as it was."
     )
-
-
-def _image_error(factual: "Cohort", twins: "Cohort", action: "Intervention") -> dict[str, float]:
-    """Compare the images of phantoms' twins with the true ones, pixel by pixel.
-
-    Returns:
-        The mean absolute difference between twin and truth, between factual image and truth (the
-        error of a copy of the factual image), and their ratio.
-    """
-    import numpy as np
-
-    from causalcxr.sources.phantom import truth
-
-    true = truth(factual, action)
-    twin, real, before = (np.asarray(cohort.images[:]) for cohort in (twins, true, factual))
-    error, copied = float(np.abs(twin - real).mean()), float(np.abs(before - real).mean())
-    return {"twin_to_truth": error, "factual_to_truth": copied, "ratio": error / copied}
+    return json.loads((place / name / "truth.json").read_text(encoding="utf-8"))

@@ -130,15 +130,14 @@ class PhantomImages(Images):
         return self.grey_levels(np.array([row]))[0]
 
     def __getitem__(self, rows: Rows) -> np.ndarray:
-        levels = self.grey_levels(self._positions(rows))
-        return levels[:, None].astype(np.float32) / np.float32(2**self.bits - 1)
+        return self._scaled(self.grey_levels(self._positions(rows)))[:, None]
 
     def grey_levels(self, rows: np.ndarray) -> np.ndarray:
         """Return images as grey levels, (k, H, W): uint8, or uint16 up to 4095."""
         out = np.empty((len(rows), *self.size), BITS[self.bits])
         todo = np.flatnonzero(~self._done[rows])
         for part in self._batches(todo):
-            out[part] = self._rendered(rows[part])
+            out[part] = self._rendered(self._patient(rows[part]))
             if self._cache is not None:
                 self._cache[rows[part]] = out[part]
         if self._cache is not None:
@@ -166,6 +165,20 @@ class PhantomImages(Images):
             out[part] = rendering.masks(self._patient(rows[part]), self._size, name).numpy()
         return out
 
+    def redrawn(self, where: Mapping[str, np.ndarray], draws: Draws) -> np.ndarray:
+        """Render the images with findings' own exogenous numbers drawn again, (n, 1, H, W).
+
+        Args:
+            where: Finding -> the records whose numbers of it are drawn again, (n,) bool.
+            draws: Random numbers of the records other than their exogenous ones.
+        """
+        out = np.empty((len(self), 1, *self.size), dtype=np.float32)
+        for part in self._batches(np.arange(len(self))):
+            chosen = {name: torch.from_numpy(rows[part]) for name, rows in where.items()}
+            patient = self._patient(part).redrawn(chosen, draws.rows(part))
+            out[part] = self._scaled(self._rendered(patient))[:, None]
+        return out
+
     def _batches(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Return rows in batches that limit the memory of rendering."""
         batch = max(1, min(_BATCH, _PIXELS // self._size**2))
@@ -175,7 +188,10 @@ class PhantomImages(Images):
         columns = {name: torch.from_numpy(column[rows]) for name, column in self.columns.items()}
         return Patient(columns, self.draws.rows(rows))
 
-    def _rendered(self, rows: np.ndarray) -> np.ndarray:
-        patient, signal = self._patient(rows), self.world.race_signal
-        images = rendering.render(patient, self._size, race_signal=signal)
+    def _scaled(self, levels: np.ndarray) -> np.ndarray:
+        """Return grey levels as numbers between 0 and 1."""
+        return levels.astype(np.float32) / np.float32(2**self.bits - 1)
+
+    def _rendered(self, patient: Patient) -> np.ndarray:
+        images = rendering.render(patient, self._size, race_signal=self.world.race_signal)
         return (images[:, 0] * (2**self.bits - 1)).round().numpy().astype(BITS[self.bits])

@@ -1,7 +1,9 @@
 """A phantom patient: the variables, and the exogenous numbers that determine the body."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from scipy.special import ndtri
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from causalcxr.common.random_numbers import Draws
 
-__all__ = ["NUMBERS", "SIDES", "VESSELS", "Habitus", "Patient"]
+__all__ = ["NUMBERS", "OWN_NUMBERS", "SIDES", "VESSELS", "Habitus", "Patient"]
 
 SIDES = (-1, 1)  # the patient's right, then left: the sign of x
 VESSELS = 6  # main vessels of each lung
@@ -38,6 +40,30 @@ NUMBERS = (
     *(f"clump {k} {what}" for k in range(6) for what in "xyz"),
 )
 _POSITION = {name: k for k, name in enumerate(NUMBERS)}
+
+# Finding -> how the names of its own numbers begin.
+_BEGINNINGS = {
+    "Cardiomegaly": ("heart growth",),
+    "Enlarged Cardiomediastinum": ("mediastinum growth",),
+    "Pleural Effusion": ("effusion",),
+    "Edema": ("oedema",),
+    "Consolidation": ("consolidation",),
+    "Pneumonia": ("pneumonia", "clump"),
+    "Atelectasis": ("atelectasis",),
+    "Pneumothorax": ("pneumothorax",),
+    "Pleural Other": ("pleura",),
+    "Lung Lesion": ("lesion",),
+    "Lung Opacity": ("opacity",),
+    "Fracture": ("fracture",),
+    "Support Devices": ("device",),
+}
+#: Finding -> the numbers that only this finding uses: without it, they change no pixel.
+OWN_NUMBERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        finding: tuple(name for name in NUMBERS if name.startswith(beginnings))
+        for finding, beginnings in _BEGINNINGS.items()
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,24 @@ class Patient:
         """Return the same patients, with the same noise, with some columns replaced."""
         other = Patient(self.columns | columns, self.draws)
         other.__dict__.update(_uniform=self._uniform, _normal=self._normal)
+        return other
+
+    def redrawn(self, where: Mapping[str, Tensor], draws: Draws) -> "Patient":
+        """Return the same patients with findings' own numbers drawn again.
+
+        Args:
+            where: Finding -> the patients whose numbers of it are drawn again, (B,) bool.
+            draws: Random numbers of the patients other than their exogenous ones.
+        """
+        new = torch.from_numpy(draws.uniform(len(NUMBERS)))
+        uniform = self._uniform.clone()
+        for finding, rows in where.items():
+            positions = torch.tensor([_POSITION[name] for name in OWN_NUMBERS[finding]])
+            is_new = torch.zeros_like(uniform, dtype=torch.bool)
+            is_new[:, positions] = rows[:, None]
+            uniform = torch.where(is_new, new, uniform)
+        other = Patient(self.columns, self.draws)
+        other.__dict__["_uniform"] = uniform
         return other
 
     @property
