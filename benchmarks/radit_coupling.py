@@ -54,5 +54,5 @@ def main(quick: bool = False) -> list[Row]:
     table.append(evaluation.summary("ceiling", evaluation.ceiling()))
     table.append(evaluation.summary("true twins", evaluation.reference(true=True)))
     shown = {name: model(options) for name, options in _COUPLINGS.items() if "," not in name}
-    draw_sheet(evaluation, shown, Path("runs/radit_coupling.png"), shown=2)
+    draw_sheet(evaluation, shown, Path("runs/radit_coupling.png"), n_shown=2)
     return table

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoOptions", "demo", "expert_graph"]
 
 _PIXELS = 128  # along each side of the radiographs
-_PAIRS = 8  # patients in each picture
+_PAIRS = 6  # patients in each picture
 
 
 @dataclass(frozen=True)

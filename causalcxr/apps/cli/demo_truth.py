@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,7 @@ Score = Mapping[str, Any]
 
 _TRAINING = 600  # phantoms that train the classifier
 _PIXELS = 64  # along each side of the images that the classifier reads
+_DRAWS = 3  # possible twins of each patient, for the ceiling
 _MANY_ANSWERS = 0.5  # a ceiling from which the radiograph hardly determines the twin
 
 
@@ -56,9 +58,9 @@ def score_twins(
         images in which the classifier reads the value that was set.
     """
     factual, twins = compared.factual, compared.counterfactual
-    own, ceiling = (
-        _relative_error(each, true, factual) for each in (twins, possible_twins(factual, true))
-    )
+    own = _relative_error([twins], true, factual)
+    possible = [possible_twins(factual, true, seed=draw) for draw in range(_DRAWS)]
+    ceiling = _relative_error(possible, true, factual)
     sides = {"twins": twins, "true twins": true, "factual": factual}
     return {
         "intervention": action.describe(),
@@ -122,20 +124,22 @@ def explained(score: Score) -> str:
         way = "are further from the true twins than the unchanged radiographs are"
     else:
         way = "are about as far from the true twins as the unchanged radiographs are"
-    possible = f"a perfect model would go {1 - score['ceiling']:.0%} of the way"
-    text = f"the twins {way}; {possible}.".replace("%", " %")
     if score["ceiling"] < _MANY_ANSWERS:
-        return text
-    return (
-        f"{text} There are many true answers here, since the radiograph shows neither the place "
-        "nor the size of what is added: judge these twins by the share in which it is found."
+        possible = f"a perfect model would go {1 - score['ceiling']:.0%} of the way"
+        return f"the twins {way}; {possible}.".replace("%", " %")
+    text = (
+        f"the twins {way}. There are many true answers here, since the radiograph shows neither "
+        "the place nor the size of what is added: even a perfect model has an error of "
+        f"{score['ceiling']:.2f}, so judge these twins by the share in which it is found."
     )
+    return text.replace("%", " %")
 
 
-def _relative_error(twins: Cohort, true: Cohort, factual: Cohort) -> dict[str, Any]:
+def _relative_error(twins: list[Cohort], true: Cohort, factual: Cohort) -> dict[str, Any]:
     """Return the error of twins, that of a copy, and their ratio with its 95 % interval."""
-    images = (cohort.images[:] for cohort in (twins, true, factual))
-    row = truth_table(truth_errors(*images, patients=factual.patients)).iloc[0]
+    images, people = (true.images[:], factual.images[:]), factual.patients
+    errors = [truth_errors(each.images[:], *images, patients=people) for each in twins]
+    row = truth_table(pd.concat(errors)).iloc[0]
     numbers = {name: _number(row[name]) for name in ("error", "copy", "normalised", "low", "high")}
     return {
         "error": numbers["error"],

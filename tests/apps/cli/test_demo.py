@@ -141,7 +141,8 @@ def test_scores_in_words(score, words):
 
 def test_many_true_answers_are_mentioned_where_the_radiograph_determines_little():
     text = explained({"ratio": 0.95, "ratio_95": [0.9, 0.99], "ceiling": 0.85})
-    assert "a perfect model would go 15 % of the way. There are many true answers" in text
+    assert "the twins go 5 % of the way from the radiographs to the true twins. There are" in text
+    assert "even a perfect model has an error of 0.85" in text
 
 
 def test_the_twins_of_the_demo_are_edits_of_the_image():
