@@ -25,8 +25,8 @@ _PAIRS = 6  # patients in each picture
 
 
 @dataclass(frozen=True)
-class _Question:
-    """An intervention, and the patients it is asked of."""
+class _Example:
+    """An intervention, and the patients it is applied to."""
 
     folder: str
     patients: str
@@ -87,25 +87,25 @@ def _write(place: Path, options: DemoOptions) -> None:
     graph.draw(place / "graph.png")
     say(f"{len(graph.tabular)} equations fitted; the image equation is the bundled RadiT")
     # A classifier that never saw a twin reads the values that the interventions set.
-    questions = _questions()
-    reader = demo_reader(graph, [question.action for question in questions], seed)
+    examples = _examples()
+    reader = demo_reader(graph, [example.action for example in examples], seed)
     say("a classifier trained, which will read the twins")
     scores = []
-    for question in questions:
-        asked = patients.select(question.patients)
-        if not len(asked):
-            say(f"no patient is in question for {question.action.describe()}; give a larger --n")
+    for example in examples:
+        chosen = patients.select(example.patients)
+        if not len(chosen):
+            say(f"no patients for {example.action.describe()}; give a larger --n")
             continue
         job = TwinJob(
             model,
-            asked,
-            question.action,
+            chosen,
+            example.action,
             seed=seed,
             with_images=options.images or None,
             pairs=_PAIRS,
         )
-        scores.append(_write_twins(job, reader, place, out, question.folder))
-        say(f"{question.action.describe()}: done\n")
+        scores.append(_write_twins(job, reader, place, out, example.folder))
+        say(f"{example.action.describe()}: done\n")
     print_scores(scores)
     print(f"\n  {out / 'graph.png'} the expert graph\n  {out / 'model'} the fitted model")
     say("done. Synthetic images, not for clinical use.")
@@ -124,19 +124,19 @@ def expert_graph() -> "Graph":
     )
 
 
-def _questions() -> list[_Question]:
+def _examples() -> list[_Example]:
     """Return the interventions of the demo."""
     from causalcxr.graph.interventions import do
 
     frontal = "View != 'LATERAL'"
     return [
-        _Question("do-sex-M", "Sex == 'F'", do(sex="M")),
-        _Question(
+        _Example("do-sex-M", "Sex == 'F'", do(sex="M")),
+        _Example(
             "do-pleural-effusion-N",
             f"`Pleural Effusion` == 'P' and {frontal}",
             do(pleural_effusion="N"),
         ),
-        _Question(
+        _Example(
             "do-pleural-effusion-P",
             f"`Pleural Effusion` == 'N' and {frontal}",
             do(pleural_effusion="P"),
