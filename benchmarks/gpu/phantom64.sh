@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the bundled weights of 64 pixels on enriched phantoms; the same command resumes.
+# Train weights of 64 pixels on randomised phantoms; the same command resumes.
 #   OUT=out benchmarks/gpu/phantom64.sh            the weights
 #   TINY=1 benchmarks/gpu/phantom64.sh             a few steps, to check that everything works
 # Arguments change the configuration: benchmarks/gpu/phantom64.sh training.batch=128

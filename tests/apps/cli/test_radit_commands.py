@@ -369,11 +369,12 @@ def test_the_tiny_script_of_nih_writes_weights(tmp_path, data):
     out = tmp_path / "nih-128.safetensors"
     assert run_script("nih128.sh", tmp_path, NIH=str(data / "nih"), START="") == str(out)
     assert card_of(out)["steps_done"] == 2
-    assert card_of(out)["data"]["source"] == "nih"
+    assert card_of(out)["data"]["source"] == "nih + enriched phantom"
 
 
 @pytest.mark.parametrize("name", ["phantom64", "phantom128", "nih128"])
 def test_configurations_of_the_queue_are_valid(name):
     config = read_config(SCRIPTS / f"{name}.yaml", RunConfig)
-    assert config.training.precision == "bf16"
+    assert config.training.precision == "auto"
+    assert config.size == "mini"
     assert config.minutes <= 9
