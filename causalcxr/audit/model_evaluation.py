@@ -33,7 +33,7 @@ from causalcxr.graph.interventions import Intervention
 from causalcxr.radit.features import Features
 from causalcxr.radit.weights import content_hash
 from causalcxr.scm.identity import couplings
-from causalcxr.scm.model_images import sizes_of, solver_of
+from causalcxr.scm.model_images import calibration_of, sizes_of, solver_of
 from causalcxr.scm.scm import SCM
 from causalcxr.sources.phantom import truth
 
@@ -120,6 +120,8 @@ def evaluate(
         "seed": seed,
         "versions": versions(),
     }
+    if calibration := calibration_of(model):
+        about["calibration"] = calibration
     pictures = {q.action.describe(): (q.cohort, q.twin, q.images.get("true")) for q in questions}
     # Rows of different measures have different columns; missing ones are NaN.
     table = pd.DataFrame(rows).reindex(columns=[*_COLUMNS, "patients"])

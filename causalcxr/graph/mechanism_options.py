@@ -3,9 +3,10 @@
 It stands here, without torch, so that a graph is checked in milliseconds, before anything learns.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["BUILT_IN", "KINDS", "ODE_OPTIONS", "OPTIONS", "REAL", "option_defaults"]
+__all__ = ["BUILT_IN", "KINDS", "ODE_OPTIONS", "OPTIONS", "REAL", "NumberOr", "option_defaults"]
 
 # The kinds of equation that each type of variable can have, the built-in choice first.
 KINDS = {
@@ -19,10 +20,35 @@ REAL = "a finite number"
 ODE_OPTIONS = ("training", "solver", "ode_steps")  # of transform: cnf
 
 
+@dataclass(frozen=True)
+class NumberOr:
+    """The rule of an option that is a positive number, or one word; None if it is left out.
+
+    Args:
+        word: The word.
+    """
+
+    word: str
+
+    def allows(self, value: Any) -> bool:
+        """Return whether a graph may write this value.
+
+        Example:
+            >>> NumberOr("calibrated").allows("calibrated"), NumberOr("calibrated").allows(-1)
+            (True, False)
+        """
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value == self.word or (is_number and 0 < value < float("inf"))
+
+    def __str__(self) -> str:
+        return f"a positive number or {self.word}"
+
+
 class _Option(NamedTuple):
     """What a graph may write, and what is used where it writes nothing."""
 
-    rule: Any  # the words to choose from, int (at least 1), float (positive), REAL or str
+    # The words to choose from, int (at least 1), float (positive), REAL, str or a NumberOr.
+    rule: Any
     default: Any  # None for a number that may be left out
 
 
@@ -40,6 +66,7 @@ def _training(epochs: int, patience: int, lr: float) -> dict[str, _Option]:
     }
 
 
+_CALIBRATED = NumberOr("calibrated")
 _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
     "flow": {
         "transform": _words("spline", "cnf"),
@@ -70,7 +97,7 @@ _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
         "pairing": _words("none", "ot"),
         "method": _words("reversible", "leapfrog", "midpoint", "heun", "euler"),
         "solver_steps": _Option(int, None),
-        "guidance": _Option(float, None),
+        "guidance": _Option(_CALIBRATED, _CALIBRATED),
         "threshold": _Option(float, None),
         "grain": _Option(float, 0.0625),
         "remainder": _words("carry", "fade"),

@@ -6,7 +6,14 @@ from typing import Any
 
 from causalcxr.common.errors import GraphError, brief, nearest
 from causalcxr.common.frozen_dict import FrozenDict
-from causalcxr.graph.mechanism_options import BUILT_IN, KINDS, ODE_OPTIONS, OPTIONS, REAL
+from causalcxr.graph.mechanism_options import (
+    BUILT_IN,
+    KINDS,
+    ODE_OPTIONS,
+    OPTIONS,
+    REAL,
+    NumberOr,
+)
 
 __all__ = ["GraphFault", "MechanismSpec", "add_kind"]
 
@@ -176,6 +183,8 @@ def _option(kind: str, key: Any, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(rule, tuple):
         valid, want = value in rule, f"one of {', '.join(rule)}"
+    elif isinstance(rule, NumberOr):
+        valid, want = rule.allows(value), str(rule)
     elif rule is str:
         valid, want = isinstance(value, str) and value.strip() != "", "a text"
     elif rule is int:
@@ -190,4 +199,5 @@ def _option(kind: str, key: Any, value: Any) -> Any:
         hint = nearest(value, rule) if isinstance(rule, tuple) else ""
         raise GraphFault((key,), f"{key} {brief(value)} of {kind} must be {want}{hint}")
     # 1 and 1.0 are the same option.
-    return float(value) if rule in (float, REAL) else value
+    is_real = number and not isinstance(rule, tuple) and rule is not int
+    return float(value) if is_real else value

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from causalcxr.common.errors import MechanismError, nearest
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Variable
+from causalcxr.graph.mechanism_options import NumberOr
 from causalcxr.mechanisms.parameter_network import Rates
 from causalcxr.mechanisms.rounding import Rounding
 from causalcxr.mechanisms.training import History, fit_mechanism
@@ -108,6 +109,7 @@ class Mechanism(nn.Module):
             _check_option(place, value, defaults[name])
         # A tuple lists the words allowed; its first is the default.
         usual = {k: v[0] if isinstance(v, tuple) else v for k, v in defaults.items()}
+        usual |= {k: None for k, v in defaults.items() if isinstance(v, NumberOr)}
         return {**usual, **options}
 
     @property
@@ -242,9 +244,10 @@ def _check_option(place: str, value: Any, default: Any) -> None:
     # The type of the default is the rule for the value.
     if isinstance(default, tuple):
         is_valid, rule = value in default, f"one of {list(default)}{nearest(value, default)}"
-    elif default is None:
+    elif default is None or isinstance(default, NumberOr):
         is_number = isinstance(value, int | float) and math.isfinite(value)
-        is_valid, rule = value is None or is_number, "a finite number"
+        is_word = default is not None and value == default.word
+        is_valid, rule = value is None or is_number or is_word, str(default or "a finite number")
     elif isinstance(default, str):
         is_valid, rule = isinstance(value, str), "a text"
     elif isinstance(default, float):

@@ -14,17 +14,27 @@ from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import MechanismError, ModelError
 from causalcxr.graph.mechanism_options import option_defaults
 from causalcxr.graph.variables import Variable
+from causalcxr.images.resampling import Resampling
 from causalcxr.mechanisms.base import Columns, History, Mechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
-from causalcxr.mechanisms.image_transport import image_equation
+from causalcxr.mechanisms.image_transport import image_equation, resampled
+from causalcxr.radit.calibration import Calibration, calibrate
 from causalcxr.radit.codec import Pixels
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.train import TrainConfig, train
 from causalcxr.radit.transformer import RadiT, RadiTConfig
 from causalcxr.radit.vae_weights import load_codec
-from causalcxr.radit.weights import adopt_weights, resolve, resolve_file, shape_of
+from causalcxr.radit.weights import (
+    adopt_weights,
+    resolve,
+    resolve_file,
+    saved_calibration,
+    shape_of,
+)
 
 __all__ = ["ImageEquation", "ImageMechanism"]
+
+_WORD = "calibrated"  # of `guidance`: each variable has its own
 
 
 class ImageMechanism(Mechanism):
@@ -37,8 +47,9 @@ class ImageMechanism(Mechanism):
             image is not square; `codec`, the file of an autoencoder, for a flow of latents;
             `weights` (a bundled name or a file to start from); `steps` of training on the cohort
             (0 keeps the weights as they are, the default if weights are given), `batch`, `lr`,
-            `pairing` (none, ot); and for the solver: `method`, `solver_steps`, `guidance`,
-            `threshold`, `grain`, `remainder`, `coupling`, `edits`; see `Solving`.
+            `pairing` (none, ot); and for the solver: `method`, `solver_steps`, `guidance` (a
+            number or "calibrated"), `threshold`, `grain`, `remainder`, `coupling`, `edits`; see
+            `Solving`.
 
     Raises:
         MechanismError: If an option is unknown or its value is not allowed.
@@ -96,12 +107,18 @@ class ImageMechanism(Mechanism):
     @property
     def solving(self) -> Solving:
         """The settings of the solver for twins and samples."""
-        options = self.options
+        options = dict(self.options)
+        calibrated = set()
+        if options["guidance"] == _WORD:
+            options["guidance"] = None
+            # A threshold that is given takes precedence.
+            calibrated = {"guidance"} | ({"threshold"} if options["threshold"] is None else set())
         return Solving(
             options["solver_steps"],
             options["method"],
             options["guidance"],
             chunk=self.chunk,
+            calibrated=frozenset(calibrated),
             **{k: options[k] for k in ("threshold", "grain", "remainder", "coupling", "edits")},
         )
 
@@ -124,9 +141,31 @@ class ImageMechanism(Mechanism):
         return other
 
     def forward(self, parents: Columns) -> ImageEquation:
-        """Return the equation for these parents, each (n,), NaN where missing."""
+        """Return the equation for these parents, each (n,), NaN where missing.
+
+        Raises:
+            MechanismError: If guidance is calibrated, and there is no calibration.
+        """
+        if self.options["guidance"] == _WORD and self.net.calibration is None:
+            raise MechanismError(
+                "image: guidance is calibrated, but the model has no calibration; fit the image "
+                "again, or give guidance as a number"
+            )
         bound = {name: parents[name] for name in self.net.conditioner.names}
         return image_equation(self.net, bound, self.solving, self.codec, self.partner)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibrated weights of the variables, if any."""
+        return self.net.calibration
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load a state; networks are calibrated if they were when it was saved."""
+        for prefix, net in (("net.", self.net), ("partner.", self.partner)):
+            if net is not None:
+                has_one = f"{prefix}calibration.table" in state_dict
+                net.calibration = Calibration(net.conditioner.names) if has_one else None
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
         """Return the velocity loss of images (n, 1, H, W) in [0, 1], at fixed random times."""
@@ -185,9 +224,13 @@ class ImageMechanism(Mechanism):
                 file = resolve_file(options["partner"])
                 self.partner = adopt_weights(file, self.partner.config, self.parents)
                 self.partner.eval().requires_grad_(False)
+                _read_calibration(self.partner, file)
         # Nothing to train: the starting weights are the result.
         if not options["steps"]:
             self.net.eval().requires_grad_(False)
+            if start:
+                _read_calibration(self.net, start)
+            self._calibrate(x, parents, seed)
             return History()
         columns = {n: parents[n] for n in self.net.conditioner.names}
         # Fixed, so that no timing enters a fit: the same fit has the same weights.
@@ -202,10 +245,31 @@ class ImageMechanism(Mechanism):
             folder=folder,
             progress=progress,
         )
+        self._calibrate(x, parents, seed)
         return History(train=losses, rows=len(next(iter(columns.values()))))
+
+    def _calibrate(self, x: Any, parents: Columns, seed: int) -> None:
+        """Calibrate the networks that are not calibrated yet, if guidance is."""
+        if self.options["guidance"] != _WORD:
+            return
+
+        def shrunk(rows: Tensor) -> Tensor:
+            z = self._latents(x, rows)
+            return resampled(Resampling(z.shape[2:], self.partner.config.size).shrink, z)
+
+        for net, images in ((self.net, partial(self._latents, x)), (self.partner, shrunk)):
+            if net is not None and net.calibration is None:
+                columns = {n: parents[n] for n in net.conditioner.names}
+                net.calibration = calibrate(net, self.parents, images, columns, seed=seed)
 
     @torch.no_grad()
     def _latents(self, x: Any, rows: Tensor) -> Tensor:
         """Return the latents of some images, (k, channels, h, w)."""
         images = torch.as_tensor(np.asarray(x[rows.numpy()])).float() * 2 - 1
         return self.codec.encode(images)
+
+
+def _read_calibration(net: RadiT, file: Path) -> None:
+    """Calibrate a network as the header of its weights says, if it does."""
+    if text := saved_calibration(file):
+        net.calibration = Calibration.from_json(text, net.conditioner.names)

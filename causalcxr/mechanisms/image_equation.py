@@ -78,6 +78,8 @@ class Solving:
         chunk: The batch of images.
         coupling: The coupling of an image and its twin: `inversion` or `transport`.
         edits: The number of edits that are averaged under transport.
+        calibrated: The settings, of `guidance` and `threshold`, that each record takes from the
+            calibration of the network; under transport only.
 
     Raises:
         MechanismError: If the solver or coupling is unknown, or a number is out of range.
@@ -93,6 +95,7 @@ class Solving:
     chunk: Chunk = field(default_factory=Chunk)
     coupling: str = "inversion"
     edits: int = 3
+    calibrated: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.coupling not in COUPLINGS:
@@ -102,6 +105,11 @@ class Solving:
             )
         if not 1 <= self.edits <= 256:
             raise MechanismError(f"edits is {self.edits}; expected 1 to 256")
+        if self.calibrated and self.coupling != "transport":
+            raise MechanismError(
+                f"guidance: calibrated needs coupling: transport, not {self.coupling}; change the "
+                "coupling, or give a number"
+            )
         # Options left out take the defaults of the coupling.
         for name, default in COUPLINGS[self.coupling].items():
             if getattr(self, name) is None:
@@ -122,8 +130,9 @@ class Solving:
     def __str__(self) -> str:
         usual = COUPLINGS[self.coupling]
         chosen = {name: getattr(self, name) for name in ("guidance", "threshold")}
-        changed = (f", {name} {value:g}" for name, value in chosen.items() if value != usual[name])
-        rest = "".join(changed)
+        words = {name: f"{value:g}" for name, value in chosen.items() if value != usual[name]}
+        words |= dict.fromkeys(sorted(self.calibrated), "calibrated")
+        rest = "".join(f", {name} {word}" for name, word in words.items())
         if self.coupling == "transport":
             return f"transport, the mean of {self.edits} edits of {self.steps} steps{rest}"
         return f"inversion, {solver(self.solver).name}, {self.steps} steps each way{rest}"

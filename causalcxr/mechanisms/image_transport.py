@@ -32,7 +32,7 @@ from causalcxr.radit.solvers import on_lattice, times
 from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.transport import transport_change
 
-__all__ = ["ImageTransportEquation", "image_equation"]
+__all__ = ["ImageTransportEquation", "image_equation", "resampled"]
 
 
 class ImageTransportEquation(ImageEquation):
@@ -114,10 +114,23 @@ class ImageTransportEquation(ImageEquation):
         # The partner sees the images at its own size.
         if self.partner is not None:
             between = Resampling(self.latent[1:], self.partner.config.size)
-            small = _resampled(between.shrink, z)
+            small = resampled(between.shrink, z)
             other = self._edited(self.partner, small, factual, columns, keys, "partner ")
-            change = (change + _resampled(between.enlarge, other)) / 2
-        return soft_threshold(change, self.solving.threshold * typical_strength(change))
+            change = (change + resampled(between.enlarge, other)) / 2
+        threshold: float | Tensor = self.solving.threshold
+        if (own := self._calibrated("threshold", self.net, factual, columns)) is not None:
+            threshold = own
+        return soft_threshold(change, threshold * typical_strength(change))
+
+    def _calibrated(
+        self, name: str, net: RadiT, factual: Columns, columns: Columns
+    ) -> Tensor | None:
+        """Return a calibrated setting of each record, (B,); None if it is not calibrated."""
+        calibration = getattr(net, "calibration", None)
+        if name not in self.solving.calibrated or calibration is None:
+            return None
+        weight, threshold = calibration.settings(factual, columns)
+        return {"guidance": weight, "threshold": threshold}[name]
 
     def _edited(
         self,
@@ -134,6 +147,7 @@ class ImageTransportEquation(ImageEquation):
         def noise(edit: int, step: int) -> Tensor:
             return _normal(keys, f"{stream}edit {edit} step {step}", z.shape[1:]).to(z.device)
 
+        weight = self._calibrated("guidance", net, factual, columns)
         # Neither velocity is guided: the weight acts on their difference.
         change = transport_change(
             guided_velocity(net, factual, len(z)),
@@ -142,7 +156,7 @@ class ImageTransportEquation(ImageEquation):
             noise,
             times(settings.steps, shift=1.0)[::-1],
             edits=settings.edits,
-            weight=settings.guidance,
+            weight=settings.guidance if weight is None else weight,
         )
         # A network that knows the places of its variables changes the image there only.
         if (mean := getattr(net, "mean", None)) is not None:
@@ -156,7 +170,7 @@ def _normal(keys: np.ndarray, stream: str, shape: torch.Size) -> Tensor:
     return torch.from_numpy(normal).view(-1, *shape)
 
 
-def _resampled(change_size: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+def resampled(change_size: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
     """Return images (B, 1, H, W) at another size."""
     return torch.from_numpy(change_size(x[:, 0].cpu().numpy())).unsqueeze(1).to(x)
 

@@ -28,7 +28,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 from causalcxr.common.progress import progress
 from causalcxr.graph.variables import Variable
 
-__all__ = ["MeanImage", "Meaning"]
+__all__ = ["MeanImage", "Meaning", "differs"]
 
 Columns = dict[str, Tensor]
 _RECORDS = 65_536  # at most, evenly spread over the records
@@ -37,6 +37,11 @@ _AT_ONCE = 1024
 _RIDGE = 3.0  # prior precision of a coefficient, in units of the residual's
 _LEAST_GAIN = 0.003  # share of the held-out error that an interaction must explain
 _ERRORS = 2.5  # k: standard errors below which a coefficient is dropped
+
+
+def differs(a: Tensor, b: Tensor) -> Tensor:
+    """Return where two columns differ, (B,) bool; missing values are equal."""
+    return (a != b) & ~(a.isnan() & b.isnan())
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,7 @@ class MeanImage(nn.Module):
         """
         stays = torch.ones(1, *self.grid, device=self.gates.device)
         for name, gate in zip(self.names, self.gates, strict=True):
-            a, b = before[name], after[name]
-            moved = (a != b) & ~(a.isnan() & b.isnan())
+            moved = differs(before[name], after[name])
             stays = stays * (1 - moved.to(gate.dtype).view(-1, 1, 1) * gate)
         reach = (1 - stays).unsqueeze(1)
         return interpolate(reach, size, mode="bilinear", align_corners=False)

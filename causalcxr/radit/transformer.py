@@ -138,6 +138,7 @@ class RadiT(nn.Module):
         self.final = nn.Linear(width, 2 * width)
         self.unembed = nn.Linear(width, config.channels * config.patch**2)
         self.mean = self.embed_mean = None
+        self.calibration: nn.Module | None = None  # see `causalcxr.radit.calibration`
         if config.entry == "places":
             cells = min(_CELLS, config.patch)
             self.mean = MeanImage(variables, config.grid, config.channels, cells)

@@ -34,7 +34,7 @@ def transport_change(
     grid: list[float],
     *,
     edits: int,
-    weight: float,
+    weight: float | Tensor,
 ) -> Tensor:
     """Return the difference between images and their twins, (B, C, H, W), float64.
 
@@ -45,7 +45,7 @@ def transport_change(
         noise: (edit, step) -> standard normal numbers of the shape of `x`.
         grid: Times from 0 to 1.
         edits: The number of edits that are averaged, 1 or more.
-        weight: w.
+        weight: w; one for all images, or one for each, (B,).
 
     Example:
         >>> x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
@@ -55,6 +55,8 @@ def transport_change(
         >>> transport_change(still, brighter, x, normal, grid, edits=2, weight=1.0).max()
         tensor(0.5000, dtype=torch.float64)
     """
+    if isinstance(weight, Tensor):
+        weight = weight.to(x).view(-1, 1, 1, 1)
     total = torch.zeros_like(x)
     for edit in range(edits):
         change = torch.zeros_like(x)

@@ -25,12 +25,14 @@ from causalcxr.radit.transformer import RadiT
 __all__ = [
     "BUNDLED",
     "VERSION",
+    "add_to_header",
     "adopt_weights",
     "check_unchanged",
     "content_hash",
     "resolve",
     "resolve_file",
     "save_radit",
+    "saved_calibration",
     "shape_of",
 ]
 
@@ -115,9 +117,47 @@ def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> 
             `<name>.part2.safetensors` and so on.
         net: The network.
         shard: The largest number of bytes of tensors per file.
-        **about: Texts for the header.
+        **about: Texts for the header; the calibration of the network, if any, is added as JSON.
     """
-    tensors = net.state_dict()
+    state = net.state_dict()
+    tensors = {k: v for k, v in state.items() if not k.startswith("calibration.")}
+    if net.calibration is not None:
+        about = {"calibration": net.calibration.to_json(), **about}
+    metadata = {
+        "kind": "radit",
+        "version": VERSION,
+        "config": json.dumps(asdict(net.config)),
+        "variables": net.conditioner.describe(),
+    }
+    _write(path, tensors, metadata | about, shard)
+
+
+def add_to_header(path: Path, out: Path, **about: str) -> None:
+    """Write the same weights with more texts in the header; all tensors stay bit-exact.
+
+    Args:
+        path: A safetensors file written by `save_radit`.
+        out: The file to write, which may be the same one.
+        **about: Texts for the header.
+
+    Raises:
+        ModelError: If the file does not hold weights of RadiT, or is damaged or changed.
+    """
+    tensors, metadata = _read(path)
+    _write(out, tensors, metadata | about, _SHARD)
+
+
+def saved_calibration(path: Path) -> str:
+    """Return the calibration in the header of weights, JSON; "" if there is none.
+
+    Raises:
+        ModelError: If the file does not hold weights of RadiT, or is damaged or changed.
+    """
+    return _read(path)[1].get("calibration", "")
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str], shard: int) -> None:
+    """Write tensors in files of limited size, with texts in the header of the first."""
     # The further parts first: the main file lists their hashes.
     first, *others = _shards(tensors, shard)
     parts = {}
@@ -125,15 +165,8 @@ def save_radit(path: Path, net: RadiT, *, shard: int = _SHARD, **about: str) -> 
         file = path.with_suffix(f".part{k}.safetensors")
         save_tensors(file, part, {"part_of": path.name})
         parts[file.name] = file_digest(file)
-    metadata = {
-        "kind": "radit",
-        "version": VERSION,
-        "config": json.dumps(asdict(net.config)),
-        "variables": net.conditioner.describe(),
-        "content": content_hash(tensors),
-        "parts": json.dumps(parts),
-    }
-    save_tensors(path, first, metadata | about)
+    about = about | {"content": content_hash(tensors), "parts": json.dumps(parts)}
+    save_tensors(path, first, about)
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from causalcxr.cohort.cohort import Cohort
     from causalcxr.scm.scm import SCM
 
-__all__ = ["ModelImages", "sizes_of", "solver_of"]
+__all__ = ["ModelImages", "calibration_of", "sizes_of", "solver_of"]
 
 _KEPT = 2**28  # pixels of computed images that are kept: 1 GiB
 
@@ -119,6 +119,14 @@ def solver_of(model: "SCM") -> str:
     name = model.graph.image
     solving = getattr(model.fitted[name].mechanism, "solving", "") if name in model.fitted else ""
     return str(solving)
+
+
+def calibration_of(model: "SCM") -> list[dict[str, Any]]:
+    """Return the calibrated weight of each parent of the image; [] if there are none."""
+    name = model.graph.image
+    mechanism = model.fitted[name].mechanism if name in model.fitted else None
+    calibration = getattr(mechanism, "calibration", None)
+    return [] if calibration is None else calibration.rows()
 
 
 def sizes_of(model: "SCM", cohort: "Cohort") -> str:

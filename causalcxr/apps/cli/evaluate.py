@@ -53,6 +53,8 @@ class EvaluateOptions(RecordOptions, ReaderOptions, OutputOptions):
 
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a model's counterfactual images: axioms, realism, truth where it is known."""
+    import pandas as pd
+
     from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
     from causalcxr.audit.cross_fitted_reader import CrossFittedReader
     from causalcxr.audit.model_evaluation import evaluate as evaluate_model
@@ -87,6 +89,11 @@ def evaluate(options: EvaluateOptions) -> None:
     if isinstance(reader, CrossFittedReader):
         show_quality(reader.table)
     show("Axioms, realism, truth", rounded_rows(result.table))
+    if calibration := result.about.get("calibration"):
+        title = "Weights of transport, calibrated without twins"
+        # No weight in the settings of the solver: a number in the graph takes precedence.
+        unused = "" if "calibrated" in result.about["solver"] else " (not used by this graph)"
+        show(title + unused, rounded_rows(pd.DataFrame(calibration)))
     print_couplings(result.about["coupling"])
     files = "evaluation.csv, evaluation.png, one sheet for each intervention"
     console().print(f"{options.out}: {files}", markup=False)

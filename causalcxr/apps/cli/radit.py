@@ -13,7 +13,7 @@ from causalcxr.apps.cli.options import CohortName, Out, Overwrite, Seed
 from causalcxr.apps.cli.verbs import verb
 from causalcxr.common.progress import resumable
 
-__all__ = ["EncodeOptions", "FeaturesOptions", "TrainOptions", "app"]
+__all__ = ["CalibrateOptions", "EncodeOptions", "FeaturesOptions", "TrainOptions", "app"]
 
 app = typer.Typer(
     help="Train weights of the image mechanism, and features of images.", no_args_is_help=True
@@ -139,6 +139,49 @@ def features(options: FeaturesOptions) -> None:
         return
     show_quality(table)
     console().print(f"{options.out}: features; the card is beside it", markup=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Which weights are calibrated, and on which images."""
+
+    weights: Annotated[
+        str,
+        typer.Argument(help="A bundled name such as phantom-64, or a file.", show_default=False),
+    ]
+    cohort: CohortName
+    out: Out
+    graph: Annotated[str, typer.Option(help="A graph, whose image has the variables.")] = "cxr7"
+    codec: Annotated[Path | None, typer.Option(help="The autoencoder of weights for latents.")] = (
+        None
+    )
+    records: Annotated[
+        int, typer.Option(help="Records that get another value of each variable.")
+    ] = 64
+    seed: Seed = 0
+    overwrite: Overwrite = False
+
+
+@verb(app)
+def calibrate(options: CalibrateOptions) -> None:
+    """Calibrate the weight of each variable under transport, without true twins."""
+    import pandas as pd
+
+    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.apps.training.calibration_job import CalibrationRun, calibrate_weights
+
+    run = CalibrationRun(
+        weights=options.weights,
+        cohort=options.cohort,
+        out=options.out,
+        graph=options.graph,
+        codec=options.codec,
+        records=options.records,
+        seed=options.seed,
+    )
+    calibration = calibrate_weights(run, overwrite=options.overwrite)
+    show("Weights of transport, calibrated without twins", rounded_rows(pd.DataFrame(calibration)))
+    console().print(f"{options.out}: the same weights, with their calibration", markup=False)
 
 
 def _command() -> str:
