@@ -13,9 +13,10 @@ their mean m by empirical Bayes, where t^2 is the variance between variables (De
 
     s* = m + t^2 / (t^2 + e^2) (s - m)
 
-Slopes are clipped first, so that weights are 0.7 to 2. The local share of a variable is the root mean square of M divided
-by its typical strength, see `causalcxr.radit.guidance`: 1 where the effect is equal everywhere,
-near 0 where it is in a small part of the image. The threshold is 0.3 - 0.25 of that share.
+Slopes are clipped first, so that weights are 0.7 to 2. The local share of a variable is the root
+mean square of M divided by its typical strength, see `causalcxr.radit.guidance`: 1 if the effect
+is equal everywhere, near 0 if it is in a small part of the image. The threshold is 0.3 - 0.25 of
+that share.
 
 An intervention that changes several variables uses the mean of their settings, weighted by the
 size of their regression effects, the norm of M.
@@ -27,21 +28,17 @@ References:
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from causalcxr.common.errors import ModelError
 from causalcxr.common.progress import Progress
 from causalcxr.graph.variables import Variable
-from causalcxr.radit.guidance import guided_velocity, typical_strength
+from causalcxr.radit.effect_slope import EffectSlope
 from causalcxr.radit.mean_image import MeanImage, differs
-from causalcxr.radit.solvers import times
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.transport import transport_change
 
 __all__ = ["Calibration", "calibrate", "shrunk_slopes"]
 
@@ -50,8 +47,6 @@ _FIELDS = ("slope", "error", "share", "size", "weight", "threshold")
 _WEIGHTS = (0.7, 2.0)
 _THRESHOLDS = (0.05, 0.3)
 _USUAL = (1.2, 0.15)  # weight and threshold of a variable without a measured effect
-_STEPS = 8
-_AT_ONCE = 32  # records
 _REGRESSION = 4096  # records of a new regression, at most, evenly spread
 _CELLS = 4  # of a new regression, along each side of a patch
 
@@ -211,7 +206,7 @@ def calibrate(
             rows, values = _other_values(columns[name], records)
             if len(rows):
                 facts = {n: column[rows] for n, column in columns.items()}
-                effect = _Effect.measured(
+                effect = EffectSlope.measured(
                     net, mean, name, images(rows), facts, facts | {name: values}, generator
                 )
                 calibration.table[k, :4] = torch.tensor(effect.numbers, dtype=torch.float64)
@@ -255,83 +250,6 @@ def _other_values(column: Tensor, most: int) -> tuple[Tensor, Tensor]:
             # Evenly spread, and so with the frequencies of the other values.
             values.append(others[(2 * place + 1) * len(others) // (2 * len(rows))])
     return torch.tensor(kept, dtype=torch.long), torch.tensor([float(value) for value in values])
-
-
-@dataclass(frozen=True)
-class _Effect:
-    """Sums of products over the kept places of each record, and the strength of each place.
-
-    Args:
-        products: <g F, M>, (n,).
-        squares: <g M, M>, (n,).
-        power: The mean of M^2, (1, 1, h, w).
-    """
-
-    products: Tensor
-    squares: Tensor
-    power: Tensor
-
-    @classmethod
-    def measured(
-        cls,
-        net: RadiT,
-        mean: MeanImage,
-        name: str,
-        images: Tensor,
-        facts: Columns,
-        others: Columns,
-        generator: torch.Generator,
-    ) -> "_Effect":
-        """Return the effect of one variable in the flow and in the regression."""
-        expected = (mean(others) - mean(facts)).double()
-        size = expected.shape[-2:]
-        kept = interpolate(mean.gates[None, mean.names.index(name), None], size).double()
-        products, power = [], expected.square()
-        starts = range(0, len(images), _AT_ONCE) if expected.any() else ()
-        for start in starts:
-            part = slice(start, start + _AT_ONCE)
-            before, after = ({n: c[part] for n, c in each.items()} for each in (facts, others))
-            change = _transported(net, images[part], before, after, generator)
-            change = adaptive_avg_pool2d(change, size)
-            products.append((kept * change * expected[part]).flatten(1).sum(1))
-        return cls(
-            torch.cat(products) if products else torch.zeros(len(images), dtype=torch.float64),
-            (kept * power).flatten(1).sum(1),
-            power.mean((0, 1), keepdim=True),
-        )
-
-    @property
-    def numbers(self) -> tuple[float, float, float, float]:
-        """Slope, its standard error, the local share and the size of the effect."""
-        whole = self.squares.sum()
-        if not whole:
-            return (torch.nan, torch.nan, torch.nan, 0.0)
-        # The jackknife: leave out one record at a time.
-        others = (self.products.sum() - self.products) / (whole - self.squares).clamp(min=1e-12)
-        n = len(others)
-        error = ((n - 1) / n * (others - others.mean()).square().sum()).sqrt()
-        error = error if n > 1 else torch.tensor(torch.nan)
-        strength = self.power.sqrt()
-        share = strength.square().mean().sqrt() / typical_strength(strength)[0]
-        size = self.power.sum().sqrt()
-        return (float(self.products.sum() / whole), float(error), float(share), float(size))
-
-
-def _transported(
-    net: RadiT, x: Tensor, before: Columns, after: Columns, generator: torch.Generator
-) -> Tensor:
-    """Return the changes that one edit at weight 1 makes, without a threshold."""
-    x = x.double()
-    change = transport_change(
-        guided_velocity(net, before, len(x)),
-        guided_velocity(net, after, len(x)),
-        x,
-        lambda edit, step: torch.randn(x.shape, generator=generator, dtype=x.dtype),
-        times(_STEPS, shift=1.0)[::-1],
-        edits=1,
-        weight=1.0,
-    )
-    return change if net.mean is None else change * net.mean.reach(before, after, x.shape[-2:])
 
 
 def _set_weights(calibration: Calibration) -> None:
