@@ -146,13 +146,14 @@ class ImageMechanism(Mechanism):
         Raises:
             MechanismError: If guidance is calibrated, and there is no calibration.
         """
-        if self.options["guidance"] == _WORD and self.net.calibration is None:
+        solving = self.solving
+        if solving.calibrated and self.net.calibration is None:
             raise MechanismError(
                 "image: guidance is calibrated, but the model has no calibration; fit the image "
                 "again, or give guidance as a number"
             )
         bound = {name: parents[name] for name in self.net.conditioner.names}
-        return image_equation(self.net, bound, self.solving, self.codec, self.partner)
+        return image_equation(self.net, bound, solving, self.codec, self.partner)
 
     @property
     def calibration(self) -> Calibration | None:

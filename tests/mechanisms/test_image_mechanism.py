@@ -1,5 +1,6 @@
 """The radiograph's equation fulfils the contract of every equation, bit for bit."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from causalcxr.common.errors import MechanismError, ModelError
+from causalcxr.common.errors import GraphError, MechanismError, ModelError
 from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph import Graph
 from causalcxr.graph.mechanism_spec import MechanismSpec
@@ -16,6 +17,7 @@ from causalcxr.mechanisms import build
 from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import ImageTransportEquation, image_equation
+from causalcxr.radit.calibration import Calibration
 from causalcxr.radit.guidance import soft_threshold, typical_strength
 from causalcxr.radit.solvers import SOLVERS
 from causalcxr.radit.train import TrainConfig
@@ -620,3 +622,89 @@ def test_coupling_selects_the_equation_without_changing_its_hash():
         image = GRAPH["Image"].replace(mechanism=MechanismSpec("radit", options))
         hashes.add(GRAPH.with_variable(image).equation_hash("Image"))
     assert len(hashes) == 1
+
+
+@pytest.fixture
+def calibrated(net):
+    """Return the network with a weight and threshold for each variable."""
+    numbers = ("slope", "error", "share", "size", "weight", "threshold")
+    rows = {
+        v.name: dict(zip(numbers, (0.5, 0.1, 0.5, 1.0 + k, 0.8 + k / 20, 0.1), strict=True))
+        for k, v in enumerate(PARENTS)
+    }
+    text = json.dumps({"weight": 1.3, "threshold": 0.2, "variables": rows})
+    net.calibration = Calibration.from_json(text, [v.name for v in PARENTS])
+    yield net
+    net.calibration = None
+
+
+WITH_CALIBRATION = replace(TRANSPORT, calibrated=frozenset(["guidance", "threshold"]))
+
+
+def test_calibrated_weights_do_not_depend_on_the_batch(calibrated):
+    x, other = images(), parents(seed=1)
+
+    def twins(rows):
+        u = transported(calibrated, picked(parents(), rows), WITH_CALIBRATION).abduct(
+            x[rows], Draws(draws().states()[rows.numpy()], stream="Image")
+        )
+        return transported(calibrated, picked(other, rows), WITH_CALIBRATION).predict(u)
+
+    every, some = torch.arange(N), torch.tensor([20, 3, 7])
+    together = twins(every)
+    assert torch.equal(twins(some), together[some])
+    # The null intervention is exact, and a weight for each record matters.
+    same = transported(calibrated, way=WITH_CALIBRATION)
+    assert torch.equal(same.predict(same.abduct(x, draws())).float(), x)
+
+
+def test_calibrated_weight_of_one_variable_is_that_weight(calibrated):
+    x, twin = images(), parents()
+    twin["Sex"] = 1 - twin["Sex"]
+    row = {r["variable"]: r for r in calibrated.calibration.rows()}["Sex"]
+    fixed = replace(TRANSPORT, guidance=row["weight"], threshold=row["threshold"])
+    made = [
+        transported(calibrated, twin, way).predict(
+            transported(calibrated, way=way).abduct(x, draws())
+        )
+        for way in (fixed, WITH_CALIBRATION)
+    ]
+    torch.testing.assert_close(*made, rtol=0, atol=1e-6)
+
+
+def test_calibration_is_saved_with_the_mechanism(calibrated, tmp_path):
+    save_radit(tmp_path / "w.safetensors", calibrated)
+    config = {"coupling": "transport", "weights": str(tmp_path / "w.safetensors")}
+    shape = ImageMechanism.__module__ + ".RadiTConfig.from_name"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shape, lambda *a, **k: SHAPE)
+        one = mechanism(**config, guidance="calibrated")
+        with pytest.raises(MechanismError, match="guidance is calibrated, but the model has no"):
+            one(parents())
+        one.fit(None, parents(), seed=0)
+        again = mechanism(**config, guidance="calibrated")
+        again.load_state_dict(one.state_dict())
+        # Weights that are trained further need another calibration.
+        trained = mechanism(**config, steps=1, batch=4)
+        trained.fit(images(), parents(), seed=0)
+    assert again.calibration.rows() == one.calibration.rows() == calibrated.calibration.rows()
+    assert one.solving.calibrated == {"guidance", "threshold"}
+    assert str(one.solving).endswith("guidance calibrated, threshold calibrated")
+    assert trained.calibration is None
+    plain = mechanism()
+    plain.load_state_dict(mechanism().state_dict())
+    assert plain.calibration is None
+
+
+def test_numbers_override_the_calibration():
+    given = {"coupling": "transport", "guidance": "calibrated", "threshold": 0.1}
+    assert mechanism(**given).solving.calibrated == {"guidance"}
+    assert mechanism(**given | {"guidance": 1.1}).solving.calibrated == frozenset()
+    with pytest.raises(
+        MechanismError, match="calibrated needs coupling: transport, not inversion"
+    ):
+        mechanism(guidance="calibrated", coupling="inversion")(parents())
+    with pytest.raises(
+        GraphError, match="guidance 'calibrate' of radit must be a positive number"
+    ):
+        mechanism(guidance="calibrate")

@@ -13,7 +13,14 @@ from rich.text import Text
 from causalcxr.common.terminal import visible
 from causalcxr.graph.graph import Graph
 
-__all__ = ["console", "print_couplings", "rounded_rows", "show", "without_first_level"]
+__all__ = [
+    "console",
+    "print_couplings",
+    "rounded_rows",
+    "show",
+    "show_calibration",
+    "without_first_level",
+]
 
 _WIDE = 1000  # characters of a line in a file or a pipe, so that tables are never folded
 
@@ -65,6 +72,20 @@ def rounded_rows(table: pd.DataFrame) -> list[dict[str, str]]:
         return str(value)
 
     return [{k: cell(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def show_calibration(calibration: Sequence[Mapping[str, Any]], *, is_used: bool = True) -> None:
+    """Print calibrated weights.
+
+    Args:
+        calibration: A row a variable, see `causalcxr.radit.calibration.Calibration.rows`.
+        is_used: Whether twins are made with these weights.
+    """
+    note = "" if is_used else " (not used: guidance is a number)"
+    rows = rounded_rows(pd.DataFrame(list(calibration)).dropna())
+    show(f"Weights of transport, calibrated without twins{note}", rows, "no effect was measured")
+    if others := [row["variable"] for row in calibration if row["slope"] is None]:
+        print(visible(f"no effect in the regression: {', '.join(others)}"))
 
 
 def print_couplings(named: Mapping[str, str]) -> None:

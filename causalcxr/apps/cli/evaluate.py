@@ -53,9 +53,13 @@ class EvaluateOptions(RecordOptions, ReaderOptions, OutputOptions):
 
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a model's counterfactual images: axioms, realism, truth where it is known."""
-    import pandas as pd
-
-    from causalcxr.apps.cli.answer_screen import console, print_couplings, rounded_rows, show
+    from causalcxr.apps.cli.answer_screen import (
+        console,
+        print_couplings,
+        rounded_rows,
+        show,
+        show_calibration,
+    )
     from causalcxr.audit.cross_fitted_reader import CrossFittedReader
     from causalcxr.audit.model_evaluation import evaluate as evaluate_model
     from causalcxr.audit.model_evaluation_result import evaluation_folder
@@ -90,10 +94,8 @@ def evaluate(options: EvaluateOptions) -> None:
         show_quality(reader.table)
     show("Axioms, realism, truth", rounded_rows(result.table))
     if calibration := result.about.get("calibration"):
-        title = "Weights of transport, calibrated without twins"
-        # No weight in the settings of the solver: a number in the graph takes precedence.
-        unused = "" if "calibrated" in result.about["solver"] else " (not used by this graph)"
-        show(title + unused, rounded_rows(pd.DataFrame(calibration)))
+        # A number in the graph takes precedence over a calibrated weight.
+        show_calibration(calibration, is_used="guidance calibrated" in result.about["solver"])
     print_couplings(result.about["coupling"])
     files = "evaluation.csv, evaluation.png, one sheet for each intervention"
     console().print(f"{options.out}: {files}", markup=False)

@@ -165,9 +165,7 @@ class CalibrateOptions:
 @verb(app)
 def calibrate(options: CalibrateOptions) -> None:
     """Calibrate the weight of each variable under transport, without true twins."""
-    import pandas as pd
-
-    from causalcxr.apps.cli.answer_screen import console, rounded_rows, show
+    from causalcxr.apps.cli.answer_screen import console, show_calibration
     from causalcxr.apps.training.calibration_job import CalibrationRun, calibrate_weights
 
     run = CalibrationRun(
@@ -180,7 +178,7 @@ def calibrate(options: CalibrateOptions) -> None:
         seed=options.seed,
     )
     calibration = calibrate_weights(run, overwrite=options.overwrite)
-    show("Weights of transport, calibrated without twins", rounded_rows(pd.DataFrame(calibration)))
+    show_calibration(calibration)
     console().print(f"{options.out}: the same weights, with their calibration", markup=False)
 
 
