@@ -30,6 +30,7 @@ from causalcxr.audit.cross_fitted_reader import CrossFittedReader
 from causalcxr.audit.reader_quality import unreadable
 from causalcxr.graph.mechanism_spec import MechanismSpec
 from causalcxr.images.contact_sheet import pairs
+from causalcxr.images.images import ArrayImages
 from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.minimality import identity_kept
 from causalcxr.radit.features import CrossFittedFeatures, load_cross_fitted
@@ -89,12 +90,14 @@ def main(
     for before, after in (("F", "M"), ("M", "F")):
         cohort = held.select(f"Sex == '{before}'")
         twins = model.counterfactual(cohort, do(sex=after))
+        # Each image is computed once.
+        twins = twins.with_images(ArrayImages(twins.images[:], synthetic=True))
         parts.append(_judged(reader, features, cohort, twins, before, after))
         rows += _rows(parts[-1], f"{before}, do(sex={after})")
         sheet.append((cohort.head(_SHOWN // 2), twins.head(_SHOWN // 2)))
     rows += _rows(pd.concat(parts), "all")
     _draw(sheet, Path(f"runs/nih-twins-{size}-{Path(weights).stem}.png"))
-    head = held.head(64)
+    head = held.head(16)
     null = model.counterfactual(head, do(), recompute=True)
     difference = float(np.abs(null.images[:] - head.images[:]).max())
     return [*rows, {"figure": "null twins, max |difference|", "value": difference}]
