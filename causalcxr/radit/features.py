@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
@@ -48,6 +49,10 @@ class Features(nn.Module):
 
     Every image is standardised by itself, so that exposure does not matter.
 
+    Args:
+        size: Height and width that larger images are shrunk to, those of the training images; by
+            default images are taken as they are.
+
     Example:
         >>> features = Features()
         >>> [tuple(m.shape) for m in features.maps(torch.rand(2, 1, 64, 64))][-1]
@@ -56,12 +61,15 @@ class Features(nn.Module):
         torch.Size([2, 192])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int] | None = None) -> None:
         super().__init__()
+        self.size = size
         self.stages = nn.ModuleList(_stage(a, b) for a, b in pairwise((1, *_WIDTHS)))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return maps (B, c, H / 2^k, W / 2^k), k = 1 to 4, of images (B, 1, H, W) in [0, 1]."""
+        if self.size and min(a / b for a, b in zip(images.shape[-2:], self.size, strict=True)) > 1:
+            images = interpolate(images, self.size, mode="bilinear", antialias=True)
         mean = images.mean((1, 2, 3), keepdim=True)
         # The floor guards images of one grey level.
         x = (images - mean) / images.std((1, 2, 3), keepdim=True).clamp(min=1e-3)
@@ -109,6 +117,8 @@ def save_cross_fitted(path: Path, features: CrossFittedFeatures, **about: str) -
         for key, value in network.state_dict().items()
     }
     settings = {"folds": str(len(features.folds)), "seed": str(features.seed)}
+    if features.everyone.size:
+        settings["size"] = " ".join(map(str, features.everyone.size))
     _save(path, tensors, _CROSS_FITTED, settings | about)
 
 
@@ -131,7 +141,7 @@ def load_features(name: str | Path = "phantom") -> Features:
     tensors, about = _load(path, ("features", _CROSS_FITTED))
     if about["kind"] == _CROSS_FITTED:
         tensors = _part(tensors, _EVERYONE)
-    return _network(path, tensors)
+    return _network(path, tensors, _size(about))
 
 
 def load_cross_fitted(path: str | Path) -> CrossFittedFeatures:
@@ -147,8 +157,11 @@ def load_cross_fitted(path: str | Path) -> CrossFittedFeatures:
             f"features {str(path)!r}: no such file; write it with `causalcxr radit features`"
         )
     tensors, about = _load(path, (_CROSS_FITTED,))
-    networks = [_network(path, _part(tensors, f"fold-{k}")) for k in range(int(about["folds"]))]
-    everyone = _network(path, _part(tensors, _EVERYONE))
+    networks = [
+        _network(path, _part(tensors, f"fold-{k}"), _size(about))
+        for k in range(int(about["folds"]))
+    ]
+    everyone = _network(path, _part(tensors, _EVERYONE), _size(about))
     return CrossFittedFeatures(everyone, tuple(networks), int(about["seed"]), about["content"])
 
 
@@ -177,8 +190,13 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _network(path: Path, tensors: dict[str, Tensor]) -> Features:
-    features = Features()
+def _size(about: dict[str, str]) -> tuple[int, int] | None:
+    """Return the size of the training images, if the header has it."""
+    return tuple(map(int, about["size"].split())) if "size" in about else None
+
+
+def _network(path: Path, tensors: dict[str, Tensor], size: tuple[int, int] | None) -> Features:
+    features = Features(size)
     try:
         features.load_state_dict(tensors)
     except RuntimeError as error:

@@ -185,7 +185,7 @@ def train_features(
             checkpoint = folder / f"network-{k}.safetensors" if folder else None
             if not run.train(pixels, checkpoint, until, count.add):
                 return None
-            networks.append(run.features())
+            networks.append(run.features(tuple(pixels.shape[-2:])))
     return CrossFittedFeatures(networks[-1], tuple(networks[:-1]), seed)
 
 
@@ -214,9 +214,9 @@ class _Run:
             self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
 
-    def features(self) -> Features:
-        """Return the features with the averaged weights."""
-        features = Features()
+    def features(self, size: tuple[int, int]) -> Features:
+        """Return the features of images of a size, with the averaged weights."""
+        features = Features(size)
         prefix = "features."
         features.load_state_dict(
             {k.removeprefix(prefix): v for k, v in self.average.items() if k.startswith(prefix)}

@@ -66,6 +66,11 @@ def test_files_return_what_was_trained(tmp_path):
     assert (again.seed, len(again.folds)) == (0, 2)
     assert len(again.content) == 64
     assert same(again.folds[1], trained.folds[1])
+    # Larger images are shrunk to those that it was trained on.
+    x = torch.rand(2, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert again.everyone.size == (16, 16)
+    assert torch.equal(again.everyone.maps(x)[-1], trained.everyone.maps(x)[-1])
+    assert again.everyone.maps(x)[0].shape == (2, 16, 8, 8)
     assert same(load_features(tmp_path / "f.safetensors"), trained.everyone)
     assert not same(trained.folds[0], trained.folds[1])
     with pytest.raises(ModelError, match="no such file; write it with `causalcxr radit features`"):
