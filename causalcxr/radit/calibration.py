@@ -156,7 +156,7 @@ def shrunk_slopes(slopes: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
     Example:
         >>> slopes, errors = torch.tensor([0.5, 0.5, 0.9]), torch.tensor([0.01, 0.01, 0.01])
         >>> shrunk_slopes(slopes, errors)[0]
-        tensor([0.5002, 0.5002, 0.8996])
+        tensor([0.5002, 0.5002, 0.8995])
         >>> shrunk_slopes(slopes, torch.tensor([0.01, 0.01, 1.0]))[0]
         tensor([0.5000, 0.5000, 0.5000])
     """
