@@ -102,7 +102,7 @@ _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
         "grain": _Option(float, 0.0625),
         "remainder": _words("carry", "fade"),
         "coupling": _words("inversion", "transport"),
-        "edits": _Option(int, 3),
+        "edits": _Option(int, 1),
         "partner": _Option(str, ""),
     },
 }

@@ -37,7 +37,7 @@ __all__ = ["COUPLINGS", "Chunk", "ImageEquation", "Solving"]
 # Coupling of an image and its twin -> the defaults of the solver under that coupling.
 COUPLINGS: Mapping[str, Mapping[str, float]] = {
     "inversion": {"steps": 16, "guidance": 1.0, "threshold": 0.0},
-    "transport": {"steps": 8, "guidance": 1.2, "threshold": 0.15},
+    "transport": {"steps": 12, "guidance": 1.2, "threshold": 0.15},
 }
 LARGEST_STATE = 1024.0  # beyond this a state is no longer exact, nor an image
 _LARGEST_GAP = 0.5  # between two estimates of one state, whose standard deviation is about 1
@@ -63,7 +63,7 @@ class Solving:
 
     Args:
         steps: Steps in each direction, 1 to 256; by default 16. Under transport, steps per edit,
-            by default 8.
+            by default 12.
         solver: One of `causalcxr.radit.solvers.SOLVERS`.
         guidance: Weight of the guided variables, by default 1, which is no guidance. Under
             transport, the weight of the difference between the two velocities, by default 1.2.
@@ -94,7 +94,7 @@ class Solving:
     remainder: str = "carry"
     chunk: Chunk = field(default_factory=Chunk)
     coupling: str = "inversion"
-    edits: int = 3
+    edits: int = 1
     calibrated: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
