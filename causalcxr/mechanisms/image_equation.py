@@ -134,7 +134,8 @@ class Solving:
         words |= dict.fromkeys(sorted(self.calibrated), "calibrated")
         rest = "".join(f", {name} {word}" for name, word in words.items())
         if self.coupling == "transport":
-            return f"transport, the mean of {self.edits} edits of {self.steps} steps{rest}"
+            edits = "an edit" if self.edits == 1 else f"the mean of {self.edits} edits"
+            return f"transport, {edits} of {self.steps} steps{rest}"
         return f"inversion, {solver(self.solver).name}, {self.steps} steps each way{rest}"
 
     @property

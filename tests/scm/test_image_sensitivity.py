@@ -90,7 +90,7 @@ def test_another_coupling_takes_its_own_defaults_and_shares_the_weights():
     mechanism = fitted().fitted["Image"].mechanism
     other = mechanism.with_coupling("transport")
     assert (mechanism.solving.coupling, mechanism.solving.steps) == ("inversion", 4)
-    assert (other.solving.coupling, other.solving.steps) == ("transport", 8)
+    assert (other.solving.coupling, other.solving.steps) == ("transport", 12)
     assert other.net is mechanism.net
     assert mechanism.with_coupling("inversion") is mechanism
     with pytest.raises(MechanismError, match="coupling is 'none'; expected inversion or transp"):
@@ -101,10 +101,10 @@ def test_coupling_of_the_image_is_part_of_what_is_recorded(women):
     model = with_coupling(fitted(), "transport")
     assert couplings(model)["Image"] == "transport"
     assert model_identity(model)["coupling"] == couplings(model)
-    assert model_identity(model)["solver"] == "transport, the mean of 3 edits of 8 steps"
+    assert model_identity(model)["solver"] == "transport, an edit of 12 steps"
     assert coupling_words(couplings(model)).endswith("transport (Image)")
     note = model.counterfactual(women.head(1), do(sex="M")).notes[-1]
-    assert note == "do(Sex=M); coupling of the images: transport, the mean of 3 edits of 8 steps"
+    assert note == "do(Sex=M); coupling of the images: transport, an edit of 12 steps"
 
 
 def test_twins_under_transport_depend_on_record_seed_and_draw_only(women):
