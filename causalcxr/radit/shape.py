@@ -13,6 +13,7 @@ __all__ = ["SIZES", "RadiTConfig"]
 SIZES: Mapping[str, Mapping[str, Any]] = {
     name: {"entry": "tokens", **shape}
     for name, shape in {
+        "tiny": {"width": 192, "depth": 5, "heads": 6, "mlp": 10 / 3, "modulation": "shared"},
         # As tiny, whose weights were saved before, but the variables enter by places.
         "mini": {
             "width": 192,
@@ -22,7 +23,6 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
             "modulation": "shared",
             "entry": "places",
         },
-        "tiny": {"width": 192, "depth": 5, "heads": 6, "mlp": 10 / 3, "modulation": "shared"},
         "S": {"width": 384, "depth": 12, "heads": 6},
         "B": {"width": 1024, "depth": 16, "heads": 16, "mlp": 2.625},
         "L": {"width": 1024, "depth": 24, "heads": 16},
