@@ -9,7 +9,7 @@ from causalcxr.common.errors import ModelError, nearest
 __all__ = ["SIZES", "RadiTConfig"]
 
 # Variables enter as tokens: in the ablation, twins are then nearer to the truth.
-# Parameters, with the 19 parents of cxr7: 3.5 M, 3.1 M, 33 M, .3 B, .46 B, 1.3 B.
+# Parameters, with the 19 parents of cxr7: 3.1 M, 3.1 M, 33 M, .3 B, .46 B, 1.3 B.
 SIZES: Mapping[str, Mapping[str, Any]] = {
     name: {"entry": "tokens", **shape}
     for name, shape in {

@@ -45,14 +45,14 @@ def test_flops_agree_with_torch():
     sys.path.insert(0, str(ROOT / "benchmarks/gpu"))
     from utilisation import PARENTS, forward_flops
 
-    from causalcxr.radit.transformer import RadiT, RadiTConfig
+    from causalcxr.radit.transformer import Condition, RadiT, RadiTConfig
 
     for size in ("tiny", "S"):
         config = RadiTConfig.from_name(size, 32, channels=16)
         net = RadiT(config, PARENTS).to("meta")
         x = torch.zeros(2, 16, 32, 32, device="meta")
         t = torch.zeros(2, device="meta")
-        condition = torch.zeros(2, 1 + len(PARENTS), config.width, device="meta")
+        condition = Condition(torch.zeros(2, 1 + len(PARENTS), config.width, device="meta"))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(x, t, condition)
         assert 2 * forward_flops(config) == pytest.approx(counter.get_total_flops(), rel=0.01)
