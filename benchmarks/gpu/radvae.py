@@ -83,6 +83,8 @@ def main() -> None:
     log = (weights.with_suffix(".training") / "train.jsonl").read_text().splitlines()
     before, last = (json.loads(line) for line in log[-2:])
     images = (last["step"] - before["step"]) * config.training.batch
+    # Seconds are logged to a tenth, and tiny steps are shorter.
+    seconds = max(0.1, last["seconds"] - before["seconds"])
     codec = load_codec(weights).to(device)
     small, large = (32, 64) if tiny else (256, 512)
     report = {
@@ -91,7 +93,7 @@ def main() -> None:
         "parameters": card["parameters"],
         "steps_done": card["steps_done"],
         "minutes_of_this_run": card["minutes_of_this_run"],
-        "trained_per_second": round(images / (last["seconds"] - before["seconds"]), 1),
+        "trained_per_second": round(images / seconds, 1),
         "last_logged": last,
         f"at_{small}": measure(codec, small, device, tiny),
         f"at_{large}": measure(codec, large, device, tiny),
