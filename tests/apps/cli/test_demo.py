@@ -77,7 +77,8 @@ def test_a_demo_writes_graph_model_twins_and_truth(demonstration):
         files = list((folder / "images").iterdir())
         assert len(files) == 2 * table["twin image"].notna().sum()
     assert len(list((out / "do-sex-M" / "images").iterdir())) == 4
-    assert PIL.Image.open(next((out / "do-sex-M" / "images").iterdir())).size == (128, 128)
+    with PIL.Image.open(next((out / "do-sex-M" / "images").iterdir())) as image:
+        assert image.size == (128, 128)
 
 
 @pytest.mark.slow
