@@ -40,7 +40,7 @@ cohort: phantom:n=6,size=32
 resolution: 32
 network: {width: 8, depth: 1, heads: 1}
 device: cpu
-training: {steps: 2, batch: 2, save_every: 0, log: 1}
+training: {steps: 2, batch: 2, save_every: 0, log: 1, precision: fp32}
 """
 VARIES = (  # fields that differ from run to run
     "command", "date", "files_sha256", "images_per_second", "loss_of_this_run",

@@ -41,8 +41,9 @@ def training_place(out: Path, checkpoint: str, *, overwrite: bool = False) -> It
                     "elsewhere, or give --overwrite to train again from the start"
                 )
             # The lock is held, so no temporary file belongs to a living process.
-            for litter in out.absolute().parent.glob(f".{escape(out.stem)}.*.tmp"):
-                litter.unlink(missing_ok=True)
+            for stem in (escape(out.stem), f"{escape(out.stem)}-curve"):
+                for litter in out.absolute().parent.glob(f".{stem}.*.tmp"):
+                    litter.unlink(missing_ok=True)
             yield
     except OSError as fault:
         raise cannot_write(out, fault, ModelError, inside=work.absolute()) from None
