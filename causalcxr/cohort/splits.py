@@ -62,7 +62,7 @@ def draw_folds(patients: pd.Series | Sequence, folds: int, seed: int = 0) -> np.
 
     Example:
         >>> a, b = draw_folds(["a", "b"], 5), draw_folds(["b", "a", "a"], 5)
-        >>> a[0] == b[1] == b[2], a[1] == b[0]
+        >>> bool(a[0] == b[1] == b[2]), bool(a[1] == b[0])
         (True, True)
     """
     if folds < 2:
