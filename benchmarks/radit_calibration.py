@@ -29,7 +29,7 @@ from causalcxr.apps.training.calibration_job import CalibrationRun, calibrate_we
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.radit.calibration import Calibration
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.weights import adopt_weights, saved_calibration, shape_of
+from causalcxr.radit.weights import adopt_weights, saved_calibration
 from causalcxr.sources.phantom import truth
 
 __all__ = ["main"]
@@ -77,6 +77,6 @@ def main(quick: bool = False, weights: Path = _WEIGHTS, n: int = 12) -> list[Row
 
 def _calibrated_network(path: Path) -> RadiT:
     variables = [GRAPH[name] for name in GRAPH[GRAPH.image].parents]
-    net = adopt_weights(path, shape_of(path), variables).eval().requires_grad_(False)
+    net = adopt_weights(path, None, variables).eval().requires_grad_(False)
     net.calibration = Calibration.from_json(saved_calibration(path), net.conditioner.names)
     return net

@@ -24,7 +24,7 @@ from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.mechanisms.image_equation import Solving
 from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.weights import adopt_weights, resolve_file, shape_of
+from causalcxr.radit.weights import adopt_weights, resolve_file
 
 __all__ = ["main"]
 
@@ -75,6 +75,6 @@ def _model(options: Solving, first: str, second: str) -> Model:
 
 @cache
 def _network(name: str) -> RadiT:
-    path = resolve_file(name)
-    net = adopt_weights(path, shape_of(path), [GRAPH[v] for v in GRAPH[GRAPH.image].parents])
+    variables = [GRAPH[v] for v in GRAPH[GRAPH.image].parents]
+    net = adopt_weights(resolve_file(name), None, variables)
     return net.eval().requires_grad_(False)

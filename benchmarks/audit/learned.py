@@ -7,14 +7,13 @@ equations fitted to 20,000 phantoms, and the bundled RadiT. The bias is the audi
 the true effect on the same 120 patients.
 """
 
-from dataclasses import replace
-
 from benchmarks import Row
 from benchmarks.audit.truth import FAIR, GRAPH, Score, planted_classifiers, run_audit
 from causalcxr import SCM, Cohort, do
 from causalcxr.audit.attribute_reader import image_features
 from causalcxr.graph.interventions import Intervention
 from causalcxr.mechanisms.image_equation import COUPLINGS
+from causalcxr.scm.questions.image_sensitivity import with_image_mechanism
 from causalcxr.sources.phantom import truth
 
 __all__ = ["main"]
@@ -26,14 +25,6 @@ _QUESTIONS = {
     "do(pleural_effusion=P)": ("`Pleural Effusion` == 'N'", do(pleural_effusion="P")),
     "do(pleural_effusion=N)": ("`Pleural Effusion` == 'P'", do(pleural_effusion="N")),
 }
-
-
-def _with_coupling(model: SCM, coupling: str) -> SCM:
-    """Return a model whose image has another coupling."""
-    name = model.graph.image
-    mechanism = model.fitted[name].mechanism.with_coupling(coupling)
-    fitted = replace(model.fitted[name], mechanism=mechanism)
-    return model._with(fitted={**model.fitted, name: fitted})
 
 
 def _bias(
@@ -70,7 +61,8 @@ def main(quick: bool = False) -> list[Row]:
     for question, (where, action) in questions.items():
         cohort = Cohort.load("phantom", n=50 * n, seed=13).select(where).head(n)
         for coupling in COUPLINGS:
-            rows = _bias(_with_coupling(model, coupling), cohort, action, scorers, draws)
+            mechanism = model.fitted[GRAPH.image].mechanism.with_coupling(coupling)
+            rows = _bias(with_image_mechanism(model, mechanism), cohort, action, scorers, draws)
             about = {"question": question, "coupling": coupling}
             table += [about | row for row in rows]
     return table

@@ -27,10 +27,10 @@ from causalcxr.images.resampling import Resampling
 from causalcxr.mechanisms.base import Columns
 from causalcxr.mechanisms.image_equation import LARGEST_STATE, ImageEquation, Solving
 from causalcxr.radit.codec import Codec
-from causalcxr.radit.guidance import guided_velocity, soft_threshold, typical_strength
-from causalcxr.radit.solvers import on_lattice, times
+from causalcxr.radit.guidance import soft_threshold, typical_strength
+from causalcxr.radit.solvers import on_lattice
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.transport import transport_change
+from causalcxr.radit.transport import network_change
 
 __all__ = ["ImageTransportEquation", "image_equation", "resampled"]
 
@@ -110,27 +110,30 @@ class ImageTransportEquation(ImageEquation):
         *facts, high, low = codes.unbind(1)
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
-        change = self._edited(self.net, z, factual, columns, keys, "")
+        weight, threshold = self._settings(self.net, factual, columns)
+        change = self._edited(self.net, z, factual, columns, keys, weight)
         # The partner sees the images at its own size.
         if self.partner is not None:
             between = Resampling(self.latent[1:], self.partner.config.size)
             small = resampled(between.shrink, z)
-            other = self._edited(self.partner, small, factual, columns, keys, "partner ")
+            weight, _ = self._settings(self.partner, factual, columns)
+            other = self._edited(self.partner, small, factual, columns, keys, weight, "partner ")
             change = (change + resampled(between.enlarge, other)) / 2
-        threshold: float | Tensor = self.solving.threshold
-        if (own := self._calibrated("threshold", self.net, factual, columns)) is not None:
-            threshold = own
         return soft_threshold(change, threshold * typical_strength(change))
 
-    def _calibrated(
-        self, name: str, net: RadiT, factual: Columns, columns: Columns
-    ) -> Tensor | None:
-        """Return a calibrated setting of each record, (B,); None if it is not calibrated."""
-        calibration = getattr(net, "calibration", None)
-        if name not in self.solving.calibrated or calibration is None:
-            return None
-        weight, threshold = calibration.settings(factual, columns)
-        return {"guidance": weight, "threshold": threshold}[name]
+    def _settings(
+        self, net: RadiT, factual: Columns, columns: Columns
+    ) -> tuple[float | Tensor, float | Tensor]:
+        """Return weight and threshold: of each record, (B,), where they are calibrated."""
+        solving, calibration = self.solving, getattr(net, "calibration", None)
+        weight, threshold = solving.guidance, solving.threshold
+        if not solving.calibrated or calibration is None:
+            return weight, threshold
+        own_weight, own_threshold = calibration.settings(factual, columns)
+        return (
+            own_weight if "guidance" in solving.calibrated else weight,
+            own_threshold if "threshold" in solving.calibrated else threshold,
+        )
 
     def _edited(
         self,
@@ -139,29 +142,18 @@ class ImageTransportEquation(ImageEquation):
         factual: Columns,
         columns: Columns,
         keys: np.ndarray,
-        stream: str,
+        weight: float | Tensor,
+        stream: str = "",
     ) -> Tensor:
-        """Return the change of images that one network makes."""
-        settings = self.solving
+        """Return the change of images that one network makes, with noise of its own."""
+        steps, edits = self.solving.steps, self.solving.edits
 
         def noise(edit: int, step: int) -> Tensor:
             return _normal(keys, f"{stream}edit {edit} step {step}", z.shape[1:]).to(z.device)
 
-        weight = self._calibrated("guidance", net, factual, columns)
-        # Neither velocity is guided: the weight acts on their difference.
-        change = transport_change(
-            guided_velocity(net, factual, len(z)),
-            guided_velocity(net, columns, len(z)),
-            z,
-            noise,
-            times(settings.steps, shift=1.0)[::-1],
-            edits=settings.edits,
-            weight=settings.guidance if weight is None else weight,
+        return network_change(
+            net, z, factual, columns, noise, steps=steps, edits=edits, weight=weight
         )
-        # A network that knows the places of its variables changes the image there only.
-        if (mean := getattr(net, "mean", None)) is not None:
-            change = change * mean.reach(factual, columns, change.shape[-2:])
-        return change
 
 
 def _normal(keys: np.ndarray, stream: str, shape: torch.Size) -> Tensor:

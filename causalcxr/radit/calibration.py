@@ -37,7 +37,7 @@ from causalcxr.common.errors import ModelError
 from causalcxr.common.progress import Progress
 from causalcxr.graph.variables import Variable
 from causalcxr.radit.effect_slope import EffectSlope
-from causalcxr.radit.mean_image import MeanImage, differs
+from causalcxr.radit.mean_image import MeanImage, differs, evenly_spread
 from causalcxr.radit.transformer import RadiT
 
 __all__ = ["Calibration", "calibrate", "shrunk_slopes"]
@@ -48,7 +48,6 @@ _WEIGHTS = (0.7, 2.0)
 _THRESHOLDS = (0.05, 0.3)
 _USUAL = (1.2, 0.15)  # weight and threshold of a variable without a measured effect
 _REGRESSION = 4096  # records of a new regression, at most, evenly spread
-_CELLS = 4  # of a new regression, along each side of a patch
 
 
 class Calibration(nn.Module):
@@ -224,23 +223,16 @@ def _regression(
     """Return the network's own regression, or a new one fitted to these records."""
     if net.mean is not None and net.mean.is_fitted:
         return net.mean
-    config = net.config
-    mean = MeanImage(variables, config.grid, config.channels, min(_CELLS, config.patch))
-    rows = _spread(torch.arange(len(next(iter(columns.values())))), _REGRESSION)
+    mean = MeanImage.of_shape(variables, net.config)
+    rows = evenly_spread(len(next(iter(columns.values()))), _REGRESSION)
     mean.fit(lambda some: images(rows[some]), {n: column[rows] for n, column in columns.items()})
     return mean
-
-
-def _spread(rows: Tensor, most: int) -> Tensor:
-    """Return at most so many rows, evenly spread."""
-    n = min(len(rows), most)
-    return rows[torch.arange(n) * len(rows) // max(1, n)]
 
 
 def _other_values(column: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Return rows with a value, evenly spread, and for each the value of a record that differs."""
     seen = torch.nonzero(~column.isnan())[:, 0]
-    rows = _spread(seen, most)
+    rows = seen[evenly_spread(len(seen), most)]
     kept, values = [], []
     for place, row in enumerate(rows.tolist()):
         others = column[seen]

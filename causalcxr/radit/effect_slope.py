@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from causalcxr.radit.guidance import guided_velocity, typical_strength
+from causalcxr.radit.guidance import typical_strength
 from causalcxr.radit.mean_image import MeanImage
-from causalcxr.radit.solvers import times
 from causalcxr.radit.transformer import RadiT
-from causalcxr.radit.transport import transport_change
+from causalcxr.radit.transport import network_change
 
 __all__ = ["EffectSlope"]
 
@@ -59,7 +58,15 @@ class EffectSlope:
         for start in starts:
             part = slice(start, start + _AT_ONCE)
             before, after = ({n: c[part] for n, c in each.items()} for each in (facts, others))
-            change = _transported(net, images[part], before, after, generator)
+            x = images[part].double()
+
+            def noise(edit: int, step: int, x: Tensor = x) -> Tensor:
+                return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+            # One edit at weight 1, without a threshold.
+            change = network_change(
+                net, x, before, after, noise, steps=_STEPS, edits=1, weight=1.0
+            )
             change = adaptive_avg_pool2d(change, size)
             products.append((kept * change * expected[part]).flatten(1).sum(1))
         return cls(
@@ -83,20 +90,3 @@ class EffectSlope:
         share = strength.square().mean().sqrt() / typical_strength(strength)[0]
         size = self.power.sum().sqrt()
         return (float(self.products.sum() / whole), float(error), float(share), float(size))
-
-
-def _transported(
-    net: RadiT, x: Tensor, before: Columns, after: Columns, generator: torch.Generator
-) -> Tensor:
-    """Return the changes that one edit at weight 1 makes, without a threshold."""
-    x = x.double()
-    change = transport_change(
-        guided_velocity(net, before, len(x)),
-        guided_velocity(net, after, len(x)),
-        x,
-        lambda edit, step: torch.randn(x.shape, generator=generator, dtype=x.dtype),
-        times(_STEPS, shift=1.0)[::-1],
-        edits=1,
-        weight=1.0,
-    )
-    return change if net.mean is None else change * net.mean.reach(before, after, x.shape[-2:])

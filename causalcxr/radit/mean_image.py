@@ -27,10 +27,12 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from causalcxr.common.progress import progress
 from causalcxr.graph.variables import Variable
+from causalcxr.radit.shape import RadiTConfig
 
-__all__ = ["MeanImage", "Meaning", "differs"]
+__all__ = ["MeanImage", "Meaning", "differs", "evenly_spread"]
 
 Columns = dict[str, Tensor]
+_CELLS = 4  # along each side of a patch, at most
 _RECORDS = 65_536  # at most, evenly spread over the records
 _TRIAL = 8192  # records with which the interacting variable is chosen
 _AT_ONCE = 1024
@@ -96,6 +98,11 @@ class MeanImage(nn.Module):
         >>> mean({"Sex": torch.tensor([0.0, 1.0])}).mean((1, 2, 3)).round(decimals=1)
         tensor([0., 1.])
     """
+
+    @classmethod
+    def of_shape(cls, variables: Sequence[Variable], config: RadiTConfig) -> "MeanImage":
+        """Return the mean image of a network's images, for the places of its patches."""
+        return cls(variables, config.grid, config.channels, min(_CELLS, config.patch))
 
     def __init__(
         self, variables: Sequence[Variable], grid: tuple[int, int], channels: int, cells: int
@@ -214,7 +221,7 @@ class MeanImage(nn.Module):
         n = len(next(iter(columns.values()))) if columns else 0
         if not n:
             return
-        rows = torch.arange(min(n, _RECORDS)) * n // min(n, _RECORDS)
+        rows = evenly_spread(n, _RECORDS)
         starts = progress(range(0, len(rows), _AT_ONCE), "Mean images", "batches")
         cells = torch.cat([self._cells(images(rows[k : k + _AT_ONCE])) for k in starts])
         chosen = {name: columns[name].cpu().double()[rows] for name in self.names}
@@ -245,7 +252,7 @@ class MeanImage(nn.Module):
 
     def _keep(self, regression: "_Regression") -> None:
         """Keep coefficients that are larger than their standard errors, and set the gates."""
-        shape = (-1, self.shape[0], *self.shape[1:])
+        shape = (-1, *self.shape)
         power, noise = (
             avg_pool2d(x.view(shape).mean(1, keepdim=True), self.cells)
             for x in (regression.weights**2, regression.variances)
@@ -284,6 +291,17 @@ class MeanImage(nn.Module):
             if name in names:
                 gates[k] = state["gates"][names.index(name)]
         return {**state, "gates": gates}
+
+
+def evenly_spread(n: int, most: int) -> Tensor:
+    """Return at most so many of n positions, evenly spread.
+
+    Example:
+        >>> evenly_spread(10, 4).tolist(), evenly_spread(2, 4).tolist()
+        ([0, 2, 5, 7], [0, 1])
+    """
+    kept = min(n, most)
+    return torch.arange(kept) * n // max(1, kept)
 
 
 class _Regression:

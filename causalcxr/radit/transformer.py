@@ -27,7 +27,6 @@ from causalcxr.radit.shape import SIZES, RadiTConfig
 
 __all__ = ["SIZES", "Condition", "RadiT", "RadiTConfig"]
 
-_CELLS = 4  # of the mean image, along each side of a patch
 _LEAST_NOISE = 0.05  # the least 1 - t by which the distance to a predicted image is divided
 
 
@@ -140,9 +139,9 @@ class RadiT(nn.Module):
         self.mean = self.embed_mean = None
         self.calibration: nn.Module | None = None  # see `causalcxr.radit.calibration`
         if config.entry == "places":
-            cells = min(_CELLS, config.patch)
-            self.mean = MeanImage(variables, config.grid, config.channels, cells)
-            self.embed_mean = nn.Linear(config.channels * cells**2, width, bias=False)
+            self.mean = MeanImage.of_shape(variables, config)
+            numbers = config.channels * self.mean.cells**2
+            self.embed_mean = nn.Linear(numbers, width, bias=False)
         self.modulation = None
         if config.modulation == "shared":
             self.modulation = nn.Linear(width, 6 * width)

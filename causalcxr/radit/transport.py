@@ -19,9 +19,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["transport_change"]
+from causalcxr.radit.guidance import guided_velocity
+from causalcxr.radit.solvers import times
+
+__all__ = ["network_change", "transport_change"]
 
 Velocity = Callable[[Tensor, float], Tensor]
 
@@ -67,3 +70,43 @@ def transport_change(
             change = change + weight * (later - t) * moved
         total = total + change
     return total / edits
+
+
+def network_change(
+    net: nn.Module,
+    x: Tensor,
+    before: dict[str, Tensor],
+    after: dict[str, Tensor],
+    noise: Callable[[int, int], Tensor],
+    *,
+    steps: int,
+    edits: int,
+    weight: float | Tensor,
+) -> Tensor:
+    """Return the change of images that one network makes, (B, C, H, W), float64.
+
+    A network that knows the places of its variables changes the image there only.
+
+    Args:
+        net: The network.
+        x: The images, or their latents, (B, C, H, W), float64.
+        before: The factual variables, each (B,), where the network is.
+        after: The variables of the twins.
+        noise: See `transport_change`.
+        steps: Steps of an edit.
+        edits: The number of edits that are averaged.
+        weight: See `transport_change`.
+    """
+    # Neither velocity is guided: the weight acts on their difference.
+    change = transport_change(
+        guided_velocity(net, before, len(x)),
+        guided_velocity(net, after, len(x)),
+        x,
+        noise,
+        times(steps, shift=1.0)[::-1],
+        edits=edits,
+        weight=weight,
+    )
+    if (mean := getattr(net, "mean", None)) is None:
+        return change
+    return change * mean.reach(before, after, x.shape[-2:])

@@ -47,15 +47,8 @@ def resolve(name: str, resolution: int) -> Path:
     Raises:
         ModelError: If there is no such file; the message lists the bundled names.
     """
-    bundled = BUNDLED / f"{name}-{resolution}.safetensors"
-    path = bundled if bundled.exists() else Path(name)
-    if not path.is_file():
-        names = sorted(p.stem for p in BUNDLED.glob("*.safetensors") if p.stem[-1].isdigit())
-        raise ModelError(
-            f"weights {name!r} at {resolution} pixels: no such file and not bundled (bundled: "
-            f"{', '.join(names)}); give a path or train them with 'causalcxr radit train'"
-        )
-    return path
+    advice = "; give a path or train them with 'causalcxr radit train'"
+    return _found(f"{name}-{resolution}", name, f"weights {name!r} at {resolution} pixels", advice)
 
 
 def resolve_file(name: str) -> Path:
@@ -64,12 +57,17 @@ def resolve_file(name: str) -> Path:
     Raises:
         ModelError: If there is no such file.
     """
-    bundled = BUNDLED / f"{name}.safetensors"
+    return _found(name, name, f"weights {name!r}")
+
+
+def _found(stem: str, name: str, words: str, advice: str = "") -> Path:
+    """Return the bundled file with a stem, else the path that the name is."""
+    bundled = BUNDLED / f"{stem}.safetensors"
     path = bundled if bundled.exists() else Path(name)
     if not path.is_file():
         names = sorted(p.stem for p in BUNDLED.glob("*.safetensors") if p.stem[-1].isdigit())
         raise ModelError(
-            f"weights {name!r}: no such file and not bundled (bundled: {', '.join(names)})"
+            f"{words}: no such file and not bundled (bundled: {', '.join(names)}){advice}"
         )
     return path
 
@@ -181,7 +179,7 @@ def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Ten
     yield group
 
 
-def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]) -> RadiT:
+def adopt_weights(path: Path, config: RadiTConfig | None, variables: Sequence[Variable]) -> RadiT:
     """Build a network for these variables from weights trained for these or for others.
 
     Embeddings are matched by the names of variables and levels, see `Conditioner.adopt`; all other
@@ -190,7 +188,7 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
 
     Args:
         path: A safetensors file written by `save_radit`.
-        config: The shape of the network.
+        config: The shape of the network; None for that of the file.
         variables: The tabular parents of the image.
 
     Raises:
@@ -199,6 +197,7 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     """
     tensors, about = _read(path)
     saved = _config(path, about)
+    config = config or saved
     factor = growth(saved, config)
     if not factor:
         raise ModelError(
@@ -211,24 +210,31 @@ def adopt_weights(path: Path, config: RadiTConfig, variables: Sequence[Variable]
     with torch.random.fork_rng(devices=[]):
         net = RadiT(config, variables)
     # Embeddings are matched by name; all else must fit as it is.
-    prefix = "conditioner."
-    saved_embeddings = {
-        k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-    }
-    rest = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+    adopted = dict(tensors)
     try:
-        embeddings = net.conditioner.adopt(saved_embeddings, about["variables"])
+        embeddings = net.conditioner.adopt(_part(tensors, "conditioner."), about["variables"])
+        _replace(adopted, "conditioner.", embeddings)
         if net.mean is not None:
-            start = "mean."
-            saved = {k.removeprefix(start): v for k, v in rest.items() if k.startswith(start)}
-            rest |= {start + k: v for k, v in net.mean.adopt(saved).items()}
-        net.load_state_dict(rest | {prefix + k: v for k, v in embeddings.items()})
+            _replace(adopted, "mean.", net.mean.adopt(_part(tensors, "mean.")))
+        net.load_state_dict(adopted)
     except (RuntimeError, LookupError, ValueError, AttributeError) as error:
         raise ModelError(
             f"{path}: the tensors do not fit the header ({error}); fetch or train the weights "
             "again"
         ) from error
     return net
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of a part of a network, by their names in it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _replace(tensors: dict[str, Tensor], prefix: str, part: Mapping[str, Tensor]) -> None:
+    """Replace all tensors of a part of a network."""
+    for name in [name for name in tensors if name.startswith(prefix)]:
+        del tensors[name]
+    tensors |= {prefix + name: value for name, value in part.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -445,23 +445,26 @@ def test_transport_draws_its_noise_from_seed_and_draw(net):
     assert torch.equal(one, other.predict(transported(net).abduct(x, draws())))
 
 
+class KnownVelocity(torch.nn.Module):
+    """A network whose velocity is a function of the state and of the variable c."""
+
+    config = SHAPE
+
+    def __init__(self, velocity):
+        super().__init__()
+        self.velocity, self.weight = velocity, torch.nn.Parameter(torch.ones(1))
+
+    def embed_condition(self, columns, rows):
+        return columns["c"].view(rows, 1, 1, 1)
+
+    def forward(self, x, t, condition):
+        return self.velocity(x, condition)
+
+
 @pytest.mark.parametrize("coupling", ["inversion", "transport"])
 def test_size_of_the_batch_changes_no_bit_of_a_twin(coupling):
     # Pixel by pixel, so that the network rounds alike in any batch: the noise is what is tested.
-    class Elementwise(torch.nn.Module):
-        config = SHAPE
-
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def embed_condition(self, columns, rows):
-            return columns["c"].view(rows, 1, 1, 1)
-
-        def forward(self, x, t, condition):
-            return condition * x
-
-    x, net = images(n=11), Elementwise()
+    x, net = images(n=11), KnownVelocity(lambda x, c: c * x)
     before, after = ({"c": torch.linspace(low, 0.5, 11).double()} for low in (0.0, 0.25))
 
     def twins(size, rows):
@@ -546,24 +549,12 @@ def test_samples_do_not_depend_on_the_coupling(net):
 
 def test_transport_moves_along_the_difference_of_two_known_velocities():
     # v = c everywhere: the change is w (c* - c), whatever the noise and the number of edits.
-    class Constant(torch.nn.Module):
-        config = SHAPE
-
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def embed_condition(self, columns, rows):
-            return columns["c"].view(rows, 1, 1, 1)
-
-        def forward(self, x, t, condition):
-            return condition.expand_as(x)
-
+    net = KnownVelocity(lambda x, c: c.expand_as(x))
     x, way = images(n=5), Solving(8, coupling="transport", guidance=1.5, threshold=0.0)
     before = {"c": torch.full((5,), 0.25).double()}
     after = {"c": torch.tensor([0.25, 0.5, 0.75, 0.0, -0.25]).double()}
-    u = image_equation(Constant(), before, way).abduct(x, draws(5))
-    change = 2 * (image_equation(Constant(), after, way).predict(u) - x)
+    u = image_equation(net, before, way).abduct(x, draws(5))
+    change = 2 * (image_equation(net, after, way).predict(u) - x)
     expected = 1.5 * (after["c"] - before["c"]).view(-1, 1, 1, 1).expand_as(change)
     torch.testing.assert_close(change, expected, rtol=0, atol=1e-9)
 

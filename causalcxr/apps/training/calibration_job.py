@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from causalcxr.apps.training.radit_data import variables_of
+from causalcxr.apps.training.training_source import parent_columns
 from causalcxr.cohort.selection import load_cohort
 from causalcxr.common.errors import ModelError
 from causalcxr.graph.graph import Graph
@@ -15,7 +16,7 @@ from causalcxr.images.shrunk_images import shrunk
 from causalcxr.radit.calibration import calibrate
 from causalcxr.radit.codec import Pixels
 from causalcxr.radit.vae_weights import load_codec
-from causalcxr.radit.weights import add_to_header, adopt_weights, resolve_file, shape_of
+from causalcxr.radit.weights import add_to_header, adopt_weights, resolve_file
 
 __all__ = ["CalibrationRun", "calibrate_weights"]
 
@@ -61,8 +62,9 @@ def calibrate_weights(run: CalibrationRun, *, overwrite: bool = False) -> list[d
         raise ModelError(f"{run.out}: exists; choose another file, or add --overwrite")
     # The network, for the variables of the graph.
     path, graph = resolve_file(run.weights), Graph.load(run.graph)
-    config, variables = shape_of(path), variables_of(graph)
-    net = adopt_weights(path, config, variables).eval().requires_grad_(False)
+    variables = variables_of(graph)
+    net = adopt_weights(path, None, variables).eval().requires_grad_(False)
+    config = net.config
     codec = load_codec(run.codec) if run.codec else Pixels()
     if codec.channels != config.channels:
         raise ModelError(
@@ -73,7 +75,7 @@ def calibrate_weights(run: CalibrationRun, *, overwrite: bool = False) -> list[d
     cohort = load_cohort(run.cohort).with_images_only()
     height, width = (side * codec.factor for side in config.size)
     images = shrunk(cohort.images, (height, width))
-    columns = {n: torch.from_numpy(c) for n, c in cohort.columns(graph).items()}
+    columns = parent_columns(cohort, graph)
 
     @torch.no_grad()
     def latents(rows: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from causalcxr.radit.codec import Codec, Pixels
 from causalcxr.radit.latents import Latents
 from causalcxr.sources.phantom import PhantomImages
 
-__all__ = ["HeldOutImages", "TrainingSource", "apportioned", "load_source"]
+__all__ = ["HeldOutImages", "TrainingSource", "apportioned", "load_source", "parent_columns"]
 
 _HELD_OUT = 512  # held-out images of a loss, at most
 
@@ -122,9 +122,9 @@ def load_source(
     if len(held):
         # Evenly spread over the held-out records, not the first ones.
         rows = held[np.arange(min(len(held), _HELD_OUT)) * len(held) // min(len(held), _HELD_OUT)]
-        held_out = HeldOutImages(lambda: read(rows).cpu(), _columns(cohort.at(rows), graph))
+        held_out = HeldOutImages(lambda: read(rows).cpu(), parent_columns(cohort.at(rows), graph))
     records = cohort.at(training)
-    columns = _columns(records, graph)
+    columns = parent_columns(records, graph)
     return TrainingSource(
         spec,
         share,
@@ -191,7 +191,7 @@ def _is_folder(name: str) -> bool:
     return "://" in name or any(reader.recognises(Path(name)) for reader in readers)
 
 
-def _columns(cohort: Cohort, graph: Graph) -> dict[str, Tensor]:
+def parent_columns(cohort: Cohort, graph: Graph) -> dict[str, Tensor]:
     """Return the parents of the image, (n,) each."""
     columns = cohort.columns(graph)
     return {name: torch.from_numpy(columns[name]) for name in graph[graph.image].parents}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalcxr.apps.training.training_source import TrainingSource
+from causalcxr.apps.training.training_source import TrainingSource, parent_columns
 from causalcxr.cohort.cohort import Cohort
 from causalcxr.common.errors import CohortError, MechanismError
 from causalcxr.common.random_numbers import Draws, record_keys
@@ -146,8 +146,8 @@ def _twins(pool: Cohort, variable: Variable, graph: Graph, size: tuple[int, int]
     true = truth(some, do({variable.name: values}))
     return _Twins(
         variable.name,
-        _columns(some, graph),
-        _columns(true, graph),
+        parent_columns(some, graph),
+        parent_columns(true, graph),
         torch.from_numpy(shrunk(some.images, size)[:]),
         torch.from_numpy(shrunk(true.images, size)[:]),
         record_keys(some.records),
@@ -157,8 +157,3 @@ def _twins(pool: Cohort, variable: Variable, graph: Graph, size: tuple[int, int]
 def _some(is_allowed: np.ndarray, n: int) -> np.ndarray:
     """Return the first n positions that are allowed."""
     return np.flatnonzero(is_allowed)[:n]
-
-
-def _columns(cohort: Cohort, graph: Graph) -> dict[str, Tensor]:
-    columns = cohort.columns(graph)
-    return {name: torch.from_numpy(columns[name]) for name in graph[graph.image].parents}

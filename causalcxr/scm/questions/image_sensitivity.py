@@ -14,9 +14,10 @@ from causalcxr.scm.support import equal
 
 if TYPE_CHECKING:
     from causalcxr.cohort.cohort import Cohort
+    from causalcxr.mechanisms.base import Mechanism
     from causalcxr.scm.scm import SCM
 
-__all__ = ["image_sensitivity"]
+__all__ = ["image_sensitivity", "with_image_mechanism"]
 
 _COLUMNS = [*COUPLINGS, "difference", "relative_difference", "model", "records"]
 
@@ -49,8 +50,7 @@ def image_sensitivity(acted: "SCM", noise: Noise, n: int, classifier: Any = None
     # Twins under each coupling; their tables are equal, and images are computed when read.
     twins = {}
     for coupling in COUPLINGS:
-        fitted = replace(acted.fitted[name], mechanism=mechanism.with_coupling(coupling))
-        model = acted._with(fitted={**acted.fitted, name: fitted})
+        model = with_image_mechanism(acted, mechanism.with_coupling(coupling))
         twins[coupling] = model.predict(noise)
     rows = _changing(acted, noise, next(iter(twins.values())))[:n]
     if not len(rows):
@@ -70,6 +70,13 @@ def image_sensitivity(acted: "SCM", noise: Noise, n: int, classifier: Any = None
     frame = pd.DataFrame(list(table.values()), index=_index(list(table)))
     own = mechanism.options["coupling"]
     return frame.assign(model=own, records=len(rows))[_COLUMNS]
+
+
+def with_image_mechanism(model: "SCM", mechanism: "Mechanism") -> "SCM":
+    """Return a model whose image has another mechanism, such as one of another coupling."""
+    name = model.graph.image
+    fitted = replace(model.fitted[name], mechanism=mechanism)
+    return model._with(fitted={**model.fitted, name: fitted})
 
 
 def _index(names: list[str]) -> pd.Index:
