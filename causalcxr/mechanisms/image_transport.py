@@ -119,7 +119,7 @@ class ImageTransportEquation(ImageEquation):
             weight, _ = self._settings(self.partner, factual, columns)
             other = self._edited(self.partner, small, factual, columns, keys, weight, "partner ")
             change = (change + resampled(between.enlarge, other)) / 2
-        return soft_threshold(change, threshold * typical_strength(change))
+        return soft_threshold(change, threshold * typical_strength(change), smooth=True)
 
     def _settings(
         self, net: RadiT, factual: Columns, columns: Columns

@@ -36,8 +36,9 @@ from torch import Tensor, nn
 from causalcxr.common.errors import ModelError
 from causalcxr.common.progress import Progress
 from causalcxr.graph.variables import Variable
+from causalcxr.radit.column_features import differs
 from causalcxr.radit.effect_slope import EffectSlope
-from causalcxr.radit.mean_image import MeanImage, differs, evenly_spread
+from causalcxr.radit.mean_image import MeanImage, evenly_spread
 from causalcxr.radit.transformer import RadiT
 
 __all__ = ["Calibration", "calibrate", "shrunk_slopes"]

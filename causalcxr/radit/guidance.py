@@ -70,13 +70,15 @@ def guided_velocity(
     return velocity
 
 
-def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
+def soft_threshold(change: Tensor, threshold: float | Tensor, *, smooth: bool = False) -> Tensor:
     """Return changes (B, C, H, W) where they are strong, and zero where they are weak.
 
     Args:
         change: The changes.
         threshold: The root mean square at a place of 4 x 4 pixels up to which a change is zero;
             one for all images, or one for each, (B,).
+        smooth: Whether the share that is kept changes gradually from place to place, so that no
+            edge of a place is visible in the image.
 
     Example:
         >>> change = torch.full((1, 1, 4, 8), 0.1)
@@ -91,7 +93,8 @@ def soft_threshold(change: Tensor, threshold: float | Tensor) -> Tensor:
     kept = (1 - least**2 / power.clamp(min=1e-12)).clamp(min=0)
     places = (min(PLACE, height), min(PLACE, width))
     # Back to pixels; places at the edge may reach beyond the image, so cut.
-    return change * interpolate(kept, scale_factor=places)[..., :height, :width]
+    mode = "bilinear" if smooth else "nearest"
+    return change * interpolate(kept, scale_factor=places, mode=mode)[..., :height, :width]
 
 
 def typical_strength(change: Tensor) -> Tensor:

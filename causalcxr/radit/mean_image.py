@@ -2,9 +2,10 @@
 
     E[x | c] = B phi(c)
 
-phi has a column per level, three powers of every number, and the products of all of them with the
-variable that interacts most (for radiographs, the projection). A coefficient image is kept where
-it is larger than its standard error, place by place, with the non-negative garrote:
+phi has a column per level, a straight line and twelve hat functions (together, a line with bends)
+of every number, and the products of all of them with the variable that interacts most (for
+radiographs, the projection). A coefficient image is kept where it is larger than its standard
+error, place by place, with the non-negative garrote:
 
     B_fp max(0, 1 - (k SE_fp)^2 / B_fp^2)
 
@@ -18,7 +19,6 @@ References:
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,9 +27,10 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from causalcxr.common.progress import progress
 from causalcxr.graph.variables import Variable
+from causalcxr.radit.column_features import Meaning, differs
 from causalcxr.radit.shape import RadiTConfig
 
-__all__ = ["MeanImage", "Meaning", "differs", "evenly_spread"]
+__all__ = ["MeanImage", "evenly_spread"]
 
 Columns = dict[str, Tensor]
 _CELLS = 4  # along each side of a patch, at most
@@ -39,43 +40,6 @@ _AT_ONCE = 1024
 _RIDGE = 3.0  # prior precision of a coefficient, in units of the residual's
 _LEAST_GAIN = 0.003  # share of the held-out error that an interaction must explain
 _ERRORS = 2.5  # k: standard errors below which a coefficient is dropped
-
-
-def differs(a: Tensor, b: Tensor) -> Tensor:
-    """Return where two columns differ, (B,) bool; missing values are equal."""
-    return (a != b) & ~(a.isnan() & b.isnan())
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """The meaning of a column: the levels of a discrete variable, or the range of a number."""
-
-    name: str
-    levels: tuple[str, ...] = ()
-    range: tuple[float, float] = (-1.0, 1.0)
-
-    @classmethod
-    def from_variable(cls, variable: Variable) -> "Meaning":
-        """Return the meaning of a variable's column."""
-        if variable.is_discrete:
-            return cls(variable.name, tuple(variable.levels))
-        low, high = variable.range or (-1.0, 1.0)
-        return cls(variable.name, range=(float(low), float(high)))
-
-    @property
-    def width(self) -> int:
-        """The number of features."""
-        return len(self.levels) or 3
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the features of a column (n,), (n, width); NaN where it is missing."""
-        if self.levels:
-            codes = torch.arange(len(self.levels), device=x.device)
-            out = (x[:, None] == codes).to(x.dtype)
-            return torch.where(x.isnan()[:, None], torch.nan, out)
-        low, high = self.range
-        unit = ((x - low) / (high - low))[:, None]
-        return torch.cat([unit, unit**2, unit**3], 1)
 
 
 class MeanImage(nn.Module):
@@ -127,7 +91,7 @@ class MeanImage(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the meaning of the features, as bytes."""
-        about = [[m.name, m.levels, m.range] for m in self.meanings]
+        about = [[m.name, m.levels, m.range, m.knots] for m in self.meanings]
         content = json.dumps({"variables": about, "interacting": self.interacting}).encode()
         return torch.from_numpy(np.frombuffer(content, np.uint8).copy())
 
@@ -135,8 +99,8 @@ class MeanImage(nn.Module):
         """Set the meaning of the features, from bytes."""
         about = json.loads(bytes(state.cpu().numpy()))
         self.meanings = [
-            Meaning(name, tuple(levels), tuple(limits))
-            for name, levels, limits in about["variables"]
+            Meaning(name, tuple(levels), tuple(limits), *(knots or [0]))
+            for name, levels, limits, *knots in about["variables"]
         ]
         self.interacting = about["interacting"]
 
@@ -258,13 +222,27 @@ class MeanImage(nn.Module):
             for x in (regression.weights**2, regression.variances)
         )
         kept = (1 - _ERRORS**2 * noise / power.clamp(min=1e-20)).clamp(min=0)
+        kept[power < 1e-20] = 0  # a level that no record has
         kept[0] = 1.0  # the intercept
         wide = interpolate(kept, scale_factor=self.cells).expand(-1, self.shape[0], -1, -1)
-        self.weights = (regression.weights * wide.flatten(1)).float().to(self.gates.device)
+        weights = regression.basis @ (regression.weights * wide.flatten(1))
+        self.weights = weights.float().to(self.gates.device)
         self.centre = regression.centre.float().to(self.gates.device)
         gates = [kept[columns, 0].amax(0) for columns in self._columns_of()]
         if gates:
             self.gates.copy_(torch.stack(gates))
+
+    def _lines(self, interacting: str) -> list[int]:
+        """Return for every feature itself, or, for the hats of a number, its straight line."""
+        own = [[k if m.levels else 0 for k in range(m.width)] for m in self.meanings]
+        out = [0]
+        for lines in own:
+            start = len(out)
+            out += [start + k for k in lines]
+        for i, j in self._products(interacting):
+            start, width = len(out), len(own[j])
+            out += [start + a * width + b for a in own[i] for b in own[j]]
+        return out
 
     def _columns_of(self) -> list[list[int]]:
         """Return the features that each variable is part of."""
@@ -305,7 +283,12 @@ def evenly_spread(n: int, most: int) -> Tensor:
 
 
 class _Regression:
-    """Ridge regression of cells on the features, with the variance of each coefficient."""
+    """Ridge regression of cells on the features, with the variance of each coefficient.
+
+    The hats of a number are made orthogonal to its straight line first: a coefficient that is
+    dropped then leaves the best line, however few the records. So the regression is on the
+    features times `basis`.
+    """
 
     def __init__(self, mean: MeanImage, cells: Tensor, columns: Columns, interacting: str) -> None:
         self.mean, self.interacting = mean, interacting
@@ -320,6 +303,11 @@ class _Regression:
             x, y = self._features(columns, part), cells[part].double()
             gram, products = gram + x.T @ x, products + x.T @ y
             squares = squares + y.square().sum(0)
+        self.basis = torch.eye(len(gram), dtype=torch.float64)
+        for k, line in enumerate(mean._lines(interacting)):
+            if line != k:
+                self.basis[line, k] = -gram[line, k] / gram[line, line].clamp(min=1e-12)
+        gram, products = self.basis.T @ gram @ self.basis, self.basis.T @ products
         prior = _RIDGE * torch.eye(len(gram), dtype=torch.float64)
         prior[0, 0] = 1e-6
         inverse = torch.linalg.inv(gram + prior)
@@ -332,7 +320,7 @@ class _Regression:
     def error(self, cells: Tensor, columns: Columns) -> float:
         """Return the mean squared error on other records."""
         x = self._features(columns, slice(None))
-        return float((x @ self.weights - cells.double()).square().mean())
+        return float((x @ self.basis @ self.weights - cells.double()).square().mean())
 
     def _features(self, columns: Columns, part: slice) -> Tensor:
         some = {name: column[part] for name, column in columns.items()}

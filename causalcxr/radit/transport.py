@@ -5,8 +5,9 @@ of the two velocities. At each time t, from noise (0) to image (1), new noise n 
 velocities are evaluated at states on the path from it:
 
     y = (1 - t) n + t x
-    dz = w [ v(y + z - x, t; c*) - v(y, t; c) ] dt
+    dz = w(t) [ v(y + z - x, t; c*) - v(y, t; c) ] dt,    w(t) = w (5 / 6 + t / 3)
 
+The weight rises with t, as networks underestimate details more than coarse changes; its mean is w.
 The change is the mean of several such edits. Under equal variables both velocities are the same,
 so the null intervention returns the image bit for bit with any network.
 
@@ -25,6 +26,8 @@ from causalcxr.radit.guidance import guided_velocity
 from causalcxr.radit.solvers import times
 
 __all__ = ["network_change", "transport_change"]
+
+_RISE = 1 / 3  # of the weight, from noise to image, as a share of its mean
 
 Velocity = Callable[[Tensor, float], Tensor]
 
@@ -48,7 +51,7 @@ def transport_change(
         noise: (edit, step) -> standard normal numbers of the shape of `x`.
         grid: Times from 0 to 1.
         edits: The number of edits that are averaged, 1 or more.
-        weight: w; one for all images, or one for each, (B,).
+        weight: w, the mean weight; one for all images, or one for each, (B,).
 
     Example:
         >>> x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
@@ -67,7 +70,8 @@ def transport_change(
             # Both velocities see the same noise: under equal variables they cancel exactly.
             y = (1 - t) * noise(edit, step) + t * x
             moved = twin(y + change, t).double() - factual(y, t).double()
-            change = change + weight * (later - t) * moved
+            rising = 1 + _RISE * ((t + later) / 2 - 0.5)
+            change = change + weight * rising * (later - t) * moved
         total = total + change
     return total / edits
 

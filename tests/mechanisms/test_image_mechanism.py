@@ -562,13 +562,12 @@ def test_transport_moves_along_the_difference_of_two_known_velocities():
 def test_threshold_of_transport_keeps_strong_places_only(net):
     x, other = images(), parents(seed=1)
     kept = []
-    for threshold in (0.0, 0.5, 1.0):
+    for threshold in (0.0, 0.8, 0.95):
         way = replace(TRANSPORT, threshold=threshold)
         change = (
             transported(net, other, way).predict(transported(net, way=way).abduct(x, draws())) - x
         )
-        still = torch.nn.functional.max_pool2d(change.abs(), 4) == 0
-        kept.append(1 - still.double().mean().item())
+        kept.append((change != 0).double().mean().item())
     assert kept[0] == 1
     assert 0 < kept[2] < kept[1] < 1
 

@@ -337,6 +337,17 @@ def test_mean_image_finds_effects_and_places():
     assert torch.allclose(mean({k: v[:1] for k, v in women.items()})[0], mean(women)[0])
 
 
+def test_mean_image_follows_a_bend():
+    """A child's chest grows until 16 and then stays: powers of the age bend both ages alike."""
+    age = torch.linspace(0, 100, 4000, dtype=torch.float64)
+    images = (age.clamp(max=16) / 16).view(-1, 1, 1, 1).float() * torch.ones(1, 1, 16, 16)
+    images += 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    mean = RadiT(RadiTConfig(**PLACES), [GRAPH["Age"]]).mean
+    mean.fit(lambda rows: images[rows], {"Age": age})
+    grown = mean({"Age": torch.tensor([2.0, 12.0, 25.0, 45.0, 90.0])}).mean((1, 2, 3))
+    assert grown.tolist() == pytest.approx([0.125, 0.75, 1, 1, 1], abs=0.06)
+
+
 def test_gates_are_local_where_the_effect_is():
     images, columns = _two_variables()
     chosen = {"Sex": columns["Sex"], "Age": torch.rand(512, dtype=torch.float64)}
