@@ -33,7 +33,7 @@ _SMALL = ("mini", "tiny")
 _WORDS = {
     "modulation": ("blocks", "shared"),
     "entry": ("adaln", "tokens", "both", "places"),
-    "numbers": ("fourier", "spline"),
+    "numbers": ("fourier", "spline", "smooth"),
     "predicts": ("velocity", "image"),
 }
 
@@ -57,7 +57,8 @@ class RadiTConfig:
             `both`, or `places`: added to the tokens of the patches where a regression finds that
             they act, together with the mean image given the variables, see
             `causalcxr.radit.mean_image`.
-        numbers: The embedding of numbers: `fourier` features or a cubic `spline` basis.
+        numbers: The embedding of numbers: `fourier` features, those that fall with the square of
+            the frequency (`smooth`), or a cubic `spline` basis.
         predicts: The output of the last layer: the `velocity`, or the `image`, from which the
             velocity follows. With patches of more numbers than the width, the noise in a velocity
             does not fit through the network.

@@ -72,6 +72,7 @@ def test_untrained_velocity_is_zero(modulation):
 SHAPES = [
     {},
     {"modulation": "shared", "numbers": "spline"},
+    {"numbers": "smooth"},
     {"entry": "both"},
     {"entry": "tokens", "resolution": (16, 24)},
     {"channels": 3, "patch": 2, "mlp": 4.0},
