@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from causalcxr.radit.windows import Windows
+
 __all__ = ["PLACE", "BatchNoise", "hide_some", "logit_normal", "velocity_loss"]
 
 _EVERY = 4  # the penalty is computed for one image in this many
@@ -116,6 +118,7 @@ def velocity_loss(
     total: int | None = None,
     sparse: float = 0.0,
     others: dict[str, Tensor] | None = None,
+    windows: Windows | None = None,
 ) -> Tensor:
     """Return the mean squared error of the velocity at one random time per image, plus a penalty.
 
@@ -132,7 +135,13 @@ def velocity_loss(
         total: The size of that batch.
         sparse: Weight of the penalty on the effects of single variables; 0 for none.
         others: Parents of other patients, each (B,), which give the other values.
+        windows: The windows of the network, if it sees one of each image.
     """
+    more = {}
+    if windows is not None:
+        corners = windows.random(total or len(images), generator)
+        more["corners"] = (corners if rows is None else corners[rows]).to(images.device)
+        images = windows.cut(images, more["corners"])
     # Draw for the whole batch and take this part: the numbers do not depend on the division.
     shape = torch.Size([total or len(images), *images.shape[1:]])
     numbers = BatchNoise.draw(shape, len(columns), generator)
@@ -150,8 +159,9 @@ def velocity_loss(
         other = _one_other(seen, others, numbers.uniform, penalised)
         seen = {name: torch.cat([c, other[name]]) for name, c in seen.items()}
         x, t = torch.cat([x, x[penalised]]), torch.cat([t, t[penalised]])
+        more = {name: torch.cat([c, c[penalised]]) for name, c in more.items()}
     # One call of the network, as wrappers for several processes need.
-    velocity = net(x, t, columns=seen).float()
+    velocity = net(x, t, columns=seen, **more).float()
     v, under_other = velocity[: len(images)], velocity[len(images) :]
     # The velocity of a straight path is the difference of its ends.
     loss = (v - (images - noise)).square().mean()

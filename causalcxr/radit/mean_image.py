@@ -33,7 +33,6 @@ from causalcxr.radit.shape import RadiTConfig
 __all__ = ["MeanImage", "evenly_spread"]
 
 Columns = dict[str, Tensor]
-_CELLS = 4  # along each side of a patch, at most
 _RECORDS = 65_536  # at most, evenly spread over the records
 _TRIAL = 8192  # records with which the interacting variable is chosen
 _AT_ONCE = 1024
@@ -66,7 +65,7 @@ class MeanImage(nn.Module):
     @classmethod
     def of_shape(cls, variables: Sequence[Variable], config: RadiTConfig) -> "MeanImage":
         """Return the mean image of a network's images, for the places of its patches."""
-        return cls(variables, config.grid, config.channels, min(_CELLS, config.patch))
+        return cls(variables, config.grid, config.channels, config.cells)
 
     def __init__(
         self, variables: Sequence[Variable], grid: tuple[int, int], channels: int, cells: int

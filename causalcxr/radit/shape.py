@@ -30,6 +30,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     }.items()
 }
 _SMALL = ("mini", "tiny")
+_CELLS = 4
 _WORDS = {
     "modulation": ("blocks", "shared"),
     "entry": ("adaln", "tokens", "both", "places"),
@@ -62,9 +63,12 @@ class RadiTConfig:
         predicts: The output of the last layer: the `velocity`, or the `image`, from which the
             velocity follows. With patches of more numbers than the width, the noise in a velocity
             does not fit through the network.
+        window: Patches along each side of the windows that the network sees, one at a time, see
+            `causalcxr.radit.windows`; 0 for the whole image.
 
     Raises:
-        ModelError: If the patch does not divide the resolution, or the heads the width.
+        ModelError: If the patch does not divide the resolution, the heads the width, or the
+            window is larger than the image.
     """
 
     resolution: int | tuple[int, int] = 64
@@ -78,6 +82,7 @@ class RadiTConfig:
     entry: str = "adaln"
     numbers: str = "fourier"
     predicts: str = "velocity"
+    window: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.resolution, int):  # JSON has lists
@@ -94,6 +99,16 @@ class RadiTConfig:
                 f"RadiT: width {self.width} is not a multiple of 4 x {self.heads} heads, as "
                 "rotary positions require"
             )
+        if not 0 <= self.window <= min(self.grid):
+            raise ModelError(
+                f"RadiT: window is {self.window} patches; expected 0 (the whole image) to "
+                f"{min(self.grid)}"
+            )
+        if self.window and self.entry not in ("adaln", "places"):
+            raise ModelError(
+                f"RadiT: window needs entry: places or adaln, not {self.entry}; change the entry, "
+                "or leave window out"
+            )
         for key, words in _WORDS.items():
             if (value := getattr(self, key)) not in words:
                 raise ModelError(f"RadiT: {key} is {value!r}; expected {' or '.join(words)}")
@@ -108,6 +123,11 @@ class RadiTConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return self.size[0] // self.patch, self.size[1] // self.patch
+
+    @property
+    def cells(self) -> int:
+        """Numbers of the mean image along each side of a patch, for the entry `places`."""
+        return min(_CELLS, self.patch)
 
     @property
     def hidden(self) -> int:

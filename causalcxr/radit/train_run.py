@@ -164,6 +164,7 @@ class TrainRun:
                 total=n * self.processes.ranks,
                 sparse=config.sparse,
                 others=others and {k: v[part] for k, v in others.items()},
+                windows=self.net.windows,
             )
         # The weight of a part is its share, so that the parts sum to the batch's mean.
         return loss * ((part.stop - part.start) / n)

@@ -24,6 +24,7 @@ from causalcxr.graph.variables import Variable
 from causalcxr.radit.conditioning import Conditioner
 from causalcxr.radit.mean_image import MeanImage
 from causalcxr.radit.shape import SIZES, RadiTConfig
+from causalcxr.radit.windows import Windows
 
 __all__ = ["SIZES", "Condition", "RadiT", "RadiTConfig"]
 
@@ -146,6 +147,11 @@ class RadiT(nn.Module):
         if config.modulation == "shared":
             self.modulation = nn.Linear(width, 6 * width)
         self.tokens = len(self.conditioner.names) * (config.entry in ("tokens", "both"))
+        # A network with windows sees one of them at a time.
+        self.windows: Windows | None = None
+        if config.window:
+            self.windows = Windows(config.grid, config.window, config.patch)
+            rows = columns = config.window
         rotary = _rotary(rows, columns, width // config.heads, self.tokens)
         self.register_buffer("rotary", rotary, persistent=False)
         self.recompute = False  # keep only a block's input, and recompute it for the gradient
@@ -178,6 +184,7 @@ class RadiT(nn.Module):
         condition: Condition | None = None,
         *,
         columns: dict[str, Tensor] | None = None,
+        corners: Tensor | None = None,
     ) -> Tensor:
         """Return the velocity, (B, channels, H, W).
 
@@ -186,15 +193,25 @@ class RadiT(nn.Module):
             t: Times in [0, 1], (B,).
             condition: The result of `embed_condition`, the same for all times.
             columns: The variables, each (B,), if there is no condition.
+            corners: The top left patch of each window, (B, 2), if `x` are windows of images; the
+                result is theirs.
         """
         config = self.config
         if condition is None:
             condition = self.embed_condition(columns or {}, len(x))
+        if self.windows is not None and corners is None:
+            return self._whole(x, t, condition)
         c = self._vector(t, condition.vectors)
         # Cut the image into patches, one token each.
-        tokens = self.embed(_patches(x, config.patch)) + self.position
-        if condition.places is not None:
-            tokens = tokens + condition.places.to(tokens.dtype)
+        position, places = self.position, condition.places
+        if corners is not None:
+            here = self.windows.tokens(corners)
+            position = position[here]
+            if places is not None:
+                places = places.gather(1, here.unsqueeze(-1).expand(-1, -1, places.shape[-1]))
+        tokens = self.embed(_patches(x, config.patch)) + position
+        if places is not None:
+            tokens = tokens + places.to(tokens.dtype)
         # Variables come first in the sequence; the base of the condition is no token.
         if self.tokens:
             tokens = torch.cat([condition.vectors[:, 1:].to(tokens.dtype), tokens], 1)
@@ -214,7 +231,7 @@ class RadiT(nn.Module):
         result = rearrange(
             out,
             "b (h w) (c p q) -> b c (h p) (w q)",
-            h=config.grid[0],
+            h=x.shape[2] // config.patch,
             p=config.patch,
             q=config.patch,
         )
@@ -222,6 +239,15 @@ class RadiT(nn.Module):
             # The path is straight: the image is one minus t of velocity away.
             result = (result - x) / (1 - t).clamp(min=_LEAST_NOISE).view(-1, 1, 1, 1)
         return result
+
+    def _whole(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Return the velocity of whole images, from those of overlapping windows."""
+        n, windows = len(x), self.windows
+        corners = windows.corners.to(x.device).repeat_interleave(n, 0)
+        times = len(windows.corners)
+        parts = [None if p is None else p.repeat(times, *[1] * (p.ndim - 1)) for p in condition]
+        cut = windows.cut(x.repeat(times, 1, 1, 1), corners)
+        return windows.blended(self(cut, t.repeat(times), Condition(*parts), corners=corners))
 
     def _vector(self, t: Tensor, condition: Tensor) -> Tensor:
         """Return the vector of the modulation: time, plus the variables if they enter by it."""

@@ -18,7 +18,7 @@ from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import ModelError
 from causalcxr.common.tensors import load_tensors, save_tensors
 from causalcxr.graph.variables import Variable
-from causalcxr.radit.growing import grown_tensors, growth
+from causalcxr.radit.growing import grown
 from causalcxr.radit.shape import RadiTConfig
 from causalcxr.radit.transformer import RadiT
 
@@ -183,8 +183,8 @@ def adopt_weights(path: Path, config: RadiTConfig | None, variables: Sequence[Va
     """Build a network for these variables from weights trained for these or for others.
 
     Embeddings are matched by the names of variables and levels, see `Conditioner.adopt`; all other
-    tensors must fit. A network of a lower resolution with the same tokens starts one of a higher
-    resolution, see `causalcxr.radit.growing`.
+    tensors must fit. A network of a lower resolution can start one of a higher resolution, see
+    `causalcxr.radit.growing`.
 
     Args:
         path: A safetensors file written by `save_radit`.
@@ -198,14 +198,12 @@ def adopt_weights(path: Path, config: RadiTConfig | None, variables: Sequence[Va
     tensors, about = _read(path)
     saved = _config(path, about)
     config = config or saved
-    factor = growth(saved, config)
-    if not factor:
+    tensors = grown(tensors, saved, config)
+    if tensors is None:
         raise ModelError(
             f"{path}: weights are for {saved}, the graph asks for {config}; change size or "
             "resolution, or choose other weights"
         )
-    if factor > 1:
-        tensors = grown_tensors(tensors, saved, factor)
     # Building draws initial weights: the global random state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         net = RadiT(config, variables)

@@ -74,6 +74,7 @@ SHAPES = [
     {"modulation": "shared", "numbers": "spline"},
     {"numbers": "smooth"},
     {"entry": "both"},
+    {"entry": "adaln", "window": 2},
     {"entry": "tokens", "resolution": (16, 24)},
     {"channels": 3, "patch": 2, "mlp": 4.0},
 ]
@@ -87,7 +88,8 @@ def test_every_parameter_gets_a_finite_gradient(change):
         column[::5] = torch.nan
     shape = (64, config.channels, *config.size)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    velocity_loss(net, x, columns, torch.Generator().manual_seed(0)).backward()
+    draw = torch.Generator().manual_seed(0)
+    velocity_loss(net, x, columns, draw, windows=net.windows).backward()
     for name, p in net.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
