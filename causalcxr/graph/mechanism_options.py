@@ -103,7 +103,7 @@ _BUILT_IN_OPTIONS: dict[str, dict[str, _Option]] = {
         "remainder": _words("carry", "fade"),
         "coupling": _words("inversion", "transport"),
         "edits": _Option(int, 1),
-        "partner": _Option(str, ""),
+        "partners": _Option(str, ""),  # names or files of weights, with commas between them
     },
 }
 # The rules of each kind; `add_kind` adds those of users.

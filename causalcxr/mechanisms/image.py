@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from causalcxr.common.digests import file_digest
 from causalcxr.common.errors import MechanismError, ModelError
@@ -73,19 +73,23 @@ class ImageMechanism(Mechanism):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = RadiT(self.config, self.parents)
-            self.partner = self._new_partner()
+            self.partners = nn.ModuleList(self._new_partners())
 
-    def _new_partner(self) -> RadiT | None:
-        """Return the second network, untrained, if there is one.
+    def _new_partners(self) -> list[RadiT]:
+        """Return the other networks, untrained, if there are any.
 
         Raises:
-            MechanismError: If the images are not pixels, which both networks must share.
+            MechanismError: If the images are not pixels, which all networks must share.
         """
-        if not self.options["partner"]:
-            return None
-        if not isinstance(self.codec, Pixels):
-            raise MechanismError("partner: both networks must compute in pixels; leave out codec")
-        return RadiT(shape_of(resolve_file(self.options["partner"])), self.parents)
+        files = self._partner_files
+        if files and not isinstance(self.codec, Pixels):
+            raise MechanismError("partners: all networks must compute in pixels; leave out codec")
+        return [RadiT(shape_of(file), self.parents) for file in files]
+
+    @property
+    def _partner_files(self) -> list[Path]:
+        names = [name.strip() for name in self.options["partners"].split(",")]
+        return [resolve_file(name) for name in names if name]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -153,7 +157,7 @@ class ImageMechanism(Mechanism):
                 "again, or give guidance as a number"
             )
         bound = {name: parents[name] for name in self.net.conditioner.names}
-        return image_equation(self.net, bound, solving, self.codec, self.partner)
+        return image_equation(self.net, bound, solving, self.codec, self.partners)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -162,10 +166,10 @@ class ImageMechanism(Mechanism):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a state; networks are calibrated if they were when it was saved."""
-        for prefix, net in (("net.", self.net), ("partner.", self.partner)):
-            if net is not None:
-                has_one = f"{prefix}calibration.table" in state_dict
-                net.calibration = Calibration(net.conditioner.names) if has_one else None
+        partners = {f"partners.{k}.": net for k, net in enumerate(self.partners)}
+        for prefix, net in ({"net.": self.net} | partners).items():
+            has_one = f"{prefix}calibration.table" in state_dict
+            net.calibration = Calibration(net.conditioner.names) if has_one else None
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def loss(self, x: Tensor, parents: Columns) -> Tensor:
@@ -186,7 +190,7 @@ class ImageMechanism(Mechanism):
         files = [
             self.weights,
             Path(self.options["codec"]) if self.options["codec"] else None,
-            resolve_file(self.options["partner"]) if self.options["partner"] else None,
+            *self._partner_files,
         ]
         return "+".join(file_digest(file) for file in files if file)
 
@@ -220,12 +224,11 @@ class ImageMechanism(Mechanism):
                 if start
                 else RadiT(self.config, self.parents)
             )
-            # A partner is used as it is.
-            if self.partner is not None:
-                file = resolve_file(options["partner"])
-                self.partner = adopt_weights(file, self.partner.config, self.parents)
-                self.partner.eval().requires_grad_(False)
-                _read_calibration(self.partner, file)
+            # Partners are used as they are.
+            for k, file in enumerate(self._partner_files):
+                self.partners[k] = adopt_weights(file, self.partners[k].config, self.parents)
+                self.partners[k].eval().requires_grad_(False)
+                _read_calibration(self.partners[k], file)
         # Nothing to train: the starting weights are the result.
         if not options["steps"]:
             self.net.eval().requires_grad_(False)
@@ -254,13 +257,14 @@ class ImageMechanism(Mechanism):
         if self.options["guidance"] != _WORD:
             return
 
-        def shrunk(rows: Tensor) -> Tensor:
+        def latents(net: RadiT, rows: Tensor) -> Tensor:
             z = self._latents(x, rows)
-            return resampled(Resampling(z.shape[2:], self.partner.config.size).shrink, z)
+            return resampled(Resampling(z.shape[2:], net.config.size).shrink, z)
 
-        for net, images in ((self.net, partial(self._latents, x)), (self.partner, shrunk)):
-            if net is not None and net.calibration is None:
+        for net in (self.net, *self.partners):
+            if net.calibration is None:
                 columns = {n: parents[n] for n in net.conditioner.names}
+                images = partial(self._latents, x) if net is self.net else partial(latents, net)
                 net.calibration = calibrate(net, self.parents, images, columns, seed=seed)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ independent of the parents, the twin of a twin need not be the image again, and 
 twins need not be that of images under pa*.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -45,12 +45,12 @@ class ImageTransportEquation(ImageEquation):
         codec: Between images and latents, on the network's device; None for pixels.
     """
 
-    partner: RadiT | None = None  # a second network, whose change is averaged with the first's
+    partners: Sequence[RadiT] = ()  # other networks, whose changes are averaged with the first's
 
     def reaching(self, names: Iterable[str]) -> Self:
         """Return the same equation with these variables guided."""
         equation = super().reaching(names)
-        equation.partner = self.partner
+        equation.partners = self.partners
         return equation
 
     def abduct(self, x: Tensor, draws: Draws) -> Tensor:
@@ -111,14 +111,18 @@ class ImageTransportEquation(ImageEquation):
         factual = dict(zip(self._names, (c.float() for c in facts), strict=True))
         keys = _keys(high, low)
         weight, threshold = self._settings(self.net, factual, columns)
-        change = self._edited(self.net, z, factual, columns, keys, weight)
-        # The partner sees the images at its own size.
-        if self.partner is not None:
-            between = Resampling(self.latent[1:], self.partner.config.size)
-            small = resampled(between.shrink, z)
-            weight, _ = self._settings(self.partner, factual, columns)
-            other = self._edited(self.partner, small, factual, columns, keys, weight, "partner ")
-            change = (change + resampled(between.enlarge, other)) / 2
+        own = self._edited(self.net, z, factual, columns, keys, weight)
+        changes = [own]
+        # A partner sees the images at its own size. It replaces what can be seen there, so that
+        # details are those of the first network.
+        for k, partner in enumerate(self.partners):
+            between = Resampling(self.latent[1:], partner.config.size)
+            small, seen = (resampled(between.shrink, each) for each in (z, own))
+            weight, _ = self._settings(partner, factual, columns)
+            stream = f"partner {k} " if k else "partner "
+            other = self._edited(partner, small, factual, columns, keys, weight, stream)
+            changes.append(own + resampled(between.enlarge, other - seen))
+        change = torch.stack(changes).mean(0)
         return soft_threshold(change, threshold * typical_strength(change), smooth=True)
 
     def _settings(
@@ -172,7 +176,7 @@ def image_equation(
     parents: Columns,
     solving: Solving,
     codec: Codec | None = None,
-    partner: RadiT | None = None,
+    partners: Sequence[RadiT] = (),
 ) -> ImageEquation:
     """Return the image's equation under the coupling in the settings.
 
@@ -181,12 +185,12 @@ def image_equation(
         parents: The tabular parents, each (n,).
         solving: The settings; they name the coupling.
         codec: Between images and latents; None for pixels.
-        partner: A second network under transport: the changes of both are averaged.
+        partners: Other networks, under transport: the changes of all are averaged.
     """
     if solving.coupling == "inversion":
         return ImageEquation(net, parents, solving, codec)
     equation = ImageTransportEquation(net, parents, solving, codec)
-    equation.partner = partner
+    equation.partners = partners
     return equation
 
 

@@ -496,20 +496,22 @@ def partner():
 def test_partners_average_their_changes(net, partner):
     x, way = images(), Solving(3, coupling="transport", edits=1, threshold=0.0)
 
-    def changed(one, two, columns=None):
-        facts, others = parents(), parents(seed=1) if columns is None else columns
-        u = image_equation(one, facts, way, partner=two).abduct(x, draws())
-        return image_equation(one, others, way, partner=two).reaching({"Sex"}).predict(u) - x
+    def changed(*others, columns=None):
+        facts, twins = parents(), parents(seed=1) if columns is None else columns
+        u = image_equation(net, facts, way, partners=others).abduct(x, draws())
+        twin = image_equation(net, twins, way, partners=others).reaching({"Sex"}).predict(u)
+        return twin - x
 
-    alone, both = changed(net, None), changed(net, partner)
+    alone, both, three = changed(), changed(partner), changed(partner, partner)
     assert (both - alone).abs().amax((1, 2, 3)).min() > 1e-3
-    # The partner's part has little of what 16 pixels cannot show.
-    power = torch.fft.rfft2(2 * both - alone).abs().square()
-    assert power[..., 10:-9, 10:].sum() < 0.02 * power.sum()
-    power = torch.fft.rfft2(alone).abs().square()
-    assert power[..., 10:-9, 10:].sum() > 0.05 * power.sum()
+    # What 16 pixels cannot show is that of the first network.
+    difference, own = (torch.fft.rfft2(each).abs().square() for each in (both - alone, alone))
+    assert difference[..., 10:-9, 10:].sum() < 0.02 * difference.sum()
+    assert own[..., 10:-9, 10:].sum() > 0.05 * own.sum()
+    # Each partner has noise of its own.
+    assert (three - both).abs().amax((1, 2, 3)).min() > 1e-4
     # The null intervention is exact.
-    assert not changed(net, partner, parents()).any()
+    assert not changed(partner, partner, columns=parents()).any()
 
 
 def test_partner_is_saved_with_the_mechanism_and_checked(net, partner, tmp_path):
@@ -518,17 +520,18 @@ def test_partner_is_saved_with_the_mechanism_and_checked(net, partner, tmp_path)
     given = {
         "resolution": 64,
         "coupling": "transport",
-        "partner": str(tmp_path / "no.safetensors"),
+        "partners": str(tmp_path / "no.safetensors"),
     }
     with pytest.raises(ModelError, match="no such file and not bundled"):
         mechanism(**given)
-    given["partner"] = str(tmp_path / "partner.safetensors")
+    given["partners"] = f"{tmp_path / 'partner.safetensors'}, phantom-randomised-32"
     fitted = mechanism(**given, weights="phantom")
     fitted.fit(None, parents(), seed=0)
-    assert torch.equal(fitted.partner.embed.weight, partner.embed.weight)
+    assert len(fitted.partners) == 2
+    assert torch.equal(fitted.partners[0].embed.weight, partner.embed.weight)
     again = mechanism(**given)
     again.load_state_dict(fitted.state_dict())
-    assert torch.equal(again.partner.embed.weight, partner.embed.weight)
+    assert torch.equal(again.partners[0].embed.weight, partner.embed.weight)
     alone = mechanism(resolution=64, weights="phantom")
     assert fitted.provenance() != alone.provenance()
 
