@@ -1,10 +1,10 @@
-"""The bias of an audit with learned twins, under each coupling of the image.
+"""The bias of an audit with learned twins, by the coupling of the image and the network.
 
-    python -m benchmarks audit.learned          (about 10 minutes on one core)
+    python -m benchmarks audit.learned          (about 40 minutes on one core)
 
 The classifiers with planted bias are those of `audit.truth`. The twins come from a learned model:
-equations fitted to 20,000 phantoms, and the bundled RadiT. The bias is the audit's effect minus
-the true effect on the same 120 patients.
+equations fitted to 20,000 phantoms, and bundled weights of RadiT. The bias is the audit's effect
+minus the true effect on the same 120 patients.
 """
 
 from benchmarks import Row
@@ -12,7 +12,7 @@ from benchmarks.audit.truth import FAIR, GRAPH, Score, planted_classifiers, run_
 from causalcxr import SCM, Cohort, do
 from causalcxr.audit.attribute_reader import image_features
 from causalcxr.graph.interventions import Intervention
-from causalcxr.mechanisms.image_equation import COUPLINGS
+from causalcxr.mechanisms.image import ImageMechanism
 from causalcxr.scm.questions.image_sensitivity import with_image_mechanism
 from causalcxr.sources.phantom import truth
 
@@ -24,6 +24,19 @@ _QUESTIONS = {
     "do(support_devices=N)": ("`Support Devices` == 'P'", do(support_devices="N")),
     "do(pleural_effusion=P)": ("`Pleural Effusion` == 'N'", do(pleural_effusion="P")),
     "do(pleural_effusion=N)": ("`Pleural Effusion` == 'P'", do(pleural_effusion="N")),
+}
+# Name -> options of the image's equation.
+_NEW = {"size": "mini", "weights": "phantom-randomised"}
+_IMAGES = {
+    "inversion, phantom-64": {"weights": "phantom"},
+    "transport, phantom-64": {"weights": "phantom", "coupling": "transport"},
+    "inversion, phantom-randomised-64": _NEW,
+    "transport, phantom-randomised-64": {**_NEW, "coupling": "transport"},
+    "transport, three networks": {
+        **_NEW,
+        "coupling": "transport",
+        "partners": "phantom-64, phantom-randomised-32",
+    },
 }
 
 
@@ -51,18 +64,28 @@ def _bias(
     return rows
 
 
+def _mechanism(options: dict[str, str]) -> ImageMechanism:
+    """Return the image's equation with bundled weights."""
+    variable = GRAPH[GRAPH.image]
+    parents = [GRAPH[name] for name in variable.parents]
+    mechanism = ImageMechanism(variable, parents, **options)
+    mechanism.fit(None, {}, seed=0)
+    return mechanism
+
+
 def main(quick: bool = False) -> list[Row]:
-    """Return one row per question, coupling and classifier."""
+    """Return one row per question, image's equation and classifier."""
     n_training, n, n_fit, draws = (200, 2, 500, 200) if quick else (2000, 120, 20_000, 2000)
     questions = dict(list(_QUESTIONS.items())[:1]) if quick else _QUESTIONS
+    images = dict(list(_IMAGES.items())[:2]) if quick else _IMAGES
     scorers = {k: v for k, v in planted_classifiers(n_training).items() if k != FAIR}
     model = SCM(GRAPH).fit(Cohort.load("phantom", n=n_fit, seed=11))
+    mechanisms = {name: _mechanism(options) for name, options in images.items()}
     table: list[Row] = []
     for question, (where, action) in questions.items():
         cohort = Cohort.load("phantom", n=50 * n, seed=13).select(where).head(n)
-        for coupling in COUPLINGS:
-            mechanism = model.fitted[GRAPH.image].mechanism.with_coupling(coupling)
+        for name, mechanism in mechanisms.items():
             rows = _bias(with_image_mechanism(model, mechanism), cohort, action, scorers, draws)
-            about = {"question": question, "coupling": coupling}
+            about = {"question": question, "image": name}
             table += [about | row for row in rows]
     return table

@@ -22,6 +22,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
             "mlp": 10 / 3,
             "modulation": "shared",
             "entry": "places",
+            "numbers": "smooth",
         },
         "S": {"width": 384, "depth": 12, "heads": 6},
         "B": {"width": 1024, "depth": 16, "heads": 16, "mlp": 2.625},
