@@ -184,6 +184,8 @@ class MeanImage(nn.Module):
         n = len(next(iter(columns.values()))) if columns else 0
         if not n:
             return
+        # Adopted features may be of other variables.
+        self.meanings = list(self.own.values())
         rows = evenly_spread(n, _RECORDS)
         starts = progress(range(0, len(rows), _AT_ONCE), "Mean images", "batches")
         cells = torch.cat([self._cells(images(rows[k : k + _AT_ONCE])) for k in starts])

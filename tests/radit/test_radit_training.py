@@ -387,6 +387,11 @@ def test_places_adopt_levels_by_name(tmp_path):
     assert torch.allclose(other.mean(there), net.mean(gone), atol=1e-6)
     assert other.mean.gates[2].eq(1).all()
     assert torch.equal(other.mean.gates[0], net.mean.gates[0])
+    # Training fits the mean image again, to the variables that are there.
+    new = {"Sex": 1 - columns["Sex"], "View": columns["View"], "Edema": columns["Sex"] * 0}
+    train(other, lambda rows: images[rows], new, settings)
+    assert [m.name for m in other.mean.meanings] == ["Sex", "View", "Edema"]
+    assert (other.mean(there) - net.mean(gone)).abs().max() < 0.2
 
 
 def test_a_network_that_predicts_the_image_returns_the_velocity_to_it():
