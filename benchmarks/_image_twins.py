@@ -12,7 +12,7 @@ from causalcxr.common.random_numbers import Draws, record_keys
 from causalcxr.graph.interventions import Intervention, Shift
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
 from causalcxr.mechanisms.image_transport import image_equation
-from causalcxr.radit.transformer import RadiT, RadiTConfig
+from causalcxr.radit.transformer import RadiT
 from causalcxr.radit.weights import adopt_weights, resolve
 
 __all__ = [
@@ -42,10 +42,9 @@ ACTIONS: Mapping[str, tuple[str, Intervention]] = {
 def load_network(
     weights: str | Path = "phantom", resolution: int = 64, graph: Graph = GRAPH
 ) -> RadiT:
-    """Return a trained network of size tiny for the parents of a graph's image."""
+    """Return a trained network for the parents of a graph's image, of the size of the weights."""
     variables = [graph[name] for name in graph[graph.image].parents]
-    config = RadiTConfig.from_name("tiny", resolution)
-    net = adopt_weights(resolve(str(weights), resolution), config, variables)
+    net = adopt_weights(resolve(str(weights), resolution), None, variables)
     return net.eval().requires_grad_(False)
 
 

@@ -42,11 +42,14 @@ _SHARD = 16 * 2**20  # bytes per file
 
 
 def resolve(name: str, resolution: int) -> Path:
-    """Find weights by a bundled name ("phantom") or a path.
+    """Find weights by a bundled name ("phantom", or "phantom-64" in full) or a path.
 
     Raises:
         ModelError: If there is no such file; the message lists the bundled names.
     """
+    # Weights of a lower resolution have their full name; they start a network of a higher one.
+    if (BUNDLED / f"{name}.safetensors").is_file():
+        return resolve_file(name)
     advice = "; give a path or train them with 'causalcxr radit train'"
     return _found(f"{name}-{resolution}", name, f"weights {name!r} at {resolution} pixels", advice)
 

@@ -104,6 +104,14 @@ def test_new_variable_does_not_change_the_velocity(net, tmp_path):
             assert torch.allclose(got, old(x, t, columns=columns), atol=1e-5)
 
 
+def test_bundled_weights_are_found_by_name_and_by_full_name():
+    assert (
+        resolve("phantom", 64) == resolve("phantom-64", 128) == BUNDLED / "phantom-64.safetensors"
+    )
+    with pytest.raises(ModelError, match="not bundled"):
+        resolve("phantom", 128)
+
+
 def test_card_describes_the_bundled_weights():
     path = resolve("phantom", 64)
     card = json.loads(path.with_suffix(".json").read_text())
