@@ -17,6 +17,7 @@ from benchmarks.peers.vae import HVAE, HVAEEquation, elbo_loss
 from causalcxr.graph.variables import Variable
 from causalcxr.mechanisms.base import Columns, Equation
 from causalcxr.mechanisms.image_equation import Chunk, ImageEquation, Solving
+from causalcxr.mechanisms.image_transport import image_equation
 from causalcxr.radit.flow import velocity_loss
 from causalcxr.radit.optimisers import optimisers
 from causalcxr.radit.train_config import TrainConfig
@@ -45,12 +46,14 @@ class Family:
         loss: Of a batch.
         optimisers: Network -> its optimisers.
         bind: Network and parents -> the equation.
+        prepare: Called with the network, training images and parents before the first step.
     """
 
     make: Callable[[RadiTConfig, Sequence[Variable]], nn.Module]
     loss: Loss
     optimisers: Callable[[nn.Module], list[Optimizer]]
     bind: Binding
+    prepare: Callable[[nn.Module, Tensor, Columns], None] | None = None
 
 
 def solving(parents: Columns, guidance: float = 1.0, threshold: float = 0.0) -> Solving:
@@ -70,6 +73,25 @@ def _radit(net: nn.Module, parents: Columns) -> Equation:
 def _radit_loss(net: nn.Module, x: Tensor, columns: Columns, g: torch.Generator) -> Tensor:
     others = {name: c.roll(1) for name, c in columns.items()}
     return velocity_loss(net, x, columns, g, sparse=0.1, others=others)
+
+
+def _transport_loss(net: nn.Module, x: Tensor, columns: Columns, g: torch.Generator) -> Tensor:
+    return velocity_loss(net, x, columns, g)
+
+
+def _transport(net: nn.Module, parents: Columns) -> Equation:
+    options = Solving(coupling="transport", guidance=1.1, threshold=0.15, edits=4)
+    return image_equation(net, parents, small_batches(options, parents))
+
+
+def _transport_network(config: RadiTConfig, variables: Sequence[Variable]) -> RadiT:
+    """Return a network for few training steps: narrow, and the variables enter by places."""
+    narrow = replace(config, width=96, depth=4, heads=4, mlp=8 / 3, entry="places")
+    return RadiT(narrow, variables)
+
+
+def _fit_mean(net: nn.Module, images: Tensor, columns: Columns) -> None:
+    net.mean.fit(lambda rows: images[rows][:, None].float() / 127.5 - 1, columns)
 
 
 def _adamw(net: nn.Module) -> list[Optimizer]:
@@ -98,6 +120,13 @@ FAMILIES: Mapping[str, Family] = {
         _radit_loss,
         lambda net: optimisers(net, TrainConfig()),
         _radit,
+    ),
+    "RadiT, transport": Family(
+        _transport_network,
+        _transport_loss,
+        lambda net: optimisers(net, TrainConfig()),
+        _transport,
+        _fit_mean,
     ),
     "HVAE": _autoencoder(beta=1.0),
     "HVAE, beta 5": _autoencoder(beta=5.0),
@@ -150,6 +179,7 @@ def trained_network(
         training_data,
         minutes=minutes,
         stem=_stem(name, folder),
+        prepare=family.prepare,
     )
     parameters = sum(p.numel() for p in net.parameters())
     return net, {"parameters": parameters, **figures}
