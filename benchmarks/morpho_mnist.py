@@ -19,7 +19,7 @@ from benchmarks.morpho.table import FULL, QUICK, draw_sheet, make_table, trained
 
 __all__ = ["main"]
 
-_MODELS = ("RadiT", "HVAE", "HVAE, beta 5", "DDIM U-Net")
+_MODELS = ("RadiT, transport, narrow", "HVAE", "HVAE, beta 5", "DDIM U-Net")
 
 
 def main(quick: bool = False) -> list[Row]:

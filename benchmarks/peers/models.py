@@ -72,6 +72,7 @@ VARIANTS: Mapping[str, Variant] = {
     "RadiT, without abduction": Variant(
         "RadiT", lambda net, parents: WithoutAbduction(FAMILIES["RadiT"].bind(net, parents))
     ),
+    "RadiT, transport": Variant("RadiT, transport"),
     "HVAE, beta 9": Variant("HVAE, beta 9"),
     "HVAE": Variant("HVAE"),
     "DDIM U-Net": Variant("DDIM U-Net"),

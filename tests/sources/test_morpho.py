@@ -21,6 +21,8 @@ from causalcxr.common.errors import CausalCXRError, CohortError
 from causalcxr.graph.interventions import Intervention
 from causalcxr.mechanisms.base import Columns, Equation
 
+RADIT = "RadiT, transport, narrow"
+
 
 def line(start: tuple[float, float], end: tuple[float, float], n: int = 1) -> np.ndarray:
     return np.broadcast_to(np.array([[start, end]]), (n, 1, 2, 2))
@@ -261,8 +263,8 @@ def test_quick_table_resumes_and_lies_between_copy_and_truth(tmp_path: Path, mon
     for name in ("do(thickness)", "do(intensity)", "do(digit)"):
         assert value[name, "copy"] == 1
         assert value[name, "true twins"] == 0
-        assert value[name, "RadiT"] > 0
-    null = by["null", "RadiT"]
+        assert value[name, RADIT] > 0
+    null = by["null", RADIT]
     assert all(str(null[f"L1, {k}"]).startswith("0.000 ") for k in (1, 2))
     learned, copy = (
         float(str(by["do(thickness)", f"no image, {whose}"]["intensity"]).split()[0])
@@ -270,5 +272,5 @@ def test_quick_table_resumes_and_lies_between_copy_and_truth(tmp_path: Path, mon
     )
     assert learned < copy / 4
     assert Path("runs/morpho_mnist-quick.png").exists()
-    again, _ = make_table(["RadiT"], QUICK, Path("runs/morpho-quick"))
+    again, _ = make_table([RADIT], QUICK, Path("runs/morpho-quick"))
     assert again == rows
