@@ -1,12 +1,13 @@
 """Image counterfactuals compared with peers: equal images, parameters and minutes of training.
 
-    python -m benchmarks image_peers          (24 processor minutes for each of three networks)
+    python -m benchmarks image_peers          (24 processor minutes for each of five networks)
 
-RadiT plain, guided by the graph, and generating without abduction; a hierarchical conditional VAE
-after arXiv:2306.15764; DDIM inversion with the U-Net of diffusers after arXiv:2202.10166. Seven
-interventions on held-out phantoms of 64 pixels; the twins have the variables of the true twins.
-Weights are saved in `runs/peers` and results in `runs/peers/results`, so the same command resumes
-an interrupted run. Draws `runs/image_peers.png`: factual image, true twin, the twin of each model.
+RadiT by inversion: plain, guided by the graph, and generating without abduction; RadiT under
+transport; a hierarchical conditional VAE after arXiv:2306.15764 with two weights of its
+divergence; DDIM inversion with the U-Net of diffusers after arXiv:2202.10166. Seven interventions
+on held-out phantoms of 64 pixels; the twins have the variables of the true twins. Weights are
+saved in `runs/peers`, with a checkpoint every half minute of processor time, and results in
+`runs/peers/results`, so the same command resumes an interrupted run. Draws `runs/image_peers.png`: factual image, true twin, the twin of each model.
 """
 
 from functools import cache, partial

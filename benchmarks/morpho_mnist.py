@@ -8,8 +8,8 @@ is no better than a copy. Effectiveness is measured in the twins, in copies and 
 errors of thickness (pixels) and intensity (grey levels of 255), and the share of correct digits.
 `L1, k` is the distance (grey levels) of images from themselves after k cycles: cycles of the null
 intervention measure composition, cycles of an intervention and its inverse reversibility. Brackets
-give 95 % bootstrap intervals over digits. Weights and results are saved in `runs/morpho`, so the
-same command resumes an interrupted run. Draws `runs/morpho_mnist.png`.
+give 95 % bootstrap intervals over digits. Weights and results are saved in `runs/morpho`, with a
+checkpoint every half minute of processor time, so the same command resumes an interrupted run. Draws `runs/morpho_mnist.png`.
 """
 
 from pathlib import Path
