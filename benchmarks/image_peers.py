@@ -7,7 +7,8 @@ transport; a hierarchical conditional VAE after arXiv:2306.15764 with two weight
 divergence; DDIM inversion with the U-Net of diffusers after arXiv:2202.10166. Seven interventions
 on held-out phantoms of 64 pixels; the twins have the variables of the true twins. Weights are
 saved in `runs/peers`, with a checkpoint every half minute of processor time, and results in
-`runs/peers/results`, so the same command resumes an interrupted run. Draws `runs/image_peers.png`: factual image, true twin, the twin of each model.
+`runs/peers/results`, so the same command resumes an interrupted run. Draws
+`runs/image_peers.png`: factual image, true twin, the twin of each model.
 """
 
 from functools import cache, partial

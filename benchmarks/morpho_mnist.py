@@ -9,7 +9,8 @@ errors of thickness (pixels) and intensity (grey levels of 255), and the share o
 `L1, k` is the distance (grey levels) of images from themselves after k cycles: cycles of the null
 intervention measure composition, cycles of an intervention and its inverse reversibility. Brackets
 give 95 % bootstrap intervals over digits. Weights and results are saved in `runs/morpho`, with a
-checkpoint every half minute of processor time, so the same command resumes an interrupted run. Draws `runs/morpho_mnist.png`.
+checkpoint every half minute of processor time, so the same command resumes an interrupted run.
+Draws `runs/morpho_mnist.png`.
 """
 
 from pathlib import Path
