@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from networkx import DiGraph
+
+    from causalcxr.cohort.graph_test.result import GraphTest
 
 __all__ = ["Graph", "GraphDiff", "MechanismSpec", "Variable"]
 
@@ -323,6 +326,13 @@ class Graph:
         from causalcxr.graph.drawing import draw
 
         return draw(self, path, values, (changed,) if isinstance(changed, str) else changed, ax)
+
+    def test(self, cohort: Any, **options: Any) -> "GraphTest":
+        """Test what the graph implies on records, a Cohort or a DataFrame.
+
+        The options are those of `causalcxr.cohort.graph_test.testing.run_graph_test`.
+        """
+        return import_module("causalcxr.cohort.graph_test").run_graph_test(self, cohort, **options)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and self.hash == other.hash

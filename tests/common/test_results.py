@@ -77,12 +77,13 @@ def results(cohort) -> dict[str, object]:
             model.with_graph(model.graph.remove_edge("Sex", "Edema")).fit(cohort), cohort, men
         ),
         "Evaluation": Evaluation(pd.DataFrame(figures), {}, about),
+        "GraphTest": model.graph.remove_edge("Sex", "Edema").test(cohort, permutations=2),
     }
 
 
 NAMES = (
     "Cohort", "Comparison", "Effect", "Check", "Probabilities", "Sensitivity", "Support", "Audit",
-    "Stress", "Evaluation", "ModelComparison",
+    "Stress", "Evaluation", "ModelComparison", "GraphTest",
 )  # fmt: skip
 
 

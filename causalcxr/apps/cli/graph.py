@@ -1,23 +1,27 @@
-"""`causalcxr graph`: check, show and compare causal graphs."""
+"""`causalcxr graph`: check, show, compare and test causal graphs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from causalcxr.apps.cli.options import graph_names
+from causalcxr.apps.cli.options import Overwrite, RecordOptions, Seed, graph_names
+from causalcxr.apps.cli.question import FigureOut
 from causalcxr.apps.cli.verbs import verb
 from causalcxr.common.terminal import visible
 from causalcxr.graph.graph import Graph, Variable
 
-__all__ = ["GraphCheckOptions", "GraphDiffOptions", "GraphShowOptions", "app"]
+if TYPE_CHECKING:
+    from causalcxr.cohort.graph_test import GraphTest
 
-app = typer.Typer(help="Check, show and compare causal graphs.", no_args_is_help=True)
+__all__ = ["GraphCheckOptions", "GraphDiffOptions", "GraphShowOptions", "GraphTestOptions", "app"]
+
+app = typer.Typer(help="Check, show, compare and test causal graphs.", no_args_is_help=True)
 
 _GRAPH = "A YAML file, or the name of a bundled graph such as cxr7."
 _MODEL = f"{_GRAPH[:-1]}, or the folder of a model."
@@ -91,6 +95,89 @@ def diff(options: GraphDiffOptions) -> None:
         for name, reason in sorted(reasons.items()):
             if name not in difference.stale:
                 print(f"trained on something else: {name}: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphTestOptions(RecordOptions):
+    """Which graph, which records, and what counts as a violation."""
+
+    graph: GraphOrModel
+    alpha: Annotated[float, typer.Option(help="The false discovery rate.")] = 0.05
+    least: Annotated[float, typer.Option(help="Smaller partial correlations are negligible.")] = (
+        0.02
+    )
+    permutations: Annotated[int, typer.Option(help="Permuted graphs to compare with.")] = 20
+    edits: Annotated[int, typer.Option(help="The largest number of edges to add.")] = 20
+    seed: Seed = 0
+    out: FigureOut = None
+    overwrite: Overwrite = False
+
+
+@verb(app)
+def test(options: GraphTestOptions) -> None:
+    """Test the independences that a graph implies, and find the edges that the data ask for.
+
+    A statement is violated if it is significant and its partial correlation is not negligible.
+    The same statements are tested for graphs with permuted names: the graph should have fewer
+    violations than nearly all of them.
+    """
+    from causalcxr.apps.cli.answer_folder import WrittenAnswer, check_place, write_answer
+    from causalcxr.cohort.fingerprints import fingerprint
+
+    if options.out is not None:
+        check_place(options.out, drawn=True)
+    graph = _graph(options.graph)
+    cohort = options.records.load().with_images(None)
+    result = graph.test(
+        cohort,
+        alpha=options.alpha,
+        least=options.least,
+        permutations=options.permutations,
+        edits=options.edits,
+        seed=options.seed,
+    )
+    _print_test(result)
+    if options.out is None:
+        return
+    about = {
+        "graph": graph.hash,
+        "cohort": options.cohort,
+        "fingerprint": fingerprint(cohort),
+        "where": options.where,
+        "split": options.split,
+        "limit": options.limit,
+        **result.about,
+    }
+    answer = WrittenAnswer("graph-test", result.tables, about, result.plot())
+    for path, what in write_answer(answer, options.out, overwrite=options.overwrite).items():
+        print(f"  {path} {what}")
+
+
+def _print_test(result: "GraphTest") -> None:
+    """Print the verdict, the suggested edits, and what could not be tested."""
+    from causalcxr.apps.cli.answer_screen import rounded_rows, show
+
+    columns = ["effect", "low", "high", "q", "observed", "expected"]
+    violated = result.violated[["variable", "other", "given", *columns]]
+    show(result.heading, rounded_rows(violated.head(20)), "no violation")
+    if len(violated) > 20:
+        print(f"... and {len(violated) - 20} more; --out writes all of them")
+    additions = result.additions
+    print()
+    show(
+        "Edges to add, the strongest first, each given those before",
+        rounded_rows(additions[["parent", "child", "either", "given", *columns]]),
+        "none",
+    )
+    if additions["either"].any():
+        print("either: the data do not determine the direction")
+    print()
+    removals = result.removals[["parent", "child", "given", *columns]]
+    show("Edges that are not needed, the weakest first", rounded_rows(removals), "none")
+    for name in result.about["unrecorded"]:
+        print(f"not recorded: {name}")
+    for _, row in result.untested.iterrows():
+        print(f"not tested: {row['variable']} and {row['other']}: {row['reason']}")
 
 
 def _is_model(place: str) -> bool:
