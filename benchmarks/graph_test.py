@@ -109,7 +109,9 @@ def _values(
     return scores[:, 0] + noise * np.exp(0.4 * np.tanh(scores[:, 1])) / 1.4 + shared
 
 
-def calibration(worlds: int, kinds: tuple[str, ...], sizes: tuple[int, ...]) -> pd.DataFrame:
+def calibration(
+    worlds: int, kinds: tuple[str, ...], sizes: tuple[int, ...], permutations: int
+) -> pd.DataFrame:
     """Return rejections of true independences, by kind of records and their number."""
     rows = []
     for kind in kinds:
@@ -117,7 +119,8 @@ def calibration(worlds: int, kinds: tuple[str, ...], sizes: tuple[int, ...]) -> 
             begin, p, any_false, as_good, untested = time.time(), [], [], [], []
             for seed in range(worlds):
                 world = World(seed, (0.3, 0.6, 1.0)[seed % 3])
-                result = world.graph.test(world.cohort(n, kind), least=0.0, edits=0)
+                cohort = world.cohort(n, kind)
+                result = world.graph.test(cohort, least=0.0, edits=0, permutations=permutations)
                 table = result.table
                 p += table["p"].dropna().tolist()
                 untested.append((table["verdict"] == "untested").mean())
@@ -211,7 +214,8 @@ def main() -> None:
         nih(asked.nih, asked.permutations, asked.out)
         return
     sizes = tuple(asked.sizes)
-    calibration(asked.worlds, ("independent", "clustered", "missing"), sizes)
+    kinds = ("independent", "clustered", "missing")
+    calibration(asked.worlds, kinds, sizes, asked.permutations)
     power(asked.worlds, sizes)
 
 

@@ -328,10 +328,8 @@ class Graph:
         return draw(self, path, values, (changed,) if isinstance(changed, str) else changed, ax)
 
     def test(self, cohort: Any, **options: Any) -> "GraphTest":
-        """Test what the graph implies on records, a Cohort or a DataFrame.
-
-        The options are those of `causalcxr.cohort.graph_test.testing.run_graph_test`.
-        """
+        """Test what it implies on records; see `cohort.graph_test.testing.run_graph_test`."""
+        # Cohorts are built on graphs, so their package comes later: found by name when called.
         return import_module("causalcxr.cohort.graph_test").run_graph_test(self, cohort, **options)
 
     def __eq__(self, other: object) -> bool:
