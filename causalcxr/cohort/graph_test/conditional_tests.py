@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtr, chdtrc, chndtrinc
 
-from causalcxr.cohort.graph_test.features import Features, conditioning_basis
+from causalcxr.cohort.graph_test.features import VariableFeatures, conditioning_basis
 from causalcxr.cohort.graph_test.statements import Statement
 
 __all__ = ["ConditionalTests", "Outcome"]
@@ -67,7 +67,7 @@ class ConditionalTests:
 
     def __init__(
         self,
-        features: Mapping[str, Features | None],
+        features: Mapping[str, VariableFeatures | None],
         patients: np.ndarray,
         unrecorded: Sequence[str] = (),
     ) -> None:
@@ -132,7 +132,7 @@ class ConditionalTests:
                 self.outcomes[each.key] = Outcome(len(rows), reason=reason)
             return
         present = [self.features[name] for name in given if self.features[name] is not None]
-        regression = _Regression(*conditioning_basis(present, rows, len(starts)), starts)
+        regression = _BasisRegression(*conditioning_basis(present, rows, len(starts)), starts)
         names = sorted({name for each in group for name in (each.child, each.other)})
         residuals = {name: regression.residuals(self.features[name], rows) for name in names}
         for each in group:
@@ -153,7 +153,7 @@ class _Residuals:
         shared: The sum of products over two records of a patient, shape (k, k).
     """
 
-    features: Features
+    features: VariableFeatures
     values: np.ndarray
     rest: np.ndarray
     squares: np.ndarray
@@ -175,7 +175,7 @@ class _Residuals:
         return self.values - self.rest
 
 
-class _Regression:
+class _BasisRegression:
     """Least squares on the basis of one conditioning set."""
 
     def __init__(self, basis: np.ndarray, joint: np.ndarray, starts: np.ndarray) -> None:
@@ -189,7 +189,7 @@ class _Regression:
         # Orthonormal over the records; one row for each joint value.
         self.basis = basis @ (vectors[:, keep] / np.sqrt(values[keep] * self.n))
 
-    def residuals(self, features: Features, rows: np.ndarray) -> _Residuals:
+    def residuals(self, features: VariableFeatures, rows: np.ndarray) -> _Residuals:
         values = features.tested[rows]
         rest = values - (self.basis @ self._project(values))[self.joint]
         k = rest.shape[1]

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from causalcxr.graph.variables import Variable
 
-__all__ = ["Features", "conditioning_basis", "features_of"]
+__all__ = ["VariableFeatures", "conditioning_basis", "features_of"]
 
 _FEW_VALUES = 5  # a number with at most so many distinct values is treated as levels
 _MOST_LEVELS = 8  # further levels, the rarest, are pooled with the most frequent one
@@ -19,7 +19,7 @@ _PER_COLUMN = 12  # patients for each column of a conditioning basis
 
 
 @dataclass(frozen=True)
-class Features:
+class VariableFeatures:
     """The columns that stand for a variable, NaN where it is missing.
 
     Args:
@@ -45,7 +45,7 @@ class Features:
         return self.codes < 0
 
 
-def features_of(variable: Variable, column: np.ndarray) -> Features | None:
+def features_of(variable: Variable, column: np.ndarray) -> VariableFeatures | None:
     """Return the features of a column, or None if it is constant.
 
     Args:
@@ -66,7 +66,7 @@ def features_of(variable: Variable, column: np.ndarray) -> Features | None:
 
 
 def conditioning_basis(
-    given: Sequence[Features], rows: np.ndarray, patients: int
+    given: Sequence[VariableFeatures], rows: np.ndarray, patients: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the columns to regress on: one, each variable, and products of variables.
 
@@ -114,7 +114,7 @@ def conditioning_basis(
 
 
 def _joint_values(
-    given: Sequence[Features], rows: np.ndarray
+    given: Sequence[VariableFeatures], rows: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Return the codes of each distinct joint value, and the joint value of each record."""
     joint = np.zeros(len(rows), dtype=np.int64)
@@ -128,7 +128,7 @@ def _joint_values(
 
 def _of_levels(
     variable: Variable, column: np.ndarray, values: np.ndarray, counts: np.ndarray
-) -> Features:
+) -> VariableFeatures:
     # The most frequent level is the reference, so that the reference is never rare.
     order = np.argsort(-counts, kind="stable")[1:_MOST_LEVELS]
     main = (values[:, None] == values[np.sort(order)]).astype(np.float64)
@@ -137,17 +137,19 @@ def _of_levels(
         variable.levels[int(value)] if variable.is_discrete else f"{value:g}"
         for value in values[np.sort(order)]
     )
-    return Features(variable.name, _at(main, codes), codes, main, main, levels)
+    return VariableFeatures(variable.name, _at(main, codes), codes, main, main, levels)
 
 
-def _of_numbers(name: str, column: np.ndarray, values: np.ndarray, counts: np.ndarray) -> Features:
+def _of_numbers(
+    name: str, column: np.ndarray, values: np.ndarray, counts: np.ndarray
+) -> VariableFeatures:
     n = counts.sum()
     u = (np.cumsum(counts) - counts / 2) / n  # the middle of the ranks of tied values
     z = ndtri(u)
     low = np.column_stack([z, 6 * u**2 - 6 * u + 1])
     crossed = np.column_stack([low, (2 * u - 1) * (10 * u**2 - 10 * u + 1)])
     codes = _codes(column, values)
-    return Features(name, _at(low, codes), codes, _spline(z, n), crossed)
+    return VariableFeatures(name, _at(low, codes), codes, _spline(z, n), crossed)
 
 
 def _codes(column: np.ndarray, values: np.ndarray) -> np.ndarray:
