@@ -26,6 +26,7 @@ import pandas as pd
 
 from benchmarks import Row
 from benchmarks.__main__ import show
+from benchmarks._image_twins import load_network
 from benchmarks.fit_nih import data_folder
 from benchmarks.nih_samples import trained_weights
 from causalcxr import SCM, Cohort, Graph, do
@@ -41,7 +42,6 @@ from causalcxr.metrics.bootstrap import mean_interval
 from causalcxr.metrics.minimality import identity_kept
 from causalcxr.radit.features import CrossFittedFeatures, load_cross_fitted
 from causalcxr.radit.features_train import FeaturesConfig
-from causalcxr.radit.weights import resolve, shape_of
 
 __all__ = ["main", "real_features"]
 
@@ -68,10 +68,14 @@ def fitted_model(training: Cohort, weights: str, **solving: float | str) -> SCM:
     """Return the equations of the table, with the given weights for the image."""
     graph = Graph.load("nih")
     image = graph[graph.image]
-    size = "mini" if shape_of(resolve(weights, 64)).entry == "places" else "tiny"
-    spec = {"size": size, "resolution": 64, "weights": weights, **solving}
+    spec = {"size": "tiny", "resolution": 64, "weights": "phantom", **solving}
     graph = graph.with_variable(image.replace(mechanism=MechanismSpec("radit", spec)))
-    return SCM(graph).fit(training)
+    model = SCM(graph).fit(training)
+    # Weights of any shape: the network is replaced after the fit.
+    mechanism = model.fitted[graph.image].mechanism
+    mechanism.net = load_network(weights, graph=graph)
+    mechanism.config = mechanism.net.config
+    return model
 
 
 def held_out(everyone: Cohort, patients: str) -> Cohort:
