@@ -36,6 +36,7 @@ class Questions:
 
     if TYPE_CHECKING:
         from causalcxr.scm.questions.checks import check
+        from causalcxr.scm.questions.confounding import confounding
         from causalcxr.scm.questions.effects import effect
         from causalcxr.scm.questions.model_comparison import compare
         from causalcxr.scm.questions.probabilities import probabilities
@@ -45,6 +46,7 @@ class Questions:
     else:
         check = _Question("checks")
         compare = _Question("model_comparison")
+        confounding = _Question("confounding")
         effect = _Question("effects")
         probabilities = _Question("probabilities")
         sensitivity = _Question("sensitivity")

@@ -51,6 +51,7 @@ QUESTIONS: dict[str, Callable] = {
     "effect": lambda m, t: m.effect(t, ACTION).table,
     "probabilities": lambda m, t: m.probabilities(t, ACTION).table,
     "sensitivity": lambda m, t: m.sensitivity(t, ACTION).table,
+    "confounding": lambda m, t: m.confounding(t, ACTION, rho=0.5).table,
     "support_of": lambda m, t: m.support_of(t, ACTION).table,
     "check": lambda m, t: m.check(t, split="all").table,
     "compare": lambda m, t: m.compare(m, t, ACTION).table,

@@ -73,7 +73,7 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     for name in (
         "apps.cli.twin_folder", "audit.making_pairs", "audit.model_evaluation", "audit.stressing",
-        "apps.export.exporting", "scm.questions.sensitivity",
+        "apps.export.exporting", "scm.questions.confounding", "scm.questions.sensitivity",
     ):  # fmt: skip
         import_module(f"causalcxr.{name}")  # here once, not in each child
     small_cohort(2, 1).save(home / "cohort")
@@ -117,6 +117,7 @@ def verbs(home: Path) -> dict[str, list]:
         "effect": ["effect", *asked],
         "probabilities": ["probabilities", *asked],
         "sensitivity": ["sensitivity", *asked],
+        "confounding": ["confounding", *asked],
         "compare": ["compare", home / "model", home / "other", home / "cohort", "--do", "sex=M"],
         "check": ["check", home / "model", home / "patients"],
         "audit": ["audit", home / "pairs", grey, *few],

@@ -68,6 +68,7 @@ def results(cohort) -> dict[str, object]:
         "Check": model.check(cohort, split="all"),
         "Probabilities": model.probabilities(cohort, men),
         "Sensitivity": model.sensitivity(cohort, men),
+        "Confounding": model.confounding(cohort, men, rho=[-0.5, 0.5]),
         "Support": model.support_of(cohort, men),
         "Audit": audit_pairs(
             lambda x: x.mean((1, 2, 3)), pairs, label="Edema", by="View", bootstrap=20
@@ -83,7 +84,7 @@ def results(cohort) -> dict[str, object]:
 
 NAMES = (
     "Cohort", "Comparison", "Effect", "Check", "Probabilities", "Sensitivity", "Support", "Audit",
-    "Stress", "Evaluation", "ModelComparison", "GraphTest",
+    "Stress", "Evaluation", "ModelComparison", "GraphTest", "Confounding",
 )  # fmt: skip
 
 
@@ -131,7 +132,9 @@ def test_text_and_html_show_values_and_escape_names(results, name):
     assert shown in html.replace("&lt;", "<").replace("&gt;", ">")
 
 
-@pytest.mark.parametrize("name", ["Comparison", "Effect", "Probabilities", "Sensitivity"])
+@pytest.mark.parametrize(
+    "name", ["Comparison", "Effect", "Probabilities", "Sensitivity", "Confounding"]
+)
 def test_table_or_plot_alone_can_be_written(results, name, tmp_path):
     result = results[name]
     table = pd.read_csv(result.save(tmp_path / "t.csv"))

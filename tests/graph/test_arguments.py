@@ -49,7 +49,7 @@ def model(cohort) -> SCM:
     return SCM(GRAPH).fit(cohort)
 
 
-QUESTIONS = ("effect", "probabilities", "sensitivity", "support_of")
+QUESTIONS = ("effect", "probabilities", "sensitivity", "confounding", "support_of")
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -11,6 +11,7 @@ from causalcxr.apps.cli.audit import audit
 from causalcxr.apps.cli.check import check
 from causalcxr.apps.cli.command import guarded
 from causalcxr.apps.cli.compare import compare
+from causalcxr.apps.cli.confounding import confounding
 from causalcxr.apps.cli.counterfactual import counterfactual
 from causalcxr.apps.cli.demo import demo
 from causalcxr.apps.cli.effect import effect
@@ -64,7 +65,7 @@ verb(app)(export)
 verb(app, "app")(explore)
 for function in (fit, sample, counterfactual):
     verb(app)(function)
-for function in (check, effect, probabilities, sensitivity, compare):
+for function in (check, effect, probabilities, sensitivity, confounding, compare):
     verb(app)(function)
 for function in (pairs, audit, stress, evaluate):
     verb(app)(function)

@@ -21,7 +21,7 @@ variables:
   Opacity: {type: binary, parents: [Sex, Edema]}
   Devices: {type: binary, parents: [Edema, Opacity]}
 """
-VERBS = ("effect", "probabilities", "sensitivity", "compare")
+VERBS = ("effect", "probabilities", "sensitivity", "confounding", "compare")
 
 
 def run(*words: object) -> int:
@@ -231,6 +231,30 @@ def test_missing_values_are_drawn_and_listed(folder, tmp_path, capsys):
     assert "drawn" not in kept
     assert run("counterfactual", *words, "--missing", "mean", "--out", tmp_path / "z") == 2
     assert "missing='mean': use 'keep' or 'posterior'" in capsys.readouterr().err
+
+
+def test_confounding_equals_the_api(asked, folder, tmp_path, capsys):
+    out = tmp_path / "confounding"
+    words = ("--do", "sex=M", "--baseline", "sex=F", "--between", "sex > edema", "--out", out)
+    assert run("confounding", *asked, *words, "--rho", 0.2, "--rho", -0.2) == 0
+    told = capsys.readouterr().out
+    assert "hidden common causes: total effect of do(Sex=M) against do(Sex=F), 4,000 rows" in told
+    assert "rho: the weakest correlation of the noises" in told
+    model, _ = api(folder)
+    people = Cohort.load(str(folder / "all.csv"))
+    same = model.confounding(
+        people, do(sex="M"), do(sex="F"), between=("Sex", "Edema"), rho=[-0.2, 0.2]
+    )
+    table = pd.read_csv(out / "effect-by-correlation.csv", keep_default_na=False)
+    assert np.allclose(table["change"].astype(float), same.table["change"], rtol=0, atol=1e-12)
+    bounds = pd.read_csv(out / "bounds.csv")
+    assert np.allclose(bounds["upper"], same.bounds["upper"], rtol=0, atol=1e-12)
+    about = json.loads((out / "manifest.json").read_text())
+    assert about["between"] == [["Sex", "Edema"]]
+    assert about["rho"] == [-0.2, 0.0, 0.2]
+    assert (out / "confounding.png").exists()
+    assert run("confounding", *asked, "--do", "sex=M", "--between", "age>edema") == 2
+    assert "no edge joins them" in capsys.readouterr().err
 
 
 def test_an_answer_is_replaced_and_another_folder_refused(asked, tmp_path, capsys):
