@@ -49,19 +49,14 @@ def confounded_pairs(
         between: Two names, several pairs of names, or None for each cause with each child.
 
     Raises:
-        InterventionError: If the noises of a pair cannot be correlated, or no pair is left.
+        InterventionError: If the noises of a named pair cannot be correlated.
     """
     fixed = frozenset(fixed)
     if between is None:
         graph = model.graph
         named = [(cause, child) for cause in causes for child in graph.children(cause)]
         named = [(a, b) for a, b in named if b not in fixed and _has_noise(model, b)]
-        pairs = [pair for names in named if (pair := _pair(model, *names)) is not None]
-        if not pairs:
-            raise InterventionError(
-                f"confounding: no child of {' or '.join(causes)} has noise that can be correlated"
-            )
-        return pairs
+        return [pair for names in named if (pair := _pair(model, *names)) is not None]
     is_one = len(between) == 2 and all(isinstance(name, str) for name in between)
     return [
         _named_pair(model, causes, fixed, names) for names in ([between] if is_one else between)

@@ -90,12 +90,12 @@ def confounding(
         >>> from causalcxr import SCM, Cohort, Graph, do
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
-        >>> table = pd.DataFrame({"Sex": ["F", "M"] * 50, "Edema": ["N", "N", "P", "P"] * 25})
-        >>> table.loc[::5, "Edema"] = table.loc[::5, "Sex"].map({"F": "N", "M": "P"})
+        >>> table = pd.DataFrame({"Sex": ["F"] * 50 + ["M"] * 50,
+        ...                       "Edema": ["N"] * 30 + ["P"] * 20 + ["N"] * 10 + ["P"] * 40})
         >>> result = confounding(SCM(graph).fit(Cohort(table)), Cohort(table), do(sex="M"),
         ...                      do(sex="F"), between=("Sex", "Edema"), draws=20)
         >>> effect = result.tipping.loc[("Sex", "Edema", "Edema", "P")]
-        >>> bool(effect["change"] > 0.1), bool(0.1 < effect["rho"] < 0.5)
+        >>> bool(effect["change"] > 0.3), bool(0.5 < effect["rho"] < 0.8)
         (True, True)
     """
     check_options(model.graph, hold=hold, draws=draws, variables=variables)

@@ -249,7 +249,7 @@ def test_confounding_equals_the_api(asked, folder, tmp_path, capsys):
     assert np.allclose(table["change"].astype(float), same.table["change"], rtol=0, atol=1e-12)
     bounds = pd.read_csv(out / "bounds.csv")
     assert np.allclose(bounds["upper"], same.bounds["upper"], rtol=0, atol=1e-12)
-    about = json.loads((out / "manifest.json").read_text())
+    about = json.loads((out / "manifest.json").read_text())["asked"]
     assert about["between"] == [["Sex", "Edema"]]
     assert about["rho"] == [-0.2, 0.0, 0.2]
     assert (out / "confounding.png").exists()
