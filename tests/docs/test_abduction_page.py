@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 # In reading order: the code of each page continues that of the page before.
 PAGES = {
     name: (DOCS / name).read_text(encoding="utf-8")
-    for name in ("abduction.md", "concepts/coupling.md", "questions.md")
+    for name in ("abduction.md", "concepts/coupling.md", "concepts/confounding.md", "questions.md")
 }
 
 
@@ -45,6 +45,7 @@ def test_every_short_question_has_a_result(expert, phantoms):
     assert names["effect"].about["kind"] == "path"
     assert set(names["chances"].method.values()) == {"exact"}
     assert names["bounds"].table["width"].max() > 0.1
+    assert len(names["hidden"].tipping)
     assert len(names["filled"]) == 20 * 40
     assert not names["filled"].table.isna().any().any()
 

@@ -77,9 +77,11 @@ def _draw_correlations(
         axes.plot(0, scale * row["change"], "o", color=_BLUE, ms=4)
         if not np.isnan(row["rho"]):
             axes.plot(row["rho"], 0, "x", color=_ACCENT, ms=6)
+    words = f"{pair[0]} and {pair[1]}"
     if len(rows) and not np.isnan(rows["parent_rho"].iloc[0]):
         axes.axvline(rows["parent_rho"].iloc[0], color=_PALE, lw=0.8, ls=":")
-        axes.set_title(f"dotted: as strong as {rows['parent'].iloc[0]}", fontsize=7, color=_PALE)
+        words = f"{words}; dotted: as strong as {rows['parent'].iloc[0]}"
+    axes.set_title(words, fontsize=8, color=_INK, loc="left")
     is_share = bool(rows.index.get_level_values("level").astype(bool).any())
     if len(axes.lines):
         _dress(axes, pair, "correlation of the noises", units, is_share=is_share)
@@ -131,7 +133,7 @@ def _dress(
     """Label the axes."""
     unit = "percentage points" if is_share else units.get(pair[1], "")
     axes.axhline(0, color=_PALE, lw=0.7)
-    axes.set_xlabel(f"{label}, {pair[0]} and {pair[1]}", fontsize=7, color=_INK)
+    axes.set_xlabel(label, fontsize=7, color=_INK)
     axes.set_ylabel(f"change ({unit})" if unit else "change", fontsize=7, color=_INK)
     axes.tick_params(labelsize=7, colors=_PALE)
     axes.spines[["top", "right"]].set_visible(False)
