@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,15 +66,25 @@ class ImageMechanism(Mechanism):
             options = {"steps": 0, **options}
         super().__init__(variable, parents, **options)
         self.codec = load_codec(Path(self.options["codec"])) if self.options["codec"] else Pixels()
-        self.config = RadiTConfig.from_name(
-            self.options["size"], self._latent_size(), channels=self.codec.channels
-        )
+        self.config = self._shape()
         self.chunk = Chunk()
         # Initial weights from a fixed seed; the global random state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = RadiT(self.config, self.parents)
             self.partners = nn.ModuleList(self._new_partners())
+
+    def _shape(self) -> RadiTConfig:
+        """Return the shape of the network: that of its size, or of weights of this size."""
+        named = RadiTConfig.from_name(
+            self.options["size"], self._latent_size(), channels=self.codec.channels
+        )
+        # What no size says, such as the embedding of numbers, is as in the weights.
+        if self.weights is None:
+            return named
+        saved = shape_of(self.weights)
+        own = {key: getattr(saved, key) for key in ("numbers", "predicts")}
+        return saved if replace(named, **own) == saved else named
 
     def _new_partners(self) -> list[RadiT]:
         """Return the other networks, untrained, if there are any.
