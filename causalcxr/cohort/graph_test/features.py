@@ -99,14 +99,18 @@ def conditioning_basis(
     columns += [_wide_enough(block, counts) for block in blocks["main"]]
     used = sum(block.shape[1] for block in columns)
     for size in range(2, len(given) + 1):
-        for chosen in combinations(range(len(given)), size):
-            # The finest product that there is room for.
-            for kind in ("main", "crossed"):
-                block = _wide_enough(_product([blocks[kind][k] for k in chosen]), counts)
-                if used + block.shape[1] <= room:
-                    columns.append(block)
-                    used += block.shape[1]
-                    break
+        # The finest products, if there is room for those of all combinations.
+        for kind in ("main", "crossed"):
+            products = [
+                _wide_enough(_product(chosen), counts)
+                for chosen in combinations(blocks[kind], size)
+            ]
+            if used + sum(block.shape[1] for block in products) <= room:
+                break
+        for block in products:
+            if used + block.shape[1] <= room:
+                columns.append(block)
+                used += block.shape[1]
         if used >= room:
             break
     basis = np.concatenate(columns, axis=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _VIOLATED, _REMOVED, _INK = "#C4501B", "#3E6A97", "#1C2733"
+_WIDEST_TITLE = 6.6  # inches
 _MOST = 12  # violated pairs that are drawn, the strongest
 
 
@@ -33,7 +34,7 @@ def draw(result: "GraphTest", path: str | Path | None = None) -> Page:
     boxes = scene(result.graph).boxes
     plain = draw_graph(result.graph)
     width, height = plain.get_size_inches()
-    page = Page(figsize=(width, height + 0.62))
+    page = Page(figsize=(max(width, _WIDEST_TITLE), height + 0.62))
     axes = page.add_axes((0, 0, 1, height / (height + 0.62)))
     draw_graph(result.graph, ax=axes)
     centres = {name: (box.x, box.y) for name, box in boxes.items()}

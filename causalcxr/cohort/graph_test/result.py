@@ -141,7 +141,7 @@ class GraphTest(Shown):
         return f"{text}; false discovery rate {about['alpha']:g}, least {about['least']:g}"
 
     def summary(self) -> pd.DataFrame:
-        """Return one row for each violated independence, suggested edit and count of verdicts."""
+        """Return one row per suggested edit and violation, and one with the counts of verdicts."""
         rows = [
             (
                 "add",
@@ -156,10 +156,8 @@ class GraphTest(Shown):
         ]
         rows += [("violated", _words(row), *_cells(row)) for _, row in self.violated.iterrows()]
         counts = self._independences["verdict"].value_counts()
-        rows += [
-            ("count", f"independences: {verdict}", float(counts.get(verdict, 0)), None, None, None)
-            for verdict in _VERDICTS
-        ]
+        words = ", ".join(f"{counts.get(each, 0)} {each}" for each in _VERDICTS)
+        rows.append(("verdicts", words, None, None, None, None))
         columns = ["what", "where", "effect", "low", "high", "q"]
         table = pd.DataFrame(rows, columns=columns)
         return table.set_index("what")
