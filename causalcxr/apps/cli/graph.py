@@ -23,6 +23,7 @@ __all__ = ["GraphCheckOptions", "GraphDiffOptions", "GraphShowOptions", "GraphTe
 
 app = typer.Typer(help="Check, show, compare and test causal graphs.", no_args_is_help=True)
 
+_SHOWN = 20  # lines of one kind on the screen
 _GRAPH = "A YAML file, or the name of a bundled graph such as cxr7."
 _MODEL = f"{_GRAPH[:-1]}, or the folder of a model."
 GraphOrModel = Annotated[
@@ -159,9 +160,9 @@ def _print_test(result: "GraphTest") -> None:
 
     columns = ["effect", "low", "high", "q", "observed", "expected"]
     violated = result.violated[["variable", "other", "given", *columns]]
-    show(result.heading, rounded_rows(violated.head(20)), "no violation")
-    if len(violated) > 20:
-        print(f"... and {len(violated) - 20} more; --out writes all of them")
+    show(result.heading, rounded_rows(violated.head(_SHOWN)), "no violation")
+    if len(violated) > _SHOWN:
+        print(f"... and {len(violated) - _SHOWN} more; --out writes all")
     additions = result.additions
     print()
     show(
@@ -176,8 +177,11 @@ def _print_test(result: "GraphTest") -> None:
     show("Edges that are not needed, the weakest first", rounded_rows(removals), "none")
     for name in result.about["unrecorded"]:
         print(f"not recorded: {name}")
-    for _, row in result.untested.iterrows():
+    untested = result.untested
+    for _, row in untested.head(_SHOWN).iterrows():
         print(f"not tested: {row['variable']} and {row['other']}: {row['reason']}")
+    if len(untested) > _SHOWN:
+        print(f"... and {len(untested) - _SHOWN} more that are not tested; --out writes all")
 
 
 def _is_model(place: str) -> bool:
