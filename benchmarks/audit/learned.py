@@ -1,6 +1,6 @@
 """The bias of an audit with learned twins, by the coupling of the image and the network.
 
-    python -m benchmarks audit.learned          (about 40 minutes on one core)
+    python -m benchmarks audit.learned          (about an hour on one core)
 
 The classifiers with planted bias are those of `audit.truth`. The twins come from a learned model:
 equations fitted to 20,000 phantoms, and bundled weights of RadiT. The bias is the audit's effect
@@ -31,6 +31,8 @@ _IMAGES = {
     "inversion, phantom-64": {"weights": "phantom"},
     "transport, phantom-64": {"weights": "phantom", "coupling": "transport"},
     "inversion, phantom-randomised-64": _NEW,
+    "inversion, phantom-randomised-64, guidance 1.25": {**_NEW, "guidance": 1.25},
+    "inversion, phantom-randomised-64, guidance 1.5": {**_NEW, "guidance": 1.5},
     "transport, phantom-randomised-64": {**_NEW, "coupling": "transport"},
     "transport, three networks": {
         **_NEW,
@@ -64,7 +66,7 @@ def _bias(
     return rows
 
 
-def _mechanism(options: dict[str, str]) -> ImageMechanism:
+def _mechanism(options: dict[str, str | float]) -> ImageMechanism:
     """Return the image's equation with bundled weights."""
     variable = GRAPH[GRAPH.image]
     parents = [GRAPH[name] for name in variable.parents]
