@@ -18,7 +18,7 @@ from causalcxr.graph.bundled import bundled_graph
 from causalcxr.graph.diff import GraphDiff, compare, not_learned
 from causalcxr.graph.mechanism_spec import GraphFault, MechanismSpec
 from causalcxr.graph.rules import check_image, check_names, check_parents
-from causalcxr.graph.structure import reachable, topological_order
+from causalcxr.graph.structure import reachable, topological_order, without
 from causalcxr.graph.variables import Variable, same_name
 
 if TYPE_CHECKING:
@@ -224,8 +224,6 @@ class Graph:
     def __len__(self) -> int:
         return len(self.variables)
 
-    # Edits
-
     def _with(self, variables: Mapping[str, Variable]) -> "Graph":
         return Graph(variables, self.name, self._document)
 
@@ -261,14 +259,7 @@ class Graph:
 
     def without_variable(self, name: str) -> "Graph":
         """Return the graph without a variable and without its edges."""
-        gone = self.find(name)
-        kept = {}
-        for each in self.variables.values():
-            if gone in each.parents:
-                each = each.replace(parents=tuple(p for p in each.parents if p != gone))
-            if each.name != gone:
-                kept[each.name] = each
-        return self._with(kept)
+        return self._with(without(self.variables, self.find(name)))
 
     # Identity
 
@@ -304,8 +295,7 @@ class Graph:
         """
         from networkx import DiGraph
 
-        graph = DiGraph(self.edges, name=self.name)
-        graph.add_nodes_from(self.variables)
+        (graph := DiGraph(self.edges, name=self.name)).add_nodes_from(self.variables)
         return graph
 
     def draw(
@@ -327,10 +317,21 @@ class Graph:
 
         return draw(self, path, values, (changed,) if isinstance(changed, str) else changed, ax)
 
-    def test(self, cohort: Any, **options: Any) -> "GraphTest":
+    def test(
+        self,
+        cohort: Any,
+        *,
+        alpha: float = 0.05,
+        least: float = 0.02,
+        permutations: int = 20,
+        edits: int = 20,
+        seed: int = 0,
+    ) -> "GraphTest":
         """Test what it implies on records; see `cohort.graph_test.testing.run_graph_test`."""
+        given = locals()  # all of the arguments
         # Cohorts are built on graphs, so their package comes later: found by name when called.
-        return import_module("causalcxr.cohort.graph_test").run_graph_test(self, cohort, **options)
+        testing = import_module("causalcxr.cohort.graph_test")
+        return testing.run_graph_test(given.pop("self"), **given)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and self.hash == other.hash

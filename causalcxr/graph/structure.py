@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from causalcxr.graph.mechanism_spec import GraphFault
 from causalcxr.graph.variables import Variable
 
-__all__ = ["reachable", "topological_order"]
+__all__ = ["reachable", "topological_order", "without"]
 
 
 def topological_order(
@@ -61,3 +61,14 @@ def _cycle(variables: Mapping[str, Variable], within: set[str]) -> GraphFault:
     loop = [*path[path.index(name) :], name][::-1]
     place = ("variables", loop[1], "parents", loop[0])
     return GraphFault(place, f"cycle {' -> '.join(map(repr, loop))}; remove one of these edges")
+
+
+def without(variables: Mapping[str, Variable], gone: str) -> dict[str, Variable]:
+    """Return the variables without one of them, and without its edges."""
+    kept = {}
+    for each in variables.values():
+        if gone in each.parents:
+            each = each.replace(parents=tuple(p for p in each.parents if p != gone))
+        if each.name != gone:
+            kept[each.name] = each
+    return kept

@@ -167,6 +167,15 @@ def test_resumed_work_is_announced(capsys):
     assert capsys.readouterr().err == "resuming: 1,200 of 2,000 images are there\n"
 
 
+@pytest.fixture
+def interruptible():
+    """A shell ignores Ctrl-C in what it runs in the background, and Python would do so too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_gives_status_130_and_how_to_resume(capsys):
     app = typer.Typer()
 

@@ -90,10 +90,10 @@ def confounding(
         >>> from causalcxr import SCM, Cohort, Graph, do
         >>> yaml = "variables: {Sex: {type: binary, levels: [F, M]}, Edema: {type: binary, "
         >>> graph = Graph.parse(yaml + "levels: [N, P], parents: [Sex]}}")
-        >>> table = pd.DataFrame({"Sex": ["F"] * 50 + ["M"] * 50,
-        ...                       "Edema": ["N"] * 30 + ["P"] * 20 + ["N"] * 10 + ["P"] * 40})
+        >>> table = pd.DataFrame({"Sex": (["F"] * 5 + ["M"] * 5) * 200,
+        ...                       "Edema": (["N"] * 3 + ["P"] * 2 + ["N"] * 1 + ["P"] * 4) * 200})
         >>> result = confounding(SCM(graph).fit(Cohort(table)), Cohort(table), do(sex="M"),
-        ...                      do(sex="F"), between=("Sex", "Edema"), draws=20)
+        ...                      do(sex="F"), between=("Sex", "Edema"), draws=2)
         >>> effect = result.tipping.loc[("Sex", "Edema", "Edema", "P")]
         >>> bool(effect["change"] > 0.3), bool(0.5 < effect["rho"] < 0.8)
         (True, True)
