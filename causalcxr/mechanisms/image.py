@@ -1,8 +1,9 @@
 """The mechanism that generates the radiograph: `mechanism: {kind: radit, ...}`."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,7 +67,11 @@ class ImageMechanism(Mechanism):
             options = {"steps": 0, **options}
         super().__init__(variable, parents, **options)
         self.codec = load_codec(Path(self.options["codec"])) if self.options["codec"] else Pixels()
-        self.config = self._shape()
+        self.config = RadiTConfig.from_name(
+            self.options["size"], self._latent_size(), channels=self.codec.channels
+        )
+        # The network's shape as JSON, where its weights have another one than the size says.
+        self.register_buffer("shape", None)
         self.chunk = Chunk()
         # Initial weights from a fixed seed; the global random state is restored.
         with torch.random.fork_rng(devices=[]):
@@ -74,17 +79,14 @@ class ImageMechanism(Mechanism):
             self.net = RadiT(self.config, self.parents)
             self.partners = nn.ModuleList(self._new_partners())
 
-    def _shape(self) -> RadiTConfig:
-        """Return the shape of the network: that of its size, or of weights of this size."""
-        named = RadiTConfig.from_name(
-            self.options["size"], self._latent_size(), channels=self.codec.channels
-        )
-        # What no size says, such as the embedding of numbers, is as in the weights.
-        if self.weights is None:
-            return named
-        saved = shape_of(self.weights)
+    def _take_shape(self, saved: RadiTConfig) -> None:
+        """Take from weights what no size says, such as the embedding of numbers."""
         own = {key: getattr(saved, key) for key in ("numbers", "predicts")}
-        return saved if replace(named, **own) == saved else named
+        if saved == self.config or replace(self.config, **own) != saved:
+            return
+        self.config = saved
+        text = json.dumps(asdict(saved)).encode()
+        self.shape = torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
     def _new_partners(self) -> list[RadiT]:
         """Return the other networks, untrained, if there are any.
@@ -176,7 +178,12 @@ class ImageMechanism(Mechanism):
         return self.net.calibration
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load a state; networks are calibrated if they were when it was saved."""
+        """Load a state; networks have the shape and calibration that they were saved with."""
+        if "shape" in state_dict:
+            text = bytes(state_dict["shape"].cpu().numpy())
+            self._take_shape(RadiTConfig(**json.loads(text)))
+            with torch.random.fork_rng(devices=[]):
+                self.net = RadiT(self.config, self.parents)
         partners = {f"partners.{k}.": net for k, net in enumerate(self.partners)}
         for prefix, net in ({"net.": self.net} | partners).items():
             has_one = f"{prefix}calibration.table" in state_dict
@@ -227,6 +234,8 @@ class ImageMechanism(Mechanism):
             folder: The folder of the checkpoints; an interrupted run there is resumed.
         """
         start, options = self.weights, self.options
+        if start:
+            self._take_shape(shape_of(start))
         # Start from the given weights, or anew from this seed.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -514,6 +514,23 @@ def test_partners_average_their_changes(net, partner):
     assert not changed(partner, partner, columns=parents()).any()
 
 
+def test_shape_is_that_of_the_weights_and_is_saved(tmp_path):
+    config = replace(RadiTConfig.from_name("mini", 64), numbers="fourier")
+    save_radit(tmp_path / "net.safetensors", RadiT(config, PARENTS))
+    options = {"size": "mini", "resolution": 64, "weights": str(tmp_path / "net.safetensors")}
+    fitted = mechanism(**options)
+    fitted.fit(None, parents(), seed=0)
+    assert fitted.net.config == config
+    # A saved model does not need the file any more.
+    (tmp_path / "net.safetensors").unlink()
+    again = mechanism(**options)
+    again.load_state_dict(fitted.state_dict())
+    assert again.net.config == config
+    usual = mechanism(size="mini", resolution=64)
+    assert "shape" not in usual.state_dict()
+    assert usual.net.config.numbers == "smooth"
+
+
 def test_partner_is_saved_with_the_mechanism_and_checked(net, partner, tmp_path):
     save_radit(tmp_path / "net.safetensors", net)
     save_radit(tmp_path / "partner.safetensors", partner)

@@ -68,12 +68,19 @@ def test_training_learns_an_effect_at_its_place():
     assert effect[:16, :16].abs().mean() < 0.1
 
 
+def saved_network(folder, images, columns):
+    """Train a network without windows for three steps, and save it."""
+    net = RadiT(WHOLE, SEX)
+    settings = TrainConfig(steps=3, batch=8, precision="fp32")
+    train(net, lambda rows: images[rows], columns, settings)
+    save_radit(folder / "net.safetensors", net)
+    return net
+
+
 def test_a_window_of_the_whole_image_is_the_network_without_windows(tmp_path):
     images, columns = records()
-    net = RadiT(WHOLE, SEX)
     small = torch.nn.functional.avg_pool2d(images, 2)
-    train(net, lambda rows: small[rows], columns, TrainConfig(steps=3, batch=8, precision="fp32"))
-    save_radit(tmp_path / "net.safetensors", net)
+    net = saved_network(tmp_path, small, columns)
     shape = WHOLE.__class__(**vars(WHOLE) | {"window": 4})
     same = adopt_weights(tmp_path / "net.safetensors", shape, SEX)
     some, t = {"Sex": columns["Sex"][:2].float()}, torch.tensor([0.2, 0.7])
@@ -82,10 +89,7 @@ def test_a_window_of_the_whole_image_is_the_network_without_windows(tmp_path):
 
 def test_a_network_without_windows_starts_one_with(tmp_path):
     images, columns = records()
-    net = RadiT(WHOLE, SEX)
-    small = torch.nn.functional.avg_pool2d(images, 2)
-    train(net, lambda rows: small[rows], columns, TrainConfig(steps=3, batch=8, precision="fp32"))
-    save_radit(tmp_path / "net.safetensors", net)
+    net = saved_network(tmp_path, torch.nn.functional.avg_pool2d(images, 2), columns)
     fine = adopt_weights(tmp_path / "net.safetensors", FINE, SEX)
     assert fine.mean.gates.shape == (1, 8, 8)
     assert torch.equal(fine.mean.gates[:, ::2, ::2], net.mean.gates)

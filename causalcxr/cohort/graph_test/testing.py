@@ -23,6 +23,7 @@ from causalcxr.common.errors import CohortError
 from causalcxr.common.progress import Progress
 from causalcxr.common.random_numbers import Draws
 from causalcxr.graph.graph import Graph
+from causalcxr.graph.structure import reachable
 
 __all__ = ["run_graph_test"]
 
@@ -219,7 +220,7 @@ class _World:
                 break
             worst = violated.loc[violated["effect"].idxmax()]
             child, parent = worst["variable"], worst["other"]
-            either = not _is_ancestor(parents, parent, child)
+            either = parent not in reachable([child], parents)
             if either and self.later(parent, child) and parent not in self.derived:
                 parent, child = child, parent
             rows.append(
@@ -264,16 +265,6 @@ class _World:
             )
             count.add()
         return pd.DataFrame(rows, columns=["violated", "tested", "strength", "equivalent"])
-
-
-def _is_ancestor(parents: Parents, one: str, other: str) -> bool:
-    ahead, seen = list(parents[other]), set()
-    while ahead:
-        name = ahead.pop()
-        if name not in seen:
-            seen.add(name)
-            ahead.extend(parents[name])
-    return one in seen
 
 
 def _check_arguments(alpha: float, least: float, permutations: int, edits: int) -> None:

@@ -82,9 +82,8 @@ def _draw_correlations(
         axes.axvline(rows["parent_rho"].iloc[0], color=_PALE, lw=0.8, ls=":")
         words = f"{words}; dotted: as strong as {rows['parent'].iloc[0]}"
     axes.set_title(words, fontsize=8, color=_INK, loc="left")
-    is_share = bool(rows.index.get_level_values("level").astype(bool).any())
     if len(axes.lines):
-        _dress(axes, pair, "correlation of the noises", units, is_share=is_share)
+        _dress(axes, pair, "correlation of the noises", units, rows)
     else:
         _empty(axes, "the noises have no common scale:\nbounds only")
 
@@ -114,12 +113,11 @@ def _draw_bounds(
     if not len(axes.lines):
         _empty(axes, "no bounds: the cause is a number")
         return
-    is_share = bool(rows.index.get_level_values("level").astype(bool).any())
     axes.set_xscale("log")
     ticks = [1, 2, 3, 5, 10]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    _dress(axes, pair, "largest odds ratio of a hidden cause", units, is_share=is_share)
+    _dress(axes, pair, "largest odds ratio of a hidden cause", units, rows)
 
 
 def _dress(
@@ -127,10 +125,10 @@ def _dress(
     pair: tuple[str, str],
     label: str,
     units: Mapping[str, str],
-    *,
-    is_share: bool,
+    rows: pd.DataFrame,
 ) -> None:
     """Label the axes."""
+    is_share = bool(rows.index.get_level_values("level").astype(bool).any())
     unit = "percentage points" if is_share else units.get(pair[1], "")
     axes.axhline(0, color=_PALE, lw=0.7)
     axes.set_xlabel(label, fontsize=7, color=_INK)
